@@ -1,0 +1,86 @@
+//! From sources to a proven configuration, in one step.
+
+use crate::envelope::ConfigFile;
+use crate::environment::Environment;
+use crate::error::{Errors, KeyPath, Warning};
+use crate::merge::merge;
+use crate::node::{Node, Span};
+use crate::source::{Source, parse_set};
+use crate::substitute::substitute;
+
+/// A configuration that can be built.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Loaded {
+    /// The components and pipelines.
+    pub file: ConfigFile,
+    /// The whole tree, merged and substituted.
+    pub root: Node,
+    /// What the user should know: unset variables, deprecated spellings.
+    pub warnings: Vec<Warning>,
+}
+
+/// Reads the sources, lays each over those before it and the `--set` values over all, replaces
+/// `${}`, and proves that the parts fit together.
+///
+/// # Errors
+/// All problems of the first step that has any: reading and parsing (of all sources), then
+/// substitution, then structure. The warnings up to there come with them.
+pub fn load(sources: &[Source], sets: &[String], env: &dyn Environment) -> Result<Loaded, Errors> {
+    let (root, mut errors) = resolve(sources, sets, env)?;
+    let file = ConfigFile::decode(&root, &mut errors);
+    let warnings = if errors.is_empty() {
+        errors.take_warnings()
+    } else {
+        Vec::new()
+    };
+    errors.into_result(Loaded {
+        file,
+        root,
+        warnings,
+    })
+}
+
+/// The merged and substituted tree of the sources, without looking at what it means. The second
+/// part holds the warnings and no problem.
+///
+/// # Errors
+/// All problems of reading and parsing (of all sources), else all of substitution.
+pub fn resolve(
+    sources: &[Source],
+    sets: &[String],
+    env: &dyn Environment,
+) -> Result<(Node, Errors), Errors> {
+    let mut errors = Errors::new();
+    let mut trees = Vec::with_capacity(sources.len() + sets.len());
+    for tree in sources
+        .iter()
+        .map(|s| s.read(env))
+        .chain(sets.iter().map(|s| parse_set(s)))
+    {
+        match tree {
+            Ok(tree) => trees.push(tree),
+            Err(found) => errors.append(found),
+        }
+    }
+    let mut trees = trees.into_iter();
+    let first = trees.next();
+    if first.is_none() && errors.is_empty() {
+        let message = "no configuration given; name one with --config";
+        errors.push(crate::error::ConfigError::new(
+            None,
+            KeyPath::root(),
+            message,
+        ));
+    }
+    let empty = || Node::empty_map(Span::start_of("config"));
+    let root = trees.fold(first.unwrap_or_else(empty), merge);
+    if !errors.is_empty() {
+        return Err(errors);
+    }
+    let (root, errors) = substitute(root, env);
+    if errors.is_empty() {
+        Ok((root, errors))
+    } else {
+        Err(errors)
+    }
+}

@@ -1,0 +1,222 @@
+//! Strict decoding of a map into typed options, reporting every problem at once.
+//!
+//! A [`Section`] reads one map. Each getter names an option, gives its value or its default, and
+//! records a problem if the value does not fit; decoding goes on with the default. Whatever key
+//! no getter asked for is reported by [`Section::finish`], with the nearest of the names that
+//! were asked for, so the code that decodes is also the list of what is allowed.
+//!
+//! Typing is strict as in the collector: a number is no string, unless it came out of `${}`.
+//! A null keeps the default.
+
+mod nested;
+mod scalars;
+#[cfg(test)]
+mod tests;
+
+use crate::error::{ConfigError, Errors, KeyPath, Warning};
+use crate::node::{Key, Node, NodeValue, Span, quote};
+use crate::suggest::{name_list, nearest};
+
+/// A map being decoded.
+#[must_use = "keys nobody asked for are reported by finish()"]
+pub struct Section<'n, 'e> {
+    entries: &'n [(Key, Node)],
+    span: Span,
+    path: KeyPath,
+    errors: &'e mut Errors,
+    /// Per entry, whether a getter asked for it.
+    read: Vec<bool>,
+    /// Names that getters asked for, in that order.
+    known: Vec<String>,
+    /// The node is no map: that was reported, and missing options are not reported again.
+    broken: bool,
+}
+
+impl<'n, 'e> Section<'n, 'e> {
+    /// Begins to read a map. A null is an empty map; anything else is a problem, after which all
+    /// getters give their defaults.
+    pub fn new(node: &'n Node, path: impl Into<KeyPath>, errors: &'e mut Errors) -> Self {
+        let path = path.into();
+        let (entries, broken): (&[_], bool) = match &node.value {
+            NodeValue::Map(entries) => (entries, false),
+            NodeValue::Null => (&[], false),
+            _ => {
+                errors.push(mismatch(node, &path, "a map"));
+                (&[], true)
+            }
+        };
+        let read = vec![false; entries.len()];
+        Self {
+            entries,
+            span: node.span.clone(),
+            path,
+            errors,
+            read,
+            known: Vec::new(),
+            broken,
+        }
+    }
+
+    /// Begins to read a map that is not there: every getter gives its default. `span` is where
+    /// problems such as a missing required option point to.
+    pub fn absent(span: Span, path: impl Into<KeyPath>, errors: &'e mut Errors) -> Self {
+        Self {
+            entries: &[],
+            span,
+            path: path.into(),
+            errors,
+            read: Vec::new(),
+            known: Vec::new(),
+            broken: false,
+        }
+    }
+
+    /// Where this section stands in the configuration.
+    pub fn path(&self) -> &KeyPath {
+        &self.path
+    }
+
+    /// Where this section was written.
+    pub fn span(&self) -> &Span {
+        &self.span
+    }
+
+    /// Where the value of an option was written, or this section if the option is not given.
+    pub fn span_of(&self, key: &str) -> Span {
+        self.peek(key)
+            .map_or_else(|| self.span.clone(), |(_, node)| node.span.clone())
+    }
+
+    /// Whether the option is written, even as null. Does not count as reading it.
+    pub fn has(&self, key: &str) -> bool {
+        self.peek(key).is_some()
+    }
+
+    /// The names that were asked for so far.
+    pub fn known_keys(&self) -> impl Iterator<Item = &str> {
+        self.known.iter().map(String::as_str)
+    }
+
+    /// The collection of problems, for decoding that goes beyond this type.
+    pub fn errors(&mut self) -> &mut Errors {
+        self.errors
+    }
+
+    /// Records a problem with the whole section.
+    pub fn error(&mut self, message: impl Into<String>) {
+        self.errors
+            .push(ConfigError::new(self.span.clone(), &self.path, message));
+    }
+
+    /// Records a problem with the value of an option, at its position.
+    pub fn invalid(&mut self, key: &str, message: impl Into<String>) {
+        let error = ConfigError::new(self.span_of(key), self.path.child(key), message);
+        self.errors.push(error);
+    }
+
+    /// Records a warning about an option, at its position.
+    pub fn warn(&mut self, key: &str, message: impl Into<String>) {
+        let (span, path) = (Some(self.span_of(key)), self.path.child(key));
+        self.errors.warn(Warning {
+            span,
+            path,
+            message: message.into(),
+        });
+    }
+
+    /// Refuses an option by name: it is a problem if it is written, even as null. `why` says why
+    /// it is not supported and what to do instead.
+    pub fn refuse(&mut self, key: &str, why: &str) {
+        // Not registered as known: what is refused is not suggested.
+        if let Some(i) = self.position(key) {
+            self.read[i] = true;
+            let (key, _) = &self.entries[i];
+            let error = ConfigError::new(
+                key.span.clone(),
+                self.path.child(&key.text),
+                format!("is not supported: {why}"),
+            );
+            self.errors.push(error);
+        }
+    }
+
+    /// Reads the raw value of an option; `None` if it is not written. A null is given as such.
+    pub fn node(&mut self, key: &str) -> Option<&'n Node> {
+        self.take(key).map(|(_, node)| node)
+    }
+
+    /// Reads every key that nobody asked for yet, with its value: for sections whose keys are
+    /// free names.
+    pub fn remaining(&mut self) -> Vec<(&'n Key, &'n Node)> {
+        let mut rest = Vec::new();
+        for (i, (key, node)) in self.entries.iter().enumerate() {
+            if !std::mem::replace(&mut self.read[i], true) {
+                rest.push((key, node));
+            }
+        }
+        rest
+    }
+
+    /// Ends reading: every key that no getter asked for is a problem, with the nearest name that
+    /// is allowed.
+    pub fn finish(self) {
+        for ((key, _), read) in self.entries.iter().zip(&self.read) {
+            if *read {
+                continue;
+            }
+            let names = || self.known.iter().map(String::as_str);
+            let path = &self.path;
+            self.errors.push_with(|| {
+                let message = format!("unknown option {}", quote(&key.text));
+                ConfigError::new(key.span.clone(), path.child(&key.text), message)
+                    .allowed(name_list(names()))
+                    .suggest(nearest(&key.text, names()))
+            });
+        }
+    }
+
+    fn position(&self, key: &str) -> Option<usize> {
+        self.entries.iter().position(|(k, _)| k.text == key)
+    }
+
+    fn peek(&self, key: &str) -> Option<&'n (Key, Node)> {
+        self.entries.iter().find(|(k, _)| k.text == key)
+    }
+
+    /// Registers the name and gives the entry.
+    fn take(&mut self, key: &str) -> Option<&'n (Key, Node)> {
+        if !self.known.iter().any(|k| k == key) {
+            self.known.push(key.to_owned());
+        }
+        let i = self.position(key)?;
+        self.read[i] = true;
+        Some(&self.entries[i])
+    }
+
+    /// As `take`, without nulls that were written as such.
+    fn value(&mut self, key: &str) -> Option<&'n Node> {
+        self.take(key)
+            .map(|(_, node)| node)
+            .filter(|node| !node.is_null())
+    }
+
+    fn reject(&mut self, node: &Node, key: &str, expected: &str) {
+        let error = mismatch(node, &self.path.child(key), expected);
+        self.errors.push(error);
+    }
+
+    fn missing(&mut self, key: &str) {
+        if !self.broken {
+            let span = self.span_of(key);
+            self.errors
+                .push(ConfigError::new(span, self.path.child(key), "is required"));
+        }
+    }
+}
+
+/// The problem that a value has another type or form than expected.
+pub(crate) fn mismatch(node: &Node, path: &KeyPath, expected: &str) -> ConfigError {
+    ConfigError::new(node.span.clone(), path, "")
+        .found(node.describe())
+        .allowed(expected)
+}

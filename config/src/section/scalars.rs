@@ -1,0 +1,363 @@
+//! Getters of options with one value.
+
+use std::fmt::Display;
+use std::ops::{Bound, RangeBounds};
+use std::time::Duration;
+
+use crate::component_id::ComponentId;
+use crate::duration::{DURATION_FORM, format_duration, parse_duration};
+use crate::error::ConfigError;
+use crate::node::{Node, NodeValue, quote};
+use crate::secret::Secret;
+use crate::section::Section;
+use crate::size::{BYTE_SIZE_FORM, parse_byte_size};
+use crate::suggest::{name_list, nearest};
+
+impl<'n> Section<'n, '_> {
+    /// A switch.
+    pub fn bool(&mut self, key: &str, default: bool) -> bool {
+        self.bool_optional(key).unwrap_or(default)
+    }
+
+    /// A switch that may be left open.
+    pub fn bool_optional(&mut self, key: &str) -> Option<bool> {
+        let node = self.value(key)?;
+        let value = node.as_bool();
+        if value.is_none() {
+            self.reject(node, key, "true, false");
+        }
+        value
+    }
+
+    /// A text. A number is no text, unless it came out of `${}`.
+    pub fn string(&mut self, key: &str, default: &str) -> String {
+        self.str_optional(key).unwrap_or(default).to_owned()
+    }
+
+    /// A text that may be left out.
+    pub fn string_optional(&mut self, key: &str) -> Option<String> {
+        self.str_optional(key).map(str::to_owned)
+    }
+
+    /// A text that may be left out, borrowed from the configuration.
+    pub fn str_optional(&mut self, key: &str) -> Option<&'n str> {
+        let (_, node) = self.take(key)?;
+        match node.as_text() {
+            Some(text) => Some(text),
+            None if node.is_null() => None,
+            None => {
+                let error = string_mismatch(node, self, key);
+                self.errors().push(error);
+                None
+            }
+        }
+    }
+
+    /// A text that must be given and must not be empty.
+    pub fn string_required(&mut self, key: &str) -> Option<String> {
+        let before = self.errors().len();
+        match self.str_optional(key) {
+            Some(text) if !text.is_empty() => Some(text.to_owned()),
+            _ => {
+                if self.errors().len() == before {
+                    self.missing(key);
+                }
+                None
+            }
+        }
+    }
+
+    /// A text that is never shown, not even in problems.
+    pub fn secret(&mut self, key: &str) -> Option<Secret> {
+        let (_, node) = self.take(key)?;
+        match node.as_text() {
+            Some(text) => Some(Secret::new(text)),
+            None if node.is_null() => None,
+            None => {
+                let found = format!("{} (not shown)", node.type_name());
+                let path = self.path().child(key);
+                let error = ConfigError::new(node.span.clone(), path, "").found(found);
+                self.errors().push(error.allowed("a string"));
+                None
+            }
+        }
+    }
+
+    /// As [`Section::secret`], but it must be given and must not be empty.
+    pub fn secret_required(&mut self, key: &str) -> Option<Secret> {
+        let before = self.errors().len();
+        let secret = self.secret(key).filter(|s| !s.is_empty());
+        if secret.is_none() && self.errors().len() == before {
+            self.missing(key);
+        }
+        secret
+    }
+
+    /// A whole number within a range.
+    pub fn i64(&mut self, key: &str, default: i64, range: impl RangeBounds<i64>) -> i64 {
+        self.i64_optional(key, range).unwrap_or(default)
+    }
+
+    /// A whole number within a range that may be left out.
+    pub fn i64_optional(&mut self, key: &str, range: impl RangeBounds<i64>) -> Option<i64> {
+        let node = self.value(key)?;
+        self.integer(node, key, &range)
+    }
+
+    /// A whole number from 0 within a range.
+    pub fn u64(&mut self, key: &str, default: u64, range: impl RangeBounds<u64>) -> u64 {
+        self.u64_optional(key, range).unwrap_or(default)
+    }
+
+    /// A whole number from 0 within a range that may be left out.
+    pub fn u64_optional(&mut self, key: &str, range: impl RangeBounds<u64>) -> Option<u64> {
+        let node = self.value(key)?;
+        self.integer(node, key, &range)
+    }
+
+    /// A count within a range.
+    pub fn usize(&mut self, key: &str, default: usize, range: impl RangeBounds<usize>) -> usize {
+        self.usize_optional(key, range).unwrap_or(default)
+    }
+
+    /// A count within a range that may be left out.
+    pub fn usize_optional(&mut self, key: &str, range: impl RangeBounds<usize>) -> Option<usize> {
+        let node = self.value(key)?;
+        self.integer(node, key, &range)
+    }
+
+    /// A number within a range. A whole number is one as well; `.nan` is none.
+    pub fn f64(&mut self, key: &str, default: f64, range: impl RangeBounds<f64>) -> f64 {
+        self.f64_optional(key, range).unwrap_or(default)
+    }
+
+    /// A number within a range that may be left out.
+    pub fn f64_optional(&mut self, key: &str, range: impl RangeBounds<f64>) -> Option<f64> {
+        let node = self.value(key)?;
+        let value = node.as_f64().filter(|x| !x.is_nan() && range.contains(x));
+        if value.is_none() {
+            self.reject(
+                node,
+                key,
+                &describe_range("a number", &range, f64::to_string),
+            );
+        }
+        value
+    }
+
+    /// A duration that is not negative: Go's syntax, or whole nanoseconds without a unit.
+    pub fn duration(&mut self, key: &str, default: Duration) -> Duration {
+        self.duration_optional(key).unwrap_or(default)
+    }
+
+    /// A duration that may be left out.
+    pub fn duration_optional(&mut self, key: &str) -> Option<Duration> {
+        self.duration_in_optional(key, ..)
+    }
+
+    /// A duration within a range.
+    pub fn duration_in(
+        &mut self,
+        key: &str,
+        default: Duration,
+        range: impl RangeBounds<Duration>,
+    ) -> Duration {
+        self.duration_in_optional(key, range).unwrap_or(default)
+    }
+
+    /// A duration within a range that may be left out.
+    pub fn duration_in_optional(
+        &mut self,
+        key: &str,
+        range: impl RangeBounds<Duration>,
+    ) -> Option<Duration> {
+        let node = self.value(key)?;
+        let nanoseconds = self.nanoseconds(node, key)?;
+        let value = u64::try_from(nanoseconds).ok().map(Duration::from_nanos);
+        match value {
+            Some(value) if range.contains(&value) => Some(value),
+            Some(_) => {
+                self.reject(
+                    node,
+                    key,
+                    &describe_range("a duration", &range, show_duration),
+                );
+                None
+            }
+            None => {
+                self.reject(node, key, "a duration that is not negative");
+                None
+            }
+        }
+    }
+
+    /// A duration that may be negative, in nanoseconds.
+    pub fn duration_signed(&mut self, key: &str, default_nanoseconds: i64) -> i64 {
+        match self.value(key) {
+            Some(node) => self.nanoseconds(node, key).unwrap_or(default_nanoseconds),
+            None => default_nanoseconds,
+        }
+    }
+
+    /// A number of bytes within a range, plain or with a unit (`16MiB`, `1kb`).
+    pub fn byte_size(&mut self, key: &str, default: u64, range: impl RangeBounds<u64>) -> u64 {
+        self.byte_size_optional(key, range).unwrap_or(default)
+    }
+
+    /// A number of bytes within a range that may be left out.
+    pub fn byte_size_optional(&mut self, key: &str, range: impl RangeBounds<u64>) -> Option<u64> {
+        let node = self.value(key)?;
+        let size = match &node.value {
+            NodeValue::Int(i) => u64::try_from(*i).ok(),
+            NodeValue::Str(text) => parse_byte_size(text),
+            // As the collector: a fraction of a byte is cut off. The bound is exact in a double.
+            NodeValue::Float(x) if *x >= 0.0 && *x < 9_223_372_036_854_775_808.0 => Some(*x as u64),
+            _ => None,
+        };
+        match size {
+            Some(size) if range.contains(&size) => return Some(size),
+            Some(_) => self.reject(
+                node,
+                key,
+                &describe_range("a number of bytes", &range, u64::to_string),
+            ),
+            None => self.reject(node, key, BYTE_SIZE_FORM),
+        }
+        None
+    }
+
+    /// One of some names, compared exactly.
+    pub fn one_of<'a>(&mut self, key: &str, allowed: &[&'a str], default: &'a str) -> &'a str {
+        self.one_of_optional(key, allowed).unwrap_or(default)
+    }
+
+    /// One of some names that may be left out.
+    pub fn one_of_optional<'a>(&mut self, key: &str, allowed: &[&'a str]) -> Option<&'a str> {
+        let node = self.node(key)?;
+        let Some(text) = node.as_text() else {
+            if !node.is_null() {
+                self.reject(node, key, &name_list(allowed.iter().copied()));
+            }
+            return None;
+        };
+        let value = allowed.iter().find(|name| **name == text).copied();
+        if value.is_none() {
+            let near = nearest(text, allowed.iter().copied());
+            let path = self.path().child(key);
+            let error = ConfigError::new(node.span.clone(), path, "").found(quote(text));
+            self.errors().push(
+                error
+                    .allowed(name_list(allowed.iter().copied()))
+                    .suggest(near),
+            );
+        }
+        value
+    }
+
+    /// One of some names, each standing for a value.
+    pub fn choice<T: Clone>(&mut self, key: &str, choices: &[(&str, T)], default: T) -> T {
+        self.choice_optional(key, choices).unwrap_or(default)
+    }
+
+    /// One of some names, each standing for a value, that may be left out.
+    pub fn choice_optional<T: Clone>(&mut self, key: &str, choices: &[(&str, T)]) -> Option<T> {
+        let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
+        let name = self.one_of_optional(key, &names)?;
+        choices
+            .iter()
+            .find(|(n, _)| *n == name)
+            .map(|(_, value)| value.clone())
+    }
+
+    /// The id of a component, as in `storage: file_storage/a`; it is not looked up here.
+    pub fn component_id(&mut self, key: &str) -> Option<ComponentId> {
+        let span = self.span_of(key);
+        let text = self.str_optional(key)?;
+        match ComponentId::parse(text) {
+            Ok(id) => Some(id),
+            Err(error) => {
+                let path = self.path().child(key);
+                self.errors()
+                    .push(ConfigError::new(span, path, error.to_string()));
+                None
+            }
+        }
+    }
+
+    fn integer<T>(&mut self, node: &Node, key: &str, range: &impl RangeBounds<T>) -> Option<T>
+    where
+        T: TryFrom<i128> + PartialOrd + Display,
+    {
+        let value = whole_number(node);
+        let value = value
+            .and_then(|v| T::try_from(v).ok())
+            .filter(|v| range.contains(v));
+        if value.is_none() {
+            self.reject(
+                node,
+                key,
+                &describe_range("an integer", range, T::to_string),
+            );
+        }
+        value
+    }
+
+    fn nanoseconds(&mut self, node: &Node, key: &str) -> Option<i64> {
+        let value = match &node.value {
+            NodeValue::Str(text) => parse_duration(text),
+            _ => whole_number(node).and_then(|v| i64::try_from(v).ok()),
+        };
+        if value.is_none() {
+            self.reject(node, key, DURATION_FORM);
+        }
+        value
+    }
+}
+
+/// An integer, or a float that is whole and exact in a double, as the collector converts it.
+fn whole_number(node: &Node) -> Option<i128> {
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    match node.value {
+        NodeValue::Int(i) => Some(i128::from(i)),
+        NodeValue::Float(x) if x.fract() == 0.0 && x.abs() <= EXACT => Some(x as i128),
+        // Integers beyond 63 bits are kept as text.
+        NodeValue::Float(_) => node.text.as_deref()?.parse().ok(),
+        _ => None,
+    }
+}
+
+fn string_mismatch(node: &Node, section: &Section<'_, '_>, key: &str) -> ConfigError {
+    let path = section.path().child(key);
+    // A scalar is probably meant as text: show it in quotes.
+    let quoted = node.text.as_deref().map(str::to_owned);
+    ConfigError::new(node.span.clone(), path, "")
+        .found(format!("{} ({})", node.describe(), node.type_name()))
+        .allowed("a string")
+        .suggest(quoted)
+}
+
+fn show_duration(value: &Duration) -> String {
+    i64::try_from(value.as_nanos()).map_or_else(|_| format!("{value:?}"), format_duration)
+}
+
+fn describe_range<T: PartialOrd>(
+    what: &str,
+    range: &impl RangeBounds<T>,
+    show: impl Fn(&T) -> String,
+) -> String {
+    let low = match range.start_bound() {
+        Bound::Included(low) => format!("from {}", show(low)),
+        Bound::Excluded(low) => format!("above {}", show(low)),
+        Bound::Unbounded => String::new(),
+    };
+    let high = match range.end_bound() {
+        Bound::Included(high) => format!("up to {}", show(high)),
+        Bound::Excluded(high) => format!("below {}", show(high)),
+        Bound::Unbounded => String::new(),
+    };
+    [what, &low, &high]
+        .into_iter()
+        .filter(|s| !s.is_empty())
+        .collect::<Vec<_>>()
+        .join(" ")
+}

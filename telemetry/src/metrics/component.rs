@@ -1,0 +1,288 @@
+//! The handles of every kind of component. The names that start with `otelcol_` are the
+//! collector's, so that dashboards and alerts written for it go on working.
+
+use super::family::Family;
+use super::group::{Group, metric_group};
+
+/// Value of the `transport` label of receivers that read files.
+pub const RECEIVER_TRANSPORT_FILE: &str = "file";
+
+metric_group! {
+    /// What a receiver took in.
+    pub struct ReceiverMetrics { receiver, transport }
+    /// Log records passed into the pipelines.
+    accepted_log_records: Counter, Basic, Count, "otelcol_receiver_accepted_log_records";
+    /// Log records turned away for now: a pipeline had no room. Files are read again later.
+    refused_log_records: Counter, Basic, Count, "otelcol_receiver_refused_log_records";
+    /// Log records the receiver itself failed on.
+    failed_log_records: Counter, Basic, Count, "otelcol_receiver_failed_log_records";
+}
+
+metric_group! {
+    /// What went through a processor.
+    pub struct ProcessorMetrics { processor, otel_signal }
+    /// Log records that came in.
+    incoming_items: Counter, Basic, Count, "otelcol_processor_incoming_items";
+    /// Log records that were passed on.
+    outgoing_items: Counter, Basic, Count, "otelcol_processor_outgoing_items";
+}
+
+metric_group! {
+    /// How the batch processor works.
+    pub struct BatchMetrics { processor }
+    /// Log records per batch.
+    send_size: RecordsHistogram, Normal, Count, "otelcol_processor_batch_batch_send_size";
+    /// Bytes of memory per batch.
+    send_size_bytes: BytesHistogram, Detailed, Bytes,
+        "otelcol_processor_batch_batch_send_size_bytes";
+    /// Batches sent because they were large enough.
+    size_trigger_send: Counter, Normal, Count, "otelcol_processor_batch_batch_size_trigger_send";
+    /// Batches sent because of the timeout.
+    timeout_trigger_send: Counter, Normal, Count, "otelcol_processor_batch_timeout_trigger_send";
+    /// Different combinations of metadata batches are kept for.
+    metadata_cardinality: Gauge, Normal, Count, "otelcol_processor_batch_metadata_cardinality";
+}
+
+metric_group! {
+    /// How the memory limiter decided.
+    pub struct MemoryLimiterMetrics { processor }
+    /// Log records passed on.
+    accepted_log_records: Counter, Basic, Count,
+        "otelcol_processor_memory_limiter_accepted_log_records";
+    /// Log records that came while the limit was exceeded; their sources pause.
+    refused_log_records: Counter, Basic, Count,
+        "otelcol_processor_memory_limiter_refused_log_records";
+    /// 1 while sources pause because of the limit.
+    limited: Gauge, Basic, Count, "tailwater_memory_limiter_limited";
+    /// Bytes at the last measurement: the larger of resident memory and data held.
+    used_bytes: Gauge, Basic, Bytes, "tailwater_memory_limiter_used_bytes";
+    /// Bytes from which on sources pause.
+    soft_limit_bytes: Gauge, Basic, Bytes, "tailwater_memory_limiter_soft_limit_bytes";
+}
+
+metric_group! {
+    /// What an exporter sent.
+    pub struct ExporterMetrics { exporter }
+    /// Log records the destination accepted.
+    sent_log_records: Counter, Basic, Count, "otelcol_exporter_sent_log_records";
+    /// Log records given up after the last retry. Once per record, not per attempt.
+    send_failed_log_records: Counter, Basic, Count, "otelcol_exporter_send_failed_log_records";
+    /// Log records the queue did not take.
+    enqueue_failed_log_records: Counter, Basic, Count,
+        "otelcol_exporter_enqueue_failed_log_records";
+    /// Requests under way.
+    in_flight_requests: Gauge, Basic, Count, "otelcol_exporter_in_flight_requests";
+    /// Requests that got any answer or none.
+    requests: Counter, Basic, Count, "tailwater_exporter_requests";
+    /// Requests that failed and are sent again.
+    retries: Counter, Basic, Count, "tailwater_exporter_retries";
+    /// Requests the destination answered with a wish to slow down.
+    throttled: Counter, Basic, Count, "tailwater_exporter_throttled";
+    /// Bytes of request bodies that were accepted, as sent (compressed).
+    sent_bytes: Counter, Basic, Bytes, "tailwater_exporter_sent_bytes";
+    /// Seconds since the destination last accepted something while there is something to send.
+    stalled_seconds: FloatGauge, Basic, Seconds, "tailwater_exporter_stalled_seconds";
+}
+
+metric_group! {
+    /// The queue in front of an exporter's sender.
+    pub struct QueueMetrics { exporter, data_type }
+    /// What is in the queue now, in the unit of its sizer.
+    queue_size: Gauge, Basic, Count, "otelcol_exporter_queue_size";
+    /// What fits into the queue, in the unit of its sizer.
+    queue_capacity: Gauge, Basic, Count, "otelcol_exporter_queue_capacity";
+    /// Bytes of finished request bodies in the queue.
+    queue_bytes: Gauge, Basic, Bytes, "tailwater_exporter_queue_bytes";
+}
+
+metric_group! {
+    /// The files of one receiver.
+    pub struct FilesMetrics { receiver }
+    /// Files open now.
+    open_files: Gauge, Basic, Count, "otelcol_fileconsumer_open_files";
+    /// Files being read right now.
+    reading_files: Gauge, Basic, Count, "otelcol_fileconsumer_reading_files";
+    /// Descriptors held, those of files that were rotated away included.
+    files_open: Gauge, Basic, Count, "tailwater_files_open";
+    /// Files that are deleted but held until every byte is delivered.
+    files_held_deleted: Gauge, Basic, Count, "tailwater_files_held_deleted";
+    /// Bytes that could not be read before their file had to be let go.
+    files_abandoned_bytes: Counter, Basic, Bytes, "tailwater_files_abandoned_bytes";
+    /// Files that were rotated.
+    files_rotated: Counter, Basic, Count, "tailwater_files_rotated";
+    /// Files that were truncated.
+    files_truncated: Counter, Basic, Count, "tailwater_files_truncated";
+    /// Files that could not be opened or read.
+    file_errors: Counter, Basic, Count, "tailwater_file_errors";
+    /// Lines with bytes that are not valid in their encoding; they were repaired and kept.
+    invalid_utf8: Counter, Basic, Count, "tailwater_invalid_utf8";
+    /// NUL bytes that were skipped (holes that a crash or a truncation left in a file).
+    nul_bytes_skipped: Counter, Basic, Bytes, "tailwater_nul_bytes_skipped";
+    /// Lines longer than the limit that were cut into several records.
+    lines_split: Counter, Basic, Count, "tailwater_lines_split";
+    /// Lines longer than the limit of which the rest was left out.
+    lines_truncated: Counter, Basic, Count, "tailwater_lines_truncated";
+}
+
+metric_group! {
+    /// How far behind one group of files is.
+    pub struct LagMetrics { receiver, group }
+    /// Bytes in the files that are not delivered yet.
+    lag_bytes: Gauge, Basic, Bytes, "tailwater_lag_bytes";
+    /// Age of the oldest byte that is not delivered yet.
+    lag_seconds: FloatGauge, Basic, Seconds, "tailwater_lag_seconds";
+    /// Files in the group.
+    files: Gauge, Basic, Count, "tailwater_group_files";
+}
+
+metric_group! {
+    /// The store of file positions.
+    pub struct CheckpointMetrics { store }
+    /// Times the positions were made durable.
+    writes: Counter, Basic, Count, "tailwater_checkpoint_writes";
+    /// Times that failed; the positions in memory stay right.
+    write_failures: Counter, Basic, Count, "tailwater_checkpoint_write_failures";
+    /// Bytes written.
+    written_bytes: Counter, Basic, Bytes, "tailwater_checkpoint_written_bytes";
+    /// Size of the store on disk.
+    size_bytes: Gauge, Basic, Bytes, "tailwater_checkpoint_size_bytes";
+    /// Files with a stored position.
+    entries: Gauge, Basic, Count, "tailwater_checkpoint_entries";
+    /// Time since the positions were last made durable while there was something to store.
+    age_seconds: FloatGauge, Basic, Seconds, "tailwater_checkpoint_age_seconds";
+    /// Time the last write took.
+    write_seconds: FloatGauge, Basic, Seconds, "tailwater_checkpoint_write_seconds";
+    /// Stores found damaged at start and recovered as far as possible.
+    recoveries: Counter, Basic, Count, "tailwater_checkpoint_recoveries";
+}
+
+metric_group! {
+    /// The budget of labels of an exporter to Loki.
+    pub struct LabelBudgetMetrics { exporter }
+    /// Streams in use.
+    streams: Gauge, Basic, Count, "tailwater_label_budget_streams";
+    /// Streams allowed.
+    streams_max: Gauge, Basic, Count, "tailwater_label_budget_streams_max";
+    /// Records whose labels were cut down because the budget was used up.
+    demoted_records: Counter, Basic, Count, "tailwater_label_budget_demoted_records";
+    /// Label names that are no longer used as labels because of too many values.
+    demoted_labels: Gauge, Basic, Count, "tailwater_label_budget_demoted_labels";
+}
+
+metric_group! {
+    /// What one node of the graph costs.
+    pub struct NodeMetrics { node }
+    /// Processor time spent in the node.
+    cpu_seconds: FloatCounter, Basic, Seconds, "tailwater_cpu_seconds";
+    /// Bytes of data the node holds.
+    memory_bytes: Gauge, Basic, Bytes, "tailwater_memory_bytes";
+}
+
+metric_group! {
+    /// The engine as a whole.
+    pub struct EngineMetrics { }
+    /// Delivery duties that were dropped unresolved: a bug when not 0. The records are read again.
+    tokens_lost: Counter, Basic, Count, "tailwater_tokens_lost";
+    /// Panics of a component that were caught; its batches are read again.
+    panics: Counter, Basic, Count, "tailwater_panics";
+    /// Number of the configuration that runs.
+    config_generation: Gauge, Basic, Count, "tailwater_config_generation";
+    /// Configurations taken into use.
+    reloads: Counter, Basic, Count, "tailwater_config_reloads";
+    /// Configurations refused; the running one was kept.
+    reload_failures: Counter, Basic, Count, "tailwater_config_reload_failures";
+}
+
+metric_group! {
+    /// The agent's own log.
+    pub struct SelfLogMetrics { }
+    /// Own log lines left out by sampling.
+    lines_suppressed: Counter, Basic, Count, "tailwater_log_lines_suppressed";
+    /// Own log lines lost because an output was blocked or failed.
+    lines_lost: Counter, Basic, Count, "tailwater_log_lines_lost";
+}
+
+/// The metrics of all groups of this module.
+pub(crate) const FAMILIES: &[&[Family]] = &[
+    ReceiverMetrics::FAMILIES,
+    ProcessorMetrics::FAMILIES,
+    BatchMetrics::FAMILIES,
+    MemoryLimiterMetrics::FAMILIES,
+    ExporterMetrics::FAMILIES,
+    QueueMetrics::FAMILIES,
+    FilesMetrics::FAMILIES,
+    LagMetrics::FAMILIES,
+    CheckpointMetrics::FAMILIES,
+    LabelBudgetMetrics::FAMILIES,
+    NodeMetrics::FAMILIES,
+    EngineMetrics::FAMILIES,
+    SelfLogMetrics::FAMILIES,
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::{Exposition, Level, MetricsRegistry};
+    use std::any::Any;
+
+    /// Creates every group once.
+    fn all(registry: &MetricsRegistry) -> Vec<Box<dyn Any>> {
+        vec![
+            Box::new(ReceiverMetrics::new(
+                registry,
+                "filelog",
+                RECEIVER_TRANSPORT_FILE,
+            )),
+            Box::new(ProcessorMetrics::new(registry, "batch", "logs")),
+            Box::new(BatchMetrics::new(registry, "batch")),
+            Box::new(MemoryLimiterMetrics::new(registry, "memory_limiter")),
+            Box::new(ExporterMetrics::new(registry, "loki")),
+            Box::new(QueueMetrics::new(registry, "loki", "logs")),
+            Box::new(FilesMetrics::new(registry, "filelog")),
+            Box::new(LagMetrics::new(registry, "filelog", "default")),
+            Box::new(CheckpointMetrics::new(registry, "file_storage")),
+            Box::new(LabelBudgetMetrics::new(registry, "loki")),
+            Box::new(NodeMetrics::new(registry, "receiver:filelog")),
+            Box::new(EngineMetrics::new(registry)),
+            Box::new(SelfLogMetrics::new(registry)),
+        ]
+    }
+
+    fn render(registry: &MetricsRegistry, level: Level) -> String {
+        registry.set_exposition(Exposition {
+            level,
+            ..Exposition::default()
+        });
+        registry.render()
+    }
+
+    #[test]
+    fn every_metric_of_every_group_is_shown_with_its_labels() {
+        let registry = MetricsRegistry::default();
+        let _handles = all(&registry);
+        let text = render(&registry, Level::Detailed);
+        for family in FAMILIES.iter().copied().flatten() {
+            let help = format!("# HELP {} {}\n", family.name, family.help);
+            assert!(text.contains(&help), "{help} is not in\n{text}");
+        }
+        for line in [
+            "otelcol_processor_incoming_items{processor=\"batch\",otel_signal=\"logs\"} 0\n",
+            "otelcol_exporter_queue_size{exporter=\"loki\",data_type=\"logs\"} 0\n",
+            "otelcol_receiver_refused_log_records{receiver=\"filelog\",transport=\"file\"} 0\n",
+        ] {
+            assert!(text.contains(line), "{line} is not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn levels_hide_what_is_above_them() {
+        let registry = MetricsRegistry::default();
+        let _handles = all(&registry);
+        let (bytes, size) = ("batch_send_size_bytes_count", "batch_send_size_count");
+        let text = render(&registry, Level::Normal);
+        assert!(!text.contains(bytes) && text.contains(size));
+        let text = render(&registry, Level::Basic);
+        assert!(!text.contains(size) && text.contains("otelcol_exporter_queue_size"));
+        assert_eq!(render(&registry, Level::None), "");
+    }
+}

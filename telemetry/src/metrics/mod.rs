@@ -1,0 +1,59 @@
+//! Metrics of the agent itself.
+//!
+//! A component resolves its handles once when it is built ([`ReceiverMetrics::new`] and the like)
+//! and then only adds to atomics: no lookup, no lock, no allocation on the data path. Its series
+//! live exactly as long as its handles, so they disappear with the component or file group.
+
+mod accounting;
+mod component;
+mod exposition;
+mod family;
+mod group;
+mod process;
+mod registry;
+mod value;
+
+pub use accounting::{Accounting, Amount, FilterCount, Settlement, Snapshot};
+pub use component::{
+    BatchMetrics, CheckpointMetrics, EngineMetrics, ExporterMetrics, FilesMetrics,
+    LabelBudgetMetrics, LagMetrics, MemoryLimiterMetrics, NodeMetrics, ProcessorMetrics,
+    QueueMetrics, RECEIVER_TRANSPORT_FILE, ReceiverMetrics, SelfLogMetrics,
+};
+pub use exposition::{ConstantLabels, Exposition};
+pub use family::{Collect, Family, Gather, Kind, Labels, Level, Unit};
+pub use process::{ProcessMetrics, ProcessUsage};
+pub use registry::{MetricsRegistry, SERIES_MAX_DEFAULT};
+pub use value::{BytesHistogram, Counter, FloatCounter, FloatGauge, Gauge, RecordsHistogram};
+
+/// The content type of [`MetricsRegistry::render`].
+pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
+
+/// Every metric there is, sorted by name; reference pages are made from it.
+pub fn families() -> Vec<&'static Family> {
+    let groups = component::FAMILIES.iter().copied().flatten();
+    let accounts = accounting::ACCOUNTING_FAMILIES.iter().flatten();
+    let single = process::PROCESS_FAMILIES
+        .iter()
+        .chain([&registry::SERIES_REFUSED]);
+    let mut all: Vec<_> = groups.chain(accounts).chain(single).collect();
+    all.sort_unstable_by_key(|family| family.name);
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn every_metric_has_a_name_of_its_own_and_a_help_text() {
+        let all = super::families();
+        assert!(
+            all.windows(2).all(|pair| pair[0].name < pair[1].name),
+            "{all:?}"
+        );
+        for family in all {
+            let known = ["otelcol_", "tailwater_"]
+                .iter()
+                .any(|p| family.name.starts_with(p));
+            assert!(known && family.help.ends_with('.'), "{family:?}");
+        }
+    }
+}

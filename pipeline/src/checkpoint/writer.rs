@@ -1,0 +1,428 @@
+//! Saving off the data threads: puts go to memory and return, a thread of its own commits.
+//!
+//! [`CheckpointHandle`]s are what receivers use. [`WriterCore`] decides when to commit and does
+//! it, without a thread and with the time as an argument; [`CheckpointWriter`] is a thread around
+//! it. A commit happens at once when something waits for it ([`CheckpointHandle::put_durable`],
+//! [`CheckpointHandle::flush`]) and otherwise at most once per interval; everything that came
+//! in meanwhile is in it, so waiting ones share their `fdatasync`. The latest value of a key wins:
+//! memory is that of the live keys, whatever the rate of puts.
+
+use std::io;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use super::disk::lock;
+use super::store::{Alarm, CheckpointStore, StoreStats, copy_prefix};
+use super::table::{Checkpoint, PutError, Table};
+use crate::clock::{Clock, Mono};
+use crate::component::Wake;
+
+/// When to commit.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct WriterOptions {
+    /// Commits nobody waits for are at least this far apart; also the first pause after a failed
+    /// commit. Default 1 s.
+    pub interval: Duration,
+    /// The pause doubles with each further failure up to this. Default 8 s.
+    pub retry_interval_max: Duration,
+}
+
+impl Default for WriterOptions {
+    fn default() -> Self {
+        let (interval, retry_interval_max) = (Duration::from_secs(1), Duration::from_secs(8));
+        WriterOptions {
+            interval,
+            retry_interval_max,
+        }
+    }
+}
+
+/// How far the saving of a batch is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum TicketState {
+    /// Not on disk yet.
+    Pending,
+    /// On disk.
+    Durable,
+    /// Saving failed at least once (the alarm says why) and is tried again and again. Who waits
+    /// may go on: nothing is lost unless the process ends before a later attempt succeeds.
+    Failing,
+    /// The writer has ended without saving it.
+    Abandoned,
+}
+
+/// Tells when a batch is on disk.
+#[derive(Clone, Debug)]
+pub struct Ticket(Arc<AtomicU8>);
+
+const STATES: [TicketState; 4] = [
+    TicketState::Pending,
+    TicketState::Durable,
+    TicketState::Failing,
+    TicketState::Abandoned,
+];
+
+impl Ticket {
+    /// How far it is.
+    pub fn state(&self) -> TicketState {
+        STATES[usize::from(self.0.load(Ordering::Acquire)) % STATES.len()]
+    }
+}
+
+/// A ticket and who to wake when its state changes.
+struct Waiter {
+    state: Arc<AtomicU8>,
+    wake: Option<Arc<dyn Wake>>,
+}
+
+impl Waiter {
+    fn tell(&self, state: TicketState) {
+        let before = self.state.swap(state as u8, Ordering::AcqRel);
+        if before != state as u8
+            && let Some(wake) = &self.wake
+        {
+            wake.wake();
+        }
+    }
+}
+
+/// What handles and the writer tell each other besides the checkpoints.
+#[derive(Default)]
+struct Mail {
+    /// Waiting for the next commit.
+    waiters: Vec<Waiter>,
+    /// Something was put since the writer looked.
+    changed: bool,
+    /// The writer is to commit what is left and end.
+    stop: bool,
+    /// It has ended.
+    ended: bool,
+    alarm: Option<Alarm>,
+    stats: StoreStats,
+}
+
+struct Shared {
+    table: Arc<Mutex<Table>>,
+    mail: Mutex<Mail>,
+    /// Signals the writer.
+    work: Condvar,
+    /// Signals those that wait in `flush`.
+    done: Condvar,
+}
+
+impl Shared {
+    fn mail(&self) -> MutexGuard<'_, Mail> {
+        self.mail.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn changed(&self) {
+        let mut mail = self.mail();
+        if !std::mem::replace(&mut mail.changed, true) {
+            self.work.notify_one();
+        }
+    }
+}
+
+/// How a flush ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[must_use]
+pub enum Flush {
+    /// Everything put before is on disk.
+    Done,
+    /// It is not, yet.
+    TimedOut,
+    /// Saving failed, and is tried again.
+    Failing,
+    /// The writer has ended without it.
+    Abandoned,
+}
+
+/// Puts and reads checkpoints from any thread. Cheap to clone. No call but
+/// [`CheckpointHandle::flush`] waits for the disk.
+#[derive(Clone)]
+pub struct CheckpointHandle(Arc<Shared>);
+
+impl CheckpointHandle {
+    /// The checkpoint of a key, saved or not.
+    pub fn get(&self, key: &[u8]) -> Option<Checkpoint> {
+        lock(&self.0.table).get(key).cloned()
+    }
+
+    /// All checkpoints whose keys begin with `prefix`, in order of keys.
+    pub fn with_prefix(&self, prefix: &[u8]) -> Vec<(Box<[u8]>, Checkpoint)> {
+        copy_prefix(&self.0.table, prefix)
+    }
+
+    /// Stores a checkpoint; it is on disk about an interval later.
+    pub fn put(&self, key: &[u8], checkpoint: Checkpoint) -> Result<(), PutError> {
+        let result = lock(&self.0.table).put(key, checkpoint);
+        self.0.changed();
+        result
+    }
+
+    /// Removes a key; false if there is none.
+    pub fn remove(&self, key: &[u8]) -> bool {
+        let removed = lock(&self.0.table).remove(key);
+        self.0.changed();
+        removed
+    }
+
+    /// Stores a batch and has it saved without delay. `wake` is woken when the ticket's state
+    /// changes.
+    ///
+    /// # Errors
+    /// The first checkpoint that is refused; those before it are stored, those after it are not.
+    pub fn put_durable<'a>(
+        &self,
+        batch: impl IntoIterator<Item = (&'a [u8], Checkpoint)>,
+        wake: Option<Arc<dyn Wake>>,
+    ) -> Result<Ticket, PutError> {
+        for (key, checkpoint) in batch {
+            let result = lock(&self.0.table).put(key, checkpoint);
+            result.inspect_err(|_| self.0.changed())?;
+        }
+        Ok(self.ticket(wake))
+    }
+
+    /// A ticket for everything put so far.
+    fn ticket(&self, wake: Option<Arc<dyn Wake>>) -> Ticket {
+        let state = Arc::new(AtomicU8::new(TicketState::Pending as u8));
+        let waiter = Waiter {
+            state: state.clone(),
+            wake,
+        };
+        let mut mail = self.0.mail();
+        if mail.ended {
+            waiter.tell(TicketState::Abandoned);
+        } else {
+            mail.waiters.push(waiter);
+            self.0.work.notify_one();
+        }
+        Ticket(state)
+    }
+
+    /// Waits until everything put before is on disk, an attempt to save it has failed, or
+    /// `timeout` (of real time) has passed.
+    pub fn flush(&self, timeout: Duration) -> Flush {
+        let ticket = self.ticket(None);
+        let mail = self.0.mail();
+        let pending = |_: &mut Mail| ticket.state() == TicketState::Pending;
+        let waited = self.0.done.wait_timeout_while(mail, timeout, pending);
+        drop(waited.unwrap_or_else(PoisonError::into_inner));
+        match ticket.state() {
+            TicketState::Durable => Flush::Done,
+            TicketState::Pending => Flush::TimedOut,
+            TicketState::Failing => Flush::Failing,
+            TicketState::Abandoned => Flush::Abandoned,
+        }
+    }
+
+    /// Why the disk does not have what memory has; `None` while saving works.
+    pub fn alarm(&self) -> Option<Alarm> {
+        self.0.mail().alarm.clone()
+    }
+
+    /// Numbers as of the newest commit.
+    pub fn stats(&self) -> StoreStats {
+        self.0.mail().stats
+    }
+}
+
+/// Decides when to commit, and commits. Driven by one thread, or by a simulation.
+pub struct WriterCore {
+    store: CheckpointStore,
+    shared: Arc<Shared>,
+    options: WriterOptions,
+    /// No commit that nobody waits for before this.
+    not_before: Mono,
+    /// No commit at all before this: the last one failed.
+    retry_at: Option<Mono>,
+    /// Waiting for a commit that covers them.
+    waiters: Vec<Waiter>,
+}
+
+impl WriterCore {
+    /// Takes over a store.
+    pub fn new(store: CheckpointStore, options: WriterOptions) -> (WriterCore, CheckpointHandle) {
+        let shared = Arc::new(Shared {
+            table: store.table().clone(),
+            mail: Mutex::new(Mail {
+                stats: store.stats(),
+                ..Mail::default()
+            }),
+            work: Condvar::new(),
+            done: Condvar::new(),
+        });
+        let handle = CheckpointHandle(shared.clone());
+        let (not_before, waiters) = (Mono(0), Vec::new());
+        (
+            WriterCore {
+                store,
+                shared,
+                options,
+                not_before,
+                retry_at: None,
+                waiters,
+            },
+            handle,
+        )
+    }
+
+    /// Commits if it is time to, and says when it wants to be called again: at the given time, or
+    /// (`None`) only when something is put. A put, a ticket or a flush may come earlier than that.
+    pub fn step(&mut self, now: Mono) -> Option<Mono> {
+        self.take_mail();
+        if self.waiters.is_empty() && !self.store.needs_commit() {
+            return None;
+        }
+        let due = match self.retry_at {
+            Some(at) => at,
+            None if self.waiters.is_empty() => self.not_before,
+            None => now,
+        };
+        if now < due {
+            if self.retry_at.is_some() {
+                self.tell(TicketState::Failing);
+            }
+            return Some(due);
+        }
+        self.commit(now);
+        let more = self.retry_at.is_some() || self.store.needs_commit();
+        more.then(|| self.retry_at.unwrap_or(self.not_before))
+    }
+
+    /// Commits once more, whatever the time, and tells all that wait that there is no more to
+    /// come.
+    pub fn finish(mut self, now: Mono) -> CheckpointStore {
+        self.shared.mail().ended = true;
+        self.take_mail();
+        self.commit(now);
+        self.tell(TicketState::Abandoned);
+        self.store
+    }
+
+    fn take_mail(&mut self) {
+        let mut mail = self.shared.mail();
+        mail.changed = false;
+        self.waiters.append(&mut mail.waiters);
+    }
+
+    fn commit(&mut self, now: Mono) {
+        let result = self.store.commit();
+        match &result {
+            Ok(_) => {
+                self.retry_at = None;
+                self.not_before = now.after(self.options.interval);
+            }
+            Err(e) => {
+                let failures = self.store.alarm().map_or(1, |alarm| alarm.failures);
+                let doubled = 1u32 << (failures - 1).min(16);
+                let pause = self.options.interval.saturating_mul(doubled);
+                self.retry_at = Some(now.after(pause.min(self.options.retry_interval_max)));
+                if failures == 1 {
+                    tracing::error!(error = %e, "checkpoints cannot be saved; trying again");
+                }
+            }
+        }
+        let before = {
+            let mut mail = self.shared.mail();
+            mail.stats = self.store.stats();
+            std::mem::replace(&mut mail.alarm, self.store.alarm().cloned())
+        };
+        if result.is_ok() && before.is_some() {
+            tracing::info!("checkpoints are saved again");
+        }
+        self.tell(if result.is_ok() {
+            TicketState::Durable
+        } else {
+            TicketState::Failing
+        });
+    }
+
+    /// Tells all that wait; keeps those that have more to come.
+    fn tell(&mut self, state: TicketState) {
+        for waiter in &self.waiters {
+            waiter.tell(state);
+        }
+        if state != TicketState::Failing {
+            self.waiters.clear();
+        }
+        // Under the lock, so that nobody is between looking at a ticket and waiting.
+        let _mail = self.shared.mail();
+        self.shared.done.notify_all();
+    }
+
+    /// Runs until it is told to stop.
+    fn run(mut self, clock: &dyn Clock) {
+        loop {
+            let now = clock.now();
+            let next = self.step(now);
+            let mail = self.shared.mail();
+            if mail.stop {
+                break;
+            }
+            // A change waits for `next` anyway; only who waits for the disk does not.
+            let asleep = |mail: &mut Mail| !mail.stop && mail.waiters.is_empty();
+            match next {
+                Some(at) => {
+                    let pause = at.since(now);
+                    drop(self.shared.work.wait_timeout_while(mail, pause, asleep));
+                }
+                None => drop(
+                    self.shared
+                        .work
+                        .wait_while(mail, |m| asleep(m) && !m.changed),
+                ),
+            }
+        }
+        self.finish(clock.now());
+    }
+}
+
+/// The thread that saves checkpoints. Dropping it saves what is left and ends it.
+pub struct CheckpointWriter {
+    handle: CheckpointHandle,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl CheckpointWriter {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// The system has no thread to give.
+    pub fn spawn(
+        store: CheckpointStore,
+        clock: Arc<dyn Clock>,
+        options: WriterOptions,
+    ) -> io::Result<CheckpointWriter> {
+        let (core, handle) = WriterCore::new(store, options);
+        let run = move || core.run(&*clock);
+        let thread = std::thread::Builder::new()
+            .name("checkpoints".to_owned())
+            .spawn(run)?;
+        Ok(CheckpointWriter {
+            handle,
+            thread: Some(thread),
+        })
+    }
+
+    /// A handle for a receiver.
+    pub fn handle(&self) -> CheckpointHandle {
+        self.handle.clone()
+    }
+}
+
+impl Drop for CheckpointWriter {
+    fn drop(&mut self) {
+        let shared = &self.handle.0;
+        shared.mail().stop = true;
+        shared.work.notify_one();
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the checkpoint thread panicked; its last commit may be missing");
+        }
+    }
+}

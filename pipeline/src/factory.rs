@@ -1,0 +1,102 @@
+//! How the agent makes components without knowing them by name.
+//!
+//! A component is decoded ([`ReceiverFactory::decode`] and the like: strict, all mistakes at once,
+//! no I/O), then built (`build`: nothing spawned, nothing stopped), then started. The list of
+//! factories is in one place, the agent's registry.
+
+use std::sync::Arc;
+
+use tailwater_config::{Errors, KeyPath, Node};
+use tailwater_telemetry::health::HealthRegistry;
+use tailwater_telemetry::metrics::MetricsRegistry;
+
+use crate::budget::Budget;
+use crate::clock::Clock;
+use crate::component::{BuildError, ExporterNode, ExtensionNode, Processor, ReceiverNode};
+use crate::storage::Storages;
+
+/// What a node is built with. Everything in it belongs to the agent and outlives the node.
+#[derive(Clone)]
+pub struct NodeCx {
+    /// The component's id, e.g. `loki/main`.
+    pub id: Arc<str>,
+    /// The pipeline a processor stands in.
+    pub pipeline: Option<Arc<str>>,
+    /// Number of shards.
+    pub shards: usize,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Seed of whatever randomness the node needs.
+    pub seed: u64,
+    /// Memory for records under way.
+    pub budget: Arc<Budget>,
+    /// Where metrics are registered.
+    pub metrics: Arc<MetricsRegistry>,
+    /// Where health is reported.
+    pub health: Arc<HealthRegistry>,
+    /// The runtime for sockets.
+    pub runtime: tokio::runtime::Handle,
+    /// Where positions are stored.
+    pub storages: Arc<dyn Storages>,
+}
+
+/// Validated settings of a receiver.
+pub trait ReceiverSettings: Send {
+    /// Builds the node. Must not spawn or open listeners.
+    fn build(&self, cx: &NodeCx) -> Result<Box<dyn ReceiverNode>, BuildError>;
+}
+
+/// Validated settings of a processor.
+pub trait ProcessorSettings: Send {
+    /// Builds the instance of one chain in one shard.
+    fn build(&self, cx: &NodeCx) -> Result<Box<dyn Processor>, BuildError>;
+}
+
+/// Validated settings of an exporter.
+pub trait ExporterSettings: Send {
+    /// Builds the node. Must not spawn or connect.
+    fn build(&self, cx: &NodeCx) -> Result<Box<dyn ExporterNode>, BuildError>;
+}
+
+/// Validated settings of an extension.
+pub trait ExtensionSettings: Send {
+    /// Builds the node. Must not spawn or listen.
+    fn build(&self, cx: &NodeCx) -> Result<Box<dyn ExtensionNode>, BuildError>;
+}
+
+/// Decodes the settings of one component. `None` only together with an error.
+pub type Decode<S> = fn(&Node, &KeyPath, &mut Errors) -> Option<Box<S>>;
+
+/// A kind of component.
+pub struct Factory<S: ?Sized> {
+    /// The canonical type, e.g. `file_log`.
+    pub kind: &'static str,
+    /// One line about it.
+    pub about: &'static str,
+    /// Signals it supports: `logs`, `metrics`, `traces`; empty for extensions.
+    pub signals: &'static [&'static str],
+    /// Decodes its settings.
+    pub decode: Decode<S>,
+}
+
+/// A kind of receiver.
+pub type ReceiverFactory = Factory<dyn ReceiverSettings>;
+/// A kind of processor.
+pub type ProcessorFactory = Factory<dyn ProcessorSettings>;
+/// A kind of exporter.
+pub type ExporterFactory = Factory<dyn ExporterSettings>;
+/// A kind of extension.
+pub type ExtensionFactory = Factory<dyn ExtensionSettings>;
+
+/// All kinds of components of a build.
+#[derive(Default)]
+pub struct Registry {
+    /// Receivers.
+    pub receivers: Vec<ReceiverFactory>,
+    /// Processors.
+    pub processors: Vec<ProcessorFactory>,
+    /// Exporters.
+    pub exporters: Vec<ExporterFactory>,
+    /// Extensions.
+    pub extensions: Vec<ExtensionFactory>,
+}

@@ -1,0 +1,502 @@
+//! The running graph: validated settings become nodes, nodes become chains in shards.
+//!
+//! `resolve` (decode everything, all mistakes at once) -> [`plan`](crate::plan::plan) ->
+//! [`Graph::prepare`] (build beside, nothing spawned) -> [`Prepared::commit`] (start, install at a
+//! batch boundary). A failure before commit drops the new parts; there is no restore path.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tailwater_config::{
+    ComponentEntry, ComponentKind as Kind, ConfigError, ConfigFile, Errors, Reference,
+    canonical_type, nearest,
+};
+use tailwater_telemetry::metrics::ProcessorMetrics;
+
+use crate::clock::{Clock, Mono};
+use crate::component::{BuildError, ExporterNode, ExtensionNode, ReceiverNode};
+use crate::factory::{
+    ExporterSettings, ExtensionSettings, Factory, NodeCx, ProcessorSettings, ReceiverSettings,
+    Registry,
+};
+use crate::plan::{GraphSpec, NodeKey, NodeSpec, Plan, canonical, plan};
+use crate::shard::{Chain, ShardThread, Stage};
+
+/// Every component of a configuration, decoded and validated.
+#[derive(Default)]
+pub struct Resolved {
+    receivers: BTreeMap<String, Box<dyn ReceiverSettings>>,
+    processors: BTreeMap<String, Box<dyn ProcessorSettings>>,
+    exporters: BTreeMap<String, Box<dyn ExporterSettings>>,
+    extensions: Vec<(String, Box<dyn ExtensionSettings>)>,
+    pipelines: Vec<Wiring>,
+    /// The graph as the plan sees it.
+    pub spec: GraphSpec,
+}
+
+struct Wiring {
+    id: String,
+    receivers: Vec<String>,
+    processors: Vec<String>,
+    exporters: Vec<String>,
+}
+
+/// Decodes and validates every component of `file`, the unreferenced ones included.
+pub fn resolve(file: &ConfigFile, registry: &Registry) -> Result<Resolved, Errors> {
+    let mut errors = Errors::new();
+    let mut out = Resolved::default();
+    for e in &file.connectors {
+        let (ty, id) = (e.id.type_name(), e.id.to_string());
+        let text = format!("unknown type: {ty:?} for id: {id:?}; connectors are not supported yet");
+        errors.push(ConfigError::new(
+            e.span.clone(),
+            e.path(Kind::Connector),
+            text,
+        ));
+    }
+    decode_all(
+        &file.receivers,
+        Kind::Receiver,
+        &registry.receivers,
+        &mut errors,
+        |id, s| {
+            out.receivers.insert(id, s);
+        },
+    );
+    decode_all(
+        &file.processors,
+        Kind::Processor,
+        &registry.processors,
+        &mut errors,
+        |id, s| {
+            out.processors.insert(id, s);
+        },
+    );
+    decode_all(
+        &file.exporters,
+        Kind::Exporter,
+        &registry.exporters,
+        &mut errors,
+        |id, s| {
+            out.exporters.insert(id, s);
+        },
+    );
+    let mut extensions = BTreeMap::new();
+    decode_all(
+        &file.extensions,
+        Kind::Extension,
+        &registry.extensions,
+        &mut errors,
+        |id, s| {
+            extensions.insert(id, s);
+        },
+    );
+    check_signals(file, registry, &mut errors);
+    if !errors.is_empty() {
+        return Err(errors);
+    }
+    for id in &file.service.extensions {
+        if let Some(s) = extensions.remove(&id.id.to_string()) {
+            out.extensions.push((id.id.to_string(), s));
+        }
+    }
+    wire(file, &mut out);
+    Ok(out)
+}
+
+fn decode_all<S: ?Sized>(
+    entries: &[ComponentEntry],
+    kind: Kind,
+    factories: &[Factory<S>],
+    errors: &mut Errors,
+    mut keep: impl FnMut(String, Box<S>),
+) {
+    for e in entries {
+        let id = e.id.to_string();
+        let wanted = canonical_type(kind, e.id.type_name()).name;
+        match factories.iter().find(|f| f.kind == wanted) {
+            Some(factory) => {
+                if let Some(settings) = (factory.decode)(&e.node, &e.path(kind), errors) {
+                    keep(id, settings);
+                }
+            }
+            None => errors.push(unknown_type(e, kind, factories)),
+        }
+    }
+}
+
+fn unknown_type<S: ?Sized>(
+    e: &ComponentEntry,
+    kind: Kind,
+    factories: &[Factory<S>],
+) -> ConfigError {
+    let kinds: Vec<&str> = factories.iter().map(|f| f.kind).collect();
+    let (id, ty) = (e.id.to_string(), e.id.type_name());
+    let message = match (kind, ty) {
+        (Kind::Exporter, "logging") => {
+            "the logging exporter has been deprecated, use the debug exporter instead".to_owned()
+        }
+        _ => format!("unknown type: {ty:?} for id: {id:?}"),
+    };
+    ConfigError::new(e.span.clone(), e.path(kind), message)
+        .allowed(kinds.join(", "))
+        .suggest(nearest(ty, kinds.iter().copied()))
+}
+
+/// A component must support the signal of the pipeline it is used in.
+fn check_signals(file: &ConfigFile, registry: &Registry, errors: &mut Errors) {
+    fn supports<S: ?Sized>(f: &[Factory<S>], kind: Kind, ty: &str, signal: &str) -> bool {
+        let ty = canonical_type(kind, ty).name;
+        f.iter()
+            .find(|f| f.kind == ty)
+            .is_none_or(|f| f.signals.contains(&signal))
+    }
+    for p in &file.service.pipelines {
+        let signal = p.id.signal.as_str();
+        let mut complain = |kind: Kind, r: &Reference| {
+            let text = format!(
+                "{} {:?} does not support {signal} yet",
+                kind.as_str(),
+                r.id.to_string()
+            );
+            let path = format!("service::pipelines::{}", p.id);
+            errors.push(ConfigError::new(r.span.clone(), path, text));
+        };
+        for r in &p.receivers {
+            if !supports(
+                &registry.receivers,
+                Kind::Receiver,
+                r.id.type_name(),
+                signal,
+            ) {
+                complain(Kind::Receiver, r);
+            }
+        }
+        for r in &p.processors {
+            if !supports(
+                &registry.processors,
+                Kind::Processor,
+                r.id.type_name(),
+                signal,
+            ) {
+                complain(Kind::Processor, r);
+            }
+        }
+        for r in &p.exporters {
+            if !supports(
+                &registry.exporters,
+                Kind::Exporter,
+                r.id.type_name(),
+                signal,
+            ) {
+                complain(Kind::Exporter, r);
+            }
+        }
+    }
+}
+
+/// Builds the plan's view of the graph and the wiring of pipelines.
+fn wire(file: &ConfigFile, out: &mut Resolved) {
+    let text = |entries: &[ComponentEntry], id: &str| {
+        entries
+            .iter()
+            .find(|e| e.id.to_string() == id)
+            .map(|e| canonical(&e.node))
+            .unwrap_or_default()
+    };
+    let mut nodes: BTreeMap<NodeKey, NodeSpec> = BTreeMap::new();
+    for (id, _) in &out.extensions {
+        let settings = text(&file.extensions, id);
+        nodes.insert(
+            NodeKey::Extension(id.clone()),
+            NodeSpec {
+                settings,
+                outputs: vec![],
+            },
+        );
+    }
+    for p in &file.service.pipelines {
+        let (pipeline, signal) = (p.id.to_string(), p.id.signal.as_str().to_owned());
+        let ids =
+            |list: &[Reference]| -> Vec<String> { list.iter().map(|r| r.id.to_string()).collect() };
+        let (receivers, processors, exporters) =
+            (ids(&p.receivers), ids(&p.processors), ids(&p.exporters));
+        let ends: Vec<NodeKey> = exporters
+            .iter()
+            .map(|id| NodeKey::Exporter {
+                id: id.clone(),
+                signal: signal.clone(),
+            })
+            .collect();
+        for (id, key) in exporters.iter().zip(&ends) {
+            let settings = text(&file.exporters, id);
+            nodes.insert(
+                key.clone(),
+                NodeSpec {
+                    settings,
+                    outputs: vec![],
+                },
+            );
+        }
+        let stages: Vec<NodeKey> = processors
+            .iter()
+            .map(|id| NodeKey::Processor {
+                pipeline: pipeline.clone(),
+                id: id.clone(),
+            })
+            .collect();
+        for (i, key) in stages.iter().enumerate() {
+            let outputs = match stages.get(i + 1) {
+                Some(next) => vec![next.clone()],
+                None => ends.clone(),
+            };
+            let settings = text(&file.processors, &processors[i]);
+            nodes.insert(key.clone(), NodeSpec { settings, outputs });
+        }
+        let first = stages.first().map_or(ends, |k| vec![k.clone()]);
+        let key = NodeKey::Pipeline(pipeline.clone());
+        nodes.insert(
+            key.clone(),
+            NodeSpec {
+                settings: String::new(),
+                outputs: first,
+            },
+        );
+        for id in &receivers {
+            let receiver = NodeKey::Receiver {
+                id: id.clone(),
+                signal: signal.clone(),
+            };
+            let spec = nodes.entry(receiver).or_default();
+            spec.settings = text(&file.receivers, id);
+            spec.outputs.push(key.clone());
+        }
+        out.pipelines.push(Wiring {
+            id: pipeline,
+            receivers,
+            processors,
+            exporters,
+        });
+    }
+    out.spec = GraphSpec { nodes };
+}
+
+/// The running graph and its shards.
+pub struct Graph {
+    cx: NodeCx,
+    shards: Vec<ShardThread>,
+    receivers: Vec<(String, Box<dyn ReceiverNode>)>,
+    exporters: Vec<(String, Box<dyn ExporterNode>)>,
+    extensions: Vec<(String, Box<dyn ExtensionNode>)>,
+    spec: GraphSpec,
+    generation: u64,
+}
+
+/// A receiver's id, node, and the pipelines it feeds.
+type PreparedReceiver = (String, Box<dyn ReceiverNode>, Vec<Arc<str>>);
+
+/// New parts, built but not started.
+pub struct Prepared {
+    receivers: Vec<PreparedReceiver>,
+    exporters: Vec<(String, Box<dyn ExporterNode>)>,
+    extensions: Vec<(String, Box<dyn ExtensionNode>)>,
+    /// Per shard: its chains.
+    chains: Vec<Vec<Chain>>,
+    spec: GraphSpec,
+    /// What changes.
+    pub plan: Plan,
+}
+
+/// How a stop went.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct StopReport {
+    /// Records that were under way when the deadline passed. They are read again at the next start.
+    pub undelivered_records: u64,
+    /// Everything was delivered in time.
+    pub clean: bool,
+}
+
+impl Graph {
+    /// A graph without nodes, and its shards.
+    pub fn new(cx: NodeCx) -> std::io::Result<Graph> {
+        let spawn = |i| ShardThread::spawn(i, cx.clock.clone());
+        let shards = (0..cx.shards.max(1))
+            .map(spawn)
+            .collect::<Result<Vec<_>, _>>()?;
+        Ok(Graph {
+            cx,
+            shards,
+            receivers: Vec::new(),
+            exporters: Vec::new(),
+            extensions: Vec::new(),
+            spec: GraphSpec::default(),
+            generation: 0,
+        })
+    }
+
+    /// Number of the configuration in force, from 1; 0 = none yet.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    fn cx_of(&self, id: &str, pipeline: Option<&str>) -> NodeCx {
+        NodeCx {
+            id: id.into(),
+            pipeline: pipeline.map(Arc::from),
+            ..self.cx.clone()
+        }
+    }
+
+    /// Builds what `wanted` needs, beside whatever runs. Nothing is spawned or stopped.
+    pub fn prepare(&self, wanted: &Resolved) -> Result<Prepared, BuildError> {
+        let plan = plan(&self.spec, &wanted.spec, &|_, _, _| false);
+        let mut extensions = Vec::new();
+        for (id, settings) in &wanted.extensions {
+            extensions.push((id.clone(), settings.build(&self.cx_of(id, None))?));
+        }
+        let used = |f: fn(&Wiring) -> &Vec<String>| {
+            let mut ids: Vec<&String> = wanted.pipelines.iter().flat_map(f).collect();
+            ids.sort();
+            ids.dedup();
+            ids
+        };
+        let mut exporters = Vec::new();
+        for id in used(|w| &w.exporters) {
+            if let Some(settings) = wanted.exporters.get(id) {
+                exporters.push((id.clone(), settings.build(&self.cx_of(id, None))?));
+            }
+        }
+        let chains = (0..self.shards.len())
+            .map(|_| {
+                wanted
+                    .pipelines
+                    .iter()
+                    .map(|w| self.chain(w, wanted))
+                    .collect()
+            })
+            .collect::<Result<Vec<Vec<Chain>>, BuildError>>()?;
+        let mut receivers = Vec::new();
+        for id in used(|w| &w.receivers) {
+            if let Some(settings) = wanted.receivers.get(id) {
+                let feeds = wanted.pipelines.iter().filter(|w| w.receivers.contains(id));
+                let feeds = feeds.map(|w| Arc::from(w.id.as_str())).collect();
+                receivers.push((id.clone(), settings.build(&self.cx_of(id, None))?, feeds));
+            }
+        }
+        let spec = wanted.spec.clone();
+        Ok(Prepared {
+            receivers,
+            exporters,
+            extensions,
+            chains,
+            spec,
+            plan,
+        })
+    }
+
+    fn chain(&self, w: &Wiring, wanted: &Resolved) -> Result<Chain, BuildError> {
+        let mut processors = Vec::new();
+        for id in &w.processors {
+            let Some(settings) = wanted.processors.get(id) else {
+                continue;
+            };
+            let metrics = ProcessorMetrics::new(&self.cx.metrics, id, "logs");
+            let (incoming, outgoing) = (metrics.clone(), metrics);
+            processors.push(Stage {
+                processor: settings.build(&self.cx_of(id, Some(&w.id)))?,
+                incoming: Arc::new(move |n| incoming.incoming_items.inc_by(n)),
+                outgoing: Arc::new(move |n| outgoing.outgoing_items.inc_by(n)),
+            });
+        }
+        let exporters = w
+            .exporters
+            .iter()
+            .map(|id| Arc::from(id.as_str()))
+            .collect();
+        Ok(Chain {
+            id: w.id.as_str().into(),
+            processors,
+            exporters,
+        })
+    }
+
+    /// Starts and installs what was prepared. On a start error everything that was started is
+    /// stopped again and the error returned.
+    pub fn commit(&mut self, mut p: Prepared) -> Result<(), BuildError> {
+        for (id, e) in &mut p.extensions {
+            e.start().map_err(|e| self.start_failed(id, e))?;
+        }
+        for (id, e) in &mut p.exporters {
+            e.start().map_err(|e| self.start_failed(id, e))?;
+        }
+        for (shard, chains) in self.shards.iter().zip(p.chains) {
+            let handle = shard.handle();
+            let fronts: Vec<_> = p
+                .exporters
+                .iter_mut()
+                .map(|(id, e)| (Arc::from(id.as_str()), e.front(handle)))
+                .collect();
+            let sources: Vec<_> = p
+                .receivers
+                .iter_mut()
+                .map(|(id, r, feeds)| (Arc::from(id.as_str()), r.source(handle), feeds.clone()))
+                .collect();
+            shard.run(Box::new(move |s| {
+                fronts
+                    .into_iter()
+                    .for_each(|(key, front)| s.add_exporter(key, front));
+                chains.into_iter().for_each(|c| s.add_chain(c));
+                for (id, source, feeds) in sources {
+                    s.add_source(id, source, feeds);
+                }
+            }));
+        }
+        for (id, r, _) in &mut p.receivers {
+            r.start().map_err(|e| self.start_failed(id, e))?;
+        }
+        p.extensions
+            .iter_mut()
+            .for_each(|(_, e)| e.pipelines_ready(true));
+        self.receivers
+            .extend(p.receivers.into_iter().map(|(id, r, _)| (id, r)));
+        self.exporters.extend(p.exporters);
+        self.extensions.extend(p.extensions);
+        self.spec = p.spec;
+        self.generation += 1;
+        Ok(())
+    }
+
+    fn start_failed(&self, id: &str, e: BuildError) -> BuildError {
+        BuildError::new(e.node, format!("cannot start {id}: {}", e.message))
+    }
+
+    /// Stops everything: receivers first, then what is under way is delivered until `deadline`,
+    /// then exporters and extensions. `abort` ends the wait early.
+    pub fn stop(mut self, deadline: Mono, abort: &dyn Fn() -> bool) -> StopReport {
+        self.extensions
+            .iter_mut()
+            .for_each(|(_, e)| e.pipelines_ready(false));
+        self.receivers.iter_mut().for_each(|(_, r)| r.stop());
+        self.shards.iter().for_each(ShardThread::drain);
+        let late = |clock: &Arc<dyn Clock>| clock.now() >= deadline || abort();
+        while !self.shards.iter().all(ShardThread::is_drained) && !late(&self.cx.clock) {
+            std::thread::park_timeout(Duration::from_millis(10));
+        }
+        let clean = self.shards.iter().all(ShardThread::is_drained);
+        let until = if abort() {
+            self.cx.clock.now()
+        } else {
+            deadline
+        };
+        let left: u64 = self.exporters.iter_mut().map(|(_, e)| e.stop(until)).sum();
+        // What came back undelivered is seen by the sources before their threads end.
+        self.shards.iter().for_each(ShardThread::drain);
+        self.shards.drain(..).for_each(ShardThread::stop);
+        self.extensions.iter_mut().rev().for_each(|(_, e)| e.stop());
+        StopReport {
+            undelivered_records: left,
+            clean: clean && left == 0,
+        }
+    }
+}

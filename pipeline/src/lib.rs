@@ -1,0 +1,24 @@
+//! The engine: traits of components, delivery duty, budgets, shards, the graph and its plan.
+//!
+//! It knows no component by name. See `docs/ARCHITECTURE.md`.
+
+pub mod ack;
+mod batch;
+mod budget;
+pub mod checkpoint;
+pub mod clock;
+pub mod component;
+pub mod factory;
+pub mod fs;
+pub mod graph;
+pub mod plan;
+pub mod shard;
+pub mod storage;
+
+pub use ack::{AckSink, AckToken, AckWindow, Counts, DropReason, Front, Outcome, Settled};
+pub use batch::{Batch, Part};
+pub use budget::{Budget, Permit};
+pub use component::{
+    Admission, BuildError, Exporter, ExporterNode, ExtensionNode, Output, Processor, Progress,
+    ReceiverNode, ShardHandle, Source, SourceCx, Wake,
+};

@@ -1,0 +1,524 @@
+//! Shards: threads that own sources and the chains behind them, and run each batch to completion.
+//!
+//! [`Shard`] itself has no thread and no clock of its own: `step` does one turn, so a simulation
+//! can drive it. [`ShardThread`] is the production driver: it sleeps until data or the next timer.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::thread::{self, JoinHandle, Thread};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+
+use crate::batch::Batch;
+use crate::clock::{Clock, Mono};
+use crate::component::{
+    Admission, Exporter, Output, Processor, Progress, ShardHandle, Source, SourceCx, Wake,
+};
+
+/// The chain of one pipeline in one shard.
+pub struct Chain {
+    /// The pipeline's id, e.g. `logs/app`.
+    pub id: Arc<str>,
+    /// Processors in order.
+    pub processors: Vec<Stage>,
+    /// Keys of the exporters it ends in.
+    pub exporters: Vec<Arc<str>>,
+}
+
+/// A processor in a chain with its item counters.
+pub struct Stage {
+    /// The processor.
+    pub processor: Box<dyn Processor>,
+    /// Called with the number of records that went in.
+    pub incoming: Meter,
+    /// Called with the number of records that came out.
+    pub outgoing: Meter,
+}
+
+/// Counts records at an edge of the graph; called once per batch.
+pub type Meter = Arc<dyn Fn(u64) + Send + Sync>;
+
+struct Feed {
+    id: Arc<str>,
+    source: Box<dyn Source>,
+    pipelines: Vec<Arc<str>>,
+    next: Option<Mono>,
+    ready: bool,
+}
+
+/// One shard's part of the graph.
+pub struct Shard {
+    clock: Arc<dyn Clock>,
+    feeds: Vec<Feed>,
+    chains: Vec<Chain>,
+    exporters: Vec<(Arc<str>, Box<dyn Exporter>)>,
+}
+
+/// What a turn of a shard did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Step {
+    /// There is more to do.
+    Busy,
+    /// Nothing to do until woken or until the given time.
+    Idle(Option<Mono>),
+}
+
+/// Passes a batch along the rest of a chain, then to its exporters.
+struct Tail<'a> {
+    rest: &'a mut [Stage],
+    exporters: &'a mut [(Arc<str>, Box<dyn Exporter>)],
+    targets: &'a [Arc<str>],
+    now: Mono,
+}
+
+impl Output for Tail<'_> {
+    fn emit(&mut self, batch: Batch) {
+        if batch.is_empty() {
+            return;
+        }
+        if let Some((stage, rest)) = self.rest.split_first_mut() {
+            (stage.incoming)(batch.records() as u64);
+            let outgoing = stage.outgoing.clone();
+            let next = Tail {
+                rest,
+                exporters: self.exporters,
+                targets: self.targets,
+                now: self.now,
+            };
+            return stage
+                .processor
+                .process(batch, &mut Counted { next, outgoing });
+        }
+        let targets = self.targets;
+        let find = |key| {
+            self.exporters
+                .iter()
+                .position(|(id, _)| Arc::ptr_eq(id, key) || id == key)
+        };
+        let found: Vec<usize> = targets.iter().filter_map(find).collect();
+        for (i, branch) in found.iter().zip(batch.fork(found.len())) {
+            self.exporters[*i].1.export(branch, self.now);
+        }
+    }
+
+    fn now(&self) -> Mono {
+        self.now
+    }
+}
+
+/// Counts what leaves a stage.
+struct Counted<'a> {
+    next: Tail<'a>,
+    outgoing: Meter,
+}
+
+impl Output for Counted<'_> {
+    fn emit(&mut self, batch: Batch) {
+        (self.outgoing)(batch.records() as u64);
+        self.next.emit(batch);
+    }
+
+    fn now(&self) -> Mono {
+        self.next.now
+    }
+}
+
+/// What a source emits into: the chains of its pipelines.
+struct Emit<'a> {
+    chains: &'a mut [Chain],
+    exporters: &'a mut [(Arc<str>, Box<dyn Exporter>)],
+    pipelines: &'a [Arc<str>],
+    admission: Admission,
+    now: Mono,
+}
+
+impl Output for Emit<'_> {
+    fn emit(&mut self, batch: Batch) {
+        if batch.is_empty() {
+            return;
+        }
+        let find = |id: &Arc<str>| self.chains.iter().position(|c| c.id == *id);
+        let found: Vec<usize> = self.pipelines.iter().filter_map(find).collect();
+        for (i, branch) in found.iter().zip(batch.fork(found.len())) {
+            let Chain {
+                processors,
+                exporters: targets,
+                ..
+            } = &mut self.chains[*i];
+            let exporters = &mut *self.exporters;
+            Tail {
+                rest: processors,
+                exporters,
+                targets,
+                now: self.now,
+            }
+            .emit(branch);
+        }
+        self.admission = admission_of(self.pipelines, self.chains, self.exporters);
+    }
+
+    fn now(&self) -> Mono {
+        self.now
+    }
+}
+
+impl SourceCx for Emit<'_> {
+    fn admission(&self) -> Admission {
+        self.admission
+    }
+}
+
+fn admission_of(
+    pipelines: &[Arc<str>],
+    chains: &[Chain],
+    exporters: &[(Arc<str>, Box<dyn Exporter>)],
+) -> Admission {
+    let of_chain = |c: &Chain| {
+        let stages = c.processors.iter().map(|s| s.processor.admission());
+        let ends = exporters.iter().filter(|(id, _)| c.exporters.contains(id));
+        stages
+            .chain(ends.map(|(_, e)| e.admission()))
+            .max()
+            .unwrap_or_default()
+    };
+    let mine = chains.iter().filter(|c| pipelines.contains(&c.id));
+    mine.map(of_chain).max().unwrap_or_default()
+}
+
+impl Shard {
+    /// A shard without anything in it.
+    pub fn new(clock: Arc<dyn Clock>) -> Shard {
+        Shard {
+            clock,
+            feeds: Vec::new(),
+            chains: Vec::new(),
+            exporters: Vec::new(),
+        }
+    }
+
+    /// Adds an exporter's half under its key.
+    pub fn add_exporter(&mut self, key: Arc<str>, exporter: Box<dyn Exporter>) {
+        self.exporters.push((key, exporter));
+    }
+
+    /// Adds a pipeline's chain. Its exporters must have been added.
+    pub fn add_chain(&mut self, chain: Chain) {
+        self.chains.push(chain);
+    }
+
+    /// Adds a source that feeds `pipelines`.
+    pub fn add_source(&mut self, id: Arc<str>, source: Box<dyn Source>, pipelines: Vec<Arc<str>>) {
+        self.feeds.push(Feed {
+            id,
+            source,
+            pipelines,
+            next: None,
+            ready: true,
+        });
+    }
+
+    /// Marks every source as having something to do; called when the shard was woken.
+    pub fn woken(&mut self) {
+        self.feeds.iter_mut().for_each(|f| f.ready = true);
+    }
+
+    /// One turn: due timers, then one poll of each source that has something to do.
+    pub fn step(&mut self) -> Step {
+        let now = self.clock.now();
+        self.tick(now);
+        let Shard {
+            feeds,
+            chains,
+            exporters,
+            ..
+        } = self;
+        let mut busy = false;
+        for feed in feeds.iter_mut() {
+            if !feed.ready && feed.next.is_none_or(|t| t > now) {
+                continue;
+            }
+            let admission = admission_of(&feed.pipelines, chains, exporters);
+            let pipelines = &feed.pipelines;
+            let mut emit = Emit {
+                chains,
+                exporters,
+                pipelines,
+                admission,
+                now,
+            };
+            match feed.source.poll(&mut emit) {
+                Progress::Busy => busy = true,
+                Progress::Idle(next) => (feed.ready, feed.next) = (false, next),
+            }
+        }
+        if busy {
+            Step::Busy
+        } else {
+            Step::Idle(self.next_deadline())
+        }
+    }
+
+    fn next_deadline(&self) -> Option<Mono> {
+        let feeds = self.feeds.iter().filter_map(|f| f.next);
+        let stages = self.chains.iter().flat_map(|c| &c.processors);
+        let stages = stages.filter_map(|s| s.processor.deadline());
+        let ends = self.exporters.iter().filter_map(|(_, e)| e.deadline());
+        feeds.chain(stages).chain(ends).min()
+    }
+
+    fn tick(&mut self, now: Mono) {
+        self.each_stage(now, |stage, out| {
+            if stage.deadline().is_some_and(|d| d <= now) {
+                stage.tick(out);
+            }
+        });
+        for (_, e) in &mut self.exporters {
+            if e.deadline().is_some_and(|d| d <= now) {
+                e.tick(now);
+            }
+        }
+    }
+
+    fn each_stage(&mut self, now: Mono, mut f: impl FnMut(&mut dyn Processor, &mut dyn Output)) {
+        let Shard {
+            chains, exporters, ..
+        } = self;
+        for Chain {
+            processors,
+            exporters: targets,
+            ..
+        } in chains
+        {
+            for i in 0..processors.len() {
+                let (head, rest) = processors.split_at_mut(i + 1);
+                let stage = &mut head[i];
+                let next = Tail {
+                    rest,
+                    exporters,
+                    targets,
+                    now,
+                };
+                let mut out = Counted {
+                    next,
+                    outgoing: stage.outgoing.clone(),
+                };
+                f(&mut *stage.processor, &mut out);
+            }
+        }
+    }
+
+    /// Passes on everything that processors and exporters keep.
+    pub fn flush(&mut self) {
+        let now = self.clock.now();
+        self.each_stage(now, |stage, out| stage.flush(out));
+        self.exporters.iter_mut().for_each(|(_, e)| e.flush(now));
+    }
+
+    /// One turn of stopping. True when no source has anything under way.
+    pub fn drain(&mut self) -> bool {
+        let now = self.clock.now();
+        let Shard {
+            feeds,
+            chains,
+            exporters,
+            ..
+        } = self;
+        let mut done = true;
+        for feed in feeds.iter_mut() {
+            let pipelines = &feed.pipelines;
+            let admission = Admission::Closed;
+            let mut emit = Emit {
+                chains,
+                exporters,
+                pipelines,
+                admission,
+                now,
+            };
+            done &= feed.source.drain(&mut emit);
+        }
+        self.flush();
+        done
+    }
+
+    /// Ids of the sources, for messages.
+    pub fn source_ids(&self) -> Vec<Arc<str>> {
+        self.feeds.iter().map(|f| f.id.clone()).collect()
+    }
+}
+
+/// Wakes a shard's thread; one atomic swap when it is awake anyway.
+#[derive(Default)]
+pub struct ShardWaker {
+    pending: AtomicBool,
+    thread: OnceLock<Thread>,
+}
+
+impl Wake for ShardWaker {
+    fn wake(&self) {
+        if !self.pending.swap(true, Ordering::AcqRel)
+            && let Some(thread) = self.thread.get()
+        {
+            thread.unpark();
+        }
+    }
+}
+
+impl ShardWaker {
+    fn take(&self) -> bool {
+        self.pending.swap(false, Ordering::AcqRel)
+    }
+}
+
+/// Something to do to a shard between two batches.
+pub type Command = Box<dyn FnOnce(&mut Shard) + Send>;
+
+enum Message {
+    Do(Command),
+    Drain,
+    Stop,
+}
+
+/// A shard with its thread.
+pub struct ShardThread {
+    handle: ShardHandle,
+    messages: Sender<Message>,
+    drained: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl ShardThread {
+    /// Starts the thread of an empty shard.
+    pub fn spawn(index: usize, clock: Arc<dyn Clock>) -> std::io::Result<ShardThread> {
+        let waker = Arc::new(ShardWaker::default());
+        let (messages, inbox) = unbounded();
+        let drained = Arc::new(AtomicBool::new(false));
+        let driver = Driver {
+            shard: Shard::new(clock.clone()),
+            clock,
+            inbox,
+            waker: waker.clone(),
+            drained: drained.clone(),
+            draining: false,
+            panics: 0,
+        };
+        let thread = thread::Builder::new()
+            .name(format!("shard-{index}"))
+            .spawn(move || driver.run())?;
+        let handle = ShardHandle { index, waker };
+        Ok(ShardThread {
+            handle,
+            messages,
+            drained,
+            thread: Some(thread),
+        })
+    }
+
+    /// What receivers and exporters get to know about the shard.
+    pub fn handle(&self) -> &ShardHandle {
+        &self.handle
+    }
+
+    /// Runs `command` on the shard's thread between two batches.
+    pub fn run(&self, command: Command) {
+        self.send(Message::Do(command));
+    }
+
+    /// Makes the shard read nothing new and pass on what it keeps.
+    pub fn drain(&self) {
+        self.send(Message::Drain);
+    }
+
+    /// True once nothing is under way after [`ShardThread::drain`].
+    pub fn is_drained(&self) -> bool {
+        self.drained.load(Ordering::Acquire)
+    }
+
+    /// Ends the thread; what is still under way is given up (its tokens resolve as lost, the
+    /// checkpoint stays before it).
+    pub fn stop(mut self) {
+        self.send(Message::Stop);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+
+    fn send(&self, message: Message) {
+        // The thread only ends after Stop, and then there is nothing left to tell it.
+        let _ = self.messages.send(message);
+        self.handle.waker.wake();
+    }
+}
+
+/// A shard that panics this often is not tried again soon.
+const PANIC_PAUSE: Duration = Duration::from_secs(1);
+/// How often a draining shard looks again without being woken.
+const DRAIN_POLL: Duration = Duration::from_millis(20);
+
+struct Driver {
+    shard: Shard,
+    clock: Arc<dyn Clock>,
+    inbox: Receiver<Message>,
+    waker: Arc<ShardWaker>,
+    drained: Arc<AtomicBool>,
+    draining: bool,
+    panics: u32,
+}
+
+impl Driver {
+    fn run(mut self) {
+        let _ = self.waker.thread.set(thread::current());
+        loop {
+            if self.waker.take() {
+                self.shard.woken();
+            }
+            if !self.take_messages() {
+                return;
+            }
+            match catch_unwind(AssertUnwindSafe(|| self.turn())) {
+                Ok(Some(sleep)) => match sleep {
+                    Some(d) => thread::park_timeout(d),
+                    None => thread::park(),
+                },
+                Ok(None) => {}
+                Err(_) => {
+                    self.panics += 1;
+                    tracing::error!(
+                        panics = self.panics,
+                        sources = ?self.shard.source_ids(),
+                        "a component panicked; its batches are offered again after a pause"
+                    );
+                    thread::park_timeout(PANIC_PAUSE);
+                    self.shard.woken();
+                }
+            }
+        }
+    }
+
+    /// False when the thread is to end.
+    fn take_messages(&mut self) -> bool {
+        while let Ok(message) = self.inbox.try_recv() {
+            match message {
+                Message::Do(command) => command(&mut self.shard),
+                Message::Drain => self.draining = true,
+                Message::Stop => return false,
+            }
+        }
+        true
+    }
+
+    /// How long to sleep; `None` = not at all, `Some(None)` = until woken.
+    fn turn(&mut self) -> Option<Option<Duration>> {
+        if self.draining {
+            let done = self.shard.drain();
+            self.drained.store(done, Ordering::Release);
+            return Some(Some(DRAIN_POLL));
+        }
+        match self.shard.step() {
+            Step::Busy => None,
+            Step::Idle(None) => Some(None),
+            Step::Idle(Some(at)) => Some(Some(at.since(self.clock.now()))),
+        }
+    }
+}

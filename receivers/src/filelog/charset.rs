@@ -1,0 +1,228 @@
+//! Character encodings of files: records are decoded first and trimmed then.
+
+use encoding_rs::Encoding as Table;
+use tailwater_pdata::{Slice, Text};
+
+use super::frame::{Token, Units};
+
+/// `encoding`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Charset {
+    /// UTF-8; invalid bytes become U+FFFD and are counted.
+    Utf8,
+    /// UTF-8 as it is, valid or not.
+    Utf8Raw,
+    /// UTF-16, little endian.
+    Utf16Le,
+    /// UTF-16, big endian.
+    Utf16Be,
+    /// One of the WHATWG Encoding Standard's legacy encodings.
+    Table(&'static Table),
+    /// No text at all: bodies are bytes.
+    Nop,
+}
+
+impl Charset {
+    /// The encoding of a name as the collector and IANA spell it.
+    pub fn by_name(name: &str) -> Option<Charset> {
+        let lower = name.to_ascii_lowercase();
+        Some(match lower.as_str() {
+            "" | "utf-8" | "utf8" | "ascii" | "us-ascii" => Charset::Utf8,
+            "utf-8-raw" | "utf8-raw" => Charset::Utf8Raw,
+            "utf-16" | "utf16" | "utf-16le" | "utf16le" | "utf16-le" => Charset::Utf16Le,
+            "utf-16be" | "utf16be" | "utf16-be" => Charset::Utf16Be,
+            "nop" => Charset::Nop,
+            other => {
+                let spelled = other.replace('-', "_");
+                let table = Table::for_label(other.as_bytes())
+                    .or_else(|| Table::for_label(spelled.as_bytes()))?;
+                Charset::Table(table)
+            }
+        })
+    }
+
+    /// What a byte order mark at the start of a file says, for files that are taken for UTF-8.
+    pub fn by_mark(head: &[u8]) -> Option<Charset> {
+        match head {
+            [0xff, 0xfe, ..] => Some(Charset::Utf16Le),
+            [0xfe, 0xff, ..] => Some(Charset::Utf16Be),
+            _ => None,
+        }
+    }
+
+    /// How characters are made of bytes, for the splitter.
+    pub fn units(self) -> Units {
+        match self {
+            Charset::Utf8 | Charset::Utf8Raw => Units::Utf8,
+            Charset::Utf16Le => Units::Utf16Le,
+            Charset::Utf16Be => Units::Utf16Be,
+            Charset::Table(_) | Charset::Nop => Units::Bytes,
+        }
+    }
+
+    /// The text of `tokens`, which are ranges of the shared buffer behind its first `skip` bytes.
+    /// `invalid` counts records that had to be repaired; a byte order mark is left out when
+    /// `at_start`.
+    pub fn slices(
+        self,
+        text: &mut Text,
+        skip: usize,
+        tokens: &[Token],
+        at_start: bool,
+        invalid: &mut u64,
+    ) -> Vec<Slice> {
+        let shared = text.shared().clone();
+        let raw = |t: &Token| Slice::shared(skip as u32 + t.start, t.end - t.start);
+        let mut slices: Vec<Slice> = match self {
+            Charset::Nop | Charset::Utf8Raw => tokens.iter().map(raw).collect(),
+            // One check for all of them; line by line only if it fails.
+            Charset::Utf8 if std::str::from_utf8(&shared[skip..]).is_ok() => {
+                tokens.iter().map(raw).collect()
+            }
+            Charset::Utf8 => {
+                let mut repair = |t: &Token| {
+                    let bytes = &shared[skip..][t.range()];
+                    match std::str::from_utf8(bytes) {
+                        Ok(_) => raw(t),
+                        Err(_) => {
+                            *invalid += 1;
+                            text.push(String::from_utf8_lossy(bytes).as_bytes())
+                        }
+                    }
+                };
+                tokens.iter().map(&mut repair).collect()
+            }
+            Charset::Utf16Le | Charset::Utf16Be | Charset::Table(_) => {
+                let mut decode = |t: &Token| {
+                    let bytes = &shared[skip..][t.range()];
+                    let (decoded, repaired) = self.decode(bytes);
+                    *invalid += u64::from(repaired);
+                    text.push(decoded.as_bytes())
+                };
+                tokens.iter().map(&mut decode).collect()
+            }
+        };
+        if at_start
+            && self != Charset::Nop
+            && let Some(first) = slices.first_mut()
+            && text.get(*first).starts_with("\u{feff}".as_bytes())
+        {
+            *first = first.part(3, usize::MAX);
+        }
+        slices
+    }
+
+    fn decode(self, bytes: &[u8]) -> (String, bool) {
+        let unit = |from: fn([u8; 2]) -> u16| {
+            let units = bytes.chunks_exact(2).map(move |c| from([c[0], c[1]]));
+            let mut repaired = false;
+            let text = char::decode_utf16(units)
+                .map(|c| {
+                    c.unwrap_or_else(|_| {
+                        repaired = true;
+                        char::REPLACEMENT_CHARACTER
+                    })
+                })
+                .collect();
+            (text, repaired)
+        };
+        match self {
+            Charset::Utf16Le => unit(u16::from_le_bytes),
+            Charset::Utf16Be => unit(u16::from_be_bytes),
+            Charset::Table(table) => {
+                let (text, repaired) = table.decode_without_bom_handling(bytes);
+                (text.into_owned(), repaired)
+            }
+            _ => (String::from_utf8_lossy(bytes).into_owned(), false),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::filelog::frame::{FrameSpec, FrameState, Frames, Input, Oversize, Split, Trim};
+
+    fn run(charset: Charset, content: &[u8]) -> (Vec<String>, u64) {
+        let spec = FrameSpec {
+            split: Split::Newline,
+            units: charset.units(),
+            max_log_bytes: 1 << 20,
+            oversize: Oversize::Split,
+            trim: Trim::default(),
+        };
+        let mut frames = Frames::default();
+        spec.frame(
+            &mut FrameState::default(),
+            content,
+            Input::Flush,
+            &mut frames,
+        );
+        assert_eq!(frames.consumed, content.len());
+        let mut text = Text::new(content.to_vec().into());
+        let mut invalid = 0;
+        let slices = charset.slices(&mut text, 0, &frames.tokens, true, &mut invalid);
+        let lines = slices
+            .iter()
+            .map(|s| String::from_utf8_lossy(text.get(*s)).into_owned());
+        (lines.collect(), invalid)
+    }
+
+    #[test]
+    fn records_are_decoded_before_they_are_trimmed() {
+        let le = |s: &str| {
+            s.encode_utf16()
+                .flat_map(u16::to_le_bytes)
+                .collect::<Vec<_>>()
+        };
+        let be = |s: &str| {
+            s.encode_utf16()
+                .flat_map(u16::to_be_bytes)
+                .collect::<Vec<_>>()
+        };
+        let text = "\u{feff}first\r\n\tsec\u{f6}nd \u{1f600}\nthird";
+        let want = ["first", "sec\u{f6}nd \u{1f600}", "third"]
+            .map(str::to_owned)
+            .to_vec();
+        assert_eq!(run(Charset::Utf16Le, &le(text)), (want.clone(), 0));
+        assert_eq!(run(Charset::Utf16Be, &be(text)), (want.clone(), 0));
+        assert_eq!(run(Charset::Utf8, text.as_bytes()), (want, 0));
+        let sjis = Charset::by_name("shift-jis").unwrap();
+        assert_eq!(run(sjis, b"\x93\xfa\x96{\n").0, ["\u{65e5}\u{672c}"]);
+    }
+
+    #[test]
+    fn invalid_bytes_are_replaced_and_counted() {
+        assert_eq!(
+            run(Charset::Utf8, b"\xc5\nok\n"),
+            (vec!["\u{fffd}".into(), "ok".into()], 1)
+        );
+        assert_eq!(
+            run(Charset::Utf16Le, &[0x00, 0xd8, 0x41, 0x00, 0x0a, 0x00]).1,
+            1
+        );
+    }
+
+    #[test]
+    fn every_documented_name_is_known() {
+        for name in [
+            "utf-8",
+            "utf-8-raw",
+            "utf-16",
+            "utf-16le",
+            "utf-16be",
+            "ascii",
+            "us-ascii",
+            "big5",
+            "nop",
+            "shift_jis",
+            "GBK",
+            "iso-8859-1",
+            "windows-1252",
+            "euc-kr",
+        ] {
+            assert!(Charset::by_name(name).is_some(), "{name}");
+        }
+        assert!(Charset::by_name("klingon").is_none());
+    }
+}

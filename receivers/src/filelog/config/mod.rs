@@ -1,0 +1,496 @@
+//! The options of the receiver, decoded and validated; nothing here touches a file.
+//!
+//! Names, defaults and rules are those of the collector's filelog receiver (its
+//! pkg/stanza/fileconsumer/config.go and adapter); options of our own stand beside them and are
+//! marked as such. Options that the collector needs for its way of polling and that have nothing to
+//! act on here are accepted, validated, and answered with a warning that says what happens instead.
+
+mod ordering;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use regex::bytes::Regex;
+use tailwater_config::{ComponentId, Node, Section};
+
+use super::catalog::GzipRule;
+use super::charset::Charset;
+use super::file_attrs::FileAttributeRules;
+use super::frame::{FrameSpec, Oversize, Split, Trim};
+use super::glob::Glob;
+use super::order::OrderingCriteria;
+use super::tail::OnTruncate;
+use crate::operators::go_regex;
+
+/// Largest `max_log_size`; a record has to fit into memory several times.
+const MAX_LOG_BYTES_MAX: u64 = 256 << 20;
+/// Largest `fingerprint_size`.
+const FINGERPRINT_BYTES_MAX: u64 = 1 << 20;
+/// Open files unless configured.
+const OPEN_FILES_MAX: usize = 1024;
+
+/// Where reading starts in files that exist when the receiver starts for the first time.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum StartAt {
+    /// At their end.
+    #[default]
+    End,
+    /// At their beginning.
+    Beginning,
+}
+
+/// How news of files are found out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum WatchMode {
+    /// By inotify where it works, by polling where it does not.
+    #[default]
+    Auto,
+    /// By inotify; a directory that cannot be watched is an error in the log, and is polled.
+    Inotify,
+    /// By polling only.
+    Poll,
+}
+
+/// Limits for deleted files that are not read to their end yet (our own option).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct DeletedFiles {
+    /// Unread bytes of deleted files that are held in all; 1 GiB.
+    pub hold_bytes_max: u64,
+    /// Longest time one is held; 1 hour.
+    pub hold_age_max: Duration,
+}
+
+/// The collector's `retry_on_failure`. Accepted as written; what was not delivered is read again
+/// without end in any case, since positions move by delivery only.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct RetryOnFailure {
+    /// Default false.
+    pub enabled: bool,
+    /// Default 1 s.
+    pub initial_interval: Duration,
+    /// Default 30 s.
+    pub max_interval: Duration,
+    /// Default 5 min, 0 = without end.
+    pub max_elapsed_time: Duration,
+    /// Default 1.5.
+    pub multiplier: f64,
+    /// Default 0.5.
+    pub randomization_factor: f64,
+}
+
+/// `header`: leading lines that describe the file.
+#[derive(Clone, Debug)]
+pub struct HeaderConfig {
+    /// Lines that match, from the first one on, are the header.
+    pub pattern: Regex,
+    /// What turns them into attributes, as written; at least one.
+    pub metadata_operators: Vec<Node>,
+}
+
+/// `multiline`.
+#[derive(Clone, Debug)]
+pub struct MultilineConfig {
+    /// Compiled, with `(?m)`.
+    pub pattern: Arc<Regex>,
+    /// `line_end_pattern` instead of `line_start_pattern`.
+    pub at_end: bool,
+    /// `omit_pattern`.
+    pub omit: bool,
+}
+
+/// All options of the receiver.
+#[derive(Clone, Debug)]
+pub struct FilelogConfig {
+    /// `id` of the input operator, `file_input` unless given: the name under which the collector
+    /// stored positions.
+    pub operator_id: String,
+    /// `include`: at least one.
+    pub include: Vec<Glob>,
+    /// `exclude`.
+    pub exclude: Vec<Glob>,
+    /// `exclude_older_than`: by modification time; zero = off.
+    pub exclude_older_than: Duration,
+    /// `ordering_criteria` with at least one rule.
+    pub ordering: Option<OrderingCriteria>,
+    /// `start_at`.
+    pub start_at: StartAt,
+    /// `poll_interval`; never zero.
+    pub poll_interval: Duration,
+    /// `fingerprint_size`: bytes by which a file is recognised.
+    pub fingerprint_bytes: usize,
+    /// `initial_buffer_size`, if given: bytes to read at once.
+    pub initial_buffer_bytes: Option<usize>,
+    /// `max_log_size`: longest record in bytes of the file.
+    pub max_log_bytes: usize,
+    /// `max_log_size_behavior`.
+    pub oversize: Oversize,
+    /// `encoding`.
+    pub charset: Charset,
+    /// `multiline`, if it has a pattern.
+    pub multiline: Option<MultilineConfig>,
+    /// `force_flush_period`; zero = never.
+    pub force_flush_period: Duration,
+    /// `preserve_leading_whitespaces` and `preserve_trailing_whitespaces`.
+    pub trim: Trim,
+    /// `include_file_*`.
+    pub file_attributes: FileAttributeRules,
+    /// `compression`.
+    pub compression: GzipRule,
+    /// `delete_after_read`.
+    pub delete_after_read: bool,
+    /// `header`.
+    pub header: Option<HeaderConfig>,
+    /// `acquire_fs_lock`.
+    pub acquire_fs_lock: bool,
+    /// `file_cache_advise`.
+    pub file_cache_advise: bool,
+    /// `on_truncate`.
+    pub on_truncate: OnTruncate,
+    /// `attributes`: values may hold `EXPR(...)`.
+    pub attributes: Vec<(String, String)>,
+    /// `resource`: values may hold `EXPR(...)`.
+    pub resource: Vec<(String, String)>,
+    /// `storage`.
+    pub storage: Option<ComponentId>,
+    /// `retry_on_failure`.
+    pub retry_on_failure: RetryOnFailure,
+    /// `operators`, as written.
+    pub operators: Vec<Node>,
+    /// Own option `deleted_files`.
+    pub deleted_files: DeletedFiles,
+    /// Own option `watch`.
+    pub watch: WatchMode,
+    /// Own option `rescan_interval`: how often all directories are looked through although nothing
+    /// was reported; 30 s. Where nothing is reported it is `poll_interval`.
+    pub rescan_interval: Duration,
+    /// Own option `open_files_max`: descriptors of this receiver; unless given,
+    /// `max_concurrent_files` if that is given, else 1024.
+    pub open_files_max: usize,
+}
+
+impl FilelogConfig {
+    /// Decodes and validates `section`; problems go to its errors, defaults take their place. The
+    /// caller ends the section.
+    pub fn decode(s: &mut Section<'_, '_>) -> FilelogConfig {
+        let start_at = s.choice(
+            "start_at",
+            &[("beginning", StartAt::Beginning), ("end", StartAt::End)],
+            StartAt::End,
+        );
+        let charset = charset(s);
+        let max_concurrent_files = s.usize_optional("max_concurrent_files", 1..);
+        subsumed(s);
+        FilelogConfig {
+            operator_id: operator_id(s),
+            include: include(s),
+            exclude: globs(s, "exclude").unwrap_or_default(),
+            exclude_older_than: s.duration("exclude_older_than", Duration::ZERO),
+            ordering: ordering::decode(s),
+            start_at,
+            poll_interval: s.duration_in(
+                "poll_interval",
+                Duration::from_millis(200),
+                Duration::from_nanos(1)..,
+            ),
+            fingerprint_bytes: s.byte_size("fingerprint_size", 1000, 16..=FINGERPRINT_BYTES_MAX)
+                as usize,
+            initial_buffer_bytes: s
+                .byte_size_optional("initial_buffer_size", 1..=MAX_LOG_BYTES_MAX)
+                .map(|n| n as usize),
+            max_log_bytes: s.byte_size("max_log_size", 1 << 20, 1..=MAX_LOG_BYTES_MAX) as usize,
+            oversize: s.choice(
+                "max_log_size_behavior",
+                &[("split", Oversize::Split), ("truncate", Oversize::Truncate)],
+                Oversize::Split,
+            ),
+            multiline: multiline(s, charset),
+            charset,
+            force_flush_period: s.duration("force_flush_period", Duration::from_millis(500)),
+            trim: Trim {
+                leading: !s.bool("preserve_leading_whitespaces", false),
+                trailing: !s.bool("preserve_trailing_whitespaces", false),
+            },
+            file_attributes: file_attributes(s),
+            compression: s.choice(
+                "compression",
+                &[
+                    ("", GzipRule::Never),
+                    ("gzip", GzipRule::Always),
+                    ("auto", GzipRule::Auto),
+                ],
+                GzipRule::Never,
+            ),
+            delete_after_read: delete_after_read(s, start_at),
+            header: header(s, start_at),
+            acquire_fs_lock: s.bool("acquire_fs_lock", false),
+            file_cache_advise: s.bool("file_cache_advise", false),
+            on_truncate: s.choice(
+                "on_truncate",
+                &[
+                    ("ignore", OnTruncate::Ignore),
+                    ("read_whole_file", OnTruncate::ReadWholeFile),
+                    ("read_new", OnTruncate::ReadNew),
+                ],
+                OnTruncate::Detect,
+            ),
+            attributes: s.string_map("attributes").unwrap_or_default(),
+            resource: s.string_map("resource").unwrap_or_default(),
+            storage: s.component_id("storage"),
+            retry_on_failure: retry_on_failure(s),
+            operators: s.list("operators").unwrap_or_default().to_vec(),
+            deleted_files: deleted_files(s),
+            watch: s.choice(
+                "watch",
+                &[
+                    ("auto", WatchMode::Auto),
+                    ("inotify", WatchMode::Inotify),
+                    ("poll", WatchMode::Poll),
+                ],
+                WatchMode::Auto,
+            ),
+            rescan_interval: s.duration_in(
+                "rescan_interval",
+                Duration::from_secs(30),
+                Duration::from_millis(100)..,
+            ),
+            open_files_max: s
+                .usize_optional("open_files_max", 1..)
+                .or(max_concurrent_files)
+                .unwrap_or(OPEN_FILES_MAX),
+        }
+    }
+
+    /// The rules by which content is cut into records.
+    pub fn frame_spec(&self, charset: Charset) -> FrameSpec {
+        let split = match (&self.multiline, charset) {
+            (_, Charset::Nop) => Split::None,
+            (None, _) => Split::Newline,
+            (
+                Some(MultilineConfig {
+                    pattern,
+                    at_end,
+                    omit,
+                }),
+                _,
+            ) => {
+                let (pattern, omit) = (pattern.clone(), *omit);
+                if *at_end {
+                    Split::LineEnd { pattern, omit }
+                } else {
+                    Split::LineStart { pattern, omit }
+                }
+            }
+        };
+        let (max_log_bytes, oversize, trim) = (self.max_log_bytes, self.oversize, self.trim);
+        FrameSpec {
+            split,
+            units: charset.units(),
+            max_log_bytes,
+            oversize,
+            trim,
+        }
+    }
+}
+
+fn operator_id(s: &mut Section<'_, '_>) -> String {
+    s.one_of("type", &["file_input"], "file_input");
+    s.refuse(
+        "output",
+        "records go to the first of `operators`; give that one an `output` instead",
+    );
+    s.string_optional("id")
+        .filter(|id| !id.is_empty())
+        .unwrap_or_else(|| "file_input".into())
+}
+
+/// Options without anything to act on.
+fn subsumed(s: &mut Section<'_, '_>) {
+    if s.u64("max_batches", 0, ..) > 0 {
+        s.warn(
+            "max_batches",
+            "has no effect: files are read in turns of one buffer, so none waits for others",
+        );
+    }
+    if s.u64("polls_to_archive", 0, ..) > 0 {
+        s.warn(
+            "polls_to_archive",
+            "has no effect: positions of files that are gone are kept without it",
+        );
+    }
+}
+
+fn include(s: &mut Section<'_, '_>) -> Vec<Glob> {
+    let broken = s.errors().len();
+    let globs = globs(s, "include").unwrap_or_default();
+    // A list that is there but wrong was reported already.
+    if globs.is_empty() && s.errors().len() == broken {
+        s.invalid("include", "'include' must be specified");
+    }
+    globs
+}
+
+/// A list of patterns.
+fn globs(s: &mut Section<'_, '_>, key: &str) -> Option<Vec<Glob>> {
+    let texts = s.string_list(key)?;
+    let mut globs = Vec::with_capacity(texts.len());
+    for text in texts {
+        match Glob::new(&text) {
+            Ok(glob) => globs.push(glob),
+            Err(e) => s.invalid(key, format!("{text:?} is no pattern: {e}")),
+        }
+    }
+    Some(globs)
+}
+
+fn charset(s: &mut Section<'_, '_>) -> Charset {
+    let Some(name) = s.string_optional("encoding") else {
+        return Charset::Utf8;
+    };
+    Charset::by_name(&name).unwrap_or_else(|| {
+        s.invalid(
+            "encoding",
+            format!(
+                "unsupported encoding {name:?}, allowed: utf-8, utf-8-raw, ascii, utf-16, \
+                 utf-16le, utf-16be, nop, and the names of the WHATWG Encoding Standard"
+            ),
+        );
+        Charset::Utf8
+    })
+}
+
+/// Compiles a pattern in Go's syntax.
+fn compile(s: &mut Section<'_, '_>, key: &str, pattern: &str) -> Option<Regex> {
+    match go_regex::compile(pattern) {
+        Ok(regex) => Some(regex),
+        Err(e) => {
+            // The engine's text draws the pattern over several lines; the last one says it.
+            let text = e.to_string();
+            let why = text
+                .lines()
+                .last()
+                .unwrap_or_default()
+                .trim_start_matches("error: ");
+            s.invalid(key, format!("{pattern:?} is no regular expression: {why}"));
+            None
+        }
+    }
+}
+
+fn multiline(s: &mut Section<'_, '_>, charset: Charset) -> Option<MultilineConfig> {
+    let multiline = s.section_if_present("multiline", |s| {
+        let start = s.string("line_start_pattern", "");
+        let end = s.string("line_end_pattern", "");
+        let omit = s.bool("omit_pattern", false);
+        let (key, pattern, at_end) = match (start.as_str(), end.as_str()) {
+            ("", "") => {
+                if omit {
+                    s.invalid("omit_pattern", "there is no pattern to omit");
+                }
+                return None;
+            }
+            (pattern, "") => ("line_start_pattern", pattern, false),
+            ("", pattern) => ("line_end_pattern", pattern, true),
+            _ => {
+                s.error("only one of line_start_pattern or line_end_pattern can be set");
+                return None;
+            }
+        };
+        let pattern = Arc::new(compile(s, key, &format!("(?m){pattern}"))?);
+        Some(MultilineConfig {
+            pattern,
+            at_end,
+            omit,
+        })
+    });
+    let multiline = multiline.flatten();
+    if multiline.is_some() && charset == Charset::Nop {
+        s.invalid(
+            "multiline",
+            "cannot be used with encoding nop, which does not cut content",
+        );
+    }
+    multiline
+}
+
+fn file_attributes(s: &mut Section<'_, '_>) -> FileAttributeRules {
+    FileAttributeRules {
+        name: s.bool("include_file_name", true),
+        path: s.bool("include_file_path", false),
+        name_resolved: s.bool("include_file_name_resolved", false),
+        path_resolved: s.bool("include_file_path_resolved", false),
+        owner: s.bool("include_file_owner_name", false),
+        group: s.bool("include_file_owner_group_name", false),
+        permissions: s.bool("include_file_permissions", false),
+        record_number: s.bool("include_file_record_number", false),
+        record_offset: s.bool("include_file_record_offset", false),
+    }
+}
+
+fn delete_after_read(s: &mut Section<'_, '_>, start_at: StartAt) -> bool {
+    let delete = s.bool("delete_after_read", false);
+    if delete && start_at == StartAt::End {
+        s.invalid(
+            "delete_after_read",
+            "needs start_at: beginning; what was never read would be deleted otherwise",
+        );
+    }
+    delete
+}
+
+fn header(s: &mut Section<'_, '_>, start_at: StartAt) -> Option<HeaderConfig> {
+    let header = s.section_if_present("header", |s| {
+        let pattern = s.string_required("pattern");
+        let operators = s.list("metadata_operators").unwrap_or_default().to_vec();
+        if operators.is_empty() {
+            s.invalid("metadata_operators", "at least one operator is required");
+        }
+        let pattern = compile(s, "pattern", &pattern?)?;
+        Some(HeaderConfig {
+            pattern,
+            metadata_operators: operators,
+        })
+    })?;
+    if start_at == StartAt::End {
+        s.invalid(
+            "header",
+            "needs start_at: beginning; headers would not be seen otherwise",
+        );
+    }
+    header
+}
+
+fn retry_on_failure(s: &mut Section<'_, '_>) -> RetryOnFailure {
+    let retry = s.section("retry_on_failure", |s| {
+        let enabled = s.bool("enabled", false);
+        if enabled && s.has("max_elapsed_time") {
+            s.warn(
+                "max_elapsed_time",
+                "has no effect: what was not delivered is never given up, files are read again",
+            );
+        }
+        RetryOnFailure {
+            enabled,
+            initial_interval: s.duration("initial_interval", Duration::from_secs(1)),
+            max_interval: s.duration("max_interval", Duration::from_secs(30)),
+            max_elapsed_time: s.duration("max_elapsed_time", Duration::from_secs(300)),
+            multiplier: s.f64("multiplier", 1.5, 0.0..),
+            randomization_factor: s.f64("randomization_factor", 0.5, 0.0..=1.0),
+        }
+    });
+    if retry.enabled {
+        s.warn(
+            "retry_on_failure",
+            "is not needed: positions move by delivery only, and exporters retry by themselves",
+        );
+    }
+    retry
+}
+
+fn deleted_files(s: &mut Section<'_, '_>) -> DeletedFiles {
+    s.section("deleted_files", |s| DeletedFiles {
+        hold_bytes_max: s.byte_size("hold_bytes_max", 1 << 30, ..),
+        hold_age_max: s.duration("hold_age_max", Duration::from_secs(3600)),
+    })
+}

@@ -1,0 +1,477 @@
+//! From bytes to batches: cuts records, decodes them, adds what is known of the file, runs the
+//! operators and gives every record its time.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tailwater_pdata::{Cell, Column, LogsBatch, Map, SourceRows, Text, Times, Value};
+use tailwater_pipeline::clock::Mono;
+use tailwater_telemetry::metrics::FilesMetrics;
+
+use super::catalog::FileNo;
+use super::charset::Charset;
+use super::file_attrs::FileAttributes;
+use super::frame::{FrameState, Frames, Input, Oversize, Token};
+use super::hash::stable_hash;
+use super::pool::BufferPool;
+use super::position::Position;
+use super::settings::Settings;
+use super::stamp::{Ties, stamp_observed};
+use super::tail::{Chunk, Tail};
+use crate::operators::{Chain, OperatorCx};
+
+/// What one read became.
+pub struct Cut {
+    /// Batches to emit, in order; each has one resource.
+    pub batches: Vec<LogsBatch>,
+    /// Where the file stands when they are delivered.
+    pub position: Arc<Position>,
+    /// Records: those in `batches`, the filtered and the dropped ones.
+    pub records: u32,
+    /// Records an operator removed on purpose.
+    pub filtered: u32,
+    /// Records dropped because an operator failed and `on_error` said so.
+    pub dropped: u32,
+    /// Bytes of the file.
+    pub bytes: u64,
+    /// Offset of the first byte.
+    pub from_offset: u64,
+    /// Some record has no time of its own and the file's mark is too old.
+    pub needs_mark: bool,
+    /// The position moved, even if there is no record.
+    pub moved: bool,
+    /// It had been read before a rewind.
+    pub replay: bool,
+}
+
+/// Cuts the content of all files of one source.
+pub struct Cutter {
+    settings: Arc<Settings>,
+    chain: Chain,
+    header_chain: Chain,
+    files: HashMap<FileNo, Known>,
+    metrics: Arc<FilesMetrics>,
+    frames: Frames,
+}
+
+/// What is the same for all records of a file.
+struct Known {
+    attributes: FileAttributes,
+    lineage: u64,
+}
+
+impl Cutter {
+    /// A cutter that runs `chain` on every batch and `header_chain` on header lines.
+    pub fn new(
+        settings: Arc<Settings>,
+        chain: Chain,
+        header_chain: Chain,
+        metrics: Arc<FilesMetrics>,
+    ) -> Cutter {
+        let files = HashMap::new();
+        Cutter {
+            settings,
+            chain,
+            header_chain,
+            files,
+            metrics,
+            frames: Frames::default(),
+        }
+    }
+
+    /// A file was opened or got another name.
+    pub fn opened(&mut self, tail: &mut Tail) {
+        tail.charset = self.charset_of(tail);
+        let attributes = FileAttributes::of(&tail.path, &self.settings.attributes);
+        // Kept over a rotation: the new file at the path continues the lines of the old one.
+        let lineage = match self.files.get(&tail.no) {
+            Some(known) => known.lineage,
+            None => stable_hash(tail.path.as_os_str().as_encoded_bytes()),
+        };
+        self.files.insert(
+            tail.no,
+            Known {
+                attributes,
+                lineage,
+            },
+        );
+    }
+
+    /// The configured encoding, or what a byte order mark says where that is UTF-8.
+    fn charset_of(&self, tail: &Tail) -> Charset {
+        let configured = self.settings.charset;
+        if configured != Charset::Utf8 {
+            return configured;
+        }
+        let mut mark = Vec::new();
+        let read = tail.file.as_ref().map(|f| f.read_at(0, 2, &mut mark));
+        match read {
+            Some(Ok(2)) => Charset::by_mark(&mark).unwrap_or(configured),
+            _ => configured,
+        }
+    }
+
+    /// A file is done with.
+    pub fn closed(&mut self, no: FileNo) {
+        self.files.remove(&no);
+    }
+
+    /// A file will be read again from an earlier position.
+    pub fn rewound(&mut self, no: FileNo, tail: &mut Tail) {
+        self.chain.forget(no);
+        tail.clean = Arc::new(tail.position.clone());
+    }
+
+    /// A file's content starts anew. Parts of lines that were held are gone with it.
+    pub fn restarted(&mut self, tail: &mut Tail) {
+        self.chain.forget(tail.no);
+        tail.clean = Arc::new(tail.position.clone());
+    }
+
+    /// When [`Cutter::due`] has something to do.
+    pub fn deadline(&self) -> Option<Mono> {
+        self.chain.deadline().map(|d| Mono::default().after(d))
+    }
+
+    /// Lines that operators held back and that are passed on by the clock, by file.
+    pub fn due(&mut self, now: Mono, wall_ns: i64) -> Vec<(FileNo, Vec<LogsBatch>)> {
+        let mut cx = OperatorCx {
+            now_ns: wall_ns,
+            elapsed: elapsed(now),
+            ..OperatorCx::default()
+        };
+        self.chain.tick(&mut cx);
+        let mut by_file: Vec<(FileNo, Vec<LogsBatch>)> = Vec::new();
+        let sources = cx.report.covers.iter().map(|c| c.source);
+        let batches = cx.report.more.into_iter();
+        for (batch, no) in batches.zip(sources.chain(std::iter::repeat(0))) {
+            by_file.push((no, batch.split_by_resource()));
+        }
+        by_file
+    }
+
+    /// Cuts what was read. `None` if there was nothing to cut yet.
+    pub fn cut(
+        &mut self,
+        tail: &mut Tail,
+        chunk: Chunk,
+        pool: &Arc<BufferPool>,
+        now: Mono,
+        wall_ns: i64,
+    ) -> std::io::Result<Option<Cut>> {
+        let s = self.settings.clone();
+        let Chunk { buf, skip, at_end } = chunk;
+        let content = &buf[skip..];
+        if content.is_empty() {
+            tail.unfinished = false;
+            pool.put(buf);
+            return Ok(None);
+        }
+        let from_offset = tail.position.offset;
+        let end_offset = from_offset + content.len() as u64;
+        let period = s.force_flush_period;
+        let due = at_end && tail.flush_clock.is_due(end_offset, elapsed(now), period);
+        let input = match (at_end, due) {
+            (false, _) => Input::More,
+            (true, false) => Input::End,
+            (true, true) => Input::Flush,
+        };
+        let mut state = FrameState::decode(&tail.position.frame).unwrap_or_else(|e| {
+            tracing::warn!(path = %tail.path.display(), error = %e, "a stored position was damaged; a long line may be cut anew");
+            FrameState::default()
+        });
+        let spec = s.frame(tail.charset);
+        spec.frame(&mut state, content, input, &mut self.frames);
+        if s.keep_partial_blanks {
+            trim_complete_lines(&mut self.frames, content);
+        }
+        self.metrics.nul_bytes_skipped.inc_by(self.frames.nul_bytes);
+        let cuts = self.frames.tokens.iter().filter(|t| t.cut).count() as u64;
+        match spec.oversize {
+            Oversize::Split => self.metrics.lines_split.inc_by(cuts),
+            Oversize::Truncate => self.metrics.lines_truncated.inc_by(cuts),
+        }
+        tail.position.frame = state.encode();
+        let done = self.frames.consumed;
+        let replay = from_offset < tail.cut_before;
+        tail.advance(content, done, s.head_bytes);
+        tail.unfinished = at_end && self.frames.unfinished > 0;
+        if !tail.unfinished {
+            tail.flush_clock.clear();
+        }
+        if done == 0 {
+            // A record longer than the buffer: read more of it next time.
+            if !at_end {
+                tail.read_bytes =
+                    (tail.read_bytes * 2).min(spec.buffer_bytes_max().max(s.read_bytes));
+            }
+            pool.put(buf);
+            return Ok(None);
+        }
+        tail.read_bytes = s.read_bytes;
+        tail.active_at = now;
+        self.header(tail, &buf, skip, wall_ns);
+        let shared = pool.share(buf);
+        let batch = self.batch(tail, shared, skip, from_offset);
+        let mut cut = self.operate(tail, batch, now, wall_ns);
+        cut.from_offset = from_offset;
+        cut.bytes = done as u64;
+        cut.replay = replay;
+        let untimed = |b: &LogsBatch| (0..b.rows()).any(|row| b.time.get(row) == 0);
+        cut.needs_mark =
+            cut.batches.iter().any(untimed) && tail.position.marks.is_stale(from_offset, wall_ns);
+        Ok(Some(cut))
+    }
+
+    /// Takes the leading lines that match `header.pattern` out of the tokens; what the metadata
+    /// operators make of them stays with the file.
+    fn header(&mut self, tail: &mut Tail, buf: &[u8], skip: usize, wall_ns: i64) {
+        let Some(pattern) = &self.settings.header else {
+            return;
+        };
+        if tail.position.header_done {
+            return;
+        }
+        let text = |t: &Token| &buf[skip..][t.range()];
+        let lines = self
+            .frames
+            .tokens
+            .iter()
+            .take_while(|t| pattern.is_match(text(t)))
+            .count();
+        for t in &self.frames.tokens[..lines] {
+            let line = Bytes::copy_from_slice(text(t));
+            let length = line.len() as u32;
+            let mut batch = LogsBatch::from_lines(line, &[(0, length)]);
+            let mut cx = OperatorCx {
+                source: tail.no,
+                now_ns: wall_ns,
+                ..OperatorCx::default()
+            };
+            self.header_chain.process(&mut batch, &mut cx);
+            for (k, v) in (0..batch.rows()).flat_map(|r| attributes_of(&batch, r)) {
+                tail.position.header.retain(|(old, _)| *old != k);
+                tail.position.header.push((k, v));
+            }
+        }
+        if lines < self.frames.tokens.len() {
+            tail.position.header_done = true;
+        }
+        self.frames.tokens.drain(..lines);
+    }
+
+    /// The batch of the tokens.
+    fn batch(&mut self, tail: &mut Tail, shared: Bytes, skip: usize, base: u64) -> LogsBatch {
+        let s = &self.settings;
+        let mut text = Text::new(shared);
+        let mut invalid = 0;
+        let tokens = &self.frames.tokens;
+        let slices = tail
+            .charset
+            .slices(&mut text, skip, tokens, base == 0, &mut invalid);
+        self.metrics.invalid_utf8.inc_by(invalid);
+        let before = std::iter::once(0).chain(tokens.iter().map(|t| t.next));
+        let rel: Vec<u32> = before.take(tokens.len()).collect();
+        let rows = slices.len();
+        let mut batch = LogsBatch::from_slices(text, slices);
+        if tail.charset == Charset::Nop {
+            raw_bodies(&mut batch);
+        }
+        if let Some(known) = self.files.get(&tail.no) {
+            known.attributes.add_to(&mut batch);
+        }
+        for (k, v) in &tail.position.header {
+            batch
+                .attributes
+                .set(k.as_str(), Column::Const(Value::str(v)));
+        }
+        if s.attributes.record_number {
+            let first = tail.position.records + 1;
+            let cells = (0..rows as u64).map(|i| Cell::Int((first + i) as i64));
+            batch
+                .attributes
+                .set("log.file.record_number", Column::Cells(cells.collect()));
+        }
+        if s.attributes.record_offset {
+            let cell = |r: &u32| Cell::Int((base + u64::from(*r)) as i64);
+            let cells = rel.iter().map(cell).collect();
+            batch
+                .attributes
+                .set("log.file.record_offset", Column::Cells(cells));
+        }
+        tail.position.records += rows as u64;
+        batch.source = Some(SourceRows { base, rel });
+        s.constants.add_to(&mut batch);
+        batch
+    }
+
+    fn operate(&mut self, tail: &mut Tail, batch: LogsBatch, now: Mono, wall_ns: i64) -> Cut {
+        let lineage = self.files.get(&tail.no).map_or(0, |k| k.lineage);
+        let mut cx = OperatorCx {
+            source: tail.no,
+            lineage,
+            now_ns: wall_ns,
+            elapsed: elapsed(now),
+            ..OperatorCx::default()
+        };
+        let mut batch = batch;
+        self.chain.process(&mut batch, &mut cx);
+        let report = cx.report;
+        for e in report.errors.iter().filter(|e| !e.quiet) {
+            tracing::warn!(
+                path = %tail.path.display(), operator = %e.operator, records = e.records,
+                error = %e.first, "an operator could not treat some records"
+            );
+        }
+        let mut batches = Vec::with_capacity(1);
+        for b in std::iter::once(batch)
+            .chain(report.more)
+            .filter(|b| !b.is_empty())
+        {
+            if b.resource_rows.is_empty() {
+                batches.push(b);
+            } else {
+                batches.extend(b.split_by_resource());
+            }
+        }
+        for b in &mut batches {
+            spread(&mut tail.position.ties, b);
+        }
+        if self.chain.held_from(tail.no).is_none() {
+            tail.clean = Arc::new(tail.position.clone());
+        }
+        let out: usize = batches.iter().map(LogsBatch::rows).sum();
+        let (filtered, dropped) = (report.filtered as u32, report.dropped as u32);
+        Cut {
+            position: tail.clean.clone(),
+            records: out as u32 + filtered + dropped,
+            batches,
+            filtered,
+            dropped,
+            bytes: 0,
+            from_offset: 0,
+            needs_mark: false,
+            moved: true,
+            replay: false,
+        }
+    }
+
+    /// What operators passed on late, as a cut: its delivery lets the file's position move on.
+    pub fn held(&mut self, tail: &mut Tail, mut batches: Vec<LogsBatch>) -> Cut {
+        batches
+            .iter_mut()
+            .for_each(|b| spread(&mut tail.position.ties, b));
+        if self.chain.held_from(tail.no).is_none() {
+            tail.clean = Arc::new(tail.position.clone());
+        }
+        Cut {
+            position: tail.clean.clone(),
+            records: batches.iter().map(LogsBatch::rows).sum::<usize>() as u32,
+            batches,
+            filtered: 0,
+            dropped: 0,
+            bytes: 0,
+            from_offset: tail.position.offset,
+            needs_mark: false,
+            moved: true,
+            replay: false,
+        }
+    }
+
+    /// Gives every record its observed time; marks must be in place.
+    pub fn stamp(&self, tail: &Tail, cut: &mut Cut, wall_ns: i64) {
+        for b in &mut cut.batches {
+            stamp_observed(b, &tail.position.marks, wall_ns);
+        }
+    }
+}
+
+/// Trims blanks at the end of lines, except of those that go on in the next line.
+fn trim_complete_lines(frames: &mut Frames, content: &[u8]) {
+    let is_blank = |b: u8| matches!(b, b' ' | b'\t' | b'\r' | b'\n');
+    let mut emptied = false;
+    for t in &mut frames.tokens {
+        let line = &content[t.range()];
+        if !line.last().is_some_and(|b| is_blank(*b)) || is_partial(line) {
+            continue;
+        }
+        let kept = line
+            .iter()
+            .rposition(|b| !is_blank(*b))
+            .map_or(0, |i| i + 1);
+        t.end = t.start + kept as u32;
+        emptied |= kept == 0;
+    }
+    if emptied {
+        frames.tokens.retain(|t| t.start < t.end);
+    }
+}
+
+/// True for a CRI line with the tag `P`: `<time> stdout P <text>`.
+fn is_partial(line: &[u8]) -> bool {
+    let mut words = line.splitn(4, |b| *b == b' ').skip(1);
+    let stream = words.next();
+    let tag = words.next();
+    matches!(stream, Some(b"stdout" | b"stderr"))
+        && tag.is_some_and(|t| t == b"P" || t.starts_with(b"P:"))
+}
+
+fn spread(ties: &mut Ties, batch: &mut LogsBatch) {
+    if batch.time != Times::Const(0) {
+        ties.spread(batch);
+    }
+}
+
+/// The operators' clock.
+fn elapsed(now: Mono) -> Duration {
+    now.since(Mono::default())
+}
+
+fn attributes_of(batch: &LogsBatch, row: usize) -> Vec<(String, String)> {
+    let map: Map = batch.attributes_of(row);
+    map.iter()
+        .map(|(k, v)| (k.to_string(), v.as_ref().to_display_string()))
+        .collect()
+}
+
+/// Bodies as bytes values instead of text.
+fn raw_bodies(batch: &mut LogsBatch) {
+    for row in 0..batch.rows() {
+        let bytes = batch
+            .body(row)
+            .and_then(|b| b.as_text())
+            .map(Bytes::copy_from_slice);
+        if let Some(bytes) = bytes {
+            let cell = batch.big_cell(Value::Bytes(bytes));
+            batch.set_body(row, cell);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::filelog::frame::Token;
+
+    #[test]
+    fn blanks_at_the_end_stay_only_where_the_line_goes_on() {
+        let content = b"2024-01-01T00:00:00Z stdout P a \n2024-01-01T00:00:00Z stdout F b \n  \n";
+        let token = |start: u32, end: u32| Token {
+            start,
+            end,
+            next: end + 1,
+            cut: false,
+        };
+        let mut frames = Frames {
+            tokens: vec![token(0, 32), token(33, 65), token(66, 68)],
+            ..Frames::default()
+        };
+        trim_complete_lines(&mut frames, content);
+        let texts: Vec<_> = frames.tokens.iter().map(|t| &content[t.range()]).collect();
+        assert!(texts[0].ends_with(b" P a "));
+        assert!(texts[1].ends_with(b" F b"));
+        assert_eq!(texts.len(), 2);
+    }
+}

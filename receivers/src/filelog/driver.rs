@@ -1,0 +1,342 @@
+//! The receiver's own thread: finds files, listens for changes, tells the shards.
+//!
+//! It never reads a line. Notifications make it quick, a complete scan every now and then makes it
+//! right: an overflow of the notification queue, a lost event or a directory that cannot be
+//! watched only cost time until the next scan.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender};
+use tailwater_pipeline::ShardHandle;
+use tailwater_pipeline::checkpoint::CheckpointHandle;
+use tailwater_pipeline::clock::{Clock, Mono};
+use tailwater_telemetry::metrics::{FilesMetrics, LagMetrics};
+
+use super::catalog::{Action, Catalog, FileNo, Seen};
+use super::discover::{Discovery, FoundFile};
+use super::logfs::LogFs;
+use super::saver::Saver;
+use super::settings::Settings;
+use super::source::Feedback;
+use super::watch::{Watch, WatchEvent};
+
+/// A scan that something asked for happens this much later, so that one scan serves many events.
+const SCAN_DELAY: Duration = Duration::from_millis(50);
+/// Lag is measured this often.
+const LAG_INTERVAL: Duration = Duration::from_secs(2);
+/// The longest wait, so that a stop is noticed.
+const WAIT_MAX: Duration = Duration::from_millis(500);
+/// A pause after a full buffer of notifications, so that the kernel can merge equal ones.
+const FLOOD_PAUSE: Duration = Duration::from_millis(5);
+
+/// The way to one shard.
+pub struct ShardLink {
+    /// Its handle.
+    pub handle: ShardHandle,
+    /// What it is told.
+    pub actions: Sender<Action>,
+    /// Files that may have something new.
+    pub dirty: Sender<FileNo>,
+}
+
+/// What the thread works with.
+pub struct DriverParts {
+    /// Validated settings.
+    pub settings: Arc<Settings>,
+    /// Finds files.
+    pub finder: Discovery,
+    /// Listens for changes.
+    pub watch: Watch,
+    /// Which files there are.
+    pub catalog: Catalog,
+    /// The shards.
+    pub shards: Vec<ShardLink>,
+    /// From the shards.
+    pub feedback: Receiver<Feedback>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// The file system.
+    pub fs: Arc<dyn LogFs>,
+    /// The store of positions.
+    pub store: CheckpointHandle,
+    /// Set to end the thread.
+    pub stop: Arc<AtomicBool>,
+    /// A complete scan happens this often although notifications work.
+    pub rescan_interval: Duration,
+    /// How far behind.
+    pub lag: Arc<LagMetrics>,
+    /// Counters of files.
+    pub files: Arc<FilesMetrics>,
+}
+
+/// See the module's documentation.
+pub struct Driver {
+    p: DriverParts,
+    scan_at: Mono,
+    lag_at: Mono,
+    complained: HashSet<PathBuf>,
+}
+
+impl Driver {
+    /// A driver that scans at once.
+    pub fn new(parts: DriverParts) -> Driver {
+        let now = parts.clock.now();
+        Driver {
+            p: parts,
+            scan_at: now,
+            lag_at: now,
+            complained: HashSet::new(),
+        }
+    }
+
+    /// Runs until it is told to stop.
+    pub fn run(mut self) {
+        while !self.p.stop.load(Ordering::Acquire) {
+            let now = self.p.clock.now();
+            if now >= self.scan_at {
+                self.scan(now);
+            }
+            if now >= self.lag_at {
+                self.measure_lag();
+                self.lag_at = now.after(LAG_INTERVAL);
+            }
+            self.take_feedback(now);
+            let mut actions = Vec::new();
+            self.p.catalog.release_deferred(now, &mut actions);
+            self.send(actions);
+            self.wait(now);
+        }
+    }
+
+    fn wait(&mut self, now: Mono) {
+        let due = [
+            Some(self.scan_at),
+            Some(self.lag_at),
+            self.p.catalog.deadline(),
+        ];
+        let next = due.into_iter().flatten().min().unwrap_or(now);
+        let timeout = next.since(now).min(WAIT_MAX).max(Duration::from_millis(1));
+        let events = match self.p.watch.wait(timeout) {
+            Ok(events) => events,
+            Err(e) => {
+                tracing::warn!(error = %e, "notifications of file changes failed; looking instead");
+                self.scan_soon(now);
+                Vec::new()
+            }
+        };
+        let flood = events.len() > 256;
+        for event in events {
+            self.take_event(event);
+        }
+        if flood {
+            std::thread::park_timeout(FLOOD_PAUSE);
+        }
+    }
+
+    fn scan_soon(&mut self, now: Mono) {
+        self.scan_at = self.scan_at.min(now.after(SCAN_DELAY));
+    }
+
+    fn take_event(&mut self, event: WatchEvent) {
+        let now = self.p.clock.now();
+        match event {
+            WatchEvent::Modified(path) => {
+                if let Some((no, shard, shared)) = self.p.catalog.at_path(&path)
+                    && !shared.dirty.swap(true, Ordering::AcqRel)
+                {
+                    let _ = self.p.shards[shard].dirty.send(no);
+                    self.p.shards[shard].handle.waker.wake();
+                } else if self.p.catalog.at_path(&path).is_none() {
+                    self.appeared(path, now);
+                }
+            }
+            WatchEvent::Appeared(path) => self.appeared(path, now),
+            WatchEvent::Gone(_) | WatchEvent::Rescan => self.scan_soon(now),
+        }
+    }
+
+    /// A path that is new, or leads to another file than before.
+    fn appeared(&mut self, path: PathBuf, now: Mono) {
+        if self.p.finder.ordering.is_some() {
+            // Which files are read depends on all of them.
+            if self.p.finder.matches(&path) {
+                self.scan_soon(now);
+            }
+            return;
+        }
+        if let Some(found) = self.p.finder.look(&path, self.p.clock.wall_ns()) {
+            let actions = self.p.catalog.appeared(seen(found), now);
+            self.send(actions);
+            self.report_problems();
+        } else if self.p.finder.matches(&path) || self.p.finder.may_hold_matches(&path) {
+            self.scan_soon(now);
+        }
+    }
+
+    fn scan(&mut self, now: Mono) {
+        let found = self.p.finder.scan(self.p.clock.wall_ns());
+        self.p.watch.follow(&found.dirs);
+        let polling = self.p.watch.is_polling();
+        if self.p.settings.polling.swap(polling, Ordering::AcqRel) != polling && polling {
+            tracing::warn!(
+                receiver = %self.p.settings.id, why = %self.p.watch.why_polling(),
+                "changes of files are found by looking at them every poll_interval"
+            );
+            self.p.shards.iter().for_each(|s| s.handle.waker.wake());
+        }
+        for (path, problem) in found.problems {
+            self.complain(path, &problem.to_string());
+        }
+        let files = found.files.into_iter().map(seen).collect();
+        let actions = self.p.catalog.scan(files, now);
+        self.send(actions);
+        self.wake_dirty();
+        self.report_problems();
+        self.forget_gone();
+        let interval = if polling {
+            self.p.settings.poll_interval
+        } else {
+            self.p.rescan_interval
+        };
+        self.scan_at = self.p.clock.now().after(interval);
+    }
+
+    /// Files that the scan found to have changed.
+    fn wake_dirty(&mut self) {
+        let mut woken = vec![false; self.p.shards.len()];
+        for (no, _, shared, shard) in self.p.catalog.files() {
+            if shared.dirty.load(Ordering::Acquire) {
+                let _ = self.p.shards[shard].dirty.send(no);
+                woken[shard] = true;
+            }
+        }
+        for (shard, _) in woken.into_iter().enumerate().filter(|(_, w)| *w) {
+            self.p.shards[shard].handle.waker.wake();
+        }
+    }
+
+    fn complain(&mut self, path: PathBuf, problem: &str) {
+        if self.complained.len() > 10_000 {
+            self.complained.clear();
+        }
+        if self.complained.insert(path.clone()) {
+            tracing::warn!(
+                receiver = %self.p.settings.id, path = %path.display(), problem,
+                "a path cannot be used now; it is tried again"
+            );
+        }
+    }
+
+    fn report_problems(&mut self) {
+        for (path, error) in std::mem::take(&mut self.p.catalog.problems) {
+            self.p.files.file_errors.inc();
+            self.complain(path, &error.to_string());
+        }
+    }
+
+    /// Stored positions of files that exist under no name any more.
+    fn forget_gone(&mut self) {
+        let gone = |p: &&super::position::Position| {
+            let dir = p.path.parent().unwrap_or(Path::new("/"));
+            dir.is_dir() && self.p.fs.meta(&p.path).is_err()
+        };
+        let old = |p: &&super::position::Position| {
+            self.p.clock.wall_ns().saturating_sub(p.seen_ns) > 24 * 3_600 * 1_000_000_000
+        };
+        let gone: Vec<_> = self
+            .p
+            .catalog
+            .unclaimed()
+            .filter(old)
+            .filter(gone)
+            .cloned()
+            .collect();
+        for p in gone {
+            Saver::forget(&self.p.store, &self.p.settings.id, &p);
+        }
+    }
+
+    fn take_feedback(&mut self, _now: Mono) {
+        while let Ok(feedback) = self.p.feedback.try_recv() {
+            match feedback {
+                Feedback::Truncated(position) => {
+                    let actions = self.p.catalog.truncated(*position);
+                    self.send(actions);
+                }
+                Feedback::Delete(no) => {
+                    let path = self
+                        .p
+                        .catalog
+                        .files()
+                        .find(|f| f.0 == no)
+                        .map(|f| f.1.to_path_buf());
+                    if let Some(path) = path
+                        && let Err(e) = self.p.fs.remove(&path)
+                    {
+                        tracing::warn!(path = %path.display(), error = %e, "a file that was read cannot be deleted");
+                    }
+                }
+            }
+        }
+    }
+
+    fn send(&self, actions: Vec<(usize, Action)>) {
+        let mut woken = vec![false; self.p.shards.len()];
+        for (shard, action) in actions {
+            let _ = self.p.shards[shard].actions.send(action);
+            woken[shard] = true;
+        }
+        for (shard, _) in woken.into_iter().enumerate().filter(|(_, w)| *w) {
+            self.p.shards[shard].handle.waker.wake();
+        }
+    }
+
+    fn measure_lag(&self) {
+        let wall = self.p.clock.wall_ns();
+        let (mut bytes, mut oldest, mut files) = (0u64, 0u64, 0i64);
+        for (_, path, shared, _) in self.p.catalog.files() {
+            files += 1;
+            let acked = shared.acked_offset.load(Ordering::Acquire);
+            let mut size = shared.size.load(Ordering::Acquire);
+            let read = shared.read_offset.load(Ordering::Acquire);
+            let closed = shared.closed.load(Ordering::Acquire);
+            if !closed && (read < size || acked < read) {
+                if let Ok(meta) = self.p.fs.meta(path) {
+                    size = size.max(meta.size);
+                    shared.size.store(size, Ordering::Release);
+                }
+            }
+            let behind = size.max(read).saturating_sub(acked);
+            if behind == 0 {
+                shared.pending_since_ns.store(0, Ordering::Release);
+                continue;
+            }
+            bytes += behind;
+            let since = match shared.pending_since_ns.load(Ordering::Acquire) {
+                0 => {
+                    shared
+                        .pending_since_ns
+                        .store(wall as u64, Ordering::Release);
+                    wall as u64
+                }
+                since => since,
+            };
+            oldest = oldest.max((wall as u64).saturating_sub(since));
+        }
+        self.p.lag.lag_bytes.set(bytes as i64);
+        self.p.lag.lag_seconds.set(oldest as f64 / 1e9);
+        self.p.lag.files.set(files);
+    }
+}
+
+fn seen(found: FoundFile) -> Seen {
+    Seen {
+        path: found.path,
+        meta: found.meta,
+        target: found.target,
+    }
+}

@@ -1,0 +1,176 @@
+//! The file system as the tailer sees it: few calls, replaceable by a simulated one.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
+
+/// Which file this is, as the kernel tells. Not enough alone: inodes are reused at once.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord, Default)]
+pub struct FileId {
+    /// Device number.
+    pub dev: u64,
+    /// Inode number.
+    pub ino: u64,
+    /// Birth time in ns since the epoch, 0 where the file system has none.
+    pub birth_ns: i64,
+}
+
+/// What a stat tells.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Meta {
+    /// Identity.
+    pub id: FileId,
+    /// Size in bytes.
+    pub size: u64,
+    /// Modification time, ns since the epoch.
+    pub mtime_ns: i64,
+    /// Number of names the file has; 0 = deleted but open.
+    pub links: u64,
+}
+
+/// An open log file.
+pub trait LogFile: Send {
+    /// Appends up to `max` bytes from `offset` to `buf`; 0 = end of file.
+    fn read_at(&self, offset: u64, max: usize, buf: &mut Vec<u8>) -> io::Result<usize>;
+    /// Stats the open file.
+    fn meta(&self) -> io::Result<Meta>;
+    /// Tells the kernel that the pages read so far are not needed again.
+    fn forget_pages(&self) -> io::Result<()>;
+    /// Tries to take a shared advisory lock without waiting; false if someone holds it.
+    fn try_lock_shared(&self) -> io::Result<bool>;
+    /// Gives the lock back.
+    fn unlock(&self) -> io::Result<()>;
+}
+
+/// Opens and looks at files by path.
+pub trait LogFs: Send + Sync {
+    /// Opens a regular file for reading; anything else is an error, without side effects on it.
+    fn open(&self, path: &Path) -> io::Result<Box<dyn LogFile>>;
+    /// Stats what `path` leads to, following links.
+    fn meta(&self, path: &Path) -> io::Result<Meta>;
+    /// The path without symbolic links.
+    fn resolve(&self, path: &Path) -> io::Result<PathBuf>;
+    /// Names in a directory.
+    fn names(&self, dir: &Path) -> io::Result<Vec<PathBuf>>;
+    /// Deletes a file.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+}
+
+/// The operating system's file system.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct OsLogFs;
+
+fn meta_of(m: &fs::Metadata) -> Meta {
+    let birth = m
+        .created()
+        .ok()
+        .and_then(|t| t.duration_since(UNIX_EPOCH).ok());
+    Meta {
+        id: FileId {
+            dev: m.dev(),
+            ino: m.ino(),
+            birth_ns: birth.map_or(0, |d| d.as_nanos() as i64),
+        },
+        size: m.size(),
+        mtime_ns: m
+            .mtime()
+            .saturating_mul(1_000_000_000)
+            .saturating_add(m.mtime_nsec()),
+        links: m.nlink(),
+    }
+}
+
+struct OsLogFile(File);
+
+impl LogFile for OsLogFile {
+    fn read_at(&self, offset: u64, max: usize, buf: &mut Vec<u8>) -> io::Result<usize> {
+        let start = buf.len();
+        if buf.capacity() - start < max {
+            buf.reserve_exact(max);
+        }
+        // More than `max` may be read where the buffer has more room; that is cut off again.
+        loop {
+            match rustix::io::pread(&self.0, rustix::buffer::spare_capacity(buf), offset) {
+                Ok(n) => {
+                    buf.truncate(start + max);
+                    return Ok(n.min(max));
+                }
+                Err(rustix::io::Errno::INTR) => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+    }
+
+    fn meta(&self) -> io::Result<Meta> {
+        Ok(meta_of(&self.0.metadata()?))
+    }
+
+    fn forget_pages(&self) -> io::Result<()> {
+        Ok(rustix::fs::fadvise(
+            &self.0,
+            0,
+            None,
+            rustix::fs::Advice::DontNeed,
+        )?)
+    }
+
+    fn try_lock_shared(&self) -> io::Result<bool> {
+        match rustix::fs::flock(&self.0, rustix::fs::FlockOperation::NonBlockingLockShared) {
+            Ok(()) => Ok(true),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(false),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    fn unlock(&self) -> io::Result<()> {
+        Ok(rustix::fs::flock(
+            &self.0,
+            rustix::fs::FlockOperation::Unlock,
+        )?)
+    }
+}
+
+impl LogFs for OsLogFs {
+    fn open(&self, path: &Path) -> io::Result<Box<dyn LogFile>> {
+        // O_NONBLOCK: opening a FIFO that took the place of a file must not hang.
+        let flags = rustix::fs::OFlags::NONBLOCK.bits() as i32;
+        let file = fs::OpenOptions::new()
+            .read(true)
+            .custom_flags(flags)
+            .open(path)?;
+        let kind = file.metadata()?.file_type();
+        if kind.is_file() {
+            return Ok(Box::new(OsLogFile(file)));
+        }
+        let what = match () {
+            () if kind.is_dir() => "a directory",
+            () if kind.is_fifo() => "a FIFO",
+            () if kind.is_socket() => "a socket",
+            () => "a device",
+        };
+        Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("{what}, not a regular file"),
+        ))
+    }
+
+    fn meta(&self, path: &Path) -> io::Result<Meta> {
+        Ok(meta_of(&fs::metadata(path)?))
+    }
+
+    fn resolve(&self, path: &Path) -> io::Result<PathBuf> {
+        fs::canonicalize(path)
+    }
+
+    fn names(&self, dir: &Path) -> io::Result<Vec<PathBuf>> {
+        fs::read_dir(dir)?
+            .map(|e| e.map(|e| PathBuf::from(e.file_name())))
+            .collect()
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
+    }
+}

@@ -1,0 +1,36 @@
+//! The `filelog` receiver (`file_log`): tails files and loses nothing.
+//!
+//! - `catalog`, `identity`: which files there are and which of them we knew;
+//! - `source`, `tail`: the shard's half: reads fairly, follows delivery with checkpoints;
+//! - `discover`, `watch`, `driver`: finds files and hears of changes;
+//! - `frame`, `charset`, `cutter`: from bytes to records;
+//! - `stamp`: times that are the same when a line is read again.
+
+pub mod catalog;
+pub mod charset;
+pub mod config;
+mod cutter;
+pub mod discover;
+mod driver;
+pub mod file_attrs;
+pub mod frame;
+pub mod glob;
+pub mod gzip;
+pub mod gzip_reader;
+pub mod hash;
+pub mod identity;
+pub mod import;
+pub mod logfs;
+mod node;
+pub mod order;
+mod pool;
+pub mod position;
+mod saver;
+pub mod settings;
+mod settled;
+mod source;
+pub mod stamp;
+mod tail;
+pub mod watch;
+
+pub use node::factory;

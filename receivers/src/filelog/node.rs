@@ -1,0 +1,299 @@
+//! From configuration to a running receiver.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use tailwater_config::{ConfigError, Errors, KeyPath, Node, ProcessEnvironment, Section};
+use tailwater_pipeline::checkpoint::CheckpointHandle;
+use tailwater_pipeline::factory::{NodeCx, ReceiverFactory, ReceiverSettings};
+use tailwater_pipeline::{BuildError, DropReason, ReceiverNode, ShardHandle, Source};
+use tailwater_telemetry::metrics::{
+    Accounting, FilesMetrics, LagMetrics, RECEIVER_TRANSPORT_FILE, ReceiverMetrics,
+};
+
+use super::catalog::{Catalog, Rules};
+use super::config::{FilelogConfig, StartAt};
+use super::cutter::Cutter;
+use super::discover::Discovery;
+use super::driver::{Driver, DriverParts, ShardLink};
+use super::logfs::{LogFs, OsLogFs};
+use super::saver::Saver;
+use super::settings::{Constants, READ_BYTES, Settings};
+use super::settled::SettledFiles;
+use super::source::{Feedback, FileSource, SourceParts};
+use super::watch::{Waker, Watch};
+use crate::operators::expr::Template;
+use crate::operators::{BuildCx, Chain};
+
+/// How long a file that was renamed out of the pattern is watched for late writes.
+const LINGER_RENAMED: Duration = Duration::from_secs(60);
+/// The same for a deleted file, whose writer may still hold it open.
+const LINGER_DELETED: Duration = Duration::from_secs(10);
+
+/// The factory of `file_log` (`filelog`).
+pub fn factory() -> ReceiverFactory {
+    ReceiverFactory {
+        kind: "file_log",
+        about: "tails files, with checkpoints that move by delivery",
+        signals: &["logs"],
+        decode,
+    }
+}
+
+fn decode(node: &Node, path: &KeyPath, errors: &mut Errors) -> Option<Box<dyn ReceiverSettings>> {
+    let before = errors.len();
+    let mut section = Section::new(node, path, errors);
+    let config = FilelogConfig::decode(&mut section);
+    section.finish();
+    let wanted = Wanted {
+        config,
+        path: path.clone(),
+    };
+    // Everything that can be wrong is found now, not when it is built.
+    if let Err(more) = wanted.chain() {
+        errors.append(more);
+    }
+    if let Err(more) = wanted.header_chain() {
+        errors.append(more);
+    }
+    if let Err(e) = wanted.constants() {
+        errors.push(e);
+    }
+    (errors.len() == before).then(|| Box::new(wanted) as Box<dyn ReceiverSettings>)
+}
+
+/// A decoded configuration.
+struct Wanted {
+    config: FilelogConfig,
+    path: KeyPath,
+}
+
+impl Wanted {
+    fn chain(&self) -> Result<Chain, Errors> {
+        let path = self.path.child("operators");
+        Chain::build(
+            &self.config.operators,
+            &BuildCx {
+                path,
+                environment: &ProcessEnvironment,
+            },
+        )
+    }
+
+    fn header_chain(&self) -> Result<Chain, Errors> {
+        let nodes = self
+            .config
+            .header
+            .as_ref()
+            .map_or(&[][..], |h| &h.metadata_operators);
+        let path = self.path.child("header").child("metadata_operators");
+        Chain::build(
+            nodes,
+            &BuildCx {
+                path,
+                environment: &ProcessEnvironment,
+            },
+        )
+    }
+
+    fn constants(&self) -> Result<Constants, ConfigError> {
+        let compile = |section: &str, list: &[(String, String)]| {
+            let one = |(key, text): &(String, String)| {
+                let template = Template::compile(text, &ProcessEnvironment).map_err(|e| {
+                    ConfigError::new(None, self.path.child(section).child(key), e.to_string())
+                })?;
+                Ok((key.clone(), template))
+            };
+            list.iter()
+                .map(one)
+                .collect::<Result<Vec<_>, ConfigError>>()
+        };
+        Ok(Constants {
+            attributes: compile("attributes", &self.config.attributes)?,
+            resource: compile("resource", &self.config.resource)?,
+        })
+    }
+
+    fn settings(&self, cx: &NodeCx) -> Result<Settings, BuildError> {
+        let c = &self.config;
+        let constants = self
+            .constants()
+            .map_err(|e| build_error(cx, e.to_string()))?;
+        let shards = cx.shards.max(1);
+        Ok(Settings {
+            id: cx.id.clone(),
+            read_bytes: c.initial_buffer_bytes.unwrap_or(READ_BYTES).max(4096),
+            head_bytes: c.fingerprint_bytes,
+            charset: c.charset,
+            frame: c.frame_spec(c.charset),
+            keep_partial_blanks: c.trim.trailing
+                && c.multiline.is_none()
+                && c.operators
+                    .first()
+                    .is_some_and(|o| o.get("type").and_then(Node::as_str) == Some("container")),
+            force_flush_period: c.force_flush_period,
+            poll_interval: c.poll_interval,
+            on_truncate: c.on_truncate,
+            open_files_max: open_files_budget(c.open_files_max).div_ceil(shards),
+            acquire_fs_lock: c.acquire_fs_lock,
+            forget_pages: c.file_cache_advise,
+            delete_after_read: c.delete_after_read,
+            linger_renamed: LINGER_RENAMED,
+            linger_deleted: LINGER_DELETED,
+            hold_age_max: c.deleted_files.hold_age_max,
+            hold_bytes_max: c.deleted_files.hold_bytes_max.div_ceil(shards as u64),
+            attributes: c.file_attributes.clone(),
+            header: c.header.as_ref().map(|h| h.pattern.clone()),
+            constants,
+            polling: AtomicBool::new(false),
+        })
+    }
+}
+
+/// What is configured, but never more than half of what the process may open.
+fn open_files_budget(configured: usize) -> usize {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    limit
+        .map_or(configured, |l| configured.min((l / 2) as usize))
+        .max(1)
+}
+
+fn build_error(cx: &NodeCx, message: impl Into<String>) -> BuildError {
+    BuildError::new(format!("receiver {:?}", cx.id), message)
+}
+
+impl ReceiverSettings for Wanted {
+    fn build(&self, cx: &NodeCx) -> Result<Box<dyn ReceiverNode>, BuildError> {
+        let settings = Arc::new(self.settings(cx)?);
+        let storage = self.config.storage.as_ref().map(|id| id.to_string());
+        let store = cx.storages.open(storage.as_deref())?;
+        let (feedback, from_shards) = unbounded();
+        let chains = (0..cx.shards.max(1)).map(|_| {
+            let chain = self.chain().map_err(|e| build_error(cx, e.to_string()))?;
+            let header = self
+                .header_chain()
+                .map_err(|e| build_error(cx, e.to_string()))?;
+            Ok((chain, header))
+        });
+        Ok(Box::new(FilelogNode {
+            chains: chains.collect::<Result<Vec<_>, BuildError>>()?,
+            config: self.config.clone(),
+            metrics: ReceiverMetrics::new(&cx.metrics, &cx.id, RECEIVER_TRANSPORT_FILE),
+            files: FilesMetrics::new(&cx.metrics, &cx.id),
+            accounting: Accounting::new(&cx.metrics, "receiver", &cx.id, DropReason::NAMES),
+            lag: LagMetrics::new(&cx.metrics, &cx.id, "all"),
+            cx: cx.clone(),
+            settings,
+            store,
+            fs: Arc::new(OsLogFs),
+            feedback,
+            from_shards,
+            links: Vec::new(),
+            stop: Arc::default(),
+            wake: None,
+            thread: None,
+        }))
+    }
+}
+
+struct FilelogNode {
+    cx: NodeCx,
+    config: FilelogConfig,
+    settings: Arc<Settings>,
+    chains: Vec<(Chain, Chain)>,
+    store: CheckpointHandle,
+    fs: Arc<dyn LogFs>,
+    feedback: Sender<Feedback>,
+    from_shards: Receiver<Feedback>,
+    links: Vec<ShardLink>,
+    metrics: Arc<ReceiverMetrics>,
+    files: Arc<FilesMetrics>,
+    accounting: Arc<Accounting>,
+    lag: Arc<LagMetrics>,
+    stop: Arc<AtomicBool>,
+    wake: Option<Waker>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl ReceiverNode for FilelogNode {
+    fn source(&mut self, shard: &ShardHandle) -> Box<dyn Source> {
+        let (actions, inbox) = unbounded();
+        let (dirty, dirty_files) = unbounded();
+        self.links.push(ShardLink {
+            handle: shard.clone(),
+            actions,
+            dirty,
+        });
+        let (chain, header) = self.chains.pop().unwrap_or_default();
+        let cutter = Cutter::new(self.settings.clone(), chain, header, self.files.clone());
+        let saver = Saver::new(self.store.clone(), self.cx.id.clone(), shard.waker.clone());
+        Box::new(FileSource::new(SourceParts {
+            settings: self.settings.clone(),
+            clock: self.cx.clock.clone(),
+            fs: self.fs.clone(),
+            inbox,
+            dirty: dirty_files,
+            feedback: self.feedback.clone(),
+            settled: SettledFiles::new(shard.waker.clone()),
+            cutter,
+            saver,
+            budget: self.cx.budget.clone(),
+            accounting: self.accounting.clone(),
+            metrics: self.metrics.clone(),
+            files: self.files.clone(),
+        }))
+    }
+
+    fn start(&mut self) -> Result<(), BuildError> {
+        let c = &self.config;
+        let rules = Rules {
+            head_bytes: c.fingerprint_bytes,
+            from_beginning: c.start_at == StartAt::Beginning,
+            gzip: c.compression,
+            shards: self.links.len(),
+            siblings: true,
+        };
+        let watch = Watch::new(c.watch);
+        self.wake = Some(watch.waker());
+        let stored = Saver::load(&self.store, &self.cx.id);
+        let driver = Driver::new(DriverParts {
+            settings: self.settings.clone(),
+            finder: Discovery {
+                include: c.include.clone(),
+                exclude: c.exclude.clone(),
+                exclude_older_than: c.exclude_older_than,
+                ordering: c.ordering.clone(),
+            },
+            watch,
+            catalog: Catalog::new(rules, self.fs.clone(), stored),
+            shards: std::mem::take(&mut self.links),
+            feedback: self.from_shards.clone(),
+            clock: self.cx.clock.clone(),
+            fs: self.fs.clone(),
+            store: self.store.clone(),
+            stop: self.stop.clone(),
+            rescan_interval: c.rescan_interval,
+            lag: self.lag.clone(),
+            files: self.files.clone(),
+        });
+        let name = format!("find-{}", self.cx.id);
+        let thread = std::thread::Builder::new()
+            .name(name)
+            .spawn(move || driver.run());
+        self.thread = Some(thread.map_err(|e| build_error(&self.cx, format!("no thread: {e}")))?);
+        Ok(())
+    }
+
+    fn stop(&mut self) {
+        self.stop.store(true, Ordering::Release);
+        if let Some(wake) = &self.wake {
+            wake.wake();
+        }
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! Stores positions of files under the receiver's namespace.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use tailwater_pipeline::Wake;
+use tailwater_pipeline::checkpoint::{Checkpoint, CheckpointHandle, PutError, Ticket, TicketState};
+
+use super::catalog::FileNo;
+use super::logfs::{FileId, Meta};
+use super::position::Position;
+
+/// See the module's documentation.
+pub struct Saver {
+    store: CheckpointHandle,
+    namespace: Arc<str>,
+    waker: Arc<dyn Wake>,
+    waiting: HashMap<FileNo, Ticket>,
+}
+
+/// The key of a file: its identity within the receiver, so that it survives renames and restarts.
+fn key_of(namespace: &str, id: FileId) -> Vec<u8> {
+    format!("{namespace}\0{:x}:{:x}:{:x}", id.dev, id.ino, id.birth_ns).into_bytes()
+}
+
+fn checkpoint(p: &Position) -> Checkpoint {
+    Checkpoint {
+        offset: p.offset,
+        generation: p.generation,
+        payload: p.encode(),
+    }
+}
+
+impl Saver {
+    /// Saves into `store` under `namespace`; `waker` is woken when something became durable.
+    pub fn new(store: CheckpointHandle, namespace: Arc<str>, waker: Arc<dyn Wake>) -> Saver {
+        Saver {
+            store,
+            namespace,
+            waker,
+            waiting: HashMap::new(),
+        }
+    }
+
+    /// All stored positions of a receiver. Those that cannot be read are reported and left alone.
+    pub fn load(store: &CheckpointHandle, namespace: &str) -> Vec<Position> {
+        let prefix = format!("{namespace}\0");
+        let decode = |(_, c): (Box<[u8]>, Checkpoint)| match Position::decode(
+            c.offset,
+            c.generation,
+            &c.payload,
+        ) {
+            Ok(p) => Some(p),
+            Err(e) => {
+                tracing::error!(namespace, error = %e, "a stored file position cannot be used");
+                None
+            }
+        };
+        store
+            .with_prefix(prefix.as_bytes())
+            .into_iter()
+            .filter_map(decode)
+            .collect()
+    }
+
+    /// Everything before the position is delivered.
+    pub fn save(&mut self, position: &Position) {
+        let key = key_of(&self.namespace, position.id);
+        self.told(self.store.put(&key, checkpoint(position)), position);
+    }
+
+    /// Saves without delay; [`Saver::is_durable`] tells when it is on disk.
+    pub fn save_durably(&mut self, no: FileNo, position: &Position) {
+        let key = key_of(&self.namespace, position.id);
+        let batch = [(key.as_slice(), checkpoint(position))];
+        match self.store.put_durable(batch, Some(self.waker.clone())) {
+            Ok(ticket) => {
+                self.waiting.insert(no, ticket);
+            }
+            Err(e) => self.told(Err(e), position),
+        }
+    }
+
+    fn told(&self, result: Result<(), PutError>, position: &Position) {
+        if let Err(e) = result {
+            tracing::error!(
+                path = %position.path.display(), error = %e,
+                "a file position was not stored; its lines may be delivered again after a restart"
+            );
+        }
+    }
+
+    /// True unless a durable save of the file is still under way. A save that fails (a full disk)
+    /// is not waited for: the store raises its alarm and goes on trying.
+    pub fn is_durable(&mut self, no: FileNo) -> bool {
+        let settled = self
+            .waiting
+            .get(&no)
+            .is_none_or(|t| t.state() != TicketState::Pending);
+        if settled {
+            self.waiting.remove(&no);
+        }
+        settled
+    }
+
+    /// A file that is finished: its position is kept while the file exists under some name, so
+    /// that a later run does not read it again.
+    pub fn finished(&mut self, no: FileNo, position: &Position, meta: Option<Meta>) {
+        self.waiting.remove(&no);
+        if meta.is_some_and(|m| m.links == 0) {
+            self.store.remove(&key_of(&self.namespace, position.id));
+        }
+    }
+
+    /// Forgets a stored position whose file is gone.
+    pub fn forget(store: &CheckpointHandle, namespace: &str, position: &Position) {
+        store.remove(&key_of(namespace, position.id));
+    }
+}

@@ -1,0 +1,150 @@
+//! Validated settings, as the shards use them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use regex::bytes::Regex;
+use tailwater_pdata::{Cell, Column, LogsBatch, Value};
+
+use super::charset::Charset;
+use super::file_attrs::FileAttributeRules;
+use super::frame::FrameSpec;
+use super::tail::OnTruncate;
+use crate::operators::expr::{Record, Template};
+
+/// Bytes read at once.
+pub const READ_BYTES: usize = 256 << 10;
+
+/// See the module's documentation.
+pub struct Settings {
+    /// The receiver's id.
+    pub id: Arc<str>,
+    /// Bytes read at once.
+    pub read_bytes: usize,
+    /// `fingerprint_size`.
+    pub head_bytes: usize,
+    /// `encoding`.
+    pub charset: Charset,
+    /// Rules of framing, for the configured encoding.
+    pub frame: FrameSpec,
+    /// The content is container logs: blanks at the end of a line that goes on in the next one
+    /// (CRI tag `P`) are text, whatever `frame` trims.
+    pub keep_partial_blanks: bool,
+    /// `force_flush_period`; zero = never.
+    pub force_flush_period: Duration,
+    /// `poll_interval`.
+    pub poll_interval: Duration,
+    /// `on_truncate`.
+    pub on_truncate: OnTruncate,
+    /// Open files per shard.
+    pub open_files_max: usize,
+    /// `acquire_fs_lock`.
+    pub acquire_fs_lock: bool,
+    /// `file_cache_advise`.
+    pub forget_pages: bool,
+    /// `delete_after_read`.
+    pub delete_after_read: bool,
+    /// How long a renamed file is watched for late writes after it was read to its end.
+    pub linger_renamed: Duration,
+    /// The same for a deleted file.
+    pub linger_deleted: Duration,
+    /// How long a deleted file is held until everything is delivered.
+    pub hold_age_max: Duration,
+    /// Bytes of deleted files that are held, per shard.
+    pub hold_bytes_max: u64,
+    /// `include_file_*`.
+    pub attributes: FileAttributeRules,
+    /// `header.pattern`.
+    pub header: Option<Regex>,
+    /// `attributes` and `resource`.
+    pub constants: Constants,
+    /// Changes are found by looking instead of by notification.
+    pub polling: std::sync::atomic::AtomicBool,
+}
+
+impl Settings {
+    /// The rules of framing for a file of encoding `charset`.
+    pub fn frame(&self, charset: Charset) -> FrameSpec {
+        let mut spec = FrameSpec {
+            units: charset.units(),
+            ..self.frame.clone()
+        };
+        spec.trim.trailing &= !self.keep_partial_blanks;
+        spec
+    }
+
+    /// How soon a file at rest is looked at again that has been idle for `idle`; `None` = not by
+    /// itself, notifications tell.
+    pub fn probe_interval(&self, idle: Duration) -> Option<Duration> {
+        if !self.polling.load(std::sync::atomic::Ordering::Relaxed) {
+            // Notifications are news, not truth: a file that was just written is looked at again.
+            return (idle < Duration::from_secs(5)).then_some(Duration::from_secs(1));
+        }
+        let interval = self.poll_interval;
+        Some(if idle < Duration::from_secs(60) {
+            interval
+        } else {
+            interval.max(Duration::from_secs(1))
+        })
+    }
+}
+
+/// `attributes` and `resource` of the receiver: text that may hold `EXPR(...)`.
+#[derive(Debug, Default)]
+pub struct Constants {
+    /// Record attributes.
+    pub attributes: Vec<(String, Template)>,
+    /// Resource attributes.
+    pub resource: Vec<(String, Template)>,
+}
+
+impl Constants {
+    /// Adds them to every record of `batch`.
+    pub fn add_to(&self, batch: &mut LogsBatch) {
+        for (key, template) in &self.attributes {
+            if template.is_plain() {
+                batch
+                    .attributes
+                    .set(key.as_str(), Column::Const(plain(template)));
+                continue;
+            }
+            for row in 0..batch.rows() {
+                let cell = render(template, batch, row);
+                batch.set_attribute(row, key, cell);
+            }
+        }
+        for (key, template) in &self.resource {
+            if template.is_plain() {
+                batch.set_resource_all(key, plain(template));
+                continue;
+            }
+            for row in 0..batch.rows() {
+                let cell = render(template, batch, row);
+                batch.set_resource_attribute(row, key, cell);
+            }
+        }
+    }
+}
+
+fn plain(template: &Template) -> Value {
+    let empty = LogsBatch::default();
+    let mut out = Vec::new();
+    // Text without an expression reads nothing of the record.
+    let _ = template.render(
+        Record {
+            batch: &empty,
+            row: 0,
+        },
+        &mut out,
+    );
+    Value::str(String::from_utf8_lossy(&out))
+}
+
+/// An expression that fails leaves the attribute out.
+fn render(template: &Template, batch: &mut LogsBatch, row: usize) -> Cell {
+    let mut out = Vec::new();
+    match template.render(Record { batch, row }, &mut out) {
+        Ok(()) => Cell::Str(batch.text.push(&out)),
+        Err(_) => Cell::Absent,
+    }
+}

@@ -1,0 +1,655 @@
+//! The shard's half of the receiver: reads its files fairly, cuts records, runs the operators and
+//! emits batches whose delivery moves the checkpoints.
+//!
+//! One call of `poll` does one file's turn (at most one buffer), so a shard stays responsive. Files
+//! with something to read take turns; a file with too much under way waits until some of it is
+//! delivered; nothing is read while the nodes behind admit nothing.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender};
+use tailwater_pipeline::clock::{Clock, Mono};
+use tailwater_pipeline::{
+    Admission, Batch, Budget, DropReason, Front, Outcome, Part, Progress, Source, SourceCx,
+};
+use tailwater_telemetry::metrics::{Accounting, Amount, FilesMetrics, ReceiverMetrics, Settlement};
+
+use super::catalog::{Action, FileNo};
+use super::cutter::{Cut, Cutter};
+use super::logfs::LogFs;
+use super::pool::BufferPool;
+use super::position::Position;
+use super::saver::Saver;
+use super::settings::Settings;
+use super::settled::SettledFiles;
+use super::tail::{Fate, Tail};
+
+/// How long sources wait before they look again whether more is admitted.
+const CLOSED_PAUSE: Duration = Duration::from_millis(50);
+/// Bytes read at once while room is scarce.
+const SCARCE_READ_BYTES: usize = 64 << 10;
+
+/// What a shard tells the catalog.
+#[derive(Debug)]
+pub enum Feedback {
+    /// A file was truncated or rewritten; this is where it had been read to.
+    Truncated(Box<Position>),
+    /// A file was read and delivered as a whole and is to be deleted (`delete_after_read`).
+    Delete(FileNo),
+}
+
+/// Everything one source shares with its receiver.
+pub struct SourceParts {
+    /// Validated settings.
+    pub settings: Arc<Settings>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// The file system.
+    pub fs: Arc<dyn LogFs>,
+    /// From the catalog.
+    pub inbox: Receiver<Action>,
+    /// Files that may have something new.
+    pub dirty: Receiver<FileNo>,
+    /// To the catalog.
+    pub feedback: Sender<Feedback>,
+    /// Which files have settled batches.
+    pub settled: Arc<SettledFiles>,
+    /// Cuts content into records and runs the operators.
+    pub cutter: Cutter,
+    /// Stores positions.
+    pub saver: Saver,
+    /// Memory of data under way.
+    pub budget: Arc<Budget>,
+    /// The account of the receiver.
+    pub accounting: Arc<Accounting>,
+    /// Counters of the receiver.
+    pub metrics: Arc<ReceiverMetrics>,
+    /// Counters of its files.
+    pub files: Arc<FilesMetrics>,
+}
+
+/// See the module's documentation.
+pub struct FileSource {
+    p: SourceParts,
+    tails: HashMap<FileNo, Tail>,
+    /// Files to read, in turn.
+    ready: VecDeque<FileNo>,
+    /// Files to look at again at a time.
+    timers: BTreeMap<(Mono, FileNo), ()>,
+    /// File numbers by their settled bit.
+    bits: HashMap<u64, Vec<FileNo>>,
+    /// Open files at rest, least recently active first; may hold stale entries.
+    at_rest: VecDeque<(FileNo, Mono)>,
+    /// Batches waiting for a time mark to be on disk.
+    marked: Vec<(FileNo, Cut)>,
+    /// Undelivered bytes of deleted files that are held.
+    held_bytes: HashMap<FileNo, u64>,
+    open: usize,
+    pool: Arc<BufferPool>,
+}
+
+/// Why a turn ended.
+enum Turn {
+    /// There may be more to read.
+    More,
+    /// Nothing more to read now.
+    Rest,
+    /// Waits for delivery or for a mark.
+    Blocked,
+}
+
+impl FileSource {
+    /// A source without files.
+    pub fn new(parts: SourceParts) -> FileSource {
+        FileSource {
+            p: parts,
+            tails: HashMap::new(),
+            ready: VecDeque::new(),
+            timers: BTreeMap::new(),
+            bits: HashMap::new(),
+            at_rest: VecDeque::new(),
+            marked: Vec::new(),
+            held_bytes: HashMap::new(),
+            open: 0,
+            pool: Arc::default(),
+        }
+    }
+
+    fn take_actions(&mut self, now: Mono) {
+        while let Ok(action) = self.p.inbox.try_recv() {
+            match action {
+                Action::Open(open) => {
+                    let (no, bit) = (open.no, SettledFiles::bit_of(open.no));
+                    let read_bytes = self.p.settings.read_bytes;
+                    let mut tail = Tail::new(*open, self.p.settled.clone(), read_bytes, now);
+                    self.p.cutter.opened(&mut tail);
+                    self.bits.entry(bit).or_default().push(no);
+                    self.tails.insert(no, tail);
+                    self.open += 1;
+                    self.queue(no);
+                    self.keep_budget(now);
+                }
+                Action::Renamed(no, path) => {
+                    if let Some(tail) = self.tails.get_mut(&no) {
+                        tail.path = path.clone();
+                        tail.position.path = path;
+                        tail.moved_at = Some(now);
+                        self.p.files.files_rotated.inc();
+                        self.p.cutter.opened(tail);
+                    }
+                    self.queue(no);
+                }
+                Action::Gone(no) => {
+                    if let Some(tail) = self.tails.get_mut(&no) {
+                        tail.gone_since = Some(now);
+                        tail.moved_at = Some(now);
+                    }
+                    self.queue(no);
+                }
+                Action::Back(no) => {
+                    if let Some(tail) = self.tails.get_mut(&no) {
+                        tail.gone_since = None;
+                    }
+                }
+            }
+        }
+        while let Ok(no) = self.p.dirty.try_recv() {
+            if let Some(tail) = self.tails.get_mut(&no) {
+                tail.shared.dirty.store(false, Ordering::Release);
+                tail.active_at = now;
+                self.queue(no);
+            }
+        }
+    }
+
+    fn queue(&mut self, no: FileNo) {
+        if let Some(tail) = self.tails.get_mut(&no)
+            && !std::mem::replace(&mut tail.queued, true)
+        {
+            self.ready.push_back(no);
+        }
+    }
+
+    fn look_again(&mut self, no: FileNo, at: Mono) {
+        self.timers.insert((at, no), ());
+    }
+
+    fn take_timers(&mut self, now: Mono) {
+        while let Some((&(at, no), ())) = self.timers.first_key_value() {
+            if at > now {
+                break;
+            }
+            self.timers.pop_first();
+            self.queue(no);
+        }
+    }
+
+    /// Takes in what was delivered: checkpoints move, blocked files go on.
+    fn take_settled(&mut self) {
+        let mut bits = Vec::new();
+        self.p.settled.take(|bit| bits.push(bit));
+        for bit in bits {
+            for no in self.bits.get(&bit).cloned().unwrap_or_default() {
+                self.settle(no);
+            }
+        }
+    }
+
+    fn settle(&mut self, no: FileNo) {
+        let Some(tail) = self.tails.get_mut(&no) else {
+            return;
+        };
+        let accounting = &self.p.accounting;
+        let mut newest = None;
+        let front = tail.window.advance(|s| {
+            accounting.settled(Settlement {
+                batch: Amount::new(u64::from(s.records), s.bytes),
+                filtered: u64::from(s.counts.filtered),
+                dropped: &s.counts.dropped,
+            });
+            newest = Some(s.position);
+        });
+        if let Some(position) = newest {
+            tail.shared
+                .acked_offset
+                .store(position.offset, Ordering::Release);
+            tail.acked = (*position).clone();
+            tail.acked.path = tail.path.clone();
+            tail.acked.seen_ns = self.p.clock.wall_ns();
+            let keep = tail.acked.marks.clone();
+            tail.acked.marks = tail.position.marks.clone();
+            tail.acked.marks.prune(tail.acked.offset);
+            if tail.acked.generation != tail.position.generation {
+                tail.acked.marks = keep;
+            }
+            self.p.saver.save(&tail.acked);
+        }
+        if let Front::Rewind(outcome) = front {
+            self.rewind(no, outcome);
+        }
+        self.queue(no);
+    }
+
+    /// Something was not delivered: read again from where everything before it was.
+    fn rewind(&mut self, no: FileNo, outcome: Outcome) {
+        let Some(tail) = self.tails.get_mut(&no) else {
+            return;
+        };
+        let (records, bytes) = tail.window.clear();
+        self.p.accounting.rewound(Amount::new(records, bytes));
+        if outcome == Outcome::Lost {
+            tracing::error!(path = %tail.path.display(), records, "records were dropped without a decision; they are read again");
+        }
+        tail.acked.marks = if tail.acked.generation == tail.position.generation {
+            tail.position.marks.clone()
+        } else {
+            tail.acked.marks.clone()
+        };
+        if tail.acked.generation == tail.position.generation {
+            let head = tail.position.head;
+            tail.position = tail.acked.clone();
+            tail.position.head = head;
+            tail.at_end = false;
+            tail.unfinished = false;
+            tail.flush_clock.clear();
+        }
+        self.marked.retain(|(n, _)| *n != no);
+        self.p.cutter.rewound(no, tail);
+    }
+
+    /// Closes files at rest while more descriptors are open than the budget allows.
+    fn keep_budget(&mut self, now: Mono) {
+        while self.open > self.p.settings.open_files_max {
+            let Some((no, at)) = self.at_rest.pop_front() else {
+                break;
+            };
+            let Some(tail) = self.tails.get_mut(&no) else {
+                continue;
+            };
+            let stale = tail.active_at != at || tail.file.is_none();
+            if stale || !tail.is_at_rest() || tail.gone_since.is_some() {
+                continue;
+            }
+            tail.close();
+            self.open -= 1;
+        }
+        let _ = now;
+    }
+
+    /// One turn of one file.
+    fn turn(&mut self, no: FileNo, cx: &mut dyn SourceCx) -> Turn {
+        let now = cx.now();
+        let Some(tail) = self.tails.get_mut(&no) else {
+            return Turn::Rest;
+        };
+        if tail.retry_at.is_some_and(|at| at > now) {
+            return Turn::Rest;
+        }
+        if let Some(before) = tail.after {
+            let waits = self.tails.get(&before).is_some_and(|t| !t.is_read_out(now));
+            if waits {
+                self.look_again(no, now.after(CLOSED_PAUSE));
+                return Turn::Blocked;
+            }
+        }
+        let Some(tail) = self.tails.get_mut(&no) else {
+            return Turn::Rest;
+        };
+        tail.after = None;
+        let scarce = cx.admission() == Admission::Scarce;
+        if !tail.has_room() || (scarce && !tail.window.is_empty()) {
+            return Turn::Blocked;
+        }
+        if self.marked.iter().any(|(n, _)| *n == no) {
+            return Turn::Blocked;
+        }
+        let max = if scarce {
+            SCARCE_READ_BYTES.min(tail.read_bytes)
+        } else {
+            tail.read_bytes
+        };
+        match self.read(no, max, now) {
+            Ok(Some(cut)) => self.emit_or_hold(no, cut, cx),
+            Ok(None) => Turn::Rest,
+            Err(e) => {
+                self.failed(no, &e, now);
+                Turn::Rest
+            }
+        }
+    }
+
+    fn failed(&mut self, no: FileNo, e: &std::io::Error, now: Mono) {
+        let Some(tail) = self.tails.get_mut(&no) else {
+            return;
+        };
+        self.p.files.file_errors.inc();
+        let pause = tail.failed(now);
+        tracing::warn!(
+            path = %tail.path.display(), error = %e, offset = tail.position.offset,
+            "a file cannot be read now; reading goes on from the same place"
+        );
+        self.look_again(no, now.after(pause));
+    }
+
+    /// Reads and cuts. `None` if there was nothing to read.
+    fn read(&mut self, no: FileNo, max: usize, now: Mono) -> std::io::Result<Option<Cut>> {
+        let Some(tail) = self.tails.get_mut(&no) else {
+            return Ok(None);
+        };
+        let was_closed = tail.file.is_none();
+        if was_closed {
+            if !tail.reopen(&*self.p.fs)? {
+                // Its place was taken while it was closed and at rest: nothing of it is left.
+                tail.gone_since = Some(now);
+                return Ok(None);
+            }
+            self.open += 1;
+        }
+        if self.p.settings.acquire_fs_lock
+            && !tail
+                .file
+                .as_ref()
+                .is_some_and(|f| f.try_lock_shared().unwrap_or(true))
+        {
+            let at = now.after(self.p.settings.poll_interval);
+            self.look_again(no, at);
+            return Ok(None);
+        }
+        let chunk = tail.read(max, self.pool.take(max + 128))?;
+        if self.p.settings.acquire_fs_lock {
+            let _ = tail.file.as_ref().map(|f| f.unlock());
+        }
+        tail.failures = 0;
+        tail.retry_at = None;
+        match chunk {
+            Ok(chunk) => {
+                tail.at_end = chunk.at_end;
+                let wall = self.p.clock.wall_ns();
+                let cut = self.p.cutter.cut(tail, chunk, &self.pool, now, wall)?;
+                if self.p.settings.forget_pages
+                    && tail.at_end
+                    && let Some(Err(e)) = tail.file.as_ref().map(|f| f.forget_pages())
+                {
+                    tracing::debug!(path = %tail.path.display(), error = %e, "file_cache_advise");
+                }
+                Ok(cut)
+            }
+            Err(buf) => {
+                self.pool.put(buf);
+                self.restarted(no)?;
+                Ok(None)
+            }
+        }
+    }
+
+    /// The bytes under a file's position are not what they were.
+    fn restarted(&mut self, no: FileNo) -> std::io::Result<()> {
+        let Some(tail) = self.tails.get_mut(&no) else {
+            return Ok(());
+        };
+        let s = &self.p.settings;
+        let (fate, before) = tail.reassess(s.head_bytes, s.on_truncate)?;
+        if fate == Fate::Restarted {
+            self.p.files.files_truncated.inc();
+            self.p.cutter.restarted(tail);
+            if tail.window.is_empty() {
+                // Nothing of the old content is under way: the durable offset is lowered now.
+                tail.acked = tail.position.clone();
+                self.p.saver.save(&tail.acked);
+            }
+            tracing::info!(
+                path = %tail.path.display(), read = before.offset,
+                "the file was truncated; its new content is read from the start"
+            );
+            let _ = self.p.feedback.send(Feedback::Truncated(Box::new(before)));
+            self.queue(no);
+        } else {
+            tail.at_end = true;
+        }
+        Ok(())
+    }
+
+    /// Emits what was cut, or keeps it until its time mark is on disk.
+    fn emit_or_hold(&mut self, no: FileNo, cut: Cut, cx: &mut dyn SourceCx) -> Turn {
+        let Some(tail) = self.tails.get_mut(&no) else {
+            return Turn::Rest;
+        };
+        if cut.needs_mark {
+            let wall = self.p.clock.wall_ns();
+            let from = cut.from_offset;
+            tail.position.marks.add(from, wall);
+            let mut position = tail.acked.clone();
+            position.marks = tail.position.marks.clone();
+            position.marks.prune(position.offset);
+            self.p.saver.save_durably(no, &position);
+            self.marked.push((no, cut));
+            return Turn::Blocked;
+        }
+        self.emit(no, cut, cx)
+    }
+
+    fn emit(&mut self, no: FileNo, mut cut: Cut, cx: &mut dyn SourceCx) -> Turn {
+        let Some(tail) = self.tails.get_mut(&no) else {
+            return Turn::Rest;
+        };
+        let wall = self.p.clock.wall_ns();
+        self.p.cutter.stamp(tail, &mut cut, wall);
+        let more = !tail.at_end;
+        if cut.records == 0 && !cut.moved {
+            return if more { Turn::More } else { Turn::Rest };
+        }
+        let amount = Amount::new(u64::from(cut.records), cut.bytes);
+        if cut.replay {
+            self.p.accounting.reread(amount);
+        } else {
+            self.p.accounting.read(amount);
+        }
+        self.p
+            .metrics
+            .accepted_log_records
+            .inc_by(u64::from(cut.records));
+        let token = tail.window.reserve(cut.position, cut.records, cut.bytes);
+        token.count_filtered(cut.filtered);
+        token.count_dropped(DropReason::OperatorError, cut.dropped);
+        let mut parts = Vec::with_capacity(cut.batches.len());
+        for logs in cut.batches {
+            let permit = self.p.budget.take(logs.heap_bytes());
+            parts.push(Part {
+                logs,
+                ack: token.clone(),
+                permit,
+            });
+        }
+        token.resolve(if parts.is_empty() {
+            Outcome::Filtered
+        } else {
+            Outcome::Delivered
+        });
+        cx.emit(Batch { parts });
+        if more { Turn::More } else { Turn::Rest }
+    }
+
+    /// Batches whose time mark is on disk by now.
+    fn take_marked(&mut self, cx: &mut dyn SourceCx) {
+        if self.marked.is_empty() {
+            return;
+        }
+        let (done, waiting): (Vec<_>, Vec<_>) = std::mem::take(&mut self.marked)
+            .into_iter()
+            .partition(|(no, _)| self.p.saver.is_durable(*no));
+        self.marked = waiting;
+        for (no, cut) in done {
+            self.emit(no, cut, cx);
+            self.queue(no);
+        }
+    }
+
+    /// Lines that operators held back until their time was up.
+    fn take_held(&mut self, cx: &mut dyn SourceCx) {
+        let now = cx.now();
+        if self.p.cutter.deadline().is_none_or(|at| at > now) {
+            return;
+        }
+        let wall = self.p.clock.wall_ns();
+        for (no, batches) in self.p.cutter.due(now, wall) {
+            let Some(tail) = self.tails.get_mut(&no) else {
+                tracing::error!("a held line belongs to no file");
+                continue;
+            };
+            let cut = self.p.cutter.held(tail, batches);
+            self.emit(no, cut, cx);
+        }
+    }
+
+    /// After a turn that found nothing more: what to wait for.
+    fn rest(&mut self, no: FileNo, now: Mono) {
+        let s = self.p.settings.clone();
+        let Some(tail) = self.tails.get_mut(&no) else {
+            return;
+        };
+        if let Some(at) = tail.retry_at.filter(|at| *at > now) {
+            return self.look_again(no, at);
+        }
+        if let Some(due) = tail.flush_clock.due_at(s.force_flush_period) {
+            let at = Mono::default()
+                .after(due)
+                .max(now.after(Duration::from_millis(1)));
+            self.look_again(no, at);
+        }
+        let Some(tail) = self.tails.get_mut(&no) else {
+            return;
+        };
+        if let Some(since) = tail.gone_since {
+            return self.let_go(no, since, now);
+        }
+        if s.delete_after_read && tail.is_at_rest() {
+            let _ = self.p.feedback.send(Feedback::Delete(no));
+            tail.gone_since = Some(now);
+            return self.look_again(no, now.after(s.poll_interval));
+        }
+        let idle = now.since(tail.active_at);
+        if let Some(interval) = s.probe_interval(idle) {
+            let at = now.after(interval);
+            self.look_again(no, at);
+        }
+        let Some(tail) = self.tails.get_mut(&no) else {
+            return;
+        };
+        if tail.file.is_some() && self.open + 64 > s.open_files_max {
+            let active_at = tail.active_at;
+            self.at_rest.push_back((no, active_at));
+            self.keep_budget(now);
+        }
+    }
+
+    /// A file whose path is gone: finished when it has been at rest for a while.
+    fn let_go(&mut self, no: FileNo, since: Mono, now: Mono) {
+        let s = self.p.settings.clone();
+        let Some(tail) = self.tails.get_mut(&no) else {
+            return;
+        };
+        let meta = tail.file.as_ref().and_then(|f| f.meta().ok());
+        let deleted = meta.is_some_and(|m| m.links == 0);
+        let quiet = now.since(tail.active_at.max(since));
+        let linger = if deleted {
+            s.linger_deleted
+        } else {
+            s.linger_renamed
+        };
+        let unread = meta.map_or(0, |m| m.size.saturating_sub(tail.acked.offset));
+        if deleted {
+            self.held_bytes.insert(no, unread);
+        }
+        let held: u64 = self.held_bytes.values().sum();
+        self.p
+            .files
+            .files_held_deleted
+            .set(self.held_bytes.len() as i64);
+        // The newest one over the budget is given up, so that older ones get their time.
+        let too_much = deleted && held > s.hold_bytes_max && unread > 0;
+        let too_old = too_much || deleted && now.since(since) > s.hold_age_max && unread > 0;
+        if too_old {
+            self.p.files.files_abandoned_bytes.inc_by(unread);
+            tracing::error!(
+                path = %tail.path.display(), bytes = unread,
+                "deleted files are held for longer, or more of them, than deleted_files allows; what was not delivered of this one is given up"
+            );
+        }
+        let over = tail.file.is_none() || (tail.is_at_rest() && quiet >= linger);
+        if over || too_old {
+            return self.finish(no);
+        }
+        self.look_again(
+            no,
+            now.after(s.poll_interval.max(Duration::from_millis(100))),
+        );
+    }
+
+    fn finish(&mut self, no: FileNo) {
+        self.held_bytes.remove(&no);
+        let Some(tail) = self.tails.remove(&no) else {
+            return;
+        };
+        self.p.cutter.closed(no);
+        self.p.saver.finished(
+            no,
+            &tail.acked,
+            tail.file.as_ref().and_then(|f| f.meta().ok()),
+        );
+        tail.shared.finished.store(true, Ordering::Release);
+        if tail.file.is_some() {
+            self.open -= 1;
+        }
+        if let Some(files) = self.bits.get_mut(&SettledFiles::bit_of(no)) {
+            files.retain(|n| *n != no);
+        }
+    }
+
+    fn progress(&self, now: Mono, admitted: bool) -> Progress {
+        if !self.ready.is_empty() {
+            return if admitted {
+                Progress::Busy
+            } else {
+                Progress::Idle(Some(now.after(CLOSED_PAUSE)))
+            };
+        }
+        let timer = self.timers.first_key_value().map(|((at, _), ())| *at);
+        Progress::Idle(timer.into_iter().chain(self.p.cutter.deadline()).min())
+    }
+}
+
+impl Source for FileSource {
+    fn poll(&mut self, cx: &mut dyn SourceCx) -> Progress {
+        let now = cx.now();
+        self.take_actions(now);
+        self.take_settled();
+        self.take_marked(cx);
+        self.take_held(cx);
+        self.take_timers(now);
+        self.p.files.open_files.set(self.open as i64);
+        if cx.admission() == Admission::Closed || self.p.budget.is_exhausted() {
+            return self.progress(now, false);
+        }
+        if let Some(no) = self.ready.pop_front() {
+            if let Some(tail) = self.tails.get_mut(&no) {
+                tail.queued = false;
+            }
+            match self.turn(no, cx) {
+                Turn::More => self.queue(no),
+                Turn::Rest => self.rest(no, now),
+                Turn::Blocked => {}
+            }
+        }
+        self.progress(now, true)
+    }
+
+    fn drain(&mut self, _cx: &mut dyn SourceCx) -> bool {
+        self.take_settled();
+        self.ready.clear();
+        self.tails.values_mut().for_each(|t| t.queued = false);
+        self.tails.values().all(|t| t.window.is_empty())
+    }
+}

@@ -1,0 +1,354 @@
+//! One file being read: where it stands, what is under way, when it may be let go.
+//!
+//! A [`Tail`] reads from its position to the end of the file in turns, cuts what it read into
+//! records and remembers, per emitted batch, the position behind it. It never advances over bytes
+//! that were not cut into records or skipped by a counted decision.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tailwater_pipeline::AckWindow;
+use tailwater_pipeline::clock::Mono;
+
+use super::catalog::{FileNo, OpenFile, Shared};
+use super::charset::Charset;
+use super::frame::FlushClock;
+use super::hash::stable_hash;
+use super::identity::{Found, Head, TRAIL_BYTES, Trail, Verdict, judge};
+use super::logfs::{LogFile, LogFs, Meta};
+use super::position::Position;
+
+/// Batches of one file that may be under way.
+pub const WINDOW_BATCHES_MAX: usize = 64;
+/// Bytes of one file that may be under way.
+pub const WINDOW_BYTES_MAX: u64 = 16 << 20;
+
+/// How long a file that was rotated away may still get lines before its successor is read.
+const LATE_WRITES: Duration = Duration::from_millis(250);
+
+/// What became of a file under a tail.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// As it was.
+    Same,
+    /// Cut or rewritten: the content starts anew.
+    Restarted,
+    /// Cut, but beginning as before, and the user wants it left alone.
+    Held,
+}
+
+/// `on_truncate`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum OnTruncate {
+    /// Not set: a file that was cut starts anew.
+    #[default]
+    Detect,
+    /// Keep the offset and wait until the file has grown past it.
+    Ignore,
+    /// Read from the start.
+    ReadWholeFile,
+    /// Go on at the new end.
+    ReadNew,
+}
+
+/// One file.
+pub struct Tail {
+    /// Its number.
+    pub no: FileNo,
+    /// Its path.
+    pub path: PathBuf,
+    /// The descriptor; `None` while closed to keep within the budget.
+    pub file: Option<Box<dyn LogFile>>,
+    /// Where reading stands; `position.offset` is the next byte to cut.
+    pub position: Position,
+    /// Where everything before is delivered.
+    pub acked: Position,
+    /// Batches under way, with the position behind each.
+    pub window: AckWindow<Arc<Position>>,
+    /// The newest position at which no operator held anything back.
+    pub clean: Arc<Position>,
+    /// Shared with the catalog.
+    pub shared: Arc<Shared>,
+    /// Not read before this file has been read to its end.
+    pub after: Option<FileNo>,
+    /// When it was last renamed or lost its path.
+    pub moved_at: Option<Mono>,
+    /// Its path is gone or does not match any more.
+    pub gone_since: Option<Mono>,
+    /// Queued for reading.
+    pub queued: bool,
+    /// The last read reached the end.
+    pub at_end: bool,
+    /// Tells when an unfinished record at the end has waited long enough.
+    pub flush_clock: FlushClock,
+    /// An unfinished record waits at the end.
+    pub unfinished: bool,
+    /// The file's encoding: the receiver's, unless a byte order mark says otherwise.
+    pub charset: Charset,
+    /// Bytes to read at once; grows for a line longer than the buffer.
+    pub read_bytes: usize,
+    /// When it was last found to have something new.
+    pub active_at: Mono,
+    /// Not tried again before, after an error.
+    pub retry_at: Option<Mono>,
+    /// Errors in a row.
+    pub failures: u32,
+    /// The highest offset that was cut into records in this generation: below it, a read is a
+    /// replay after a rewind.
+    pub cut_before: u64,
+}
+
+/// Bytes read for one turn. `content` starts at `position.offset`.
+pub struct Chunk {
+    /// The buffer: `skip` bytes that confirm the position, then the content.
+    pub buf: Vec<u8>,
+    /// Where the content starts in `buf`.
+    pub skip: usize,
+    /// The read reached the end of the file.
+    pub at_end: bool,
+}
+
+impl Tail {
+    /// A tail of a file that the catalog opened.
+    pub fn new(
+        open: OpenFile,
+        sink: Arc<dyn tailwater_pipeline::AckSink>,
+        read_bytes: usize,
+        now: Mono,
+    ) -> Tail {
+        Tail {
+            no: open.no,
+            path: open.path,
+            file: Some(open.file),
+            acked: open.position.clone(),
+            clean: Arc::new(open.position.clone()),
+            cut_before: open.position.offset,
+            position: open.position,
+            window: AckWindow::new(sink, open.no),
+            shared: open.shared,
+            after: open.after,
+            moved_at: None,
+            gone_since: open.finish_only.then_some(now),
+            queued: false,
+            at_end: false,
+            flush_clock: FlushClock::default(),
+            unfinished: false,
+            charset: Charset::Utf8,
+            read_bytes,
+            active_at: now,
+            retry_at: None,
+            failures: 0,
+        }
+    }
+
+    /// True if more batches may be under way.
+    pub fn has_room(&self) -> bool {
+        self.window.len() < WINDOW_BATCHES_MAX && self.window.bytes() < WINDOW_BYTES_MAX
+    }
+
+    /// Reads up to `max` bytes of content, confirming first that the bytes before the position
+    /// are still what they were. `Ok(Err(fate))` if they are not.
+    pub fn read(&mut self, max: usize, mut buf: Vec<u8>) -> io::Result<Result<Chunk, Vec<u8>>> {
+        let Some(file) = &self.file else {
+            return Err(io::Error::other("the file is closed"));
+        };
+        // Only a file that was at rest can have been cut and regrown past the position unseen.
+        let trail = self.position.trail;
+        let skip = if self.at_end {
+            usize::from(trail.len)
+        } else {
+            0
+        };
+        let from = self.position.offset - skip as u64;
+        let n = file.read_at(from, skip + max, &mut buf)?;
+        if n < skip || (skip > 0 && stable_hash(&buf[..skip]) != trail.hash) {
+            return Ok(Err(buf));
+        }
+        if n == skip && skip == 0 && self.position.offset > 0 && !self.position.gzip {
+            // At the end without having confirmed anything: the file may have been cut.
+            if file.meta()?.size < self.position.offset {
+                return Ok(Err(buf));
+            }
+        }
+        let at_end = n < skip + max;
+        Ok(Ok(Chunk { buf, skip, at_end }))
+    }
+
+    /// Moves the position over `consumed` bytes of `content`, which starts at the position.
+    pub fn advance(&mut self, content: &[u8], consumed: usize, head_bytes: usize) {
+        let offset = self.position.offset;
+        self.extend_head(content, offset, head_bytes);
+        if consumed >= TRAIL_BYTES {
+            self.position.trail = Trail::of(&content[..consumed]);
+        } else if consumed > 0 {
+            // Too little to tell by itself: read the bytes before it once more.
+            let end = offset + consumed as u64;
+            let from = end.saturating_sub(TRAIL_BYTES as u64);
+            let mut bytes = Vec::with_capacity(TRAIL_BYTES);
+            let want = (end - from) as usize;
+            let read = self
+                .file
+                .as_ref()
+                .map(|f| f.read_at(from, want, &mut bytes));
+            self.position.trail = match read {
+                Some(Ok(n)) if n == want => Trail::of(&bytes),
+                _ => Trail::of(&content[..consumed]),
+            };
+        }
+        self.position.offset += consumed as u64;
+        self.cut_before = self.cut_before.max(self.position.offset);
+        self.shared
+            .read_offset
+            .store(self.position.offset, Ordering::Release);
+    }
+
+    /// A file that was short when it was first seen gets a longer head as it grows.
+    fn extend_head(&mut self, content: &[u8], offset: u64, head_bytes: usize) {
+        let have = self.position.head.len as usize;
+        if have >= head_bytes || offset > have as u64 {
+            return;
+        }
+        let mut head = Vec::new();
+        let end = (offset as usize + content.len()).min(head_bytes);
+        if end <= have {
+            return;
+        }
+        if let Some(Ok(n)) = self.file.as_ref().map(|f| f.read_at(0, end, &mut head))
+            && n > have
+            && self.position.head.starts(&head)
+        {
+            self.position.head = Head::of(&head);
+        }
+    }
+
+    /// Finds out what happened to a file whose bytes are not what they were, and puts the position
+    /// where reading has to go on. Returns the fate and the position before.
+    pub fn reassess(
+        &mut self,
+        head_bytes: usize,
+        rule: OnTruncate,
+    ) -> io::Result<(Fate, Position)> {
+        let Some(file) = &self.file else {
+            return Err(io::Error::other("the file is closed"));
+        };
+        let meta = file.meta()?;
+        let mut head = Vec::new();
+        file.read_at(0, head_bytes, &mut head)?;
+        let size = if self.position.gzip {
+            u64::MAX
+        } else {
+            meta.size
+        };
+        let found = Found {
+            id: meta.id,
+            size,
+            head: &head,
+        };
+        let trail = |offset: u64, len: u16| {
+            let mut b = Vec::new();
+            let n = file
+                .read_at(offset - u64::from(len), usize::from(len), &mut b)
+                .ok()?;
+            (n == usize::from(len)).then(|| stable_hash(&b))
+        };
+        let before = self.position.clone();
+        self.shared.size.store(meta.size, Ordering::Release);
+        match (judge(&self.position.known(), &found, trail), rule) {
+            (Verdict::Same, _) => Ok((Fate::Same, before)),
+            (Verdict::Shrunk, OnTruncate::Ignore) => Ok((Fate::Held, before)),
+            (Verdict::Rewritten, OnTruncate::Ignore) if meta.size < before.offset => {
+                // Cut to less than its head: too little to tell, so the rule holds.
+                Ok((Fate::Held, before))
+            }
+            (_, OnTruncate::ReadNew) if meta.size < before.offset => {
+                self.restart(&head, &meta);
+                let mut last = Vec::new();
+                let from = meta.size.saturating_sub(TRAIL_BYTES as u64);
+                let file = self.file.as_ref().expect("checked above");
+                file.read_at(from, (meta.size - from) as usize, &mut last)?;
+                self.position.offset = meta.size;
+                self.position.trail = Trail::of(&last);
+                self.cut_before = meta.size;
+                Ok((Fate::Restarted, before))
+            }
+            _ => {
+                self.restart(&head, &meta);
+                Ok((Fate::Restarted, before))
+            }
+        }
+    }
+
+    /// The content starts anew: a new generation from offset 0.
+    fn restart(&mut self, head: &[u8], meta: &Meta) {
+        self.position = Position {
+            offset: 0,
+            generation: self.position.generation + 1,
+            id: meta.id,
+            head: Head::of(head),
+            gzip: self.position.gzip,
+            path: self.path.clone(),
+            marks: std::mem::take(&mut self.position.marks).restarted(),
+            ..Position::default()
+        };
+        self.cut_before = 0;
+        self.at_end = false;
+        self.unfinished = false;
+        self.flush_clock.clear();
+        self.shared.read_offset.store(0, Ordering::Release);
+    }
+
+    /// Opens the file again after it was closed to keep within the budget. `Ok(false)` if another
+    /// file is at its path now.
+    pub fn reopen(&mut self, fs: &dyn LogFs) -> io::Result<bool> {
+        if self.file.is_some() {
+            return Ok(true);
+        }
+        let file = fs.open(&self.path)?;
+        let id = file.meta()?.id;
+        let known = self.position.id;
+        let same = (id.dev, id.ino) == (known.dev, known.ino)
+            && (id.birth_ns == known.birth_ns || id.birth_ns == 0 || known.birth_ns == 0);
+        if !same {
+            return Ok(false);
+        }
+        self.file = Some(if self.position.gzip {
+            Box::new(super::gzip_reader::GzipFile::new(file))
+        } else {
+            file
+        });
+        self.shared.closed.store(false, Ordering::Release);
+        self.at_end = true; // confirm the position at the next read
+        Ok(true)
+    }
+
+    /// Gives the descriptor back; only for files that are at rest.
+    pub fn close(&mut self) {
+        self.file = None;
+        self.shared.closed.store(true, Ordering::Release);
+    }
+
+    /// True if what comes after this file may be read: it was read to its end, and a writer that
+    /// still had it open when it was moved has had a moment to finish.
+    pub fn is_read_out(&self, now: Mono) -> bool {
+        let since = self
+            .moved_at
+            .map_or(self.active_at, |at| at.max(self.active_at));
+        self.at_end && now.since(since) >= LATE_WRITES
+    }
+
+    /// True if nothing is left to read, to deliver or to wait for.
+    pub fn is_at_rest(&self) -> bool {
+        self.at_end && self.window.is_empty() && !self.unfinished
+    }
+
+    /// After an I/O error: not again before a while. The position stays where it is.
+    pub fn failed(&mut self, now: Mono) -> Duration {
+        self.failures = (self.failures + 1).min(8);
+        let pause = Duration::from_millis(100 << self.failures.min(6));
+        self.retry_at = Some(now.after(pause));
+        pause
+    }
+}

@@ -1,0 +1,4 @@
+//! Receivers: where records come from.
+
+pub mod filelog;
+pub mod operators;

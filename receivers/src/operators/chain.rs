@@ -1,0 +1,177 @@
+//! A chain: operators and the ways between them.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tailwater_pdata::{Columns, LogsBatch};
+
+use super::expr::{Expr, Record};
+use super::operator::{OnError, Operator, OperatorCx, Rows};
+
+/// Where an operator sends what it is done with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum To {
+    /// Another operator, by its position.
+    Operator(usize),
+    /// Out of the chain.
+    Out,
+}
+
+/// An operator and its surroundings.
+#[derive(Debug)]
+pub(super) struct Stage {
+    pub(super) id: Arc<str>,
+    pub(super) condition: Option<Expr>,
+    pub(super) on_error: OnError,
+    /// Every one but the last gets a copy. Never empty.
+    pub(super) outputs: Vec<To>,
+    pub(super) operator: Box<dyn Operator>,
+}
+
+/// The operators of one receiver in one shard. Made by [`Chain::build`].
+///
+/// Records keep their order within an output. Nothing here blocks or fails: what goes wrong with a
+/// record follows its operator's `on_error` and is in the report.
+#[derive(Debug, Default)]
+pub struct Chain {
+    stages: Vec<Stage>,
+    entry: Option<To>,
+}
+
+impl Chain {
+    /// `outputs` point to stages or out, and never lead back.
+    pub(super) fn new(stages: Vec<Stage>) -> Chain {
+        let entry = (!stages.is_empty()).then_some(To::Operator(0));
+        Chain { stages, entry }
+    }
+
+    /// True without operators: batches pass as they are.
+    pub fn is_empty(&self) -> bool {
+        self.stages.is_empty()
+    }
+
+    /// Runs `batch` through the operators. What comes out first is left in `batch`, which may
+    /// have become empty; everything else is in `cx.report.more`, to be passed on after it.
+    pub fn process(&mut self, batch: &mut LogsBatch, cx: &mut OperatorCx) {
+        let Some(entry) = self.entry else { return };
+        let mut out = Vec::new();
+        self.run(
+            VecDeque::from([(entry, std::mem::take(batch))]),
+            cx,
+            &mut out,
+        );
+        let mut out = out.into_iter();
+        if let Some(first) = out.next() {
+            *batch = first;
+        }
+        cx.report.more.extend(out);
+    }
+
+    /// Passes on what operators hold back and what is due at `cx.elapsed`, into `cx.report.more`.
+    pub fn tick(&mut self, cx: &mut OperatorCx) {
+        for i in 0..self.stages.len() {
+            let due = self.stages[i].operator.due(cx);
+            let mut out = Vec::new();
+            for mut batch in due {
+                let stage = &mut self.stages[i];
+                let mut rows = Rows::new(batch.rows(), stage.on_error);
+                stage.operator.finish(&mut batch, &mut rows, cx);
+                rows.finish(&mut batch, &stage.id, &mut cx.report);
+                let mut work = VecDeque::new();
+                fan_out(&self.stages[i].outputs, batch, &mut work);
+                self.run(work, cx, &mut out);
+            }
+            cx.report.more.append(&mut out);
+        }
+    }
+
+    /// When [`Chain::tick`] has something to do, on the clock of [`OperatorCx::elapsed`].
+    pub fn deadline(&self) -> Option<Duration> {
+        self.stages
+            .iter()
+            .filter_map(|s| s.operator.deadline())
+            .min()
+    }
+
+    /// Offset of the first row of `source` that is held back. Its checkpoint must not pass it.
+    pub fn held_from(&self, source: u64) -> Option<u64> {
+        self.stages
+            .iter()
+            .filter_map(|s| s.operator.held_from(source))
+            .min()
+    }
+
+    /// Bytes held back, for budgets.
+    pub fn held_bytes(&self) -> usize {
+        self.stages.iter().map(|s| s.operator.held_bytes()).sum()
+    }
+
+    /// Forgets what is held back of `source`, because it will be read again from
+    /// [`Chain::held_from`] or its content is gone.
+    pub fn forget(&mut self, source: u64) {
+        self.stages
+            .iter_mut()
+            .for_each(|s| s.operator.forget(source));
+    }
+
+    fn run(
+        &mut self,
+        mut work: VecDeque<(To, LogsBatch)>,
+        cx: &mut OperatorCx,
+        out: &mut Vec<LogsBatch>,
+    ) {
+        while let Some((to, mut batch)) = work.pop_front() {
+            let To::Operator(i) = to else {
+                if !batch.is_empty() {
+                    out.push(batch);
+                }
+                continue;
+            };
+            if let Some(tail) = self.stages[i].process(&mut batch, cx) {
+                work.push_front((to, tail));
+            }
+            if !batch.is_empty() {
+                fan_out(&self.stages[i].outputs, batch, &mut work);
+            }
+        }
+    }
+}
+
+/// Puts `batch` in front of `work`, once for every output.
+fn fan_out(outputs: &[To], batch: LogsBatch, work: &mut VecDeque<(To, LogsBatch)>) {
+    let Some((last, others)) = outputs.split_last() else {
+        return;
+    };
+    let copies: Vec<_> = others.iter().map(|to| (*to, batch.clone())).collect();
+    work.push_front((*last, batch));
+    for copy in copies.into_iter().rev() {
+        work.push_front(copy);
+    }
+}
+
+impl Stage {
+    /// Treats `batch`; gives back rows that have to come again, behind it.
+    fn process(&mut self, batch: &mut LogsBatch, cx: &mut OperatorCx) -> Option<LogsBatch> {
+        let mut rows = Rows::new(batch.rows(), self.on_error);
+        if let Some(condition) = &self.condition {
+            for row in 0..batch.rows() {
+                match condition.truth(Record { batch, row }) {
+                    Ok(true) => {}
+                    Ok(false) => rows.skip(row),
+                    Err(e) => rows.fail(row, || e.into()),
+                }
+            }
+        }
+        self.operator.process(batch, &mut rows, cx);
+        let tail = rows.split_at.map(|at| {
+            let mut tail = batch.split_off(at);
+            let n = tail.rows();
+            let drop_absent = |columns: &mut Columns| columns.retain(|_, c| !c.is_absent(n));
+            drop_absent(&mut tail.attributes);
+            tail
+        });
+        rows.finish(batch, &self.id, &mut cx.report);
+        tail
+    }
+}

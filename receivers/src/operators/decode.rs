@@ -1,0 +1,279 @@
+//! The options of each operator.
+
+use tailwater_config::{ConfigError, Environment, Node, NodeValue, Section, Span};
+
+use super::container::{Container, Format};
+use super::embedded::{Embedded, EmbeddedOperator};
+use super::expr::{Expr, Template};
+use super::field::{Field, Root};
+use super::join::Joiner;
+use super::json_parser::JsonParser;
+use super::operator::Operator;
+use super::options::{compiled, field, parsed, required_field, rootable_field, value_of};
+use super::regex_parser::{Groups, RegexParser};
+use super::severity::{Preset, SeverityMap, SeverityParser, number_of};
+use super::strptime::{Layout, LayoutType, Zone};
+use super::time::TimeParser;
+use super::trace::TraceParser;
+use super::transform::{Add, Added, Filter, Noop, Remove, Transfer};
+
+/// Longest joined line if nothing is set, as in the collector.
+const LINE_BYTES_MAX: u64 = 1 << 20;
+
+/// The operator of this type; `None` if something it cannot do without is missing or wrong, which
+/// has been reported then. `kind` is one of the supported types.
+pub(super) fn operator(
+    kind: &str,
+    s: &mut Section<'_, '_>,
+    environment: &dyn Environment,
+) -> Option<Box<dyn Operator>> {
+    Some(match kind {
+        "add" => Box::new(add(s, environment)?),
+        "container" => Box::new(container(s)),
+        "copy" => Box::new(transfer(s, false)?),
+        "filter" => Box::new(filter(s, environment)?),
+        "json_parser" => Box::new(json(s)),
+        "move" => Box::new(transfer(s, true)?),
+        "noop" => Box::new(Noop),
+        "regex_parser" => Box::new(regex(s)?),
+        "remove" => Box::new(Remove {
+            field: required_field(s, "field", Field::parse_rootable)?,
+        }),
+        "severity_parser" => {
+            let severity = Some(severity(s)?);
+            Box::new(EmbeddedOperator(Embedded {
+                severity,
+                ..Embedded::default()
+            }))
+        }
+        "time_parser" => {
+            let time = Some(time(s)?);
+            Box::new(EmbeddedOperator(Embedded {
+                time,
+                ..Embedded::default()
+            }))
+        }
+        "trace_parser" => {
+            let trace = Some(trace(s));
+            Box::new(EmbeddedOperator(Embedded {
+                trace,
+                ..Embedded::default()
+            }))
+        }
+        _ => {
+            s.error(format!("operator {kind} is not supported yet"));
+            return None;
+        }
+    })
+}
+
+fn add(s: &mut Section<'_, '_>, environment: &dyn Environment) -> Option<Add> {
+    let field = required_field(s, "field", Field::parse);
+    let value = match s.node("value") {
+        None => {
+            s.error("value is required");
+            None
+        }
+        Some(node) => match node
+            .as_str()
+            .filter(|t| t.starts_with("EXPR(") && t.ends_with(')'))
+        {
+            Some(text) => {
+                let template = compiled(s, "value", Template::compile(text, environment));
+                template.map(|t| Added::Expr(Box::new(t)))
+            }
+            None => Some(Added::Value(value_of(node))),
+        },
+    };
+    Some(Add {
+        field: field?,
+        value: value?,
+    })
+}
+
+fn transfer(s: &mut Section<'_, '_>, remove: bool) -> Option<Transfer> {
+    let from = required_field(s, "from", Field::parse);
+    let to = required_field(s, "to", Field::parse);
+    Some(Transfer {
+        from: from?,
+        to: to?,
+        remove,
+    })
+}
+
+fn filter(s: &mut Section<'_, '_>, environment: &dyn Environment) -> Option<Filter> {
+    let drop_ratio = s.f64("drop_ratio", 1.0, 0.0..=1.0);
+    let text = s.string_required("expr")?;
+    let expr = compiled(s, "expr", Expr::compile_condition(&text, environment))?;
+    Some(Filter { expr, drop_ratio })
+}
+
+fn json(s: &mut Section<'_, '_>) -> JsonParser {
+    JsonParser {
+        parse_from: parse_from(s),
+        parse_to: parse_to(s),
+        parse_ints: s.bool("parse_ints", false),
+        embedded: embedded(s),
+        scratch: Default::default(),
+    }
+}
+
+fn regex(s: &mut Section<'_, '_>) -> Option<RegexParser> {
+    let (parse_from, parse_to, embedded) = (parse_from(s), parse_to(s), embedded(s));
+    // Accepted because configurations have it; a lookup would cost as much as the match saves.
+    s.section_if_present("cache", |cache| {
+        cache.u64("size", 0, 0..=u64::from(u16::MAX))
+    });
+    let pattern = s.string_required("regex")?;
+    let groups = parsed(s, "regex", Groups::new(&pattern))?;
+    Some(RegexParser {
+        parse_from,
+        parse_to,
+        groups,
+        embedded,
+    })
+}
+
+fn container(s: &mut Section<'_, '_>) -> Container {
+    let formats = [
+        ("", Format::Auto),
+        ("docker", Format::Docker),
+        ("crio", Format::Crio),
+        ("containerd", Format::Containerd),
+    ];
+    if let Some(field) = rootable_field(s, "parse_to")
+        && field != Field::attributes()
+    {
+        s.invalid("parse_to", "container supports only attributes");
+    }
+    let line_bytes_max = s.byte_size("max_log_size", LINE_BYTES_MAX, ..);
+    Container {
+        format: s.choice("format", &formats, Format::Auto),
+        add_metadata: s.bool("add_metadata_from_filepath", true),
+        parse_from: parse_from(s),
+        embedded: embedded(s),
+        joiner: Joiner::new(usize::try_from(line_bytes_max).unwrap_or(usize::MAX)),
+        parser: Default::default(),
+        paths: Default::default(),
+    }
+}
+
+fn parse_from(s: &mut Section<'_, '_>) -> Field {
+    field(s, "parse_from").unwrap_or_else(Field::body)
+}
+
+fn parse_to(s: &mut Section<'_, '_>) -> Field {
+    rootable_field(s, "parse_to").unwrap_or_else(Field::attributes)
+}
+
+fn embedded(s: &mut Section<'_, '_>) -> Embedded {
+    let out = Embedded {
+        body: field(s, "body"),
+        time: s.section_if_present("timestamp", time).flatten(),
+        severity: s.section_if_present("severity", severity).flatten(),
+        trace: s.section_if_present("trace", trace),
+    };
+    s.refuse(
+        "scope_name",
+        "the records of a batch share their scope; use move to an attribute",
+    );
+    out
+}
+
+fn time(s: &mut Section<'_, '_>) -> Option<TimeParser> {
+    let kinds = [
+        ("strptime", LayoutType::Strptime),
+        ("gotime", LayoutType::Gotime),
+        ("epoch", LayoutType::Epoch),
+    ];
+    let kind = s.choice("layout_type", &kinds, LayoutType::Strptime);
+    let parse_from = required_field(s, "parse_from", Field::parse);
+    let layout = s.string_required("layout");
+    let layout = layout.and_then(|text| parsed(s, "layout", Layout::parse(&text, kind)));
+    let zone = match s.str_optional("location").filter(|name| !name.is_empty()) {
+        Some(name) => parsed(s, "location", Zone::named(name)),
+        None => layout.as_ref().map(Layout::default_zone),
+    };
+    s.refuse("time_zone_locations", "set location");
+    Some(TimeParser {
+        parse_from: parse_from?,
+        layout: layout?,
+        zone: zone?,
+    })
+}
+
+fn severity(s: &mut Section<'_, '_>) -> Option<SeverityParser> {
+    let presets = [
+        ("default", Preset::Default),
+        ("otel", Preset::Otel),
+        ("aliases", Preset::Otel),
+        ("none", Preset::None),
+    ];
+    let parse_from = required_field(s, "parse_from", Field::parse);
+    let mut map = SeverityMap::new(s.choice("preset", &presets, Preset::Default));
+    let overwrite_text = s.bool("overwrite_text", false);
+    for (key, node) in s.map("mapping").unwrap_or_default() {
+        let wrong = match number_of(&key.text) {
+            Some(number) => mapping(&mut map, node, number).err(),
+            None => Some((&key.span, "is not a severity")),
+        };
+        if let Some((span, message)) = wrong {
+            let path = s.path().child("mapping").child(&key.text);
+            s.errors()
+                .push(ConfigError::new(span.clone(), path, message));
+        }
+    }
+    Some(SeverityParser {
+        parse_from: parse_from?,
+        map,
+        overwrite_text,
+    })
+}
+
+/// What stands for a severity: text, an integer, a range, or a list of these.
+fn mapping<'n>(
+    map: &mut SeverityMap,
+    node: &'n Node,
+    number: u8,
+) -> Result<(), (&'n Span, &'static str)> {
+    match &node.value {
+        NodeValue::List(items) => {
+            items
+                .iter()
+                .try_for_each(|item| mapping(map, item, number))?;
+        }
+        NodeValue::Str(text) => map.add_text(text, number),
+        NodeValue::Int(i) => map.add_text(&i.to_string(), number),
+        NodeValue::Map(entries) => {
+            let bound = |name: &str| node.get(name).and_then(Node::as_i64);
+            match (bound("min"), bound("max"), entries.len()) {
+                (Some(min), Some(max), 2) => map.add_range(min, max, number),
+                _ => return Err((&node.span, "a range has integers min and max")),
+            }
+        }
+        _ => {
+            return Err((
+                &node.span,
+                "takes text, an integer, a range or a list of these",
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn trace(s: &mut Section<'_, '_>) -> TraceParser {
+    let mut part = |key: &str| {
+        let from = s
+            .section_if_present(key, |s| field(s, "parse_from"))
+            .flatten();
+        from.unwrap_or_else(|| Field {
+            root: Root::Body,
+            keys: vec![key.into()],
+        })
+    };
+    TraceParser {
+        trace_id: part("trace_id"),
+        span_id: part("span_id"),
+        trace_flags: part("trace_flags"),
+    }
+}

@@ -1,0 +1,60 @@
+//! Operators: what a receiver does with records before they enter the pipeline.
+//!
+//! They are the collector's "stanza" operators over the columns of a
+//! [`LogsBatch`](tailwater_pdata::LogsBatch). [`Chain::build`] makes a chain of the `operators`
+//! list of a configuration; [`Chain::process`] runs batches through it. A chain belongs to one
+//! shard: it has state (held parts of split lines, caches) and no locks.
+//!
+//! What holds for every operator:
+//! - Work is done on whole columns where that is possible (adding a constant, renaming, removing,
+//!   container headers, JSON and regular expressions into new columns) and row by row otherwise.
+//!   Text is not copied unless it has to be computed.
+//! - A record an operator cannot treat follows the operator's `on_error`. Nothing else drops
+//!   records but `filter`. The [`Report`] counts every row: rows in + flushed = rows out +
+//!   filtered + dropped + joined.
+//! - Input is hostile: depth, number of fields, length of joined lines and number of columns are
+//!   limited.
+//!
+//! Supported: `add`, `container`, `copy`, `filter`, `json_parser`, `move`, `noop`, `regex_parser`,
+//! `remove`, `severity_parser`, `time_parser`, `trace_parser`, and in parsers `body`, `timestamp`,
+//! `severity` and `trace`. The collector's other operators are refused by name.
+//!
+//! What a caller that keeps checkpoints has to do: not let the checkpoint of a source pass
+//! [`Chain::held_from`], nor the offsets in [`Report::covers`] before the batches of that call
+//! are resolved; call [`Chain::tick`] at [`Chain::deadline`]; and call [`Chain::forget`] when a
+//! source is read again. When it stops, it does not flush: what is held is read again.
+
+mod build;
+mod chain;
+mod civil;
+pub mod conformance;
+mod container;
+mod cri;
+mod decode;
+mod embedded;
+pub mod expr;
+pub mod field;
+mod go_layout;
+pub mod go_regex;
+mod join;
+mod json_parser;
+mod json_walk;
+mod kubelet_path;
+mod operator;
+mod options;
+mod record_error;
+mod regex_parser;
+pub mod severity;
+pub mod strptime;
+mod time;
+mod trace;
+mod transform;
+mod zone;
+
+pub use build::{BuildCx, is_supported};
+pub use chain::Chain;
+pub use operator::{Cover, OnError, OperatorCx, OperatorErrors, Report};
+pub use record_error::RecordError;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,352 @@
+use super::*;
+use proptest::prelude::*;
+
+const PATH: &str = "/var/log/pods/ns_pod-1_49cc7c1fd370/app/3.log";
+const T: &str = "2024-04-13T07:59:37.000000001Z";
+
+fn line(stream: &str, tag: &str, text: &str) -> String {
+    format!("{T} {stream} {tag} {text}")
+}
+
+fn parse(chain: &mut Chain, cx: &mut OperatorCx, base: u64, all: &[String]) -> LogsBatch {
+    let all: Vec<&str> = all.iter().map(String::as_str).collect();
+    let mut batch = lines(base, PATH, &all);
+    chain.process(&mut batch, cx);
+    batch
+}
+
+/// Guarantees: whole batches stay columns, and the path is read into the shared resource.
+#[test]
+fn whole_batches_get_constant_columns_and_one_resource() {
+    let mut chain = chain(r#"[{"type":"container"}]"#);
+    let mut c = cx(1, 1, 0);
+    let batch = parse(
+        &mut chain,
+        &mut c,
+        0,
+        &[line("stderr", "F", "a"), line("stderr", "F", "")],
+    );
+    assert!(c.report.errors.is_empty(), "{:?}", c.report.errors);
+    let column = |k| batch.attributes.get(k).and_then(Column::as_const).cloned();
+    assert_eq!(column("log.iostream"), Some("stderr".into()));
+    assert_eq!(column("logtag"), Some("F".into()));
+    assert!(batch.resource_rows.is_empty());
+    assert_eq!(
+        batch.resource.get("k8s.container.restart_count"),
+        Some(&"3".into())
+    );
+    assert_eq!(batch.time.get(1), 1_712_995_177_000_000_001);
+    assert_eq!(bodies(&batch, &c), ["a", ""]);
+    let again = parse(
+        &mut chain,
+        &mut c,
+        0,
+        &[line("stdout", "F", "b"), line("stderr", "F", "c")],
+    );
+    assert_eq!(
+        again.attribute(0, "log.iostream"),
+        Some(Value::str("stdout").as_ref())
+    );
+    assert_eq!(
+        again.attribute(1, "log.iostream"),
+        Some(Value::str("stderr").as_ref())
+    );
+    // Batches that come with one resource go on with one, so nothing is built per batch.
+    let came_with = std::sync::Arc::new(map(&[("host", "h".into())]));
+    let went_with = [(); 2].map(|()| {
+        let mut batch = lines(0, PATH, &[&line("stdout", "F", "d")]);
+        batch.resource = came_with.clone();
+        chain.process(&mut batch, &mut c);
+        batch.resource
+    });
+    assert!(std::sync::Arc::ptr_eq(&went_with[0], &went_with[1]));
+    assert_eq!((came_with.len(), went_with[0].len()), (1, 6));
+}
+
+/// Guarantees: streams are joined apart, in one read, at the place of the last part.
+#[test]
+fn parts_are_joined_per_stream() {
+    let mut chain = chain(r#"[{"type":"container"}]"#);
+    let mut c = cx(1, 1, 0);
+    let all = [
+        line("stdout", "P", "a"),
+        line("stderr", "P", "x"),
+        line("stdout", "P", "b"),
+        line("stdout", "F", "c"),
+        line("stderr", "F", "y"),
+        line("stdout", "F", "d"),
+    ];
+    let batch = parse(&mut chain, &mut c, 100, &all);
+    assert_eq!(bodies(&batch, &c), ["abc", "xy", "d"]);
+    let tags = (0..3).map(|r| batch.attribute(r, "logtag").map(|v| v.to_value()));
+    assert_eq!(
+        tags.collect::<Vec<_>>(),
+        [Some("P".into()), Some("P".into()), Some("F".into())]
+    );
+    assert_eq!((c.report.joined, chain.held_from(1)), (3, None));
+    assert!(batch.resource_rows.is_empty(), "the resource stays shared");
+    let third = all[..3].iter().map(|l| l.len() as u64 + 1).sum::<u64>();
+    assert_eq!(batch.source_offset(0), Some(100 + third));
+}
+
+/// Guarantees: a line split over reads and a rotation is joined, the checkpoint stays before its
+/// first part until it is out, and then its batch answers for the whole of it.
+#[test]
+fn parts_are_joined_across_reads_and_rotation() {
+    let mut chain = chain(r#"[{"type":"container"}]"#);
+    let mut c = cx(7, 1, 0);
+    let first = [
+        line("stdout", "F", "one"),
+        line("stdout", "P", "a"),
+        line("stderr", "F", "e"),
+    ];
+    let batch = parse(&mut chain, &mut c, 1000, &first);
+    assert_eq!(bodies(&batch, &c), ["one", "e"]);
+    let from = 1000 + first[0].len() as u64 + 1;
+    assert_eq!((chain.held_from(7), chain.held_from(8)), (Some(from), None));
+    let batch = parse(&mut chain, &mut c, 2000, &[line("stdout", "P", "b")]);
+    assert_eq!(bodies(&batch, &c), [""; 0]);
+    assert_eq!(chain.held_from(7), Some(from));
+    assert!(chain.held_bytes() > 0 && chain.deadline() == Some(Duration::from_secs(5)));
+    // The same lineage, another file.
+    let mut c = cx(8, 1, 1);
+    let other = cx(9, 2, 1);
+    let batch = parse(
+        &mut chain,
+        &mut { other },
+        0,
+        &[line("stdout", "F", "not mine")],
+    );
+    assert_eq!(batch.body(0).map(|v| v.to_value()), Some("not mine".into()));
+    let later = "2025-01-01T00:00:00Z stdout F c".to_owned();
+    let batch = parse(&mut chain, &mut c, 0, &[later, line("stdout", "F", "d")]);
+    assert_eq!(bodies(&batch, &c), ["abc", "d"]);
+    assert_eq!(
+        batch.time.get(0),
+        1_712_995_177_000_000_001,
+        "the first part's time"
+    );
+    assert_eq!(
+        batch.attribute(0, "logtag").map(|v| v.to_value()),
+        Some("P".into())
+    );
+    assert_eq!(
+        batch.attribute(1, "logtag").map(|v| v.to_value()),
+        Some("F".into())
+    );
+    assert_eq!(
+        c.report.covers,
+        [crate::operators::Cover {
+            source: 7,
+            offset: from
+        }]
+    );
+    assert_eq!(
+        (chain.held_from(7), chain.held_bytes(), chain.deadline()),
+        (None, 0, None)
+    );
+}
+
+/// Guarantees: what is never completed comes out after five seconds, through the rest of the
+/// chain, and a source that is read again leaves nothing behind.
+#[test]
+fn held_parts_are_passed_on_by_the_clock_or_forgotten() {
+    let operators = r#"[{"type":"container"},{"type":"add","field":"attributes.k","value":1}]"#;
+    let mut chain = chain(operators);
+    let mut c = cx(7, 1, 10);
+    parse(
+        &mut chain,
+        &mut c,
+        50,
+        &[line("stdout", "P", "a"), line("stdout", "P", "b")],
+    );
+    c.elapsed = Duration::from_millis(14_999);
+    chain.tick(&mut c);
+    assert!(c.report.more.is_empty());
+    c.elapsed = Duration::from_secs(15);
+    chain.tick(&mut c);
+    let out: Vec<Entry> = c.report.more.iter().flat_map(|b| b.to_entries()).collect();
+    assert_eq!(out.len(), 1);
+    assert_eq!(out[0].body, "ab".into());
+    assert_eq!(out[0].attributes.get("k"), Some(&Value::Int(1)));
+    assert_eq!(out[0].attributes.get("log.file.path"), Some(&PATH.into()));
+    assert_eq!(out[0].resource.get("k8s.pod.name"), Some(&"pod-1".into()));
+    assert_eq!(
+        c.report.covers,
+        [crate::operators::Cover {
+            source: 7,
+            offset: 50
+        }]
+    );
+    assert_eq!((c.report.joined, c.report.flushed, c.report.cut), (2, 1, 1));
+    parse(&mut chain, &mut c, 50, &[line("stdout", "P", "a")]);
+    chain.forget(7);
+    assert_eq!(chain.held_from(7), None);
+}
+
+/// Guarantees: an endless line takes bounded memory and all of it comes out.
+#[test]
+fn lines_beyond_the_limit_are_cut_and_none_of_it_is_lost() {
+    let mut chain = chain(r#"[{"type":"container","max_log_size":10}]"#);
+    let mut c = cx(1, 1, 0);
+    let mut out = Vec::new();
+    for _ in 0..4 {
+        let batch = parse(
+            &mut chain,
+            &mut c,
+            0,
+            &vec![line("stdout", "P", "1234567"); 3],
+        );
+        out.extend(bodies(&batch, &cx(0, 0, 0)));
+        assert!(chain.held_bytes() < 1000);
+    }
+    let batch = parse(&mut chain, &mut c, 0, &[line("stdout", "F", "end")]);
+    out.extend(bodies(&batch, &cx(0, 0, 0)));
+    assert_eq!(out.concat(), "1234567".repeat(12) + "end");
+    assert!(out.iter().all(|b| b.len() <= 17), "{out:?}");
+    assert_eq!(c.report.cut, 6);
+}
+
+fn docker(log: &str) -> String {
+    let log = serde_json::to_string(log).expect("text");
+    format!(r#"{{"log":{log},"stream":"stdout","time":"2024-04-13T07:59:37.5Z"}}"#)
+}
+
+/// Guarantees: Docker's line ends go, its 16 KiB parts are joined, other fields are kept.
+#[test]
+fn docker_lines_lose_their_line_end_and_parts_are_joined() {
+    let mut chain = chain(r#"[{"type":"container","format":"docker"}]"#);
+    let mut c = cx(1, 1, 0);
+    let part = "x".repeat(16 * 1024);
+    let batch = parse(
+        &mut chain,
+        &mut c,
+        0,
+        &[
+            docker("a\n"),
+            docker("tab\tb\n"),
+            docker(&part),
+            docker("rest\n"),
+            docker("no end"),
+        ],
+    );
+    assert_eq!(
+        bodies(&batch, &c),
+        ["a", "tab\tb", &format!("{part}rest"), "no end"]
+    );
+    assert_eq!(batch.time.get(0), 1_712_995_177_500_000_000);
+    assert!(batch.attributes.get("logtag").is_none());
+    let extra =
+        r#"{"log":"z\n","stream":"stdout","attrs":{"tag":"t"},"time":"2024-04-13T07:59:37Z"}"#;
+    let batch = parse(&mut chain, &mut c, 0, &[extra.to_owned()]);
+    let attrs = Value::Map(map(&[("tag", "t".into())]));
+    assert_eq!(
+        batch.attribute(0, "attrs").map(|v| v.to_value()),
+        Some(attrs)
+    );
+}
+
+/// Guarantees: formats may be mixed, and a line of none of them goes on as it is.
+#[test]
+fn lines_of_several_formats_and_of_none_come_out() {
+    let mut auto = chain(r#"[{"type":"container"}]"#);
+    let mut c = cx(1, 1, 0);
+    let all = [
+        docker("d\n"),
+        line("stdout", "F", "c"),
+        "2024-04-13T07:59:37+02:00 stderr F o".to_owned(),
+        "not a container line".to_owned(),
+        "yesterday stdout F x".to_owned(),
+        "{\"log\":1}".to_owned(),
+    ];
+    let batch = parse(&mut auto, &mut c, 0, &all);
+    assert_eq!(
+        bodies(&batch, &c),
+        ["d", "c", "o", &all[3], &all[4], &all[5]]
+    );
+    assert_eq!(
+        batch.attribute(2, "log.iostream").map(|v| v.to_value()),
+        Some("stderr".into())
+    );
+    assert_eq!(batch.attribute(3, "log.iostream"), None);
+    assert_eq!(
+        batch
+            .resource_attribute(0, "k8s.pod.name")
+            .map(|v| v.to_value()),
+        Some("pod-1".into())
+    );
+    assert_eq!((c.report.errors.len(), c.report.errors[0].records), (1, 3));
+    let mut dropping = chain(r#"[{"type":"container","format":"containerd","on_error":"drop"}]"#);
+    let mut c = cx(1, 1, 0);
+    let batch = parse(&mut dropping, &mut c, 0, &all);
+    assert_eq!(
+        (bodies(&batch, &c), c.report.dropped),
+        (vec!["c".to_owned()], 5)
+    );
+}
+
+/// Guarantees: without a usable path records are reported, not lost.
+#[test]
+fn a_path_that_says_nothing_is_an_error_per_record() {
+    for (path, operators, errors) in [
+        ("", r#"[{"type":"container"}]"#, 2),
+        ("/tmp/x.log", r#"[{"type":"container"}]"#, 2),
+        (
+            "",
+            r#"[{"type":"container","add_metadata_from_filepath":false}]"#,
+            0,
+        ),
+    ] {
+        let mut chain = chain(operators);
+        let mut c = cx(1, 1, 0);
+        let all = [line("stdout", "F", "a"), line("stdout", "F", "b")];
+        let mut batch = lines(0, path, &all.iter().map(String::as_str).collect::<Vec<_>>());
+        chain.process(&mut batch, &mut c);
+        assert_eq!(bodies(&batch, &c), ["a", "b"]);
+        assert_eq!(
+            c.report.errors.iter().map(|e| e.records).sum::<u64>(),
+            errors
+        );
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(150))]
+
+    /// However the lines of a file are spread over reads, the same records come out, and the rows
+    /// add up.
+    #[test]
+    fn reads_do_not_change_what_comes_out(
+        rows in prop::collection::vec((any::<bool>(), 0u8..3, "[a-z]{0,3}"), 1..30),
+        cuts in prop::collection::vec(1usize..8, 1..30),
+    ) {
+        let all: Vec<String> = rows
+            .iter()
+            .map(|(out, tag, text)| match tag {
+                2 => format!("{text} is no container line"),
+                tag => line(if *out { "stdout" } else { "stderr" }, ["F", "P"][usize::from(*tag)], text),
+            })
+            .collect();
+        let collect = |sizes: &mut dyn Iterator<Item = usize>| {
+            let mut chain = chain(r#"[{"type":"container"}]"#);
+            let mut c = cx(1, 1, 0);
+            let (mut out, mut rest, mut base) = (Vec::new(), &all[..], 0);
+            while !rest.is_empty() {
+                let n = sizes.next().unwrap_or(1).min(rest.len());
+                let batch = parse(&mut chain, &mut c, base, &rest[..n]);
+                base += rest[..n].iter().map(|l| l.len() as u64 + 1).sum::<u64>();
+                rest = &rest[n..];
+                out.extend(batch.to_entries());
+            }
+            c.elapsed = Duration::from_secs(60);
+            chain.tick(&mut c);
+            out.extend(c.report.more.iter().flat_map(|b| b.to_entries()));
+            let report = &c.report;
+            assert_eq!(all.len() as u64 + report.flushed, out.len() as u64 + report.joined);
+            out
+        };
+        let whole = collect(&mut std::iter::once(all.len()));
+        let split = collect(&mut cuts.iter().copied());
+        prop_assert_eq!(whole, split);
+    }
+}

@@ -1,0 +1,107 @@
+//! The actions that the `attributes` and `resource` processors share.
+
+mod columns;
+mod config;
+mod map;
+mod value;
+
+use regex::Regex;
+use tailwater_pdata::{Key, LogsBatch, Map, Value};
+
+pub(crate) use columns::Rows;
+pub(crate) use config::value_of;
+pub use config::{ActionsConfig, decode_actions};
+pub use value::ConvertTo;
+
+/// When a value is put.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Put {
+    /// Only where the attribute does not exist.
+    Insert,
+    /// Only where it exists.
+    Update,
+    /// Everywhere.
+    Upsert,
+}
+
+/// Where the value of a `Put` comes from.
+#[derive(Clone, Debug)]
+pub enum Origin {
+    /// The configuration.
+    Value(Value),
+    /// Another attribute of the same record or resource.
+    Attribute(Key),
+    /// Metadata of the client that sent the data. Data read from files has none, so it is empty,
+    /// as it is in the collector when the client sent none.
+    Context,
+}
+
+/// The value of a `Put`.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// Where it comes from.
+    pub origin: Origin,
+    /// What stands in when it is not there.
+    pub default: Option<Value>,
+}
+
+/// One action.
+#[derive(Clone, Debug)]
+pub enum Action {
+    /// `insert`, `update`, `upsert`.
+    Put {
+        /// The attribute.
+        key: Key,
+        /// When it is put.
+        put: Put,
+        /// Its value.
+        source: Source,
+    },
+    /// `delete`: one attribute, and all whose names match.
+    Delete {
+        /// The attribute.
+        key: Option<Key>,
+        /// A pattern of names.
+        pattern: Option<Regex>,
+    },
+    /// `hash`: SHA-256 of one attribute, and of all whose names match.
+    Hash {
+        /// The attribute.
+        key: Option<Key>,
+        /// A pattern of names.
+        pattern: Option<Regex>,
+    },
+    /// `extract`: the named groups of a pattern become attributes.
+    Extract {
+        /// The attribute that is searched; only text is.
+        key: Key,
+        /// The pattern.
+        pattern: regex::bytes::Regex,
+        /// The attribute each of its groups goes to, in order.
+        targets: Vec<Key>,
+    },
+    /// `convert`: another type for the value.
+    Convert {
+        /// The attribute.
+        key: Key,
+        /// The type.
+        to: ConvertTo,
+    },
+}
+
+/// Applies `actions` in order to the attributes of the rows.
+pub(crate) fn apply_to_rows(actions: &[Action], batch: &mut LogsBatch, rows: Rows<'_>) {
+    for action in actions {
+        columns::apply(action, batch, rows);
+    }
+}
+
+/// Applies `actions` in order to a map.
+pub(crate) fn apply_to_map(actions: &[Action], map: &mut Map) {
+    for action in actions {
+        map::apply(action, map);
+    }
+}
+
+#[cfg(test)]
+mod tests;

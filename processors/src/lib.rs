@@ -1,0 +1,28 @@
+//! Processors: what stands between receivers and exporters.
+//!
+//! Each works on whole batches in columns ([`tailwater_pdata::LogsBatch`]) by plain calls on the
+//! thread of its shard, and passes the delivery duty of every part on. Options, defaults and
+//! meanings are the collector's; where data read from files gives an option no meaning, decoding
+//! says so in a warning.
+//!
+//! A processor is a module here and one line in [`factories`].
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod action;
+pub mod attributes;
+pub mod batch;
+pub mod matching;
+pub mod memory_limiter;
+pub mod resource;
+
+use tailwater_pipeline::factory::ProcessorFactory;
+
+/// Every processor of this crate.
+pub fn factories() -> Vec<ProcessorFactory> {
+    vec![
+        attributes::factory(),
+        batch::factory(),
+        memory_limiter::factory(),
+        resource::factory(),
+    ]
+}

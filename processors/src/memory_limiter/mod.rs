@@ -1,0 +1,332 @@
+//! `memory_limiter`: makes sources pause before memory runs out.
+//!
+//! What is measured is the larger of two numbers: the bytes of data the agent holds, which it
+//! knows exactly, and the resident memory of the process. Above the soft limit the processor
+//! closes its admission: sources stop reading, nothing is thrown away, files are the buffer, and
+//! what was read before passes. When resident memory is high although no data is held, pausing
+//! could not lower it, so sources go on in small steps instead of standing still for ever.
+//!
+//! One limiter is shared by all pipelines and shards that name the same processor. It measures
+//! when data comes, at most once per `check_interval`, so an idle agent does no work for it.
+
+mod config;
+mod total;
+
+use std::ops::RangeInclusive;
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
+
+use tailwater_config::{Errors, KeyPath, Node, Section};
+use tailwater_pipeline::clock::Mono;
+use tailwater_pipeline::factory::{Factory, NodeCx, ProcessorFactory, ProcessorSettings};
+use tailwater_pipeline::{Admission, Batch, Budget, BuildError, Output, Processor};
+use tailwater_telemetry::logs::MEMORY_REFUSED;
+use tailwater_telemetry::metrics::{MemoryLimiterMetrics, ProcessUsage};
+
+pub use config::MemoryLimiterConfig;
+pub use total::total_memory_bytes;
+
+/// The factory of this processor.
+pub fn factory() -> ProcessorFactory {
+    Factory {
+        kind: "memory_limiter",
+        about: "Makes sources pause before memory runs out.",
+        signals: &["logs"],
+        decode,
+    }
+}
+
+fn decode(node: &Node, path: &KeyPath, errors: &mut Errors) -> Option<Box<dyn ProcessorSettings>> {
+    let before = errors.len();
+    let mut section = Section::new(node, path, errors);
+    let settings = MemoryLimiterSettings::new(MemoryLimiterConfig::decode(&mut section));
+    section.finish();
+    (errors.len() == before).then(|| Box::new(settings) as Box<dyn ProcessorSettings>)
+}
+
+/// The limits in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// From here on memory is asked back from the allocator at the `hard` interval.
+    pub hard_bytes: u64,
+    /// From here on sources pause.
+    pub soft_bytes: u64,
+}
+
+/// Where the limiter gets its numbers from.
+pub trait MemoryProbe: Send + Sync {
+    /// Resident memory of the process; 0 where the system does not say.
+    fn resident_bytes(&self) -> u64;
+
+    /// Asks the allocator to give free memory back to the system. `hard` above the hard limit.
+    /// Called no more often than `min_gc_interval_when_*_limited` says. Does nothing by default.
+    fn reclaim(&self, hard: bool) {
+        let _ = hard;
+    }
+}
+
+static RECLAIM: OnceLock<fn(bool)> = OnceLock::new();
+
+/// Says how free memory is given back to the system, once per process: the allocator is the
+/// business of the binary. Without it the `min_gc` and `max_gc` intervals have nothing to limit.
+/// Returns false if it was said before.
+pub fn set_reclaim(reclaim: fn(hard: bool)) -> bool {
+    RECLAIM.set(reclaim).is_ok()
+}
+
+/// The operating system's numbers, and the allocator that [`set_reclaim`] named.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemProbe;
+
+impl MemoryProbe for SystemProbe {
+    fn resident_bytes(&self) -> u64 {
+        ProcessUsage::read().map_or(0, |usage| usage.rss_bytes)
+    }
+
+    fn reclaim(&self, hard: bool) {
+        if let Some(reclaim) = RECLAIM.get() {
+            reclaim(hard);
+        }
+    }
+}
+
+/// When memory is asked back at most.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Intervals {
+    /// How often memory is measured at most.
+    pub check: Duration,
+    /// Between two requests to the allocator above the soft limit. It begins with the least and
+    /// doubles up to the largest while requests achieve nothing.
+    pub reclaim_soft: RangeInclusive<Duration>,
+    /// The same above the hard limit.
+    pub reclaim_hard: RangeInclusive<Duration>,
+}
+
+/// The settings of one `memory_limiter`. Whatever is built from them shares one limiter.
+#[derive(Debug)]
+pub struct MemoryLimiterSettings {
+    config: MemoryLimiterConfig,
+    limiter: Mutex<Option<Arc<MemoryLimiter>>>,
+}
+
+impl MemoryLimiterSettings {
+    /// Settings nothing was built from yet.
+    pub fn new(config: MemoryLimiterConfig) -> MemoryLimiterSettings {
+        MemoryLimiterSettings {
+            config,
+            limiter: Mutex::default(),
+        }
+    }
+
+    /// The limiter for `total_bytes` of memory; made by the first call.
+    fn limiter(
+        &self,
+        cx: &NodeCx,
+        total_bytes: impl FnOnce() -> Option<u64>,
+    ) -> Result<Arc<MemoryLimiter>, BuildError> {
+        let mut shared = self.limiter.lock().unwrap_or_else(|e| e.into_inner());
+        if let Some(limiter) = &*shared {
+            return Ok(limiter.clone());
+        }
+        let limits = self.config.limits(total_bytes()).ok_or_else(|| {
+            BuildError::new(
+                format!("processor \"{}\"", cx.id),
+                "cannot find out how much memory this process may use; set limit_mib instead of \
+                 limit_percentage",
+            )
+        })?;
+        let metrics = MemoryLimiterMetrics::new(&cx.metrics, &cx.id);
+        let (held, probe) = (cx.budget.clone(), Box::new(SystemProbe));
+        let limiter = MemoryLimiter::new(limits, self.config.intervals(), held, probe, metrics);
+        *shared = Some(limiter.clone());
+        Ok(limiter)
+    }
+}
+
+impl ProcessorSettings for MemoryLimiterSettings {
+    fn build(&self, cx: &NodeCx) -> Result<Box<dyn Processor>, BuildError> {
+        let limiter = self.limiter(cx, total_memory_bytes)?;
+        Ok(Box::new(MemoryLimiterProcessor::new(limiter)))
+    }
+}
+
+/// One limiter, shared by every chain that names the processor.
+pub struct MemoryLimiter {
+    limits: Limits,
+    intervals: Intervals,
+    held: Arc<Budget>,
+    probe: Box<dyn MemoryProbe>,
+    metrics: Arc<MemoryLimiterMetrics>,
+    admission: AtomicU8,
+    /// When memory is measured next.
+    next_check_ns: AtomicU64,
+    reclaimed_ns: AtomicU64,
+    /// Requests to the allocator in a row after which too much memory was still in use.
+    fruitless: AtomicU32,
+}
+
+impl MemoryLimiter {
+    /// A limiter over the data in `held` and what `probe` says.
+    pub fn new(
+        limits: Limits,
+        intervals: Intervals,
+        held: Arc<Budget>,
+        probe: Box<dyn MemoryProbe>,
+        metrics: Arc<MemoryLimiterMetrics>,
+    ) -> Arc<MemoryLimiter> {
+        metrics.soft_limit_bytes.set(limits.soft_bytes as i64);
+        Arc::new(MemoryLimiter {
+            limits,
+            intervals,
+            held,
+            probe,
+            metrics,
+            admission: AtomicU8::new(Admission::Open as u8),
+            next_check_ns: AtomicU64::new(0),
+            reclaimed_ns: AtomicU64::new(0),
+            fruitless: AtomicU32::new(0),
+        })
+    }
+
+    /// Whether sources may read, as of the last measurement.
+    pub fn admission(&self) -> Admission {
+        match self.admission.load(Ordering::Acquire) {
+            open if open == Admission::Open as u8 => Admission::Open,
+            scarce if scarce == Admission::Scarce as u8 => Admission::Scarce,
+            _ => Admission::Closed,
+        }
+    }
+
+    /// Counts records a receiver of pushed data had to turn away because of this limiter.
+    pub fn count_refused(&self, records: u64) {
+        self.metrics.refused_log_records.inc_by(records);
+    }
+
+    /// Measures if it is time to. Any number of threads may call it; one of them measures.
+    fn check(&self, now: Mono) {
+        let due = self.next_check_ns.load(Ordering::Acquire);
+        let next = now.after(self.intervals.check).0;
+        let mine = due <= now.0
+            && self
+                .next_check_ns
+                .compare_exchange(due, next, Ordering::AcqRel, Ordering::Acquire)
+                .is_ok();
+        if mine {
+            self.measure(now);
+        }
+    }
+
+    fn measure(&self, now: Mono) {
+        let held = self.held.used_bytes() as u64;
+        let mut used = held.max(self.probe.resident_bytes());
+        if used >= self.limits.soft_bytes && self.reclaim(used, now) {
+            used = held.max(self.probe.resident_bytes());
+            if used >= self.limits.soft_bytes {
+                self.fruitless.fetch_add(1, Ordering::AcqRel);
+            }
+        }
+        if used < self.limits.soft_bytes {
+            self.fruitless.store(0, Ordering::Release);
+        }
+        let admission = match used {
+            below if below < self.limits.soft_bytes => Admission::Open,
+            _ if held == 0 => Admission::Scarce,
+            _ => Admission::Closed,
+        };
+        self.metrics
+            .used_bytes
+            .set(i64::try_from(used).unwrap_or(i64::MAX));
+        let limited = admission != Admission::Open;
+        let before = self.admission.swap(admission as u8, Ordering::AcqRel);
+        if limited != (before != Admission::Open as u8) {
+            self.metrics.limited.set(i64::from(limited));
+            let soft = self.limits.soft_bytes;
+            if limited {
+                tracing::warn!(used, held, soft, "{MEMORY_REFUSED}; sources pause");
+            } else {
+                tracing::info!(used, held, soft, "Memory usage is back within its limit.");
+            }
+        }
+    }
+
+    /// How long to wait between two requests to the allocator.
+    fn reclaim_wait(&self, hard: bool) -> Duration {
+        let intervals = &self.intervals;
+        let range = if hard {
+            &intervals.reclaim_hard
+        } else {
+            &intervals.reclaim_soft
+        };
+        let fruitless = self.fruitless.load(Ordering::Acquire).min(16);
+        if fruitless == 0 {
+            return *range.start();
+        }
+        let from = (*range.start()).max(intervals.check);
+        from.saturating_mul(1 << (fruitless - 1)).min(*range.end())
+    }
+
+    /// Asks for memory back, unless that was done a short while ago. True if it was done.
+    fn reclaim(&self, used: u64, now: Mono) -> bool {
+        let hard = used >= self.limits.hard_bytes;
+        let wait = self.reclaim_wait(hard);
+        let last = self.reclaimed_ns.load(Ordering::Acquire);
+        if last != 0 && Mono(last).after(wait) > now {
+            return false;
+        }
+        self.reclaimed_ns.store(now.0.max(1), Ordering::Release);
+        self.probe.reclaim(hard);
+        true
+    }
+}
+
+impl std::fmt::Debug for MemoryLimiter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "MemoryLimiter({:?}, {:?})",
+            self.limits,
+            self.admission()
+        )
+    }
+}
+
+/// The limiter in one chain of one shard.
+pub struct MemoryLimiterProcessor {
+    limiter: Arc<MemoryLimiter>,
+}
+
+impl MemoryLimiterProcessor {
+    /// A processor that follows `limiter`.
+    pub fn new(limiter: Arc<MemoryLimiter>) -> MemoryLimiterProcessor {
+        MemoryLimiterProcessor { limiter }
+    }
+}
+
+impl Processor for MemoryLimiterProcessor {
+    fn process(&mut self, batch: Batch, out: &mut dyn Output) {
+        self.limiter.check(out.now());
+        self.limiter
+            .metrics
+            .accepted_log_records
+            .inc_by(batch.records() as u64);
+        out.emit(batch);
+    }
+
+    fn admission(&self) -> Admission {
+        self.limiter.admission()
+    }
+
+    /// Only while sources pause: nothing else would make the limiter look again.
+    fn deadline(&self) -> Option<Mono> {
+        let limited = self.limiter.admission() != Admission::Open;
+        limited.then(|| Mono(self.limiter.next_check_ns.load(Ordering::Acquire)))
+    }
+
+    fn tick(&mut self, out: &mut dyn Output) {
+        self.limiter.check(out.now());
+    }
+}
+
+#[cfg(test)]
+mod tests;

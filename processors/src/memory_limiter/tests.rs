@@ -1,0 +1,190 @@
+//! The limiter against a budget and a made-up system.
+
+use std::sync::Mutex;
+
+use tailwater_pdata::LogsBatch;
+use tailwater_pipeline::{AckToken, Outcome, Part};
+use tailwater_telemetry::metrics::MetricsRegistry;
+
+use super::*;
+
+const MIB: u64 = 1 << 20;
+const SECOND: u64 = 1_000_000_000;
+
+#[derive(Default)]
+struct FakeSystem {
+    resident: AtomicU64,
+    measured: AtomicU64,
+    reclaimed: Mutex<Vec<bool>>,
+    freed_by_reclaim: AtomicU64,
+}
+
+struct Fake(Arc<FakeSystem>);
+
+impl MemoryProbe for Fake {
+    fn resident_bytes(&self) -> u64 {
+        self.0.measured.fetch_add(1, Ordering::SeqCst);
+        self.0.resident.load(Ordering::SeqCst)
+    }
+
+    fn reclaim(&self, hard: bool) {
+        self.0.reclaimed.lock().unwrap().push(hard);
+        let freed = self.0.freed_by_reclaim.load(Ordering::SeqCst);
+        self.0.resident.fetch_sub(freed, Ordering::SeqCst);
+    }
+}
+
+#[derive(Default)]
+struct Out {
+    now: Mono,
+    passed: Vec<Batch>,
+}
+
+impl Output for Out {
+    fn emit(&mut self, batch: Batch) {
+        self.passed.push(batch);
+    }
+    fn now(&self) -> Mono {
+        self.now
+    }
+}
+
+struct Setup {
+    system: Arc<FakeSystem>,
+    held: Arc<Budget>,
+    limiter: Arc<MemoryLimiter>,
+    processor: MemoryLimiterProcessor,
+    metrics: Arc<MemoryLimiterMetrics>,
+    out: Out,
+}
+
+impl Setup {
+    /// Soft limit 80 MiB, hard limit 100 MiB, checked each second.
+    fn new() -> Setup {
+        let system = Arc::new(FakeSystem::default());
+        let held = Budget::new(1 << 40);
+        let metrics = MemoryLimiterMetrics::new(&MetricsRegistry::default(), "memory_limiter");
+        let limits = Limits {
+            hard_bytes: 100 * MIB,
+            soft_bytes: 80 * MIB,
+        };
+        let intervals = Intervals {
+            check: Duration::from_secs(1),
+            reclaim_soft: Duration::from_secs(10)..=Duration::from_secs(30),
+            reclaim_hard: Duration::ZERO..=Duration::from_secs(3),
+        };
+        let probe = Box::new(Fake(system.clone()));
+        let limiter = MemoryLimiter::new(limits, intervals, held.clone(), probe, metrics.clone());
+        let processor = MemoryLimiterProcessor::new(limiter.clone());
+        Setup {
+            system,
+            held,
+            limiter,
+            processor,
+            metrics,
+            out: Out::default(),
+        }
+    }
+
+    fn at(&mut self, seconds: u64) -> Admission {
+        self.out.now = Mono(seconds * SECOND);
+        self.processor.tick(&mut self.out);
+        self.processor.admission()
+    }
+
+    fn resident(&self, mib: u64) {
+        self.system.resident.store(mib * MIB, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn data_held_above_the_soft_limit_pauses_sources_until_it_is_gone() {
+    let mut s = Setup::new();
+    assert_eq!(s.at(1), Admission::Open);
+    assert_eq!(s.processor.deadline(), None, "an open limiter wakes nobody");
+    let permit = s.held.take((80 * MIB) as usize);
+    assert_eq!(s.at(2), Admission::Closed);
+    assert_eq!(s.processor.deadline(), Some(Mono(3 * SECOND)));
+    assert_eq!(
+        (s.metrics.limited.get(), s.metrics.used_bytes.get()),
+        (1, 80 << 20)
+    );
+    drop(permit);
+    assert_eq!(s.at(3), Admission::Open);
+    assert_eq!(s.metrics.limited.get(), 0);
+}
+
+#[test]
+fn resident_memory_alone_slows_sources_but_never_stops_them_for_ever() {
+    let mut s = Setup::new();
+    s.resident(90);
+    assert_eq!(s.at(1), Admission::Scarce);
+    let permit = s.held.take(1);
+    assert_eq!(s.at(2), Admission::Closed);
+    drop(permit);
+    assert_eq!(s.at(3), Admission::Scarce);
+}
+
+/// Seconds, of those given, at which memory is asked back.
+fn asked_back(s: &mut Setup, seconds: std::ops::RangeInclusive<u64>) -> Vec<(u64, bool)> {
+    let mut asked = Vec::new();
+    for second in seconds {
+        s.at(second);
+        asked.extend(
+            s.system
+                .reclaimed
+                .lock()
+                .unwrap()
+                .drain(..)
+                .map(|hard| (second, hard)),
+        );
+    }
+    asked
+}
+
+#[test]
+fn memory_is_asked_back_ever_more_rarely_while_that_achieves_nothing() {
+    let mut s = Setup::new();
+    s.resident(90);
+    let soft = |at: &[u64]| at.iter().map(|at| (*at, false)).collect::<Vec<_>>();
+    assert_eq!(asked_back(&mut s, 1..=100), soft(&[1, 11, 31, 61, 91]));
+    s.resident(10);
+    s.at(101);
+    s.resident(120);
+    let hard: Vec<_> = [102, 103, 105, 108, 111]
+        .iter()
+        .map(|at| (*at, true))
+        .collect();
+    assert_eq!(asked_back(&mut s, 102..=112), hard);
+    s.system.freed_by_reclaim.store(60 * MIB, Ordering::SeqCst);
+    assert_eq!(
+        s.at(114),
+        Admission::Open,
+        "measured again after memory was given back"
+    );
+}
+
+#[test]
+fn what_was_read_before_passes_and_memory_is_measured_once_per_interval() {
+    let mut s = Setup::new();
+    let _permit = s.held.take((90 * MIB) as usize);
+    s.out.now = Mono(5 * SECOND);
+    for _ in 0..3 {
+        let logs = LogsBatch::from_lines(bytes::Bytes::from_static(b"ab"), &[(0, 1), (1, 1)]);
+        let part = Part {
+            logs,
+            ack: AckToken::detached(),
+            permit: s.held.take(2),
+        };
+        s.processor.process(Batch::of(part), &mut s.out);
+    }
+    assert_eq!(s.out.passed.iter().map(Batch::records).sum::<usize>(), 6);
+    assert_eq!(s.metrics.accepted_log_records.get(), 6);
+    assert_eq!(s.metrics.refused_log_records.get(), 0);
+    // One measurement, and one more after memory was asked back.
+    assert_eq!(s.system.measured.load(Ordering::SeqCst), 2);
+    assert_eq!(s.limiter.admission(), Admission::Closed);
+    for part in s.out.passed.drain(..).flat_map(|b| b.parts) {
+        part.ack.resolve(Outcome::Delivered);
+    }
+}

@@ -1,0 +1,257 @@
+//! `resource`: changes the attributes of resources.
+//!
+//! The batches of one file share one resource, so what the actions make of it is worked out once
+//! and shared again, for as long as the same resource keeps coming.
+
+use std::sync::Arc;
+
+use tailwater_config::{Errors, KeyPath, Node, Section};
+use tailwater_pdata::Map;
+use tailwater_pipeline::factory::{Factory, NodeCx, ProcessorFactory, ProcessorSettings};
+use tailwater_pipeline::{Batch, BuildError, Output, Part, Processor};
+
+use crate::action::{Action, apply_to_map, decode_actions};
+
+/// The factory of this processor.
+pub fn factory() -> ProcessorFactory {
+    Factory {
+        kind: "resource",
+        about: "Changes the attributes of resources.",
+        signals: &["logs"],
+        decode,
+    }
+}
+
+fn decode(node: &Node, path: &KeyPath, errors: &mut Errors) -> Option<Box<dyn ProcessorSettings>> {
+    let before = errors.len();
+    let mut section = Section::new(node, path, errors);
+    let settings = ResourceSettings::decode(&mut section);
+    section.finish();
+    (errors.len() == before).then(|| Box::new(settings) as Box<dyn ProcessorSettings>)
+}
+
+/// Resources whose result is remembered.
+const REMEMBERED_MAX: usize = 256;
+
+/// What a `resource` processor does.
+#[derive(Clone, Debug)]
+pub struct ResourceSettings {
+    /// What it does, in order.
+    pub actions: Vec<Action>,
+}
+
+impl ResourceSettings {
+    /// Reads the section; mistakes are in it.
+    pub fn decode(s: &mut Section<'_, '_>) -> ResourceSettings {
+        let actions = decode_actions(s, "attributes").for_use(s.errors());
+        ResourceSettings { actions }
+    }
+}
+
+impl ProcessorSettings for ResourceSettings {
+    fn build(&self, _cx: &NodeCx) -> Result<Box<dyn Processor>, BuildError> {
+        Ok(Box::new(ResourceProcessor::new(self.clone())))
+    }
+}
+
+/// Changes resources in one chain of one shard.
+pub struct ResourceProcessor {
+    settings: ResourceSettings,
+    /// Resources as they came and what became of them. Both are held, so that an address cannot
+    /// come to mean another resource. The most recent ones are at the end.
+    remembered: Vec<(Arc<Map>, Arc<Map>)>,
+}
+
+impl ResourceProcessor {
+    /// A processor that has seen no resource.
+    pub fn new(settings: ResourceSettings) -> ResourceProcessor {
+        ResourceProcessor {
+            settings,
+            remembered: Vec::new(),
+        }
+    }
+
+    fn change(&mut self, resource: &Arc<Map>) -> Arc<Map> {
+        let known = self
+            .remembered
+            .iter()
+            .rposition(|(from, _)| Arc::ptr_eq(from, resource));
+        if let Some(at) = known {
+            let entry = self.remembered.remove(at);
+            let to = entry.1.clone();
+            self.remembered.push(entry);
+            return to;
+        }
+        let mut map = (**resource).clone();
+        apply_to_map(&self.settings.actions, &mut map);
+        let to = if map == **resource {
+            resource.clone()
+        } else {
+            Arc::new(map)
+        };
+        if self.remembered.len() == REMEMBERED_MAX {
+            self.remembered.remove(0);
+        }
+        self.remembered.push((resource.clone(), to.clone()));
+        to
+    }
+
+    /// One part per resource. Nearly always the part itself.
+    fn fold(part: Part, parts: &mut Vec<Part>) {
+        if part.logs.resource_rows.is_empty() {
+            parts.push(part);
+            return;
+        }
+        let Part {
+            logs,
+            ack,
+            mut permit,
+        } = part;
+        let total = logs.rows().max(1);
+        let bytes = permit.bytes();
+        let mut pieces = logs.split_by_resource().into_iter().peekable();
+        while let Some(logs) = pieces.next() {
+            if pieces.peek().is_none() {
+                parts.push(Part { logs, ack, permit });
+                return;
+            }
+            let share = permit.split(bytes * logs.rows() / total);
+            parts.push(Part {
+                logs,
+                ack: ack.clone(),
+                permit: share,
+            });
+        }
+        // No piece at all: a batch without rows.
+        ack.resolve(tailwater_pipeline::Outcome::Filtered);
+    }
+}
+
+impl Processor for ResourceProcessor {
+    fn process(&mut self, batch: Batch, out: &mut dyn Output) {
+        let mut parts = Vec::with_capacity(batch.parts.len());
+        for part in batch.parts {
+            Self::fold(part, &mut parts);
+        }
+        for part in &mut parts {
+            part.logs.resource = self.change(&part.logs.resource);
+        }
+        out.emit(Batch { parts });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::action::{Origin, Put, Source};
+    use tailwater_pdata::{LogsBatch, Value};
+    use tailwater_pipeline::clock::Mono;
+    use tailwater_pipeline::{AckSink, AckToken, Budget, Counts, Outcome};
+
+    #[derive(Default)]
+    struct Out(Vec<Part>);
+
+    impl Output for Out {
+        fn emit(&mut self, batch: Batch) {
+            self.0.extend(batch.parts);
+        }
+        fn now(&self) -> Mono {
+            Mono(0)
+        }
+    }
+
+    fn processor() -> ResourceProcessor {
+        let source = Source {
+            origin: Origin::Value("z1".into()),
+            default: None,
+        };
+        let actions = vec![Action::Put {
+            key: "zone".into(),
+            put: Put::Upsert,
+            source,
+        }];
+        ResourceProcessor::new(ResourceSettings { actions })
+    }
+
+    fn part(resource: &Arc<Map>) -> Part {
+        let text = bytes::Bytes::from_static(b"abc");
+        let mut logs = LogsBatch::from_lines(text, &[(0, 1), (1, 1), (2, 1)]);
+        logs.resource = resource.clone();
+        Part {
+            logs,
+            ack: AckToken::detached(),
+            permit: Budget::new(100).take(30),
+        }
+    }
+
+    fn run(processor: &mut ResourceProcessor, part: Part) -> Vec<Part> {
+        let mut out = Out::default();
+        processor.process(Batch::of(part), &mut out);
+        out.0
+    }
+
+    fn deliver(parts: Vec<Part>) {
+        for part in parts {
+            part.ack.resolve(Outcome::Delivered);
+        }
+    }
+
+    #[test]
+    fn batches_of_one_file_go_on_sharing_one_resource() {
+        let mut p = processor();
+        let from = Arc::new(Map::from_iter([("host", "h")]));
+        let mut parts = run(&mut p, part(&from));
+        parts.extend(run(&mut p, part(&from)));
+        assert!(Arc::ptr_eq(
+            &parts[0].logs.resource,
+            &parts[1].logs.resource
+        ));
+        assert_eq!(
+            *parts[0].logs.resource,
+            Map::from_iter([("host", "h"), ("zone", "z1")])
+        );
+        assert_eq!(from.len(), 1, "the shared original is not touched");
+        let unchanged = Arc::new(Map::from_iter([("zone", "z1")]));
+        parts.extend(run(&mut p, part(&unchanged)));
+        assert!(Arc::ptr_eq(&parts[2].logs.resource, &unchanged));
+        deliver(parts);
+        for i in 0..2 * REMEMBERED_MAX as i64 {
+            deliver(run(&mut p, part(&Arc::new(Map::from_iter([("n", i)])))));
+        }
+        assert_eq!(p.remembered.len(), REMEMBERED_MAX);
+    }
+
+    struct Told(std::sync::Mutex<Vec<Outcome>>);
+    impl AckSink for Told {
+        fn settled(&self, _: u64, outcome: Outcome, _: &Counts) {
+            self.0.lock().unwrap().push(outcome);
+        }
+    }
+
+    #[test]
+    fn rows_with_their_own_resource_become_parts_that_share_the_duty() {
+        let told = Arc::new(Told(Default::default()));
+        let mut own = part(&Arc::new(Map::from_iter([("zone", "z0")])));
+        let before = std::mem::replace(&mut own.ack, AckToken::new(told.clone(), 0));
+        before.resolve(Outcome::Delivered);
+        let cell = own.logs.cell(&Value::str("h2"));
+        own.logs.set_resource_attribute(1, "host", cell);
+        let parts = run(&mut processor(), own);
+        let seen: Vec<_> = parts
+            .iter()
+            .map(|p| {
+                (
+                    p.logs.rows(),
+                    p.permit.bytes(),
+                    p.logs.resource.get("zone").cloned(),
+                )
+            })
+            .collect();
+        assert_eq!(
+            seen,
+            [(2, 20, Some("z1".into())), (1, 10, Some("z1".into()))]
+        );
+        deliver(parts);
+        assert_eq!(*told.0.lock().unwrap(), [Outcome::Delivered]);
+    }
+}

@@ -1,0 +1,153 @@
+//! Guarantee: every factory refuses what it cannot use together with an error, and what it builds
+//! passes records on.
+
+use std::sync::Arc;
+
+use tailwater_config::{Errors, KeyPath, parse};
+use tailwater_pdata::LogsBatch;
+use tailwater_pipeline::checkpoint::CheckpointHandle;
+use tailwater_pipeline::clock::{Clock, Mono, SimClock};
+use tailwater_pipeline::factory::{NodeCx, ProcessorSettings};
+use tailwater_pipeline::storage::Storages;
+use tailwater_pipeline::{AckToken, Admission, Batch, Budget, BuildError, Outcome, Output, Part};
+use tailwater_telemetry::health::HealthRegistry;
+use tailwater_telemetry::metrics::MetricsRegistry;
+
+const MIB: usize = 1 << 20;
+
+struct Out(Arc<SimClock>, Vec<Batch>);
+
+impl Output for Out {
+    fn emit(&mut self, batch: Batch) {
+        self.1.push(batch);
+    }
+    fn now(&self) -> Mono {
+        self.0.now()
+    }
+}
+
+/// No processor stores positions.
+struct NoStorages;
+
+impl Storages for NoStorages {
+    fn open(&self, id: Option<&str>) -> Result<CheckpointHandle, BuildError> {
+        Err(BuildError::new(
+            "test",
+            format!("a processor asked for the store {id:?}"),
+        ))
+    }
+}
+
+fn decode(kind: &str, yaml: &str) -> Result<Box<dyn ProcessorSettings>, Errors> {
+    let factories = tailwater_processors::factories();
+    let factory = factories
+        .iter()
+        .find(|f| f.kind == kind)
+        .expect("a known type");
+    let node = parse(yaml, "a.yaml").expect("valid YAML");
+    let mut errors = Errors::new();
+    let settings = (factory.decode)(&node, &KeyPath::from("processors::x"), &mut errors);
+    assert_eq!(settings.is_none(), !errors.is_empty(), "{yaml}: {errors}");
+    settings.ok_or(errors)
+}
+
+fn cx(runtime: &tokio::runtime::Runtime, clock: &Arc<SimClock>) -> NodeCx {
+    NodeCx {
+        id: "x".into(),
+        pipeline: Some("logs".into()),
+        shards: 1,
+        clock: clock.clone(),
+        seed: 1,
+        budget: Budget::new(1 << 40),
+        metrics: Arc::new(MetricsRegistry::default()),
+        health: Arc::new(HealthRegistry::new()),
+        runtime: runtime.handle().clone(),
+        storages: Arc::new(NoStorages),
+    }
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread()
+        .build()
+        .expect("a runtime")
+}
+
+#[test]
+fn what_is_built_passes_every_record_on() {
+    let (runtime, clock) = (runtime(), Arc::new(SimClock::new(0)));
+    let cx = cx(&runtime, &clock);
+    for (kind, yaml) in [
+        (
+            "attributes",
+            "actions: [{key: a, action: insert, value: 1}]",
+        ),
+        (
+            "resource",
+            "attributes: [{key: a, action: insert, value: 1}]",
+        ),
+        ("batch", ""),
+        ("memory_limiter", "{check_interval: 1s, limit_mib: 1000000}"),
+        (
+            "memory_limiter",
+            "{check_interval: 1s, limit_percentage: 80}",
+        ),
+    ] {
+        let settings = decode(kind, yaml).unwrap_or_else(|e| panic!("{kind}: {e}"));
+        let mut processor = settings
+            .build(&cx)
+            .unwrap_or_else(|e| panic!("{kind}: {e}"));
+        let mut out = Out(clock.clone(), Vec::new());
+        for _ in 0..3 {
+            let logs = LogsBatch::from_lines(b"ab".as_slice().into(), &[(0, 1), (1, 1)]);
+            let part = Part {
+                logs,
+                ack: AckToken::detached(),
+                permit: cx.budget.take(2),
+            };
+            processor.process(Batch::of(part), &mut out);
+        }
+        processor.flush(&mut out);
+        assert_eq!(out.1.iter().map(Batch::records).sum::<usize>(), 6, "{kind}");
+        for part in out.1.into_iter().flat_map(|b| b.parts) {
+            part.ack.resolve(Outcome::Delivered);
+        }
+    }
+}
+
+#[test]
+fn what_is_wrong_is_an_error_and_gives_no_settings() {
+    for (kind, yaml) in [
+        ("attributes", ""),
+        (
+            "attributes",
+            "actions: [{key: a, pattern: (x)(?P<n>y), action: extract}]",
+        ),
+        (
+            "resource",
+            "{attributes: [{key: a, action: delete}], include: {}}",
+        ),
+        ("batch", "send_batch_size: many"),
+        ("batch", "[]"),
+        ("memory_limiter", ""),
+    ] {
+        assert!(decode(kind, yaml).is_err(), "{kind}: {yaml}");
+    }
+}
+
+/// One limiter decides for all chains, so a pause reaches every pipeline at once.
+#[test]
+fn all_chains_of_a_memory_limiter_share_one_decision() {
+    let (runtime, clock) = (runtime(), Arc::new(SimClock::new(0)));
+    let cx = cx(&runtime, &clock);
+    let yaml = "{check_interval: 1s, limit_mib: 1000000}";
+    let settings = decode("memory_limiter", yaml).unwrap_or_else(|e| panic!("{e}"));
+    let build = || settings.build(&cx).unwrap_or_else(|e| panic!("{e}"));
+    let (mut one, other) = (build(), build());
+    assert_eq!(other.admission(), Admission::Open);
+    let held = cx.budget.take(900_000 * MIB);
+    clock.advance(std::time::Duration::from_secs(2));
+    one.tick(&mut Out(clock.clone(), Vec::new()));
+    assert_eq!(other.admission(), Admission::Closed);
+    assert!(other.deadline().is_some(), "someone looks again");
+    drop(held);
+}

@@ -1,0 +1,343 @@
+//! Decoding of the options that the collector calls `confighttp` and `configtls`.
+
+use std::path::PathBuf;
+
+use tailwater_config::Section;
+
+use super::auth::AuthOptions;
+use super::endpoint::Endpoint;
+use super::options::{ClientOptions, PemSource, TlsOptions, TlsVersion};
+
+const HTTP2: &str = "requests go over kept-alive HTTP/1.1 connections; remove the option";
+
+impl Endpoint {
+    /// Reads a required URL.
+    pub fn decode(s: &mut Section<'_, '_>, key: &str) -> Option<Endpoint> {
+        let url = s.string_required(key)?;
+        Endpoint::parse(&url)
+            .map_err(|e| s.invalid(key, e.problem))
+            .ok()
+    }
+}
+
+/// Reads `compression` for an exporter whose bodies are compressed as its protocol says: `own`,
+/// `none` and the empty text mean that, anything else is refused.
+pub fn decode_fixed_compression(s: &mut Section<'_, '_>, own: &str) {
+    s.one_of("compression", &["", "none", own], "");
+    s.refuse(
+        "compression_params",
+        "the protocol fixes how bodies are compressed",
+    );
+}
+
+impl ClientOptions {
+    /// Reads the client's options out of an exporter's section, where they stand beside its own.
+    /// `endpoint` and `compression` are left to the exporter.
+    pub fn decode(s: &mut Section<'_, '_>, defaults: ClientOptions) -> ClientOptions {
+        for key in ["http2_read_idle_timeout", "http2_ping_timeout"] {
+            s.refuse(key, HTTP2);
+        }
+        if s.bool("force_attempt_http2", false) {
+            s.invalid("force_attempt_http2", HTTP2);
+        }
+        s.refuse("middlewares", "there are no middleware extensions");
+        let cookies = s.section_if_present("cookies", |c| c.bool("enabled", false));
+        if cookies == Some(true) {
+            s.invalid(
+                "cookies",
+                "cookies are not supported; leave it out or set enabled: false",
+            );
+        }
+        // Both exist for tuning only; the sockets and the HTTP library size their buffers
+        // themselves, so any value gives what it asks for: correct transfer.
+        for key in ["read_buffer_size", "write_buffer_size"] {
+            if s.u64_optional(key, ..).is_some() {
+                s.warn(key, "has no effect: buffers are sized automatically");
+            }
+        }
+        let headers = s.secret_map("headers").unwrap_or_default();
+        let headers = headers
+            .into_iter()
+            .map(|(name, value)| (name, value.expose().to_owned()));
+        ClientOptions {
+            timeout: s.duration("timeout", defaults.timeout),
+            connect_timeout: s.duration("connect_timeout", defaults.connect_timeout),
+            headers: headers.collect(),
+            tls: s.section("tls", TlsOptions::decode),
+            proxy_url: s.secret("proxy_url").map(|url| url.expose().to_owned()),
+            auth: decode_auth(s),
+            max_idle_conns: s.usize("max_idle_conns", defaults.max_idle_conns, ..),
+            max_idle_conns_per_host: s.usize(
+                "max_idle_conns_per_host",
+                defaults.max_idle_conns_per_host,
+                ..,
+            ),
+            max_conns_per_host: s.usize("max_conns_per_host", defaults.max_conns_per_host, ..),
+            idle_conn_timeout: s.duration("idle_conn_timeout", defaults.idle_conn_timeout),
+            disable_keep_alives: s.bool("disable_keep_alives", defaults.disable_keep_alives),
+        }
+    }
+}
+
+/// `auth`, `basic_auth`, `bearer_token` or `bearer_token_file`; the last three are our own.
+fn decode_auth(s: &mut Section<'_, '_>) -> AuthOptions {
+    let extension = s
+        .section_if_present("auth", |a| {
+            let id = a.component_id("authenticator");
+            if id.is_none() && !a.has("authenticator") {
+                a.error("authenticator is required");
+            }
+            id.map(|id| AuthOptions::Extension(id.to_string()))
+        })
+        .flatten();
+    let basic = s.section_if_present("basic_auth", decode_basic).flatten();
+    let token = s.secret("bearer_token");
+    let token = token.map(|t| AuthOptions::Bearer {
+        token: t.expose().to_owned(),
+    });
+    let file = s.string_optional("bearer_token_file");
+    let file = file.map(|path| AuthOptions::BearerFile(PathBuf::from(path)));
+    let mut given = [extension, basic, token, file].into_iter().flatten();
+    let first = given.next().unwrap_or_default();
+    if given.next().is_some() {
+        s.error("only one of auth, basic_auth, bearer_token and bearer_token_file can be set");
+    }
+    first
+}
+
+fn decode_basic(s: &mut Section<'_, '_>) -> Option<AuthOptions> {
+    let username = s.string_required("username");
+    let password = s.secret("password");
+    let file = s.string_optional("password_file");
+    match (password, file) {
+        (Some(_), Some(_)) => {
+            s.error("only one of password and password_file can be set");
+            None
+        }
+        (None, None) => {
+            s.error("password or password_file is required");
+            None
+        }
+        (Some(p), None) => Some(AuthOptions::Basic {
+            username: username?,
+            password: p.expose().to_owned(),
+        }),
+        (None, Some(path)) => Some(AuthOptions::BasicFile {
+            username: username?,
+            password_file: path.into(),
+        }),
+    }
+}
+
+impl TlsOptions {
+    /// Reads `tls` of a client.
+    pub fn decode(s: &mut Section<'_, '_>) -> TlsOptions {
+        for key in ["cipher_suites", "curve_preferences"] {
+            s.refuse(
+                key,
+                "only safe suites and curves are built in, in a good order",
+            );
+        }
+        s.refuse("tpm", "keys in a TPM cannot be used");
+        if s.bool("insecure", false) {
+            let why = "has no effect: the endpoint's scheme decides whether TLS is used \
+                       (insecure_skip_verify accepts any certificate)";
+            s.warn("insecure", why);
+        }
+        let versions = [("1.2", TlsVersion::V12), ("1.3", TlsVersion::V13)];
+        let tls = TlsOptions {
+            ca: decode_pem(s, "ca_file", "ca_pem"),
+            include_system_ca_certs_pool: s.bool("include_system_ca_certs_pool", false),
+            cert: decode_pem(s, "cert_file", "cert_pem"),
+            key: decode_pem(s, "key_file", "key_pem"),
+            insecure_skip_verify: s.bool("insecure_skip_verify", false),
+            server_name_override: s
+                .string_optional("server_name_override")
+                .filter(|name| !name.is_empty()),
+            min_version: s.choice_optional("min_version", &versions),
+            max_version: s.choice_optional("max_version", &versions),
+            reload_interval: s.duration("reload_interval", Default::default()),
+        };
+        if tls.min_version > tls.max_version && tls.max_version.is_some() {
+            s.invalid("min_version", "is above max_version");
+        }
+        if tls.cert.is_some() != tls.key.is_some() {
+            s.error(
+                "a client certificate needs both cert_file (or cert_pem) and key_file (or key_pem)",
+            );
+        }
+        tls
+    }
+}
+
+fn decode_pem(s: &mut Section<'_, '_>, file: &str, text: &str) -> Option<PemSource> {
+    let path = s.string_optional(file).filter(|p| !p.is_empty());
+    let pem = s.secret(text).filter(|p| !p.is_empty());
+    match (path, pem) {
+        (Some(_), Some(_)) => {
+            s.error(format!("only one of {file} and {text} can be set"));
+            None
+        }
+        (Some(path), None) => Some(PemSource::File(path.into())),
+        (None, Some(pem)) => Some(PemSource::Text(pem.expose().to_owned())),
+        (None, None) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::test_config::decode_json;
+
+    fn decode(config: Value) -> Result<ClientOptions, String> {
+        decode_json(&config, |s| {
+            ClientOptions::decode(s, ClientOptions::default())
+        })
+    }
+
+    #[test]
+    fn nothing_written_gives_the_defaults() {
+        assert_eq!(decode(json!({})).unwrap(), ClientOptions::default());
+    }
+
+    #[test]
+    fn every_option_has_its_effect() {
+        let got = decode(json!({
+            "timeout": "5s", "connect_timeout": "1s", "headers": {"X-A": "b"},
+            "proxy_url": "http://p:1", "max_idle_conns": 1, "max_idle_conns_per_host": 2,
+            "max_conns_per_host": 3, "idle_conn_timeout": "4s", "disable_keep_alives": true,
+            "cookies": {"enabled": false}, "force_attempt_http2": false,
+            "read_buffer_size": 10, "write_buffer_size": 10,
+            "basic_auth": {"username": "u", "password_file": "/p"},
+            "tls": {
+                "ca_file": "/ca", "include_system_ca_certs_pool": true, "cert_pem": "C",
+                "key_file": "/k", "insecure_skip_verify": true, "server_name_override": "n",
+                "min_version": "1.2", "max_version": "1.3", "reload_interval": "1h",
+                "insecure": true,
+            },
+        }));
+        let expect = ClientOptions {
+            timeout: Duration::from_secs(5),
+            connect_timeout: Duration::from_secs(1),
+            headers: vec![("X-A".into(), "b".into())],
+            proxy_url: Some("http://p:1".into()),
+            max_idle_conns: 1,
+            max_idle_conns_per_host: 2,
+            max_conns_per_host: 3,
+            idle_conn_timeout: Duration::from_secs(4),
+            disable_keep_alives: true,
+            auth: AuthOptions::BasicFile {
+                username: "u".into(),
+                password_file: "/p".into(),
+            },
+            tls: TlsOptions {
+                ca: Some(PemSource::File("/ca".into())),
+                include_system_ca_certs_pool: true,
+                cert: Some(PemSource::Text("C".into())),
+                key: Some(PemSource::File("/k".into())),
+                insecure_skip_verify: true,
+                server_name_override: Some("n".into()),
+                min_version: Some(TlsVersion::V12),
+                max_version: Some(TlsVersion::V13),
+                reload_interval: Duration::from_secs(3600),
+            },
+        };
+        assert_eq!(got.unwrap(), expect);
+    }
+
+    #[test]
+    fn ways_to_authenticate_are_told_apart() {
+        for (config, expect) in [
+            (
+                json!({"bearer_token": "t"}),
+                AuthOptions::Bearer { token: "t".into() },
+            ),
+            (
+                json!({"bearer_token_file": "/t"}),
+                AuthOptions::BearerFile("/t".into()),
+            ),
+            (
+                json!({"auth": {"authenticator": "oauth2client/a"}}),
+                AuthOptions::Extension("oauth2client/a".into()),
+            ),
+            (
+                json!({"basic_auth": {"username": "u", "password": "p"}}),
+                AuthOptions::Basic {
+                    username: "u".into(),
+                    password: "p".into(),
+                },
+            ),
+        ] {
+            assert_eq!(decode(config).unwrap().auth, expect);
+        }
+    }
+
+    #[test]
+    fn what_is_not_supported_is_refused_by_name() {
+        for (config, part) in [
+            (json!({"http2_ping_timeout": "1s"}), "http2_ping_timeout"),
+            (json!({"force_attempt_http2": true}), "force_attempt_http2"),
+            (json!({"cookies": {"enabled": true}}), "cookies"),
+            (json!({"middlewares": []}), "middlewares"),
+            (
+                json!({"tls": {"cipher_suites": ["x"]}}),
+                "tls::cipher_suites",
+            ),
+            (
+                json!({"tls": {"curve_preferences": ["x"]}}),
+                "tls::curve_preferences",
+            ),
+            (json!({"tls": {"min_version": "1.1"}}), "1.2, 1.3"),
+            (
+                json!({"tls": {"min_version": "1.3", "max_version": "1.2"}}),
+                "above max_version",
+            ),
+            (json!({"tls": {"cert_file": "/c"}}), "key_file"),
+            (
+                json!({"tls": {"ca_file": "/c", "ca_pem": "x"}}),
+                "only one of ca_file",
+            ),
+            (json!({"tls": {"ca_fil": "/c"}}), "ca_file"),
+            (json!({"auth": {}}), "authenticator"),
+            (json!({"basic_auth": {"username": "u"}}), "password"),
+            (
+                json!({"bearer_token": "s3cret", "bearer_token_file": "/x"}),
+                "only one of auth",
+            ),
+            (json!({"headers": {"a": [1]}}), "headers"),
+            (json!({"time_out": "1s"}), "timeout"),
+        ] {
+            let error = decode(config.clone()).expect_err(&config.to_string());
+            assert!(
+                error.contains(part) && !error.contains("s3cret"),
+                "{config}: {error}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_endpoint_and_the_compression_are_checked() {
+        let endpoint = |url: &str| {
+            decode_json(&json!({"endpoint": url}), |s| {
+                Endpoint::decode(s, "endpoint")
+            })
+        };
+        assert!(endpoint("http://h:1/x").unwrap().is_some());
+        assert!(
+            endpoint("h:1")
+                .unwrap_err()
+                .contains("endpoint: a URL with http://")
+        );
+        let compression = |v: &str| {
+            decode_json(&json!({"compression": v}), |s| {
+                decode_fixed_compression(s, "snappy")
+            })
+        };
+        assert!(compression("snappy").is_ok() && compression("none").is_ok());
+        assert!(compression("gzip").unwrap_err().contains("snappy"));
+    }
+}

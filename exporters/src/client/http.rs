@@ -1,0 +1,346 @@
+//! The client itself: one attempt, from headers to answer.
+
+use std::error::Error as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper::header::{
+    CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, PROXY_AUTHORIZATION,
+    TRANSFER_ENCODING, USER_AGENT,
+};
+use hyper::{HeaderMap, Method, Request, Response};
+use hyper_util::rt::TokioIo;
+
+use super::auth::{Authenticator, Credentials};
+use super::body::Chunks;
+use super::connect::{Connector, Resolver, SystemResolver};
+use super::endpoint::Endpoint;
+use super::options::ClientOptions;
+use super::pool::{Key, Limits, Pool};
+use super::proxy::{self, ProxyEnv};
+use super::tls::TlsSource;
+use super::{ClientError, proxy::ProxyError};
+use crate::delivery::{Reply, SendError, SendErrorKind, Transport};
+
+/// Largest part of an answer's body that is read. The connection of a longer one is closed.
+pub const RESPONSE_BYTES_MAX: usize = 64 << 10;
+
+/// What a client is made of.
+pub struct ClientParts {
+    /// Its options.
+    pub options: ClientOptions,
+    /// The extension that `auth::authenticator` names, if it does.
+    pub authenticator: Option<Arc<dyn Authenticator>>,
+    /// The environment's proxies; they count if `proxy_url` is not set.
+    pub proxy_env: ProxyEnv,
+    /// Finds addresses.
+    pub resolver: Arc<dyn Resolver>,
+    /// Value of the `User-Agent` header.
+    pub user_agent: String,
+}
+
+impl ClientParts {
+    /// The usual parts: the process's environment, the system's resolver, our name.
+    pub fn new(options: ClientOptions) -> ClientParts {
+        let (os, arch) = (std::env::consts::OS, std::env::consts::ARCH);
+        ClientParts {
+            options,
+            authenticator: None,
+            proxy_env: ProxyEnv::of_process(),
+            resolver: Arc::new(SystemResolver),
+            user_agent: format!("Tailwater/{} ({os}/{arch})", env!("CARGO_PKG_VERSION")),
+        }
+    }
+}
+
+/// An HTTP/1.1 client with a pool of connections.
+pub struct HttpClient {
+    connector: Connector,
+    pool: Pool,
+    credentials: Credentials,
+    headers: HeaderMap,
+    user_agent: HeaderValue,
+    proxy: Option<Endpoint>,
+    proxy_env: ProxyEnv,
+    timeout: Duration,
+    close_each: bool,
+}
+
+impl HttpClient {
+    /// Builds a client; connects to nothing. Reads certificate and secret files, so that mistakes
+    /// show here.
+    pub fn new(parts: ClientParts) -> Result<HttpClient, ClientError> {
+        let o = parts.options;
+        let proxy = o
+            .proxy_url
+            .as_deref()
+            .map(|url| proxy::parse("proxy_url", url))
+            .transpose()?;
+        let user_agent =
+            HeaderValue::from_str(&parts.user_agent).map_err(|_| ClientError::Header {
+                name: "User-Agent".into(),
+                problem: "not a header value",
+            })?;
+        Ok(HttpClient {
+            connector: Connector {
+                resolver: parts.resolver,
+                tls: TlsSource::new(o.tls)?,
+                timeout: o.connect_timeout,
+            },
+            pool: Pool::new(Limits {
+                idle_max: o.max_idle_conns,
+                idle_per_key_max: o.max_idle_conns_per_host,
+                open_per_key_max: o.max_conns_per_host,
+                idle_timeout: o.idle_conn_timeout,
+                disabled: o.disable_keep_alives,
+            }),
+            credentials: Credentials::new(&o.auth, parts.authenticator)
+                .map_err(ClientError::Auth)?,
+            headers: header_map(&o.headers)?,
+            user_agent,
+            proxy,
+            proxy_env: parts.proxy_env,
+            timeout: o.timeout,
+            close_each: o.disable_keep_alives,
+        })
+    }
+
+    /// Sends one request and reads its answer, within the client's timeout. Redirects are not
+    /// followed: they are answers like others. Must run on a tokio runtime.
+    ///
+    /// If a connection from the pool turns out to have been closed by the server before it
+    /// answered anything, the request is sent once more on a new one.
+    pub async fn send(
+        &self,
+        method: Method,
+        endpoint: &Endpoint,
+        headers: &HeaderMap,
+        body: Vec<Bytes>,
+    ) -> Result<Reply, SendError> {
+        let attempt = self.attempt(method, endpoint, headers, body);
+        if self.timeout.is_zero() {
+            return attempt.await;
+        }
+        tokio::time::timeout(self.timeout, attempt)
+            .await
+            .unwrap_or_else(|_| {
+                let message = format!("{endpoint}: no complete answer within {:?}", self.timeout);
+                Err(SendError::new(SendErrorKind::Timeout, message))
+            })
+    }
+
+    async fn attempt(
+        &self,
+        method: Method,
+        endpoint: &Endpoint,
+        headers: &HeaderMap,
+        body: Vec<Bytes>,
+    ) -> Result<Reply, SendError> {
+        let proxy = self
+            .proxy_for(endpoint)
+            .map_err(|e| config_error(e.to_string()))?;
+        let key = Key {
+            https: endpoint.https,
+            host_port: endpoint.host_port(),
+            proxy: proxy.as_ref().map(Endpoint::host_port),
+        };
+        let headers = self.all_headers(endpoint, headers, proxy.as_ref())?;
+        let absolute = proxy.is_some() && !endpoint.https;
+        let request = || {
+            let uri = match absolute {
+                true => format!("http://{}{}", endpoint.authority(), endpoint.path),
+                false => endpoint.path.clone(),
+            };
+            let built = Request::builder().method(method.clone()).uri(uri);
+            let built = built.body(Chunks::new(body.clone()));
+            let mut request = built.map_err(|e| config_error(format!("{endpoint}: {e}")))?;
+            *request.headers_mut() = headers.clone();
+            Ok(request)
+        };
+        let _permit = self.pool.permit(&key).await;
+        while let Some(sender) = self.pool.take(&key) {
+            match self.exchange(endpoint, &key, sender, request()?).await {
+                Ok(reply) => return Ok(reply),
+                Err(Failure::ClosedBeforeAnswer(_)) => {}
+                Err(Failure::Other(e)) => return Err(e),
+            }
+        }
+        let stream = self.connector.connect(endpoint, proxy.as_ref()).await?;
+        let (sender, connection) = http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|e| broken(endpoint, &e))?;
+        // Ends when the sender is dropped or the server closes; its error is the sender's too.
+        tokio::spawn(async move { connection.await.ok() });
+        match self.exchange(endpoint, &key, sender, request()?).await {
+            Ok(reply) => Ok(reply),
+            Err(Failure::ClosedBeforeAnswer(e) | Failure::Other(e)) => Err(e),
+        }
+    }
+
+    fn proxy_for(&self, endpoint: &Endpoint) -> Result<Option<Endpoint>, ProxyError> {
+        match &self.proxy {
+            Some(proxy) => Ok(Some(proxy.clone())),
+            None => self.proxy_env.proxy_for(endpoint),
+        }
+    }
+
+    /// The exporter's headers, then credentials, then the configured ones.
+    fn all_headers(
+        &self,
+        endpoint: &Endpoint,
+        own: &HeaderMap,
+        proxy: Option<&Endpoint>,
+    ) -> Result<HeaderMap, SendError> {
+        let mut headers = own.clone();
+        headers
+            .entry(USER_AGENT)
+            .or_insert_with(|| self.user_agent.clone());
+        self.credentials
+            .add_to(&mut headers, endpoint.basic.as_ref())
+            .map_err(config_error)?;
+        let host = HeaderValue::from_str(&endpoint.authority())
+            .map_err(|_| config_error(format!("{endpoint}: the host cannot be a header")))?;
+        headers.insert(HOST, host);
+        for (name, value) in &self.headers {
+            headers.insert(name.clone(), value.clone());
+        }
+        if let (Some(proxy), false) = (proxy, endpoint.https)
+            && let Some(basic) = &proxy.basic
+        {
+            headers.insert(PROXY_AUTHORIZATION, basic.clone());
+        }
+        if self.close_each {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        Ok(headers)
+    }
+
+    /// One request on one connection, which goes back to the pool if it can be used again.
+    async fn exchange(
+        &self,
+        endpoint: &Endpoint,
+        key: &Key,
+        mut sender: SendRequest<Chunks>,
+        request: Request<Chunks>,
+    ) -> Result<Reply, Failure> {
+        let response = match sender.send_request(request).await {
+            Ok(response) => response,
+            Err(e) => {
+                let closed = e.is_canceled() || e.is_closed() || e.is_incomplete_message();
+                let error = broken(endpoint, &e);
+                return Err(match closed || is_reset(&e) {
+                    true => Failure::ClosedBeforeAnswer(error),
+                    false => Failure::Other(error),
+                });
+            }
+        };
+        let reply = read(response)
+            .await
+            .map_err(|e| Failure::Other(broken(endpoint, &e)))?;
+        if !reply.truncated {
+            self.pool.put(key.clone(), sender);
+        }
+        Ok(reply)
+    }
+
+    /// Idle connections now.
+    #[cfg(test)]
+    pub(super) fn idle(&self) -> usize {
+        self.pool.idle()
+    }
+}
+
+enum Failure {
+    /// Nothing of an answer came; on a connection from the pool that is what it looks like when
+    /// the server closed it while it was idle.
+    ClosedBeforeAnswer(SendError),
+    Other(SendError),
+}
+
+async fn read(response: Response<Incoming>) -> Result<Reply, hyper::Error> {
+    let (head, mut incoming) = response.into_parts();
+    let mut body = BytesMut::new();
+    let mut truncated = false;
+    while let Some(frame) = incoming.frame().await {
+        let Ok(data) = frame?.into_data() else {
+            continue;
+        };
+        let room = RESPONSE_BYTES_MAX - body.len();
+        body.extend_from_slice(&data[..data.len().min(room)]);
+        if data.len() > room {
+            truncated = true;
+            break;
+        }
+    }
+    Ok(Reply {
+        status: head.status,
+        headers: head.headers,
+        body: body.freeze(),
+        truncated,
+    })
+}
+
+fn config_error(message: String) -> SendError {
+    SendError::new(SendErrorKind::Config, message)
+}
+
+fn is_reset(e: &hyper::Error) -> bool {
+    use std::io::ErrorKind::{BrokenPipe, ConnectionReset};
+    let io = e.source().and_then(|s| s.downcast_ref::<std::io::Error>());
+    io.is_some_and(|io| matches!(io.kind(), ConnectionReset | BrokenPipe))
+}
+
+fn broken(endpoint: &Endpoint, e: &hyper::Error) -> SendError {
+    let mut message = format!("{endpoint}: {e}");
+    let mut source = e.source();
+    while let Some(inner) = source {
+        message = format!("{message}: {inner}");
+        source = inner.source();
+    }
+    SendError::new(SendErrorKind::Broken, message)
+}
+
+/// Configured headers. Those that belong to the connection are refused.
+fn header_map(configured: &[(String, String)]) -> Result<HeaderMap, ClientError> {
+    let mut map = HeaderMap::new();
+    for (name, value) in configured {
+        let fail = |problem| ClientError::Header {
+            name: name.clone(),
+            problem,
+        };
+        let parsed: HeaderName = name.parse().map_err(|_| fail("not a header name"))?;
+        if [CONTENT_LENGTH, TRANSFER_ENCODING, CONNECTION].contains(&parsed) {
+            return Err(fail("it is set by the client and cannot be configured"));
+        }
+        let mut value = HeaderValue::from_str(value)
+            .map_err(|_| fail("its value has characters that a header cannot carry"))?;
+        value.set_sensitive(true);
+        map.insert(parsed, value);
+    }
+    Ok(map)
+}
+
+/// Sends the requests of a [`Delivery`](crate::delivery::Delivery) as `POST` to one endpoint.
+pub struct HttpSender {
+    client: Arc<HttpClient>,
+    endpoint: Endpoint,
+}
+
+impl HttpSender {
+    /// A sender for `endpoint`.
+    pub fn new(client: Arc<HttpClient>, endpoint: Endpoint) -> HttpSender {
+        HttpSender { client, endpoint }
+    }
+}
+
+impl Transport for HttpSender {
+    async fn send(&self, headers: &HeaderMap, body: Vec<Bytes>) -> Result<Reply, SendError> {
+        self.client
+            .send(Method::POST, &self.endpoint, headers, body)
+            .await
+    }
+}

@@ -1,0 +1,61 @@
+//! The HTTP client that network exporters share: a pool of HTTP/1.1 connections with TLS, proxies,
+//! authentication and limits, configured under the collector's names.
+//!
+//! One client belongs to one exporter. It runs on the agent's socket runtime and never blocks it
+//! for longer than it takes to `stat` a few certificate files per new connection. Names are
+//! resolved anew for every connection and every address is tried; certificate and secret files are
+//! read again when they change. HTTP/2 is not built, and its options are refused by name.
+
+mod auth;
+mod body;
+mod config;
+mod connect;
+mod endpoint;
+mod http;
+mod options;
+mod pool;
+mod proxy;
+mod tls;
+
+#[cfg(test)]
+mod delivery_tests;
+#[cfg(test)]
+mod http_tests;
+#[cfg(test)]
+mod test_server;
+#[cfg(test)]
+mod tls_tests;
+
+pub use auth::{AuthOptions, Authenticator};
+pub use config::decode_fixed_compression;
+pub use connect::{Resolver, SystemResolver};
+pub use endpoint::{Endpoint, EndpointError};
+pub use http::{ClientParts, HttpClient, HttpSender, RESPONSE_BYTES_MAX};
+pub use options::{ClientOptions, PemSource, TlsOptions, TlsVersion};
+pub use proxy::{ProxyEnv, ProxyError};
+pub use tls::TlsError;
+
+/// Why a client cannot be built from its options.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The endpoint is not a usable URL.
+    #[error(transparent)]
+    Endpoint(#[from] EndpointError),
+    /// A certificate, key or TLS setting does not work.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The proxy cannot be used.
+    #[error(transparent)]
+    Proxy(#[from] ProxyError),
+    /// A header cannot be sent.
+    #[error("header {name:?}: {problem}")]
+    Header {
+        /// The header's name as configured.
+        name: String,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// A secret cannot be read or used.
+    #[error("{0}")]
+    Auth(String),
+}

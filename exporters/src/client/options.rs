@@ -1,0 +1,146 @@
+//! Options of a client, as the collector's `confighttp` and `configtls` name them.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::auth::AuthOptions;
+
+/// Text in PEM form, in a file or in the configuration itself. Debug output shows no content.
+#[derive(Clone, PartialEq, Eq)]
+pub enum PemSource {
+    /// A file, read again when it changes.
+    File(PathBuf),
+    /// The text itself.
+    Text(String),
+}
+
+impl fmt::Debug for PemSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            PemSource::File(path) => write!(f, "File({path:?})"),
+            PemSource::Text(_) => f.write_str("Text([REDACTED])"),
+        }
+    }
+}
+
+/// A TLS version. Older ones are not supported.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum TlsVersion {
+    /// TLS 1.2.
+    V12,
+    /// TLS 1.3.
+    V13,
+}
+
+/// `tls` of a client.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct TlsOptions {
+    /// `ca_file` or `ca_pem`: whom to trust instead of the system's certificate authorities.
+    pub ca: Option<PemSource>,
+    /// `include_system_ca_certs_pool`: trust them besides `ca`.
+    pub include_system_ca_certs_pool: bool,
+    /// `cert_file` or `cert_pem`: our certificate chain for mutual TLS. Needs `key`.
+    pub cert: Option<PemSource>,
+    /// `key_file` or `key_pem`. Needs `cert`.
+    pub key: Option<PemSource>,
+    /// `insecure_skip_verify`: accept any certificate. Default false.
+    pub insecure_skip_verify: bool,
+    /// `server_name_override`: name to send and to verify instead of the endpoint's host.
+    pub server_name_override: Option<String>,
+    /// `min_version`. Default 1.2.
+    pub min_version: Option<TlsVersion>,
+    /// `max_version`. Default 1.3.
+    pub max_version: Option<TlsVersion>,
+    /// `reload_interval`: how often files are looked at for changes at most; zero (the default) =
+    /// whenever a connection is opened.
+    pub reload_interval: Duration,
+}
+
+/// Options of one client.
+#[derive(Clone, PartialEq)]
+pub struct ClientOptions {
+    /// Limit for a whole attempt, from connecting to the end of the answer; zero = none.
+    /// Default 30 s.
+    pub timeout: Duration,
+    /// Limit for opening a connection: name, TCP, proxy and TLS. Default 10 s.
+    pub connect_timeout: Duration,
+    /// Headers of every request. They win over the exporter's own.
+    pub headers: Vec<(String, String)>,
+    /// `tls`.
+    pub tls: TlsOptions,
+    /// `proxy_url`: the proxy for all requests. Without it, the environment decides.
+    pub proxy_url: Option<String>,
+    /// Who we are.
+    pub auth: AuthOptions,
+    /// Idle connections kept over all hosts; 0 = no limit. Default 100.
+    pub max_idle_conns: usize,
+    /// Idle connections kept per host; 0 = no limit but `max_idle_conns`. Default 0.
+    pub max_idle_conns_per_host: usize,
+    /// Connections per host, idle or not; 0 = no limit. Default 0.
+    pub max_conns_per_host: usize,
+    /// When idle connections are closed; zero = never. Default 90 s.
+    pub idle_conn_timeout: Duration,
+    /// One connection per request.
+    pub disable_keep_alives: bool,
+}
+
+impl Default for ClientOptions {
+    fn default() -> ClientOptions {
+        ClientOptions {
+            timeout: Duration::from_secs(30),
+            connect_timeout: Duration::from_secs(10),
+            headers: Vec::new(),
+            tls: TlsOptions::default(),
+            proxy_url: None,
+            auth: AuthOptions::None,
+            max_idle_conns: 100,
+            max_idle_conns_per_host: 0,
+            max_conns_per_host: 0,
+            idle_conn_timeout: Duration::from_secs(90),
+            disable_keep_alives: false,
+        }
+    }
+}
+
+impl fmt::Debug for ClientOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let headers: Vec<&str> = self.headers.iter().map(|(name, _)| name.as_str()).collect();
+        f.debug_struct("ClientOptions")
+            .field("timeout", &self.timeout)
+            .field("connect_timeout", &self.connect_timeout)
+            .field("headers (values redacted)", &headers)
+            .field("tls", &self.tls)
+            .field("proxy", &self.proxy_url.as_ref().map(|_| "[REDACTED]"))
+            .field("auth", &self.auth)
+            .field("max_idle_conns", &self.max_idle_conns)
+            .field("max_idle_conns_per_host", &self.max_idle_conns_per_host)
+            .field("max_conns_per_host", &self.max_conns_per_host)
+            .field("idle_conn_timeout", &self.idle_conn_timeout)
+            .field("disable_keep_alives", &self.disable_keep_alives)
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_output_shows_no_secret() {
+        let options = ClientOptions {
+            headers: vec![("X-Key".into(), "s3cret".into())],
+            proxy_url: Some("http://u:s3cret@proxy".into()),
+            auth: AuthOptions::Bearer {
+                token: "s3cret".into(),
+            },
+            tls: TlsOptions {
+                key: Some(PemSource::Text("s3cret".into())),
+                ..TlsOptions::default()
+            },
+            ..ClientOptions::default()
+        };
+        let text = format!("{options:?}");
+        assert!(text.contains("X-Key") && !text.contains("s3cret"), "{text}");
+    }
+}

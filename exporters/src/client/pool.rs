@@ -1,0 +1,150 @@
+//! Idle connections, kept for the next request to the same server.
+
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::time::Duration;
+
+use foldhash::HashMap;
+use hyper::client::conn::http1::SendRequest;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+
+use super::body::Chunks;
+
+/// Which connections may serve which requests.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) struct Key {
+    pub https: bool,
+    pub host_port: String,
+    /// `host:port` of the proxy in between.
+    pub proxy: Option<String>,
+}
+
+/// Limits of a pool; 0 and zero mean no limit.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    pub idle_max: usize,
+    pub idle_per_key_max: usize,
+    pub open_per_key_max: usize,
+    pub idle_timeout: Duration,
+    /// Keeps nothing.
+    pub disabled: bool,
+}
+
+struct Idle {
+    sender: SendRequest<Chunks>,
+    since: Instant,
+}
+
+#[derive(Default)]
+struct Inner {
+    idle: HashMap<Key, Vec<Idle>>,
+    uses: HashMap<Key, Arc<Semaphore>>,
+    reaping: bool,
+}
+
+impl Inner {
+    fn idle_total(&self) -> usize {
+        self.idle.values().map(Vec::len).sum()
+    }
+
+    /// Forgets connections that are closed or idle for longer than `timeout`.
+    fn prune(&mut self, timeout: Duration) {
+        self.idle.retain(|_, list| {
+            list.retain(|i| {
+                let old = !timeout.is_zero() && i.since.elapsed() >= timeout;
+                !old && !i.sender.is_closed()
+            });
+            !list.is_empty()
+        });
+    }
+}
+
+/// A pool. Locked for moments, once or twice per request.
+pub(super) struct Pool {
+    inner: Arc<Mutex<Inner>>,
+    limits: Limits,
+}
+
+fn lock(inner: &Mutex<Inner>) -> MutexGuard<'_, Inner> {
+    inner.lock().unwrap_or_else(|e| e.into_inner())
+}
+
+impl Pool {
+    pub fn new(limits: Limits) -> Pool {
+        Pool {
+            inner: Arc::default(),
+            limits,
+        }
+    }
+
+    /// Waits until one more connection to `key` may be in use. Held while it is.
+    pub async fn permit(&self, key: &Key) -> Option<OwnedSemaphorePermit> {
+        if self.limits.open_per_key_max == 0 {
+            return None;
+        }
+        let uses = {
+            let mut inner = lock(&self.inner);
+            let fresh = || Arc::new(Semaphore::new(self.limits.open_per_key_max));
+            inner.uses.entry(key.clone()).or_insert_with(fresh).clone()
+        };
+        // The semaphore is never closed.
+        uses.acquire_owned().await.ok()
+    }
+
+    /// The connection that was used last and still works.
+    pub fn take(&self, key: &Key) -> Option<SendRequest<Chunks>> {
+        let mut inner = lock(&self.inner);
+        inner.prune(self.limits.idle_timeout);
+        inner.idle.get_mut(key)?.pop().map(|idle| idle.sender)
+    }
+
+    /// Keeps a connection whose answer was read to its end, if the limits let it.
+    pub fn put(&self, key: Key, sender: SendRequest<Chunks>) {
+        let limits = self.limits;
+        if limits.disabled || sender.is_closed() {
+            return;
+        }
+        let mut inner = lock(&self.inner);
+        inner.prune(limits.idle_timeout);
+        let here = inner.idle.get(&key).map_or(0, Vec::len);
+        let full = (limits.idle_max > 0 && inner.idle_total() >= limits.idle_max)
+            || (limits.idle_per_key_max > 0 && here >= limits.idle_per_key_max);
+        if full {
+            return;
+        }
+        inner.idle.entry(key).or_default().push(Idle {
+            sender,
+            since: Instant::now(),
+        });
+        if !limits.idle_timeout.is_zero() && !std::mem::replace(&mut inner.reaping, true) {
+            tokio::spawn(reap(Arc::downgrade(&self.inner), limits.idle_timeout));
+        }
+    }
+
+    /// Idle connections now.
+    #[cfg(test)]
+    pub fn idle(&self) -> usize {
+        let mut inner = lock(&self.inner);
+        inner.prune(self.limits.idle_timeout);
+        inner.idle_total()
+    }
+}
+
+/// Closes idle connections when their time is over. Ends when there are none, so that an idle
+/// agent has no timer.
+async fn reap(pool: Weak<Mutex<Inner>>, timeout: Duration) {
+    loop {
+        let next = {
+            let Some(inner) = pool.upgrade() else { return };
+            let mut inner = lock(&inner);
+            inner.prune(timeout);
+            let oldest = inner.idle.values().flatten().map(|i| i.since).min();
+            if oldest.is_none() {
+                inner.reaping = false;
+            }
+            oldest
+        };
+        let Some(oldest) = next else { return };
+        tokio::time::sleep_until(oldest + timeout).await;
+    }
+}

@@ -1,0 +1,328 @@
+//! TLS settings of a client, read again when their files change.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+
+use super::options::{PemSource, TlsOptions, TlsVersion};
+
+/// Largest PEM file that is read.
+const PEM_BYTES_MAX: u64 = 8 << 20;
+
+/// Why TLS cannot work as configured.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A file cannot be read.
+    #[error("tls::{option}: cannot read {path}: {problem}")]
+    Read {
+        /// The option.
+        option: &'static str,
+        /// The file.
+        path: String,
+        /// What went wrong.
+        problem: String,
+    },
+    /// PEM text that holds no usable certificate or key.
+    #[error("tls::{option}: {problem}")]
+    Content {
+        /// The option.
+        option: &'static str,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// Options that contradict each other.
+    #[error("tls: {0}")]
+    Options(&'static str),
+    /// There is nobody to trust.
+    #[error("tls: the system has no usable certificate authorities ({0}); set tls::ca_file")]
+    NoRoots(String),
+}
+
+/// What tells versions of a file apart.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct FileMark {
+    device: u64,
+    inode: u64,
+    bytes: u64,
+    changed: (i64, i64),
+}
+
+impl FileMark {
+    /// The file's mark; `None` if it cannot be seen.
+    pub fn of(path: &Path) -> Option<FileMark> {
+        let m = std::fs::metadata(path).ok()?;
+        Some(FileMark {
+            device: m.dev(),
+            inode: m.ino(),
+            bytes: m.len(),
+            changed: (m.ctime(), m.ctime_nsec()),
+        })
+    }
+}
+
+struct Loaded {
+    /// `None` until the first TLS connection, if nothing but the system's authorities is needed.
+    config: Option<Arc<ClientConfig>>,
+    marks: [Option<FileMark>; 3],
+    looked: Instant,
+}
+
+/// Makes TLS configurations for new connections.
+pub(super) struct TlsSource {
+    options: TlsOptions,
+    provider: Arc<CryptoProvider>,
+    loaded: Mutex<Loaded>,
+}
+
+impl TlsSource {
+    /// Reads the configured files once, so that mistakes show before anything runs. The system's
+    /// authorities are read for the first TLS connection: who sends plain HTTP needs none.
+    pub fn new(options: TlsOptions) -> Result<TlsSource, TlsError> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let marks = marks(&options);
+        let config = if options.ca.is_some() || options.cert.is_some() || options.key.is_some() {
+            match build(&options, &provider) {
+                Ok(config) => Some(Arc::new(config)),
+                Err(TlsError::NoRoots(_)) => None,
+                Err(e) => return Err(e),
+            }
+        } else {
+            versions(&options)?;
+            None
+        };
+        let loaded = Mutex::new(Loaded {
+            config,
+            marks,
+            looked: Instant::now(),
+        });
+        Ok(TlsSource {
+            options,
+            provider,
+            loaded,
+        })
+    }
+
+    /// The configuration for a new connection. Files that changed are read again; if that fails,
+    /// as in the middle of a replacement, the last good configuration goes on.
+    pub fn current(&self) -> Result<Arc<ClientConfig>, TlsError> {
+        let mut loaded = self.loaded.lock().unwrap_or_else(|e| e.into_inner());
+        let Some(known) = loaded.config.clone() else {
+            let config = Arc::new(build(&self.options, &self.provider)?);
+            loaded.config = Some(config.clone());
+            return Ok(config);
+        };
+        if loaded.looked.elapsed() < self.options.reload_interval {
+            return Ok(known);
+        }
+        loaded.looked = Instant::now();
+        let marks = marks(&self.options);
+        if marks == loaded.marks {
+            return Ok(known);
+        }
+        match build(&self.options, &self.provider) {
+            Ok(config) => {
+                let config = Arc::new(config);
+                loaded.config = Some(config.clone());
+                loaded.marks = marks;
+                tracing::info!("TLS certificates were read again");
+                Ok(config)
+            }
+            Err(e) => {
+                tracing::warn!(error = %e, "keeping the TLS certificates read before");
+                Ok(known)
+            }
+        }
+    }
+
+    /// The name to send and to verify for `host`.
+    pub fn server_name(&self, host: &str) -> Result<ServerName<'static>, String> {
+        let name = self.options.server_name_override.as_deref().unwrap_or(host);
+        ServerName::try_from(name.to_owned())
+            .map_err(|_| format!("{name:?} is not a name that a certificate can have"))
+    }
+}
+
+fn marks(options: &TlsOptions) -> [Option<FileMark>; 3] {
+    let mark = |source: &Option<PemSource>| match source {
+        Some(PemSource::File(path)) => FileMark::of(path),
+        _ => None,
+    };
+    [mark(&options.ca), mark(&options.cert), mark(&options.key)]
+}
+
+fn build(options: &TlsOptions, provider: &Arc<CryptoProvider>) -> Result<ClientConfig, TlsError> {
+    let builder = ClientConfig::builder_with_provider(provider.clone())
+        .with_protocol_versions(&versions(options)?)
+        .map_err(|_| TlsError::Options("min_version and max_version leave no TLS version"))?;
+    let roots = Arc::new(roots(options)?);
+    let builder = if options.insecure_skip_verify {
+        let any = Arc::new(AnyCertificate(provider.clone()));
+        builder.dangerous().with_custom_certificate_verifier(any)
+    } else {
+        let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider.clone())
+            .build()
+            .map_err(|e| TlsError::Content {
+                option: "ca_file",
+                problem: e.to_string(),
+            })?;
+        builder.with_webpki_verifier(verifier)
+    };
+    let mut config = match (&options.cert, &options.key) {
+        (Some(cert), Some(key)) => {
+            let (chain, key) = (certificates("cert_file", cert)?, private_key(key)?);
+            builder.with_client_auth_cert(chain, key).map_err(|e| {
+                let problem = format!("it does not go with the key: {e}");
+                TlsError::Content {
+                    option: "cert_file",
+                    problem,
+                }
+            })?
+        }
+        (None, None) => builder.with_no_client_auth(),
+        (Some(_), None) => return Err(TlsError::Options("cert_file needs key_file")),
+        (None, Some(_)) => return Err(TlsError::Options("key_file needs cert_file")),
+    };
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+fn versions(
+    options: &TlsOptions,
+) -> Result<Vec<&'static rustls::SupportedProtocolVersion>, TlsError> {
+    let min = options.min_version.unwrap_or(TlsVersion::V12);
+    let max = options.max_version.unwrap_or(TlsVersion::V13);
+    if min > max {
+        return Err(TlsError::Options("min_version is above max_version"));
+    }
+    let all = [
+        (TlsVersion::V13, &rustls::version::TLS13),
+        (TlsVersion::V12, &rustls::version::TLS12),
+    ];
+    let wanted = all.into_iter().filter(|(v, _)| (min..=max).contains(v));
+    Ok(wanted.map(|(_, version)| version).collect())
+}
+
+fn roots(options: &TlsOptions) -> Result<RootCertStore, TlsError> {
+    let mut store = RootCertStore::empty();
+    if let Some(ca) = &options.ca {
+        for cert in certificates("ca_file", ca)? {
+            store.add(cert).map_err(|e| {
+                let problem = format!("not a certificate authority that can be used: {e}");
+                TlsError::Content {
+                    option: "ca_file",
+                    problem,
+                }
+            })?;
+        }
+    }
+    let system = options.ca.is_none() || options.include_system_ca_certs_pool;
+    if system && !options.insecure_skip_verify {
+        let found = rustls_native_certs::load_native_certs();
+        // Systems carry roots that are no longer valid X.509; the usable ones count.
+        store.add_parsable_certificates(found.certs);
+        if store.is_empty() {
+            let errors: Vec<String> = found.errors.iter().map(|e| e.to_string()).collect();
+            return Err(TlsError::NoRoots(errors.join("; ")));
+        }
+    }
+    Ok(store)
+}
+
+fn pem_bytes(option: &'static str, source: &PemSource) -> Result<Vec<u8>, TlsError> {
+    let path = match source {
+        PemSource::Text(text) => return Ok(text.as_bytes().to_vec()),
+        PemSource::File(path) => path,
+    };
+    let fail = |problem: String| TlsError::Read {
+        option,
+        path: path.display().to_string(),
+        problem,
+    };
+    let bytes = std::fs::metadata(path)
+        .map_err(|e| fail(e.to_string()))?
+        .len();
+    if bytes > PEM_BYTES_MAX {
+        return Err(fail(format!("{bytes} bytes are too much for PEM text")));
+    }
+    std::fs::read(path).map_err(|e| fail(e.to_string()))
+}
+
+fn certificates(
+    option: &'static str,
+    source: &PemSource,
+) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let pem = pem_bytes(option, source)?;
+    let content = |problem: String| TlsError::Content { option, problem };
+    let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+    let all = all.map_err(|e| content(format!("broken PEM text: {e}")))?;
+    if all.is_empty() {
+        return Err(content("no certificate in it".to_owned()));
+    }
+    Ok(all)
+}
+
+fn private_key(source: &PemSource) -> Result<PrivateKeyDer<'static>, TlsError> {
+    let pem = pem_bytes("key_file", source)?;
+    // The parser's error could quote the key, so it is not shown.
+    PrivateKeyDer::from_pem_slice(&pem).map_err(|_| TlsError::Content {
+        option: "key_file",
+        problem: "no private key in PEM form (PKCS#8, PKCS#1 or SEC1) in it".to_owned(),
+    })
+}
+
+/// `insecure_skip_verify`: any certificate will do; signatures are still checked.
+#[derive(Debug)]
+struct AnyCertificate(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for AnyCertificate {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(
+            message,
+            cert,
+            dss,
+            &self.0.signature_verification_algorithms,
+        )
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(
+            message,
+            cert,
+            dss,
+            &self.0.signature_verification_algorithms,
+        )
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}

@@ -1,0 +1,261 @@
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::sync::Mutex;
+
+use super::test_server::*;
+use super::*;
+use crate::delivery::SendErrorKind;
+
+fn file(name: &str) -> Option<PemSource> {
+    Some(PemSource::File(PathBuf::from(pem(name))))
+}
+
+fn trusting(ca: &str) -> TlsOptions {
+    TlsOptions {
+        ca: file(ca),
+        ..TlsOptions::default()
+    }
+}
+
+fn with(tls: TlsOptions) -> ClientOptions {
+    ClientOptions {
+        tls,
+        ..ClientOptions::default()
+    }
+}
+
+/// A server with certificate `name` that echoes.
+fn tls_server(name: &'static str, mutual: bool) -> Server {
+    Server::start(move |_, stream| echo(&mut accept_tls(stream, name, mutual)))
+}
+
+fn https(server: &Server) -> Endpoint {
+    Endpoint::parse(&format!("https://{}/push", server.address)).unwrap()
+}
+
+#[test]
+fn a_server_of_a_trusted_authority_is_accepted_and_others_are_refused() {
+    let server = tls_server("server1", false);
+    let good = client(with(trusting("ca1.pem")));
+    run(async {
+        post(&good, &https(&server)).await.unwrap();
+        post(&good, &https(&server)).await.unwrap();
+    });
+    assert_eq!(
+        server.connections(),
+        1,
+        "TLS connections are used again too"
+    );
+    let bad = client(with(trusting("ca2.pem")));
+    let error = run(post(&bad, &https(&server))).unwrap_err();
+    assert_eq!(error.kind, SendErrorKind::Tls);
+    assert!(
+        error.message.contains(&server.address.to_string()),
+        "{error}"
+    );
+    assert!(error.message.contains("UnknownIssuer"), "{error}");
+}
+
+#[test]
+fn skipping_verification_accepts_any_certificate() {
+    let server = tls_server("server2", false);
+    let tls = TlsOptions {
+        insecure_skip_verify: true,
+        ..TlsOptions::default()
+    };
+    run(post(&client(with(tls)), &https(&server))).unwrap();
+}
+
+#[test]
+fn the_name_to_verify_can_be_given() {
+    let server = tls_server("server1", false);
+    for (name, fits) in [("other.test", true), ("elsewhere.test", false)] {
+        let tls = TlsOptions {
+            server_name_override: Some(name.into()),
+            ..trusting("ca1.pem")
+        };
+        let result = run(post(&client(with(tls)), &https(&server)));
+        assert_eq!(result.is_ok(), fits, "{name}: {result:?}");
+    }
+}
+
+#[test]
+fn every_version_alone_works() {
+    let server = tls_server("server1", false);
+    for version in [TlsVersion::V12, TlsVersion::V13] {
+        let (min_version, max_version) = (Some(version), Some(version));
+        let tls = TlsOptions {
+            min_version,
+            max_version,
+            ..trusting("ca1.pem")
+        };
+        run(post(&client(with(tls)), &https(&server))).unwrap();
+    }
+}
+
+#[test]
+fn a_client_certificate_is_shown() {
+    let server = tls_server("server1", true);
+    let tls = TlsOptions {
+        cert: file("client1.pem"),
+        key: Some(PemSource::Text(
+            std::fs::read_to_string(pem("client1.key")).unwrap(),
+        )),
+        ..trusting("ca1.pem")
+    };
+    run(post(&client(with(tls)), &https(&server))).unwrap();
+    assert!(run(post(&client(with(trusting("ca1.pem"))), &https(&server))).is_err());
+}
+
+#[test]
+fn certificates_are_read_again_when_they_change_and_kept_when_they_break() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ca.pem");
+    std::fs::copy(pem("ca1.pem"), &path).unwrap();
+    let server = tls_server("server2", false);
+    let tls = TlsOptions {
+        ca: Some(PemSource::File(path.clone())),
+        ..TlsOptions::default()
+    };
+    let options = ClientOptions {
+        disable_keep_alives: true,
+        ..with(tls)
+    };
+    let client = client(options);
+    run(async {
+        let error = post(&client, &https(&server)).await.unwrap_err();
+        assert_eq!(error.kind, SendErrorKind::Tls);
+        std::fs::copy(pem("ca2.pem"), &path).unwrap();
+        post(&client, &https(&server)).await.unwrap();
+        std::fs::write(&path, "half a file").unwrap();
+        post(&client, &https(&server))
+            .await
+            .expect("the last good certificates go on");
+        std::fs::remove_file(&path).unwrap();
+        post(&client, &https(&server))
+            .await
+            .expect("the last good certificates go on");
+    });
+}
+
+#[test]
+fn mistakes_in_tls_options_show_when_the_client_is_built() {
+    let dir = tempfile::tempdir().unwrap();
+    let empty = dir.path().join("empty.pem");
+    std::fs::write(&empty, "").unwrap();
+    for (tls, part) in [
+        (trusting("absent.pem"), "tls::ca_file: cannot read"),
+        (
+            TlsOptions {
+                ca: Some(PemSource::File(empty)),
+                ..TlsOptions::default()
+            },
+            "no certificate",
+        ),
+        (
+            TlsOptions {
+                cert: file("client1.pem"),
+                ..trusting("ca1.pem")
+            },
+            "needs key_file",
+        ),
+        (
+            TlsOptions {
+                cert: file("client1.pem"),
+                key: file("server1.key"),
+                ..trusting("ca1.pem")
+            },
+            "tls::cert_file",
+        ),
+        (
+            TlsOptions {
+                min_version: Some(TlsVersion::V13),
+                max_version: Some(TlsVersion::V12),
+                ..trusting("ca1.pem")
+            },
+            "min_version",
+        ),
+    ] {
+        let error = HttpClient::new(parts(with(tls))).err().unwrap().to_string();
+        assert!(error.contains(part), "{error}");
+    }
+}
+
+/// A proxy that opens one tunnel to `to`, or answers with `refusal`.
+fn tunnel_proxy(
+    to: String,
+    refusal: Option<&'static str>,
+) -> (Server, std::sync::mpsc::Receiver<String>) {
+    let (tx, heads) = std::sync::mpsc::channel();
+    let tx = Mutex::new(tx);
+    let server = Server::start(move |_, mut stream| {
+        let Some(request) = receive(&mut stream) else {
+            return;
+        };
+        tx.lock().unwrap().send(request.head).unwrap();
+        if let Some(refusal) = refusal {
+            return answer(&mut stream, refusal, "");
+        }
+        let up = TcpStream::connect(&to).unwrap();
+        stream
+            .write_all(b"HTTP/1.1 200 Connection established\r\nVia: test\r\n\r\n")
+            .unwrap();
+        let (mut up_read, mut down_write) = (up.try_clone().unwrap(), stream.try_clone().unwrap());
+        std::thread::spawn(move || copy(&mut up_read, &mut down_write));
+        copy(&mut stream, &mut { up });
+    });
+    (server, heads)
+}
+
+fn copy(from: &mut TcpStream, to: &mut TcpStream) {
+    let mut buffer = [0; 4096];
+    while let Ok(n) = from.read(&mut buffer) {
+        if n == 0 || to.write_all(&buffer[..n]).is_err() {
+            break;
+        }
+    }
+    to.shutdown(std::net::Shutdown::Write).ok();
+}
+
+#[test]
+fn tls_goes_through_a_tunnel_of_the_proxy() {
+    let server = tls_server("server1", false);
+    let (proxy, heads) = tunnel_proxy(server.address.to_string(), None);
+    let proxy_url = Some(format!("http://user:pw@{}", proxy.address));
+    let options = ClientOptions {
+        proxy_url,
+        ..with(trusting("ca1.pem"))
+    };
+    let client = client(options);
+    // A name that only the proxy can resolve; the certificate is checked against it.
+    let to = Endpoint::parse("https://other.test/push").unwrap();
+    run(async {
+        post(&client, &to).await.unwrap();
+        post(&client, &to).await.unwrap();
+    });
+    assert_eq!((proxy.connections(), server.connections()), (1, 1));
+    let head = heads.recv_timeout(LONG).unwrap();
+    assert!(head.starts_with("CONNECT other.test:443 HTTP/1.1\r\nHost: other.test:443\r\n"));
+    assert!(
+        head.contains("Proxy-Authorization: Basic dXNlcjpwdw=="),
+        "{head}"
+    );
+}
+
+#[test]
+fn a_proxy_that_refuses_the_tunnel_is_quoted() {
+    let (proxy, _heads) = tunnel_proxy(String::new(), Some("407 Proxy Authentication Required"));
+    let proxy_url = Some(format!("http://{}", proxy.address));
+    let options = ClientOptions {
+        proxy_url,
+        ..with(trusting("ca1.pem"))
+    };
+    let to = Endpoint::parse("https://other.test/push").unwrap();
+    let error = run(post(&client(options), &to)).unwrap_err();
+    assert_eq!(error.kind, SendErrorKind::Connect);
+    assert!(
+        error.message.contains("407 Proxy Authentication Required"),
+        "{error}"
+    );
+}

@@ -1,0 +1,170 @@
+//! Decoding of `sending_queue` and `retry_on_failure`.
+
+use tailwater_config::Section;
+
+use super::options::{BatchOptions, QueueOptions, RetryOptions, Sizer};
+
+const SIZERS: [(&str, Sizer); 3] = [
+    ("requests", Sizer::Requests),
+    ("items", Sizer::Items),
+    ("bytes", Sizer::Bytes),
+];
+
+impl RetryOptions {
+    /// Reads `retry_on_failure`.
+    pub fn decode(s: &mut Section<'_, '_>) -> RetryOptions {
+        let d = RetryOptions::default();
+        let options = RetryOptions {
+            enabled: s.bool("enabled", d.enabled),
+            initial_interval: s.duration("initial_interval", d.initial_interval),
+            randomization_factor: s.f64("randomization_factor", d.randomization_factor, 0.0..=1.0),
+            multiplier: s.f64("multiplier", d.multiplier, 0.0..),
+            max_interval: s.duration("max_interval", d.max_interval),
+            max_elapsed_time: s.duration("max_elapsed_time", d.max_elapsed_time),
+        };
+        let longest = options.max_elapsed_time;
+        let interval = options.initial_interval.max(options.max_interval);
+        if options.enabled && !longest.is_zero() && longest < interval {
+            s.invalid(
+                "max_elapsed_time",
+                "must be 0 (never give up), or at least initial_interval and max_interval",
+            );
+        }
+        options
+    }
+}
+
+impl QueueOptions {
+    /// Reads `sending_queue`. `block_on_overflow` and `wait_for_result` are taken with either
+    /// value: sources always pause when the queue is full, and are always told the result.
+    pub fn decode(s: &mut Section<'_, '_>) -> QueueOptions {
+        let d = QueueOptions::default();
+        s.refuse(
+            "storage",
+            "files are the buffer: what was not delivered is read again after a restart, from \
+             the checkpoint on; remove the option",
+        );
+        s.bool("block_on_overflow", true);
+        s.bool("wait_for_result", true);
+        QueueOptions {
+            enabled: s.bool("enabled", d.enabled),
+            num_consumers: s.usize("num_consumers", d.num_consumers, 1..),
+            queue_size: s.u64("queue_size", d.queue_size, 1..),
+            sizer: s.choice("sizer", &SIZERS, d.sizer),
+            queue_bytes_max: s.byte_size("queue_bytes_max", d.queue_bytes_max, 1..),
+            batch: s.optional_section("batch", false, BatchOptions::decode),
+        }
+    }
+}
+
+impl BatchOptions {
+    /// Reads `sending_queue::batch`.
+    pub fn decode(s: &mut Section<'_, '_>) -> BatchOptions {
+        let d = BatchOptions::default();
+        s.refuse(
+            "partition",
+            "requests are kept apart by tenant and stream already",
+        );
+        let options = BatchOptions {
+            flush_timeout: s.duration("flush_timeout", d.flush_timeout),
+            min_size: s.u64("min_size", d.min_size, ..),
+            max_size: s.u64("max_size", d.max_size, ..),
+            sizer: s.choice("sizer", &SIZERS[1..], d.sizer),
+        };
+        if options.flush_timeout.is_zero() {
+            s.invalid("flush_timeout", "must be more than zero");
+        }
+        if options.max_size > 0 && options.max_size < options.min_size {
+            s.invalid("max_size", "must be 0 (no limit) or at least min_size");
+        }
+        options
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::test_config::decode_json;
+
+    fn queue(config: Value) -> Result<QueueOptions, String> {
+        decode_json(&config, QueueOptions::decode)
+    }
+
+    fn retry(config: Value) -> Result<RetryOptions, String> {
+        decode_json(&config, RetryOptions::decode)
+    }
+
+    #[test]
+    fn nothing_written_gives_the_defaults() {
+        assert_eq!(queue(json!({})).unwrap(), QueueOptions::default());
+        assert_eq!(retry(json!({})).unwrap(), RetryOptions::default());
+        let batch = queue(json!({"batch": null})).unwrap().batch;
+        assert_eq!(batch, Some(BatchOptions::default()));
+    }
+
+    #[test]
+    fn every_option_has_its_effect() {
+        let got = queue(json!({
+            "enabled": false, "num_consumers": 2, "queue_size": 3, "sizer": "bytes",
+            "queue_bytes_max": 4096, "block_on_overflow": false, "wait_for_result": true,
+            "batch": {"flush_timeout": "1s", "min_size": 5, "max_size": 6, "sizer": "bytes"},
+        }));
+        let batch = BatchOptions {
+            flush_timeout: Duration::from_secs(1),
+            min_size: 5,
+            max_size: 6,
+            sizer: Sizer::Bytes,
+        };
+        let expect = QueueOptions {
+            enabled: false,
+            num_consumers: 2,
+            queue_size: 3,
+            sizer: Sizer::Bytes,
+            queue_bytes_max: 4096,
+            batch: Some(batch),
+        };
+        assert_eq!(got.unwrap(), expect);
+        let got = retry(json!({
+            "enabled": true, "initial_interval": "1s", "randomization_factor": 0.25,
+            "multiplier": 2, "max_interval": "2s", "max_elapsed_time": "3s",
+        }));
+        let expect = RetryOptions {
+            enabled: true,
+            initial_interval: Duration::from_secs(1),
+            randomization_factor: 0.25,
+            multiplier: 2.0,
+            max_interval: Duration::from_secs(2),
+            max_elapsed_time: Duration::from_secs(3),
+        };
+        assert_eq!(got.unwrap(), expect);
+    }
+
+    #[test]
+    fn what_cannot_work_is_refused_by_name() {
+        for (config, part) in [
+            (json!({"storage": "file_storage"}), "files are the buffer"),
+            (json!({"num_consumers": 0}), "num_consumers"),
+            (json!({"queue_size": 0}), "queue_size"),
+            (json!({"sizer": "lines"}), "requests, items, bytes"),
+            (json!({"batch": {"sizer": "requests"}}), "items, bytes"),
+            (json!({"batch": {"min_size": 5, "max_size": 4}}), "max_size"),
+            (json!({"batch": {"partition": {}}}), "partition"),
+            (json!({"queue_sise": 1}), "queue_size"),
+        ] {
+            let error = queue(config.clone()).expect_err(&config.to_string());
+            assert!(error.contains(part), "{config}: {error}");
+        }
+        for (config, part) in [
+            (json!({"max_elapsed_time": "1s"}), "max_elapsed_time"),
+            (json!({"randomization_factor": 1.5}), "randomization_factor"),
+            (json!({"multiplier": -1}), "multiplier"),
+        ] {
+            let error = retry(config.clone()).expect_err(&config.to_string());
+            assert!(error.contains(part), "{config}: {error}");
+        }
+    }
+}

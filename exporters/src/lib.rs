@@ -1,0 +1,11 @@
+//! exporters
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod client;
+pub mod debug;
+pub mod delivery;
+pub mod file;
+pub mod loki;
+
+#[cfg(test)]
+mod test_config;

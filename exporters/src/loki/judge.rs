@@ -1,0 +1,342 @@
+//! Turns answers into verdicts: what is counted, repeated, divided, isolated or held.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use tailwater_pipeline::DropReason;
+use tailwater_pipeline::clock::Clock;
+
+use crate::delivery::{Duty, Judge, OutgoingRequest, Reply, RetryScope, SendError, Verdict};
+
+use super::answer_time;
+use super::compress::CompressionEncoder;
+use super::dead_letter::{DeadLetter, DeadLetters};
+use super::decode::{EntryView, RequestView};
+use super::label_text::same_stream;
+use super::parts::{self, Selected};
+use super::response::{Answer, Reach, Refusal, Which, classify};
+use super::streams::ParkedLanes;
+
+/// After this many requests in a row were rejected as a whole, none accepted between them, it is
+/// not single entries that are bad: requests are held instead of being taken apart and dropped.
+const REJECTIONS_IN_A_ROW_MAX: u32 = 64;
+/// How much of an answer is shown.
+const CAUSE_BYTES_MAX: usize = 400;
+
+/// Judges the answers of Loki.
+pub(super) struct LokiJudge {
+    /// Statuses that mean that everything was stored.
+    pub success: Vec<u16>,
+    /// How parts of requests are compressed.
+    pub encoder: CompressionEncoder,
+    /// Where rejected entries go.
+    pub dead_letters: Option<Arc<DeadLetters>>,
+    /// For `Retry-After`.
+    pub clock: Arc<dyn Clock>,
+    /// Streams that Loki did not take.
+    pub parked: Arc<ParkedLanes>,
+    /// Requests rejected as a whole since one was accepted.
+    pub rejections: AtomicU32,
+}
+
+impl<D: Duty> Judge<D> for LokiJudge {
+    fn judge(
+        &self,
+        request: &mut OutgoingRequest<D>,
+        result: Result<Reply, SendError>,
+    ) -> Verdict<D> {
+        let reply = match result {
+            Ok(reply) => reply,
+            Err(error) => return error.verdict(),
+        };
+        let status = reply.status.as_u16();
+        let body = String::from_utf8_lossy(&reply.body);
+        let answer = classify(status, &body, &self.success);
+        if matches!(answer, Answer::Delivered | Answer::Partial(_)) {
+            self.rejections.store(0, Ordering::Relaxed);
+            self.parked.accepted(&request.lanes);
+        }
+        if answer == Answer::Delivered {
+            return Verdict::Delivered;
+        }
+        let context = Context {
+            judge: self,
+            cause: cause(status, &body),
+            truncated: reply.truncated,
+            after: reply
+                .headers
+                .get("retry-after")
+                .and_then(|v| v.to_str().ok())
+                .and_then(|v| answer_time::retry_after(v, self.clock.wall_ns())),
+        };
+        context.verdict(request, answer)
+    }
+}
+
+fn cause(status: u16, body: &str) -> Arc<str> {
+    let body = body.trim();
+    let end = (0..=body.len().min(CAUSE_BYTES_MAX))
+        .rev()
+        .find(|i| body.is_char_boundary(*i));
+    let shown = &body[..end.unwrap_or(0)];
+    format!("HTTP {status}: {shown}").into()
+}
+
+fn scope(reach: Reach) -> RetryScope {
+    match reach {
+        Reach::Request => RetryScope::Request,
+        Reach::Tenant => RetryScope::Tenant,
+        Reach::Destination => RetryScope::Destination,
+    }
+}
+
+struct Context<'a> {
+    judge: &'a LokiJudge,
+    cause: Arc<str>,
+    after: Option<std::time::Duration>,
+    /// The answer was longer than what was read of it, so it named more than we know.
+    truncated: bool,
+}
+
+impl Context<'_> {
+    fn verdict<D: Duty>(&self, request: &mut OutgoingRequest<D>, answer: Answer) -> Verdict<D> {
+        match answer {
+            Answer::Delivered => Verdict::Delivered,
+            Answer::Retry(reach) => self.retry(reach),
+            Answer::Hold(reach) => self.hold(reach),
+            Answer::Partial(refusals) => self.partial(request, &refusals),
+            Answer::RetryStream { labels, split } => self.retry_stream(request, &labels, split),
+            Answer::Split => self.split(request, DropReason::TooLarge),
+            Answer::Isolate(reason) => self.isolate(request, reason),
+            Answer::Drop(reason) => self.give_up(request, reason),
+        }
+    }
+
+    fn retry<D>(&self, reach: Reach) -> Verdict<D> {
+        Verdict::Retry {
+            scope: scope(reach),
+            after: self.after,
+            cause: self.cause.clone(),
+        }
+    }
+
+    fn hold<D>(&self, reach: Reach) -> Verdict<D> {
+        Verdict::Hold {
+            scope: scope(reach),
+            cause: self.cause.clone(),
+        }
+    }
+
+    /// Counts what a partly accepted request lost, at most what it had.
+    fn partial<D: Duty>(&self, request: &OutgoingRequest<D>, refusals: &[Refusal]) -> Verdict<D> {
+        let letters = self.judge.dead_letters.as_deref();
+        let whole_stream = refusals.iter().any(|r| r.entries.is_none());
+        let view = if letters.is_some() || whole_stream || self.truncated {
+            RequestView::decode(&request.body).ok()
+        } else {
+            None
+        };
+        let widened: Vec<Refusal>;
+        let refusals = match &view {
+            Some(view) if self.truncated => {
+                widened = widen(view, refusals);
+                &widened
+            }
+            _ => refusals,
+        };
+        let mut room = request.items;
+        let mut dropped: Vec<(DropReason, u64)> = Vec::new();
+        for refusal in refusals {
+            if let (DropReason::TooOld, Which::Before(bound)) = (refusal.reason, &refusal.which) {
+                self.judge
+                    .parked
+                    .learn_age_max(self.judge.clock.wall_ns().saturating_sub(*bound));
+            }
+            let named = view.as_ref().map(|v| named(v, refusal)).unwrap_or_default();
+            let entries = match refusal.entries {
+                Some(n) => n,
+                None => (named.len() as u64).max(1),
+            };
+            let n = entries.min(room);
+            room -= n;
+            match dropped
+                .iter_mut()
+                .find(|(reason, _)| *reason == refusal.reason)
+            {
+                Some((_, sum)) => *sum += n,
+                None => dropped.push((refusal.reason, n)),
+            }
+            if let (Some(letters), Some(view)) = (letters, &view) {
+                let tenant = request.tenant.as_deref();
+                self.write(letters, view, tenant, refusal.reason, named);
+            }
+        }
+        tracing::warn!(
+            tenant = request.tenant.as_deref().unwrap_or(""),
+            dropped_items = request.items - room,
+            items = request.items,
+            error = &*self.cause,
+            "The destination refused some entries of a request; the others are stored."
+        );
+        Verdict::DeliveredExcept { dropped }
+    }
+
+    /// Divides a request into one with the stream that has to wait and one with the others, so
+    /// that they do not wait with it. The others were stored; they are sent again because only
+    /// the answer to a request of their own is exact, and what is stored does not appear twice.
+    fn retry_stream<D: Duty>(
+        &self,
+        request: &mut OutgoingRequest<D>,
+        labels: &str,
+        split: bool,
+    ) -> Verdict<D> {
+        let Ok(view) = RequestView::decode(&request.body) else {
+            return self.retry(Reach::Request);
+        };
+        let ours = |i: &usize| same_stream(&view.labels(&view.streams[*i]), labels);
+        let Some(named) = (0..view.streams.len()).find(ours) else {
+            return self.retry(Reach::Request);
+        };
+        let ours = view.labels(&view.streams[named]);
+        let lane = parts::lane(request.tenant.as_deref(), &ours);
+        self.judge.parked.park(lane);
+        if view.streams.len() == 1 {
+            return match (split, parts::halves(&view)) {
+                (true, Some(halves)) => self.replace(request, &view, &halves),
+                _ => self.retry(Reach::Request),
+            };
+        }
+        let others = (0..view.streams.len()).filter(|i| *i != named);
+        let others = others.map(|i| parts::whole(&view, i)).collect();
+        let alone = vec![parts::whole(&view, named)];
+        self.replace(request, &view, &[others, alone])
+    }
+
+    fn split<D: Duty>(&self, request: &mut OutgoingRequest<D>, reason: DropReason) -> Verdict<D> {
+        let view = RequestView::decode(&request.body).ok();
+        let halves = view.and_then(|v| parts::halves(&v).map(|h| (v, h)));
+        match halves {
+            Some((view, halves)) => self.replace(request, &view, &halves),
+            None => self.give_up(request, reason),
+        }
+    }
+
+    /// Narrows down what makes Loki reject the whole request; what is left at the end is dropped.
+    fn isolate<D: Duty>(&self, request: &mut OutgoingRequest<D>, reason: DropReason) -> Verdict<D> {
+        let before = self.judge.rejections.fetch_add(1, Ordering::Relaxed);
+        if before >= REJECTIONS_IN_A_ROW_MAX {
+            self.judge
+                .rejections
+                .store(REJECTIONS_IN_A_ROW_MAX, Ordering::Relaxed);
+            return self.hold(Reach::Request);
+        }
+        if reason == DropReason::InvalidLabels {
+            let streams = RequestView::decode(&request.body).map_or(0, |v| v.streams.len());
+            if streams == 1 {
+                return self.give_up(request, reason);
+            }
+        }
+        self.split(request, reason)
+    }
+
+    fn give_up<D: Duty>(&self, request: &OutgoingRequest<D>, reason: DropReason) -> Verdict<D> {
+        if let Some(letters) = &self.judge.dead_letters
+            && let Ok(view) = RequestView::decode(&request.body)
+        {
+            let each = |s: usize| (0..view.streams[s].entries.len()).map(move |e| (s, e));
+            let all = (0..view.streams.len()).flat_map(each).collect();
+            self.write(letters, &view, request.tenant.as_deref(), reason, all);
+        }
+        Verdict::Drop {
+            reason,
+            cause: self.cause.clone(),
+        }
+    }
+
+    fn replace<D: Duty>(
+        &self,
+        request: &mut OutgoingRequest<D>,
+        view: &RequestView,
+        selections: &[Vec<Selected>; 2],
+    ) -> Verdict<D> {
+        let tenant = request.tenant.clone();
+        let mut part = |selected: &Vec<Selected>| {
+            let encoder = self.judge.encoder;
+            let part = parts::encode(view, tenant.as_deref(), selected, encoder);
+            request.part(vec![part.body], part.lanes, part.items)
+        };
+        Verdict::Replace {
+            parts: selections.iter().map(&mut part).collect(),
+            dropped: Vec::new(),
+        }
+    }
+
+    fn write(
+        &self,
+        letters: &DeadLetters,
+        view: &RequestView,
+        tenant: Option<&str>,
+        reason: DropReason,
+        entries: Vec<(usize, usize)>,
+    ) {
+        for (s, e) in entries {
+            let stream = &view.streams[s];
+            let entry = &stream.entries[e];
+            letters.write([DeadLetter {
+                reason: reason.as_str(),
+                cause: &self.cause,
+                tenant,
+                labels: &view.labels(stream),
+                time: entry.time,
+                line: view.line(entry),
+                metadata: view.metadata(entry).unwrap_or_default(),
+            }]);
+        }
+    }
+}
+
+/// The refusals of an answer that was cut: one for each reason, about all entries of the request
+/// that what is left of the answer applies to, and at least as many as it named.
+fn widen(view: &RequestView, refusals: &[Refusal]) -> Vec<Refusal> {
+    let mut wide: Vec<Refusal> = Vec::new();
+    for refusal in refusals {
+        let n = refusal.entries.unwrap_or(1);
+        match wide.iter_mut().find(|w| w.reason == refusal.reason) {
+            Some(same) => same.entries = same.entries.map(|sum| sum + n),
+            None => wide.push(Refusal {
+                entries: Some(n),
+                stream: None,
+                ..refusal.clone()
+            }),
+        }
+    }
+    for refusal in wide.iter_mut().filter(|w| w.which != Which::Any) {
+        let named = named(view, refusal).len() as u64;
+        refusal.entries = refusal.entries.map(|n| n.max(named));
+    }
+    wide
+}
+
+/// The entries (stream, entry) that a refusal is about, as far as its text says.
+fn named(view: &RequestView, refusal: &Refusal) -> Vec<(usize, usize)> {
+    let stream = |s: &usize| match &refusal.stream {
+        Some(labels) => same_stream(&view.labels(&view.streams[*s]), labels),
+        None => view.streams.len() == 1 || refusal.which != Which::Any,
+    };
+    let entry = |e: &EntryView| match refusal.which {
+        Which::Any => true,
+        Which::Before(bound) => e.time < bound,
+        Which::From(bound) => e.time >= bound,
+        Which::LongerThan(bytes) => e.line.len() > bytes,
+    };
+    let mut found = Vec::new();
+    for s in (0..view.streams.len()).filter(stream) {
+        let entries = view.streams[s].entries.iter().enumerate();
+        found.extend(entries.filter(|(_, e)| entry(e)).map(|(e, _)| (s, e)));
+    }
+    found
+}
+
+#[cfg(test)]
+#[path = "judge_tests.rs"]
+mod tests;

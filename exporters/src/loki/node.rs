@@ -1,0 +1,175 @@
+//! The exporter as a node: what the shards share, and the sender.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicUsize};
+
+use tailwater_config::Section;
+use tailwater_pipeline::clock::{Clock, Mono};
+use tailwater_pipeline::factory::{ExporterFactory, ExporterSettings, Factory, NodeCx};
+use tailwater_pipeline::{BuildError, Exporter, ExporterNode, ShardHandle};
+use tailwater_telemetry::metrics::{LabelBudgetMetrics, MetricsRegistry};
+use tokio::runtime::Handle;
+
+use crate::client::{AuthOptions, ClientParts, HttpClient, HttpSender};
+use crate::delivery::{Acks, Delivery, DeliveryHandle, DeliveryParts};
+
+use super::config::LokiSettings;
+use super::dead_letter::DeadLetters;
+use super::front::{LokiFront, Shared};
+use super::judge::LokiJudge;
+use super::stats::LokiStats;
+use super::streams::ParkedLanes;
+
+/// Largest dead letter file; one older one is kept.
+const DEAD_LETTER_BYTES_MAX: u64 = 64 << 20;
+
+/// The kind of exporter, for the agent's registry.
+pub fn factory() -> ExporterFactory {
+    Factory {
+        kind: "loki",
+        about: "pushes logs to Loki",
+        signals: &["logs"],
+        decode: |node, path, errors| {
+            let mut section = Section::new(node, path, errors);
+            let settings = LokiSettings::decode(&mut section);
+            section.finish();
+            Some(Box::new(settings?))
+        },
+    }
+}
+
+impl ExporterSettings for LokiSettings {
+    fn build(&self, cx: &NodeCx) -> Result<Box<dyn ExporterNode>, BuildError> {
+        let parts = LokiParts {
+            name: cx.id.clone(),
+            settings: self.clone(),
+            clock: cx.clock.clone(),
+            seed: cx.seed,
+            runtime: cx.runtime.clone(),
+        };
+        if let AuthOptions::Extension(id) = &parts.settings.client.auth {
+            let message = format!(
+                "auth::authenticator: there is no extension {id:?} that authenticates requests; \
+                 use basic_auth, bearer_token or bearer_token_file"
+            );
+            return Err(BuildError::new(node_name(&cx.id), message));
+        }
+        Ok(Box::new(LokiExporter::new(parts, &cx.metrics)?))
+    }
+}
+
+fn node_name(id: &str) -> String {
+    format!("exporter {id:?}")
+}
+
+/// What an exporter is made of.
+pub struct LokiParts {
+    /// The component's id, e.g. `loki/main`.
+    pub name: Arc<str>,
+    /// Its settings.
+    pub settings: LokiSettings,
+    /// The agent's clock.
+    pub clock: Arc<dyn Clock>,
+    /// Determines the jitter of retries.
+    pub seed: u64,
+    /// The runtime for sockets.
+    pub runtime: Handle,
+}
+
+/// A Loki exporter.
+pub struct LokiExporter {
+    shared: Arc<Shared>,
+    delivery: Delivery<Acks>,
+    sender: Arc<HttpSender>,
+    judge: Arc<LokiJudge>,
+    runtime: Handle,
+}
+
+impl LokiExporter {
+    /// An exporter; connects to nothing before it is started. Reads certificate and secret files.
+    pub fn new(parts: LokiParts, metrics: &MetricsRegistry) -> Result<LokiExporter, BuildError> {
+        let LokiSettings {
+            endpoint,
+            client,
+            queue,
+            retry,
+            options,
+        } = parts.settings;
+        let client = HttpClient::new(ClientParts::new(client))
+            .map_err(|e| BuildError::new(node_name(&parts.name), e.to_string()))?;
+        let letters = options.dead_letter_file.clone();
+        let dead_letters = letters.map(|p| Arc::new(DeadLetters::new(p, DEAD_LETTER_BYTES_MAX)));
+        let parked = Arc::new(ParkedLanes::default());
+        let budget = LabelBudgetMetrics::new(metrics, &parts.name);
+        budget
+            .streams_max
+            .set(i64::try_from(options.streams_max).unwrap_or(i64::MAX));
+        let judge = LokiJudge {
+            success: options.success_status.clone(),
+            encoder: options.compression_encoder,
+            dead_letters: dead_letters.clone(),
+            clock: parts.clock.clone(),
+            parked: parked.clone(),
+            rejections: AtomicU32::new(0),
+        };
+        let shared = Shared {
+            options,
+            stats: Arc::default(),
+            budget: Some(budget),
+            dead_letters,
+            parked,
+            streams: AtomicUsize::new(0),
+            clock: parts.clock.clone(),
+        };
+        let delivery = DeliveryParts {
+            name: parts.name,
+            queue,
+            retry,
+            seed: parts.seed,
+            clock: parts.clock,
+        };
+        Ok(LokiExporter {
+            shared: Arc::new(shared),
+            delivery: {
+                let delivery = Delivery::new(delivery);
+                delivery.expose(metrics);
+                delivery
+            },
+            sender: Arc::new(HttpSender::new(Arc::new(client), endpoint)),
+            judge: Arc::new(judge),
+            runtime: parts.runtime,
+        })
+    }
+
+    /// What happened before requests were handed to delivery.
+    pub fn stats(&self) -> &Arc<LokiStats> {
+        &self.shared.stats
+    }
+
+    /// The queue of requests.
+    pub fn delivery(&self) -> DeliveryHandle<Acks> {
+        self.delivery.handle()
+    }
+}
+
+impl ExporterNode for LokiExporter {
+    fn front(&mut self, shard: &ShardHandle) -> Box<dyn Exporter> {
+        let handle = self.delivery.handle();
+        handle.add_waker(shard.waker.clone());
+        Box::new(LokiFront::new(self.shared.clone(), handle))
+    }
+
+    fn start(&mut self) -> Result<(), BuildError> {
+        let (sender, judge) = (self.sender.clone(), self.judge.clone());
+        self.delivery.start(&self.runtime, sender, judge);
+        Ok(())
+    }
+
+    fn stop(&mut self, deadline: Mono) -> u64 {
+        self.delivery.stop(deadline)
+    }
+}
+
+#[cfg(test)]
+#[path = "node_tests.rs"]
+mod tests;

@@ -1,0 +1,214 @@
+//! Arguments and exit codes.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::commands;
+
+/// Exit codes, as the help states them.
+pub mod exit {
+    /// Everything went well.
+    pub const OK: u8 = 0;
+    /// A configuration, start or run-time error; the message says which.
+    pub const ERROR: u8 = 1;
+    // 2 is the argument parser's own: the command line itself is wrong.
+    /// Stopped at the deadline with records undelivered. They are read again at the next start.
+    pub const UNDELIVERED: u8 = 3;
+    /// A second signal ended the stop early. Nothing is lost: see [`UNDELIVERED`].
+    pub const INTERRUPTED: u8 = 4;
+}
+
+const AFTER_HELP: &str = "\
+Examples:
+  tailwater demo                             see it work, no config and no server needed
+  tailwater validate --config agent.yaml     all mistakes of a file at once
+  tailwater --config agent.yaml              run it, as the OpenTelemetry Collector is run
+
+Exit codes: 0 ok, 1 configuration or run-time error, 2 wrong command line,
+3 stopped with records undelivered (they are read again at the next start),
+4 a second signal ended the stop early.";
+
+/// One native agent that tails files and delivers logs to Loki, and loses nothing.
+#[derive(Parser)]
+#[command(name = "tailwater", version, after_help = AFTER_HELP)]
+#[command(args_conflicts_with_subcommands = true, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    run: ConfigArgs,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the agent (the same as giving --config without a command).
+    Run(ConfigArgs),
+    /// Check a configuration without starting anything; prints every mistake with its place.
+    Validate(ConfigArgs),
+    /// List the components of this build and what they support.
+    Components,
+    /// Print the configuration in force, secrets redacted.
+    #[command(alias = "print-initial-config")]
+    PrintConfig {
+        #[command(flatten)]
+        config: ConfigArgs,
+        /// How secrets are printed.
+        #[arg(long, value_enum, default_value_t = Mode::Redacted)]
+        mode: Mode,
+        /// Output format.
+        #[arg(long, value_enum, default_value_t = Format::Yaml)]
+        format: Format,
+        /// Check the configuration first.
+        #[arg(long, default_value_t = true, action = clap::ArgAction::Set)]
+        validate: bool,
+    },
+    /// Watch it work: writes sample container logs, tails, processes and delivers them.
+    Demo(DemoArgs),
+    /// Look at and change the stored file positions (the agent must not be running).
+    Checkpoints {
+        #[command(subcommand)]
+        command: CheckpointsCommand,
+    },
+}
+
+/// Where the configuration comes from.
+#[derive(Args, Clone, Debug)]
+pub struct ConfigArgs {
+    /// A configuration file, or a `file:`, `env:` or `yaml:` URI. Repeat to merge several.
+    #[arg(long = "config", value_name = "SOURCE")]
+    pub config: Vec<String>,
+    /// Set one value, e.g. `--set processors.batch.timeout=2s`. Applied after all files.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Accepted for compatibility with the collector's command line; gates have no effect here.
+    #[arg(long = "feature-gates", value_name = "LIST", hide = true)]
+    pub feature_gates: Vec<String>,
+}
+
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+/// How secrets are printed.
+pub enum Mode {
+    /// As `[REDACTED]`.
+    Redacted,
+    /// As they are.
+    Unredacted,
+}
+
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+/// Output format of `print-config`.
+pub enum Format {
+    /// YAML.
+    Yaml,
+    /// JSON.
+    Json,
+}
+
+/// Arguments of `demo`.
+#[derive(Args, Clone, Debug)]
+pub struct DemoArgs {
+    /// How long logs are written; Ctrl-C ends it earlier.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub seconds: u64,
+    /// Deliver to a real Loki (its base or push URL) instead of the endpoint in this process.
+    #[arg(long, value_name = "URL")]
+    pub loki: Option<String>,
+    /// Number of containers that write logs.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub files: u32,
+    /// Lines per second over all containers; 0 = as fast as they can.
+    #[arg(long, default_value_t = 200_000)]
+    pub rate: u64,
+}
+
+#[derive(Subcommand)]
+enum CheckpointsCommand {
+    /// Print every stored position.
+    List(StateArgs),
+    /// Print every stored position as JSON lines.
+    Export(StateArgs),
+    /// Forget stored positions: the files are read anew according to `start_at`.
+    Reset {
+        #[command(flatten)]
+        state: StateArgs,
+        /// Only positions of files whose path contains this text.
+        #[arg(long)]
+        path: Option<String>,
+        /// Do it; without this, only say what would be forgotten.
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Take over positions, so that a migration repeats no line.
+    Import {
+        #[command(flatten)]
+        state: StateArgs,
+        /// Whose positions they are.
+        #[arg(long, value_enum)]
+        from: ImportFrom,
+        /// The collector's file_storage file or directory, or Promtail's positions.yaml.
+        file: PathBuf,
+        /// Id of the filelog receiver that will go on with them.
+        #[arg(long, default_value = "filelog")]
+        receiver: String,
+        /// Glob of files to find the collector's (content-identified) files among. Repeatable.
+        #[arg(long)]
+        include: Vec<String>,
+    },
+}
+
+/// Where state is.
+#[derive(Args, Clone, Debug)]
+pub struct StateArgs {
+    /// The state directory; defaults to the one the agent would use.
+    #[arg(long, value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+}
+
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+/// Whose positions are imported.
+pub enum ImportFrom {
+    /// The OpenTelemetry Collector's file_storage.
+    Collector,
+    /// Promtail's positions file.
+    Promtail,
+}
+
+/// Parses the command line and runs the command.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match cli.command {
+        None => commands::run::run(&cli.run),
+        Some(Command::Run(config)) => commands::run::run(&config),
+        Some(Command::Validate(config)) => commands::inspect::validate(&config),
+        Some(Command::Components) => commands::inspect::components(),
+        Some(Command::PrintConfig {
+            config,
+            mode,
+            format,
+            validate,
+        }) => commands::inspect::print_config(&config, mode, format, validate),
+        Some(Command::Demo(args)) => commands::demo::demo(&args),
+        Some(Command::Checkpoints { command }) => match command {
+            CheckpointsCommand::List(state) => commands::checkpoints::list(&state),
+            CheckpointsCommand::Export(state) => commands::checkpoints::export(&state),
+            CheckpointsCommand::Reset { state, path, yes } => {
+                commands::checkpoints::reset(&state, path.as_deref(), yes)
+            }
+            CheckpointsCommand::Import {
+                state,
+                from,
+                file,
+                receiver,
+                include,
+            } => commands::checkpoints::import(&state, from, &file, &receiver, &include),
+        },
+    };
+    match result {
+        Ok(code) => ExitCode::from(code),
+        Err(e) => {
+            eprintln!("error: {e:#}");
+            ExitCode::from(exit::ERROR)
+        }
+    }
+}

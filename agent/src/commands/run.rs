@@ -1,0 +1,346 @@
+//! `tailwater run`: from configuration to a running graph, and back.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use tailwater_config::{Errors, Loaded, ProcessEnvironment, Section, Source, load};
+use tailwater_pipeline::Budget;
+use tailwater_pipeline::clock::{Clock, SystemClock};
+use tailwater_pipeline::factory::NodeCx;
+use tailwater_pipeline::graph::{Graph, Resolved, StopReport, resolve};
+use tailwater_telemetry::health::HealthRegistry;
+use tailwater_telemetry::logs::{
+    EVERYTHING_IS_READY, SHUTDOWN_COMPLETE, STARTING_SHUTDOWN, SelfLog,
+};
+use tailwater_telemetry::metrics::{
+    MetricsRegistry, ProcessMetrics, SERIES_MAX_DEFAULT, SelfLogMetrics,
+};
+use tailwater_telemetry::settings::TelemetrySettings;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::cli::{ConfigArgs, exit};
+use crate::registry::registry;
+use crate::serve::{HttpServer, Page, serve};
+use crate::storages::AgentStorages;
+
+/// Bytes of records that may be held between a read and their encoding.
+const BUDGET_BYTES_DEFAULT: usize = 64 << 20;
+
+/// A configuration with everything in it decoded and validated.
+pub struct Checked {
+    /// The file.
+    pub loaded: Loaded,
+    /// Its components.
+    pub resolved: Resolved,
+    /// `service::telemetry`.
+    pub telemetry: TelemetrySettings,
+}
+
+/// Loads and validates a configuration: all mistakes at once. Nothing is started, no I/O is done
+/// beside reading the configuration.
+pub fn check(args: &ConfigArgs) -> Result<Checked, Errors> {
+    let mut errors = Errors::new();
+    let mut sources = Vec::new();
+    for text in &args.config {
+        match Source::parse(text) {
+            Ok(source) => sources.push(source),
+            Err(e) => errors.push(e),
+        }
+    }
+    if !errors.is_empty() {
+        return Err(errors);
+    }
+    let loaded = load(&sources, &args.set, &ProcessEnvironment)?;
+    let mut section = Section::new(
+        &loaded.file.service.telemetry,
+        "service::telemetry",
+        &mut errors,
+    );
+    let resource = [
+        ("service.name", "tailwater"),
+        ("service.version", env!("CARGO_PKG_VERSION")),
+    ];
+    let telemetry = TelemetrySettings::decode(&mut section, &resource);
+    section.finish();
+    match resolve(&loaded.file, &registry()) {
+        Ok(resolved) if errors.is_empty() => Ok(Checked {
+            loaded,
+            resolved,
+            telemetry,
+        }),
+        Ok(_) => Err(errors),
+        Err(more) => {
+            errors.append(more);
+            Err(errors)
+        }
+    }
+}
+
+/// Prints every mistake to stderr and gives the exit code.
+pub fn complain(errors: &Errors) -> u8 {
+    for e in errors.iter() {
+        eprintln!("{e}");
+    }
+    let n = errors.len();
+    eprintln!(
+        "error: {n} mistake{} in the configuration",
+        if n == 1 { "" } else { "s" }
+    );
+    exit::ERROR
+}
+
+/// Runs the agent until a signal stops it.
+pub fn run(args: &ConfigArgs) -> Result<u8> {
+    let checked = match check(args) {
+        Ok(checked) => checked,
+        Err(errors) => return Ok(complain(&errors)),
+    };
+    let agent = Agent::start(&checked)?;
+    agent.serve_until_stopped(checked.loaded.file.service.shutdown_timeout)
+}
+
+/// A running agent.
+pub struct Agent {
+    /// The graph.
+    graph: Graph,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Metrics.
+    pub metrics: Arc<MetricsRegistry>,
+    health: Arc<HealthRegistry>,
+    storages: Arc<AgentStorages>,
+    log: Option<SelfLog>,
+    _process: Arc<ProcessMetrics>,
+    _servers: Vec<HttpServer>,
+    sockets: Sockets,
+}
+
+/// The runtime for sockets, on one thread of its own.
+struct Sockets {
+    handle: tokio::runtime::Handle,
+    stop: Option<tokio::sync::oneshot::Sender<()>>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Sockets {
+    fn start() -> Result<Sockets> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let handle = runtime.handle().clone();
+        let (stop, stopped) = tokio::sync::oneshot::channel();
+        let thread = std::thread::Builder::new()
+            .name("sockets".into())
+            .spawn(move || {
+                let _ = runtime.block_on(stopped);
+            })?;
+        Ok(Sockets {
+            handle,
+            stop: Some(stop),
+            thread: Some(thread),
+        })
+    }
+}
+
+impl Drop for Sockets {
+    fn drop(&mut self) {
+        if let Some(stop) = self.stop.take() {
+            let _ = stop.send(());
+        }
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Allows as many open files as the system permits; the agent keeps its own budget below that.
+fn raise_open_files_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        limit.current = limit.maximum;
+        if let Err(e) = setrlimit(Resource::Nofile, limit) {
+            tracing::warn!(error = %e, "cannot raise the limit of open files");
+        }
+    }
+}
+
+impl Agent {
+    /// Builds and starts everything: plan, prepare, commit.
+    pub fn start(checked: &Checked) -> Result<Agent> {
+        Agent::start_with(checked, true)
+    }
+
+    /// As [`Agent::start`]; `own_log` = false leaves the log to the caller.
+    pub fn start_with(checked: &Checked, own_log: bool) -> Result<Agent> {
+        let service = &checked.loaded.file.service;
+        let reader = checked.telemetry.readers.first();
+        let exposition = reader.map(|r| r.exposition.clone()).unwrap_or_default();
+        let metrics = Arc::new(MetricsRegistry::new(exposition, SERIES_MAX_DEFAULT));
+        let log = match own_log {
+            true => {
+                let log = SelfLog::new(
+                    checked.telemetry.logs.clone(),
+                    SelfLogMetrics::new(&metrics),
+                )?;
+                log.install()?;
+                Some(log)
+            }
+            false => None,
+        };
+        for w in &checked.loaded.warnings {
+            tracing::warn!("{w}");
+        }
+        raise_open_files_limit();
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+        let health = Arc::new(HealthRegistry::new());
+        let sockets = Sockets::start()?;
+        let storages = Arc::new(AgentStorages::new(&checked.loaded.file, clock.clone()));
+        let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
+        let shards = if service.workers == 0 {
+            cores
+        } else {
+            service.workers
+        };
+        let budget = service
+            .memory_limit_mib
+            .map_or(BUDGET_BYTES_DEFAULT, |m| (m as usize) << 19);
+        let cx = NodeCx {
+            id: "".into(),
+            pipeline: None,
+            shards,
+            clock: clock.clone(),
+            seed: seed(&*clock),
+            budget: Budget::new(budget),
+            metrics: metrics.clone(),
+            health: health.clone(),
+            runtime: sockets.handle.clone(),
+            storages: storages.clone(),
+        };
+        let mut servers = Vec::new();
+        for r in &checked.telemetry.readers {
+            servers.push(metrics_server(
+                &format!("{}:{}", r.host, r.port),
+                &metrics,
+                &sockets,
+            )?);
+        }
+        let mut graph = Graph::new(cx).context("cannot start the shards")?;
+        let prepared = graph.prepare(&checked.resolved)?;
+        for line in prepared.plan.to_string().lines() {
+            tracing::debug!(step = line, "plan");
+        }
+        graph.commit(prepared)?;
+        health.pipelines_up(clock.wall_ns(), clock.now().0);
+        tracing::info!(
+            shards,
+            generation = graph.generation(),
+            "{EVERYTHING_IS_READY}"
+        );
+        let process = ProcessMetrics::new(&metrics);
+        Ok(Agent {
+            graph,
+            clock,
+            metrics,
+            health,
+            storages,
+            log,
+            _process: process,
+            _servers: servers,
+            sockets,
+        })
+    }
+
+    /// Waits for SIGTERM or SIGINT, then stops within `timeout`; a second signal stops at once.
+    fn serve_until_stopped(self, timeout: Duration) -> Result<u8> {
+        let signals = Arc::new(AtomicU32::new(0));
+        let (told, main) = (signals.clone(), std::thread::current());
+        let (ready_tx, ready_rx) = std::sync::mpsc::channel();
+        self.sockets.handle.spawn(async move {
+            let streams = (
+                signal(SignalKind::terminate()),
+                signal(SignalKind::interrupt()),
+            );
+            let (Ok(mut term), Ok(mut int)) = streams else {
+                let _ = ready_tx.send(false);
+                return;
+            };
+            let _ = ready_tx.send(true);
+            loop {
+                tokio::select! {
+                    _ = term.recv() => {}
+                    _ = int.recv() => {}
+                }
+                told.fetch_add(1, Ordering::AcqRel);
+                main.unpark();
+            }
+        });
+        if !ready_rx.recv().unwrap_or(false) {
+            anyhow::bail!("cannot listen for signals");
+        }
+        while signals.load(Ordering::Acquire) == 0 {
+            std::thread::park();
+        }
+        let stopped = self.stop(timeout, &|| signals.load(Ordering::Acquire) > 1);
+        let aborted = signals.load(Ordering::Acquire) > 1;
+        Ok(match stopped {
+            StopReport { clean: true, .. } => exit::OK,
+            _ if aborted => exit::INTERRUPTED,
+            _ => exit::UNDELIVERED,
+        })
+    }
+
+    /// Stops everything: what is under way is delivered until the timeout, positions are saved.
+    pub fn stop(self, timeout: Duration, abort: &dyn Fn() -> bool) -> StopReport {
+        tracing::info!("{STARTING_SHUTDOWN}");
+        self.health.pipelines_stopping();
+        let deadline = self.clock.now().after(timeout);
+        let report = self.graph.stop(deadline, abort);
+        // Positions are saved even when the time is up: that is what makes stopping safe.
+        let saved = self
+            .storages
+            .close(self.clock.now().after(Duration::from_secs(5)));
+        if !saved {
+            tracing::error!("positions could not be saved; some lines will be delivered again");
+        }
+        if !report.clean {
+            tracing::warn!(
+                records = report.undelivered_records,
+                "stopped with records undelivered; they are read again at the next start"
+            );
+        }
+        tracing::info!("{SHUTDOWN_COMPLETE}");
+        if let Some(log) = &self.log {
+            let _ = log.flush(Duration::from_secs(1));
+        }
+        report
+    }
+}
+
+fn metrics_server(
+    endpoint: &str,
+    metrics: &Arc<MetricsRegistry>,
+    sockets: &Sockets,
+) -> Result<HttpServer> {
+    let metrics = metrics.clone();
+    let pages = Arc::new(move |path: &str| {
+        (path == "/metrics").then(|| Page {
+            status: hyper::StatusCode::OK,
+            content_type: tailwater_telemetry::metrics::CONTENT_TYPE,
+            body: metrics.render(),
+        })
+    });
+    serve(endpoint, pages, &sockets.handle).with_context(|| {
+        format!(
+            "cannot listen on {endpoint} for metrics; set service::telemetry::metrics to another \
+             address, or its level to none"
+        )
+    })
+}
+
+/// Differs between processes that start in the same instant.
+fn seed(clock: &dyn Clock) -> u64 {
+    (clock.wall_ns() as u64) ^ u64::from(std::process::id()) << 32
+}

@@ -1,0 +1,81 @@
+//! `file_storage`: names the directory where receivers that refer to it keep their positions.
+//!
+//! Positions are kept without it, too, in the agent's state directory. With it they are in
+//! `<directory>/tailwater`, so the collector's own files in the same directory are left alone (see
+//! `tailwater checkpoints import`).
+
+use std::path::PathBuf;
+
+use tailwater_config::{Errors, KeyPath, Node, Section};
+use tailwater_pipeline::factory::{ExtensionFactory, ExtensionSettings, NodeCx};
+use tailwater_pipeline::{BuildError, ExtensionNode};
+
+/// The factory of `file_storage`.
+pub fn factory() -> ExtensionFactory {
+    ExtensionFactory {
+        kind: "file_storage",
+        about: "names the directory where positions are kept",
+        signals: &[],
+        decode: |node, path, errors| {
+            decode(node, path, errors).map(|s| Box::new(s) as Box<dyn ExtensionSettings>)
+        },
+    }
+}
+
+/// Validated settings.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// `directory`.
+    pub directory: PathBuf,
+    /// `create_directory`: create it if it does not exist.
+    pub create_directory: bool,
+}
+
+/// Decodes the extension. Options that tune the collector's embedded database have no counterpart
+/// in our log-structured store; they are accepted because they change nothing a user can see.
+pub fn decode(node: &Node, path: &KeyPath, errors: &mut Errors) -> Option<Settings> {
+    let mut s = Section::new(node, path, errors);
+    let directory = s.string("directory", "/var/lib/otelcol/file_storage");
+    let create_directory = s.bool("create_directory", false);
+    s.string_optional("directory_permissions");
+    s.duration("timeout", std::time::Duration::from_secs(1));
+    s.bool("fsync", false);
+    s.bool("recreate", false);
+    s.u64("max_size", 0, ..);
+    s.section("compaction", |s| {
+        for key in ["on_start", "on_rebound", "cleanup_on_start"] {
+            s.bool(key, false);
+        }
+        s.string_optional("directory");
+        for key in [
+            "max_transaction_size",
+            "rebound_needed_threshold_mib",
+            "rebound_trigger_threshold_mib",
+        ] {
+            s.u64(key, 0, ..);
+        }
+        s.duration("check_interval", std::time::Duration::from_secs(5));
+    });
+    s.finish();
+    Some(Settings {
+        directory: directory.into(),
+        create_directory,
+    })
+}
+
+impl ExtensionSettings for Settings {
+    fn build(&self, _cx: &NodeCx) -> Result<Box<dyn ExtensionNode>, BuildError> {
+        Ok(Box::new(FileStorage))
+    }
+}
+
+/// The store itself belongs to the agent and is opened when a receiver asks for it.
+struct FileStorage;
+
+impl ExtensionNode for FileStorage {
+    fn start(&mut self) -> Result<(), BuildError> {
+        Ok(())
+    }
+
+    fn stop(&mut self) {}
+}

@@ -1,0 +1,27 @@
+//! THE list of components of this build. Adding one is one line here.
+
+use tailwater_pipeline::factory::Registry;
+
+use crate::extensions;
+
+/// Every component.
+pub fn registry() -> Registry {
+    Registry {
+        receivers: vec![tailwater_receivers::filelog::factory()],
+        processors: vec![
+            tailwater_processors::attributes::factory(),
+            tailwater_processors::batch::factory(),
+            tailwater_processors::memory_limiter::factory(),
+            tailwater_processors::resource::factory(),
+        ],
+        exporters: vec![
+            tailwater_exporters::debug::factory(),
+            tailwater_exporters::file::factory(),
+            tailwater_exporters::loki::factory(),
+        ],
+        extensions: vec![
+            extensions::file_storage::factory(),
+            extensions::health_check::factory(),
+        ],
+    }
+}

@@ -1,0 +1,290 @@
+//! What the agents read: deterministic log files, and what must arrive of them.
+
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::{BufWriter, Write as _};
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use clap::ValueEnum;
+
+/// Most bytes of text in one record of a container runtime; longer lines are split (CRI).
+const CRI_RECORD_BYTES: usize = 16 << 10;
+/// Every how many messages one is long.
+const LONG_EVERY: u64 = 10_000;
+/// 2024-01-01T00:00:00Z in seconds since the epoch.
+const FIRST_SECOND: u64 = 1_704_067_200;
+/// Time between two messages of a file.
+const STEP_NS: u64 = 1_000_137;
+
+/// The form of the generated lines.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum Format {
+    /// Lines of a container runtime around JSON messages of about 245 bytes. Every 10,000th message
+    /// has 20 to 40 KB and is split into records of 16 KiB.
+    Cri,
+    /// Text of about 118 bytes with a time in front.
+    Plain,
+}
+
+/// What was generated: what has to arrive.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Content {
+    /// Files.
+    pub files: u64,
+    /// Messages; a split one counts once.
+    pub messages: u64,
+    /// Bytes of the messages, without newlines and container headers.
+    pub message_bytes: u64,
+    /// Bytes of the files.
+    pub file_bytes: u64,
+}
+
+/// A small generator of pseudo-random numbers (SplitMix64).
+#[derive(Clone, Debug)]
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, n: u64) -> u64 {
+        self.next() % n
+    }
+
+    fn pick<'a>(&mut self, of: &[&'a str]) -> &'a str {
+        of[self.below(of.len() as u64) as usize]
+    }
+}
+
+const LEVELS: &[&str] = &[
+    "info", "info", "info", "info", "info", "debug", "warn", "error",
+];
+const LOGGERS: &[&str] = &[
+    "http.server",
+    "db.pool",
+    "cache",
+    "auth.session",
+    "queue.worker",
+];
+const TEXTS: &[&str] = &[
+    "request served",
+    "waited for a free connection",
+    "entry not cached, asking the primary store",
+    "token of the session was renewed",
+    "job done, delivery acknowledged",
+    "no answer from upstream within the deadline, trying again",
+    "query took long on a replica, an index may help",
+    "payload has no field \\\"amount\\\", refused",
+];
+const METHODS: &[&str] = &["GET", "GET", "GET", "POST", "PUT", "DELETE"];
+const THINGS: &[&str] = &[
+    "users", "orders", "invoices", "carts", "sessions", "products",
+];
+const STATUSES: &[&str] = &["200", "200", "200", "201", "204", "304", "404", "500"];
+
+/// Writes `files` files of about `file_bytes` bytes each into `dir` (`*.log`).
+///
+/// # Errors
+/// If a file cannot be written.
+pub fn generate(dir: &Path, format: Format, files: u64, file_bytes: u64) -> Result<Content> {
+    let mut content = Content {
+        files,
+        ..Content::default()
+    };
+    for file in 0..files {
+        let path = dir.join(format!("app-{file:05}_bench_main-{file:064x}.log"));
+        let out = File::create(&path).with_context(|| path.display().to_string())?;
+        let mut out = BufWriter::with_capacity(1 << 20, out);
+        let mut lines = Lines::new(format, file);
+        let mut written = 0;
+        while written < file_bytes {
+            lines.next();
+            out.write_all(lines.records.as_bytes())?;
+            written += lines.records.len() as u64;
+            content.messages += 1;
+            content.message_bytes += lines.message.len() as u64;
+        }
+        out.flush()?;
+        content.file_bytes += written;
+    }
+    Ok(content)
+}
+
+/// The lines of one file, for tests and the small benchmarks: at least `bytes` of it.
+pub fn text(format: Format, bytes: usize) -> (Vec<u8>, Content) {
+    let (mut out, mut content) = (
+        Vec::new(),
+        Content {
+            files: 1,
+            ..Content::default()
+        },
+    );
+    let mut lines = Lines::new(format, 0);
+    while out.len() < bytes {
+        lines.next();
+        out.extend_from_slice(lines.records.as_bytes());
+        content.messages += 1;
+        content.message_bytes += lines.message.len() as u64;
+    }
+    content.file_bytes = out.len() as u64;
+    (out, content)
+}
+
+/// Makes one message after another.
+struct Lines {
+    format: Format,
+    file: u64,
+    at: u64,
+    random: Random,
+    /// The last message.
+    message: String,
+    /// The same as it stands in the file, newline included.
+    records: String,
+}
+
+impl Lines {
+    fn new(format: Format, file: u64) -> Lines {
+        let random = Random(file << 40);
+        Lines {
+            format,
+            file,
+            at: 0,
+            random,
+            message: String::new(),
+            records: String::new(),
+        }
+    }
+
+    fn next(&mut self) {
+        self.message.clear();
+        self.records.clear();
+        let at = self.at;
+        self.at += 1;
+        let mut time = String::with_capacity(32);
+        push_time(&mut time, at * STEP_NS);
+        // Writing to a String cannot fail.
+        let _ = match self.format {
+            Format::Plain => self.plain(&time, at),
+            Format::Cri => self.json(at),
+        };
+        if self.format == Format::Plain {
+            self.records.push_str(&self.message);
+            self.records.push('\n');
+            return;
+        }
+        let stream = if at % 16 == 15 { "stderr" } else { "stdout" };
+        let mut rest = self.message.as_str();
+        loop {
+            // The content is ASCII, so any place is a boundary of characters.
+            let (part, tail) = rest.split_at(rest.len().min(CRI_RECORD_BYTES));
+            let tag = if tail.is_empty() { 'F' } else { 'P' };
+            let _ = writeln!(self.records, "{time} {stream} {tag} {part}");
+            rest = tail;
+            if rest.is_empty() {
+                break;
+            }
+        }
+    }
+
+    fn plain(&mut self, time: &str, at: u64) -> std::fmt::Result {
+        let (r, file) = (&mut self.random, self.file);
+        let (method, thing, status) = (r.pick(METHODS), r.pick(THINGS), r.pick(STATUSES));
+        let (id, took, bytes) = (r.below(1_000_000), r.below(2_000_000), r.below(100_000));
+        write!(
+            self.message,
+            "{time} INFO file={file} n={at} {method} /api/v1/{thing}/{id} status={status} \
+             took_us={took} bytes={bytes}"
+        )
+    }
+
+    fn json(&mut self, at: u64) -> std::fmt::Result {
+        let (r, file) = (&mut self.random, self.file);
+        let (level, logger, text) = (r.pick(LEVELS), r.pick(LOGGERS), r.pick(TEXTS));
+        let (method, thing, status) = (r.pick(METHODS), r.pick(THINGS), r.pick(STATUSES));
+        let (id, took, trace) = (r.below(1_000_000), r.below(2_000_000), [r.next(), r.next()]);
+        write!(
+            self.message,
+            "{{\"file\":{file},\"n\":{at},\"level\":\"{level}\",\"logger\":\"{logger}\",\
+             \"msg\":\"{text}\",\"method\":\"{method}\",\"path\":\"/api/v1/{thing}/{id}\",\
+             \"status\":{status},\"duration_us\":{took},\"trace_id\":\"{:016x}{:016x}\"",
+            trace[0], trace[1]
+        )?;
+        if at % LONG_EVERY == LONG_EVERY - 1 {
+            let end = self.message.len() + 20_000 + r.below(20_000) as usize;
+            self.message.push_str(",\"dump\":\"");
+            while self.message.len() < end {
+                write!(self.message, "{} {:016x} ", r.pick(LOGGERS), r.next())?;
+            }
+            self.message.push('"');
+        }
+        self.message.push('}');
+        Ok(())
+    }
+}
+
+/// RFC 3339 with nine digits, `ns` after the first instant. Files span less than a day of time per
+/// 80 million lines; days are counted within January and then start again.
+fn push_time(out: &mut String, ns: u64) {
+    let (second, ns) = (ns / 1_000_000_000, ns % 1_000_000_000);
+    let (day, second) = (second / 86_400 % 31 + 1, second % 86_400);
+    let (h, m, s) = (second / 3600, second / 60 % 60, second % 60);
+    // Writing to a String cannot fail.
+    let _ = write!(out, "2024-01-{day:02}T{h:02}:{m:02}:{s:02}.{ns:09}Z");
+}
+
+/// The time of the first message of each file in ns since the epoch.
+pub fn first_time_ns() -> i64 {
+    (FIRST_SECOND * 1_000_000_000) as i64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn container_messages_have_the_size_that_is_stated_and_long_ones_are_split() {
+        let (text, content) = text(Format::Cri, 4 << 20);
+        let mean = content.message_bytes as f64 / content.messages as f64;
+        assert!((230.0..260.0).contains(&mean), "{mean}");
+        let lines: Vec<&[u8]> = text
+            .split(|&b| b == b'\n')
+            .filter(|l| !l.is_empty())
+            .collect();
+        let partial = lines
+            .iter()
+            .filter(|l| l[30..].starts_with(b" stdout P "))
+            .count()
+            + lines
+                .iter()
+                .filter(|l| l[30..].starts_with(b" stderr P "))
+                .count();
+        assert!(partial >= 1, "no split record in {} lines", lines.len());
+        assert_eq!(lines.len() - partial, content.messages as usize);
+        assert!(lines.iter().all(|l| l.len() <= CRI_RECORD_BYTES + 41));
+    }
+
+    #[test]
+    fn plain_messages_have_the_size_that_is_stated() {
+        let (_, content) = text(Format::Plain, 1 << 20);
+        let mean = content.message_bytes as f64 / content.messages as f64;
+        assert!((105.0..130.0).contains(&mean), "{mean}");
+    }
+
+    #[test]
+    fn files_hold_what_the_content_says() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let content = generate(dir.path(), Format::Plain, 3, 10_000).expect("written");
+        let files = std::fs::read_dir(dir.path()).expect("listed");
+        let bytes: u64 = files
+            .map(|f| f.expect("entry").metadata().expect("metadata").len())
+            .sum();
+        assert_eq!((content.files, content.file_bytes), (3, bytes));
+        assert_eq!(content.file_bytes, content.message_bytes + content.messages);
+    }
+}

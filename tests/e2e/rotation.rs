@@ -1,0 +1,443 @@
+//! Rotation in every usual way, while the agent runs, while it is away and while the sink is.
+//!
+//! The include pattern matches the live file only, so rotated files have to be recognised.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::fs;
+use std::os::unix::fs::{MetadataExt, symlink};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tailwater_testkit::loki::behaviour::Reach;
+use tailwater_testkit::writer::kubernetes::{Container, NodeLogs};
+use tailwater_testkit::writer::{Compress, Format, LogWriter, Naming, Rotation};
+use tailwater_tests::agent::Agent;
+use tailwater_tests::rig::{Rig, tail};
+use tailwater_tests::wait;
+
+/// What happens around the rotations.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Around {
+    Running,
+    AgentDown,
+    SinkDown,
+}
+
+const AROUND: [Around; 3] = [Around::Running, Around::AgentDown, Around::SinkDown];
+
+/// Files kept by rotations; more than are made while something is down.
+const KEEP: usize = 8;
+/// Lines per generation.
+const LINES: u64 = 500;
+
+fn ways() -> [(&'static str, Format, Rotation); 6] {
+    let rename = |naming, compress, late_lines| Rotation::RenameCreate {
+        naming,
+        keep: KEEP,
+        compress,
+        late_lines,
+    };
+    let copy = |compress| Rotation::CopyTruncate {
+        keep: KEEP,
+        compress,
+        late_lines: 0,
+    };
+    [
+        (
+            "rename-create",
+            Format::Plain,
+            rename(Naming::Numbered, Compress::Never, 20),
+        ),
+        (
+            "compress",
+            Format::Plain,
+            rename(Naming::Numbered, Compress::AtOnce, 0),
+        ),
+        (
+            "kubernetes",
+            Format::Cri,
+            rename(Naming::Kubernetes, Compress::Delayed, 0),
+        ),
+        ("copytruncate", Format::Plain, copy(Compress::Never)),
+        ("copytruncate+gz", Format::Plain, copy(Compress::Delayed)),
+        ("delete-create", Format::Plain, Rotation::DeleteCreate),
+    ]
+}
+
+/// One cell of the table.
+struct Outcome {
+    way: &'static str,
+    around: Around,
+    written: u64,
+    unreadable: u64,
+    lost: u64,
+    lost_unreadable: u64,
+    repeated_raw: u64,
+    repeated_shown: u64,
+    other: u64,
+    problem: Option<String>,
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{:<16} {:<10} {:>7} {:>10} {:>6} {:>8} {:>8} {:>6}  {}",
+            self.way,
+            format!("{:?}", self.around),
+            self.written,
+            self.unreadable,
+            self.lost,
+            self.repeated_raw,
+            self.repeated_shown,
+            self.other,
+            self.problem
+                .as_deref()
+                .unwrap_or("ok")
+                .lines()
+                .next()
+                .unwrap_or_default(),
+        )
+    }
+}
+
+/// Lines the agent has read so far.
+fn read_count(agent: &Agent) -> u64 {
+    agent.scrape().account("receiver").read as u64
+}
+
+/// Writes a generation and rotates. With `seen`, the agent has opened it by then, as it has of a
+/// file that lives for longer than a moment; a file it never saw cannot be read once deleted.
+fn generation(writer: &mut LogWriter, agent: Option<&Agent>, base: u64) -> Result<(), String> {
+    writer.write_lines(LINES / 5).map_err(|e| e.to_string())?;
+    if let (Some(agent), Rotation::DeleteCreate) = (agent, writer.options().rotation) {
+        let wanted = writer.lines_written() - base;
+        if !wait::within(wait::BOUND, || read_count(agent) >= wanted) {
+            return Err(format!("{} of {wanted} lines read", read_count(agent)));
+        }
+    }
+    writer
+        .write_lines(LINES - LINES / 5)
+        .map_err(|e| e.to_string())?;
+    writer.rotate().map_err(|e| e.to_string())
+}
+
+/// Runs one cell; the last agent comes back running.
+fn play(
+    rig: &Rig,
+    config: &Value,
+    writer: &mut LogWriter,
+    around: Around,
+) -> Result<Agent, String> {
+    let deliver = |agent: &Agent| {
+        let done = wait::within(wait::BOUND, || rig.oracle.is_complete());
+        done.then_some(())
+            .ok_or_else(|| format!("missing lines; {}", tail(&agent.log())))
+    };
+    let io = |e: std::io::Error| e.to_string();
+    let mut agent = rig.start(config);
+    writer.write_lines(LINES).map_err(io)?;
+    deliver(&agent)?;
+    match around {
+        Around::Running => {
+            for _ in 0..KEEP {
+                generation(writer, Some(&agent), 0)?;
+            }
+        }
+        Around::AgentDown => {
+            writer.write_lines(LINES).map_err(io)?;
+            let code = agent.stop_within(wait::BOUND);
+            if code != 0 {
+                return Err(format!("exit code {code}"));
+            }
+            for _ in 0..4 {
+                generation(writer, None, 0)?;
+            }
+            agent = rig.start(config);
+        }
+        Around::SinkDown => {
+            rig.loki.set_reach(Reach::Refused).map_err(io)?;
+            for _ in 0..4 {
+                generation(writer, Some(&agent), 0)?;
+            }
+            rig.loki.set_reach(Reach::Up).map_err(io)?;
+        }
+    }
+    writer.write_lines(LINES).map_err(io)?;
+    deliver(&agent)?;
+    Ok(agent)
+}
+
+fn cell(way: &'static str, format: Format, rotation: Rotation, around: Around) -> Outcome {
+    let rig = Rig::new("rotation");
+    let config = match format {
+        Format::Cri => rig.container_config("containerd"),
+        _ => rig.config(),
+    };
+    let mut writer = rig.writer(1, "app.log", |o| {
+        (o.format, o.rotation) = (format, rotation)
+    });
+    let played = play(&rig, &config, &mut writer, around);
+    // Whatever is going to be repeated has been by the time of a clean stop.
+    let problem = played.map_or_else(Some, |agent| {
+        let code = agent.stop_within(wait::BOUND);
+        (code != 0).then(|| format!("exit code {code}"))
+    });
+    let report = rig.oracle.report();
+    let t = report.totals;
+    Outcome {
+        way,
+        around,
+        written: t.written,
+        unreadable: t.missing_removed,
+        lost: t.missing,
+        lost_unreadable: t.missing_removed,
+        repeated_raw: t.duplicates_raw,
+        repeated_shown: t.duplicates_after_dedup + t.duplicates_unclassified,
+        other: t.corrupt + t.phantom + report.foreign + report.unknown,
+        problem,
+    }
+}
+
+/// Lines that were in no file any longer when the agent came back: only deletion does that.
+fn unreadable_allowed(way: &str, around: Around) -> u64 {
+    match (way, around) {
+        // The whole of four generations, and what was written last before the stop, unless the
+        // drain still read it: that one is at most a generation.
+        ("delete-create", Around::AgentDown) => 5 * LINES,
+        _ => 0,
+    }
+}
+
+/// Guarantees that no way of rotating loses a line that could be read or shows one twice.
+#[test]
+fn no_way_of_rotating_loses_or_repeats() {
+    let cells: Vec<_> = ways()
+        .into_iter()
+        .flat_map(|(way, format, rotation)| AROUND.map(|a| (way, format, rotation, a)))
+        .collect();
+    let queue = Mutex::new(cells.into_iter());
+    let outcomes = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                loop {
+                    let next = queue.lock().expect("no panic in between").next();
+                    let Some((way, format, rotation, around)) = next else {
+                        return;
+                    };
+                    let outcome = cell(way, format, rotation, around);
+                    outcomes.lock().expect("no panic in between").push(outcome);
+                }
+            });
+        }
+    });
+    let mut outcomes = outcomes.into_inner().expect("no panic in between");
+    outcomes.sort_by_key(|o| (o.way, o.around as u8));
+    println!(
+        "{:<16} {:<10} {:>7} {:>10} {:>6} {:>8} {:>8} {:>6}",
+        "rotation", "while", "written", "unreadable", "lost", "repeated", "shown 2x", "other"
+    );
+    let mut failed = Vec::new();
+    for o in &outcomes {
+        println!("{o}");
+        let good = o.problem.is_none()
+            && o.lost == o.lost_unreadable
+            && o.lost <= unreadable_allowed(o.way, o.around)
+            && o.repeated_shown + o.other == 0;
+        if !good {
+            failed.push(format!("{o}\n{}", o.problem.as_deref().unwrap_or_default()));
+        }
+    }
+    assert!(
+        failed.is_empty(),
+        "{} of {}:\n{}",
+        failed.len(),
+        outcomes.len(),
+        failed.join("\n")
+    );
+    assert_eq!(outcomes.len(), 18);
+}
+
+/// Guarantees that lines which fall between copying and truncating are lost only when nobody had
+/// read them, and that nothing else is.
+#[test]
+fn copytruncate_costs_at_most_what_was_written_in_between() {
+    let rig = Rig::new("late");
+    let late_lines = 50;
+    let mut writer = rig.writer(1, "app.log", |o| {
+        o.rotation = Rotation::CopyTruncate {
+            keep: KEEP,
+            compress: Compress::Never,
+            late_lines,
+        };
+    });
+    let agent = rig.start(&rig.config());
+    for _ in 0..10 {
+        writer.write_lines(LINES).expect("written");
+        writer.rotate().expect("rotated");
+    }
+    writer.write_lines(LINES).expect("written");
+    rig.wait_delivered(&agent);
+    agent.stop_clean();
+    let report = rig.oracle.report();
+    let t = report.totals;
+    println!(
+        "copytruncate: {} of {} lines in between were not read",
+        t.missing,
+        10 * late_lines
+    );
+    assert!(
+        t.missing_readable() == 0 && t.missing <= 10 * late_lines,
+        "{}",
+        rig.summary()
+    );
+    let shown = t.duplicates_after_dedup + t.duplicates_unclassified + t.corrupt + t.phantom;
+    assert_eq!(shown, 0, "{}", rig.summary());
+}
+
+/// Guarantees that a new file with the inode of a deleted one is a new file.
+#[test]
+fn a_reused_inode_is_a_new_file() {
+    let rig = Rig::new("inode");
+    let mut config = rig.config();
+    config["processors"]["batch"]["timeout"] = json!("10ms");
+    let mut writer = rig.writer(1, "app.log", |o| o.rotation = Rotation::DeleteCreate);
+    let (mut inodes, mut reused) = (HashSet::new(), 0);
+    let mut agent = rig.start(&config);
+    for round in 0..60 {
+        let inode = fs::metadata(rig.logs("app.log")).expect("a file").ino();
+        reused += u32::from(!inodes.insert(inode));
+        writer.write_lines(20 + round % 7).expect("written");
+        rig.wait_delivered(&agent);
+        if round % 10 == 9 {
+            // Reuse while nobody looks.
+            agent.stop_clean();
+            writer.rotate().expect("rotated");
+            writer.write_lines(40).expect("written");
+            agent = rig.start(&config);
+            rig.wait_delivered(&agent);
+        }
+        writer.rotate().expect("rotated");
+    }
+    agent.stop_clean();
+    println!("inodes reused: {reused} of 60");
+    rig.assert_faultless();
+}
+
+/// Guarantees that a file which was cut off and grew beyond its old length while the agent was
+/// away is read from its beginning.
+#[test]
+fn a_file_truncated_and_regrown_while_away_is_read_anew() {
+    let rig = Rig::new("regrow");
+    let (keep, compress) = (0, Compress::Never);
+    let mut writer = rig.writer(1, "app.log", |o| {
+        o.rotation = Rotation::CopyTruncate {
+            keep,
+            compress,
+            late_lines: 0,
+        };
+    });
+    for _ in 0..3 {
+        let agent = rig.start(&rig.config());
+        writer.write_lines(LINES).expect("written");
+        rig.wait_delivered(&agent);
+        agent.stop_clean();
+        writer.rotate().expect("truncated");
+        writer.write_lines(2 * LINES).expect("written");
+    }
+    let agent = rig.start(&rig.config());
+    rig.wait_delivered(&agent);
+    agent.stop_clean();
+    rig.assert_faultless();
+}
+
+/// Guarantees that logs behind links are followed through their rotation, and that each file is
+/// read once although two paths lead to it.
+#[test]
+fn links_are_followed_and_a_file_is_read_once() {
+    let rig = Rig::new("links");
+    let node = NodeLogs::create(rig.path("var")).expect("directories");
+    let container = Container {
+        namespace: "ns".into(),
+        pod: "pod".into(),
+        uid: "u1".into(),
+        name: "app".into(),
+        id: "f".repeat(64),
+        restarts: 0,
+    };
+    let pod_log = node.add(&container).expect("a pod");
+    // A chain of three: containers/x.log -> pods/../0.log -> docker/app.log.
+    fs::create_dir(rig.path("docker")).expect("a directory");
+    symlink(rig.path("docker/app.log"), &pod_log).expect("a link");
+    symlink(
+        node.root().join("containers"),
+        node.root().join("containers/loop"),
+    )
+    .expect("a link");
+    let mut writer = rig.writer(1, "unused", |o| {
+        (o.path, o.format) = (rig.path("docker/app.log"), Format::Cri);
+    });
+    let mut config = rig.container_config("containerd");
+    let root = node.root().display();
+    config["receivers"]["filelog"]["include"] = json!([
+        format!("{root}/containers/**/*.log"),
+        format!("{root}/pods/*/*/*.log")
+    ]);
+    let agent = rig.start(&config);
+    for _ in 0..4 {
+        writer.write_lines(LINES).expect("written");
+        writer.rotate().expect("rotated");
+    }
+    writer.write_lines(LINES).expect("written");
+    rig.wait_delivered(&agent);
+    agent.stop_clean();
+    let report = rig.assert_faultless();
+    assert_eq!(report.totals.duplicates_raw, 0, "{}", rig.summary());
+}
+
+/// Guarantees that logs which exist for less than a second are read, and their descriptors let go.
+#[test]
+fn files_that_live_for_a_moment_are_read() {
+    const FILES: u32 = 60;
+    const LIFE: Duration = Duration::from_millis(900);
+    let rig = Rig::new("moment");
+    let agent = rig.start(&rig.config());
+    let mut alive = std::collections::VecDeque::new();
+    for id in 0..FILES {
+        let mut writer = rig.writer(id, &format!("pod{id}.log"), |_| {});
+        writer.write_lines(50).expect("written");
+        alive.push_back((Instant::now(), writer));
+        wait::let_pass(Duration::from_millis(20));
+        while alive
+            .front()
+            .is_some_and(|(born, _)| born.elapsed() >= LIFE)
+        {
+            vanish(&rig, alive.pop_front().map(|(_, w)| w));
+        }
+    }
+    while let Some((born, writer)) = alive.pop_front() {
+        wait::let_pass(LIFE.saturating_sub(born.elapsed()));
+        vanish(&rig, Some(writer));
+    }
+    let all = wait::within(wait::BOUND, || rig.oracle.report().totals.missing == 0);
+    assert!(all, "{}\n{}", rig.summary(), tail(&agent.log()));
+    let closed = wait::within(wait::BOUND, || {
+        agent.scrape().sum("otelcol_fileconsumer_open_files", &[]) == 0.0
+    });
+    assert!(
+        closed,
+        "descriptors of deleted and delivered files are still open"
+    );
+    agent.stop_clean();
+    rig.assert_faultless();
+}
+
+fn vanish(rig: &Rig, writer: Option<LogWriter>) {
+    let Some(writer) = writer else { return };
+    fs::remove_file(writer.path()).expect("a file");
+    rig.oracle
+        .removed(writer.options().id, 0..writer.lines_written());
+}

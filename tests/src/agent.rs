@@ -1,0 +1,243 @@
+//! A running agent as a process.
+
+use std::fs::{self, File};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+
+use crate::scrape::Scrape;
+use crate::wait;
+
+/// What the agent logs when its pipelines run.
+const READY: &str = "Everything is ready. Begin running and processing data.";
+
+/// Where the binary under test is: `TAILWATER_BIN`, or the release build beside this program.
+///
+/// # Panics
+/// When it is in neither place.
+pub fn binary() -> PathBuf {
+    find_binary().expect("no agent to test: set TAILWATER_BIN to its path, or build it for release")
+}
+
+/// As [`binary`], without an opinion on its absence.
+pub fn find_binary() -> Option<PathBuf> {
+    if let Some(path) = std::env::var_os("TAILWATER_BIN") {
+        return Some(PathBuf::from(path)).filter(|path| path.is_file());
+    }
+    let own = std::env::current_exe().ok()?;
+    let beside = own.ancestors().map(|dir| dir.join("release/tailwater"));
+    beside.into_iter().find(|path| path.is_file())
+}
+
+/// Runs the binary to its end with `args` and its state in `state`.
+///
+/// # Errors
+/// What starting it fails with.
+pub fn run_once(args: &[&str], state: &Path) -> io::Result<Output> {
+    let mut command = Command::new(binary());
+    command
+        .args(args)
+        .env("TAILWATER_STATE_DIR", state)
+        .stdin(Stdio::null())
+        .output()
+}
+
+/// A port of 127.0.0.1 that was free a moment ago.
+///
+/// # Errors
+/// What binding fails with.
+pub fn free_port() -> io::Result<u16> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?
+        .local_addr()?
+        .port())
+}
+
+/// A process; killed and reaped on drop, so nothing outlives its test.
+#[derive(Debug)]
+pub struct Agent {
+    child: Child,
+    metrics: SocketAddr,
+    log: PathBuf,
+}
+
+impl Agent {
+    /// Starts the agent on `config` with its state in `state`, without waiting for anything. Its
+    /// metrics are served on a free port, and its log goes to a file in `dir`; both are set here,
+    /// whatever the configuration says.
+    ///
+    /// # Errors
+    /// What writing the files or starting the process fails with.
+    pub fn spawn(config: &Value, state: &Path, dir: &Path) -> io::Result<Self> {
+        let port = free_port()?;
+        let mut config = config.clone();
+        let exporter = json!({"prometheus": {"host": "127.0.0.1", "port": port}});
+        config["service"]["telemetry"] = json!({
+            "metrics": {"level": "detailed", "readers": [{"pull": {"exporter": exporter}}]},
+            "logs": {"level": "info"},
+        });
+        // JSON is YAML.
+        let file = dir.join(format!("agent-{port}.yaml"));
+        fs::write(&file, serde_json::to_string_pretty(&config)?)?;
+        let log = dir.join(format!("agent-{port}.log"));
+        let child = Command::new(binary())
+            .arg("--config")
+            .arg(&file)
+            .env("TAILWATER_STATE_DIR", state)
+            .stdin(Stdio::null())
+            .stdout(File::create(log.with_extension("out"))?)
+            .stderr(File::create(&log)?)
+            .spawn()?;
+        Ok(Self {
+            child,
+            metrics: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
+            log,
+        })
+    }
+
+    /// As [`Agent::spawn`], and waits until the pipelines run.
+    ///
+    /// # Panics
+    /// When it does not get there; its log is in the message.
+    pub fn start(config: &Value, state: &Path, dir: &Path) -> Self {
+        let mut agent = Self::spawn(config, state, dir).expect("the agent starts");
+        let ready = wait::within(wait::BOUND, || {
+            agent.log().contains(READY) || agent.has_ended()
+        });
+        assert!(
+            ready && !agent.has_ended(),
+            "the agent is not ready:\n{}",
+            agent.log()
+        );
+        agent
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it has logged so far.
+    pub fn log(&self) -> String {
+        let bytes = fs::read(&self.log).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// Whether the process has ended.
+    pub fn has_ended(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(Some(_)) | Err(_))
+    }
+
+    /// Sends a signal to this process alone.
+    ///
+    /// # Panics
+    /// When it cannot be sent although the process has not been reaped.
+    pub fn signal(&self, signal: Signal) {
+        let raw = i32::try_from(self.child.id()).expect("a process id fits");
+        let pid = Pid::from_raw(raw).expect("a child's process id is not 0");
+        kill_process(pid, signal).expect("a child that was not reaped can be signalled");
+    }
+
+    /// SIGTERM.
+    pub fn terminate(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    /// Waits for the end, at most `bound`.
+    pub fn wait_end(&mut self, bound: Duration) -> Option<ExitStatus> {
+        wait::for_some(bound, || self.child.try_wait().ok().flatten())
+    }
+
+    /// SIGTERM, then the exit code.
+    ///
+    /// # Panics
+    /// When it does not end within `bound`, or by a signal.
+    pub fn stop_within(mut self, bound: Duration) -> i32 {
+        self.terminate();
+        let status = self.wait_end(bound);
+        let status = status.unwrap_or_else(|| panic!("still running:\n{}", self.log()));
+        status
+            .code()
+            .unwrap_or_else(|| panic!("ended by a signal ({status}):\n{}", self.log()))
+    }
+
+    /// Stops it and expects that everything under way was delivered.
+    ///
+    /// # Panics
+    /// When the exit code is not 0.
+    pub fn stop_clean(self) {
+        let log = self.log.clone();
+        let code = self.stop_within(wait::BOUND);
+        assert_eq!(
+            code,
+            0,
+            "exit code; log:\n{}",
+            fs::read_to_string(log).unwrap_or_default()
+        );
+    }
+
+    /// SIGKILL, and waits until the process is gone.
+    ///
+    /// # Panics
+    /// When it had ended by itself before: nothing may make it do that.
+    pub fn kill(mut self) {
+        if let Ok(Some(status)) = self.child.try_wait() {
+            panic!(
+                "the agent had ended by itself with {status}:\n{}",
+                self.log()
+            );
+        }
+        self.child.kill().expect("a running child can be killed");
+        self.child.wait().expect("a killed child can be reaped");
+    }
+
+    /// Its metrics now.
+    ///
+    /// # Panics
+    /// When they cannot be had.
+    pub fn scrape(&self) -> Scrape {
+        Scrape::fetch(self.metrics)
+            .unwrap_or_else(|e| panic!("no metrics: {e}; log:\n{}", self.log()))
+    }
+
+    /// Where the metrics are served.
+    pub fn metrics_addr(&self) -> SocketAddr {
+        self.metrics
+    }
+
+    /// The most memory it has had resident, in bytes.
+    ///
+    /// # Panics
+    /// When `/proc` does not say.
+    pub fn resident_bytes_peak(&self) -> u64 {
+        self.proc_kib("VmHWM:") * 1024
+    }
+
+    /// The memory it has resident now, in bytes.
+    ///
+    /// # Panics
+    /// When `/proc` does not say.
+    pub fn resident_bytes(&self) -> u64 {
+        self.proc_kib("VmRSS:") * 1024
+    }
+
+    fn proc_kib(&self, field: &str) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid()));
+        let status = status.unwrap_or_else(|e| panic!("no status ({e}):\n{}", self.log()));
+        let line = status.lines().find_map(|line| line.strip_prefix(field));
+        let number = line.and_then(|rest| rest.split_whitespace().next()?.parse().ok());
+        number.expect("the kernel reports memory in KiB")
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        // Both fail only when it has ended and was reaped already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

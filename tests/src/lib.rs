@@ -1,0 +1,16 @@
+//! The harness of the end-to-end tests: the real binary as a process, real files, real sockets.
+//!
+//! * [`agent::Agent`]: a running agent, its log and its exit code.
+//! * [`rig::Rig`]: a directory of logs, a state directory, a fake Loki and the oracle that judges
+//!   what arrives there; makes configurations and starts agents on them.
+//! * [`scrape::Scrape`]: the agent's metrics at one instant.
+//! * [`wait`]: waiting for a condition, always with a bound.
+//!
+//! Helpers panic with what they saw when the machine or the agent does something a test cannot
+//! go on after; everything listens on 127.0.0.1 only, and an agent is only ever ended by its own
+//! process id.
+
+pub mod agent;
+pub mod rig;
+pub mod scrape;
+pub mod wait;

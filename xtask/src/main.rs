@@ -1,0 +1,70 @@
+//! Everything that continuous integration does, runnable by hand: `cargo xtask help`.
+
+mod check;
+mod run;
+mod test;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Tailwater's development commands.
+#[derive(Parser)]
+#[command(name = "cargo xtask", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// All tests, as continuous integration runs them. Says what it needs and what it skipped.
+    Test {
+        /// Leave out what takes minutes (release build, end-to-end tests).
+        #[arg(long)]
+        quick: bool,
+    },
+    /// The rules of the repository: dependency direction, paths named in the docs, lints of text.
+    Check,
+    /// Runs behaviour vectors and whole configurations; a row per case.
+    Conformance {
+        /// Folder of vectors; defaults to `../shared/data/vectors`, else the ones kept here.
+        #[arg(long)]
+        vectors: Option<String>,
+        /// Folder of whole configurations; defaults to `../shared/data/configs`.
+        #[arg(long)]
+        configs: Option<String>,
+    },
+    /// Kills the agent at random moments, under rotation and a failing sink.
+    Kill9 {
+        /// Number of kills.
+        #[arg(long, default_value_t = 1000)]
+        kills: u32,
+        /// Seed of the random moments.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
+    /// The throughput benchmark on files it generates; prints ratios.
+    Bench {
+        /// Arguments for the benchmark, see `cargo xtask bench -- --help`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Test { quick } => test::test(quick),
+        Command::Check => check::check(),
+        Command::Conformance { vectors, configs } => test::conformance(vectors, configs),
+        Command::Kill9 { kills, seed } => test::kill9(kills, seed),
+        Command::Bench { args } => test::bench(&args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("error: {e:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

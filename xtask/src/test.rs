@@ -1,0 +1,185 @@
+//! `cargo xtask test` and the longer proofs.
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+use crate::check;
+use crate::run::{cargo, root, step};
+
+/// Steps that were left out, each with the reason.
+#[derive(Default)]
+struct Skipped(Vec<String>);
+
+impl Skipped {
+    fn add(&mut self, what: &str, why: &str) {
+        println!("-- skipped: {what}: {why}");
+        self.0.push(format!("{what}: {why}"));
+    }
+}
+
+/// Everything that continuous integration runs.
+pub fn test(quick: bool) -> Result<()> {
+    println!("needs: the Rust toolchain (with rustfmt and clippy) and a C compiler; Linux");
+    let mut skipped = Skipped::default();
+    component("rustfmt", "fmt", &["fmt", "--all", "--check"], &mut skipped)?;
+    println!("== xtask check");
+    check::check()?;
+    let clippy = [
+        "clippy",
+        "--workspace",
+        "--all-targets",
+        "--locked",
+        "--",
+        "-D",
+        "warnings",
+    ];
+    component("clippy", "clippy", &clippy, &mut skipped)?;
+    step(
+        "unit, property and golden tests",
+        &mut cargo(&["test", "--workspace", "--locked"]),
+    )?;
+    if quick {
+        skipped.add("end-to-end tests on the release binary", "--quick");
+    } else {
+        release(&mut skipped)?;
+    }
+    if skipped.0.is_empty() {
+        println!("all steps ran and passed; nothing was skipped");
+    } else {
+        println!("passed; {} skipped:", skipped.0.len());
+        skipped.0.iter().for_each(|s| println!("  {s}"));
+    }
+    Ok(())
+}
+
+/// The proofs that need the release binary.
+fn release(skipped: &mut Skipped) -> Result<()> {
+    let build = &mut cargo(&["build", "--release", "--locked", "-p", "tailwater"]);
+    step("build the release binary", build)?;
+    let e2e = [
+        "test",
+        "--locked",
+        "-p",
+        "tailwater-tests",
+        "--features",
+        "e2e",
+    ];
+    step(
+        "end-to-end tests",
+        cargo(&e2e).env("TAILWATER_BIN", binary()),
+    )?;
+    step(
+        "demo",
+        Command::new(binary()).args(["demo", "--seconds", "3"]),
+    )?;
+    conformance(None, None)?;
+    if !root().join("../shared/data").is_dir() {
+        skipped.add(
+            "third-party vectors and whole configurations",
+            "../shared/data is not here (only the vectors kept in the repository ran)",
+        );
+    }
+    Ok(())
+}
+
+/// Runs a cargo component, installing it when rustup may.
+fn component(name: &str, probe: &str, args: &[&str], skipped: &mut Skipped) -> Result<()> {
+    let works = || {
+        let quiet = cargo(&[probe, "--version"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status();
+        quiet.is_ok_and(|s| s.success())
+    };
+    if !works() {
+        println!("-- {name} is missing, trying to install it");
+        let _ = Command::new("rustup")
+            .args(["component", "add", name])
+            .status();
+    }
+    if !works() {
+        skipped.add(name, "not installed and rustup could not add it");
+        return Ok(());
+    }
+    step(&format!("cargo {}", args[0]), &mut cargo(args))
+}
+
+/// Where the release binary is.
+pub fn binary() -> PathBuf {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
+    target
+        .unwrap_or_else(|| root().join("target"))
+        .join("release/tailwater")
+}
+
+fn release_binary() -> Result<PathBuf> {
+    step(
+        "build the release binary",
+        &mut cargo(&["build", "--release", "-p", "tailwater"]),
+    )?;
+    Ok(binary())
+}
+
+/// Behaviour vectors and whole configurations.
+pub fn conformance(vectors: Option<String>, configs: Option<String>) -> Result<()> {
+    let mut c = cargo(&[
+        "run",
+        "--quiet",
+        "-p",
+        "tailwater-tests",
+        "--bin",
+        "conformance",
+        "--",
+    ]);
+    for (flag, value) in [("--vectors", vectors), ("--configs", configs)] {
+        if let Some(value) = value {
+            let path = std::path::absolute(&value).with_context(|| value.clone())?;
+            c.arg(flag).arg(path);
+        }
+    }
+    step("conformance", &mut c)
+}
+
+/// Random kills of the release binary.
+pub fn kill9(kills: u32, seed: u64) -> Result<()> {
+    let bin = release_binary()?;
+    let args = [
+        "test",
+        "-p",
+        "tailwater-tests",
+        "--features",
+        "e2e",
+        "--test",
+        "kill9",
+        "--",
+        "--nocapture",
+    ];
+    let mut c = cargo(&args);
+    c.env("TAILWATER_BIN", bin);
+    c.env("TAILWATER_KILLS", kills.to_string())
+        .env("TAILWATER_SEED", seed.to_string());
+    step("random kills", &mut c)
+}
+
+/// The end-to-end benchmark.
+pub fn bench(args: &[String]) -> Result<()> {
+    let bin = release_binary()?;
+    let mut c = cargo(&[
+        "run",
+        "--release",
+        "--quiet",
+        "-p",
+        "tailwater-benches",
+        "--bin",
+        "e2e",
+        "--",
+    ]);
+    c.arg("--bin").arg(bin).args(args);
+    let status = c.status()?;
+    if !status.success() {
+        bail!("the benchmark failed ({status})");
+    }
+    Ok(())
+}

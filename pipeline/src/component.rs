@@ -6,6 +6,7 @@
 //! in these traits blocks or awaits; who cannot take more says so by [`Admission`].
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::batch::Batch;
 use crate::clock::Mono;
@@ -136,6 +137,11 @@ pub trait ExporterNode: Send {
 
     /// Starts the sender. Nothing may run before this call.
     fn start(&mut self) -> Result<(), BuildError>;
+
+    /// For how long there has been something to send while nothing was accepted; for health.
+    fn stalled_for(&self) -> Duration {
+        Duration::ZERO
+    }
 
     /// Stops when everything is sent or `deadline` has passed; what is left then is resolved as
     /// [`crate::Outcome::Retry`]. Returns the number of records left.

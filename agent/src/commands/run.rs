@@ -10,7 +10,7 @@ use tailwater_pipeline::Budget;
 use tailwater_pipeline::clock::{Clock, SystemClock};
 use tailwater_pipeline::factory::NodeCx;
 use tailwater_pipeline::graph::{Graph, Resolved, StopReport, resolve};
-use tailwater_telemetry::health::HealthRegistry;
+use tailwater_telemetry::health::{ComponentHealth, HealthRegistry, State, Watch};
 use tailwater_telemetry::logs::{
     EVERYTHING_IS_READY, SHUTDOWN_COMPLETE, STARTING_SHUTDOWN, SelfLog,
 };
@@ -27,6 +27,11 @@ use crate::storages::AgentStorages;
 
 /// Bytes of records that may be held between a read and their encoding.
 const BUDGET_BYTES_DEFAULT: usize = 64 << 20;
+
+/// How often health is looked at.
+const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(1);
+/// An exporter that had something to send for so long while nothing was accepted is not healthy.
+const STALLED_AFTER: Duration = Duration::from_secs(60);
 
 /// A configuration with everything in it decoded and validated.
 pub struct Checked {
@@ -114,6 +119,8 @@ pub struct Agent {
     log: Option<SelfLog>,
     _process: Arc<ProcessMetrics>,
     _servers: Vec<HttpServer>,
+    exporters: Vec<(String, Arc<ComponentHealth>)>,
+    checkpoints: Arc<ComponentHealth>,
     sockets: Sockets,
 }
 
@@ -240,6 +247,17 @@ impl Agent {
             "{EVERYTHING_IS_READY}"
         );
         let process = ProcessMetrics::new(&metrics);
+        let now = clock.now().0;
+        let watched = |kind: &str, id: &str| {
+            let stalled_after = u64::try_from(STALLED_AFTER.as_nanos()).unwrap_or(u64::MAX);
+            let component = health.component(kind, id, Watch::outside(stalled_after), now);
+            component.set(State::Ok, now);
+            component
+        };
+        let ids: Vec<String> = graph.exporters_stalled().map(|(id, _)| id.to_owned()).collect();
+        let exporters =
+            ids.into_iter().map(|id| (id.clone(), watched("exporter", &id))).collect();
+        let checkpoints = watched("store", "positions");
         Ok(Agent {
             graph,
             clock,
@@ -249,6 +267,8 @@ impl Agent {
             log,
             _process: process,
             _servers: servers,
+            exporters,
+            checkpoints,
             sockets,
         })
     }
@@ -281,7 +301,8 @@ impl Agent {
             anyhow::bail!("cannot listen for signals");
         }
         while signals.load(Ordering::Acquire) == 0 {
-            std::thread::park();
+            std::thread::park_timeout(HOUSEKEEPING_INTERVAL);
+            self.housekeeping();
         }
         let stopped = self.stop(timeout, &|| signals.load(Ordering::Acquire) > 1);
         let aborted = signals.load(Ordering::Acquire) > 1;
@@ -290,6 +311,27 @@ impl Agent {
             _ if aborted => exit::INTERRUPTED,
             _ => exit::UNDELIVERED,
         })
+    }
+
+    /// What is looked at every now and then: health, and what the log left out.
+    fn housekeeping(&self) {
+        let now = self.clock.now().0;
+        for (id, stalled) in self.graph.exporters_stalled() {
+            let Some((_, health)) = self.exporters.iter().find(|(e, _)| e == id) else { continue };
+            if stalled >= STALLED_AFTER {
+                let text = format!("nothing was accepted for {} s", stalled.as_secs());
+                health.raise("stalled", text, now);
+            } else {
+                health.clear("stalled");
+            }
+        }
+        match self.storages.alarms().first() {
+            Some(text) => self.checkpoints.raise("not saved", text.clone(), now),
+            None => self.checkpoints.clear("not saved"),
+        }
+        if let Some(log) = &self.log {
+            log.report_suppressed();
+        }
     }
 
     /// Stops everything: what is under way is delivered until the timeout, positions are saved.

@@ -8,6 +8,7 @@ use std::hint::black_box;
 use anyhow::{Context, Result};
 use bytes::Bytes;
 use clap::Parser;
+use rustix::time::{ClockId, clock_gettime};
 use tailwater_benches::content::{Content, Format, text};
 use tailwater_benches::cri;
 use tailwater_benches::report::{median, table};
@@ -78,9 +79,9 @@ impl Bench {
     ) -> Result<f64> {
         let mut times = Vec::new();
         for _ in 0..self.passes {
-            let start = thread_cpu_ns()?;
+            let start = thread_cpu_ns();
             pass()?;
-            times.push((thread_cpu_ns()? - start) as f64 / self.content.messages as f64);
+            times.push((thread_cpu_ns() - start) as f64 / self.content.messages as f64);
         }
         let best = times.iter().copied().fold(f64::INFINITY, f64::min);
         let median = median(times);
@@ -201,14 +202,10 @@ fn batches(text: &[u8]) -> Vec<Bytes> {
     out
 }
 
-/// CPU time of this thread: the first number of `schedstat` (the kernel's sched-stats.rst).
-fn thread_cpu_ns() -> Result<u64> {
-    let text = std::fs::read_to_string("/proc/thread-self/schedstat")?;
-    let first = text
-        .split_ascii_whitespace()
-        .next()
-        .context("schedstat is empty")?;
-    Ok(first.parse()?)
+/// CPU time of this thread in ns.
+fn thread_cpu_ns() -> u64 {
+    let now = clock_gettime(ClockId::ThreadCPUTime);
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
 #[cfg(test)]

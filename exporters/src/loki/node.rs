@@ -1,6 +1,7 @@
 //! The exporter as a node: what the shards share, and the sender.
 
 use std::sync::Arc;
+use std::time::Duration;
 use std::sync::atomic::{AtomicU32, AtomicUsize};
 
 use tailwater_config::Section;
@@ -163,6 +164,10 @@ impl ExporterNode for LokiExporter {
         let (sender, judge) = (self.sender.clone(), self.judge.clone());
         self.delivery.start(&self.runtime, sender, judge);
         Ok(())
+    }
+
+    fn stalled_for(&self) -> Duration {
+        self.delivery.handle().stalled_for()
     }
 
     fn stop(&mut self, deadline: Mono) -> u64 {

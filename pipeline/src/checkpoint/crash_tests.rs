@@ -420,8 +420,13 @@ fn a_file_whose_synchronisation_failed_is_not_written_again_by_a_new_process() {
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let key = 0..6u8;
     let put = (key.clone(), 0..100u64, 0..120usize);
+    let put = put.prop_map(|(key, advance, payload_bytes)| Step::Put {
+        key,
+        advance,
+        payload_bytes,
+    });
     let step = prop_oneof![
-        12 => put.prop_map(|(key, advance, payload_bytes)| Step::Put { key, advance, payload_bytes }),
+        12 => put,
         2 => key.clone().prop_map(|key| Step::Restart { key }),
         2 => key.prop_map(|key| Step::Remove { key }),
         8 => Just(Step::Commit),
@@ -435,7 +440,11 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 400,
+        failure_persistence: None,
+        ..Default::default()
+    })]
 
     #[test]
     fn property_faults_of_every_kind_lose_nothing_that_was_committed(

@@ -37,8 +37,10 @@ enum NameChange {
 
 impl NameChange {
     fn dir(&self) -> Option<&Path> {
-        let (NameChange::Link(path, _) | NameChange::Unlink(path) | NameChange::Rename(_, path, _)) =
-            self;
+        let path = match self {
+            NameChange::Link(path, _) | NameChange::Unlink(path) => path,
+            NameChange::Rename(_, to, _) => to,
+        };
         path.parent()
     }
 

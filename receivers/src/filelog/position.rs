@@ -68,6 +68,13 @@ impl Position {
         }
     }
 
+    /// The key it is stored under: the file's identity within the receiver `namespace`, so that it
+    /// survives renames and restarts.
+    pub fn key(&self, namespace: &str) -> Vec<u8> {
+        let id = self.id;
+        format!("{namespace}\0{:x}:{:x}:{:x}", id.dev, id.ino, id.birth_ns).into_bytes()
+    }
+
     /// The payload for the checkpoint store (without offset and generation).
     pub fn encode(&self) -> Vec<u8> {
         let mut w = Writer(Vec::with_capacity(192));

@@ -7,7 +7,7 @@ use tailwater_pipeline::Wake;
 use tailwater_pipeline::checkpoint::{Checkpoint, CheckpointHandle, PutError, Ticket, TicketState};
 
 use super::catalog::FileNo;
-use super::logfs::{FileId, Meta};
+use super::logfs::Meta;
 use super::position::Position;
 
 /// See the module's documentation.
@@ -16,11 +16,6 @@ pub struct Saver {
     namespace: Arc<str>,
     waker: Arc<dyn Wake>,
     waiting: HashMap<FileNo, Ticket>,
-}
-
-/// The key of a file: its identity within the receiver, so that it survives renames and restarts.
-fn key_of(namespace: &str, id: FileId) -> Vec<u8> {
-    format!("{namespace}\0{:x}:{:x}:{:x}", id.dev, id.ino, id.birth_ns).into_bytes()
 }
 
 fn checkpoint(p: &Position) -> Checkpoint {
@@ -65,13 +60,13 @@ impl Saver {
 
     /// Everything before the position is delivered.
     pub fn save(&mut self, position: &Position) {
-        let key = key_of(&self.namespace, position.id);
+        let key = position.key(&self.namespace);
         self.told(self.store.put(&key, checkpoint(position)), position);
     }
 
     /// Saves without delay; [`Saver::is_durable`] tells when it is on disk.
     pub fn save_durably(&mut self, no: FileNo, position: &Position) {
-        let key = key_of(&self.namespace, position.id);
+        let key = position.key(&self.namespace);
         let batch = [(key.as_slice(), checkpoint(position))];
         match self.store.put_durable(batch, Some(self.waker.clone())) {
             Ok(ticket) => {
@@ -108,12 +103,12 @@ impl Saver {
     pub fn finished(&mut self, no: FileNo, position: &Position, meta: Option<Meta>) {
         self.waiting.remove(&no);
         if meta.is_some_and(|m| m.links == 0) {
-            self.store.remove(&key_of(&self.namespace, position.id));
+            self.store.remove(&position.key(&self.namespace));
         }
     }
 
     /// Forgets a stored position whose file is gone.
     pub fn forget(store: &CheckpointHandle, namespace: &str, position: &Position) {
-        store.remove(&key_of(namespace, position.id));
+        store.remove(&position.key(namespace));
     }
 }

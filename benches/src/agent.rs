@@ -20,7 +20,12 @@ pub enum Agent {
     /// The program of [`crate::floor`]; holds the benchmark's own executable, which contains it.
     Floor(PathBuf),
     /// The release binary of this workspace.
-    Tailwater(PathBuf),
+    Tailwater {
+        /// The executable.
+        bin: PathBuf,
+        /// `--set` of its command line, beyond the benchmark's configuration.
+        set: Vec<String>,
+    },
     /// Any other agent.
     Peer {
         /// The executable.
@@ -61,7 +66,7 @@ impl Agent {
     pub fn name(&self) -> String {
         match self {
             Agent::Floor(_) => "floor".into(),
-            Agent::Tailwater(_) => "tailwater".into(),
+            Agent::Tailwater { .. } => "tailwater".into(),
             Agent::Peer { bin, .. } => bin
                 .file_name()
                 .unwrap_or_default()
@@ -99,10 +104,12 @@ impl Agent {
                 ]);
                 command.args(["--format", format]);
             }
-            Agent::Tailwater(bin) => {
+            Agent::Tailwater { bin, set } => {
                 fs::write(&config, fill(&config_of(place.format)))?;
                 command = Command::new(bin);
                 command.arg("--config").arg(&config);
+                set.iter()
+                    .for_each(|set| drop(command.args(["--set", set])));
                 command.env("TAILWATER_STATE_DIR", place.state.join("own"));
             }
             Agent::Peer {
@@ -216,7 +223,7 @@ fn config_of(format: Format) -> String {
         r#"extensions:
   file_storage: {{directory: "${{STATE}}/storage", create_directory: true}}
 receivers:
-  filelog:
+  file_log:
     include: ["${{DIR}}/*.log"]
     start_at: beginning
     include_file_path: true
@@ -236,7 +243,7 @@ service:
   extensions: [file_storage]
   telemetry: {{metrics: {{level: none}}, logs: {{level: warn}}}}
   pipelines:
-    logs: {{receivers: [filelog], processors: [batch], exporters: [loki]}}
+    logs: {{receivers: [file_log], processors: [batch], exporters: [loki]}}
 "#
     )
 }

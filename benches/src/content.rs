@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{BufWriter, Write as _};
 use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
@@ -12,10 +13,12 @@ use clap::ValueEnum;
 const CRI_RECORD_BYTES: usize = 16 << 10;
 /// Every how many messages one is long.
 const LONG_EVERY: u64 = 10_000;
-/// 2024-01-01T00:00:00Z in seconds since the epoch.
-const FIRST_SECOND: u64 = 1_704_067_200;
-/// Time between two messages of a file.
-const STEP_NS: u64 = 1_000_137;
+/// When the text in memory begins: 2024-01-01T00:00:00Z in seconds since the epoch.
+pub const FIRST_SECOND: u64 = 1_704_067_200;
+/// How long ago files begin. Times are recent, because agents and destinations refuse old lines.
+const BEGIN_BEFORE_SECONDS: u64 = 12 * 3600;
+/// Time between two messages of a file: 100 GiB in one file stay in the past.
+const STEP_NS: u64 = 100_137;
 
 /// The form of the generated lines.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
@@ -93,6 +96,10 @@ const STATUSES: &[&str] = &["200", "200", "200", "201", "204", "304", "404", "50
 /// # Errors
 /// If a file cannot be written.
 pub fn generate(dir: &Path, format: Format, files: u64, file_bytes: u64) -> Result<Content> {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs();
     let mut content = Content {
         files,
         ..Content::default()
@@ -101,7 +108,7 @@ pub fn generate(dir: &Path, format: Format, files: u64, file_bytes: u64) -> Resu
         let path = dir.join(format!("app-{file:05}_bench_main-{file:064x}.log"));
         let out = File::create(&path).with_context(|| path.display().to_string())?;
         let mut out = BufWriter::with_capacity(1 << 20, out);
-        let mut lines = Lines::new(format, file);
+        let mut lines = Lines::new(format, file, now.saturating_sub(BEGIN_BEFORE_SECONDS));
         let mut written = 0;
         while written < file_bytes {
             lines.next();
@@ -125,7 +132,7 @@ pub fn text(format: Format, bytes: usize) -> (Vec<u8>, Content) {
             ..Content::default()
         },
     );
-    let mut lines = Lines::new(format, 0);
+    let mut lines = Lines::new(format, 0, FIRST_SECOND);
     while out.len() < bytes {
         lines.next();
         out.extend_from_slice(lines.records.as_bytes());
@@ -140,6 +147,7 @@ pub fn text(format: Format, bytes: usize) -> (Vec<u8>, Content) {
 struct Lines {
     format: Format,
     file: u64,
+    first_second: u64,
     at: u64,
     random: Random,
     /// The last message.
@@ -149,13 +157,13 @@ struct Lines {
 }
 
 impl Lines {
-    fn new(format: Format, file: u64) -> Lines {
-        let random = Random(file << 40);
+    fn new(format: Format, file: u64, first_second: u64) -> Lines {
         Lines {
             format,
             file,
+            first_second,
             at: 0,
-            random,
+            random: Random(file << 40),
             message: String::new(),
             records: String::new(),
         }
@@ -167,7 +175,7 @@ impl Lines {
         let at = self.at;
         self.at += 1;
         let mut time = String::with_capacity(32);
-        push_time(&mut time, at * STEP_NS);
+        push_time(&mut time, self.first_second * 1_000_000_000 + at * STEP_NS);
         // Writing to a String cannot fail.
         let _ = match self.format {
             Format::Plain => self.plain(&time, at),
@@ -217,9 +225,10 @@ impl Lines {
         )?;
         if at % LONG_EVERY == LONG_EVERY - 1 {
             let end = self.message.len() + 20_000 + r.below(20_000) as usize;
+            // No blanks: agents trim lines, and a part of a split line must not end in one.
             self.message.push_str(",\"dump\":\"");
             while self.message.len() < end {
-                write!(self.message, "{} {:016x} ", r.pick(LOGGERS), r.next())?;
+                write!(self.message, "{}/{:016x}/", r.pick(LOGGERS), r.next())?;
             }
             self.message.push('"');
         }
@@ -228,19 +237,33 @@ impl Lines {
     }
 }
 
-/// RFC 3339 with nine digits, `ns` after the first instant. Files span less than a day of time per
-/// 80 million lines; days are counted within January and then start again.
+/// Appends a time in ns since the epoch in RFC 3339 form with nine digits.
 fn push_time(out: &mut String, ns: u64) {
     let (second, ns) = (ns / 1_000_000_000, ns % 1_000_000_000);
-    let (day, second) = (second / 86_400 % 31 + 1, second % 86_400);
-    let (h, m, s) = (second / 3600, second / 60 % 60, second % 60);
+    let (year, month, day) = civil(second / 86_400);
+    let (h, m, s) = (second / 3600 % 24, second / 60 % 60, second % 60);
     // Writing to a String cannot fail.
-    let _ = write!(out, "2024-01-{day:02}T{h:02}:{m:02}:{s:02}.{ns:09}Z");
+    let _ = write!(
+        out,
+        "{year}-{month:02}-{day:02}T{h:02}:{m:02}:{s:02}.{ns:09}Z"
+    );
 }
 
-/// The time of the first message of each file in ns since the epoch.
-pub fn first_time_ns() -> i64 {
-    (FIRST_SECOND * 1_000_000_000) as i64
+/// Year, month and day of a day since 1970-01-01 in the Gregorian calendar, counted in cycles of
+/// 400 years that begin in March.
+fn civil(day: u64) -> (u64, u64, u64) {
+    let day = day + 719_468;
+    let (cycle, of_cycle) = (day / 146_097, day % 146_097);
+    let year = (of_cycle - of_cycle / 1460 + of_cycle / 36_524 - of_cycle / 146_096) / 365;
+    let of_year = of_cycle - (365 * year + year / 4 - year / 100);
+    let month = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * month + 2) / 5 + 1;
+    let (month, over) = if month < 10 {
+        (month + 3, 0)
+    } else {
+        (month - 9, 1)
+    };
+    (cycle * 400 + year + over, month, day)
 }
 
 #[cfg(test)]
@@ -267,6 +290,21 @@ mod tests {
         assert!(partial >= 1, "no split record in {} lines", lines.len());
         assert_eq!(lines.len() - partial, content.messages as usize);
         assert!(lines.iter().all(|l| l.len() <= CRI_RECORD_BYTES + 41));
+    }
+
+    #[test]
+    fn times_are_those_of_the_calendar() {
+        for (second, want) in [
+            (0, "1970-01-01T00:00:00"),
+            (951_782_399, "2000-02-28T23:59:59"),
+            (951_868_799, "2000-02-29T23:59:59"),
+            (FIRST_SECOND, "2024-01-01T00:00:00"),
+            (4_107_542_400, "2100-03-01T00:00:00"),
+        ] {
+            let mut out = String::new();
+            push_time(&mut out, second * 1_000_000_000 + 7);
+            assert_eq!(out, format!("{want}.000000007Z"));
+        }
     }
 
     #[test]

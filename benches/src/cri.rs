@@ -92,7 +92,7 @@ mod tests {
         let line = p
             .parse(b"2024-01-01T00:00:00.000000007Z stderr P {x")
             .expect("a line");
-        let want = crate::content::first_time_ns() + 7;
+        let want = crate::content::FIRST_SECOND as i64 * 1_000_000_000 + 7;
         assert_eq!(
             line,
             Line {

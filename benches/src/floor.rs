@@ -11,11 +11,12 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
 use tailwater_exporters::loki::snappy::{Encoder, FRAGMENT_BYTES};
 
-use crate::content::{Format, first_time_ns};
+use crate::content::Format;
 use crate::cri;
 
 /// Bytes per read.
@@ -40,6 +41,7 @@ pub fn run(dir: &Path, format: Format, sink: SocketAddr) -> Result<()> {
         body: Vec::new(),
         streams: Default::default(),
         parser: cri::Parser::default(),
+        now_ns: SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos() as i64,
     };
     for file in files {
         floor
@@ -108,6 +110,8 @@ struct Floor {
     body: Vec<u8>,
     streams: [Stream; 2],
     parser: cri::Parser,
+    /// The time of lines that have none.
+    now_ns: i64,
 }
 
 impl Floor {
@@ -149,7 +153,7 @@ impl Floor {
     #[inline(always)]
     fn line(&mut self, line: &[u8]) -> Result<()> {
         if self.format == Format::Plain {
-            self.streams[0].entry(first_time_ns(), line, &mut self.encoder);
+            self.streams[0].entry(self.now_ns, line, &mut self.encoder);
             return Ok(());
         }
         let line = self.parser.parse(line).context("a line of another form")?;

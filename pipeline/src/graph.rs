@@ -342,7 +342,9 @@ impl Graph {
 
     /// Exporters, and for how long each has had something to send while nothing was accepted.
     pub fn exporters_stalled(&self) -> impl Iterator<Item = (&str, Duration)> {
-        self.exporters.iter().map(|(id, e)| (id.as_str(), e.stalled_for()))
+        self.exporters
+            .iter()
+            .map(|(id, e)| (id.as_str(), e.stalled_for()))
     }
 
     fn cx_of(&self, id: &str, pipeline: Option<&str>) -> NodeCx {

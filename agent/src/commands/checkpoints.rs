@@ -90,8 +90,8 @@ fn report(unreadable: usize) {
 pub fn list(args: &StateArgs) -> Result<u8> {
     let (rows, unreadable) = rows(&open_existing(args)?);
     println!(
-        "{:<20} {:>14} {:>12}  {}",
-        "receiver", "offset", "records", "path"
+        "{:<20} {:>14} {:>12}  path",
+        "receiver", "offset", "records"
     );
     for r in &rows {
         let p = &r.position;
@@ -172,8 +172,15 @@ pub fn import(
         ImportFrom::Collector => import_collector(&store, file, receiver, include, &mut done)?,
     }
     store.commit().context("the positions could not be saved")?;
-    println!("{} positions taken over, {} left out", done.taken, done.left);
-    Ok(if done.taken == 0 && done.left > 0 { exit::ERROR } else { exit::OK })
+    println!(
+        "{} positions taken over, {} left out",
+        done.taken, done.left
+    );
+    Ok(if done.taken == 0 && done.left > 0 {
+        exit::ERROR
+    } else {
+        exit::OK
+    })
 }
 
 struct Done {
@@ -242,13 +249,22 @@ fn import_collector(
             let begins = |path: &Path| {
                 let mut head = Vec::new();
                 let want = known.fingerprint_first_bytes.len();
-                let read = OsLogFs.open(path).and_then(|f| f.read_at(0, want, &mut head));
+                let read = OsLogFs
+                    .open(path)
+                    .and_then(|f| f.read_at(0, want, &mut head));
                 read.is_ok() && head == known.fingerprint_first_bytes
             };
             let matching: Vec<_> = candidates.iter().filter(|c| begins(&c.path)).collect();
             match matching.as_slice() {
                 [one] => {
-                    take_over(store, receiver, &one.path, known.offset, known.record_number, done);
+                    take_over(
+                        store,
+                        receiver,
+                        &one.path,
+                        known.offset,
+                        known.record_number,
+                        done,
+                    );
                 }
                 [] => done.tell(Path::new("?"), known.offset, Some("no file begins like it")),
                 several => {
@@ -269,7 +285,10 @@ fn databases(file: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(file).with_context(|| file.display().to_string())? {
         let path = entry?.path();
-        let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
+        let name = path
+            .file_name()
+            .and_then(|n| n.to_str())
+            .unwrap_or_default();
         if name.starts_with("receiver_filelog_") {
             found.push(path);
         }
@@ -295,7 +314,11 @@ fn take_over(
     };
     let key = position.key(receiver);
     if store.get(&key).is_some() {
-        return done.tell(path, offset, Some("this agent has a position of its own for it"));
+        return done.tell(
+            path,
+            offset,
+            Some("this agent has a position of its own for it"),
+        );
     }
     let checkpoint = Checkpoint {
         offset,
@@ -313,7 +336,10 @@ fn position_at(path: &Path, offset: u64, records: u64) -> Result<Position> {
     let file = OsLogFs.open(path)?;
     let meta = file.meta()?;
     if offset > meta.size {
-        bail!("the file is shorter ({} bytes) than what was read", meta.size);
+        bail!(
+            "the file is shorter ({} bytes) than what was read",
+            meta.size
+        );
     }
     let mut head = Vec::new();
     file.read_at(0, HEAD_BYTES.min(offset as usize), &mut head)?;

@@ -254,9 +254,14 @@ impl Agent {
             component.set(State::Ok, now);
             component
         };
-        let ids: Vec<String> = graph.exporters_stalled().map(|(id, _)| id.to_owned()).collect();
-        let exporters =
-            ids.into_iter().map(|id| (id.clone(), watched("exporter", &id))).collect();
+        let ids: Vec<String> = graph
+            .exporters_stalled()
+            .map(|(id, _)| id.to_owned())
+            .collect();
+        let exporters = ids
+            .into_iter()
+            .map(|id| (id.clone(), watched("exporter", &id)))
+            .collect();
         let checkpoints = watched("store", "positions");
         Ok(Agent {
             graph,
@@ -317,7 +322,9 @@ impl Agent {
     fn housekeeping(&self) {
         let now = self.clock.now().0;
         for (id, stalled) in self.graph.exporters_stalled() {
-            let Some((_, health)) = self.exporters.iter().find(|(e, _)| e == id) else { continue };
+            let Some((_, health)) = self.exporters.iter().find(|(e, _)| e == id) else {
+                continue;
+            };
             if stalled >= STALLED_AFTER {
                 let text = format!("nothing was accepted for {} s", stalled.as_secs());
                 health.raise("stalled", text, now);

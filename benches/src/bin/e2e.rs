@@ -82,7 +82,10 @@ fn bench(options: &Options) -> Result<()> {
     let content = generate(&logs, options.format, options.files, bytes)?;
     let sink = Sink::start()?;
     let mut agents = vec![Agent::Floor(std::env::current_exe()?)];
-    agents.extend(options.bin.clone().map(Agent::Tailwater));
+    agents.extend(options.bin.clone().map(|bin| Agent::Tailwater {
+        bin,
+        set: Vec::new(),
+    }));
     agents.extend(options.peer.clone().map(|bin| {
         Agent::Peer {
             bin,
@@ -160,7 +163,7 @@ impl Figures {
 
 /// Throughput of our binary divided by that of each other program.
 fn ratios(agents: &[Agent], figures: &[Figures]) -> Vec<(String, f64)> {
-    let is_ours = |a: &Agent| matches!(a, Agent::Tailwater(_));
+    let is_ours = |a: &Agent| matches!(a, Agent::Tailwater { .. });
     let Some(ours) = agents.iter().position(is_ours) else {
         return Vec::new();
     };
@@ -225,7 +228,7 @@ fn as_json(
     let program = |(a, f): (&Agent, &Figures)| {
         let bin = match a {
             Agent::Floor(_) => Path::new("floor"),
-            Agent::Tailwater(bin) | Agent::Peer { bin, .. } => bin,
+            Agent::Tailwater { bin, .. } | Agent::Peer { bin, .. } => bin,
         };
         json!({
             "name": a.name(), "bin": bin, "cpu_seconds": f.cpu_seconds,

@@ -1,8 +1,8 @@
 //! The exporter as a node: what the shards share, and the sender.
 
 use std::sync::Arc;
-use std::time::Duration;
 use std::sync::atomic::{AtomicU32, AtomicUsize};
+use std::time::Duration;
 
 use tailwater_config::Section;
 use tailwater_pipeline::clock::{Clock, Mono};

@@ -304,11 +304,12 @@ impl Driver {
             let mut size = shared.size.load(Ordering::Acquire);
             let read = shared.read_offset.load(Ordering::Acquire);
             let closed = shared.closed.load(Ordering::Acquire);
-            if !closed && (read < size || acked < read) {
-                if let Ok(meta) = self.p.fs.meta(path) {
-                    size = size.max(meta.size);
-                    shared.size.store(size, Ordering::Release);
-                }
+            if !closed
+                && (read < size || acked < read)
+                && let Ok(meta) = self.p.fs.meta(path)
+            {
+                size = size.max(meta.size);
+                shared.size.store(size, Ordering::Release);
             }
             let behind = size.max(read).saturating_sub(acked);
             if behind == 0 {

@@ -60,7 +60,7 @@ fn decode(node: &Node, path: &KeyPath, errors: &mut Errors) -> Option<Box<dyn Re
         errors.append(more);
     }
     if let Err(e) = wanted.constants() {
-        errors.push(e);
+        errors.push(*e);
     }
     (errors.len() == before).then(|| Box::new(wanted) as Box<dyn ReceiverSettings>)
 }
@@ -99,17 +99,18 @@ impl Wanted {
         )
     }
 
-    fn constants(&self) -> Result<Constants, ConfigError> {
+    fn constants(&self) -> Result<Constants, Box<ConfigError>> {
         let compile = |section: &str, list: &[(String, String)]| {
             let one = |(key, text): &(String, String)| {
                 let template = Template::compile(text, &ProcessEnvironment).map_err(|e| {
-                    ConfigError::new(None, self.path.child(section).child(key), e.to_string())
+                    let path = self.path.child(section).child(key);
+                    Box::new(ConfigError::new(None, path, e.to_string()))
                 })?;
                 Ok((key.clone(), template))
             };
             list.iter()
                 .map(one)
-                .collect::<Result<Vec<_>, ConfigError>>()
+                .collect::<Result<Vec<_>, Box<ConfigError>>>()
         };
         Ok(Constants {
             attributes: compile("attributes", &self.config.attributes)?,

@@ -108,8 +108,9 @@ impl Agent {
                 fs::write(&config, fill(&config_of(place.format)))?;
                 command = Command::new(bin);
                 command.arg("--config").arg(&config);
-                set.iter()
-                    .for_each(|set| drop(command.args(["--set", set])));
+                for set in set {
+                    command.args(["--set", set]);
+                }
                 command.env("TAILWATER_STATE_DIR", place.state.join("own"));
             }
             Agent::Peer {

@@ -2,8 +2,8 @@
 //!
 //! It reads 256 KiB at a time, cuts lines, parses container lines, joins split ones, encodes Loki's
 //! protobuf, compresses 64 KiB fragments with the agent's snappy encoder and posts bodies of about
-//! 1 MiB over one connection. It has no configuration, checkpoints, back-pressure, retry, rotation or metrics. How much
-//! slower the agent is than this is the price of everything that makes it safe.
+//! 1 MiB over one connection. It has no configuration, checkpoints, back-pressure, retry, rotation
+//! or metrics. How much slower the agent is than this is the price of what makes it safe.
 //!
 //! Sources: Loki's `push.proto`; the snappy block format (`format_description.txt`).
 

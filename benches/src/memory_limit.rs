@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -28,18 +29,25 @@ impl MemoryLimit {
         let name = format!("tailwater-bench-{}", std::process::id());
         let mut last = None;
         for (root, file) in HIERARCHIES {
-            let dir = Path::new(root).join(&name);
-            match fs::create_dir(&dir).and_then(|()| {
-                // Dropped, and with it removed, if the limit cannot be set.
-                let group = MemoryLimit { dir };
-                fs::write(group.dir.join(file), bytes.to_string()).map(|()| group)
-            }) {
+            match MemoryLimit::at(Path::new(root).join(&name), file, bytes) {
                 Ok(group) => return Ok(group),
                 Err(e) => last = Some(e),
             }
         }
         let e = last.context("no control groups")?;
         Err(e).context("no control group for memory can be made; run as root")
+    }
+
+    fn at(dir: PathBuf, file: &str, bytes: u64) -> io::Result<MemoryLimit> {
+        fs::create_dir(&dir)?;
+        // Dropped, and with it removed, if the limit cannot be set. The kernel makes the file;
+        // where it does not, this is no control group and a file of ours would limit nothing.
+        let group = MemoryLimit { dir };
+        let mut limit = fs::OpenOptions::new()
+            .write(true)
+            .open(group.dir.join(file))?;
+        limit.write_all(bytes.to_string().as_bytes())?;
+        Ok(group)
     }
 
     /// `command` inside the group. Only program, arguments, environment and folder are kept.

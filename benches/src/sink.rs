@@ -239,7 +239,7 @@ impl Buffers {
         let push = head.path.ends_with("/push");
         if head.content_type.contains("json") || !(push || head.path.ends_with("/v1/logs")) {
             bail!(
-                "the sink counts protobuf only, on Loki's push endpoint and on OTLP's /v1/logs; this \
+                "the sink counts protobuf only, at Loki's push endpoint and OTLP's /v1/logs; this \
                  is {:?}",
                 head.content_type
             );

@@ -26,8 +26,8 @@ struct Options {
     /// Another agent's binary.
     #[arg(long)]
     peer: Option<PathBuf>,
-    /// The other agent's arguments, separated by blanks. ${DIR} (the folder of *.log files), ${STATE}
-    /// (a folder of its own), ${SINK} (host:port) and ${CONFIG} are replaced.
+    /// The other agent's arguments, separated by blanks. ${DIR} (the folder of *.log files),
+    /// ${STATE} (a folder of its own), ${SINK} (host:port) and ${CONFIG} are replaced.
     #[arg(long, allow_hyphen_values = true, default_value = "--config ${CONFIG}")]
     peer_args: String,
     /// The other agent's configuration with the same placeholders; the result is ${CONFIG}.
@@ -99,9 +99,9 @@ fn bench(options: &Options) -> Result<()> {
     }));
     let mut runs: Vec<Vec<Run>> = vec![Vec::new(); agents.len()];
     for turn in 0..options.runs {
-        for (agent, runs) in agents.iter().zip(&mut runs) {
+        for (i, (agent, runs)) in agents.iter().zip(&mut runs).enumerate() {
             let name = agent.name();
-            let state = work.path().join(format!("{name}-{turn}"));
+            let state = work.path().join(format!("state-{i}-{turn}"));
             std::fs::create_dir(&state)?;
             let place = Place {
                 logs: &logs,

@@ -155,8 +155,8 @@ impl Bench<'_> {
             rates.push(content.file_bytes as f64 / 1e6 / median(cpu));
         }
         println!(
-            "{0} files of 1 MiB against 1 file of {0} MiB: {1:.0} and {2:.0} MB per CPU second, ratio \
-             {3:.2}",
+            "{0} files of 1 MiB against 1 file of {0} MiB: {1:.0} and {2:.0} MB per CPU second, \
+             ratio {3:.2}",
             self.options.mib,
             rates[1],
             rates[0],
@@ -189,8 +189,8 @@ impl Bench<'_> {
         let mut process = Process::start(&mut command, &state.join("output.txt"))?;
         let run = watch(&mut process, content, &self.sink)?;
         println!(
-            "backlog of {} MiB under a limit of {} MiB: delivered, once and whole, in {:.1} s, peak \
-             RSS {} MiB",
+            "backlog of {} MiB under a limit of {} MiB: delivered, once and whole, in {:.1} s, \
+             peak RSS {} MiB",
             self.options.mib,
             self.options.memory_mib,
             run.wall.as_secs_f64(),

@@ -14,7 +14,9 @@ use tailwater_pipeline::clock::Mono;
 
 use super::gzip_reader::GzipFile;
 use super::hash::stable_hash;
-use super::identity::{Found, Head, TRAIL_BYTES, Trail, Verdict, is_copy, is_rotated_name, judge};
+use super::identity::{
+    Found, Head, TRAIL_BYTES, Trail, Verdict, is_copy, is_rotated_name, judge, rotated_from,
+};
 use super::logfs::{FileId, LogFile, LogFs, Meta};
 use super::position::Position;
 
@@ -139,6 +141,8 @@ pub struct Catalog {
     /// Where links lead to: notifications name that place.
     by_target: HashMap<PathBuf, FileNo>,
     stored: HashMap<(u64, u64), Position>,
+    /// Where the stored positions' files were.
+    stored_at: HashMap<PathBuf, (u64, u64)>,
     load: Vec<usize>,
     next_no: FileNo,
     scans: u64,
@@ -154,6 +158,10 @@ impl Catalog {
         let shards = rules.shards.max(1);
         Catalog {
             had_stored: !stored.is_empty(),
+            stored_at: stored
+                .iter()
+                .map(|p| (p.path.clone(), inode(p.id)))
+                .collect(),
             stored: stored
                 .into_iter()
                 .map(|p| ((p.id.dev, p.id.ino), p))
@@ -255,13 +263,6 @@ impl Catalog {
         else {
             return false;
         };
-        let related = |l: &&Live| {
-            l.path.parent() == Some(dir)
-                && l.path
-                    .file_name()
-                    .and_then(|n| n.to_str())
-                    .is_some_and(|base| is_rotated_name(base, name))
-        };
         let head = |path: &Path| -> Option<Vec<u8>> {
             let mut head = Vec::new();
             let file = self.fs.open(path).ok()?;
@@ -269,12 +270,9 @@ impl Catalog {
             Some(head)
         };
         let read = |l: &&Live| l.shared.read_offset.load(Ordering::Acquire) > 0;
-        let mut candidates = self
-            .live
-            .values()
-            .filter(|l| !l.gone)
-            .filter(related)
-            .filter(read);
+        let bases = rotated_from(name).into_iter().map(|base| dir.join(base));
+        let live = |path: PathBuf| self.by_path.get(&path).and_then(|no| self.live.get(no));
+        let mut candidates = bases.filter_map(live).filter(|l| !l.gone).filter(read);
         candidates.any(|l| {
             let (Some(mine), Some(theirs)) = (head(&s.path), head(&l.path)) else {
                 return false;
@@ -682,24 +680,16 @@ impl Catalog {
     /// and the names are related.
     fn copied_from(&self, found: &Found<'_>, path: &Path, file: &dyn LogFile) -> Option<Position> {
         let name = path.file_name()?.to_str()?;
-        let related = |p: &&Position| {
-            p.path.parent() == path.parent()
-                && p.path
-                    .file_name()
-                    .and_then(|n| n.to_str())
-                    .is_some_and(|base| base == name || is_rotated_name(base, name))
-        };
         let gone = |p: &&Position| match self.fs.meta(&p.path) {
             Ok(m) => inode(m.id) != inode(p.id) || m.size < p.offset,
             Err(_) => true,
         };
         let copy = |p: &&Position| is_copy(&p.known(), found, |o, l| trail_hash(file, o, l));
-        self.stored
-            .values()
-            .filter(related)
-            .filter(copy)
-            .find(gone)
-            .cloned()
+        let dir = path.parent()?;
+        let bases = std::iter::once(name.to_owned()).chain(rotated_from(name));
+        let known = bases.filter_map(|base| self.stored_at.get(&dir.join(base)));
+        let known = known.filter_map(|key| self.stored.get(key));
+        known.filter(copy).find(gone).cloned()
     }
 
     /// Told by a shard where it stood in a file that was truncated under it: what it had not read

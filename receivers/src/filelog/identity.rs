@@ -178,6 +178,23 @@ pub fn is_rotated_name(base: &str, name: &str) -> bool {
         .is_some_and(is_number)
 }
 
+/// Names that `name` could be a rotated form of, by [`is_rotated_name`]; few, whatever is there.
+pub fn rotated_from(name: &str) -> Vec<String> {
+    let bare = name.strip_suffix(".gz").unwrap_or(name);
+    let extension = bare.rsplit_once('.').map(|(_, e)| e);
+    let mut bases = Vec::new();
+    for (i, _) in name.match_indices(['.', '-', '_', '~']) {
+        let prefix = &name[..i];
+        bases.push(prefix.to_owned());
+        if let Some(extension) = extension {
+            bases.push(format!("{prefix}.{extension}"));
+        }
+    }
+    bases.retain(|base| is_rotated_name(base, name));
+    bases.dedup();
+    bases
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -74,7 +74,8 @@ pub struct SourceParts {
 /// See the module's documentation.
 pub struct FileSource {
     p: SourceParts,
-    tails: HashMap<FileNo, Tail>,
+    /// Boxed: most of ten thousand files are at rest, and a map keeps room to grow.
+    tails: HashMap<FileNo, Box<Tail>>,
     /// Files to read, in turn.
     ready: VecDeque<FileNo>,
     /// Files to look at again at a time.
@@ -127,7 +128,7 @@ impl FileSource {
                     let mut tail = Tail::new(*open, self.p.settled.clone(), read_bytes, now);
                     self.p.cutter.opened(&mut tail);
                     self.bits.entry(bit).or_default().push(no);
-                    self.tails.insert(no, tail);
+                    self.tails.insert(no, Box::new(tail));
                     self.open += 1;
                     self.queue(no);
                     self.keep_budget(now);
@@ -216,16 +217,12 @@ impl FileSource {
             tail.shared
                 .acked_offset
                 .store(position.offset, Ordering::Release);
-            tail.acked = (*position).clone();
-            tail.acked.path = tail.path.clone();
-            tail.acked.seen_ns = self.p.clock.wall_ns();
-            let keep = tail.acked.marks.clone();
-            tail.acked.marks = tail.position.marks.clone();
-            tail.acked.marks.prune(tail.acked.offset);
-            if tail.acked.generation != tail.position.generation {
-                tail.acked.marks = keep;
+            tail.acked = position;
+            let position = tail.durable(self.p.clock.wall_ns());
+            if position.generation == tail.position.generation {
+                tail.position.marks.prune(position.offset);
             }
-            self.p.saver.save(&tail.acked);
+            self.p.saver.save(&position);
         }
         if let Front::Rewind(outcome) = front {
             self.rewind(no, outcome);
@@ -243,19 +240,8 @@ impl FileSource {
         if outcome == Outcome::Lost {
             tracing::error!(path = %tail.path.display(), records, "records were dropped without a decision; they are read again");
         }
-        tail.acked.marks = if tail.acked.generation == tail.position.generation {
-            tail.position.marks.clone()
-        } else {
-            tail.acked.marks.clone()
-        };
-        if tail.acked.generation == tail.position.generation {
-            let head = tail.position.head;
-            tail.position = tail.acked.clone();
-            tail.position.head = head;
-            tail.at_end = false;
-            tail.unfinished = false;
-            tail.flush_clock.clear();
-        }
+        tail.owed = (tail.owed.0 + records, tail.owed.1 + bytes);
+        tail.go_back();
         self.marked.retain(|(n, _)| *n != no);
         self.p.cutter.rewound(no, tail);
     }
@@ -397,8 +383,8 @@ impl FileSource {
             self.p.cutter.restarted(tail);
             if tail.window.is_empty() {
                 // Nothing of the old content is under way: the durable offset is lowered now.
-                tail.acked = tail.position.clone();
-                self.p.saver.save(&tail.acked);
+                tail.acked = Arc::new(tail.position.clone());
+                self.p.saver.save(&tail.position);
             }
             tracing::info!(
                 path = %tail.path.display(), read = before.offset,
@@ -421,9 +407,7 @@ impl FileSource {
             let wall = self.p.clock.wall_ns();
             let from = cut.from_offset;
             tail.position.marks.add(from, wall);
-            let mut position = tail.acked.clone();
-            position.marks = tail.position.marks.clone();
-            position.marks.prune(position.offset);
+            let position = tail.durable(wall);
             self.p.saver.save_durably(no, &position);
             self.marked.push((no, cut));
             return Turn::Blocked;
@@ -444,7 +428,14 @@ impl FileSource {
         let amount = Amount::new(u64::from(cut.records), cut.bytes);
         if cut.replay {
             self.p.accounting.reread(amount);
+            tail.owed.0 = tail.owed.0.saturating_sub(amount.records);
+            tail.owed.1 = tail.owed.1.saturating_sub(amount.bytes);
         } else {
+            let (records, bytes) = std::mem::take(&mut tail.owed);
+            if records + bytes > 0 {
+                // Cut differently than the first time: what is left is not owed any more.
+                self.p.accounting.replay_ended(Amount::new(records, bytes));
+            }
             self.p.accounting.read(amount);
         }
         self.p

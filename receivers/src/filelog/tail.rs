@@ -65,7 +65,7 @@ pub struct Tail {
     /// Where reading stands; `position.offset` is the next byte to cut.
     pub position: Position,
     /// Where everything before is delivered.
-    pub acked: Position,
+    pub acked: Arc<Position>,
     /// Batches under way, with the position behind each.
     pub window: AckWindow<Arc<Position>>,
     /// The newest position at which no operator held anything back.
@@ -99,6 +99,8 @@ pub struct Tail {
     /// The highest offset that was cut into records in this generation: below it, a read is a
     /// replay after a rewind.
     pub cut_before: u64,
+    /// Records and bytes that were under way at a rewind and have not been read again yet.
+    pub owed: (u64, u64),
 }
 
 /// Bytes read for one turn. `content` starts at `position.offset`.
@@ -119,12 +121,13 @@ impl Tail {
         read_bytes: usize,
         now: Mono,
     ) -> Tail {
+        let at_open = Arc::new(open.position.clone());
         Tail {
             no: open.no,
             path: open.path,
             file: Some(open.file),
-            acked: open.position.clone(),
-            clean: Arc::new(open.position.clone()),
+            acked: at_open.clone(),
+            clean: at_open,
             cut_before: open.position.offset,
             position: open.position,
             window: AckWindow::new(sink, open.no),
@@ -141,6 +144,7 @@ impl Tail {
             active_at: now,
             retry_at: None,
             failures: 0,
+            owed: (0, 0),
         }
     }
 
@@ -342,6 +346,44 @@ impl Tail {
     /// True if nothing is left to read, to deliver or to wait for.
     pub fn is_at_rest(&self) -> bool {
         self.at_end && self.window.is_empty() && !self.unfinished
+    }
+
+    /// Goes back to where everything before is delivered. If the content has started anew since
+    /// then, that is the start of the new content: the old one is gone.
+    pub fn go_back(&mut self) {
+        let now = std::mem::take(&mut self.position);
+        let back = if self.acked.generation == now.generation {
+            (*self.acked).clone()
+        } else {
+            Position {
+                generation: now.generation,
+                id: now.id,
+                gzip: now.gzip,
+                ..Position::default()
+            }
+        };
+        self.position = Position {
+            marks: now.marks,
+            head: now.head,
+            path: now.path,
+            ..back
+        };
+        self.at_end = false;
+        self.unfinished = false;
+        self.flush_clock.clear();
+    }
+
+    /// What a checkpoint stores now: the delivered position, under the file's present path, with
+    /// the time marks that lines behind it still need.
+    pub fn durable(&self, wall_ns: i64) -> Position {
+        let mut position = (*self.acked).clone();
+        position.path = self.path.clone();
+        position.seen_ns = wall_ns;
+        if position.generation == self.position.generation {
+            position.marks = self.position.marks.clone();
+            position.marks.prune(position.offset);
+        }
+        position
     }
 
     /// After an I/O error: not again before a while. The position stays where it is.

@@ -51,7 +51,10 @@ fn the_configuration_in_the_readme_is_valid_without_a_warning() {
 }
 
 #[test]
-fn a_wrong_configuration_is_not_taken_for_a_valid_one() {
-    let e = validate("yaml:{receivers: {file_log: {includes: [a]}}}").expect_err("not valid");
-    assert!(e.contains("includes"), "{e}");
+fn a_misspelt_option_in_an_example_would_be_noticed() {
+    let path = root().join("examples/plain-files.yaml");
+    let text = fs::read_to_string(path).expect("the example");
+    let wrong = text.replace("include_file_path", "include_file_pth");
+    let e = validate(&format!("yaml:{wrong}")).expect_err("not valid");
+    assert!(e.contains("include_file_path"), "no suggestion: {e}");
 }

@@ -195,14 +195,13 @@ fn answers_that_hang_dribble_or_never_end_cost_only_time() {
     let agent = rig.start(&config);
     let faults: [(&str, Fault); 4] = [
         ("hang", |f| f.hang = true),
+        // Always errors: a success with a body would be a 200, which no Loki answers.
         ("slow", |f| {
-            f.body = BodyFault::Slow {
-                bytes: 3_000,
-                pause: Duration::from_millis(2),
-            };
+            let (bytes, pause) = (3_000, Duration::from_millis(2));
+            (f.status_500, f.body) = (1.0, BodyFault::Slow { bytes, pause });
         }),
         ("huge", |f| {
-            (f.status_500, f.body) = (0.7, BodyFault::Huge { bytes: 64 << 20 });
+            (f.status_500, f.body) = (1.0, BodyFault::Huge { bytes: 64 << 20 });
         }),
         ("none", |_| {}),
     ];

@@ -78,8 +78,10 @@ pub struct OpenFile {
 pub enum Action {
     /// Read this file.
     Open(Box<OpenFile>),
-    /// The file has another name now.
+    /// The file has another name now, and it matches: records name it from now on.
     Renamed(FileNo, PathBuf),
+    /// The file is somewhere else now, where it does not match: records go on naming the old path.
+    Moved(FileNo, PathBuf),
     /// Its path is gone or no longer matches: finish it and let go.
     Gone(FileNo),
     /// Its path matches (again).
@@ -128,6 +130,9 @@ struct Deferred {
     since: Mono,
 }
 
+/// Positions of files that are gone which are remembered at most.
+const REMEMBERED_MAX: usize = 20_000;
+
 /// How long the truncation that makes a file a copy is waited for.
 const COPY_WAIT: Duration = Duration::from_secs(2);
 
@@ -142,7 +147,7 @@ pub struct Catalog {
     by_target: HashMap<PathBuf, FileNo>,
     stored: HashMap<(u64, u64), Position>,
     /// Where the stored positions' files were.
-    stored_at: HashMap<PathBuf, (u64, u64)>,
+    stored_at: HashMap<PathBuf, Vec<(u64, u64)>>,
     load: Vec<usize>,
     next_no: FileNo,
     scans: u64,
@@ -158,10 +163,7 @@ impl Catalog {
         let shards = rules.shards.max(1);
         Catalog {
             had_stored: !stored.is_empty(),
-            stored_at: stored
-                .iter()
-                .map(|p| (p.path.clone(), inode(p.id)))
-                .collect(),
+            stored_at: by_path_of(&stored),
             stored: stored
                 .into_iter()
                 .map(|p| ((p.id.dev, p.id.ino), p))
@@ -386,7 +388,7 @@ impl Catalog {
             actions.push((live.shard, Action::Gone(no)));
             let (id, path, shard) = (live.id, live.path.clone(), live.shard);
             if let Some(now_at) = self.find_sibling(&path, id) {
-                actions.push((shard, Action::Renamed(no, now_at)));
+                actions.push((shard, Action::Moved(no, now_at)));
             }
         }
     }
@@ -406,18 +408,29 @@ impl Catalog {
             return Vec::new();
         };
         let rotated = |n: &PathBuf| n.to_str().is_some_and(|n| is_rotated_name(base, n));
-        let names = self
-            .fs
-            .names(dir)
-            .unwrap_or_default()
-            .into_iter()
-            .filter(rotated);
+        let all = self.fs.names(dir).unwrap_or_default();
+        // A compressed file beside its original is still being written.
+        let unfinished = |n: &PathBuf| {
+            let plain = n.to_str().and_then(|n| n.strip_suffix(".gz"));
+            plain.is_some_and(|plain| all.iter().any(|n| n.as_os_str() == plain))
+        };
+        let names = all.iter().filter(|n| rotated(n) && !unfinished(n)).cloned();
         let meta = |n: PathBuf| {
             let path = dir.join(n);
             self.fs.meta(&path).ok().map(|m| (path, m))
         };
         let mut found: Vec<_> = names.filter_map(meta).collect();
-        found.sort_by(|a, b| (a.1.mtime_ns, &a.0).cmp(&(b.1.mtime_ns, &b.0)));
+        // Equal times are common; then the larger number (`.2` before `.1`) is the older file.
+        let age = |path: &Path| {
+            let digits = path
+                .extension()
+                .and_then(|e| e.to_str())
+                .filter(|e| e.len() <= 4);
+            digits
+                .and_then(|d| d.parse::<u32>().ok())
+                .map_or(0, |n| u32::MAX - n)
+        };
+        found.sort_by(|a, b| (a.1.mtime_ns, age(&a.0), &a.0).cmp(&(b.1.mtime_ns, age(&b.0), &b.0)));
         found
     }
 
@@ -434,7 +447,7 @@ impl Catalog {
             .cloned()
             .collect();
         left.sort_by(|a, b| a.path.cmp(&b.path));
-        let taken: HashSet<(u64, u64)> = matched.keys().copied().collect();
+        let taken: HashSet<FileId> = seen.iter().map(|s| s.meta.id).collect();
         for p in left {
             self.finish_lineage(&p, &taken, actions);
         }
@@ -459,12 +472,21 @@ impl Catalog {
         matches!(verdict, Verdict::Same | Verdict::Shrunk)
     }
 
+    /// True if a file of exactly this identity is under way or has a stored position.
+    fn knows(&self, id: FileId) -> bool {
+        let live = self
+            .by_inode
+            .get(&inode(id))
+            .and_then(|no| self.live.get(no));
+        live.is_some_and(|l| l.id == id) || self.stored.get(&inode(id)).is_some_and(|p| p.id == id)
+    }
+
     /// Reads the rest of `p`'s content from wherever rotation put it, and then the generations
     /// that came after it. `taken` are inodes that match by themselves.
     fn finish_lineage(
         &mut self,
         p: &Position,
-        taken: &HashSet<(u64, u64)>,
+        taken: &HashSet<FileId>,
         actions: &mut Vec<(usize, Action)>,
     ) {
         let siblings = self.siblings(&p.path);
@@ -474,18 +496,24 @@ impl Catalog {
                 .iter()
                 .position(|(path, m)| self.continues(p, path, m))
         };
-        let from = by_inode.or_else(by_content);
-        if let Some(i) = from {
+        let rest = by_inode.or_else(by_content);
+        if let Some(i) = rest {
             let (path, meta) = siblings[i].clone();
             if !self.by_inode.contains_key(&inode(meta.id)) {
                 self.open_sibling(path, meta, &p.path, actions);
             }
         }
-        for (path, meta) in &siblings[from.map_or(0, |i| i + 1)..] {
-            let known = self.stored.contains_key(&inode(meta.id))
-                || self.by_inode.contains_key(&inode(meta.id))
-                || taken.contains(&inode(meta.id));
-            if meta.mtime_ns > p.seen_ns && !known {
+        for (i, (path, meta)) in siblings.iter().enumerate() {
+            let known = rest == Some(i) || self.knows(meta.id) || taken.contains(&meta.id);
+            // Every file that was ever opened has a stored position, so one that has none and is
+            // younger than this one is a generation that nobody has read.
+            let births = (meta.id.birth_ns, p.id.birth_ns);
+            let younger = match births {
+                (0, _) | (_, 0) => meta.mtime_ns > p.seen_ns,
+                // File times tick in milliseconds, so equal ones tell nothing.
+                (this, known) => this >= known,
+            };
+            if younger && !known {
                 self.open_sibling(path.clone(), *meta, &p.path, actions);
             }
         }
@@ -528,20 +556,46 @@ impl Catalog {
             target: None,
         };
         let before = self.by_path.get(lineage).copied();
-        let Some((file, position)) = self.look(&seen, false, true) else {
+        let Some((file, mut position)) = self.look(&seen, false, true) else {
             return;
         };
+        // Its records go on naming the path they were written to.
+        position.path = lineage.to_path_buf();
         let no = self.admit(seen, file, position, before, true, actions);
         self.by_path.insert(lineage.to_path_buf(), no);
     }
 
     fn open_new(&mut self, s: Seen, first: bool, actions: &mut Vec<(usize, Action)>) {
         let at_end = first && !self.rules.from_beginning && !self.had_stored;
+        self.open_generations_between(&s, actions);
         let before = self.by_path.get(&s.path).copied();
         let Some((file, position)) = self.look(&s, at_end, false) else {
             return;
         };
         self.admit(s, file, position, before, false, actions);
+    }
+
+    /// A file that takes the place of one we read: generations that came and went between the two
+    /// without being seen at this path are beside it, under rotated names.
+    fn open_generations_between(&mut self, s: &Seen, actions: &mut Vec<(usize, Action)>) {
+        let before = self.by_path.get(&s.path).and_then(|no| self.live.get(no));
+        let Some(before) = before.map(|l| l.id).filter(|_| self.rules.siblings) else {
+            return;
+        };
+        for (path, meta) in self.siblings(&s.path) {
+            let births = (meta.id.birth_ns, before.birth_ns);
+            let younger = births.0 != 0 && births.1 != 0 && births.0 >= births.1;
+            // What is compressed while we look was read before, from its original.
+            let compressed = path.extension().is_some_and(|e| e == "gz");
+            if younger
+                && !compressed
+                && meta.id != s.meta.id
+                && meta.id != before
+                && !self.knows(meta.id)
+            {
+                self.open_sibling(path, meta, &s.path.clone(), actions);
+            }
+        }
     }
 
     fn admit(
@@ -687,9 +741,25 @@ impl Catalog {
         let copy = |p: &&Position| is_copy(&p.known(), found, |o, l| trail_hash(file, o, l));
         let dir = path.parent()?;
         let bases = std::iter::once(name.to_owned()).chain(rotated_from(name));
-        let known = bases.filter_map(|base| self.stored_at.get(&dir.join(base)));
+        let known = bases
+            .filter_map(|base| self.stored_at.get(&dir.join(base)))
+            .flatten();
         let known = known.filter_map(|key| self.stored.get(key));
         known.filter(copy).find(gone).cloned()
+    }
+
+    /// Told by a shard where it left a file that is finished: if rotation compresses it later, the
+    /// copy is recognised.
+    pub fn remember(&mut self, position: Position) {
+        if self.stored.len() >= REMEMBERED_MAX {
+            return;
+        }
+        let key = inode(position.id);
+        let at = self.stored_at.entry(position.path.clone()).or_default();
+        if !at.contains(&key) {
+            at.push(key);
+        }
+        self.stored.insert(key, position);
     }
 
     /// Told by a shard where it stood in a file that was truncated under it: what it had not read
@@ -735,6 +805,14 @@ impl Catalog {
         }
         actions
     }
+}
+
+fn by_path_of(stored: &[Position]) -> HashMap<PathBuf, Vec<(u64, u64)>> {
+    let mut by_path: HashMap<PathBuf, Vec<(u64, u64)>> = HashMap::new();
+    for p in stored {
+        by_path.entry(p.path.clone()).or_default().push(inode(p.id));
+    }
+    by_path
 }
 
 fn resumed(known: &Position, now: &Position) -> Position {

@@ -84,11 +84,11 @@ impl Cutter {
     /// A file was opened or got another name.
     pub fn opened(&mut self, tail: &mut Tail) {
         tail.charset = self.charset_of(tail);
-        let attributes = FileAttributes::of(&tail.path, &self.settings.attributes);
+        let attributes = FileAttributes::of(&tail.position.path, &self.settings.attributes);
         // Kept over a rotation: the new file at the path continues the lines of the old one.
         let lineage = match self.files.get(&tail.no) {
             Some(known) => known.lineage,
-            None => stable_hash(tail.path.as_os_str().as_encoded_bytes()),
+            None => stable_hash(tail.position.path.as_os_str().as_encoded_bytes()),
         };
         self.files.insert(
             tail.no,
@@ -220,8 +220,11 @@ impl Cutter {
         cut.bytes = done as u64;
         cut.replay = replay;
         let untimed = |b: &LogsBatch| (0..b.rows()).any(|row| b.time.get(row) == 0);
+        // Lines that may have been emitted before keep the marks they were stamped with.
+        let marks = &tail.position.marks;
+        let again = (replay || from_offset < tail.replay_until) && !marks.is_empty_at(from_offset);
         cut.needs_mark =
-            cut.batches.iter().any(untimed) && tail.position.marks.is_stale(from_offset, wall_ns);
+            !again && cut.batches.iter().any(untimed) && marks.is_stale(from_offset, wall_ns);
         Ok(Some(cut))
     }
 

@@ -5,7 +5,7 @@
 //! watched only cost time until the next scan.
 
 use std::collections::HashSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -26,6 +26,8 @@ use super::watch::{Watch, WatchEvent};
 
 /// A scan that something asked for happens this much later, so that one scan serves many events.
 const SCAN_DELAY: Duration = Duration::from_millis(50);
+/// The position of a file that is not found is kept this long.
+const FORGET_AFTER: Duration = Duration::from_secs(7 * 24 * 3_600);
 /// Lag is measured this often.
 const LAG_INTERVAL: Duration = Duration::from_secs(2);
 /// The longest wait, so that a stop is noticed.
@@ -238,23 +240,13 @@ impl Driver {
         }
     }
 
-    /// Stored positions of files that exist under no name any more.
+    /// Stored positions of files that were not found for a long time.
     fn forget_gone(&mut self) {
-        let gone = |p: &&super::position::Position| {
-            let dir = p.path.parent().unwrap_or(Path::new("/"));
-            dir.is_dir() && self.p.fs.meta(&p.path).is_err()
-        };
+        let wall = self.p.clock.wall_ns();
         let old = |p: &&super::position::Position| {
-            self.p.clock.wall_ns().saturating_sub(p.seen_ns) > 24 * 3_600 * 1_000_000_000
+            wall.saturating_sub(p.seen_ns) > FORGET_AFTER.as_nanos() as i64
         };
-        let gone: Vec<_> = self
-            .p
-            .catalog
-            .unclaimed()
-            .filter(old)
-            .filter(gone)
-            .cloned()
-            .collect();
+        let gone: Vec<_> = self.p.catalog.unclaimed().filter(old).cloned().collect();
         for p in gone {
             Saver::forget(&self.p.store, &self.p.settings.id, &p);
         }
@@ -267,6 +259,7 @@ impl Driver {
                     let actions = self.p.catalog.truncated(*position);
                     self.send(actions);
                 }
+                Feedback::Finished(position) => self.p.catalog.remember(*position),
                 Feedback::Delete(no) => {
                     let path = self
                         .p

@@ -153,9 +153,8 @@ pub fn is_rotated_name(base: &str, name: &str) -> bool {
     if name == base || base.is_empty() {
         return false;
     }
-    let name = [".gz", ".tmp"]
-        .iter()
-        .fold(name, |n, s| n.strip_suffix(s).unwrap_or(n));
+    // A name that ends in .tmp is compression at work; its outcome is looked at.
+    let name = name.strip_suffix(".gz").unwrap_or(name);
     if name == base {
         return true;
     }

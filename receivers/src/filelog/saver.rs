@@ -7,7 +7,6 @@ use tailwater_pipeline::Wake;
 use tailwater_pipeline::checkpoint::{Checkpoint, CheckpointHandle, PutError, Ticket, TicketState};
 
 use super::catalog::FileNo;
-use super::logfs::Meta;
 use super::position::Position;
 
 /// See the module's documentation.
@@ -98,13 +97,11 @@ impl Saver {
         settled
     }
 
-    /// A file that is finished: its position is kept while the file exists under some name, so
-    /// that a later run does not read it again.
-    pub fn finished(&mut self, no: FileNo, position: &Position, meta: Option<Meta>) {
+    /// A file that is finished. Its position is kept for a while, even if the file is gone: rotation
+    /// may compress it yet, and a later run must not read it again.
+    pub fn finished(&mut self, no: FileNo, position: &Position) {
         self.waiting.remove(&no);
-        if meta.is_some_and(|m| m.links == 0) {
-            self.store.remove(&position.key(&self.namespace));
-        }
+        self.save(position);
     }
 
     /// Forgets a stored position whose file is gone.

@@ -37,6 +37,8 @@ const SCARCE_READ_BYTES: usize = 64 << 10;
 pub enum Feedback {
     /// A file was truncated or rewritten; this is where it had been read to.
     Truncated(Box<Position>),
+    /// A file is finished; this is where it was left.
+    Finished(Box<Position>),
     /// A file was read and delivered as a whole and is to be deleted (`delete_after_read`).
     Delete(FileNo),
 }
@@ -127,6 +129,8 @@ impl FileSource {
                     let read_bytes = self.p.settings.read_bytes;
                     let mut tail = Tail::new(*open, self.p.settled.clone(), read_bytes, now);
                     self.p.cutter.opened(&mut tail);
+                    // From now on the file is known, whatever happens before its first delivery.
+                    self.p.saver.save(&tail.durable(self.p.clock.wall_ns()));
                     self.bits.entry(bit).or_default().push(no);
                     self.tails.insert(no, Box::new(tail));
                     self.open += 1;
@@ -140,6 +144,13 @@ impl FileSource {
                         tail.moved_at = Some(now);
                         self.p.files.files_rotated.inc();
                         self.p.cutter.opened(tail);
+                    }
+                    self.queue(no);
+                }
+                Action::Moved(no, path) => {
+                    if let Some(tail) = self.tails.get_mut(&no) {
+                        tail.path = path;
+                        self.p.files.files_rotated.inc();
                     }
                     self.queue(no);
                 }
@@ -299,12 +310,22 @@ impl FileSource {
         };
         match self.read(no, max, now) {
             Ok(Some(cut)) => self.emit_or_hold(no, cut, cx),
+            // Nothing could be cut, but there is more: a longer buffer, or beyond a hole.
+            Ok(None) if self.has_more(no) => Turn::More,
             Ok(None) => Turn::Rest,
             Err(e) => {
                 self.failed(no, &e, now);
                 Turn::Rest
             }
         }
+    }
+
+    fn has_more(&self, no: FileNo) -> bool {
+        !self.p.settings.acquire_fs_lock
+            && self
+                .tails
+                .get(&no)
+                .is_some_and(|t| !t.at_end && t.file.is_some())
     }
 
     fn failed(&mut self, no: FileNo, e: &std::io::Error, now: Mono) {
@@ -585,11 +606,9 @@ impl FileSource {
             return;
         };
         self.p.cutter.closed(no);
-        self.p.saver.finished(
-            no,
-            &tail.acked,
-            tail.file.as_ref().and_then(|f| f.meta().ok()),
-        );
+        let left = tail.durable(self.p.clock.wall_ns());
+        self.p.saver.finished(no, &left);
+        let _ = self.p.feedback.send(Feedback::Finished(Box::new(left)));
         tail.shared.finished.store(true, Ordering::Release);
         if tail.file.is_some() {
             self.open -= 1;

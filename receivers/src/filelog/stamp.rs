@@ -40,6 +40,11 @@ impl Marks {
         }
     }
 
+    /// True if no mark stamps a line that starts at `offset`.
+    pub fn is_empty_at(&self, offset: u64) -> bool {
+        self.time_of(offset).is_none()
+    }
+
     /// The stamp of a line that starts at `offset`.
     pub fn time_of(&self, offset: u64) -> Option<i64> {
         let &(from, time) = self.0.iter().rev().find(|(from, _)| *from <= offset)?;

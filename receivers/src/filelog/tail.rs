@@ -99,6 +99,9 @@ pub struct Tail {
     /// The highest offset that was cut into records in this generation: below it, a read is a
     /// replay after a rewind.
     pub cut_before: u64,
+    /// Lines before it may have been emitted by an earlier run, so they keep their time marks: the
+    /// file's size when it was opened with a stored position.
+    pub replay_until: u64,
     /// Records and bytes that were under way at a rewind and have not been read again yet.
     pub owed: (u64, u64),
 }
@@ -122,6 +125,10 @@ impl Tail {
         now: Mono,
     ) -> Tail {
         let at_open = Arc::new(open.position.clone());
+        let replay_until = match open.position.marks.entries() {
+            [] => 0,
+            _ => open.shared.size.load(Ordering::Acquire),
+        };
         Tail {
             no: open.no,
             path: open.path,
@@ -144,6 +151,7 @@ impl Tail {
             active_at: now,
             retry_at: None,
             failures: 0,
+            replay_until,
             owed: (0, 0),
         }
     }
@@ -293,11 +301,12 @@ impl Tail {
             id: meta.id,
             head: Head::of(head),
             gzip: self.position.gzip,
-            path: self.path.clone(),
+            path: self.position.path.clone(),
             marks: std::mem::take(&mut self.position.marks).restarted(),
             ..Position::default()
         };
         self.cut_before = 0;
+        self.replay_until = 0;
         self.at_end = false;
         self.unfinished = false;
         self.flush_clock.clear();
@@ -373,11 +382,11 @@ impl Tail {
         self.flush_clock.clear();
     }
 
-    /// What a checkpoint stores now: the delivered position, under the file's present path, with
+    /// What a checkpoint stores now: the delivered position, under the path records name, with
     /// the time marks that lines behind it still need.
     pub fn durable(&self, wall_ns: i64) -> Position {
         let mut position = (*self.acked).clone();
-        position.path = self.path.clone();
+        position.path = self.position.path.clone();
         position.seen_ns = wall_ns;
         if position.generation == self.position.generation {
             position.marks = self.position.marks.clone();

@@ -145,9 +145,9 @@ pub struct Catalog {
     by_path: HashMap<PathBuf, FileNo>,
     /// Where links lead to: notifications name that place.
     by_target: HashMap<PathBuf, FileNo>,
-    stored: HashMap<(u64, u64), Position>,
+    stored: HashMap<FileId, Position>,
     /// Where the stored positions' files were.
-    stored_at: HashMap<PathBuf, Vec<(u64, u64)>>,
+    stored_at: HashMap<PathBuf, Vec<FileId>>,
     load: Vec<usize>,
     next_no: FileNo,
     scans: u64,
@@ -164,10 +164,7 @@ impl Catalog {
         Catalog {
             had_stored: !stored.is_empty(),
             stored_at: by_path_of(&stored),
-            stored: stored
-                .into_iter()
-                .map(|p| ((p.id.dev, p.id.ino), p))
-                .collect(),
+            stored: stored.into_iter().map(|p| (p.id, p)).collect(),
             rules,
             fs,
             live: HashMap::new(),
@@ -478,7 +475,7 @@ impl Catalog {
             .by_inode
             .get(&inode(id))
             .and_then(|no| self.live.get(no));
-        live.is_some_and(|l| l.id == id) || self.stored.get(&inode(id)).is_some_and(|p| p.id == id)
+        live.is_some_and(|l| l.id == id) || self.stored.contains_key(&id)
     }
 
     /// Reads the rest of `p`'s content from wherever rotation put it, and then the generations
@@ -701,7 +698,7 @@ impl Catalog {
             ..Position::default()
         };
         let trail = |offset: u64, len: u16| trail_hash(&*file, offset, len);
-        if let Some(known) = self.stored.get(&inode(meta.id)) {
+        if let Some(known) = self.stored.get(&meta.id) {
             // A file that was compressed in place keeps its content but not its bytes.
             match judge(&known.known(), &found, trail) {
                 Verdict::Same => position = resumed(known, &position),
@@ -726,7 +723,7 @@ impl Catalog {
             file.read_at(from, (meta.size - from) as usize, &mut last)?;
             position.trail = Trail::of(&last);
         }
-        self.stored.remove(&inode(meta.id));
+        self.stored.remove(&meta.id);
         Ok((file, position))
     }
 
@@ -735,7 +732,7 @@ impl Catalog {
     fn copied_from(&self, found: &Found<'_>, path: &Path, file: &dyn LogFile) -> Option<Position> {
         let name = path.file_name()?.to_str()?;
         let gone = |p: &&Position| match self.fs.meta(&p.path) {
-            Ok(m) => inode(m.id) != inode(p.id) || m.size < p.offset,
+            Ok(m) => m.id != p.id || m.size < p.offset,
             Err(_) => true,
         };
         let copy = |p: &&Position| is_copy(&p.known(), found, |o, l| trail_hash(file, o, l));
@@ -754,7 +751,7 @@ impl Catalog {
         if self.stored.len() >= REMEMBERED_MAX {
             return;
         }
-        let key = inode(position.id);
+        let key = position.id;
         let at = self.stored_at.entry(position.path.clone()).or_default();
         if !at.contains(&key) {
             at.push(key);
@@ -807,10 +804,10 @@ impl Catalog {
     }
 }
 
-fn by_path_of(stored: &[Position]) -> HashMap<PathBuf, Vec<(u64, u64)>> {
-    let mut by_path: HashMap<PathBuf, Vec<(u64, u64)>> = HashMap::new();
+fn by_path_of(stored: &[Position]) -> HashMap<PathBuf, Vec<FileId>> {
+    let mut by_path: HashMap<PathBuf, Vec<FileId>> = HashMap::new();
     for p in stored {
-        by_path.entry(p.path.clone()).or_default().push(inode(p.id));
+        by_path.entry(p.path.clone()).or_default().push(p.id);
     }
     by_path
 }

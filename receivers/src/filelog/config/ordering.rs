@@ -26,9 +26,9 @@ pub(super) fn decode(s: &mut Section<'_, '_>) -> Option<OrderingCriteria> {
             compile(s, "group_by", &group)
         };
         if group_by.as_ref().is_some_and(|g| g.captures_len() < 2) {
-            s.invalid(
+            s.warn(
                 "group_by",
-                "has no capture that names the group, such as (...)",
+                "has no capture that names the group, such as (...): all files are one group",
             );
         }
         let top_n = match s.usize("top_n", 0, ..) {

@@ -221,6 +221,16 @@ impl AckToken {
         Arc::ptr_eq(self.ticket(), other.ticket())
     }
 
+    /// One token for records that are the duty of several sources, because some of them were made of
+    /// text of each. The counts go to `self`; the outcome goes to all.
+    pub fn join(self, others: Vec<AckToken>) -> AckToken {
+        if others.is_empty() {
+            return self;
+        }
+        let sink = Join(Mutex::new(Some((self, others))));
+        AckToken::new(Arc::new(sink), 0)
+    }
+
     /// Tokens for `n` branches that each get all of the records. The parent is resolved when all
     /// branches are, with the worst outcome; a record counts as dropped if any branch dropped it
     /// (the largest count of a branch) and as filtered if every branch did (the smallest).
@@ -263,6 +273,24 @@ impl Drop for AckToken {
         if let Some(ticket) = self.ticket.take() {
             ticket.resolve_one(Outcome::Lost);
         }
+    }
+}
+
+/// Passes the outcome on to the tokens of several sources.
+struct Join(Mutex<Option<(AckToken, Vec<AckToken>)>>);
+
+impl AckSink for Join {
+    fn settled(&self, _key: u64, outcome: Outcome, counts: &Counts) {
+        let tokens = self.0.lock().unwrap_or_else(|e| e.into_inner()).take();
+        let Some((first, others)) = tokens else {
+            return;
+        };
+        first.count_filtered(counts.filtered);
+        for (reason, n) in DropReason::ALL.iter().zip(counts.dropped) {
+            first.count_dropped(*reason, n);
+        }
+        first.resolve(outcome);
+        others.into_iter().for_each(|t| t.resolve(outcome));
     }
 }
 

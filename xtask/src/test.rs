@@ -58,16 +58,6 @@ pub fn test(quick: bool) -> Result<()> {
 /// `cargo test -p tailwater-tests --features e2e`.
 const KNOWN_FAULTS: &[(&str, &str)] = &[
     (
-        "kills_at_any_moment_lose_nothing_and_show_nothing_twice",
-        "known fault: nothing is lost, but some lines of files that rotation compresses are \
-         shown twice",
-    ),
-    (
-        "rotations_faster_than_anyone_can_look_lose_nothing",
-        "known fault: of 20 rotations without a pause, a generation that nobody had opened is \
-         sometimes not found",
-    ),
-    (
         "a_full_state_directory_does_not_stop_delivery",
         "known fault: delivery goes on, but tailwater_checkpoint_write_failures is not served",
     ),

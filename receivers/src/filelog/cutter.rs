@@ -20,7 +20,7 @@ use super::position::Position;
 use super::settings::Settings;
 use super::stamp::{Ties, stamp_observed};
 use super::tail::{Chunk, Tail};
-use crate::operators::{Chain, OperatorCx};
+use crate::operators::{Chain, Cover, OperatorCx};
 
 /// What one read became.
 pub struct Cut {
@@ -44,6 +44,9 @@ pub struct Cut {
     pub moved: bool,
     /// It had been read before a rewind.
     pub replay: bool,
+    /// Files with parts of lines in `batches`, besides the one that was read: their positions may
+    /// not pass these parts before the batches are delivered.
+    pub parts_of: Vec<FileNo>,
 }
 
 /// Cuts the content of all files of one source.
@@ -118,16 +121,13 @@ impl Cutter {
         self.files.remove(&no);
     }
 
-    /// A file will be read again from an earlier position.
-    pub fn rewound(&mut self, no: FileNo, tail: &mut Tail) {
-        self.chain.forget(no);
+    /// A file will be read from another position: from an earlier one, or because its content starts
+    /// anew. Lines that were held and have parts in it are forgotten; the files that hold their
+    /// other parts have to be read again, too.
+    #[must_use]
+    pub fn moved(&mut self, tail: &mut Tail) -> Vec<FileNo> {
         tail.clean = Arc::new(tail.position.clone());
-    }
-
-    /// A file's content starts anew. Parts of lines that were held are gone with it.
-    pub fn restarted(&mut self, tail: &mut Tail) {
-        self.chain.forget(tail.no);
-        tail.clean = Arc::new(tail.position.clone());
+        self.chain.forget(tail.no)
     }
 
     /// When [`Cutter::due`] has something to do.
@@ -135,21 +135,30 @@ impl Cutter {
         self.chain.deadline().map(|d| Mono::default().after(d))
     }
 
-    /// Lines that operators held back and that are passed on by the clock, by file.
-    pub fn due(&mut self, now: Mono, wall_ns: i64) -> Vec<(FileNo, Vec<LogsBatch>)> {
+    /// Lines that operators held back and that are passed on by the clock, each with the files that
+    /// its parts come from.
+    pub fn due(&mut self, now: Mono, wall_ns: i64) -> Vec<(Vec<FileNo>, Vec<LogsBatch>)> {
         let mut cx = OperatorCx {
             now_ns: wall_ns,
             elapsed: elapsed(now),
             ..OperatorCx::default()
         };
         self.chain.tick(&mut cx);
-        let mut by_file: Vec<(FileNo, Vec<LogsBatch>)> = Vec::new();
-        let sources = cx.report.covers.iter().map(|c| c.source);
-        let batches = cx.report.more.into_iter();
-        for (batch, no) in batches.zip(sources.chain(std::iter::repeat(0))) {
-            by_file.push((no, batch.split_by_resource()));
+        let report = cx.report;
+        let of = report
+            .covers
+            .into_iter()
+            .map(sources)
+            .chain(std::iter::repeat(Vec::new()));
+        let batches = report.more.into_iter().map(LogsBatch::split_by_resource);
+        of.zip(batches).collect()
+    }
+
+    /// Lets the position of a file move on as far as nothing of it is held.
+    pub fn release(&self, tail: &mut Tail) {
+        if self.chain.held_from(tail.no).is_none() {
+            tail.clean = Arc::new(tail.position.clone());
         }
-        by_file
     }
 
     /// Cuts what was read. `None` if there was nothing to cut yet.
@@ -196,7 +205,7 @@ impl Cutter {
         tail.position.frame = state.encode();
         let done = self.frames.consumed;
         let replay = from_offset < tail.cut_before;
-        tail.advance(content, done, s.head_bytes);
+        tail.advance(&buf, skip, done, s.head_bytes);
         tail.unfinished = at_end && self.frames.unfinished > 0;
         if !tail.unfinished {
             tail.flush_clock.clear();
@@ -342,9 +351,9 @@ impl Cutter {
         for b in &mut batches {
             spread(&mut tail.position.ties, b);
         }
-        if self.chain.held_from(tail.no).is_none() {
-            tail.clean = Arc::new(tail.position.clone());
-        }
+        self.release(tail);
+        let parts_of = report.covers.into_iter().flat_map(sources);
+        let parts_of = parts_of.filter(|no| *no != tail.no).collect();
         let out: usize = batches.iter().map(LogsBatch::rows).sum();
         let (filtered, dropped) = (report.filtered as u32, report.dropped as u32);
         Cut {
@@ -358,17 +367,21 @@ impl Cutter {
             needs_mark: false,
             moved: true,
             replay: false,
+            parts_of,
         }
     }
 
     /// What operators passed on late, as a cut: its delivery lets the file's position move on.
-    pub fn held(&mut self, tail: &mut Tail, mut batches: Vec<LogsBatch>) -> Cut {
+    pub fn held(
+        &mut self,
+        tail: &mut Tail,
+        parts_of: Vec<FileNo>,
+        mut batches: Vec<LogsBatch>,
+    ) -> Cut {
         batches
             .iter_mut()
             .for_each(|b| spread(&mut tail.position.ties, b));
-        if self.chain.held_from(tail.no).is_none() {
-            tail.clean = Arc::new(tail.position.clone());
-        }
+        self.release(tail);
         Cut {
             position: tail.clean.clone(),
             records: batches.iter().map(LogsBatch::rows).sum::<usize>() as u32,
@@ -380,6 +393,7 @@ impl Cutter {
             needs_mark: false,
             moved: true,
             replay: false,
+            parts_of,
         }
     }
 
@@ -389,6 +403,10 @@ impl Cutter {
             stamp_observed(b, &tail.position.marks, wall_ns);
         }
     }
+}
+
+fn sources(covers: Vec<Cover>) -> Vec<FileNo> {
+    covers.into_iter().map(|c| c.source).collect()
 }
 
 /// Trims blanks at the end of lines, except of those that go on in the next line.

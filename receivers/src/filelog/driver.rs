@@ -19,6 +19,7 @@ use tailwater_telemetry::metrics::{FilesMetrics, LagMetrics};
 use super::catalog::{Action, Catalog, FileNo, Seen};
 use super::discover::{Discovery, FoundFile};
 use super::logfs::LogFs;
+use super::position::Position;
 use super::saver::Saver;
 use super::settings::Settings;
 use super::source::Feedback;
@@ -28,6 +29,12 @@ use super::watch::{Watch, WatchEvent};
 const SCAN_DELAY: Duration = Duration::from_millis(50);
 /// The position of a file that is not found is kept this long.
 const FORGET_AFTER: Duration = Duration::from_secs(7 * 24 * 3_600);
+/// The same for a file that was read and delivered to its end.
+const FORGET_COMPLETE_AFTER: Duration = Duration::from_secs(3_600);
+/// Positions that are checked for it in one go.
+const FORGET_AT_ONCE: usize = 1_000;
+/// A position that another one took the place of is kept this long.
+const SUPERSEDED_KEPT: Duration = Duration::from_secs(5);
 /// Lag is measured this often.
 const LAG_INTERVAL: Duration = Duration::from_secs(2);
 /// The longest wait, so that a stop is noticed.
@@ -81,6 +88,7 @@ pub struct Driver {
     scan_at: Mono,
     lag_at: Mono,
     complained: HashSet<PathBuf>,
+    superseded: Vec<(Mono, Position)>,
 }
 
 impl Driver {
@@ -92,6 +100,7 @@ impl Driver {
             scan_at: now,
             lag_at: now,
             complained: HashSet::new(),
+            superseded: Vec::new(),
         }
     }
 
@@ -107,9 +116,10 @@ impl Driver {
                 self.lag_at = now.after(LAG_INTERVAL);
             }
             self.take_feedback(now);
-            let mut actions = Vec::new();
-            self.p.catalog.release_deferred(now, &mut actions);
+            let actions = self.p.catalog.catch_up(now);
             self.send(actions);
+            self.report_problems();
+            self.save();
             self.wait(now);
         }
     }
@@ -176,6 +186,8 @@ impl Driver {
             self.report_problems();
         } else if self.p.finder.matches(&path) || self.p.finder.may_hold_matches(&path) {
             self.scan_soon(now);
+        } else {
+            self.p.catalog.appeared_beside(&path, now);
         }
     }
 
@@ -240,26 +252,68 @@ impl Driver {
         }
     }
 
+    /// Stores what the catalog found out, and removes what is known under another name by now.
+    fn save(&mut self) {
+        let wall = self.p.clock.wall_ns();
+        for mut position in std::mem::take(&mut self.p.catalog.to_save) {
+            position.seen_ns = wall;
+            if let Some(p) = self.p.catalog.remembered_mut(position.id) {
+                p.seen_ns = wall;
+            }
+            Saver::store(&self.p.store, &self.p.settings.id, &position);
+        }
+        // Not before what took their place is surely on disk.
+        let now = self.p.clock.now();
+        let new = std::mem::take(&mut self.p.catalog.superseded);
+        self.superseded.extend(new.into_iter().map(|p| (now, p)));
+        let due = |(at, _): &mut (Mono, Position)| now.since(*at) >= SUPERSEDED_KEPT;
+        for (_, p) in self.superseded.extract_if(.., due) {
+            Saver::forget(&self.p.store, &self.p.settings.id, &p);
+        }
+        let evicted = self.p.catalog.take_evicted();
+        if evicted > 0 {
+            tracing::warn!(
+                receiver = %self.p.settings.id, positions = evicted,
+                "too many rotated files are remembered; if one of these is compressed later, it is read again"
+            );
+        }
+    }
+
     /// Stored positions of files that were not found for a long time.
     fn forget_gone(&mut self) {
         let wall = self.p.clock.wall_ns();
-        let old = |p: &&super::position::Position| {
-            wall.saturating_sub(p.seen_ns) > FORGET_AFTER.as_nanos() as i64
+        let old = |p: &&Position| {
+            let soon = p.complete || p.overwritten;
+            let keep = if soon {
+                FORGET_COMPLETE_AFTER
+            } else {
+                FORGET_AFTER
+            };
+            wall.saturating_sub(p.seen_ns) > keep.as_nanos() as i64
         };
-        let gone: Vec<_> = self.p.catalog.unclaimed().filter(old).cloned().collect();
-        for p in gone {
+        let catalog = &self.p.catalog;
+        let known = catalog.remembered().chain(catalog.overwritten());
+        let old: Vec<Position> = known.filter(old).take(FORGET_AT_ONCE).cloned().collect();
+        for p in old {
+            if !p.overwritten && self.p.catalog.exists(&p) {
+                if let Some(p) = self.p.catalog.remembered_mut(p.id) {
+                    p.seen_ns = wall;
+                }
+                continue;
+            }
+            self.p.catalog.forget_position(&p);
             Saver::forget(&self.p.store, &self.p.settings.id, &p);
         }
     }
 
-    fn take_feedback(&mut self, _now: Mono) {
+    fn take_feedback(&mut self, now: Mono) {
         while let Ok(feedback) = self.p.feedback.try_recv() {
             match feedback {
                 Feedback::Truncated(position) => {
-                    let actions = self.p.catalog.truncated(*position);
+                    let actions = self.p.catalog.truncated(*position, now);
                     self.send(actions);
                 }
-                Feedback::Finished(position) => self.p.catalog.remember(*position),
+                Feedback::Finished(no, position) => self.p.catalog.finished(no, *position),
                 Feedback::Delete(no) => {
                     let path = self
                         .p

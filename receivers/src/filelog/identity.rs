@@ -7,8 +7,9 @@
 use super::hash::stable_hash;
 use super::logfs::FileId;
 
-/// How many bytes before a position are hashed to recognise it again.
-pub const TRAIL_BYTES: usize = 64;
+/// How many bytes before a position are hashed to recognise it again: enough for the time that a
+/// usual line begins with to be among them.
+pub const TRAIL_BYTES: usize = 256;
 
 /// A hash of the first `len` bytes of a file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -30,9 +31,8 @@ impl Head {
 
     /// True if a file that begins with `bytes` begins with this head.
     pub fn starts(&self, bytes: &[u8]) -> bool {
-        bytes
-            .get(..self.len as usize)
-            .is_some_and(|b| stable_hash(b) == self.hash)
+        let head = bytes.get(..self.len as usize);
+        self.len == 0 || head.is_some_and(|b| stable_hash(b) == self.hash)
     }
 }
 
@@ -132,18 +132,36 @@ pub fn judge(
     }
 }
 
-/// True if `found`, under another inode, holds the content that `known` was read from: a copy made
+/// How sure it is that a file holds the content that a position was reached in.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Likeness {
+    /// It does not, or nothing says so.
+    None,
+    /// It begins alike; nothing was read that could tell more.
+    Begins,
+    /// What was read is there, up to the position.
+    Holds,
+}
+
+/// Whether `found`, under another inode, holds the content that `known` was read from: a copy made
 /// by copytruncate, a file moved between file systems, or (decompressed) a compressed sibling.
 /// The caller makes sure that the original no longer holds it and that the names are related.
-pub fn is_copy(
+pub fn likeness(
     known: &Known,
     found: &Found<'_>,
     trail: impl FnOnce(u64, u16) -> Option<u64>,
-) -> bool {
-    known.trail.len > 0
-        && found.size >= known.offset
-        && known.head.starts(found.head)
-        && trail(known.offset, known.trail.len) == Some(known.trail.hash)
+) -> Likeness {
+    if known.head.len == 0 || !known.head.starts(found.head) || found.size < known.offset {
+        return Likeness::None;
+    }
+    if known.trail.len == 0 {
+        return Likeness::Begins;
+    }
+    match trail(known.offset, known.trail.len) {
+        Some(hash) if hash != known.trail.hash => Likeness::None,
+        None => Likeness::None,
+        Some(_) => Likeness::Holds,
+    }
 }
 
 /// True if `name` looks like what rotation makes of a file called `base`: `app.log` becomes
@@ -267,35 +285,47 @@ mod tests {
 
     #[test]
     fn a_copy_needs_the_whole_evidence() {
-        let old = b"first line\nsecond line\n";
-        let k = known(old, 11, id(7, 1));
-        let copy = |c: &[u8]| {
+        let line = format!("{}\n", "a line that is long enough to tell. ".repeat(40));
+        let old = format!("{line}second {line}");
+        let known_at = |offset: usize| known(old.as_bytes(), offset, id(7, 1));
+        let copy = |k: &Known, c: &str| {
+            let c = c.as_bytes();
             let found = Found {
                 id: id(9, 2),
                 size: c.len() as u64,
                 head: &c[..c.len().min(16)],
             };
-            is_copy(&k, &found, |o, l| {
+            likeness(k, &found, |o, l| {
                 c.get(o as usize - l as usize..o as usize).map(stable_hash)
             })
         };
-        assert!(copy(old));
-        assert!(copy(b"first line\nother rest\n"));
-        assert!(!copy(b"first line"));
-        assert!(!copy(b"another li\nsecond line\n"));
-        assert!(!is_copy(
-            &Known {
-                trail: Trail::default(),
-                offset: 0,
-                ..k
-            },
-            &Found {
-                id: id(9, 2),
-                size: 9,
-                head: old
-            },
-            |_, _| Some(0)
-        ));
+        let k = known_at(line.len());
+        assert_eq!(copy(&k, &old), Likeness::Holds);
+        assert_eq!(copy(&k, &format!("{line}other rest\n")), Likeness::Holds);
+        assert_eq!(
+            copy(&k, &line[..20]),
+            Likeness::None,
+            "shorter than what was read"
+        );
+        assert_eq!(
+            copy(&k, &format!("B{}", &old[1..])),
+            Likeness::None,
+            "begins differently"
+        );
+        let other_end = format!("{}X\nmore", &line[..line.len() - 2]);
+        assert_eq!(
+            copy(&k, &other_end),
+            Likeness::None,
+            "differs before the position"
+        );
+        // Nothing read yet: only the first bytes can speak.
+        assert_eq!(copy(&known_at(0), &old), Likeness::Begins);
+        assert_eq!(copy(&known_at(11), &old), Likeness::Holds);
+        let headless = Known {
+            head: Head::default(),
+            ..known_at(0)
+        };
+        assert_eq!(copy(&headless, &old), Likeness::None);
     }
 
     #[test]

@@ -86,6 +86,9 @@ struct OsLogFile(File);
 
 impl LogFile for OsLogFile {
     fn read_at(&self, offset: u64, max: usize, buf: &mut Vec<u8>) -> io::Result<usize> {
+        if max == 0 {
+            return Ok(0);
+        }
         let start = buf.len();
         if buf.capacity() - start < max {
             buf.reserve_exact(max);

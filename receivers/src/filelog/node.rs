@@ -250,24 +250,27 @@ impl ReceiverNode for FilelogNode {
 
     fn start(&mut self) -> Result<(), BuildError> {
         let c = &self.config;
+        let finder = Discovery {
+            include: c.include.clone(),
+            exclude: c.exclude.clone(),
+            exclude_older_than: c.exclude_older_than,
+            ordering: c.ordering.clone(),
+        };
+        let selects = finder.clone();
         let rules = Rules {
             head_bytes: c.fingerprint_bytes,
             from_beginning: c.start_at == StartAt::Beginning,
             gzip: c.compression,
             shards: self.links.len(),
-            siblings: true,
+            selects: Box::new(move |path| selects.matches(path)),
+            started_ns: self.cx.clock.wall_ns(),
         };
         let watch = Watch::new(c.watch);
         self.wake = Some(watch.waker());
         let stored = Saver::load(&self.store, &self.cx.id);
         let driver = Driver::new(DriverParts {
             settings: self.settings.clone(),
-            finder: Discovery {
-                include: c.include.clone(),
-                exclude: c.exclude.clone(),
-                exclude_older_than: c.exclude_older_than,
-                ordering: c.ordering.clone(),
-            },
+            finder,
             watch,
             catalog: Catalog::new(rules, self.fs.clone(), stored),
             shards: std::mem::take(&mut self.links),

@@ -38,6 +38,13 @@ pub struct Position {
     pub header_done: bool,
     /// Content is compressed.
     pub gzip: bool,
+    /// Nothing is left to read: it was read and delivered to its end and let go, or it was there
+    /// before its log was first seen.
+    pub complete: bool,
+    /// The file holds other content by now. What is left of this one is in a copy, if anywhere.
+    pub overwritten: bool,
+    /// What was beside the log when it was first seen is remembered as read.
+    pub surveyed: bool,
     /// Wall time of the newest read, ns since the epoch.
     pub seen_ns: i64,
     /// Where the file was seen last.
@@ -68,11 +75,32 @@ impl Position {
         }
     }
 
+    /// The start of other content in the same file: a new generation, whose first time comes after
+    /// all times of this one.
+    pub fn anew(&self, head: Head) -> Position {
+        Position {
+            generation: self.generation + 1,
+            id: self.id,
+            head,
+            gzip: self.gzip,
+            path: self.path.clone(),
+            marks: self.marks.clone().restarted(),
+            surveyed: self.surveyed,
+            ..Position::default()
+        }
+    }
+
     /// The key it is stored under: the file's identity within the receiver `namespace`, so that it
-    /// survives renames and restarts.
+    /// survives renames and restarts. Overwritten content has a key of its own.
     pub fn key(&self, namespace: &str) -> Vec<u8> {
         let id = self.id;
-        format!("{namespace}\0{:x}:{:x}:{:x}", id.dev, id.ino, id.birth_ns).into_bytes()
+        let key = format!("{namespace}\0{:x}:{:x}:{:x}", id.dev, id.ino, id.birth_ns);
+        let key = if self.overwritten {
+            format!("{key}:{:x}", self.generation)
+        } else {
+            key
+        };
+        key.into_bytes()
     }
 
     /// The payload for the checkpoint store (without offset and generation).
@@ -99,7 +127,13 @@ impl Position {
         for (k, v) in &self.header {
             w.bytes(k.as_bytes()).bytes(v.as_bytes());
         }
-        w.0.push(u8::from(self.header_done) | u8::from(self.gzip) << 1);
+        w.0.push(
+            u8::from(self.header_done)
+                | u8::from(self.gzip) << 1
+                | u8::from(self.complete) << 2
+                | u8::from(self.overwritten) << 3
+                | u8::from(self.surveyed) << 4,
+        );
         w.u64(self.seen_ns as u64);
         w.bytes(std::os::unix::ffi::OsStrExt::as_bytes(
             self.path.as_os_str(),
@@ -153,6 +187,9 @@ impl Position {
             header,
             header_done: flags & 1 != 0,
             gzip: flags & 2 != 0,
+            complete: flags & 4 != 0,
+            overwritten: flags & 8 != 0,
+            surveyed: flags & 16 != 0,
             seen_ns,
             path,
         })
@@ -238,6 +275,9 @@ mod tests {
             header: vec![("k".into(), "v".into())],
             header_done: true,
             gzip: true,
+            complete: true,
+            overwritten: true,
+            surveyed: true,
             seen_ns: 99,
             path: "/var/log/x".into(),
         }

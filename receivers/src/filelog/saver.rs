@@ -59,8 +59,13 @@ impl Saver {
 
     /// Everything before the position is delivered.
     pub fn save(&mut self, position: &Position) {
-        let key = position.key(&self.namespace);
-        self.told(self.store.put(&key, checkpoint(position)), position);
+        Saver::store(&self.store, &self.namespace, position);
+    }
+
+    /// The same, for who has no saver of their own.
+    pub fn store(store: &CheckpointHandle, namespace: &str, position: &Position) {
+        let key = position.key(namespace);
+        told(store.put(&key, checkpoint(position)), position);
     }
 
     /// Saves without delay; [`Saver::is_durable`] tells when it is on disk.
@@ -71,16 +76,7 @@ impl Saver {
             Ok(ticket) => {
                 self.waiting.insert(no, ticket);
             }
-            Err(e) => self.told(Err(e), position),
-        }
-    }
-
-    fn told(&self, result: Result<(), PutError>, position: &Position) {
-        if let Err(e) = result {
-            tracing::error!(
-                path = %position.path.display(), error = %e,
-                "a file position was not stored; its lines may be delivered again after a restart"
-            );
+            Err(e) => told(Err(e), position),
         }
     }
 
@@ -107,5 +103,14 @@ impl Saver {
     /// Forgets a stored position whose file is gone.
     pub fn forget(store: &CheckpointHandle, namespace: &str, position: &Position) {
         store.remove(&position.key(namespace));
+    }
+}
+
+fn told(result: Result<(), PutError>, position: &Position) {
+    if let Err(e) = result {
+        tracing::error!(
+            path = %position.path.display(), error = %e,
+            "a file position was not stored; its lines may be delivered again after a restart"
+        );
     }
 }

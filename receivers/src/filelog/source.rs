@@ -19,6 +19,7 @@ use tailwater_telemetry::metrics::{Accounting, Amount, FilesMetrics, ReceiverMet
 
 use super::catalog::{Action, FileNo};
 use super::cutter::{Cut, Cutter};
+use super::identity::TRAIL_BYTES;
 use super::logfs::LogFs;
 use super::pool::BufferPool;
 use super::position::Position;
@@ -35,10 +36,10 @@ const SCARCE_READ_BYTES: usize = 64 << 10;
 /// What a shard tells the catalog.
 #[derive(Debug)]
 pub enum Feedback {
-    /// A file was truncated or rewritten; this is where it had been read to.
+    /// A file was truncated or rewritten; this is where delivery stood in what was there before.
     Truncated(Box<Position>),
     /// A file is finished; this is where it was left.
-    Finished(Box<Position>),
+    Finished(FileNo, Box<Position>),
     /// A file was read and delivered as a whole and is to be deleted (`delete_after_read`).
     Delete(FileNo),
 }
@@ -91,6 +92,8 @@ pub struct FileSource {
     /// Undelivered bytes of deleted files that are held.
     held_bytes: HashMap<FileNo, u64>,
     open: usize,
+    /// Open files, and deleted ones that are held, as they were told last.
+    reported: (i64, i64),
     pool: Arc<BufferPool>,
 }
 
@@ -117,6 +120,7 @@ impl FileSource {
             marked: Vec::new(),
             held_bytes: HashMap::new(),
             open: 0,
+            reported: (0, 0),
             pool: Arc::default(),
         }
     }
@@ -253,8 +257,13 @@ impl FileSource {
         }
         tail.owed = (tail.owed.0 + records, tail.owed.1 + bytes);
         tail.go_back();
+        // Parts of its first line may be in the file before it.
+        tail.after = tail.predecessor;
         self.marked.retain(|(n, _)| *n != no);
-        self.p.cutter.rewound(no, tail);
+        for other in self.p.cutter.moved(tail) {
+            self.rewind(other, Outcome::Retry);
+            self.queue(other);
+        }
     }
 
     /// Closes files at rest while more descriptors are open than the budget allows.
@@ -365,7 +374,7 @@ impl FileSource {
             self.look_again(no, at);
             return Ok(None);
         }
-        let chunk = tail.read(max, self.pool.take(max + 128))?;
+        let chunk = tail.read(max, self.pool.take(max + TRAIL_BYTES))?;
         if self.p.settings.acquire_fs_lock {
             let _ = tail.file.as_ref().map(|f| f.unlock());
         }
@@ -397,24 +406,41 @@ impl FileSource {
         let Some(tail) = self.tails.get_mut(&no) else {
             return Ok(());
         };
-        let s = &self.p.settings;
-        let (fate, before) = tail.reassess(s.head_bytes, s.on_truncate)?;
-        if fate == Fate::Restarted {
-            self.p.files.files_truncated.inc();
-            self.p.cutter.restarted(tail);
-            if tail.window.is_empty() {
-                // Nothing of the old content is under way: the durable offset is lowered now.
-                tail.acked = Arc::new(tail.position.clone());
-                self.p.saver.save(&tail.position);
-            }
-            tracing::info!(
-                path = %tail.path.display(), read = before.offset,
-                "the file was truncated; its new content is read from the start"
-            );
-            let _ = self.p.feedback.send(Feedback::Truncated(Box::new(before)));
-            self.queue(no);
-        } else {
+        if !tail.window.is_empty() {
+            // The position of the old content has to be final before the new one is begun.
+            // Delivery queues the file again.
             tail.at_end = true;
+            return Ok(());
+        }
+        let s = &self.p.settings;
+        let wall = self.p.clock.wall_ns();
+        let before = Position {
+            overwritten: true,
+            ..tail.durable(wall)
+        };
+        if tail.reassess(s.head_bytes, s.on_truncate)? != Fate::Restarted {
+            tail.at_end = true;
+            return Ok(());
+        }
+        self.p.files.files_truncated.inc();
+        let others = self.p.cutter.moved(tail);
+        let (records, bytes) = std::mem::take(&mut tail.owed);
+        if records + bytes > 0 {
+            self.p.accounting.replay_ended(Amount::new(records, bytes));
+        }
+        tail.acked = Arc::new(tail.position.clone());
+        // Not the other way round: a copy is recognised by what is known of the old content.
+        self.p.saver.save(&before);
+        self.p.saver.save(&tail.position);
+        tracing::info!(
+            path = %tail.path.display(), delivered = before.offset,
+            "the file was truncated; its new content is read from the start"
+        );
+        let _ = self.p.feedback.send(Feedback::Truncated(Box::new(before)));
+        self.queue(no);
+        for other in others {
+            self.rewind(other, Outcome::Retry);
+            self.queue(other);
         }
         Ok(())
     }
@@ -464,6 +490,14 @@ impl FileSource {
             .accepted_log_records
             .inc_by(u64::from(cut.records));
         let token = tail.window.reserve(cut.position, cut.records, cut.bytes);
+        let mut others = Vec::new();
+        for other in cut.parts_of {
+            if let Some(tail) = self.tails.get_mut(&other) {
+                self.p.cutter.release(tail);
+                others.push(tail.window.reserve(tail.clean.clone(), 0, 0));
+            }
+        }
+        let token = token.join(others);
         token.count_filtered(cut.filtered);
         token.count_dropped(DropReason::OperatorError, cut.dropped);
         let mut parts = Vec::with_capacity(cut.batches.len());
@@ -506,12 +540,16 @@ impl FileSource {
             return;
         }
         let wall = self.p.clock.wall_ns();
-        for (no, batches) in self.p.cutter.due(now, wall) {
-            let Some(tail) = self.tails.get_mut(&no) else {
+        for (mut files, batches) in self.p.cutter.due(now, wall) {
+            // The newest of its files: the others are let go with it.
+            let owner = files
+                .pop()
+                .and_then(|no| Some((no, self.tails.get_mut(&no)?)));
+            let Some((no, tail)) = owner else {
                 tracing::error!("a held line belongs to no file");
                 continue;
             };
-            let cut = self.p.cutter.held(tail, batches);
+            let cut = self.p.cutter.held(tail, files, batches);
             self.emit(no, cut, cx);
         }
     }
@@ -576,10 +614,6 @@ impl FileSource {
             self.held_bytes.insert(no, unread);
         }
         let held: u64 = self.held_bytes.values().sum();
-        self.p
-            .files
-            .files_held_deleted
-            .set(self.held_bytes.len() as i64);
         // The newest one over the budget is given up, so that older ones get their time.
         let too_much = deleted && held > s.hold_bytes_max && unread > 0;
         let too_old = too_much || deleted && now.since(since) > s.hold_age_max && unread > 0;
@@ -606,9 +640,11 @@ impl FileSource {
             return;
         };
         self.p.cutter.closed(no);
-        let left = tail.durable(self.p.clock.wall_ns());
+        let mut left = tail.durable(self.p.clock.wall_ns());
+        left.complete = tail.is_at_rest() && left.offset == tail.position.offset;
         self.p.saver.finished(no, &left);
-        let _ = self.p.feedback.send(Feedback::Finished(Box::new(left)));
+        let told = Feedback::Finished(no, Box::new(left));
+        let _ = self.p.feedback.send(told);
         tail.shared.finished.store(true, Ordering::Release);
         if tail.file.is_some() {
             self.open -= 1;
@@ -639,7 +675,21 @@ impl Source for FileSource {
         self.take_marked(cx);
         self.take_held(cx);
         self.take_timers(now);
-        self.p.files.open_files.set(self.open as i64);
+        let progress = self.take_turn(now, cx);
+        self.report();
+        progress
+    }
+
+    fn drain(&mut self, _cx: &mut dyn SourceCx) -> bool {
+        self.take_settled();
+        self.ready.clear();
+        self.tails.values_mut().for_each(|t| t.queued = false);
+        self.tails.values().all(|t| t.window.is_empty())
+    }
+}
+
+impl FileSource {
+    fn take_turn(&mut self, now: Mono, cx: &mut dyn SourceCx) -> Progress {
         if cx.admission() == Admission::Closed || self.p.budget.is_exhausted() {
             return self.progress(now, false);
         }
@@ -656,10 +706,13 @@ impl Source for FileSource {
         self.progress(now, true)
     }
 
-    fn drain(&mut self, _cx: &mut dyn SourceCx) -> bool {
-        self.take_settled();
-        self.ready.clear();
-        self.tails.values_mut().for_each(|t| t.queued = false);
-        self.tails.values().all(|t| t.window.is_empty())
+    /// Numbers that all shards of the receiver add up in.
+    fn report(&mut self) {
+        let now = (self.open as i64, self.held_bytes.len() as i64);
+        let before = std::mem::replace(&mut self.reported, now);
+        if now != before {
+            self.p.files.open_files.add(now.0 - before.0);
+            self.p.files.files_held_deleted.add(now.1 - before.1);
+        }
     }
 }

@@ -16,6 +16,10 @@ use super::hash::stable_hash;
 /// How old a mark may be before a new one is taken, in ns.
 pub const MARK_AGE_MAX_NS: i64 = 1_000_000_000;
 
+/// The offset of a mark that stamps nothing: it keeps the time that earlier content of the same file
+/// came to.
+const EARLIER_CONTENT: u64 = u64::MAX;
+
 /// Marks of one file, oldest first: the newest one at or before an offset stamps it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Marks(Vec<(u64, i64)>);
@@ -53,17 +57,19 @@ impl Marks {
 
     /// Adds a mark at `offset`; never earlier than any stamp before it.
     pub fn add(&mut self, offset: u64, now_ns: i64) {
+        let before = self.time_of(offset).map(|t| t.saturating_add(1));
+        let earlier = self.0.iter().find(|(from, _)| *from == EARLIER_CONTENT);
+        let floor = before.max(earlier.map(|(_, time)| *time));
         self.0.retain(|(from, _)| *from < offset);
-        let floor = self
-            .time_of(offset)
-            .map_or(i64::MIN, |t| t.saturating_add(1));
-        self.0.push((offset, now_ns.max(floor)));
+        self.0.push((offset, now_ns.max(floor.unwrap_or(i64::MIN))));
     }
 
-    /// The marks of a file whose content starts anew: its first stamp comes after all before.
+    /// The marks of a file whose content starts anew: none, but its first stamp comes after all
+    /// before.
     pub fn restarted(self) -> Marks {
-        let last = self.0.last().map(|(_, time)| (0, time.saturating_add(1)));
-        Marks(last.into_iter().collect())
+        let last = self.0.last();
+        let floor = last.map(|(_, time)| (EARLIER_CONTENT, time.saturating_add(1)));
+        Marks(floor.into_iter().collect())
     }
 
     /// Forgets what lines from `offset` on do not need.

@@ -74,6 +74,8 @@ pub struct Tail {
     pub shared: Arc<Shared>,
     /// Not read before this file has been read to its end.
     pub after: Option<FileNo>,
+    /// The file it came after.
+    pub predecessor: Option<FileNo>,
     /// When it was last renamed or lost its path.
     pub moved_at: Option<Mono>,
     /// Its path is gone or does not match any more.
@@ -127,6 +129,8 @@ impl Tail {
         let at_open = Arc::new(open.position.clone());
         let replay_until = match open.position.marks.entries() {
             [] => 0,
+            // The size of compressed content is not known; all of it was written before.
+            _ if open.position.gzip => u64::MAX,
             _ => open.shared.size.load(Ordering::Acquire),
         };
         Tail {
@@ -140,6 +144,7 @@ impl Tail {
             window: AckWindow::new(sink, open.no),
             shared: open.shared,
             after: open.after,
+            predecessor: open.after,
             moved_at: None,
             gone_since: open.finish_only.then_some(now),
             queued: false,
@@ -167,54 +172,39 @@ impl Tail {
         let Some(file) = &self.file else {
             return Err(io::Error::other("the file is closed"));
         };
-        // Only a file that was at rest can have been cut and regrown past the position unseen.
+        // While reading waits (for delivery, for its turn) a file can be cut and grow past the
+        // position again, so every read confirms what it goes on from.
         let trail = self.position.trail;
-        let skip = if self.at_end {
-            usize::from(trail.len)
-        } else {
-            0
-        };
+        let skip = usize::from(trail.len);
         let from = self.position.offset - skip as u64;
         let n = file.read_at(from, skip + max, &mut buf)?;
         if n < skip || (skip > 0 && stable_hash(&buf[..skip]) != trail.hash) {
             return Ok(Err(buf));
         }
-        if n == skip && skip == 0 && self.position.offset > 0 && !self.position.gzip {
-            // At the end without having confirmed anything: the file may have been cut.
-            if file.meta()?.size < self.position.offset {
+        if self.position.offset == 0 && self.position.head.len > 0 {
+            let len = (self.position.head.len as usize).min(max);
+            let whole = len == self.position.head.len as usize;
+            if n < len || (whole && !self.position.head.starts(&buf)) {
                 return Ok(Err(buf));
             }
         }
         let at_end = n < skip + max;
+        if at_end {
+            self.shared.looked_into.store(true, Ordering::Release);
+        }
         Ok(Ok(Chunk { buf, skip, at_end }))
     }
 
-    /// Moves the position over `consumed` bytes of `content`, which starts at the position.
-    pub fn advance(&mut self, content: &[u8], consumed: usize, head_bytes: usize) {
-        let offset = self.position.offset;
-        self.extend_head(content, offset, head_bytes);
-        if consumed >= TRAIL_BYTES {
-            self.position.trail = Trail::of(&content[..consumed]);
-        } else if consumed > 0 {
-            // Too little to tell by itself: read the bytes before it once more.
-            let end = offset + consumed as u64;
-            let from = end.saturating_sub(TRAIL_BYTES as u64);
-            let mut bytes = Vec::with_capacity(TRAIL_BYTES);
-            let want = (end - from) as usize;
-            let read = self
-                .file
-                .as_ref()
-                .map(|f| f.read_at(from, want, &mut bytes));
-            self.position.trail = match read {
-                Some(Ok(n)) if n == want => Trail::of(&bytes),
-                _ => Trail::of(&content[..consumed]),
-            };
+    /// Moves the position over `consumed` bytes of what [`Tail::read`] gave: `buf` from `skip` on.
+    pub fn advance(&mut self, buf: &[u8], skip: usize, consumed: usize, head_bytes: usize) {
+        self.extend_head(&buf[skip..], self.position.offset, head_bytes);
+        if consumed > 0 {
+            // What was confirmed before the content is part of the evidence for the next read.
+            self.position.trail = Trail::of(&buf[..skip + consumed]);
         }
         self.position.offset += consumed as u64;
         self.cut_before = self.cut_before.max(self.position.offset);
-        self.shared
-            .read_offset
-            .store(self.position.offset, Ordering::Release);
+        self.shared.set_known(self.position.known());
     }
 
     /// A file that was short when it was first seen gets a longer head as it grows.
@@ -237,12 +227,8 @@ impl Tail {
     }
 
     /// Finds out what happened to a file whose bytes are not what they were, and puts the position
-    /// where reading has to go on. Returns the fate and the position before.
-    pub fn reassess(
-        &mut self,
-        head_bytes: usize,
-        rule: OnTruncate,
-    ) -> io::Result<(Fate, Position)> {
+    /// where reading has to go on. Nothing of the old content may be under way.
+    pub fn reassess(&mut self, head_bytes: usize, rule: OnTruncate) -> io::Result<Fate> {
         let Some(file) = &self.file else {
             return Err(io::Error::other("the file is closed"));
         };
@@ -266,16 +252,16 @@ impl Tail {
                 .ok()?;
             (n == usize::from(len)).then(|| stable_hash(&b))
         };
-        let before = self.position.clone();
+        let offset = self.position.offset;
         self.shared.size.store(meta.size, Ordering::Release);
         match (judge(&self.position.known(), &found, trail), rule) {
-            (Verdict::Same, _) => Ok((Fate::Same, before)),
-            (Verdict::Shrunk, OnTruncate::Ignore) => Ok((Fate::Held, before)),
-            (Verdict::Rewritten, OnTruncate::Ignore) if meta.size < before.offset => {
+            (Verdict::Same, _) => Ok(Fate::Same),
+            (Verdict::Shrunk, OnTruncate::Ignore) => Ok(Fate::Held),
+            (Verdict::Rewritten, OnTruncate::Ignore) if meta.size < offset => {
                 // Cut to less than its head: too little to tell, so the rule holds.
-                Ok((Fate::Held, before))
+                Ok(Fate::Held)
             }
-            (_, OnTruncate::ReadNew) if meta.size < before.offset => {
+            (_, OnTruncate::ReadNew) if meta.size < offset => {
                 self.restart(&head, &meta);
                 let mut last = Vec::new();
                 let from = meta.size.saturating_sub(TRAIL_BYTES as u64);
@@ -284,11 +270,11 @@ impl Tail {
                 self.position.offset = meta.size;
                 self.position.trail = Trail::of(&last);
                 self.cut_before = meta.size;
-                Ok((Fate::Restarted, before))
+                Ok(Fate::Restarted)
             }
             _ => {
                 self.restart(&head, &meta);
-                Ok((Fate::Restarted, before))
+                Ok(Fate::Restarted)
             }
         }
     }
@@ -296,21 +282,15 @@ impl Tail {
     /// The content starts anew: a new generation from offset 0.
     fn restart(&mut self, head: &[u8], meta: &Meta) {
         self.position = Position {
-            offset: 0,
-            generation: self.position.generation + 1,
             id: meta.id,
-            head: Head::of(head),
-            gzip: self.position.gzip,
-            path: self.position.path.clone(),
-            marks: std::mem::take(&mut self.position.marks).restarted(),
-            ..Position::default()
+            ..self.position.anew(Head::of(head))
         };
         self.cut_before = 0;
         self.replay_until = 0;
         self.at_end = false;
         self.unfinished = false;
         self.flush_clock.clear();
-        self.shared.read_offset.store(0, Ordering::Release);
+        self.shared.set_known(self.position.known());
     }
 
     /// Opens the file again after it was closed to keep within the budget. `Ok(false)` if another
@@ -389,6 +369,8 @@ impl Tail {
         position.path = self.position.path.clone();
         position.seen_ns = wall_ns;
         if position.generation == self.position.generation {
+            // With nothing delivered yet, they are what a compressed copy is recognised by.
+            position.head = self.position.head;
             position.marks = self.position.marks.clone();
             position.marks.prune(position.offset);
         }

@@ -107,12 +107,12 @@ impl Chain {
         self.stages.iter().map(|s| s.operator.held_bytes()).sum()
     }
 
-    /// Forgets what is held back of `source`, because it will be read again from
-    /// [`Chain::held_from`] or its content is gone.
-    pub fn forget(&mut self, source: u64) {
-        self.stages
-            .iter_mut()
-            .for_each(|s| s.operator.forget(source));
+    /// Forgets the lines held back that have parts from `source`, because it will be read again from
+    /// [`Chain::held_from`] or its content is gone. Returns the other sources that they have parts
+    /// from: these have to be read again, too.
+    pub fn forget(&mut self, source: u64) -> Vec<u64> {
+        let forget = |s: &mut Stage| s.operator.forget(source);
+        self.stages.iter_mut().flat_map(forget).collect()
     }
 
     fn run(

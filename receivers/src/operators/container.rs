@@ -468,8 +468,8 @@ impl Operator for Container {
         self.joiner.held_bytes()
     }
 
-    fn forget(&mut self, source: u64) {
-        self.joiner.forget(source);
+    fn forget(&mut self, source: u64) -> Vec<u64> {
+        self.joiner.forget(source)
     }
 }
 

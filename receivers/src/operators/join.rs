@@ -50,8 +50,8 @@ struct Held {
     text: Vec<u8>,
     /// The first part but for its body.
     first: Entry,
-    /// Where the first part is, if it came from a file.
-    from: Option<Cover>,
+    /// Where the parts of each file begin, in order; empty if they came from none.
+    from: Vec<Cover>,
     last_offset: Option<u64>,
     since: Duration,
 }
@@ -147,15 +147,11 @@ impl Joiner {
                     let mut entry = batch.entry(first);
                     entry.body = Default::default();
                     let offset = batch.source_offset(first);
-                    let from = offset.map(|offset| Cover {
-                        source: cx.source,
-                        offset,
-                    });
                     let (text, since, last_offset) = (Vec::new(), cx.elapsed, offset);
                     Some(Held {
                         text,
                         first: entry,
-                        from,
+                        from: Vec::new(),
                         last_offset,
                         since,
                     })
@@ -163,6 +159,12 @@ impl Joiner {
                 (None, None) => None,
             };
             let Some(mut held) = held else { continue };
+            if let Some(offset) = open.rows.first().and_then(|r| batch.source_offset(*r))
+                && !held.from.iter().any(|c| c.source == cx.source)
+            {
+                let source = cx.source;
+                held.from.push(Cover { source, offset });
+            }
             for row in open.rows {
                 held.text.extend_from_slice(batch.bytes(lines.body[row]));
                 rows.join(row);
@@ -196,7 +198,7 @@ impl Joiner {
             batch.source = held
                 .last_offset
                 .map(|base| SourceRows { base, rel: vec![0] });
-            cx.report.covers.extend(held.from);
+            cx.report.covers.push(held.from);
             cx.report.cut += 1;
             cx.report.flushed += 1;
             out.push(batch);
@@ -211,8 +213,9 @@ impl Joiner {
 
     /// Offset of the first part of `source` that is held.
     pub(super) fn held_from(&self, source: u64) -> Option<u64> {
-        let of_source = |h: &Held| h.from.filter(|f| f.source == source).map(|f| f.offset);
-        self.held.values().filter_map(of_source).min()
+        let parts = self.held.values().flat_map(|h| &h.from);
+        let of_source = parts.filter(|f| f.source == source);
+        of_source.map(|f| f.offset).min()
     }
 
     pub(super) fn held_bytes(&self) -> usize {
@@ -222,9 +225,11 @@ impl Joiner {
             .sum()
     }
 
-    pub(super) fn forget(&mut self, source: u64) {
-        self.held
-            .retain(|_, h| h.from.is_none_or(|f| f.source != source));
+    pub(super) fn forget(&mut self, source: u64) -> Vec<u64> {
+        let of_source = |_: &(u64, usize), h: &mut Held| h.from.iter().any(|f| f.source == source);
+        let forgotten = self.held.extract_if(of_source);
+        let sources = forgotten.flat_map(|(_, h)| h.from).map(|f| f.source);
+        sources.filter(|s| *s != source).collect()
     }
 }
 
@@ -257,7 +262,7 @@ fn complete(
         return None;
     };
     lines.time[row] = held.first.time;
-    cx.report.covers.extend(held.from);
+    cx.report.covers.push(held.from.clone());
     Some((row, held))
 }
 

@@ -43,8 +43,9 @@ pub struct Report {
     pub flushed: u64,
     /// Errors of records, one per operator and call.
     pub errors: Vec<OperatorErrors>,
-    /// Text of earlier reads that is in the batches of this call.
-    pub covers: Vec<Cover>,
+    /// Text of earlier reads that is in the batches of this call: for each line that was held, where
+    /// its parts begin in each source. From [`super::Chain::tick`] there is one for each batch.
+    pub covers: Vec<Vec<Cover>>,
 }
 
 /// The errors an operator had with the records of one batch.
@@ -280,6 +281,9 @@ pub(super) trait Operator: Send + fmt::Debug {
         0
     }
 
-    /// Drops what is held back of `source`, because it will be read again.
-    fn forget(&mut self, _source: u64) {}
+    /// Drops the lines held back that have parts from `source`, because it will be read again. Says
+    /// which other sources they have parts from: these have to be read again, too.
+    fn forget(&mut self, _source: u64) -> Vec<u64> {
+        Vec::new()
+    }
 }

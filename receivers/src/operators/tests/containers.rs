@@ -136,15 +136,42 @@ fn parts_are_joined_across_reads_and_rotation() {
     );
     assert_eq!(
         c.report.covers,
-        [crate::operators::Cover {
+        [[crate::operators::Cover {
             source: 7,
             offset: from
-        }]
+        }]]
     );
     assert_eq!(
         (chain.held_from(7), chain.held_bytes(), chain.deadline()),
         (None, 0, None)
     );
+}
+
+/// Guarantees: while parts of a line are held, no file that holds one of them is passed, and the line
+/// says where it comes from.
+#[test]
+fn a_line_over_several_files_is_the_duty_of_each() {
+    let mut chain = chain(r#"[{"type":"container"}]"#);
+    let cover = |source, offset| crate::operators::Cover { source, offset };
+    parse(
+        &mut chain,
+        &mut cx(7, 1, 0),
+        70,
+        &[line("stdout", "P", "a")],
+    );
+    let whole = line("stderr", "F", "x");
+    let from = 30 + whole.len() as u64 + 1;
+    let middle = [whole, line("stdout", "P", "b")];
+    parse(&mut chain, &mut cx(8, 1, 0), 30, &middle);
+    assert_eq!(
+        (chain.held_from(7), chain.held_from(8)),
+        (Some(70), Some(from))
+    );
+    let mut c = cx(9, 1, 0);
+    let batch = parse(&mut chain, &mut c, 0, &[line("stdout", "F", "c")]);
+    assert_eq!(bodies(&batch, &c), ["abc"]);
+    assert_eq!(c.report.covers, [[cover(7, 70), cover(8, from)]]);
+    assert_eq!((chain.held_from(7), chain.held_from(8)), (None, None));
 }
 
 /// Guarantees: what is never completed comes out after five seconds, through the rest of the
@@ -173,10 +200,10 @@ fn held_parts_are_passed_on_by_the_clock_or_forgotten() {
     assert_eq!(out[0].resource.get("k8s.pod.name"), Some(&"pod-1".into()));
     assert_eq!(
         c.report.covers,
-        [crate::operators::Cover {
+        [[crate::operators::Cover {
             source: 7,
             offset: 50
-        }]
+        }]]
     );
     assert_eq!((c.report.joined, c.report.flushed, c.report.cut), (2, 1, 1));
     parse(&mut chain, &mut c, 50, &[line("stdout", "P", "a")]);

@@ -1,0 +1,309 @@
+//! What is in a file, and whether it is the content of another one that was read before.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::super::gzip_reader::GzipFile;
+use super::super::hash::stable_hash;
+use super::super::identity::{
+    Found, Head, Known, Likeness, TRAIL_BYTES, Trail, Verdict, judge, likeness,
+};
+use super::super::logfs::{FileId, LogFile, Meta};
+use super::super::position::Position;
+use super::memory::bases;
+use super::{Catalog, GzipRule, TICK_NS};
+
+/// Smaller files may be equal by chance: they are read rather than taken for copies.
+pub(super) const DOUBLE_BYTES_MIN: u64 = 4096;
+
+/// An open file and its content.
+pub(super) struct Opened {
+    pub(super) file: Box<dyn LogFile>,
+    pub(super) meta: Meta,
+    pub(super) gzip: bool,
+    pub(super) head: Vec<u8>,
+    /// Bytes of content; `u64::MAX` if only reading it tells.
+    pub(super) size: u64,
+    /// Bytes of content, if it can be told without reading it: for gzip what the last member says
+    /// (RFC 1952, ISIZE), which is right for a file of one member below 4 GiB.
+    pub(super) told_size: Option<u64>,
+}
+
+/// Where a position comes from that was reached in the same content.
+enum Origin {
+    Remembered(FileId),
+    Overwritten(PathBuf, usize),
+}
+
+/// The position that fits best so far.
+struct Best {
+    /// The file is just as long; how many bytes agree; lines of it may have been sent.
+    rank: (bool, u64, bool),
+    likeness: Likeness,
+    origin: Origin,
+    known: Position,
+}
+
+/// What is known of the content of a file.
+pub(super) enum Content {
+    /// Nothing.
+    Unknown,
+    /// This position was reached in it, and no other file holds it any more.
+    Reached(Box<Position>),
+    /// All of it was read, and more that the copy has not got.
+    Read,
+    /// Another file holds it too.
+    Doubled,
+}
+
+impl Catalog {
+    /// What is known of the content of `opened`, whose `start` this is, from files that were at
+    /// `bases` or are rotated forms of them.
+    pub(super) fn content(
+        &mut self,
+        opened: &Opened,
+        start: &Position,
+        bases: &[PathBuf],
+    ) -> Content {
+        let mut best: Option<Best> = None;
+        let mut candidates = Vec::new();
+        for base in bases {
+            let overwritten = self.memory.overwritten_of(base).iter().enumerate();
+            let origin = |i| Origin::Overwritten(base.clone(), i);
+            candidates.extend(
+                overwritten.map(|(i, p)| (origin(i), opened.likeness(&p.known()), p.clone())),
+            );
+            let remembered = self.memory.of(base).filter(|p| p.id != start.id);
+            let like = remembered.map(|p| (opened.likeness(&p.known()), p));
+            let like = like.filter(|(likeness, _)| *likeness > Likeness::None);
+            candidates.extend(like.map(|(l, p)| (Origin::Remembered(p.id), l, p.clone())));
+        }
+        for (origin, likeness, p) in candidates {
+            if let Origin::Remembered(id) = origin
+                && let Some(original) = self.find(id, &p.path)
+                && self.holds(&p, &original)
+            {
+                let large = opened.told_size.is_some_and(|s| s >= DOUBLE_BYTES_MIN);
+                let original = self.open(&original, false);
+                if large && original.is_ok_and(|o| opened.is_part_of(&o)) {
+                    return Content::Doubled;
+                }
+                continue;
+            }
+            // What is written between copying and truncating is not in the copy.
+            if p.overwritten && opened.is_shorter_than_read(&p) && !self.has_copy(&p) {
+                self.give_up(origin);
+                return Content::Read;
+            }
+            let whole = p.complete && opened.told_size == Some(p.offset);
+            // The one of which more bytes agree; then the one of which lines may have been sent.
+            let bytes = p.offset.max(u64::from(p.head.len));
+            let rank = (whole, bytes, !p.marks.is_empty_at(p.offset));
+            if likeness > Likeness::None && best.as_ref().is_none_or(|b| b.rank < rank) {
+                best = Some(Best {
+                    rank,
+                    likeness,
+                    origin,
+                    known: p,
+                });
+            }
+        }
+        let Some(best) = best else {
+            return Content::Unknown;
+        };
+        let Best {
+            rank: (whole, ..),
+            likeness,
+            origin,
+            known,
+        } = best;
+        self.give_up(origin);
+        if whole || (likeness == Likeness::Holds && !known.complete) {
+            return Content::Reached(Box::new(resumed(&known, start)));
+        }
+        // Too little is known to be sure. Read again with the same times, it does no harm.
+        Content::Reached(Box::new(Position {
+            marks: known.marks,
+            ..start.clone()
+        }))
+    }
+
+    /// Content is known under another identity from now on. If its file is still there, it holds
+    /// other content.
+    fn give_up(&mut self, origin: Origin) {
+        let position = match origin {
+            Origin::Overwritten(base, i) => self.memory.take_overwritten(&base, i),
+            Origin::Remembered(id) => self.memory.take(id),
+        };
+        let Some(position) = position else {
+            return;
+        };
+        if !position.overwritten && self.find(position.id, &position.path).is_some() {
+            // A head of no bytes fits whatever is there now.
+            self.memory.insert(position.anew(Head::default()));
+        } else {
+            self.superseded.push(position);
+        }
+    }
+
+    /// True if a file beside the log holds all that was read of this content.
+    fn has_copy(&mut self, p: &Position) -> bool {
+        let siblings = self.listings.of(&*self.fs, &p.path, self.now).files;
+        let opened = siblings
+            .iter()
+            .filter_map(|s| self.open(&s.path, true).ok());
+        let known = p.known();
+        opened
+            .into_iter()
+            .any(|o| o.likeness(&known) == Likeness::Holds)
+    }
+
+    /// Where the file `id` that was at `path` is now: there, or beside it under a rotated name.
+    pub(super) fn find(&mut self, id: FileId, path: &Path) -> Option<PathBuf> {
+        if self.fs.meta(path).is_ok_and(|m| m.id == id) {
+            return Some(path.to_path_buf());
+        }
+        bases(path).into_iter().find_map(|base| {
+            let siblings = self.listings.of(&*self.fs, &base, self.now).files;
+            let found = siblings.into_iter().find(|s| s.meta.id == id);
+            found.map(|s| s.path)
+        })
+    }
+
+    /// True if the file of a position exists, by any name that rotation gives, and holds the content
+    /// that the position was reached in.
+    pub fn exists(&mut self, p: &Position) -> bool {
+        self.find(p.id, &p.path)
+            .is_some_and(|path| self.holds(p, &path))
+    }
+
+    /// True if the file at `path` still holds the content that `p` was read from.
+    pub(super) fn holds(&self, p: &Position, path: &Path) -> bool {
+        let Ok(opened) = self.open(path, p.gzip) else {
+            return true;
+        };
+        matches!(opened.compare(&p.known()), Verdict::Same | Verdict::Shrunk)
+    }
+
+    /// Opens a file; `compressed`: content that is gzip is decompressed, whatever the rule.
+    pub(super) fn open(&self, path: &Path, compressed: bool) -> io::Result<Opened> {
+        let mut file = self.fs.open(path)?;
+        let meta = file.meta()?;
+        let gzip = match self.rules.gzip {
+            GzipRule::Never => compressed && is_gzip(&*file)?,
+            GzipRule::Always => true,
+            GzipRule::Auto => is_gzip(&*file)?,
+        };
+        let (mut size, mut told_size) = (meta.size, Some(meta.size));
+        if gzip {
+            let mut last = Vec::new();
+            file.read_at(meta.size.saturating_sub(4), 4, &mut last)?;
+            told_size = last
+                .try_into()
+                .ok()
+                .map(|b| u64::from(u32::from_le_bytes(b)));
+            size = u64::MAX;
+            file = Box::new(GzipFile::new(file));
+        }
+        let mut head = Vec::new();
+        file.read_at(0, self.rules.head_bytes, &mut head)?;
+        Ok(Opened {
+            file,
+            meta,
+            gzip,
+            head,
+            size,
+            told_size,
+        })
+    }
+}
+
+impl Opened {
+    /// The position at its start.
+    pub(super) fn start(&self, path: &Path) -> Position {
+        Position {
+            id: self.meta.id,
+            head: Head::of(&self.head),
+            gzip: self.gzip,
+            path: path.to_path_buf(),
+            ..Position::default()
+        }
+    }
+
+    fn found(&self) -> Found<'_> {
+        Found {
+            id: self.meta.id,
+            size: self.size,
+            head: &self.head,
+        }
+    }
+
+    pub(super) fn compare(&self, known: &Known) -> Verdict {
+        judge(known, &self.found(), |o, l| self.trail_hash(o, l))
+    }
+
+    pub(super) fn likeness(&self, known: &Known) -> Likeness {
+        likeness(known, &self.found(), |o, l| self.trail_hash(o, l))
+    }
+
+    /// True if it begins as what was read and ends before the position that was reached.
+    pub(super) fn is_cut_short(&self, known: &Known) -> bool {
+        self.told_size.is_some_and(|size| size < known.offset)
+            && known.head.len > 0
+            && known.head.starts(&self.head)
+    }
+
+    /// True if it begins as what was read, ends before the position that was reached, and was made
+    /// before the truncation was noticed: a later one is a copy of later content.
+    fn is_shorter_than_read(&self, p: &Position) -> bool {
+        self.is_cut_short(&p.known()) && self.meta.mtime_ns <= p.seen_ns.saturating_add(TICK_NS)
+    }
+
+    /// True if `original` begins with this content, as far as its first and its last bytes tell.
+    pub(super) fn is_part_of(&self, original: &Opened) -> bool {
+        let size = self.told_size.unwrap_or(self.head.len() as u64);
+        let trail = self.trail_at(size);
+        original.head.starts_with(&self.head)
+            && size <= original.size
+            && original.trail_hash(size, trail.len) == Some(trail.hash)
+    }
+
+    fn trail_hash(&self, offset: u64, len: u16) -> Option<u64> {
+        let mut buf = Vec::new();
+        let from = offset.checked_sub(u64::from(len))?;
+        let n = self.file.read_at(from, usize::from(len), &mut buf).ok()?;
+        (n == usize::from(len)).then(|| stable_hash(&buf))
+    }
+
+    pub(super) fn trail_at(&self, offset: u64) -> Trail {
+        let mut last = Vec::new();
+        let from = offset.saturating_sub(TRAIL_BYTES as u64);
+        match self.file.read_at(from, (offset - from) as usize, &mut last) {
+            Ok(_) => Trail::of(&last),
+            Err(_) => Trail::default(),
+        }
+    }
+}
+
+/// The position `known`, in the file that `now` is the start of.
+pub(super) fn resumed(known: &Position, now: &Position) -> Position {
+    Position {
+        id: now.id,
+        path: now.path.clone(),
+        gzip: now.gzip,
+        generation: if known.id == now.id {
+            known.generation
+        } else {
+            now.generation
+        },
+        complete: false,
+        overwritten: false,
+        ..known.clone()
+    }
+}
+
+fn is_gzip(file: &dyn LogFile) -> io::Result<bool> {
+    let mut magic = Vec::new();
+    file.read_at(0, 2, &mut magic)?;
+    Ok(magic == [0x1f, 0x8b])
+}

@@ -1,0 +1,396 @@
+//! Generations of a log: what became of the files that were written at one path.
+//!
+//! Rotation renames a log, copies it, compresses it, and may do so several times before anyone
+//! looks. One rule covers all of it. Every file beside a log whose name says that it is a rotated
+//! form is one of these:
+//!
+//! - known by its inode, or by its content (a copy or a compressed form of what was read): reading
+//!   goes on where it stood, or nothing is left to read;
+//! - there before the log was first seen: taken as read;
+//! - a generation that nobody has read: it is read from its start, in its turn.
+//!
+//! What was there before is written down when a log is seen for the first time. Where that was not
+//! done (positions that were imported), order decides: generations come one after the other, so
+//! nothing that is older than a known one is news.
+
+use std::collections::HashMap;
+use std::io;
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tailwater_pipeline::clock::Mono;
+
+use super::super::identity::{Likeness, Verdict};
+use super::super::logfs::{LogFile, Meta};
+use super::super::position::Position;
+use super::content::{Content, DOUBLE_BYTES_MIN, Opened, resumed};
+use super::memory::bases;
+use super::siblings::Sibling;
+use super::{Action, COPY_WAIT, Catalog, Seen, TICK_NS};
+
+/// How often a directory whose names change meanwhile is looked at again at once.
+const ATTEMPTS: usize = 4;
+/// Generations of one log that are opened at once; the others follow when these are finished.
+const OPENED_AT_ONCE: usize = 64;
+/// Then, or after names went on changing, the log is looked at again this much later.
+const AGAIN: Duration = Duration::from_millis(500);
+/// A file that looks like a copy of one that is being read is looked at again this often.
+const UNDECIDED_WAIT: Duration = Duration::from_secs(30);
+
+/// What a rotated file is.
+enum Generation {
+    /// Nothing of it is left to read, or it is being read.
+    Known,
+    /// Known, and there is more.
+    More(Opened, Position),
+    /// Cannot be told yet.
+    Undecided,
+    /// Unknown content.
+    New(Opened, Position),
+}
+
+impl Catalog {
+    /// At the first scan: what earlier runs left unfinished and rotation moved, and the generations
+    /// that came and went since then.
+    pub(super) fn open_left_behind(&mut self, seen: &[Seen], actions: &mut Vec<(usize, Action)>) {
+        let at: HashMap<&Path, &Seen> = seen.iter().map(|s| (s.path.as_path(), s)).collect();
+        for base in self.memory.paths() {
+            let here = at.get(base.as_path());
+            let known = here.and_then(|s| self.memory.get(s.meta.id));
+            let base_known = known.is_some_and(|p| self.holds(p, &base));
+            self.reconcile(&base, base_known, actions);
+        }
+    }
+
+    /// Looks at the log at `base` again after `wait`, if nothing makes it sooner.
+    pub(super) fn put_off(&mut self, base: &Path, wait: Duration) {
+        let at = self.now.after(wait);
+        let due = self.pending.entry(base.to_path_buf()).or_insert(at);
+        *due = at.min(*due);
+    }
+
+    /// Makes sure that every generation of the log at `base` that can be read is read or was read.
+    /// `base_known`: what is at `base` itself is content that was known before.
+    pub(super) fn reconcile(
+        &mut self,
+        base: &Path,
+        base_known: bool,
+        actions: &mut Vec<(usize, Action)>,
+    ) {
+        if self.listings.is_stale(base, self.now) {
+            self.put_off(base, AGAIN);
+        }
+        for _ in 0..ATTEMPTS {
+            if self.reconcile_once(base, base_known, actions) {
+                return;
+            }
+            self.listings.forget(base);
+        }
+        self.put_off(base, AGAIN);
+    }
+
+    /// False if names changed meanwhile. What was opened stays opened.
+    fn reconcile_once(
+        &mut self,
+        base: &Path,
+        base_known: bool,
+        actions: &mut Vec<(usize, Action)>,
+    ) -> bool {
+        let found = self.listings.of(&*self.fs, base, self.now);
+        let mut stable = found.stable;
+        let mut generations = Vec::with_capacity(found.files.len());
+        let mut open = 0;
+        for s in found.files {
+            if open == OPENED_AT_ONCE {
+                self.put_off(base, AGAIN);
+                break;
+            }
+            let generation = match self.examine(base, &s) {
+                Ok(generation) => generation,
+                // Renamed or deleted while it was looked at.
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                    stable = false;
+                    continue;
+                }
+                Err(e) => {
+                    self.problems.push((s.path, e));
+                    continue;
+                }
+            };
+            open += usize::from(!matches!(generation, Generation::Known));
+            generations.push((s, generation));
+        }
+        self.open_generations(base, base_known, generations, actions);
+        stable
+    }
+
+    /// Opens what is left to read of `generations`, which are in order, oldest first.
+    fn open_generations(
+        &mut self,
+        base: &Path,
+        base_known: bool,
+        generations: Vec<(Sibling, Generation)>,
+        actions: &mut Vec<(usize, Action)>,
+    ) {
+        let is_known = |g: &Generation| !matches!(g, Generation::New(..));
+        let newest_known = generations.iter().rposition(|(_, g)| is_known(g));
+        let mut known_before = false;
+        for (i, (s, generation)) in generations.into_iter().enumerate() {
+            let (opened, position) = match generation {
+                Generation::Known => {
+                    known_before = true;
+                    continue;
+                }
+                Generation::Undecided => {
+                    tracing::debug!(path = %s.path.display(), "a rotated file may be a copy of one that is being read");
+                    let since = self.undecided.get(&s.meta.id);
+                    let fresh = since.is_none_or(|at| self.now.since(*at) < COPY_WAIT);
+                    self.put_off(base, if fresh { COPY_WAIT } else { UNDECIDED_WAIT });
+                    continue;
+                }
+                Generation::More(opened, position) => (opened, position),
+                Generation::New(opened, position) => {
+                    let known_after = base_known || newest_known.is_some_and(|n| n > i);
+                    if !known_before && self.was_there_before(base, &opened, known_after) {
+                        tracing::debug!(path = %s.path.display(), "a rotated file was there before its log was known; it is not read");
+                        self.write_off(&opened, position);
+                        continue;
+                    }
+                    // Where one was missed, another may just be under way.
+                    self.put_off(base, AGAIN);
+                    (opened, position)
+                }
+            };
+            tracing::debug!(
+                path = %s.path.display(), log = %base.display(), offset = position.offset,
+                "a rotated file is read to its end"
+            );
+            known_before = true;
+            let before = self.by_path.get(base).copied();
+            let seen = Seen {
+                path: s.path,
+                meta: opened.meta,
+                target: None,
+            };
+            let written_at = Some(base.to_path_buf());
+            self.admit(seen, opened.file, position, before, written_at, actions);
+        }
+    }
+
+    /// True if an unknown generation without a known one before it was there before its log was
+    /// known. Where that was not written down, order and times tell.
+    fn was_there_before(&self, base: &Path, opened: &Opened, known_after: bool) -> bool {
+        let surveyed = self.memory.of(base).any(|p| p.surveyed);
+        if surveyed || self.by_path.contains_key(base) || self.is_newborn(&opened.meta) {
+            return false;
+        }
+        if known_after {
+            return true;
+        }
+        // None of the known files is there any more. What is older than the newest of them is not
+        // news; a compressed form is younger than its content, but keeps its time of change.
+        let newest = self.memory.of(base).max_by_key(|p| p.id.birth_ns);
+        let Some(newest) = newest else {
+            return true;
+        };
+        let (born, changed) = (opened.meta.id.birth_ns, opened.meta.mtime_ns);
+        match (born, newest.id.birth_ns) {
+            (0, _) | (_, 0) => changed <= newest.seen_ns,
+            (born, known) => born < known || changed < known,
+        }
+    }
+
+    /// True if a file was made since the start.
+    fn is_newborn(&self, meta: &Meta) -> bool {
+        let born = match meta.id.birth_ns {
+            0 => meta.mtime_ns,
+            born => born,
+        };
+        born >= self.rules.started_ns - TICK_NS
+    }
+
+    /// Takes what is beside a log that was never seen as read: `start_at` is about the log alone.
+    /// What was made since the start is news, unless this is the first scan.
+    pub(super) fn take_as_read(&mut self, s: &Seen, first: bool) {
+        for sibling in self.listings.of(&*self.fs, &s.path, self.now).files {
+            let here = sibling.meta.id == s.meta.id;
+            if here || (self.rules.selects)(&sibling.path) || self.is_live(sibling.meta.id) {
+                continue;
+            }
+            if !first && self.is_newborn(&sibling.meta) {
+                self.put_off(&s.path, Duration::ZERO);
+                continue;
+            }
+            match self.open(&sibling.path, true) {
+                Ok(opened) => {
+                    let position = opened.start(&s.path);
+                    self.write_off(&opened, position);
+                }
+                Err(e) => self.problems.push((sibling.path, e)),
+            }
+        }
+    }
+
+    /// Remembers that nothing of a file is to be read. `position` is at its start.
+    fn write_off(&mut self, opened: &Opened, mut position: Position) {
+        if !opened.gzip {
+            position.offset = opened.size;
+            position.trail = opened.trail_at(opened.size);
+        }
+        position.complete = true;
+        position.surveyed = true;
+        self.to_save.push(position.clone());
+        self.memory.insert(position);
+    }
+
+    fn examine(&mut self, base: &Path, s: &Sibling) -> io::Result<Generation> {
+        let id = s.meta.id;
+        let deferred = self.deferred.iter().any(|d| d.seen.meta.id == id);
+        if deferred || self.is_live(id) || (self.rules.selects)(&s.path) {
+            return Ok(Generation::Known);
+        }
+        if let Some(p) = self.memory.get(id)
+            && p.complete
+            && (p.gzip || s.meta.size <= p.offset)
+        {
+            return Ok(Generation::Known);
+        }
+        let opened = self.open(&s.path, true)?;
+        if opened.meta.id != id {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let mut start = opened.start(base);
+        if let Some(p) = self.memory.get(id) {
+            match opened.compare(&p.known()) {
+                Verdict::Same | Verdict::Shrunk => {
+                    let position = resumed(p, &start);
+                    return Ok(Generation::More(opened, position));
+                }
+                Verdict::Rewritten => start = p.anew(start.head),
+                Verdict::Other => {}
+            }
+            start.path = base.to_path_buf();
+        }
+        if self.may_copy_live(base, &opened) {
+            return Ok(Generation::Undecided);
+        }
+        self.undecided.remove(&id);
+        match self.content(&opened, &start, &[base.to_path_buf()]) {
+            Content::Reached(position) if opened.told_size == Some(position.offset) => {
+                self.remember_complete(*position);
+                Ok(Generation::Known)
+            }
+            Content::Reached(position) => Ok(Generation::More(opened, *position)),
+            Content::Read | Content::Doubled => {
+                self.write_off(&opened, start);
+                Ok(Generation::Known)
+            }
+            Content::Unknown => Ok(Generation::New(opened, start)),
+        }
+    }
+
+    /// Nothing is left to read behind `position`, and nobody writes to its file any more.
+    fn remember_complete(&mut self, position: Position) {
+        let position = Position {
+            complete: true,
+            ..position
+        };
+        self.to_save.push(position.clone());
+        self.memory.insert(position);
+    }
+
+    /// True if this may be a copy of what is being read from its original right now. When that is
+    /// finished or truncated, its content is known and tells.
+    fn may_copy_live(&mut self, base: &Path, opened: &Opened) -> bool {
+        let since = *self.undecided.entry(opened.meta.id).or_insert(self.now);
+        // Copytruncate truncates right after it has copied.
+        let fresh = self.now.since(since) < COPY_WAIT;
+        let originals: Vec<_> = self
+            .live
+            .values()
+            .filter(|l| l.lineage() == base && l.id.birth_ns <= opened.meta.id.birth_ns)
+            .map(|l| (l.id, l.path.clone(), l.gone, l.shared.clone()))
+            .collect();
+        originals.into_iter().any(|(id, path, gone, shared)| {
+            let known = shared.known();
+            let alike = opened.likeness(&known) > Likeness::None || opened.is_cut_short(&known);
+            let original = self.find(id, &path).map(|path| self.open(&path, false));
+            match original {
+                // Its reader has not noticed yet that its content is another one now.
+                Some(Ok(o)) if !matches!(o.compare(&known), Verdict::Same) => alike,
+                Some(Ok(o)) => {
+                    let small = opened.told_size.is_some_and(|s| s < DOUBLE_BYTES_MIN);
+                    opened.is_part_of(&o) && (fresh || !small)
+                }
+                // Only its reader has it: it was deleted, for example when it was compressed. What
+                // was empty when it was last looked into may be anything.
+                _ => {
+                    let empty = gone && shared.looked_into.load(Ordering::Acquire);
+                    alike || (known.head.len == 0 && !empty)
+                }
+            }
+        })
+    }
+
+    /// Opens a file that matches, and finds out where to start.
+    pub(super) fn look(
+        &mut self,
+        s: &Seen,
+        at_end: bool,
+    ) -> io::Result<(Box<dyn LogFile>, Position)> {
+        // Rotation may have compressed what was read before, whatever `compression` says of files
+        // that are new.
+        let bases = bases(&s.path);
+        let compressed = s.path.extension().is_some_and(|e| e == "gz")
+            && bases.iter().any(|b| self.memory.of(b).next().is_some());
+        let opened = self.open(&s.path, compressed)?;
+        let mut start = opened.start(&s.path);
+        if let Some(p) = self.memory.get(opened.meta.id) {
+            match opened.compare(&p.known()) {
+                Verdict::Same | Verdict::Shrunk => {
+                    let position = resumed(p, &start);
+                    return Ok((opened.file, position));
+                }
+                Verdict::Rewritten => start = p.anew(start.head),
+                Verdict::Other => {}
+            }
+            start.path = s.path.clone();
+        }
+        match self.content(&opened, &start, &bases) {
+            Content::Reached(position) => return Ok((opened.file, *position)),
+            Content::Read => {
+                start.offset = opened.told_size.unwrap_or_default();
+                start.trail = opened.trail_at(start.offset);
+                return Ok((opened.file, start));
+            }
+            // A copy that matches by itself is wanted.
+            Content::Doubled | Content::Unknown => {}
+        }
+        if at_end && !opened.gzip && start.generation == 0 {
+            start.offset = opened.size;
+            start.trail = opened.trail_at(opened.size);
+        }
+        Ok((opened.file, start))
+    }
+
+    /// Told by a shard where delivery stood in content that was truncated away: what is left of it
+    /// is read from the copy that rotation made, if there is one.
+    pub fn truncated(&mut self, position: Position, now: Mono) -> Vec<(usize, Action)> {
+        let mut actions = Vec::new();
+        self.look_around(now);
+        let base = position.path.clone();
+        self.listings.forget(&base);
+        self.memory.insert_overwritten(position.clone());
+        for d in std::mem::take(&mut self.deferred) {
+            let opened = self.open(&d.seen.path, true);
+            if opened.is_ok_and(|o| o.likeness(&position.known()) > Likeness::None) {
+                self.open_new(d.seen, false, &mut actions);
+            } else {
+                self.deferred.push(d);
+            }
+        }
+        self.reconcile(&base, false, &mut actions);
+        actions
+    }
+}

@@ -1,0 +1,207 @@
+//! Positions of files that are not being read: of earlier runs, and of files that are finished.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use super::super::identity::rotated_from;
+use super::super::logfs::FileId;
+use super::super::position::Position;
+
+/// Positions that are remembered at most.
+const REMEMBERED_MAX: usize = 50_000;
+/// Contents of one path that were overwritten and are remembered.
+const OVERWRITTEN_MAX: usize = 16;
+
+/// See the module's documentation.
+#[derive(Default)]
+pub struct Memory {
+    by_id: HashMap<FileId, Position>,
+    /// Under every path whose rotated form a position's path may be.
+    by_base: HashMap<PathBuf, Vec<FileId>>,
+    /// Contents that were truncated away under a reader. Rotation may have made copies of them.
+    overwritten: HashMap<PathBuf, Vec<Position>>,
+    /// Positions that were given up for want of room since it was last asked.
+    pub evicted: u64,
+}
+
+/// `path`, and what it could be a rotated form of.
+pub fn bases(path: &Path) -> Vec<PathBuf> {
+    let mut out = vec![path.to_path_buf()];
+    if let (Some(dir), Some(name)) = (path.parent(), path.file_name().and_then(|n| n.to_str())) {
+        out.extend(rotated_from(name).into_iter().map(|base| dir.join(base)));
+    }
+    out
+}
+
+impl Memory {
+    /// A memory of stored positions.
+    pub fn new(stored: Vec<Position>) -> Memory {
+        let mut memory = Memory::default();
+        let (overwritten, stored): (Vec<_>, Vec<_>) =
+            stored.into_iter().partition(|p| p.overwritten);
+        stored.into_iter().for_each(|p| memory.insert(p));
+        for p in overwritten {
+            memory.insert_overwritten(p);
+        }
+        memory
+    }
+
+    /// The position of exactly this file.
+    pub fn get(&self, id: FileId) -> Option<&Position> {
+        self.by_id.get(&id)
+    }
+
+    /// For what changes neither identity nor path.
+    pub fn get_mut(&mut self, id: FileId) -> Option<&mut Position> {
+        self.by_id.get_mut(&id)
+    }
+
+    /// Every position of a file.
+    pub fn iter(&self) -> impl Iterator<Item = &Position> {
+        self.by_id.values()
+    }
+
+    /// Every position in content that was overwritten.
+    pub fn overwritten(&self) -> impl Iterator<Item = &Position> {
+        self.overwritten.values().flatten()
+    }
+
+    /// The paths that positions are known by, each once, in order.
+    pub fn paths(&self) -> Vec<PathBuf> {
+        let all = self.iter().chain(self.overwritten());
+        let mut paths: Vec<PathBuf> = all.map(|p| p.path.clone()).collect();
+        paths.sort_unstable();
+        paths.dedup();
+        paths
+    }
+
+    /// Remembers a position, instead of an older one of the same file.
+    pub fn insert(&mut self, position: Position) {
+        self.take(position.id);
+        if self.by_id.len() >= REMEMBERED_MAX {
+            self.make_room();
+        }
+        for base in bases(&position.path) {
+            self.by_base.entry(base).or_default().push(position.id);
+        }
+        self.by_id.insert(position.id, position);
+    }
+
+    /// Gives a position up, to its reader for example.
+    pub fn take(&mut self, id: FileId) -> Option<Position> {
+        let position = self.by_id.remove(&id)?;
+        for base in bases(&position.path) {
+            if let Some(ids) = self.by_base.get_mut(&base) {
+                ids.retain(|i| *i != id);
+                if ids.is_empty() {
+                    self.by_base.remove(&base);
+                }
+            }
+        }
+        Some(position)
+    }
+
+    /// Positions of files that were written at `base` or are rotated forms of it.
+    pub fn of(&self, base: &Path) -> impl Iterator<Item = &Position> {
+        let ids = self.by_base.get(base).into_iter().flatten();
+        ids.filter_map(|id| self.by_id.get(id))
+    }
+
+    /// Remembers content that is gone from its file. `position` is where delivery stood in it.
+    pub fn insert_overwritten(&mut self, mut position: Position) {
+        position.overwritten = true;
+        let list = self.overwritten.entry(position.path.clone()).or_default();
+        if list.len() == OVERWRITTEN_MAX {
+            list.remove(0);
+        }
+        list.push(position);
+    }
+
+    /// Contents that were overwritten at `base`, oldest first.
+    pub fn overwritten_of(&self, base: &Path) -> &[Position] {
+        self.overwritten.get(base).map_or(&[], Vec::as_slice)
+    }
+
+    /// Gives up an overwritten content: a copy of it was found.
+    pub fn take_overwritten(&mut self, base: &Path, index: usize) -> Option<Position> {
+        let list = self.overwritten.get_mut(base)?;
+        let position = (index < list.len()).then(|| list.remove(index));
+        if list.is_empty() {
+            self.overwritten.remove(base);
+        }
+        position
+    }
+
+    /// Gives up a twentieth of the positions: finished files first, then the longest unseen.
+    fn make_room(&mut self) {
+        let mut order: Vec<(bool, i64, FileId)> = self
+            .by_id
+            .values()
+            .map(|p| (!p.complete, p.seen_ns, p.id))
+            .collect();
+        order.sort_unstable();
+        for (_, _, id) in order.into_iter().take(REMEMBERED_MAX / 20) {
+            self.take(id);
+            self.evicted += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn position(ino: u64, path: &str, complete: bool) -> Position {
+        Position {
+            id: FileId {
+                dev: 1,
+                ino,
+                birth_ns: 1,
+            },
+            path: path.into(),
+            complete,
+            ..Position::default()
+        }
+    }
+
+    #[test]
+    fn a_rotated_name_is_found_under_what_it_was() {
+        let mut m = Memory::new(vec![
+            position(1, "/d/a.log", false),
+            position(2, "/d/a.log.1", false),
+            position(3, "/d/b.log", false),
+        ]);
+        let inos = |m: &Memory, base: &str| {
+            let mut inos: Vec<u64> = m.of(Path::new(base)).map(|p| p.id.ino).collect();
+            inos.sort_unstable();
+            inos
+        };
+        assert_eq!(inos(&m, "/d/a.log"), [1, 2]);
+        assert_eq!(inos(&m, "/d/a.log.1"), [2]);
+        m.insert(position(1, "/d/b.log", false));
+        assert_eq!(inos(&m, "/d/a.log"), [2]);
+        assert_eq!(inos(&m, "/d/b.log"), [1, 3]);
+        m.take(FileId {
+            dev: 1,
+            ino: 2,
+            birth_ns: 1,
+        });
+        assert_eq!(inos(&m, "/d/a.log"), [0u64; 0]);
+    }
+
+    #[test]
+    fn room_is_made_by_giving_up_finished_files_first() {
+        let mut m = Memory::default();
+        for i in 0..REMEMBERED_MAX as u64 {
+            m.insert(position(i, &format!("/d/{i}"), i % 2 == 1));
+        }
+        m.insert(position(u64::MAX, "/d/new", false));
+        assert_eq!(m.evicted, REMEMBERED_MAX as u64 / 20);
+        let unfinished = m.iter().filter(|p| !p.complete).count();
+        assert_eq!(
+            unfinished,
+            REMEMBERED_MAX / 2 + 1,
+            "none of those was given up"
+        );
+    }
+}

@@ -1,0 +1,606 @@
+//! Which files there are, which of them we knew, and in what order they are read.
+//!
+//! The catalog is the one place that gives a path an identity. It is fed with what a scan saw and
+//! answers with [`Action`]s for the shards; it opens files (to look at their first bytes) but
+//! never reads a line. It has no thread: the driver drives it, tests do too.
+//!
+//! Here are the files under way and what scans and notifications mean for them. `lineage` finds the
+//! generations that rotation put beside a log, `content` tells whether one is a copy of what was
+//! read, `memory` holds the positions of files that are not
+//! being read, `siblings` says which names are rotated forms of a log and how old each is.
+
+mod content;
+mod lineage;
+mod memory;
+mod siblings;
+
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tailwater_pipeline::clock::Mono;
+
+use self::memory::{Memory, bases};
+use self::siblings::Listings;
+use super::identity::Known;
+use super::logfs::{FileId, LogFile, LogFs, Meta};
+use super::position::Position;
+
+/// Number of a file within one run of a receiver.
+pub type FileNo = u64;
+
+/// One match of a scan.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Seen {
+    /// The path that matched.
+    pub path: PathBuf,
+    /// What it leads to.
+    pub meta: Meta,
+    /// The path without links, if `path` is a link.
+    pub target: Option<PathBuf>,
+}
+
+/// What shard and catalog both know of a file. Written by the shard, read by the catalog and by
+/// telemetry.
+#[derive(Debug, Default)]
+pub struct Shared {
+    /// Next byte to read.
+    pub read_offset: AtomicU64,
+    /// Everything before it was delivered.
+    pub acked_offset: AtomicU64,
+    /// Size when it was last looked at.
+    pub size: AtomicU64,
+    /// Wall time of the oldest unread or undelivered byte's arrival, ns; 0 = nothing pending.
+    pub pending_since_ns: AtomicU64,
+    /// The shard is done with it: everything read, delivered and saved, or abandoned.
+    pub finished: AtomicBool,
+    /// The descriptor was closed to keep within the budget.
+    pub closed: AtomicBool,
+    /// There may be something new to read; cleared by the shard before it looks.
+    pub dirty: AtomicBool,
+    /// It was read as far as it goes since its path was gone.
+    pub looked_into: AtomicBool,
+    /// What reading has seen of its content.
+    known: Mutex<Known>,
+}
+
+impl Shared {
+    /// What reading has seen of the content.
+    pub fn known(&self) -> Known {
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells what reading has seen of the content; once per read.
+    pub fn set_known(&self, known: Known) {
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = known;
+        self.read_offset.store(known.offset, Ordering::Release);
+    }
+}
+
+/// A file to read.
+pub struct OpenFile {
+    /// Its number.
+    pub no: FileNo,
+    /// The open file.
+    pub file: Box<dyn LogFile>,
+    /// The path it is known by.
+    pub path: PathBuf,
+    /// Where to start, and what is known of it.
+    pub position: Position,
+    /// Read after this one has been read to its end (an older generation of the same path).
+    pub after: Option<FileNo>,
+    /// Not matched (any more): finish it and let go.
+    pub finish_only: bool,
+    /// Shared state.
+    pub shared: Arc<Shared>,
+    /// Shard that reads it.
+    pub shard: usize,
+}
+
+/// What a shard is told.
+pub enum Action {
+    /// Read this file.
+    Open(Box<OpenFile>),
+    /// The file has another name now, and it matches: records name it from now on.
+    Renamed(FileNo, PathBuf),
+    /// The file is somewhere else now, where it does not match: records go on naming the old path.
+    Moved(FileNo, PathBuf),
+    /// Its path is gone or no longer matches: finish it and let go.
+    Gone(FileNo),
+    /// Its path matches (again).
+    Back(FileNo),
+}
+
+/// Says whether the receiver's patterns select a path by themselves.
+pub type Selects = Box<dyn Fn(&Path) -> bool + Send>;
+
+/// Rules the catalog follows, from the receiver's settings.
+pub struct Rules {
+    /// `fingerprint_size`.
+    pub head_bytes: usize,
+    /// `start_at: beginning`.
+    pub from_beginning: bool,
+    /// Decompress: never, always, or by magic bytes.
+    pub gzip: GzipRule,
+    /// Shards to spread files over.
+    pub shards: usize,
+    /// Which paths are read for their own sake.
+    pub selects: Selects,
+    /// Wall time of the start, ns since the epoch: what was born before it was there before us.
+    pub started_ns: i64,
+}
+
+/// `compression`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum GzipRule {
+    /// Plain files only.
+    Never,
+    /// Every file is gzip.
+    Always,
+    /// By the first two bytes.
+    Auto,
+}
+
+struct Live {
+    id: FileId,
+    path: PathBuf,
+    /// The path it was written to, where that is another one.
+    written_at: Option<PathBuf>,
+    target: Option<PathBuf>,
+    shard: usize,
+    matched: bool,
+    gone: bool,
+    shared: Arc<Shared>,
+}
+
+impl Live {
+    fn lineage(&self) -> &Path {
+        self.written_at.as_deref().unwrap_or(&self.path)
+    }
+}
+
+/// A new file that may be a copy which copytruncate is making of a live one.
+struct Deferred {
+    seen: Seen,
+    since: Mono,
+}
+
+/// How long the truncation that makes a file a copy is waited for.
+const COPY_WAIT: Duration = Duration::from_secs(2);
+/// File times tick in steps of up to this, in ns.
+const TICK_NS: i64 = 20_000_000;
+/// How soon a rotated file that appeared is looked at.
+const BESIDE_WAIT: Duration = Duration::from_millis(100);
+
+/// See the module's documentation.
+pub struct Catalog {
+    rules: Rules,
+    fs: Arc<dyn LogFs>,
+    live: HashMap<FileNo, Live>,
+    by_inode: HashMap<(u64, u64), FileNo>,
+    /// The newest file of each path. A path that a file was renamed from leads to it until its
+    /// successor is there.
+    by_path: HashMap<PathBuf, FileNo>,
+    /// Where links lead to: notifications name that place.
+    by_target: HashMap<PathBuf, FileNo>,
+    memory: Memory,
+    listings: Listings,
+    load: Vec<usize>,
+    next_no: FileNo,
+    now: Mono,
+    scans: u64,
+    had_stored: bool,
+    deferred: Vec<Deferred>,
+    /// Logs whose generations have to be looked at (again), and when.
+    pending: HashMap<PathBuf, Mono>,
+    /// Files that may be copies of what is being read, since when.
+    undecided: HashMap<FileId, Mono>,
+    /// Errors of single files, to be logged (rate-limited) by the driver.
+    pub problems: Vec<(PathBuf, std::io::Error)>,
+    /// Positions to be stored, by the driver.
+    pub to_save: Vec<Position>,
+    /// Positions whose content is known under another identity now: to be removed from the store
+    /// when that one is surely stored.
+    pub superseded: Vec<Position>,
+}
+
+impl Catalog {
+    /// A catalog that knows `stored` positions of earlier runs.
+    pub fn new(rules: Rules, fs: Arc<dyn LogFs>, stored: Vec<Position>) -> Catalog {
+        let shards = rules.shards.max(1);
+        Catalog {
+            had_stored: !stored.is_empty(),
+            memory: Memory::new(stored),
+            rules,
+            fs,
+            live: HashMap::new(),
+            by_inode: HashMap::new(),
+            by_path: HashMap::new(),
+            by_target: HashMap::new(),
+            listings: Listings::default(),
+            load: vec![0; shards],
+            next_no: 1,
+            now: Mono::default(),
+            scans: 0,
+            deferred: Vec::new(),
+            pending: HashMap::new(),
+            undecided: HashMap::new(),
+            problems: Vec::new(),
+            to_save: Vec::new(),
+            superseded: Vec::new(),
+        }
+    }
+
+    /// Files under way.
+    pub fn files(&self) -> impl Iterator<Item = (FileNo, &Path, &Arc<Shared>, usize)> {
+        self.live
+            .iter()
+            .map(|(no, l)| (*no, l.path.as_path(), &l.shared, l.shard))
+    }
+
+    /// The file at `path` and its shard.
+    pub fn at_path(&self, path: &Path) -> Option<(FileNo, usize, &Arc<Shared>)> {
+        let named = self.by_path.get(path).copied();
+        let named = named.filter(|no| self.live.get(no).is_some_and(|l| l.path == path));
+        let no = named.or_else(|| self.by_target.get(path).copied())?;
+        let live = self.live.get(&no)?;
+        Some((no, live.shard, &live.shared))
+    }
+
+    /// Takes a complete scan: every path that matches now, in the order to read them.
+    pub fn scan(&mut self, seen: Vec<Seen>, now: Mono) -> Vec<(usize, Action)> {
+        let mut actions = Vec::new();
+        self.look_around(now);
+        let mut present = HashSet::with_capacity(seen.len());
+        // A file that moved away is noticed before its successor is opened.
+        for s in &seen {
+            self.rematch(s, &mut present, &mut actions);
+        }
+        self.mark_missing(&present, &mut actions);
+        let first = self.scans == 0;
+        self.scans += 1;
+        if first {
+            self.open_left_behind(&seen, &mut actions);
+        }
+        for s in seen {
+            self.take_new(s, first, &mut actions);
+        }
+        self.do_due(&mut actions);
+        actions
+    }
+
+    fn look_around(&mut self, now: Mono) {
+        self.now = now;
+        self.listings.refresh(now);
+    }
+
+    /// When [`Catalog::catch_up`] has something to do, if ever.
+    pub fn deadline(&self) -> Option<Mono> {
+        let deferred = self.deferred.iter().map(|d| d.since.after(COPY_WAIT));
+        deferred.chain(self.pending.values().copied()).min()
+    }
+
+    /// Does what was put off until `now`: opens files that turned out to be no copies, and looks at
+    /// the generations of logs that had to wait.
+    pub fn catch_up(&mut self, now: Mono) -> Vec<(usize, Action)> {
+        let mut actions = Vec::new();
+        if self.deadline().is_some_and(|at| at <= now) {
+            self.look_around(now);
+            self.do_due(&mut actions);
+        }
+        actions
+    }
+
+    fn do_due(&mut self, actions: &mut Vec<(usize, Action)>) {
+        let now = self.now;
+        let due = |d: &mut Deferred| d.since.after(COPY_WAIT) <= now;
+        let due: Vec<Deferred> = self.deferred.extract_if(.., due).collect();
+        for d in due {
+            if !self.by_inode.contains_key(&inode(d.seen.meta.id)) {
+                self.open_new(d.seen, false, actions);
+            }
+        }
+        let due = self.pending.extract_if(|_, at| *at <= now);
+        let due: Vec<PathBuf> = due.map(|(path, _)| path).collect();
+        for base in due {
+            let base_known = self.by_path.contains_key(&base);
+            self.reconcile(&base, base_known, actions);
+        }
+    }
+
+    fn is_live(&self, id: FileId) -> bool {
+        let live = self.by_inode.get(&inode(id));
+        let live = live.and_then(|no| self.live.get(no));
+        live.is_some_and(|l| l.id == id)
+    }
+
+    fn take_new(&mut self, s: Seen, first: bool, actions: &mut Vec<(usize, Action)>) {
+        if self.by_inode.contains_key(&inode(s.meta.id))
+            || self.deferred.iter().any(|d| d.seen.meta.id == s.meta.id)
+        {
+            return;
+        }
+        if self.may_be_copy_in_the_making(&s) {
+            self.deferred.push(Deferred {
+                seen: s,
+                since: self.now,
+            });
+            return;
+        }
+        self.open_new(s, first, actions);
+    }
+
+    /// True if a live file with a related name begins alike and has been read: copytruncate copies
+    /// first and truncates after, so what this is can only be told a moment later.
+    fn may_be_copy_in_the_making(&self, s: &Seen) -> bool {
+        let head = |path: &Path| -> Option<Vec<u8>> {
+            let mut head = Vec::new();
+            let file = self.fs.open(path).ok()?;
+            file.read_at(0, self.rules.head_bytes, &mut head).ok()?;
+            Some(head)
+        };
+        let live = |path: PathBuf| self.by_path.get(&path).and_then(|no| self.live.get(no));
+        let read = |l: &&Live| l.shared.read_offset.load(Ordering::Acquire) > 0;
+        let originals = bases(&s.path).into_iter().skip(1).filter_map(live);
+        let mut originals = originals.filter(|l| !l.gone).filter(read);
+        originals.any(|l| {
+            let (Some(mine), Some(theirs)) = (head(&s.path), head(&l.path)) else {
+                return false;
+            };
+            // A copy in the making may still be short; an original just truncated, too.
+            let n = mine.len().min(theirs.len());
+            mine[..n] == theirs[..n]
+        })
+    }
+
+    /// Takes one path that appeared between scans. Does nothing if it is known.
+    pub fn appeared(&mut self, seen: Seen, now: Mono) -> Vec<(usize, Action)> {
+        let mut actions = Vec::new();
+        let mut present = HashSet::new();
+        self.look_around(now);
+        self.rematch(&seen, &mut present, &mut actions);
+        self.take_new(seen, false, &mut actions);
+        actions
+    }
+
+    fn forget(&mut self, no: FileNo) {
+        let Some(live) = self.live.remove(&no) else {
+            return;
+        };
+        self.load[live.shard] -= 1;
+        if self.by_inode.get(&inode(live.id)) == Some(&no) {
+            self.by_inode.remove(&inode(live.id));
+        }
+        for path in [Some(&live.path), live.written_at.as_ref()] {
+            if let Some(path) = path
+                && self.by_path.get(path) == Some(&no)
+            {
+                self.by_path.remove(path);
+            }
+        }
+        if let Some(target) = &live.target
+            && self.by_target.get(target) == Some(&no)
+        {
+            self.by_target.remove(target);
+        }
+    }
+
+    /// Recognises a file that is under way: the same inode, maybe under another path.
+    fn rematch(
+        &mut self,
+        s: &Seen,
+        present: &mut HashSet<FileNo>,
+        actions: &mut Vec<(usize, Action)>,
+    ) {
+        let Some(&no) = self.by_inode.get(&inode(s.meta.id)) else {
+            return;
+        };
+        let Some(live) = self.live.get_mut(&no) else {
+            return;
+        };
+        let closed = live.shared.closed.load(Ordering::Acquire);
+        let finished = live.shared.finished.load(Ordering::Acquire);
+        let reused = live.id.birth_ns != s.meta.id.birth_ns
+            && live.id.birth_ns != 0
+            && s.meta.id.birth_ns != 0;
+        if reused && (closed || finished) {
+            // Nothing pins the inode of a file that is not open, so this is another file.
+            let shard = live.shard;
+            actions.push((shard, Action::Gone(no)));
+            self.by_inode.remove(&inode(s.meta.id));
+            return;
+        }
+        if !present.insert(no) {
+            return; // a second path to the same file
+        }
+        let shard = live.shard;
+        live.matched = true;
+        if std::mem::take(&mut live.gone) {
+            actions.push((shard, Action::Back(no)));
+        }
+        if s.meta.size != live.shared.size.load(Ordering::Acquire) {
+            live.shared.dirty.store(true, Ordering::Release);
+        }
+        if live.path != s.path {
+            // `by_path` keeps leading from the old path to this file until a successor is opened
+            // there, which then knows what it comes after.
+            let before = std::mem::replace(&mut live.path, s.path.clone());
+            live.written_at.get_or_insert(before);
+            self.by_path.insert(s.path.clone(), no);
+            actions.push((shard, Action::Renamed(no, s.path.clone())));
+        }
+    }
+
+    /// Files that no path of the scan leads to any more.
+    fn mark_missing(&mut self, present: &HashSet<FileNo>, actions: &mut Vec<(usize, Action)>) {
+        let missing = |(no, l): (&FileNo, &Live)| (!l.gone && !present.contains(no)).then_some(*no);
+        let missing: Vec<FileNo> = self.live.iter().filter_map(missing).collect();
+        for no in missing {
+            let Some(live) = self.live.get_mut(&no) else {
+                continue;
+            };
+            live.matched = false;
+            live.gone = true;
+            live.shared.looked_into.store(false, Ordering::Release);
+            actions.push((live.shard, Action::Gone(no)));
+            let (id, path, shard) = (live.id, live.path.clone(), live.shard);
+            let siblings = self.listings.of(&*self.fs, &path, self.now).files;
+            if let Some(now_at) = siblings.into_iter().find(|s| s.meta.id == id) {
+                actions.push((shard, Action::Moved(no, now_at.path)));
+            }
+        }
+    }
+
+    fn open_new(&mut self, s: Seen, first: bool, actions: &mut Vec<(usize, Action)>) {
+        let at_end = first && !self.rules.from_beginning && !self.had_stored;
+        let seen_before = self.memory.of(&s.path).next().is_some();
+        match (first, seen_before || self.by_path.contains_key(&s.path)) {
+            // What was left behind is under way already.
+            (true, true) => {}
+            (_, false) => self.take_as_read(&s, first),
+            (false, true) => self.reconcile(&s.path, false, actions),
+        }
+        let before = self.by_path.get(&s.path).copied();
+        match self.look(&s, at_end) {
+            Ok((file, position)) => {
+                if position.id != s.meta.id {
+                    // It was replaced since it was seen: that one is a generation by now.
+                    self.put_off(&s.path, Duration::ZERO);
+                }
+                if !self.is_live(position.id) {
+                    self.admit(s, file, position, before, None, actions);
+                }
+            }
+            // A later scan tries again.
+            Err(e) => self.problems.push((s.path, e)),
+        }
+    }
+
+    /// Puts a file on its way to a shard. `written_at`: it is a rotated file, to be read to its
+    /// end, of the log at that path.
+    fn admit(
+        &mut self,
+        s: Seen,
+        file: Box<dyn LogFile>,
+        mut position: Position,
+        after: Option<FileNo>,
+        written_at: Option<PathBuf>,
+        actions: &mut Vec<(usize, Action)>,
+    ) -> FileNo {
+        let after = after.filter(|no| self.live.contains_key(no));
+        let shard = match after.and_then(|no| self.live.get(&no)) {
+            Some(l) => l.shard,
+            None => (0..self.load.len())
+                .min_by_key(|i| self.load[*i])
+                .unwrap_or(0),
+        };
+        let no = self.next_no;
+        self.next_no += 1;
+        self.load[shard] += 1;
+        let finish_only = written_at.is_some();
+        self.memory.take(position.id);
+        position.surveyed = true;
+        let shared = Arc::new(Shared::default());
+        shared
+            .acked_offset
+            .store(position.offset, Ordering::Release);
+        shared.size.store(s.meta.size, Ordering::Release);
+        shared.set_known(position.known());
+        self.by_inode.insert(inode(position.id), no);
+        self.by_path.insert(s.path.clone(), no);
+        if let Some(base) = &written_at {
+            self.by_path.insert(base.clone(), no);
+        }
+        if let Some(target) = &s.target {
+            self.by_target.insert(target.clone(), no);
+        }
+        let live = Live {
+            id: position.id,
+            path: s.path.clone(),
+            written_at,
+            target: s.target.clone(),
+            shard,
+            matched: !finish_only,
+            gone: finish_only,
+            shared: shared.clone(),
+        };
+        self.live.insert(no, live);
+        let open = OpenFile {
+            no,
+            file,
+            path: s.path,
+            position,
+            after,
+            finish_only,
+            shared,
+            shard,
+        };
+        actions.push((shard, Action::Open(Box::new(open))));
+        no
+    }
+
+    /// Told by a shard where it left a file that is finished: if rotation compresses it later, the
+    /// copy is recognised.
+    pub fn finished(&mut self, no: FileNo, position: Position) {
+        for base in bases(&position.path) {
+            if let Some(at) = self.pending.get_mut(&base) {
+                *at = self.now;
+            }
+        }
+        self.forget(no);
+        self.memory.insert(position);
+    }
+
+    /// Takes news of a path that does not match: if it is a rotated form of a known log, what is
+    /// beside that log is looked at soon.
+    pub fn appeared_beside(&mut self, path: &Path, now: Mono) {
+        self.now = now;
+        let is_log = |base: &PathBuf| {
+            let live = self.by_path.get(base).and_then(|no| self.live.get(no));
+            live.is_some_and(|l| l.lineage() == base)
+        };
+        let logs: Vec<PathBuf> = bases(path).into_iter().skip(1).filter(is_log).collect();
+        logs.iter().for_each(|base| self.put_off(base, BESIDE_WAIT));
+    }
+
+    /// Positions of files that are not being read.
+    pub fn remembered(&self) -> impl Iterator<Item = &Position> {
+        self.memory.iter()
+    }
+
+    /// For what changes neither identity nor path.
+    pub fn remembered_mut(&mut self, id: FileId) -> Option<&mut Position> {
+        self.memory.get_mut(id)
+    }
+
+    /// Positions in content that was overwritten.
+    pub fn overwritten(&self) -> impl Iterator<Item = &Position> {
+        self.memory.overwritten()
+    }
+
+    /// Forgets a position.
+    pub fn forget_position(&mut self, position: &Position) {
+        if !position.overwritten {
+            self.memory.take(position.id);
+            return;
+        }
+        let known = self.memory.overwritten_of(&position.path);
+        if let Some(i) = known.iter().position(|p| p == position) {
+            self.memory.take_overwritten(&position.path, i);
+        }
+    }
+
+    /// Positions that were given up for want of room since it was last asked.
+    pub fn take_evicted(&mut self) -> u64 {
+        std::mem::take(&mut self.memory.evicted)
+    }
+}
+
+fn inode(id: FileId) -> (u64, u64) {
+    (id.dev, id.ino)
+}
+
+#[cfg(test)]
+mod tests;

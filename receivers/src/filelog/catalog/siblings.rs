@@ -1,0 +1,236 @@
+//! The rotated files beside a log: which names are its generations, and in what order they came.
+
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tailwater_pipeline::clock::Mono;
+
+use super::super::identity::{is_rotated_name, rotated_from};
+use super::super::logfs::{LogFs, Meta};
+
+/// A rotated file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sibling {
+    /// Where it is.
+    pub path: PathBuf,
+    /// What it is.
+    pub meta: Meta,
+}
+
+/// What is beside a log.
+#[derive(Debug, Default)]
+pub struct Siblings {
+    /// The rotated files, oldest first.
+    pub files: Vec<Sibling>,
+    /// False if names changed while they were looked at: something may be missing or stand in the
+    /// wrong place. Looking again helps.
+    pub stable: bool,
+}
+
+/// Directories with more names than this are not listed anew for every question.
+const LARGE: usize = 2_000;
+/// How old a listing of a large directory may be.
+const LARGE_AGE_MAX: Duration = Duration::from_millis(200);
+/// From this many questions on, the names of a directory are sorted by the logs they belong to.
+const ASKED_OFTEN: u32 = 8;
+
+/// Names of directories, kept for the length of one look around.
+#[derive(Default)]
+pub struct Listings {
+    dirs: HashMap<PathBuf, Listing>,
+}
+
+struct Listing {
+    at: Mono,
+    names: Vec<String>,
+    asked: u32,
+    by_base: Option<HashMap<String, Vec<usize>>>,
+}
+
+impl Listings {
+    /// Forgets what may be out of date at `now`.
+    pub fn refresh(&mut self, now: Mono) {
+        let fresh = |l: &Listing| l.names.len() > LARGE && now.since(l.at) < LARGE_AGE_MAX;
+        self.dirs.retain(|_, l| fresh(l));
+    }
+
+    /// Forgets the directory of `base`.
+    pub fn forget(&mut self, base: &Path) {
+        if let Some(dir) = base.parent() {
+            self.dirs.remove(dir);
+        }
+    }
+
+    /// True if the answer for `base` may be older than the question.
+    pub fn is_stale(&self, base: &Path, now: Mono) -> bool {
+        let listing = base.parent().and_then(|dir| self.dirs.get(dir));
+        listing.is_some_and(|l| l.at < now)
+    }
+
+    /// The rotated files of the log at `base`. A file whose compressed form appears beside it is
+    /// there once, as itself: the other one is still being written.
+    pub fn of(&mut self, fs: &dyn LogFs, base: &Path, now: Mono) -> Siblings {
+        let (Some(dir), Some(name)) = (base.parent(), base.file_name().and_then(|n| n.to_str()))
+        else {
+            return Siblings {
+                stable: true,
+                ..Siblings::default()
+            };
+        };
+        let listing = self.dirs.entry(dir.to_path_buf()).or_insert_with(|| {
+            let names = fs.names(dir).unwrap_or_default();
+            let text = |n: PathBuf| n.into_os_string().into_string().ok();
+            Listing {
+                at: now,
+                names: names.into_iter().filter_map(text).collect(),
+                asked: 0,
+                by_base: None,
+            }
+        });
+        let names = listing.rotated(name);
+        let plain: HashSet<&str> = names.iter().copied().collect();
+        let unfinished = |n: &str| n.strip_suffix(".gz").is_some_and(|p| plain.contains(p));
+        let mut out = Siblings {
+            stable: true,
+            ..Siblings::default()
+        };
+        let mut inodes = HashSet::new();
+        for name in names.iter().filter(|n| !unfinished(n)) {
+            let path = dir.join(name);
+            match fs.meta(&path) {
+                // The same file under two names: it was renamed in between.
+                Ok(meta) if !inodes.insert(meta.id) => out.stable = false,
+                Ok(meta) => out.files.push(Sibling { path, meta }),
+                Err(e) if e.kind() == io::ErrorKind::NotFound => out.stable = false,
+                Err(_) => {}
+            }
+        }
+        sort(name, &mut out.files);
+        out
+    }
+}
+
+impl Listing {
+    fn rotated(&mut self, base: &str) -> Vec<&str> {
+        self.asked += 1;
+        if self.asked > ASKED_OFTEN && self.by_base.is_none() {
+            let mut by_base: HashMap<String, Vec<usize>> = HashMap::new();
+            for (i, name) in self.names.iter().enumerate() {
+                for base in rotated_from(name) {
+                    by_base.entry(base).or_default().push(i);
+                }
+            }
+            self.by_base = Some(by_base);
+        }
+        match &self.by_base {
+            Some(by_base) => {
+                let found = by_base.get(base).into_iter().flatten();
+                found.map(|i| self.names[*i].as_str()).collect()
+            }
+            None => {
+                let names = self.names.iter().map(String::as_str);
+                names.filter(|n| is_rotated_name(base, n)).collect()
+            }
+        }
+    }
+}
+
+/// What a name says about the age of a generation.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Age {
+    /// `.1`, `.2`: the larger, the older.
+    Number(std::cmp::Reverse<u32>),
+    /// A date or the like: in order of its text.
+    Text(String),
+}
+
+fn age(base: &str, path: &Path) -> Option<Age> {
+    let name = path.file_name()?.to_str()?;
+    let name = name.strip_suffix(".gz").unwrap_or(name);
+    let mark = name.strip_prefix(base)?.get(1..)?;
+    let is_number = mark.len() <= 4 && mark.bytes().all(|b| b.is_ascii_digit());
+    match mark.parse::<u32>() {
+        Ok(n) if is_number => Some(Age::Number(std::cmp::Reverse(n))),
+        _ if mark.starts_with(|c: char| c.is_ascii_digit()) => Some(Age::Text(mark.to_owned())),
+        _ => None,
+    }
+}
+
+/// Oldest first: by the numbers or the dates in their names if all have the same kind of them, else
+/// by the time of their last change.
+fn sort(base: &str, files: &mut [Sibling]) {
+    let ages: Vec<Option<Age>> = files.iter().map(|s| age(base, &s.path)).collect();
+    let numbers = ages.iter().all(|a| matches!(a, Some(Age::Number(_))));
+    let dates = ages.iter().all(|a| matches!(a, Some(Age::Text(_))));
+    if numbers || dates {
+        files.sort_by_cached_key(|s| age(base, &s.path));
+    } else {
+        files.sort_by(|a, b| (a.meta.mtime_ns, &a.path).cmp(&(b.meta.mtime_ns, &b.path)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::logfs::OsLogFs;
+    use super::*;
+
+    fn order(base: &str, names: &[&str]) -> Vec<String> {
+        let dir = tempfile::tempdir().expect("a directory");
+        for name in names {
+            std::fs::write(dir.path().join(name), name).expect("written");
+        }
+        let mut listings = Listings::default();
+        let found = listings.of(&OsLogFs, &dir.path().join(base), Mono::default());
+        assert!(found.stable);
+        let name = |s: Sibling| s.path.file_name().unwrap().to_string_lossy().into_owned();
+        found.files.into_iter().map(name).collect()
+    }
+
+    #[test]
+    fn generations_stand_in_the_order_of_their_names() {
+        for (base, names, want) in [
+            (
+                "a.log",
+                &["a.log", "a.log.2.gz", "a.log.10", "a.log.1", "b.log.3"][..],
+                &["a.log.10", "a.log.2.gz", "a.log.1"][..],
+            ),
+            (
+                "0.log",
+                &[
+                    "0.log.20240102-000000",
+                    "0.log.20240101-000000.gz",
+                    "0.log.20240103-000000",
+                ],
+                &[
+                    "0.log.20240101-000000.gz",
+                    "0.log.20240102-000000",
+                    "0.log.20240103-000000",
+                ],
+            ),
+            // Of two forms of one file the compressed one is not complete.
+            ("a", &["a.1", "a.1.gz", "a.2.gz"], &["a.2.gz", "a.1"]),
+        ] {
+            assert_eq!(order(base, names), want, "{base}");
+        }
+    }
+
+    #[test]
+    fn many_questions_about_one_directory_get_the_answers_of_few() {
+        let names: Vec<String> = (0..40)
+            .flat_map(|i| [format!("l{i}.log"), format!("l{i}.log.1")])
+            .collect();
+        let dir = tempfile::tempdir().expect("a directory");
+        for name in &names {
+            std::fs::write(dir.path().join(name), name).expect("written");
+        }
+        let mut listings = Listings::default();
+        for i in 0..40 {
+            let base = dir.path().join(format!("l{i}.log"));
+            let found = listings.of(&OsLogFs, &base, Mono::default());
+            let paths: Vec<_> = found.files.into_iter().map(|s| s.path).collect();
+            assert_eq!(paths, [dir.path().join(format!("l{i}.log.1"))]);
+        }
+    }
+}

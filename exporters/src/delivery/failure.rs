@@ -37,7 +37,7 @@ impl<D: Duty> DeliveryQueue<D> {
         };
         let scope_now = self.widen(scope, failures);
         let pause = match scope_now {
-            RetryScope::Request => Duration::ZERO,
+            RetryScope::Request | RetryScope::Lanes => Duration::ZERO,
             RetryScope::Tenant => self.pause_tenant(id, |gate, backoff| {
                 gate.failed(now, epochs.0, backoff, after)
             }),
@@ -141,7 +141,7 @@ impl<D: Duty> DeliveryQueue<D> {
             .max_interval
             .max(Duration::from_secs(HOLD_SECONDS_MIN));
         let pause = match scope {
-            RetryScope::Request => Duration::ZERO,
+            RetryScope::Request | RetryScope::Lanes => Duration::ZERO,
             RetryScope::Tenant => self.pause_tenant(id, |gate, _| gate.hold(now, epochs.0, wait)),
             RetryScope::Destination => self.destination.hold(now, epochs.1, wait),
         };

@@ -30,7 +30,9 @@ impl Mirror {
     pub fn attempt<D>(&self, verdict: &Verdict<D>) {
         self.exporter.requests.inc();
         let slow_down = match verdict {
-            Verdict::Retry { scope, after, .. } => after.is_some() || *scope == RetryScope::Tenant,
+            Verdict::Retry { scope, after, .. } => {
+                after.is_some() || matches!(scope, RetryScope::Lanes | RetryScope::Tenant)
+            }
             _ => false,
         };
         if slow_down {

@@ -42,7 +42,7 @@ pub(crate) mod test_sockets;
 pub use backoff::Backoff;
 pub use options::{BatchOptions, QueueOptions, RetryOptions, Sizer};
 pub use queue::{Attempt, Decision, DeliveryQueue};
-pub use request::{Acks, Duty, OutgoingRequest};
+pub use request::{Acks, Duty, OutgoingRequest, Refusals};
 pub use service::{Delivery, DeliveryHandle, DeliveryParts};
 pub use stats::{DeliveryStats, Load};
 pub use verdict::{Judge, Reply, RetryScope, SendError, SendErrorKind, Transport, Verdict};

@@ -298,7 +298,8 @@ impl<D: Duty> DeliveryQueue<D> {
             | Verdict::Drop { .. } => (true, true),
             Verdict::Retry { scope, .. } | Verdict::Hold { scope, .. } => {
                 self.stats.failed_attempts.fetch_add(1, Relaxed);
-                (false, *scope == RetryScope::Tenant)
+                let lanes = *scope == RetryScope::Lanes;
+                (lanes, lanes || *scope == RetryScope::Tenant)
             }
         };
         if matches!(

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use bytes::Bytes;
 use hyper::HeaderMap;
+use tailwater_pipeline::clock::Mono;
 use tailwater_pipeline::{AckToken, DropReason, Outcome};
 
 /// The duty behind a request. Every duty is resolved exactly once.
@@ -105,6 +106,16 @@ impl Duty for Acks {
     }
 }
 
+/// How often, and since when, the destination refused a request for its rate. Kept by the judge; the
+/// parts of a request begin anew.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Refusals {
+    /// Number of refusals.
+    pub count: u32,
+    /// When the first one came.
+    pub since: Option<Mono>,
+}
+
 /// A finished request.
 #[derive(Debug)]
 pub struct OutgoingRequest<D> {
@@ -121,6 +132,8 @@ pub struct OutgoingRequest<D> {
     pub lanes: Vec<u64>,
     /// Records in it.
     pub items: u64,
+    /// What the judge remembers about it.
+    pub refusals: Refusals,
     /// The duty to deliver it.
     pub duty: D,
 }
@@ -143,6 +156,7 @@ impl<D: Duty> OutgoingRequest<D> {
             tenant,
             lanes,
             items,
+            refusals: Refusals::default(),
             duty,
         }
     }

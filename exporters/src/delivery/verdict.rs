@@ -16,6 +16,9 @@ pub enum RetryScope {
     /// This request only. If requests that fail for the first time keep failing without a success
     /// between them, the queue treats that as [`RetryScope::Destination`].
     Request,
+    /// The streams of this request only: the destination is well and said no to them. However many
+    /// requests that happens to, it says nothing about others.
+    Lanes,
     /// Every request of the tenant: they wait, others go on.
     Tenant,
     /// Everything: the destination cannot be reached or takes nothing.

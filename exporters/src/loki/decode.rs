@@ -14,6 +14,9 @@ use super::wire::{
 /// Largest message that is decompressed.
 const MESSAGE_BYTES_MAX: usize = 64 << 20;
 
+/// `detected_level` and its value, which Loki adds to entries that have none, and to spare.
+const ADDED_BYTES_MAX: usize = 32;
+
 /// Why a body could not be read.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub(super) enum DecodeError {
@@ -99,6 +102,12 @@ impl RequestView {
             pairs.push((text(name), text(value)));
         }
         Ok(pairs)
+    }
+
+    /// An upper bound of what an entry counts against a rate: its line and the names and values of
+    /// its metadata, also those that Loki adds.
+    pub fn weight(entry: &EntryView) -> u64 {
+        (entry.field.len() + ADDED_BYTES_MAX) as u64
     }
 
     /// Number of entries.

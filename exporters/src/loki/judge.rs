@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use tailwater_pipeline::DropReason;
 use tailwater_pipeline::clock::Clock;
@@ -14,7 +15,8 @@ use super::dead_letter::{DeadLetter, DeadLetters};
 use super::decode::{EntryView, RequestView};
 use super::label_text::same_stream;
 use super::parts::{self, Selected};
-use super::response::{Answer, Reach, Refusal, Which, classify};
+use super::rates::{self, Step};
+use super::response::{Answer, Reach, Refusal, StreamLimit, Which, classify};
 use super::streams::ParkedLanes;
 
 /// After this many requests in a row were rejected as a whole, none accepted between them, it is
@@ -93,7 +95,7 @@ fn scope(reach: Reach) -> RetryScope {
 struct Context<'a> {
     judge: &'a LokiJudge,
     cause: Arc<str>,
-    after: Option<std::time::Duration>,
+    after: Option<Duration>,
     /// The answer was longer than what was read of it, so it named more than we know.
     truncated: bool,
 }
@@ -105,7 +107,10 @@ impl Context<'_> {
             Answer::Retry(reach) => self.retry(reach),
             Answer::Hold(reach) => self.hold(reach),
             Answer::Partial(refusals) => self.partial(request, &refusals),
-            Answer::RetryStream { labels, split } => self.retry_stream(request, &labels, split),
+            Answer::RetryStream { labels, limit } => {
+                self.retry_stream(request, labels.as_deref(), limit)
+            }
+            Answer::TenantRate { rate } => self.tenant_rate(request, rate),
             Answer::Split => self.split(request, DropReason::TooLarge),
             Answer::Isolate(reason) => self.isolate(request, reason),
             Answer::Drop(reason) => self.give_up(request, reason),
@@ -187,29 +192,73 @@ impl Context<'_> {
     fn retry_stream<D: Duty>(
         &self,
         request: &mut OutgoingRequest<D>,
-        labels: &str,
-        split: bool,
+        labels: Option<&str>,
+        limit: StreamLimit,
     ) -> Verdict<D> {
         let Ok(view) = RequestView::decode(&request.body) else {
             return self.retry(Reach::Request);
         };
-        let ours = |i: &usize| same_stream(&view.labels(&view.streams[*i]), labels);
-        let Some(named) = (0..view.streams.len()).find(ours) else {
+        // An answer is about the last stream unless it names one.
+        let is =
+            |i: &usize| labels.is_some_and(|l| same_stream(&view.labels(&view.streams[*i]), l));
+        let last = view.streams.len().checked_sub(1);
+        let Some(named) = (0..view.streams.len()).find(is).or(last) else {
             return self.retry(Reach::Request);
         };
         let ours = view.labels(&view.streams[named]);
         let lane = parts::lane(request.tenant.as_deref(), &ours);
         self.judge.parked.park(lane);
-        if view.streams.len() == 1 {
-            return match (split, parts::halves(&view)) {
-                (true, Some(halves)) => self.replace(request, &view, &halves),
-                _ => self.retry(Reach::Request),
-            };
+        if view.streams.len() > 1 {
+            let others = (0..view.streams.len()).filter(|i| *i != named);
+            let others = others.map(|i| parts::whole(&view, i)).collect();
+            let alone = vec![parts::whole(&view, named)];
+            return self.replace(request, &view, &[others, alone]);
         }
-        let others = (0..view.streams.len()).filter(|i| *i != named);
-        let others = others.map(|i| parts::whole(&view, i)).collect();
-        let alone = vec![parts::whole(&view, named)];
-        self.replace(request, &view, &[others, alone])
+        match limit {
+            StreamLimit::Rate(rate) => self.rate(request, &view, rate, RetryScope::Lanes),
+            StreamLimit::Count => self.retry_after(RetryScope::Lanes, Duration::ZERO),
+        }
+    }
+
+    fn tenant_rate<D: Duty>(
+        &self,
+        request: &mut OutgoingRequest<D>,
+        rate: Option<u64>,
+    ) -> Verdict<D> {
+        match RequestView::decode(&request.body) {
+            Ok(view) => self.rate(request, &view, rate, RetryScope::Tenant),
+            Err(_) => self.retry(Reach::Tenant),
+        }
+    }
+
+    /// Waits, divides or gives up a request that is over a rate.
+    fn rate<D: Duty>(
+        &self,
+        request: &mut OutgoingRequest<D>,
+        view: &RequestView,
+        rate: Option<u64>,
+        scope: RetryScope,
+    ) -> Verdict<D> {
+        let now = self.judge.clock.now();
+        let refusals = &mut request.refusals;
+        refusals.count = refusals.count.saturating_add(1);
+        refusals.since.get_or_insert(now);
+        let size = parts::weight(view);
+        match rates::step(size, view.entries(), rate, refusals, now) {
+            Step::Wait(time) => self.retry_after(scope, time),
+            Step::Cut(bytes) => self.replace(request, view, &parts::cut(view, bytes)),
+            Step::GiveUp => self.give_up(request, DropReason::TooLarge),
+        }
+    }
+
+    /// Again after at least `time`, and after what the answer asks for.
+    fn retry_after<D>(&self, scope: RetryScope, time: Duration) -> Verdict<D> {
+        let after = self.after.unwrap_or_default().max(time);
+        Verdict::Retry {
+            scope,
+            after: (!after.is_zero()).then_some(after),
+            cause: self.cause.clone(),
+        }
     }
 
     fn split<D: Duty>(&self, request: &mut OutgoingRequest<D>, reason: DropReason) -> Verdict<D> {
@@ -257,7 +306,7 @@ impl Context<'_> {
         &self,
         request: &mut OutgoingRequest<D>,
         view: &RequestView,
-        selections: &[Vec<Selected>; 2],
+        selections: &[Vec<Selected>],
     ) -> Verdict<D> {
         let tenant = request.tenant.clone();
         let mut part = |selected: &Vec<Selected>| {

@@ -56,6 +56,39 @@ pub(super) fn halves(view: &RequestView) -> Option<[Vec<Selected>; 2]> {
     Some([all(0..cut), all(cut..streams)])
 }
 
+/// What a request counts against a rate, see [`RequestView::weight`].
+pub(super) fn weight(view: &RequestView) -> u64 {
+    let entries = view.streams.iter().flat_map(|s| &s.entries);
+    entries.map(RequestView::weight).sum()
+}
+
+/// Pieces of at most `bytes` by [`weight`], or of one entry, in order.
+pub(super) fn cut(view: &RequestView, bytes: u64) -> Vec<Vec<Selected>> {
+    let mut pieces = Vec::new();
+    let (mut piece, mut size): (Vec<Selected>, u64) = (Vec::new(), 0);
+    for (stream, s) in view.streams.iter().enumerate() {
+        for (e, entry) in s.entries.iter().enumerate() {
+            let weight = RequestView::weight(entry);
+            if size > 0 && size + weight > bytes {
+                pieces.push(std::mem::take(&mut piece));
+                size = 0;
+            }
+            size += weight;
+            match piece.last_mut() {
+                Some(last) if last.stream == stream => last.entries.end = e + 1,
+                _ => piece.push(Selected {
+                    stream,
+                    entries: e..e + 1,
+                }),
+            }
+        }
+    }
+    if !piece.is_empty() {
+        pieces.push(piece);
+    }
+    pieces
+}
+
 /// A part of a request, encoded.
 pub(super) struct EncodedPart {
     /// The body.

@@ -18,12 +18,17 @@ pub(super) enum Answer {
     Partial(Vec<Refusal>),
     /// Nothing was accepted. Try again; `scope` says what else would fail.
     Retry(Reach),
-    /// Nothing of one stream was accepted, the other streams were. Try that stream again.
+    /// Not all of one stream was accepted, the other streams were. Try that stream again.
     RetryStream {
-        /// Its labels, as Loki prints them.
-        labels: String,
-        /// True if the stream's part is larger than the limit per second: it may never pass.
-        split: bool,
+        /// Its labels, as Loki prints them; `None` = not named.
+        labels: Option<String>,
+        /// What it met.
+        limit: StreamLimit,
+    },
+    /// Nothing was accepted, as the tenant's rate does not allow it now.
+    TenantRate {
+        /// Bytes per second, if the answer says so.
+        rate: Option<u64>,
     },
     /// The request can only pass in smaller pieces.
     Split,
@@ -33,6 +38,15 @@ pub(super) enum Answer {
     Drop(DropReason),
     /// Nothing helps until a person changes the configuration here or there.
     Hold(Reach),
+}
+
+/// A limit of a stream.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum StreamLimit {
+    /// It may take so many bytes per second, if the answer says so.
+    Rate(Option<u64>),
+    /// The tenant has as many streams as it may.
+    Count,
 }
 
 /// How far a failure reaches.
@@ -131,7 +145,7 @@ fn bad_request(body: &str, lower: &str) -> Answer {
     if lower.contains(STREAM_RATE_MARKER) {
         // Entries over the rate in a stream with other bad entries. What is stored already does
         // not appear twice, so all of it is sent again and only the bad entries stay refused.
-        return Answer::Retry(Reach::Request);
+        return stream_rate(body);
     }
     let refusals = refusals(body);
     if !refusals.is_empty() {
@@ -144,41 +158,33 @@ fn bad_request(body: &str, lower: &str) -> Answer {
 }
 
 fn rate_limited(body: &str, lower: &str) -> Answer {
-    let stream_rate = lower.find(STREAM_RATE_MARKER);
-    if let Some(at) = stream_rate {
-        let text = &body[at..];
-        let labels = quoted_labels(text, "for stream '").or_else(|| trailer_labels(body));
-        // "(limit: 3MB/sec) ... totaling 4MB"
-        let limit = size_after(text, "limit: ");
-        let total = size_after(text, "totaling ");
-        let split = limit.zip(total).is_some_and(|(limit, total)| total > limit);
-        return match labels {
-            Some(labels) => Answer::RetryStream { labels, split },
-            None => Answer::Retry(Reach::Request),
-        };
+    if lower.contains(STREAM_RATE_MARKER) {
+        return stream_rate(body);
     }
     if lower.contains("maximum active stream limit") {
         let labels = body
             .split_once("create stream ")
             .and_then(|(_, rest)| label_set(rest));
-        return match labels {
-            Some(labels) => Answer::RetryStream {
-                labels,
-                split: false,
-            },
-            None => Answer::Retry(Reach::Request),
-        };
+        let limit = StreamLimit::Count;
+        return Answer::RetryStream { labels, limit };
     }
-    // "(limit: 4194304 bytes/sec) while attempting to ingest '9' lines totaling '7000000' bytes":
-    // the burst is at least the rate, so what is below the rate passes some time.
-    let limit = number_after(lower, "limit: ");
-    let total = number_after(lower, "totaling '");
-    match limit.zip(total) {
-        Some((limit, total)) if total > limit && lower.contains("ingestion rate limit") => {
-            Answer::Split
-        }
-        _ => Answer::Retry(Reach::Tenant),
+    if lower.contains("ingestion rate limit") {
+        // "(limit: 4194304 bytes/sec) while attempting to ingest '9' lines totaling ..."
+        let rate = number_after(lower, "limit: ");
+        return Answer::TenantRate { rate };
     }
+    // A proxy's, for one: its limit may be anything.
+    Answer::Retry(Reach::Tenant)
+}
+
+/// "Per stream rate limit exceeded (limit: 3MB/sec) while attempting to ingest for stream
+/// '{...}' totaling 245B, ...": the size is that of one entry, so only the rate says something.
+fn stream_rate(body: &str) -> Answer {
+    let at = body.to_ascii_lowercase().find(STREAM_RATE_MARKER);
+    let text = at.and_then(|at| body.get(at..)).unwrap_or(body);
+    let labels = quoted_labels(text, "for stream '").or_else(|| trailer_labels(body));
+    let limit = StreamLimit::Rate(size_after(text, "limit: "));
+    Answer::RetryStream { labels, limit }
 }
 
 /// The refusals that a 400 names. Two forms exist. The distributor's: messages, each with
@@ -320,20 +326,19 @@ fn number_after(text: &str, mark: &str) -> Option<u64> {
 }
 
 /// A size as Loki prints it: `3MB`, `1.5kB`, `700B`; binary multiples.
-fn size_after(text: &str, mark: &str) -> Option<f64> {
+fn size_after(text: &str, mark: &str) -> Option<u64> {
     let (_, rest) = text.split_once(mark)?;
-    let rest = rest.trim_start_matches('\'');
     let number = |b: &u8| b.is_ascii_digit() || *b == b'.';
     let digits = rest.bytes().take_while(number).count();
     let value: f64 = rest[..digits].parse().ok()?;
     let unit = rest.as_bytes().get(digits).map(u8::to_ascii_lowercase);
-    let factor = match unit {
-        Some(b'k') => 1024.0,
-        Some(b'm') => 1024.0 * 1024.0,
-        Some(b'g') => 1024.0 * 1024.0 * 1024.0,
-        _ => 1.0,
+    let shift = match unit {
+        Some(b'k') => 10,
+        Some(b'm') => 20,
+        Some(b'g') => 30,
+        _ => 0,
     };
-    Some(value * factor)
+    Some((value * f64::from(1u32 << shift)) as u64)
 }
 
 #[cfg(test)]

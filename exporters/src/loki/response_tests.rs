@@ -196,55 +196,55 @@ fn what_rejects_a_whole_request_is_isolated_split_dropped_or_held() {
 }
 
 #[test]
-fn rates_are_waited_for_unless_the_request_is_larger_than_they_allow() {
+fn a_429_says_whom_it_concerns_and_at_which_rate() {
     let tenant = |total| {
         format!(
             "Ingestion rate limit exceeded for user fake (limit: 4194304 bytes/sec) while attempting to ingest '9' lines totaling '{total}' bytes, reduce log volume"
         )
     };
+    for total in [1_000_000, 7_000_000] {
+        let rate = Some(4_194_304);
+        assert_eq!(answer(429, &tenant(total)), Answer::TenantRate { rate });
+    }
+    let rate = None;
     assert_eq!(
-        answer(429, &tenant(1_000_000)),
-        Answer::Retry(Reach::Tenant)
+        answer(429, "Ingestion rate limit exceeded"),
+        Answer::TenantRate { rate }
     );
-    assert_eq!(answer(429, &tenant(7_000_000)), Answer::Split);
-    let stream = |total| {
-        format!(
-            "Per stream rate limit exceeded (limit: 3MB/sec) while attempting to ingest for stream '{STREAM}' totaling {total}, consider splitting a stream"
-        )
+    let stream = |labels: Option<&str>, limit| Answer::RetryStream {
+        labels: labels.map(str::to_owned),
+        limit,
     };
-    for (total, split) in [
-        ("1.5MB", false),
-        ("700B", false),
-        ("3.1MB", true),
-        ("1GB", true),
+    let rate = |bytes| StreamLimit::Rate(Some(bytes));
+    for (limit, want) in [
+        ("3MB", rate(3 << 20)),
+        ("1.5KB", rate(1_536)),
+        ("300000B", rate(300_000)),
+        ("2GB", rate(2 << 30)),
+        ("", StreamLimit::Rate(None)),
     ] {
-        let labels = STREAM.to_owned();
-        assert_eq!(
-            answer(429, &stream(total)),
-            Answer::RetryStream { labels, split }
+        let text = format!(
+            "entry with timestamp x ignored, reason: 'Per stream rate limit exceeded (limit: {limit}/sec) while attempting to ingest for stream '{STREAM}' totaling 245B, consider splitting a stream',\nuser 'fake', total ignored: 4 out of 9 for stream: {STREAM}"
         );
+        assert_eq!(answer(429, &text), stream(Some(STREAM), want));
     }
     let limit = format!(
-        "maximum active stream limit exceeded when trying to create stream {STREAM}, reduce the number of active streams"
+        "Maximum active stream limit exceeded when trying to create stream {STREAM}, reduce the number of active streams"
     );
-    let labels = STREAM.to_owned();
     assert_eq!(
         answer(429, &limit),
-        Answer::RetryStream {
-            labels,
-            split: false
-        }
+        stream(Some(STREAM), StreamLimit::Count)
     );
+    let text = "maximum active stream limit exceeded";
+    assert_eq!(answer(429, text), stream(None, StreamLimit::Count));
+    // Both statuses, for the last of the entries that failed decides which it is.
     let mixed = "entry with timestamp x ignored, reason: 'Per stream rate limit exceeded (limit: 3MB/sec)',\ntotal ignored: 4 out of 9 for stream: {a=\"b\"}";
-    assert_eq!(answer(400, mixed), Answer::Retry(Reach::Request));
-    let labels = "{a=\"b\"}".to_owned();
-    assert_eq!(
-        answer(429, mixed),
-        Answer::RetryStream {
-            labels,
-            split: false
-        }
-    );
+    for status in [400, 429] {
+        assert_eq!(
+            answer(status, mixed),
+            stream(Some("{a=\"b\"}"), rate(3 << 20))
+        );
+    }
 }
 
 proptest! {

@@ -19,6 +19,7 @@
 
 mod backoff;
 mod config;
+mod divide;
 mod drain;
 mod failure;
 mod gate;

@@ -78,6 +78,8 @@ pub struct DeliveryQueue<D> {
     /// First failures since the last sign of life, see [`RetryScope::Request`].
     pub(super) streak: usize,
     pub(super) draining: bool,
+    /// Requests with several lanes that had to wait when they came, see [`Self::divide_waiting`].
+    pub(super) crowded: Vec<SlotId>,
     /// Since when there was something to send and nothing was settled.
     waiting_since: Option<Mono>,
 }
@@ -100,6 +102,7 @@ impl<D: Duty> DeliveryQueue<D> {
             next_key: 0,
             streak: 0,
             draining: false,
+            crowded: Vec::new(),
             waiting_since: None,
         }
     }
@@ -122,14 +125,18 @@ impl<D: Duty> DeliveryQueue<D> {
             return;
         }
         self.waiting_since.get_or_insert(now);
+        let several = request.lanes.len() > 1;
         let slot = self.admit(request);
         let id = self.slots.append(slot);
+        if several && self.slots.get(id).is_some_and(|s| s.phase != Phase::Ready) {
+            self.crowded.push(id);
+        }
         self.make_ready(id);
         self.publish();
     }
 
     /// Accounts for a request and makes a slot for it.
-    fn admit(&mut self, request: OutgoingRequest<D>) -> Slot<D> {
+    pub(super) fn admit(&mut self, request: OutgoingRequest<D>) -> Slot<D> {
         let tenant = self.tenants.enter(&request.tenant);
         let bytes = request.body_bytes() as u64;
         self.items += request.items;

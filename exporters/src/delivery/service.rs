@@ -270,10 +270,13 @@ async fn run<D: Duty, T: Transport, J: Judge<D>>(
 ) {
     let _end = TaskEnd(shared.clone());
     let mut sending = JoinSet::new();
+    let mut divisions = judge.divisions();
     while shared.phase() < Phase::Cut as u8 {
         let now = shared.clock.now();
         let (wakeup, empty) = {
             let mut queue = shared.queue();
+            let before = std::mem::replace(&mut divisions, judge.divisions());
+            queue.divide_waiting(before != divisions, |request| judge.divide(request));
             while let Some(attempt) = queue.next_to_send(now) {
                 let open = OpenAttempt {
                     shared: shared.clone(),

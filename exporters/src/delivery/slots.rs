@@ -9,7 +9,7 @@ use tailwater_pipeline::clock::Mono;
 use super::request::OutgoingRequest;
 
 /// Names a slot while it is in use.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(super) struct SlotId {
     index: u32,
     generation: u32,
@@ -245,5 +245,48 @@ impl<D> Slots<D> {
             }
         }
         (ids, freed)
+    }
+
+    /// Puts `parts` where a request that waits for others was; each of its lanes must be a lane of
+    /// exactly one part. What it waited for holds back the part with that lane only, and so do the
+    /// parts what waited for it. Returns the new slots in order, and the old one.
+    pub fn divide(&mut self, id: SlotId, parts: Vec<Slot<D>>) -> (Vec<SlotId>, Option<Slot<D>>) {
+        let mut part_of: HashMap<u64, SlotId> = HashMap::new();
+        let mut ids = Vec::with_capacity(parts.len());
+        for part in parts {
+            let lanes = part.request.as_ref().map(|r| r.lanes.clone());
+            let part = self.store(part);
+            part_of.extend(lanes.into_iter().flatten().map(|lane| (lane, part)));
+            ids.push(part);
+        }
+        let mut blockers: HashMap<SlotId, u32> = HashMap::new();
+        // There is no way back from a request to what it waits for; this happens rarely enough.
+        for slot in self.entries.iter_mut().filter_map(|e| e.1.as_mut()) {
+            for (lane, follower) in &mut slot.followers {
+                if *follower == id
+                    && let Some(&part) = part_of.get(lane)
+                {
+                    *follower = part;
+                    *blockers.entry(part).or_default() += 1;
+                }
+            }
+        }
+        let tails = part_of
+            .iter()
+            .filter(|(lane, _)| self.tails.get(lane) == Some(&id));
+        let tails: Vec<(u64, SlotId)> = tails.map(|(lane, part)| (*lane, *part)).collect();
+        let old = self.remove(id, &[]).map(|(slot, followers)| {
+            for (lane, follower) in followers {
+                if let Some(&part) = part_of.get(&lane) {
+                    self.follow(part, lane, follower);
+                }
+            }
+            slot
+        });
+        self.tails.extend(tails);
+        for &part in &ids {
+            self.block(part, blockers.get(&part).copied().unwrap_or(0));
+        }
+        (ids, old)
     }
 }

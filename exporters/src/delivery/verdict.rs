@@ -160,6 +160,17 @@ pub trait Judge<D>: Send + Sync + 'static {
         request: &mut OutgoingRequest<D>,
         result: Result<Reply, SendError>,
     ) -> Verdict<D>;
+
+    /// A number that changes when [`Judge::divide`] may divide what it left as it was before.
+    fn divisions(&self) -> u64 {
+        0
+    }
+
+    /// Parts of a request that waits for others, in order, each lane in exactly one of them, if
+    /// some of its lanes must not wait with the others. Nothing, if it can stay as it is.
+    fn divide(&self, _request: &mut OutgoingRequest<D>) -> Vec<OutgoingRequest<D>> {
+        Vec::new()
+    }
 }
 
 /// Sends one request once, with a bound on the time it takes.

@@ -1,7 +1,7 @@
 //! Turns answers into verdicts: what is counted, repeated, divided, isolated or held.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tailwater_pipeline::DropReason;
@@ -39,6 +39,8 @@ pub(super) struct LokiJudge {
     pub parked: Arc<ParkedLanes>,
     /// Requests rejected as a whole since one was accepted.
     pub rejections: AtomicU32,
+    /// How often a stream was parked.
+    pub parkings: AtomicU64,
 }
 
 impl<D: Duty> Judge<D> for LokiJudge {
@@ -72,6 +74,31 @@ impl<D: Duty> Judge<D> for LokiJudge {
                 .and_then(|v| answer_time::retry_after(v, self.clock.wall_ns())),
         };
         context.verdict(request, answer)
+    }
+
+    fn divisions(&self) -> u64 {
+        self.parkings.load(Ordering::Acquire)
+    }
+
+    /// Parked streams get a request each, the others one together.
+    fn divide(&self, request: &mut OutgoingRequest<D>) -> Vec<OutgoingRequest<D>> {
+        let is_parked = |lane: &u64| self.parked.contains(*lane);
+        if !request.lanes.iter().any(is_parked) {
+            return Vec::new();
+        }
+        let Ok(view) = RequestView::decode(&request.body) else {
+            return Vec::new();
+        };
+        let tenant = request.tenant.clone();
+        let lane = |i: &usize| parts::lane(tenant.as_deref(), &view.labels(&view.streams[*i]));
+        let all = 0..view.streams.len();
+        let (alone, together): (Vec<_>, Vec<_>) = all.partition(|i| is_parked(&lane(i)));
+        let whole = |i: &usize| parts::whole(&view, *i);
+        let mut parts: Vec<Vec<Selected>> = alone.iter().map(|i| vec![whole(i)]).collect();
+        if !together.is_empty() {
+            parts.push(together.iter().map(whole).collect());
+        }
+        parts::requests(request, &view, &parts, self.encoder)
     }
 }
 
@@ -208,6 +235,7 @@ impl Context<'_> {
         let ours = view.labels(&view.streams[named]);
         let lane = parts::lane(request.tenant.as_deref(), &ours);
         self.judge.parked.park(lane);
+        self.judge.parkings.fetch_add(1, Ordering::Release);
         if view.streams.len() > 1 {
             let others = (0..view.streams.len()).filter(|i| *i != named);
             let others = others.map(|i| parts::whole(&view, i)).collect();
@@ -308,14 +336,8 @@ impl Context<'_> {
         view: &RequestView,
         selections: &[Vec<Selected>],
     ) -> Verdict<D> {
-        let tenant = request.tenant.clone();
-        let mut part = |selected: &Vec<Selected>| {
-            let encoder = self.judge.encoder;
-            let part = parts::encode(view, tenant.as_deref(), selected, encoder);
-            request.part(vec![part.body], part.lanes, part.items)
-        };
         Verdict::Replace {
-            parts: selections.iter().map(&mut part).collect(),
+            parts: parts::requests(request, view, selections, self.judge.encoder),
             dropped: Vec::new(),
         }
     }

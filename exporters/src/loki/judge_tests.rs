@@ -18,6 +18,7 @@ fn judge() -> LokiJudge {
         clock: Arc::new(SimClock::new(0)),
         parked: Arc::default(),
         rejections: AtomicU32::new(0),
+        parkings: AtomicU64::new(0),
     }
 }
 
@@ -324,6 +325,31 @@ fn what_may_pass_is_waited_for_and_not_divided() {
     let first = request(&[("{a=\"1\"}", &lines)]);
     let (stored, dropped, sent) = throttle(bucket, true, text, first);
     assert_eq!((stored.len(), dropped, sent), (50, 0, 2));
+}
+
+/// Guarantees that requests made before a stream was parked do not make others wait with it.
+#[test]
+fn a_parked_stream_is_taken_out_of_requests_that_wait() {
+    let judge = judge();
+    let [one, two, three] = ["{a=\"1\"}", "{a=\"2\"}", "{a=\"3\"}"];
+    let mut r = request(&[(one, &["1", "2"]), (two, &["3"]), (three, &["4"])]);
+    let before = <LokiJudge as Judge<Acks>>::divisions(&judge);
+    assert!(judge.divide(&mut r).is_empty());
+    let text =
+        format!("maximum active stream limit exceeded when trying to create stream {two}, reduce");
+    let mut alone = request(&[(two, &["0"])]);
+    judge.judge(&mut alone, Ok(reply(429, &text)));
+    assert_ne!(before, <LokiJudge as Judge<Acks>>::divisions(&judge));
+    let parts = judge.divide(&mut r);
+    let shown: Vec<_> = parts
+        .iter()
+        .map(|p| {
+            let push = oracle::decode(&p.body.concat());
+            let labels: Vec<String> = push.streams.into_iter().map(|s| s.labels).collect();
+            (labels.concat(), p.items)
+        })
+        .collect();
+    assert_eq!(shown, [(two.to_owned(), 1), (format!("{one}{three}"), 3)]);
 }
 
 #[test]

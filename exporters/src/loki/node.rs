@@ -1,7 +1,7 @@
 //! The exporter as a node: what the shards share, and the sender.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicUsize};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize};
 use std::time::Duration;
 
 use tailwater_config::Section;
@@ -112,6 +112,7 @@ impl LokiExporter {
             clock: parts.clock.clone(),
             parked: parked.clone(),
             rejections: AtomicU32::new(0),
+            parkings: AtomicU64::new(0),
         };
         let shared = Shared {
             options,

@@ -6,6 +6,8 @@ use std::ops::Range;
 use bytes::Bytes;
 use foldhash::fast::FixedState;
 
+use crate::delivery::{Duty, OutgoingRequest};
+
 use super::body::BodyWriter;
 use super::compress::CompressionEncoder;
 use super::decode::RequestView;
@@ -129,6 +131,22 @@ pub(super) fn encode(
         lanes: selected.iter().map(|s| lane(tenant, &labels(s))).collect(),
         items: selected.iter().map(|s| s.entries.len() as u64).sum(),
     }
+}
+
+/// The requests for some selections of `view`, which is what `request` holds.
+pub(super) fn requests<D: Duty>(
+    request: &mut OutgoingRequest<D>,
+    view: &RequestView,
+    selections: &[Vec<Selected>],
+    encoder: CompressionEncoder,
+) -> Vec<OutgoingRequest<D>> {
+    let tenant = request.tenant.clone();
+    let encoded = selections
+        .iter()
+        .map(|s| encode(view, tenant.as_deref(), s, encoder));
+    encoded
+        .map(|part| request.part(vec![part.body], part.lanes, part.items))
+        .collect()
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! * [`agent::Agent`]: a running agent, its log and its exit code.
 //! * [`rig::Rig`]: a directory of logs, a state directory, a fake Loki and the oracle that judges
 //!   what arrives there; makes configurations and starts agents on them.
+//! * [`exporter::LokiBench`], [`contract::Case`]: the Loki exporter in this process, on a clock that tests move.
 //! * [`scrape::Scrape`]: the agent's metrics at one instant.
 //! * [`wait`]: waiting for a condition, always with a bound.
 //!
@@ -11,6 +12,8 @@
 //! process id.
 
 pub mod agent;
+pub mod contract;
+pub mod exporter;
 pub mod rig;
 pub mod scrape;
 pub mod wait;

@@ -17,6 +17,8 @@ use tailwater_telemetry::metrics::MetricsRegistry;
 use tailwater_testkit::loki::behaviour::LokiBehaviour;
 use tailwater_testkit::loki::{DEFAULT_TENANT, FakeLoki, LokiOptions};
 
+use tailwater_tests::exporter::Sockets;
+
 use crate::case::{Case, Verdict};
 use crate::records;
 
@@ -152,7 +154,7 @@ fn send(config: &Json, parts: Vec<LogsBatch>, tenants: &[&str]) -> Result<Stream
     let settings = settings
         .filter(|_| errors.is_empty())
         .ok_or_else(|| errors.to_string())?;
-    let sockets = sockets()?;
+    let sockets = Sockets::start();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
     let cx = context(clock.clone(), sockets.handle.clone());
     let mut exporter = settings.build(&cx).map_err(|e| e.to_string())?;
@@ -192,29 +194,6 @@ fn send(config: &Json, parts: Vec<LogsBatch>, tenants: &[&str]) -> Result<Stream
         }
     }
     Ok(got)
-}
-
-/// The runtime for sockets, on a thread of its own until this is dropped.
-struct Sockets {
-    handle: tokio::runtime::Handle,
-    _stop: tokio::sync::oneshot::Sender<()>,
-}
-
-fn sockets() -> Result<Sockets, String> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
-    let runtime = runtime.map_err(|e| e.to_string())?;
-    let handle = runtime.handle().clone();
-    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    std::thread::spawn(move || {
-        // Dropping the sender is the signal.
-        let _ = runtime.block_on(stopped);
-    });
-    Ok(Sockets {
-        handle,
-        _stop: stop,
-    })
 }
 
 fn context(clock: Arc<dyn Clock>, runtime: tokio::runtime::Handle) -> NodeCx {

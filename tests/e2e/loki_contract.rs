@@ -1,0 +1,309 @@
+//! What each kind of refusal of Loki costs: the entries it is about, counted by reason and kept as
+//! dead letters, and nothing else. The exporter runs in this process; the server has the limit that
+//! the row is about, and the exporter does not know it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tailwater_pdata::Entry;
+use tailwater_testkit::loki::behaviour::{LokiBehaviour, Matcher, Scripted};
+use tailwater_tests::contract::{Case, NOW, SECOND, entries, entry, good};
+
+/// A refusal that some entries earn for good.
+struct Row {
+    name: &'static str,
+    /// Over the configuration.
+    config: Value,
+    server: fn(&mut LokiBehaviour),
+    /// Answers to every request with the stream `app="bad"`, in place of processing it.
+    script: Option<(u16, &'static str)>,
+    /// Sent one after another; lines that begin with `bad` are those refused.
+    batches: Vec<Vec<Entry>>,
+    reason: &'static str,
+    /// The status that was met.
+    status: u16,
+    /// Loki can hide it behind the success of a later stream, and what differs are limits that the
+    /// exporter does not know: exact with `delivery: verified` only.
+    hidden: bool,
+}
+
+impl Default for Row {
+    fn default() -> Row {
+        Row {
+            name: "",
+            config: json!({}),
+            server: |_| {},
+            script: None,
+            batches: Vec::new(),
+            reason: "",
+            status: 400,
+            hidden: false,
+        }
+    }
+}
+
+fn with_metadata(mut entry: Entry, name: &str, bytes: usize) -> Entry {
+    entry.attributes = [(name, "v".repeat(bytes).as_str())].into_iter().collect();
+    entry
+}
+
+fn and_good(bad: Vec<Entry>) -> Vec<Vec<Entry>> {
+    vec![[good(), bad].concat(), entries("three", "good", 5, 60)]
+}
+
+/// Refusals of single entries: the others of the request are stored.
+fn rows_of_entries() -> Vec<Row> {
+    let mixed = |bad: Entry| and_good([entries("mix", "good", 20, 60), vec![bad]].concat());
+    vec![
+        Row {
+            name: "too old",
+            server: |b| b.reject_old_samples = Some(Duration::from_secs(600)),
+            batches: mixed(entry("mix", "bad old", 900)),
+            reason: "too_old",
+            ..Row::default()
+        },
+        Row {
+            name: "too far in the future",
+            server: |b| b.creation_grace = Some(Duration::from_secs(60)),
+            batches: mixed(entry("mix", "bad new", -300)),
+            reason: "too_new",
+            ..Row::default()
+        },
+        Row {
+            name: "line too long",
+            server: |b| b.line_bytes_max = Some(100),
+            batches: mixed(entries("mix", "bad", 1, 200).remove(0)),
+            reason: "line_too_long",
+            ..Row::default()
+        },
+        Row {
+            name: "metadata too large",
+            server: |b| b.metadata_bytes_max = Some(100),
+            batches: mixed(with_metadata(entry("alone", "bad meta", 5), "a", 200)),
+            reason: "invalid_metadata",
+            ..Row::default()
+        },
+        Row {
+            name: "metadata disallowed",
+            server: |b| b.metadata_allowed = false,
+            batches: mixed(with_metadata(entry("alone", "bad meta", 5), "a", 2)),
+            reason: "invalid_metadata",
+            ..Row::default()
+        },
+        Row {
+            name: "too far behind",
+            server: |b| b.behind_head_max = Some(Duration::from_secs(300)),
+            batches: vec![
+                entries("mix", "good", 20, 60),
+                [
+                    good(),
+                    vec![
+                        entry("mix", "bad behind", 900),
+                        entry("mix", "bad too", 901),
+                    ],
+                ]
+                .concat(),
+            ],
+            reason: "too_far_behind",
+            hidden: true,
+            ..Row::default()
+        },
+    ]
+}
+
+/// Refusals of whole streams, and of whole requests for the sake of something in them.
+fn rows_of_streams_and_requests() -> Vec<Row> {
+    let bad = || and_good(entries("bad", "bad", 20, 60));
+    vec![
+        Row {
+            name: "too many labels",
+            server: |b| b.label_names_max = Some(1),
+            batches: and_good(
+                entries("bad", "bad", 20, 60)
+                    .into_iter()
+                    .map(|mut e| {
+                        e.resource.insert("env", "x");
+                        e
+                    })
+                    .collect(),
+            ),
+            reason: "invalid_labels",
+            ..Row::default()
+        },
+        Row {
+            name: "label value too long",
+            server: |b| b.label_value_bytes_max = Some(5),
+            batches: and_good(entries("too-long", "bad", 20, 60)),
+            reason: "invalid_labels",
+            ..Row::default()
+        },
+        Row {
+            name: "labels that cannot be parsed",
+            script: Some((400, "couldn't parse labels: 1:3: parse error")),
+            batches: bad(),
+            reason: "invalid_labels",
+            ..Row::default()
+        },
+        Row {
+            name: "a body that cannot be read",
+            script: Some((400, "snappy: corrupt input")),
+            batches: bad(),
+            reason: "rejected",
+            ..Row::default()
+        },
+        Row {
+            name: "a metadata key that poisons",
+            script: Some((
+                500,
+                "normalization for \"_\" resulted in invalid name \"_\"",
+            )),
+            batches: bad(),
+            reason: "invalid_metadata",
+            status: 500,
+            ..Row::default()
+        },
+        Row {
+            name: "an empty metadata key",
+            script: Some((500, "label name is empty")),
+            batches: bad(),
+            reason: "invalid_metadata",
+            status: 500,
+            ..Row::default()
+        },
+        Row {
+            name: "before the first schema",
+            server: |b| b.schema_start_ns = Some(NOW - 600 * SECOND),
+            batches: and_good(vec![entry("bad", "bad early", 900)]),
+            reason: "too_old",
+            status: 500,
+            ..Row::default()
+        },
+        Row {
+            name: "no stream",
+            script: Some((
+                422,
+                "error at least one valid stream is required for ingestion",
+            )),
+            batches: vec![entries("bad", "bad", 20, 60), good()],
+            reason: "encode_error",
+            status: 422,
+            ..Row::default()
+        },
+        Row {
+            name: "one entry larger than the message may be",
+            server: |b| b.grpc_message_bytes_max = Some(2_000),
+            batches: and_good(entries("bad", "bad", 1, 3_000)),
+            reason: "too_large",
+            status: 500,
+            ..Row::default()
+        },
+        Row {
+            name: "one entry larger than the body may be",
+            server: |b| b.decompressed_bytes_max = 2_000,
+            batches: and_good(entries("bad", "bad", 1, 3_000)),
+            reason: "too_large",
+            status: 413,
+            ..Row::default()
+        },
+        Row {
+            name: "one entry larger than the burst of the stream",
+            server: |b| (b.stream_rate_bytes, b.stream_burst_bytes) = (Some(1_000), 1_000),
+            batches: and_good(entries("bad", "bad", 1, 3_000)),
+            reason: "too_large",
+            status: 429,
+            hidden: true,
+            ..Row::default()
+        },
+        Row {
+            name: "the same, entry by entry",
+            server: |b| {
+                (b.stream_rate_bytes, b.stream_burst_bytes) = (Some(1_000), 1_000);
+                b.shard_streams = false;
+            },
+            batches: and_good(entries("bad", "bad", 1, 3_000)),
+            reason: "too_large",
+            status: 429,
+            hidden: true,
+            ..Row::default()
+        },
+        Row {
+            name: "one entry larger than the burst of the tenant",
+            server: |b| (b.ingestion_rate_bytes, b.ingestion_burst_bytes) = (Some(2_000), 2_000),
+            batches: and_good(entries("bad", "bad", 1, 3_000)),
+            reason: "too_large",
+            status: 429,
+            ..Row::default()
+        },
+    ]
+}
+
+/// Guarantees that what Loki will never take is given up, counted and kept as dead letters, and
+/// that everything else of the same request, stream and tenant is stored.
+#[test]
+fn a_refusal_costs_what_it_is_about_and_nothing_else() {
+    let rows = rows_of_entries()
+        .into_iter()
+        .chain(rows_of_streams_and_requests());
+    let mut failed = Vec::new();
+    for row in rows {
+        for delivery in ["probed", "verified"] {
+            if row.hidden && delivery == "probed" {
+                continue;
+            }
+            if let Err(problem) = check(&row, delivery) {
+                failed.push(format!("{} ({delivery}): {problem}", row.name));
+            }
+        }
+    }
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
+}
+
+/// What is not as it should be.
+fn check(row: &Row, delivery: &str) -> Result<(), String> {
+    let mut config = row.config.clone();
+    config["delivery"] = delivery.into();
+    let mut case = Case::start(&config, row.server);
+    if let Some((status, body)) = row.script {
+        let answer = Scripted::Answer {
+            status,
+            body: body.into(),
+        };
+        let matcher = Matcher::Stream {
+            name: "app".into(),
+            value: "bad".into(),
+        };
+        case.loki.script(matcher, vec![answer; 500]);
+    }
+    let (mut dropped, mut good, mut bad) = (BTreeMap::new(), Vec::new(), Vec::new());
+    for batch in &row.batches {
+        case.bench.send(batch);
+        for (reason, n) in case.bench.settle() {
+            *dropped.entry(reason).or_insert(0) += n;
+        }
+        for line in batch.iter().map(|e| e.body.as_ref().to_display_string()) {
+            if line.starts_with("bad") {
+                bad.push((line, row.reason.to_owned()));
+            } else {
+                good.push(line);
+            }
+        }
+    }
+    good.sort();
+    bad.sort();
+    let stats = case.loki.stats();
+    let want = BTreeMap::from([(row.reason, bad.len() as u64)]);
+    let status = stats.push_responses.contains_key(&row.status);
+    let (stored, letters) = (case.stored(), case.letters());
+    match (stored == good, letters == bad, dropped == want, status) {
+        (true, true, true, true) => Ok(()),
+        (false, ..) => Err(format!(
+            "{} of {} stored: {stats:?}",
+            stored.len(),
+            good.len()
+        )),
+        (_, false, ..) => Err(format!("letters {letters:?}\nwanted {bad:?}")),
+        (_, _, false, _) => Err(format!("dropped {dropped:?}, wanted {want:?}")),
+        (.., false) => Err(format!("the status was not met: {stats:?}")),
+    }
+}

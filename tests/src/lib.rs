@@ -5,6 +5,7 @@
 //!   what arrives there; makes configurations and starts agents on them.
 //! * [`exporter::LokiBench`], [`contract::Case`]: the Loki exporter in this process, on a clock that tests move.
 //! * [`scrape::Scrape`]: the agent's metrics at one instant.
+//! * [`tls::TlsFront`], [`tls::Proxy`]: what may stand in front of the sink.
 //! * [`wait`]: waiting for a condition, always with a bound.
 //!
 //! Helpers panic with what they saw when the machine or the agent does something a test cannot
@@ -16,4 +17,5 @@ pub mod contract;
 pub mod exporter;
 pub mod rig;
 pub mod scrape;
+pub mod tls;
 pub mod wait;

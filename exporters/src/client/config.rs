@@ -4,9 +4,11 @@ use std::path::PathBuf;
 
 use tailwater_config::Section;
 
-use super::auth::AuthOptions;
+use super::auth::{AuthOptions, Credentials};
 use super::endpoint::Endpoint;
+use super::http::header_map;
 use super::options::{ClientOptions, PemSource, TlsOptions, TlsVersion};
+use super::{ClientError, proxy, tls};
 
 const HTTP2: &str = "requests go over kept-alive HTTP/1.1 connections; remove the option";
 
@@ -59,7 +61,7 @@ impl ClientOptions {
         let headers = headers
             .into_iter()
             .map(|(name, value)| (name, value.expose().to_owned()));
-        ClientOptions {
+        let options = ClientOptions {
             timeout: s.duration("timeout", defaults.timeout),
             connect_timeout: s.duration("connect_timeout", defaults.connect_timeout),
             headers: headers.collect(),
@@ -75,7 +77,36 @@ impl ClientOptions {
             max_conns_per_host: s.usize("max_conns_per_host", defaults.max_conns_per_host, ..),
             idle_conn_timeout: s.duration("idle_conn_timeout", defaults.idle_conn_timeout),
             disable_keep_alives: s.bool("disable_keep_alives", defaults.disable_keep_alives),
+        };
+        check(s, &options);
+        options
+    }
+}
+
+/// Refuses what no request could be sent with, as far as that shows without reading a file.
+fn check(s: &mut Section<'_, '_>, options: &ClientOptions) {
+    if let Some(url) = &options.proxy_url
+        && let Err(e) = proxy::parse("proxy_url", url)
+    {
+        s.invalid("proxy_url", e.problem);
+    }
+    match header_map(&options.headers) {
+        Err(ClientError::Header { name, problem }) => {
+            s.invalid("headers", format!("{name:?}: {problem}"));
         }
+        Err(e) => s.invalid("headers", e.to_string()),
+        Ok(_) => {}
+    }
+    let key = match &options.auth {
+        AuthOptions::Basic { .. } => "basic_auth",
+        AuthOptions::Bearer { .. } => "bearer_token",
+        AuthOptions::None
+        | AuthOptions::Extension(_)
+        | AuthOptions::BasicFile { .. }
+        | AuthOptions::BearerFile(_) => return,
+    };
+    if let Err(problem) = Credentials::new(&options.auth, None) {
+        s.invalid(key, problem);
     }
 }
 
@@ -166,6 +197,9 @@ impl TlsOptions {
                 "a client certificate needs both cert_file (or cert_pem) and key_file (or key_pem)",
             );
         }
+        for (option, problem) in tls::text_problems(&tls) {
+            s.invalid(option, problem);
+        }
         tls
     }
 }
@@ -190,6 +224,7 @@ mod tests {
 
     use serde_json::{Value, json};
 
+    use super::super::test_server;
     use super::*;
     use crate::test_config::decode_json;
 
@@ -206,6 +241,7 @@ mod tests {
 
     #[test]
     fn every_option_has_its_effect() {
+        let pem = std::fs::read_to_string(test_server::pem("client1.pem")).unwrap();
         let got = decode(json!({
             "timeout": "5s", "connect_timeout": "1s", "headers": {"X-A": "b"},
             "proxy_url": "http://p:1", "max_idle_conns": 1, "max_idle_conns_per_host": 2,
@@ -214,7 +250,7 @@ mod tests {
             "read_buffer_size": 10, "write_buffer_size": 10,
             "basic_auth": {"username": "u", "password_file": "/p"},
             "tls": {
-                "ca_file": "/ca", "include_system_ca_certs_pool": true, "cert_pem": "C",
+                "ca_file": "/ca", "include_system_ca_certs_pool": true, "cert_pem": pem,
                 "key_file": "/k", "insecure_skip_verify": true, "server_name_override": "n",
                 "min_version": "1.2", "max_version": "1.3", "reload_interval": "1h",
                 "insecure": true,
@@ -237,7 +273,7 @@ mod tests {
             tls: TlsOptions {
                 ca: Some(PemSource::File("/ca".into())),
                 include_system_ca_certs_pool: true,
-                cert: Some(PemSource::Text("C".into())),
+                cert: Some(PemSource::Text(pem)),
                 key: Some(PemSource::File("/k".into())),
                 insecure_skip_verify: true,
                 server_name_override: Some("n".into()),
@@ -278,6 +314,7 @@ mod tests {
 
     #[test]
     fn what_is_not_supported_is_refused_by_name() {
+        let pem = |name: &str| std::fs::read_to_string(test_server::pem(name)).unwrap();
         for (config, part) in [
             (json!({"http2_ping_timeout": "1s"}), "http2_ping_timeout"),
             (json!({"force_attempt_http2": true}), "force_attempt_http2"),
@@ -309,6 +346,42 @@ mod tests {
                 "only one of auth",
             ),
             (json!({"headers": {"a": [1]}}), "headers"),
+            (
+                json!({"headers": {"a b": "c"}}),
+                "\"a b\": not a header name",
+            ),
+            (
+                json!({"headers": {"Content-Length": "5"}}),
+                "cannot be configured",
+            ),
+            (json!({"headers": {"a": "s3cret\n"}}), "cannot carry"),
+            (
+                json!({"proxy_url": "socks5://u:s3cret@p:1"}),
+                "socks5 proxies are not supported",
+            ),
+            (json!({"proxy_url": "p"}), "proxy_url"),
+            (json!({"bearer_token": "s3cret\n"}), "cannot carry"),
+            (
+                json!({"basic_auth": {"username": "a:b", "password": "s3cret"}}),
+                "basic_auth",
+            ),
+            (json!({"tls": {"ca_pem": "s3cret"}}), "tls::ca_pem"),
+            (
+                json!({"tls": {"cert_pem": "s3cret", "key_file": "/k"}}),
+                "tls::cert_pem",
+            ),
+            (
+                json!({"tls": {"cert_file": "/c", "key_pem": "s3cret"}}),
+                "tls::key_pem",
+            ),
+            (
+                json!({"tls": {"cert_pem": pem("client1.pem"), "key_pem": pem("server1.key")}}),
+                "does not go with the key",
+            ),
+            (
+                json!({"tls": {"server_name_override": "a b"}}),
+                "tls::server_name_override",
+            ),
             (json!({"time_out": "1s"}), "timeout"),
         ] {
             let error = decode(config.clone()).expect_err(&config.to_string());

@@ -305,7 +305,7 @@ fn broken(endpoint: &Endpoint, e: &hyper::Error) -> SendError {
 }
 
 /// Configured headers. Those that belong to the connection are refused.
-fn header_map(configured: &[(String, String)]) -> Result<HeaderMap, ClientError> {
+pub(super) fn header_map(configured: &[(String, String)]) -> Result<HeaderMap, ClientError> {
     let mut map = HeaderMap::new();
     for (name, value) in configured {
         let fail = |problem| ClientError::Header {

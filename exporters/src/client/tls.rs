@@ -150,6 +150,48 @@ impl TlsSource {
     }
 }
 
+/// What is wrong with options that are text in the configuration, by the name of the option. Reads
+/// no file.
+pub(super) fn text_problems(options: &TlsOptions) -> Vec<(&'static str, String)> {
+    let mut found = Vec::new();
+    let mut note = |option, result: Result<(), TlsError>| match result {
+        Err(TlsError::Content { problem, .. }) => found.push((option, problem)),
+        Err(other) => found.push((option, other.to_string())),
+        Ok(()) => {}
+    };
+    if let Some(ca @ PemSource::Text(_)) = &options.ca {
+        note("ca_pem", add_authorities(&mut RootCertStore::empty(), ca));
+    }
+    if let Some(cert @ PemSource::Text(_)) = &options.cert {
+        note("cert_pem", certificates("cert_pem", cert).map(drop));
+    }
+    if let Some(key @ PemSource::Text(_)) = &options.key {
+        note("key_pem", private_key(key).map(drop));
+    }
+    if let Some(name) = &options.server_name_override
+        && ServerName::try_from(name.as_str()).is_err()
+    {
+        let problem = "is not a name that a certificate can have".to_owned();
+        found.push(("server_name_override", problem));
+    }
+    let (Some(PemSource::Text(_)), Some(PemSource::Text(_)), true) =
+        (&options.cert, &options.key, found.is_empty())
+    else {
+        return found;
+    };
+    let pair = TlsOptions {
+        cert: options.cert.clone(),
+        key: options.key.clone(),
+        insecure_skip_verify: true,
+        ..TlsOptions::default()
+    };
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    if let Err(TlsError::Content { problem, .. }) = build(&pair, &provider) {
+        found.push(("cert_pem", problem));
+    }
+    found
+}
+
 fn marks(options: &TlsOptions) -> [Option<FileMark>; 3] {
     let mark = |source: &Option<PemSource>| match source {
         Some(PemSource::File(path)) => FileMark::of(path),
@@ -213,15 +255,7 @@ fn versions(
 fn roots(options: &TlsOptions) -> Result<RootCertStore, TlsError> {
     let mut store = RootCertStore::empty();
     if let Some(ca) = &options.ca {
-        for cert in certificates("ca_file", ca)? {
-            store.add(cert).map_err(|e| {
-                let problem = format!("not a certificate authority that can be used: {e}");
-                TlsError::Content {
-                    option: "ca_file",
-                    problem,
-                }
-            })?;
-        }
+        add_authorities(&mut store, ca)?;
     }
     let system = options.ca.is_none() || options.include_system_ca_certs_pool;
     if system && !options.insecure_skip_verify {
@@ -234,6 +268,19 @@ fn roots(options: &TlsOptions) -> Result<RootCertStore, TlsError> {
         }
     }
     Ok(store)
+}
+
+fn add_authorities(store: &mut RootCertStore, ca: &PemSource) -> Result<(), TlsError> {
+    for cert in certificates("ca_file", ca)? {
+        store.add(cert).map_err(|e| {
+            let problem = format!("not a certificate authority that can be used: {e}");
+            TlsError::Content {
+                option: "ca_file",
+                problem,
+            }
+        })?;
+    }
+    Ok(())
 }
 
 fn pem_bytes(option: &'static str, source: &PemSource) -> Result<Vec<u8>, TlsError> {

@@ -140,6 +140,23 @@ fn certificates_are_read_again_when_they_change_and_kept_when_they_break() {
 }
 
 #[test]
+fn a_reload_interval_is_kept_to() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ca.pem");
+    std::fs::copy(pem("ca1.pem"), &path).unwrap();
+    let server = tls_server("server2", false);
+    let tls = TlsOptions {
+        ca: Some(PemSource::File(path.clone())),
+        reload_interval: std::time::Duration::from_secs(3600),
+        ..TlsOptions::default()
+    };
+    let client = client(with(tls));
+    std::fs::copy(pem("ca2.pem"), &path).unwrap();
+    let error = run(post(&client, &https(&server))).unwrap_err();
+    assert_eq!(error.kind, SendErrorKind::Tls);
+}
+
+#[test]
 fn mistakes_in_tls_options_show_when_the_client_is_built() {
     let dir = tempfile::tempdir().unwrap();
     let empty = dir.path().join("empty.pem");

@@ -36,7 +36,8 @@ impl RetryOptions {
 
 impl QueueOptions {
     /// Reads `sending_queue`. `block_on_overflow` and `wait_for_result` are taken with either
-    /// value: sources always pause when the queue is full, and are always told the result.
+    /// value: sources always pause when the queue is full (who asks for drops is told so), and are
+    /// always told the result.
     pub fn decode(s: &mut Section<'_, '_>) -> QueueOptions {
         let d = QueueOptions::default();
         s.refuse(
@@ -44,7 +45,10 @@ impl QueueOptions {
             "files are the buffer: what was not delivered is read again after a restart, from \
              the checkpoint on; remove the option",
         );
-        s.bool("block_on_overflow", true);
+        if !s.bool("block_on_overflow", true) {
+            let why = "has no effect: sources pause when the queue is full, and nothing is dropped";
+            s.warn("block_on_overflow", why);
+        }
         s.bool("wait_for_result", true);
         QueueOptions {
             enabled: s.bool("enabled", d.enabled),

@@ -11,7 +11,7 @@ use tailwater_pipeline::{BuildError, Exporter, ExporterNode, ShardHandle};
 use tailwater_telemetry::metrics::{LabelBudgetMetrics, MetricsRegistry};
 use tokio::runtime::Handle;
 
-use crate::client::{AuthOptions, ClientParts, HttpClient, HttpSender};
+use crate::client::{ClientParts, HttpClient, HttpSender};
 use crate::delivery::{Acks, Delivery, DeliveryHandle, DeliveryParts};
 
 use super::config::LokiSettings;
@@ -48,13 +48,6 @@ impl ExporterSettings for LokiSettings {
             seed: cx.seed,
             runtime: cx.runtime.clone(),
         };
-        if let AuthOptions::Extension(id) = &parts.settings.client.auth {
-            let message = format!(
-                "auth::authenticator: there is no extension {id:?} that authenticates requests; \
-                 use basic_auth, bearer_token or bearer_token_file"
-            );
-            return Err(BuildError::new(node_name(&cx.id), message));
-        }
         Ok(Box::new(LokiExporter::new(parts, &cx.metrics)?))
     }
 }

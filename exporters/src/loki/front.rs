@@ -524,5 +524,5 @@ impl<O: Outlet> Exporter for LokiFront<O> {
 }
 
 #[cfg(test)]
-#[path = "front_tests.rs"]
+#[path = "front_tests/mod.rs"]
 pub(super) mod tests;

@@ -1,0 +1,178 @@
+//! Streams and tenants.
+
+use super::*;
+
+#[test]
+fn too_many_streams_move_the_most_diverse_label_to_metadata() {
+    let mut options = mapping();
+    options.streams_max = 10;
+    if let LabelOptions::Mapping(m) = &mut options.labels {
+        m.attributes.push(("request".into(), "request.id".into()));
+    }
+    let mut rig = rig(options);
+    let record = |i: usize| Entry {
+        attributes: map(&[
+            ("log.iostream", ["stdout", "stderr"][i % 2]),
+            ("request.id", &format!("r{i}")),
+        ]),
+        ..entry(&format!("line {i}"))
+    };
+    for from in [0, 50] {
+        let entries: Vec<_> = (from..from + 50).map(record).collect();
+        rig.export(LogsBatch::from_entries(&entries));
+    }
+    let messages = rig.messages();
+    let streams: Vec<_> = messages.iter().flat_map(|m| &m.1).collect();
+    let mut labels: Vec<_> = streams.iter().map(|s| s.0.clone()).collect();
+    labels.sort();
+    labels.dedup();
+    assert_eq!(
+        labels.len(),
+        12,
+        "ten, and one for each other set of labels"
+    );
+    let entries: Vec<_> = streams.iter().flat_map(|s| &s.1).collect();
+    assert_eq!(entries.len(), 100);
+    let moved = |e: &&&oracle::Entry| e.metadata.iter().any(|p| p.name == "request");
+    assert_eq!(entries.iter().filter(moved).count(), 90);
+    assert_eq!(rig.shared.stats.moved_labels(), 90);
+    assert_eq!(rig.front.moved, ["request"]);
+    drop(rig.front);
+    assert_eq!(rig.shared.streams.load(Ordering::Relaxed), 0);
+}
+
+#[test]
+fn tenants_are_kept_apart_and_bad_ones_are_dropped() {
+    let mut options = mapping();
+    options.tenant.from_attribute = Some("tenant".into());
+    options.tenant.fixed = Some("default".into());
+    let mut rig = rig(options);
+    let of = |tenant: &str, line: &str| Entry {
+        attributes: map(&[("tenant", tenant)]),
+        ..entry(line)
+    };
+    let records = [
+        of("a", "1"),
+        of("b", "2"),
+        of("a", "3"),
+        of("x/y", "4"),
+        entry("5"),
+    ];
+    rig.export(LogsBatch::from_entries(&records));
+    let got: Vec<_> = rig
+        .messages()
+        .iter()
+        .map(|m| (m.0.clone().unwrap(), lines(m)[0].1.concat()))
+        .collect();
+    let want = [("a", "13"), ("b", "2"), ("default", "5")];
+    assert_eq!(got, want.map(|(a, b)| (a.to_owned(), b.to_owned())));
+    assert_eq!(rig.settled(), (Front::Empty, 1));
+    assert_eq!(rig.shared.stats.dropped(DropReason::TenantRefused), 1);
+}
+
+#[test]
+fn labels_beyond_the_limits_of_loki_are_not_sent() {
+    let mut options = mapping();
+    let fixed: Vec<_> = (0..20)
+        .map(|i| (format!("l{i:02}"), "v".to_owned()))
+        .collect();
+    options.labels = LabelOptions::Mapping(LabelMapping {
+        fixed,
+        attributes: vec![
+            ("service_name".into(), "svc".into()),
+            ("last".into(), "last".into()),
+        ],
+        ..LabelMapping::default()
+    });
+    let mut rig = rig(options);
+    let e = Entry {
+        attributes: map(&[("svc", &"s".repeat(3_000)), ("last", "z")]),
+        ..entry("x")
+    };
+    rig.export(LogsBatch::from_entries(&[e]));
+    let messages = rig.messages();
+    let (labels, entries) = &messages[0].1[0];
+    let parsed = crate::loki::label_text::parse(labels).unwrap();
+    assert_eq!(parsed.len(), 16, "15 and service_name");
+    let value = parsed.iter().find(|(n, _)| *n == "service_name").unwrap().1;
+    assert_eq!(value.len(), 2_048);
+    assert_eq!(pairs(&entries[0]), [("last".to_owned(), "z".to_owned())]);
+    assert_eq!(rig.shared.stats.dropped_labels(), 6);
+}
+
+#[test]
+fn a_record_without_labels_gets_the_one_that_loki_would_give_it() {
+    let mut options = mapping();
+    options.labels = LabelOptions::Mapping(LabelMapping::default());
+    let mut rig = rig(options);
+    rig.export(LogsBatch::from_entries(&[entry("x")]));
+    assert_eq!(
+        rig.messages()[0].1[0].0,
+        "{service_name=\"unknown_service\"}"
+    );
+}
+
+/// Rows of one batch may carry different hints; each is treated by its own.
+#[test]
+fn hints_are_followed_row_by_row() {
+    let mut rig = rig(LokiOptions::default());
+    let of = |pairs: &[(&str, &str)], severity: u8| Entry {
+        attributes: map(pairs),
+        severity,
+        ..entry("b")
+    };
+    let nested: Map = [("method", Value::str("GET"))].into_iter().collect();
+    let mut dotted = of(&[("loki.attribute.labels", "http.method")], 0);
+    dotted.attributes.insert("http", Value::Map(nested));
+    let records = [
+        of(
+            &[
+                ("loki.attribute.labels", "a, b"),
+                ("a", "1"),
+                ("b", "2"),
+                ("c", "3"),
+            ],
+            0,
+        ),
+        of(&[("loki.attribute.labels", "c"), ("a", "1"), ("c", "3")], 9),
+        of(&[("loki.format", "raw"), ("level", "mine")], 9),
+        of(&[("loki.format", "xml")], 0),
+        of(&[("loki.format", "logfmt"), ("level", "mine")], 0),
+        dotted,
+    ];
+    rig.export(LogsBatch::from_entries(&records));
+    let got = lines(&(None, by_stream(&rig.messages())));
+    let one = |labels: &str, line: &str| (labels.to_owned(), vec![line.to_owned()]);
+    let mut want = [
+        one(
+            "{a=\"1\", b=\"2\", exporter=\"OTLP\"}",
+            "{\"body\":\"b\",\"attributes\":{\"c\":\"3\"}}",
+        ),
+        one(
+            "{c=\"3\", exporter=\"OTLP\", level=\"INFO\"}",
+            "{\"body\":\"b\",\"attributes\":{\"a\":\"1\"}}",
+        ),
+        one("{exporter=\"OTLP\", level=\"mine\"}", "b"),
+        one("{exporter=\"OTLP\"}", "msg=b attribute_level=mine"),
+        one(
+            "{exporter=\"OTLP\", http_method=\"GET\"}",
+            "{\"body\":\"b\",\"attributes\":{\"http\":{\"method\":\"GET\"}}}",
+        ),
+    ];
+    want.sort();
+    assert_eq!(got, want);
+    assert_eq!(rig.settled(), (Front::Empty, 1));
+    assert_eq!(rig.shared.stats.dropped(DropReason::EncodeError), 1);
+}
+
+#[test]
+fn tenants_come_from_a_hint_of_the_resource_first() {
+    let mut rig = rig(LokiOptions::default());
+    let e = Entry {
+        resource: map(&[("loki.tenant", "team"), ("team", "r")]),
+        attributes: map(&[("loki.tenant", "other"), ("other", "a")]),
+        ..entry("x")
+    };
+    rig.export(LogsBatch::from_entries(&[e]));
+    assert_eq!(rig.messages()[0].0.as_deref(), Some("r"));
+}

@@ -281,6 +281,11 @@ impl FakeLoki {
         }
     }
 
+    /// Forgets the outcomes that were not used.
+    pub fn clear_scripts(&self) {
+        lock(&self.inner.state).scripts.clear();
+    }
+
     /// Outcomes of scripts not used yet.
     pub fn scripted_left(&self) -> usize {
         lock(&self.inner.state)

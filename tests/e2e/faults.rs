@@ -5,9 +5,10 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
+use tailwater_testkit::loki::LokiStats;
 use tailwater_testkit::loki::behaviour::{BodyFault, Faults, LokiBehaviour, Matcher, Scripted};
 use tailwater_testkit::writer::LogWriter;
 use tailwater_tests::rig::{Rig, tail};
@@ -44,38 +45,37 @@ fn a_429_storm_on_one_tenant_leaves_the_other_going() {
     };
     let rig = Rig::with("storm", behaviour, Faults::default());
     let config = tenants_config(&rig, &["calm", "noisy"]);
-    let (mut noisy, mut calm) = (
-        rig.writer(1, "noisy.log", |_| {}),
-        rig.writer(2, "calm.log", |_| {}),
-    );
+    // Many files of the one, so that what cannot be delivered is more than a queue holds.
+    let mut noisy: Vec<_> = (10..50)
+        .map(|id| rig.writer(id, &format!("noisy{id}.log"), |_| {}))
+        .collect();
+    let mut calm = rig.writer(2, "calm.log", |_| {});
     let refusal = Scripted::Answer {
         status: 429,
         body: "Ingestion rate limit exceeded".into(),
     };
-    const STORM: usize = 12;
+    // Without an end, until the scripts are cleared.
     rig.loki
-        .script(Matcher::Tenant("noisy".into()), vec![refusal; STORM]);
-    noisy.write_lines(5_000).expect("written");
-    let agent = rig.start(&config);
-    let begun = wait::within(wait::BOUND, || rig.loki.scripted_left() < STORM);
-    assert!(begun, "{}", agent.log());
-    let mut while_stormy = 0;
-    while rig.loki.scripted_left() > 0 {
-        let begin = Instant::now();
-        calm.write_lines(500).expect("written");
-        let through = wait::within(wait::BOUND, || delivered(&rig, 2) == calm.lines_written());
-        assert!(through, "{}\n{}", rig.summary(), tail(&agent.log()));
-        assert!(
-            begin.elapsed() < Duration::from_secs(3),
-            "the calm tenant waited"
-        );
-        while_stormy += u32::from(rig.loki.scripted_left() > 0 && delivered(&rig, 1) == 0);
+        .script(Matcher::Tenant("noisy".into()), vec![refusal; 100_000]);
+    for writer in &mut noisy {
+        writer.write_lines(5_000).expect("written");
     }
-    assert!(
-        while_stormy >= 2,
-        "the calm tenant's lines came through during the storm"
-    );
-    rig.wait_delivered(&agent);
+    let agent = rig.start(&config);
+    let refused = |s: &LokiStats| s.push_responses.contains_key(&429);
+    assert!(rig.loki.wait_until(wait::BOUND, refused), "{}", agent.log());
+    for round in 0..10 {
+        calm.write_lines(2_000).expect("written");
+        let through = wait::within(wait::BOUND, || delivered(&rig, 2) == calm.lines_written());
+        assert!(
+            through,
+            "round {round}: the calm tenant waits\n{}\n{}",
+            rig.summary(),
+            tail(&agent.log())
+        );
+    }
+    assert!((10..50).all(|id| delivered(&rig, id) == 0));
+    rig.loki.clear_scripts();
+    rig.wait_delivered_within(&agent, Duration::from_secs(60));
     agent.stop_clean();
     rig.assert_faultless();
 }

@@ -229,6 +229,90 @@ fn what_may_pass_is_kept_until_it_does() {
     assert!(failed.is_empty(), "{}", failed.join("\n"));
 }
 
+/// Guarantees that data is given up only where the user said so, and is then counted and kept.
+#[test]
+fn what_is_given_up_after_a_time_is_counted_and_kept() {
+    for (retry, attempts) in [
+        (
+            json!({"initial_interval": "1s", "max_interval": "2s", "max_elapsed_time": "10s"}),
+            4..14,
+        ),
+        (json!({"enabled": false}), 1..2),
+    ] {
+        let mut case = Case::start(&json!({"retry_on_failure": retry}), |_| {});
+        case.loki.set_faults(|f| f.status_500 = 1.0);
+        let sent = entries("one", "lost", 9, 60);
+        case.bench.send(&sent);
+        let dropped = case.bench.settle();
+        assert_eq!(dropped, [("retries_exhausted", 9)].into());
+        let reason = || "retries_exhausted".to_owned();
+        let want: Vec<_> = lines(&sent)
+            .into_iter()
+            .map(|line| (line, reason()))
+            .collect();
+        assert_eq!(case.letters(), want);
+        let pushes = case.loki.stats().pushes;
+        assert!(attempts.contains(&pushes), "{pushes} attempts");
+    }
+}
+
+/// Guarantees that a tenant which is over its rate, for however long, costs the other tenants no
+/// time at all, and is asked about as rarely as the waits say.
+#[test]
+fn a_storm_on_one_tenant_costs_the_others_nothing() {
+    for retry_after in [None, Some(30)] {
+        let config = json!({"tenant": {"from_resource": "team"}});
+        let mut case = Case::start(&config, |b| b.auth_enabled = true);
+        case.loki
+            .set_faults(|f| f.retry_after_seconds = retry_after);
+        let refusal = Scripted::Answer {
+            status: 429,
+            body: "Ingestion rate limit exceeded for user noisy (limit: 100000 bytes/sec) while \
+                   attempting to ingest '1' lines totaling '60' bytes, reduce log volume"
+                .into(),
+        };
+        let noisy = Matcher::Tenant("noisy".into());
+        case.loki.script(noisy, vec![refusal; 10_000]);
+        let of = |team: &str, n: i64| {
+            let mut entries = entries(&format!("app{}", n % 20), &format!("round {n:03}"), 5, 60);
+            for entry in &mut entries {
+                entry.resource.insert("team", team);
+            }
+            entries
+        };
+        let count = |case: &Case, team: &str| -> usize {
+            let streams = case.loki.streams(team);
+            streams
+                .iter()
+                .map(|labels| case.loki.entries(team, labels).len())
+                .sum()
+        };
+        for n in 0..100 {
+            case.bench.send(&of("noisy", n));
+            case.bench.send(&of("calm", n));
+            // No time passes for the exporter.
+            let through =
+                wait::within(wait::BOUND, || count(&case, "calm") == 5 * (n as usize + 1));
+            assert!(through, "round {n}: {:?}", case.bench.stats());
+            case.bench.advance(Duration::from_secs(1));
+        }
+        for _ in 0..500 {
+            case.bench.advance(Duration::from_secs(1));
+        }
+        // 600 s, waits of 0.5 s to 3 s or of 30 s, and what was under way at the beginning.
+        let refused = case.loki.stats().push_responses[&429];
+        let most = retry_after.map_or(1_200, |s| 600 / s) + 10;
+        assert!(
+            (1..=most).contains(&refused),
+            "{refused} attempts, {retry_after:?}"
+        );
+        assert_eq!(count(&case, "noisy"), 0);
+        case.loki.clear_scripts();
+        assert!(case.bench.settle().is_empty());
+        assert_eq!(count(&case, "noisy"), 500);
+    }
+}
+
 /// Guarantees that a wait which the server asks for is kept to.
 #[test]
 fn retry_after_is_a_floor() {

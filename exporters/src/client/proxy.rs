@@ -83,7 +83,7 @@ pub(super) fn parse(source_name: &'static str, url: &str) -> Result<Endpoint, Pr
         let problem = format!("{scheme} proxies are not supported, only http:// ones");
         return Err(fail(problem));
     }
-    Endpoint::parse(url).map_err(|e| fail(e.to_string()))
+    Endpoint::parse(url).map_err(|e| fail(e.problem.to_string()))
 }
 
 /// One entry of `NO_PROXY`: `*`, an address, a range, or a domain, with an optional port. A domain

@@ -23,6 +23,7 @@ mod divide;
 mod drain;
 mod failure;
 mod gate;
+mod load;
 mod metrics;
 mod options;
 mod queue;

@@ -11,10 +11,10 @@ use tailwater_pipeline::{DropReason, Outcome};
 
 use super::backoff::Backoff;
 use super::gate::Gate;
-use super::options::{QueueOptions, RetryOptions, Sizer};
+use super::options::{QueueOptions, RetryOptions};
 use super::request::{Duty, OutgoingRequest};
 use super::slots::{Phase, Slot, SlotId, Slots};
-use super::stats::{DeliveryStats, Load};
+use super::stats::DeliveryStats;
 use super::tenants::Tenants;
 use super::verdict::{RetryScope, Verdict};
 
@@ -72,8 +72,8 @@ pub struct DeliveryQueue<D> {
     pub(super) queue: QueueOptions,
     pub(super) stats: Arc<DeliveryStats>,
     in_flight: usize,
-    items: u64,
-    bytes: u64,
+    pub(super) items: u64,
+    pub(super) bytes: u64,
     next_key: u64,
     /// First failures since the last sign of life, see [`RetryScope::Request`].
     pub(super) streak: usize,
@@ -299,10 +299,11 @@ impl<D: Duty> DeliveryQueue<D> {
     /// What an answer says about the tenant and the destination as such, if it was a good sign.
     fn note(&mut self, tenant: u32, epochs: (u32, u32), verdict: &Verdict<D>) {
         let (tenant_ok, destination_ok) = match verdict {
-            Verdict::Delivered
-            | Verdict::DeliveredExcept { .. }
-            | Verdict::Replace { .. }
-            | Verdict::Drop { .. } => (true, true),
+            Verdict::Delivered | Verdict::DeliveredExcept { .. } | Verdict::Drop { .. } => {
+                (true, true)
+            }
+            // It may have been the tenant's limit that a part will be under, or not.
+            Verdict::Replace { .. } => (false, true),
             Verdict::Retry { scope, .. } | Verdict::Hold { scope, .. } => {
                 self.stats.failed_attempts.fetch_add(1, Relaxed);
                 let lanes = *scope == RetryScope::Lanes;
@@ -446,29 +447,6 @@ impl<D: Duty> DeliveryQueue<D> {
         slot.first_attempt = old.first_attempt;
         slot.depth = old.depth + 1;
         slot
-    }
-
-    /// How full the queue is, see [`QueueOptions`].
-    pub fn load(&self) -> Load {
-        let bytes = Load {
-            used: self.bytes,
-            capacity: self.queue.queue_bytes_max.max(1),
-        };
-        self.sized_load().fuller(bytes)
-    }
-
-    /// How full the queue is in the unit of its sizer.
-    pub fn sized_load(&self) -> Load {
-        let (used, capacity) = match (self.queue.enabled, self.queue.sizer) {
-            (false, _) => (self.slots.len() as u64, 1),
-            (true, Sizer::Requests) => (self.slots.len() as u64, self.queue.queue_size),
-            (true, Sizer::Items) => (self.items, self.queue.queue_size),
-            (true, Sizer::Bytes) => (self.bytes, self.queue.queue_size),
-        };
-        Load {
-            used,
-            capacity: capacity.max(1),
-        }
     }
 
     /// Requests that are not settled.

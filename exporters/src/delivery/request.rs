@@ -106,14 +106,16 @@ impl Duty for Acks {
     }
 }
 
-/// How often, and since when, the destination refused a request for its rate. Kept by the judge; the
-/// parts of a request begin anew.
+/// How often, and since when, the destination refused a request for its rate. Kept by the judge; a
+/// part of a request begins anew, but for the number of divisions it comes from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Refusals {
     /// Number of refusals.
     pub count: u32,
     /// When the first one came.
     pub since: Option<Mono>,
+    /// How many times what it is a part of was divided.
+    pub divisions: u32,
 }
 
 /// A finished request.
@@ -166,7 +168,9 @@ impl<D: Duty> OutgoingRequest<D> {
     /// if one is not, the part takes all of them, which keeps the order and costs parallelism.
     pub fn part(&mut self, body: Vec<Bytes>, lanes: Vec<u64>, items: u64) -> OutgoingRequest<D> {
         let (headers, tenant) = (self.headers.clone(), self.tenant.clone());
-        OutgoingRequest::new(body, headers, tenant, lanes, items, self.duty.share())
+        let mut part = OutgoingRequest::new(body, headers, tenant, lanes, items, self.duty.share());
+        part.refusals.divisions = self.refusals.divisions + 1;
+        part
     }
 
     /// Bytes of the body.

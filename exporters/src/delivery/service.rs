@@ -337,9 +337,14 @@ async fn send_one<D: Duty, T: Transport, J: Judge<D>>(
     let result = transport.send(&headers, body).await;
     let verdict = judge.judge(request, result);
     let (cause, items) = (verdict.cause(), request.items);
-    let tenant = request.tenant.clone();
+    let (tenant, body) = (request.tenant.clone(), request.body.clone());
+    let judged = matches!(verdict, Verdict::Drop { .. });
     if let Some(attempt) = open.attempt.take() {
         let decision = open.shared.on_result(attempt, verdict);
+        if let (Decision::Dropped(reason), false) = (&decision, judged) {
+            let cause = cause.as_deref().unwrap_or_default();
+            judge.given_up(&body, tenant.as_deref(), *reason, cause);
+        }
         log(
             &open.shared.name,
             tenant.as_deref(),

@@ -103,6 +103,11 @@ impl<D> Slots<D> {
         }
     }
 
+    /// The requests.
+    pub fn iter(&self) -> impl Iterator<Item = &Slot<D>> {
+        self.entries.iter().filter_map(|(_, slot)| slot.as_ref())
+    }
+
     /// All slots in use.
     pub fn ids(&self) -> Vec<SlotId> {
         let used = self

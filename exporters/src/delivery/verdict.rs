@@ -161,6 +161,10 @@ pub trait Judge<D>: Send + Sync + 'static {
         result: Result<Reply, SendError>,
     ) -> Verdict<D>;
 
+    /// The queue gave a request up that was not judged as [`Verdict::Drop`]: its retries are used
+    /// up. `cause` is what the last attempt brought.
+    fn given_up(&self, _body: &[Bytes], _tenant: Option<&str>, _reason: DropReason, _cause: &str) {}
+
     /// A number that changes when [`Judge::divide`] may divide what it left as it was before.
     fn divisions(&self) -> u64 {
         0

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tailwater_pipeline::DropReason;
 use tailwater_pipeline::clock::Clock;
 
@@ -80,6 +81,10 @@ impl<D: Duty> Judge<D> for LokiJudge {
         self.parkings.load(Ordering::Acquire)
     }
 
+    fn given_up(&self, body: &[Bytes], tenant: Option<&str>, reason: DropReason, cause: &str) {
+        self.bury(body, tenant, reason, cause);
+    }
+
     /// Parked streams get a request each, the others one together.
     fn divide(&self, request: &mut OutgoingRequest<D>) -> Vec<OutgoingRequest<D>> {
         let is_parked = |lane: &u64| self.parked.contains(*lane);
@@ -99,6 +104,19 @@ impl<D: Duty> Judge<D> for LokiJudge {
             parts.push(together.iter().map(whole).collect());
         }
         parts::requests(request, &view, &parts, self.encoder)
+    }
+}
+
+impl LokiJudge {
+    /// Writes all entries of a body as dead letters.
+    fn bury(&self, body: &[Bytes], tenant: Option<&str>, reason: DropReason, cause: &str) {
+        if let Some(letters) = &self.dead_letters
+            && let Ok(view) = RequestView::decode(body)
+        {
+            let each = |s: usize| (0..view.streams[s].entries.len()).map(move |e| (s, e));
+            let all = (0..view.streams.len()).flat_map(each).collect();
+            write(letters, &view, tenant, (reason, cause), all);
+        }
     }
 }
 
@@ -200,7 +218,7 @@ impl Context<'_> {
             }
             if let (Some(letters), Some(view)) = (letters, &view) {
                 let tenant = request.tenant.as_deref();
-                self.write(letters, view, tenant, refusal.reason, named);
+                write(letters, view, tenant, (refusal.reason, &self.cause), named);
             }
         }
         tracing::warn!(
@@ -317,13 +335,8 @@ impl Context<'_> {
     }
 
     fn give_up<D: Duty>(&self, request: &OutgoingRequest<D>, reason: DropReason) -> Verdict<D> {
-        if let Some(letters) = &self.judge.dead_letters
-            && let Ok(view) = RequestView::decode(&request.body)
-        {
-            let each = |s: usize| (0..view.streams[s].entries.len()).map(move |e| (s, e));
-            let all = (0..view.streams.len()).flat_map(each).collect();
-            self.write(letters, &view, request.tenant.as_deref(), reason, all);
-        }
+        let tenant = request.tenant.as_deref();
+        self.judge.bury(&request.body, tenant, reason, &self.cause);
         Verdict::Drop {
             reason,
             cause: self.cause.clone(),
@@ -341,28 +354,28 @@ impl Context<'_> {
             dropped: Vec::new(),
         }
     }
+}
 
-    fn write(
-        &self,
-        letters: &DeadLetters,
-        view: &RequestView,
-        tenant: Option<&str>,
-        reason: DropReason,
-        entries: Vec<(usize, usize)>,
-    ) {
-        for (s, e) in entries {
-            let stream = &view.streams[s];
-            let entry = &stream.entries[e];
-            letters.write([DeadLetter {
-                reason: reason.as_str(),
-                cause: &self.cause,
-                tenant,
-                labels: &view.labels(stream),
-                time: entry.time,
-                line: view.line(entry),
-                metadata: view.metadata(entry).unwrap_or_default(),
-            }]);
-        }
+/// Writes some entries (stream, entry) of a request as dead letters.
+fn write(
+    letters: &DeadLetters,
+    view: &RequestView,
+    tenant: Option<&str>,
+    (reason, cause): (DropReason, &str),
+    entries: Vec<(usize, usize)>,
+) {
+    for (s, e) in entries {
+        let stream = &view.streams[s];
+        let entry = &stream.entries[e];
+        letters.write([DeadLetter {
+            reason: reason.as_str(),
+            cause,
+            tenant,
+            labels: &view.labels(stream),
+            time: entry.time,
+            line: view.line(entry),
+            metadata: view.metadata(entry).unwrap_or_default(),
+        }]);
     }
 }
 

@@ -289,13 +289,13 @@ fn what_is_larger_than_a_burst_goes_through_in_pieces() {
     let mut lines: Vec<String> = (0..200).map(|i| format!("{i:-<200}")).collect();
     lines[70] = format!("{:-<50000}", "huge");
     let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
-    for (rate, burst, whole, text) in [
-        (10.0 * KB, 10.0 * KB, true, stream("10KB")),
-        (10.0 * KB, 40.0 * KB, true, stream("10KB")),
-        (10.0 * KB, 10.0 * KB, false, stream("10KB")),
-        (10.0 * KB, 10.0 * KB, true, tenant.to_owned()),
-        // A burst below the rate, and an answer without figures.
-        (200.0 * KB, 3.0 * KB, true, stream("10KB")),
+    for (rate, burst, whole, text, sent_max) in [
+        (10.0 * KB, 10.0 * KB, true, stream("10KB"), 60),
+        (10.0 * KB, 40.0 * KB, true, stream("10KB"), 60),
+        (10.0 * KB, 10.0 * KB, false, stream("10KB"), 60),
+        (10.0 * KB, 10.0 * KB, true, tenant.to_owned(), 60),
+        // A burst below the rate, which makes no sense.
+        (200.0 * KB, 3.0 * KB, true, stream("10KB"), 2_000),
     ] {
         let tokens = burst;
         let bucket = Bucket {
@@ -308,7 +308,7 @@ fn what_is_larger_than_a_burst_goes_through_in_pieces() {
         let want: Vec<_> = lines.iter().filter(|l| l.len() < 50_000).collect();
         assert_eq!((stored.len(), dropped), (199, 1), "{burst} {text}");
         assert!(stored.iter().eq(want), "in order");
-        assert!(sent < 200, "{sent} requests: {burst} {text}");
+        assert!(sent < sent_max, "{sent} requests: {burst} {text}");
     }
 }
 

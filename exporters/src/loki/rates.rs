@@ -19,10 +19,11 @@ use crate::delivery::Refusals;
 /// Most pieces that something is cut into at once; the pieces are cut again where they must be.
 const PIECES_MAX: u64 = 16;
 /// Refusals after which something that should fit is halved: the burst is below the rate, or the
-/// answers do not name the rate.
+/// answers do not name the rate. Twice as many for each time that it was divided before, as the
+/// reason is more likely that others use the rate up, and parts would only be more to send.
 const PATIENCE: u32 = 8;
-/// The same, if the rate is not known at all.
-const PATIENCE_UNKNOWN: u32 = 3;
+/// Bound of the doublings of [`PATIENCE`].
+const DOUBLINGS_MAX: u32 = 16;
 /// How much more than enough the bucket of an entry must have got before the entry is given up.
 const FILLED_TIMES: f64 = 4.0;
 
@@ -46,19 +47,20 @@ pub(super) fn step(
     refusals: &Refusals,
     now: Mono,
 ) -> Step {
-    let patient = |times| refusals.count < times || entries < 2;
+    let patience = PATIENCE << refusals.divisions.min(DOUBLINGS_MAX);
+    let halve = refusals.count >= patience && entries > 1;
     let Some(rate) = rate.filter(|rate| *rate > 0) else {
-        return match patient(PATIENCE_UNKNOWN) {
-            true => Step::Wait(Duration::ZERO),
-            false => Step::Cut(size / 2),
+        return match halve {
+            true => Step::Cut(size / 2),
+            false => Step::Wait(Duration::ZERO),
         };
     };
     // What does not fit is cut by the queue, which bounds every wait.
     let wait = Duration::try_from_secs_f64(size as f64 / rate as f64).unwrap_or(Duration::MAX);
     if size <= rate {
-        return match patient(PATIENCE) {
-            true => Step::Wait(wait),
-            false => Step::Cut(size / 2),
+        return match halve {
+            true => Step::Cut(size / 2),
+            false => Step::Wait(wait),
         };
     }
     if entries > 1 {
@@ -80,6 +82,7 @@ mod tests {
         let refusals = Refusals {
             count,
             since: Some(Mono(0)),
+            divisions: 0,
         };
         step(
             size,
@@ -107,9 +110,9 @@ mod tests {
             (2_000, 1, Some(1_000), 8, 7, wait(2_000)),
             (2_000, 1, Some(1_000), 8, 8, Step::GiveUp),
             // No figures.
-            (2_000, 4, None, 2, 900, wait(0)),
-            (2_000, 4, None, 3, 0, Step::Cut(1_000)),
-            (2_000, 4, Some(0), 3, 0, Step::Cut(1_000)),
+            (2_000, 4, None, 7, 900, wait(0)),
+            (2_000, 4, None, 8, 0, Step::Cut(1_000)),
+            (2_000, 4, Some(0), 8, 0, Step::Cut(1_000)),
             (2_000, 1, None, 9_999, 90_000, wait(0)),
         ] {
             let got = decide(size, entries, rate, count, seconds);
@@ -117,6 +120,25 @@ mod tests {
                 got, want,
                 "{size} bytes, {entries} entries, {rate:?}, {count}"
             );
+        }
+    }
+
+    #[test]
+    fn what_was_divided_before_is_divided_later() {
+        for (divisions, count, want) in [
+            (1, 15, Step::Wait(Duration::ZERO)),
+            (1, 16, Step::Cut(5)),
+            (4, 127, Step::Wait(Duration::ZERO)),
+            (4, 128, Step::Cut(5)),
+            (99, 100_000, Step::Wait(Duration::ZERO)),
+        ] {
+            let since = None;
+            let refusals = Refusals {
+                count,
+                since,
+                divisions,
+            };
+            assert_eq!(step(10, 2, None, &refusals, Mono(0)), want, "{divisions}");
         }
     }
 

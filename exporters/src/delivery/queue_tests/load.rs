@@ -83,3 +83,50 @@ fn the_load_follows_the_sizer_and_the_bytes() {
         assert_eq!(q.load().used, 0);
     }
 }
+
+/// Guarantees that a tenant or streams that are refused for long leave the queue open for sources
+/// that have nothing under way, and that it is bounded all the same.
+#[test]
+fn what_waits_by_itself_does_not_close_the_queue() {
+    for scope in [RetryScope::Tenant, RetryScope::Lanes] {
+        let options = QueueOptions {
+            queue_size: 20,
+            ..QueueOptions::default()
+        };
+        let l = Ledger::default();
+        let mut q = DeliveryQueue::new(options, RetryOptions::default(), 1);
+        let mut admissions = Vec::new();
+        for n in 0..40 {
+            q.submit(at(0), request(&l, n, "noisy", &[n % 4], 1));
+            for attempt in send_all(&mut q, at(0)) {
+                q.on_result(at(0), attempt, retry(scope));
+            }
+            admissions.push(q.load().admission());
+        }
+        let first = |a| admissions.iter().position(|x| *x == a).map(|i| i + 1);
+        assert_eq!(first(Admission::Scarce), Some(11), "{scope:?}");
+        assert_eq!(first(Admission::Closed), Some(40), "{scope:?}");
+        q.abandon();
+        assert_eq!(l.open(), 0);
+    }
+}
+
+/// Guarantees that an outage of the destination closes the queue at its size.
+#[test]
+fn a_dead_destination_closes_the_queue_at_its_size() {
+    let options = QueueOptions {
+        queue_size: 20,
+        ..QueueOptions::default()
+    };
+    let l = Ledger::default();
+    let mut q = DeliveryQueue::new(options, RetryOptions::default(), 1);
+    for n in 0..20 {
+        assert_ne!(q.load().admission(), Admission::Closed);
+        q.submit(at(0), request(&l, n, "", &[n % 4], 1));
+        for attempt in send_all(&mut q, at(0)) {
+            q.on_result(at(0), attempt, retry(RetryScope::Destination));
+        }
+    }
+    assert_eq!(q.load().admission(), Admission::Closed);
+    q.abandon();
+}

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tailwater_pdata::Entry;
+use tailwater_testkit::loki::DEFAULT_TENANT;
 use tailwater_testkit::loki::behaviour::{LokiBehaviour, Matcher, Scripted};
 use tailwater_tests::contract::{Case, NOW, SECOND, entries, entry, good};
 
@@ -48,6 +49,11 @@ fn with_metadata(mut entry: Entry, name: &str, bytes: usize) -> Entry {
     entry
 }
 
+fn later(mut entry: Entry, ms: i64) -> Entry {
+    entry.time += ms * 1_000_000;
+    entry
+}
+
 fn and_good(bad: Vec<Entry>) -> Vec<Vec<Entry>> {
     vec![[good(), bad].concat(), entries("three", "good", 5, 60)]
 }
@@ -60,6 +66,22 @@ fn rows_of_entries() -> Vec<Row> {
             name: "too old",
             server: |b| b.reject_old_samples = Some(Duration::from_secs(600)),
             batches: mixed(entry("mix", "bad old", 900)),
+            reason: "too_old",
+            ..Row::default()
+        },
+        Row {
+            name: "several too old, in two streams",
+            server: |b| b.reject_old_samples = Some(Duration::from_secs(600)),
+            batches: and_good(
+                ["mix", "other"]
+                    .into_iter()
+                    .flat_map(|app| {
+                        let old = |n: i64| entry(app, &format!("bad old {app} {n:02}"), 900 + n);
+                        let good = entries(app, "good", 20, 60);
+                        (0..13).map(old).chain(good).collect::<Vec<_>>()
+                    })
+                    .collect(),
+            ),
             reason: "too_old",
             ..Row::default()
         },
@@ -94,13 +116,21 @@ fn rows_of_entries() -> Vec<Row> {
         Row {
             name: "too far behind",
             server: |b| b.behind_head_max = Some(Duration::from_secs(300)),
+            // More than an answer lists, and one in the second that the bound is printed with.
             batches: vec![
-                entries("mix", "good", 20, 60),
+                [
+                    entries("mix", "good", 20, 60),
+                    vec![later(entry("mix", "good head", 180), 700)],
+                ]
+                .concat(),
                 [
                     good(),
+                    (0..14)
+                        .map(|n| entry("mix", &format!("bad behind {n:02}"), 900 + n))
+                        .collect(),
                     vec![
-                        entry("mix", "bad behind", 900),
-                        entry("mix", "bad too", 901),
+                        later(entry("mix", "bad by half a second", 480), 200),
+                        entry("mix", "good again", 470),
                     ],
                 ]
                 .concat(),
@@ -305,5 +335,83 @@ fn check(row: &Row, delivery: &str) -> Result<(), String> {
         (_, false, ..) => Err(format!("letters {letters:?}\nwanted {bad:?}")),
         (_, _, false, _) => Err(format!("dropped {dropped:?}, wanted {want:?}")),
         (.., false) => Err(format!("the status was not met: {stats:?}")),
+    }
+}
+
+/// Names and values that Loki refuses, or accepts and then chokes on, if they are sent as they are.
+const NASTY: [&str; 16] = [
+    "",
+    "_",
+    "__",
+    "*",
+    "日本",
+    "é",
+    "a.b",
+    "a-b",
+    "9lives",
+    "__stream_shard__",
+    "quote\" and \\ backslash",
+    "new\nline and \t tab",
+    "\u{0}\u{1}\u{7f}",
+    "service_name",
+    "{job=\"x\"}",
+    "a b",
+];
+
+/// Guarantees that nothing in a record makes Loki, with its own limits, refuse anything: names,
+/// values, lengths, numbers of labels and of metadata.
+#[test]
+fn no_record_is_refused_for_what_is_in_it() {
+    let limits = |b: &mut LokiBehaviour| {
+        let (rate, burst) = (b.stream_rate_bytes, b.ingestion_rate_bytes);
+        *b = LokiBehaviour::default();
+        // What is in a record, not how much of it.
+        (b.stream_rate_bytes, b.ingestion_rate_bytes) = (rate, burst);
+    };
+    let mapping = json!({
+        "resource": {"app": "app", "env": "env"}, "attributes": {"value": "value"}, "severity": "level",
+    });
+    let raw = json!({"labels": mapping});
+    // The collector's way: hints name the labels, whatever they are called.
+    let hints = json!({"labels": null});
+    for config in [raw, hints] {
+        let mut case = Case::start(&config, limits);
+        let mut sent = Vec::new();
+        for (i, name) in NASTY.iter().enumerate() {
+            for value in NASTY {
+                let mut e = entry("app", &format!("{} {}", sent.len(), value), 100 - i as i64);
+                e.resource.insert("env", value);
+                e.resource.insert("loki.resource.labels", *name);
+                e.resource.insert(*name, value);
+                e.attributes.insert("value", value);
+                e.attributes.insert(*name, value);
+                e.attributes
+                    .insert("loki.attribute.labels", format!("{name}, value").as_str());
+                if value == *name {
+                    // More and longer than may be.
+                    for n in 0..150 {
+                        e.attributes.insert(format!("{name}{n}").as_str(), value);
+                    }
+                    let long = "long ".repeat(20_000);
+                    e.attributes.insert("long", long.as_str());
+                    e.resource.insert("env", long.as_str());
+                }
+                sent.push(e);
+            }
+        }
+        let long = format!("{} {}", sent.len(), "line ".repeat(100_000));
+        sent.push(entry("app", &long, 1));
+        case.bench.send(&sent);
+        assert_eq!(case.bench.settle(), BTreeMap::new(), "{config}");
+        let stats = case.loki.stats();
+        let statuses: Vec<u16> = stats.push_responses.keys().copied().collect();
+        assert_eq!(statuses, [204], "{config}: {stats:?}");
+        assert_eq!(case.stored().len(), sent.len(), "{config}");
+        let streams = case.loki.streams(DEFAULT_TENANT);
+        let quoted = |labels: &String| labels.contains("{\"") || labels.contains(", \"");
+        assert!(
+            !streams.iter().any(quoted),
+            "names that break reads: {streams:?}"
+        );
     }
 }

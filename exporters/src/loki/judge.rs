@@ -13,10 +13,11 @@ use crate::delivery::{Duty, Judge, OutgoingRequest, Reply, RetryScope, SendError
 use super::answer_time;
 use super::compress::CompressionEncoder;
 use super::dead_letter::{DeadLetter, DeadLetters};
-use super::decode::{EntryView, RequestView};
+use super::decode::RequestView;
 use super::label_text::same_stream;
 use super::parts::{self, Selected};
 use super::rates::{self, Step};
+use super::refused;
 use super::response::{Answer, Reach, Refusal, StreamLimit, Which, classify};
 use super::streams::ParkedLanes;
 
@@ -186,26 +187,22 @@ impl Context<'_> {
         } else {
             None
         };
-        let widened: Vec<Refusal>;
-        let refusals = match &view {
-            Some(view) if self.truncated => {
-                widened = widen(view, refusals);
-                &widened
-            }
-            _ => refusals,
-        };
+        let mut refusals = refused::merge(refusals);
+        if let (Some(view), true) = (&view, self.truncated) {
+            refusals = refused::widen(view, &refusals);
+        }
         let mut room = request.items;
         let mut dropped: Vec<(DropReason, u64)> = Vec::new();
-        for refusal in refusals {
+        for refusal in &refusals {
             if let (DropReason::TooOld, Which::Before(bound)) = (refusal.reason, &refusal.which) {
                 self.judge
                     .parked
                     .learn_age_max(self.judge.clock.wall_ns().saturating_sub(*bound));
             }
-            let named = view.as_ref().map(|v| named(v, refusal)).unwrap_or_default();
-            let entries = match refusal.entries {
-                Some(n) => n,
-                None => (named.len() as u64).max(1),
+            let entries = match (refusal.entries, &view) {
+                (Some(n), _) => n,
+                (None, Some(view)) => refused::stream_entries(view, refusal).max(1),
+                (None, None) => 1,
             };
             let n = entries.min(room);
             room -= n;
@@ -218,7 +215,8 @@ impl Context<'_> {
             }
             if let (Some(letters), Some(view)) = (letters, &view) {
                 let tenant = request.tenant.as_deref();
-                write(letters, view, tenant, (refusal.reason, &self.cause), named);
+                let chosen = refused::choose(view, refusal, n);
+                write(letters, view, tenant, (refusal.reason, &self.cause), chosen);
             }
         }
         tracing::warn!(
@@ -377,48 +375,6 @@ fn write(
             metadata: view.metadata(entry).unwrap_or_default(),
         }]);
     }
-}
-
-/// The refusals of an answer that was cut: one for each reason, about all entries of the request
-/// that what is left of the answer applies to, and at least as many as it named.
-fn widen(view: &RequestView, refusals: &[Refusal]) -> Vec<Refusal> {
-    let mut wide: Vec<Refusal> = Vec::new();
-    for refusal in refusals {
-        let n = refusal.entries.unwrap_or(1);
-        match wide.iter_mut().find(|w| w.reason == refusal.reason) {
-            Some(same) => same.entries = same.entries.map(|sum| sum + n),
-            None => wide.push(Refusal {
-                entries: Some(n),
-                stream: None,
-                ..refusal.clone()
-            }),
-        }
-    }
-    for refusal in wide.iter_mut().filter(|w| w.which != Which::Any) {
-        let named = named(view, refusal).len() as u64;
-        refusal.entries = refusal.entries.map(|n| n.max(named));
-    }
-    wide
-}
-
-/// The entries (stream, entry) that a refusal is about, as far as its text says.
-fn named(view: &RequestView, refusal: &Refusal) -> Vec<(usize, usize)> {
-    let stream = |s: &usize| match &refusal.stream {
-        Some(labels) => same_stream(&view.labels(&view.streams[*s]), labels),
-        None => view.streams.len() == 1 || refusal.which != Which::Any,
-    };
-    let entry = |e: &EntryView| match refusal.which {
-        Which::Any => true,
-        Which::Before(bound) => e.time < bound,
-        Which::From(bound) => e.time >= bound,
-        Which::LongerThan(bytes) => e.line.len() > bytes,
-    };
-    let mut found = Vec::new();
-    for s in (0..view.streams.len()).filter(stream) {
-        let entries = view.streams[s].entries.iter().enumerate();
-        found.extend(entries.filter(|(_, e)| entry(e)).map(|(e, _)| (s, e)));
-    }
-    found
 }
 
 #[cfg(test)]

@@ -35,6 +35,7 @@ pub mod options;
 mod parts;
 mod plan;
 mod rates;
+mod refused;
 mod requests;
 mod response;
 mod routing;

@@ -129,12 +129,8 @@ fn draft<'n>(
         return draft;
     }
     draft.outputs = s.text_nodes("output");
-    let mut on_error = OnError::Send;
-    let mut when = None;
-    if kind != "noop" {
-        on_error = s.choice("on_error", &OnError::ALL, OnError::Send);
-        when = condition(&mut s, "if", cx.environment);
-    }
+    let on_error = s.choice("on_error", &OnError::ALL, OnError::Send);
+    let when = condition(&mut s, "if", cx.environment);
     let operator = decode::operator(&kind, &mut s, cx.environment);
     s.finish();
     let outputs = Vec::new();

@@ -13,7 +13,7 @@ use tailwater_telemetry::metrics::FilesMetrics;
 use super::catalog::FileNo;
 use super::charset::Charset;
 use super::file_attrs::FileAttributes;
-use super::frame::{FrameState, Frames, Input, Oversize, Token};
+use super::frame::{FrameSpec, FrameState, Frames, Input, Oversize, Split, Token, Trim};
 use super::hash::stable_hash;
 use super::pool::BufferPool;
 use super::position::Position;
@@ -173,11 +173,54 @@ impl Cutter {
         let end_offset = from_offset + content.len() as u64;
         let period = s.force_flush_period;
         let due = at_end && tail.flush_clock.is_due(end_offset, elapsed(now), period);
-        let input = match (at_end, due) {
-            (false, _) => Input::More,
-            (true, false) => Input::End,
-            (true, true) => Input::Flush,
-        };
+        let header = self.header(tail, content, wall_ns);
+        if tail.position.header_done || s.header.is_none() {
+            let input = match (at_end, due) {
+                (false, _) => Input::More,
+                (true, false) => Input::End,
+                (true, true) => Input::Flush,
+            };
+            self.frame(tail, &content[header..], input);
+        } else {
+            // The next line may still be a header line, so an unfinished one waits for its end.
+            self.frames = Frames::default();
+        }
+        let done = header + self.frames.consumed;
+        let replay = from_offset < tail.cut_before;
+        tail.advance(content, done, s.head_bytes);
+        tail.unfinished = at_end && self.frames.unfinished > 0;
+        if !tail.unfinished {
+            tail.flush_clock.clear();
+        }
+        if done == 0 {
+            // A record longer than the buffer: read more of it next time.
+            if !at_end {
+                let most = s.frame(tail.charset).buffer_bytes_max().max(s.read_bytes);
+                tail.read_bytes = (tail.read_bytes * 2).min(most);
+            }
+            pool.put(buf);
+            return Ok(None);
+        }
+        tail.read_bytes = s.read_bytes;
+        tail.active_at = now;
+        let shared = pool.share(buf);
+        let batch = self.batch(tail, shared, skip + header, from_offset + header as u64);
+        let mut cut = self.operate(tail, batch, now, wall_ns);
+        cut.from_offset = from_offset;
+        cut.bytes = done as u64;
+        cut.replay = replay;
+        let untimed = |b: &LogsBatch| (0..b.rows()).any(|row| b.time.get(row) == 0);
+        // Lines that may have been emitted before keep the marks they were stamped with.
+        let marks = &tail.position.marks;
+        let again = (replay || from_offset < tail.replay_until) && !marks.is_empty_at(from_offset);
+        cut.needs_mark =
+            !again && cut.batches.iter().any(untimed) && marks.is_stale(from_offset, wall_ns);
+        Ok(Some(cut))
+    }
+
+    /// Cuts `content` into records.
+    fn frame(&mut self, tail: &mut Tail, content: &[u8], input: Input) {
+        let s = &self.settings;
         let mut state = FrameState::decode(&tail.position.frame).unwrap_or_else(|e| {
             tracing::warn!(path = %tail.path.display(), error = %e, "a stored position was damaged; a long line may be cut anew");
             FrameState::default()
@@ -194,60 +237,39 @@ impl Cutter {
             Oversize::Truncate => self.metrics.lines_truncated.inc_by(cuts),
         }
         tail.position.frame = state.encode();
-        let done = self.frames.consumed;
-        let replay = from_offset < tail.cut_before;
-        tail.advance(content, done, s.head_bytes);
-        tail.unfinished = at_end && self.frames.unfinished > 0;
-        if !tail.unfinished {
-            tail.flush_clock.clear();
-        }
-        if done == 0 {
-            // A record longer than the buffer: read more of it next time.
-            if !at_end {
-                tail.read_bytes =
-                    (tail.read_bytes * 2).min(spec.buffer_bytes_max().max(s.read_bytes));
-            }
-            pool.put(buf);
-            return Ok(None);
-        }
-        tail.read_bytes = s.read_bytes;
-        tail.active_at = now;
-        self.header(tail, &buf, skip, wall_ns);
-        let shared = pool.share(buf);
-        let batch = self.batch(tail, shared, skip, from_offset);
-        let mut cut = self.operate(tail, batch, now, wall_ns);
-        cut.from_offset = from_offset;
-        cut.bytes = done as u64;
-        cut.replay = replay;
-        let untimed = |b: &LogsBatch| (0..b.rows()).any(|row| b.time.get(row) == 0);
-        // Lines that may have been emitted before keep the marks they were stamped with.
-        let marks = &tail.position.marks;
-        let again = (replay || from_offset < tail.replay_until) && !marks.is_empty_at(from_offset);
-        cut.needs_mark =
-            !again && cut.batches.iter().any(untimed) && marks.is_stale(from_offset, wall_ns);
-        Ok(Some(cut))
     }
 
-    /// Takes the leading lines that match `header.pattern` out of the tokens; what the metadata
-    /// operators make of them stays with the file.
-    fn header(&mut self, tail: &mut Tail, buf: &[u8], skip: usize, wall_ns: i64) {
+    /// Bytes of the leading lines that match `header.pattern`, whatever `multiline` says. What the
+    /// metadata operators make of them stays with the file. The first other line ends the header.
+    fn header(&mut self, tail: &mut Tail, content: &[u8], wall_ns: i64) -> usize {
         let Some(pattern) = &self.settings.header else {
-            return;
+            return 0;
         };
         if tail.position.header_done {
-            return;
+            return 0;
         }
-        let text = |t: &Token| &buf[skip..][t.range()];
-        let lines = self
-            .frames
-            .tokens
-            .iter()
-            .take_while(|t| pattern.is_match(text(t)))
-            .count();
-        for t in &self.frames.tokens[..lines] {
-            let line = Bytes::copy_from_slice(text(t));
+        let spec = FrameSpec {
+            split: Split::Newline,
+            trim: Trim::NONE,
+            oversize: Oversize::Split,
+            ..self.settings.frame(tail.charset)
+        };
+        let mut state = FrameState::default();
+        spec.frame(&mut state, content, Input::More, &mut self.frames);
+        let (mut done, mut lines) = (0, 0);
+        for t in &self.frames.tokens {
+            let (mut line, _) = tail.charset.decode(&content[t.range()]);
+            if tail.position.offset == 0 && lines == 0 && line.starts_with('\u{feff}') {
+                line.remove(0);
+            }
+            let blank_before = t.index > lines && !pattern.is_match(b"");
+            if blank_before || !pattern.is_match(line.as_bytes()) {
+                tail.position.header_done = true;
+                break;
+            }
+            (done, lines) = (t.next as usize, t.index + 1);
             let length = line.len() as u32;
-            let mut batch = LogsBatch::from_lines(line, &[(0, length)]);
+            let mut batch = LogsBatch::from_lines(line.into_bytes().into(), &[(0, length)]);
             let mut cx = OperatorCx {
                 source: tail.no,
                 now_ns: wall_ns,
@@ -259,10 +281,8 @@ impl Cutter {
                 tail.position.header.push((k, v));
             }
         }
-        if lines < self.frames.tokens.len() {
-            tail.position.header_done = true;
-        }
-        self.frames.tokens.drain(..lines);
+        tail.position.header_done |= self.frames.records > lines && !pattern.is_match(b"");
+        done
     }
 
     /// The batch of the tokens.
@@ -277,7 +297,6 @@ impl Cutter {
         self.metrics.invalid_utf8.inc_by(invalid);
         let before = std::iter::once(0).chain(tokens.iter().map(|t| t.next));
         let rel: Vec<u32> = before.take(tokens.len()).collect();
-        let rows = slices.len();
         let mut batch = LogsBatch::from_slices(text, slices);
         if tail.charset == Charset::Nop {
             raw_bodies(&mut batch);
@@ -292,19 +311,21 @@ impl Cutter {
         }
         if s.attributes.record_number {
             let first = tail.position.records + 1;
-            let cells = (0..rows as u64).map(|i| Cell::Int((first + i) as i64));
+            let cells = tokens
+                .iter()
+                .map(|t| Cell::Int((first + u64::from(t.index)) as i64));
             batch
                 .attributes
                 .set("log.file.record_number", Column::Cells(cells.collect()));
         }
         if s.attributes.record_offset {
-            let cell = |r: &u32| Cell::Int((base + u64::from(*r)) as i64);
-            let cells = rel.iter().map(cell).collect();
+            let cell = |t: &Token| Cell::Int((base + u64::from(t.from)) as i64);
+            let cells = tokens.iter().map(cell).collect();
             batch
                 .attributes
                 .set("log.file.record_offset", Column::Cells(cells));
         }
-        tail.position.records += rows as u64;
+        tail.position.records += u64::from(self.frames.records);
         batch.source = Some(SourceRows { base, rel });
         s.constants.add_to(&mut batch);
         batch
@@ -462,6 +483,8 @@ mod tests {
     fn blanks_at_the_end_stay_only_where_the_line_goes_on() {
         let content = b"2024-01-01T00:00:00Z stdout P a \n2024-01-01T00:00:00Z stdout F b \n  \n";
         let token = |start: u32, end: u32| Token {
+            from: start,
+            index: 0,
             start,
             end,
             next: end + 1,

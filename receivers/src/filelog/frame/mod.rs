@@ -158,6 +158,10 @@ impl FrameState {
 /// One record. Offsets count from the start of the buffer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Token {
+    /// Where the record begins, what was trimmed or omitted included.
+    pub from: u32,
+    /// Number of the record within the call, from 0; empty ones count, though they give no token.
+    pub index: u32,
     /// First byte of the content, trimmed.
     pub start: u32,
     /// Behind the content. Never equal to `start`.
@@ -181,6 +185,8 @@ impl Token {
 pub struct Frames {
     /// The records in order.
     pub tokens: Vec<Token>,
+    /// Records of `consumed`, the empty ones included.
+    pub records: u32,
     /// Bytes of the buffer that are done with; the rest has to be offered again.
     pub consumed: usize,
     /// Bytes behind `consumed` that a flush would give out as a record.
@@ -194,7 +200,7 @@ pub struct Frames {
 impl Frames {
     fn clear(&mut self) {
         self.tokens.clear();
-        (self.consumed, self.unfinished) = (0, 0);
+        (self.records, self.consumed, self.unfinished) = (0, 0, 0);
         (self.nul_bytes, self.truncated_bytes) = (0, 0);
     }
 }
@@ -334,6 +340,8 @@ impl Cutter<'_> {
         if from < to {
             let at = (base + start) as u32;
             let token = Token {
+                from: base as u32,
+                index: self.out.records,
                 start: at + from as u32,
                 end: at + to as u32,
                 next: self.pos as u32,
@@ -341,6 +349,7 @@ impl Cutter<'_> {
             };
             self.out.tokens.push(token);
         }
+        self.out.records += 1;
     }
 
     /// Cuts a record that is too long.
@@ -444,11 +453,14 @@ impl Cutter<'_> {
             }
             let (start, end) = (self.pos as u32, (self.pos + n) as u32);
             self.out.tokens.push(Token {
+                from: start,
+                index: self.out.records,
                 start,
                 end,
                 next: end,
                 cut: false,
             });
+            self.out.records += 1;
             self.pos += n;
         }
     }

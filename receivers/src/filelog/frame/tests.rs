@@ -135,6 +135,27 @@ fn lines_end_at_lf_and_are_trimmed_and_blank_ones_skipped() {
 }
 
 #[test]
+fn tokens_say_where_and_as_which_record_they_begin() {
+    let (spec, mut state, mut out) = (newline(4), FrameState::default(), Frames::default());
+    spec.frame(&mut state, b"\n a\n\r\n \nabcdef\n", Input::More, &mut out);
+    let got: Vec<_> = out
+        .tokens
+        .iter()
+        .map(|t| (t.index, t.from, t.start))
+        .collect();
+    assert_eq!(got, [(1, 1, 2), (4, 8, 8), (5, 12, 12)]);
+    assert_eq!(out.records, 6);
+    let omit = starts("S ", true);
+    omit.frame(&mut state, b"S aS  bS c", Input::Flush, &mut out);
+    let got: Vec<_> = out
+        .tokens
+        .iter()
+        .map(|t| (t.index, t.from, t.start))
+        .collect();
+    assert_eq!(got, [(0, 0, 2), (1, 3, 6), (2, 7, 9)]);
+}
+
+#[test]
 fn a_flush_gives_out_the_unfinished_record_and_nothing_twice() {
     let r = run(&newline(99), b"a\nb ", &[], true);
     assert_eq!(r.records, [b"a".to_vec(), b"b".to_vec()]);
@@ -146,6 +167,8 @@ fn a_flush_gives_out_the_unfinished_record_and_nothing_twice() {
     assert_eq!(
         out.tokens,
         [Token {
+            from: 0,
+            index: 0,
             start: 0,
             end: 1,
             next: 2,

@@ -120,6 +120,14 @@ impl FrameState {
     const SKIPPING: u8 = 1;
     const HAS_PREV: u8 = 2;
 
+    /// Inside a record whose rest is being dropped.
+    pub fn in_skipped_line() -> FrameState {
+        FrameState {
+            skipping: true,
+            prev: None,
+        }
+    }
+
     /// The state as bytes for a checkpoint: none at rest, else a byte of flags (1 = skipping, 2 =
     /// a byte follows) and perhaps the character before.
     pub fn encode(&self) -> Vec<u8> {

@@ -4,6 +4,7 @@
 //! * [`rig::Rig`]: a directory of logs, a state directory, a fake Loki and the oracle that judges
 //!   what arrives there; makes configurations and starts agents on them.
 //! * [`scrape::Scrape`]: the agent's metrics at one instant.
+//! * [`stand::Stand`]: an agent whose records are seen as they are, attributes included.
 //! * [`wait`]: waiting for a condition, always with a bound.
 //!
 //! Helpers panic with what they saw when the machine or the agent does something a test cannot
@@ -13,4 +14,5 @@
 pub mod agent;
 pub mod rig;
 pub mod scrape;
+pub mod stand;
 pub mod wait;

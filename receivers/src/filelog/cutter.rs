@@ -56,10 +56,40 @@ pub struct Cutter {
     frames: Frames,
 }
 
-/// What is the same for all records of a file.
+/// What is kept of a file from read to read.
 struct Known {
     attributes: FileAttributes,
     lineage: u64,
+    searched: Searched,
+}
+
+/// The part of an unfinished record that was searched for its end already.
+#[derive(Clone, Copy, Default)]
+struct Searched {
+    /// Where it begins in the file.
+    offset: u64,
+    len: usize,
+    /// Hash of its last bytes: it is searched again if it was overwritten.
+    hash: u64,
+}
+
+impl Searched {
+    const HASHED_BYTES: usize = 64;
+
+    fn of(content: &[u8], offset: u64, len: usize) -> Searched {
+        let hash = stable_hash(&content[len.saturating_sub(Self::HASHED_BYTES)..len]);
+        Searched { offset, len, hash }
+    }
+
+    /// How much of `content`, which begins at `offset`, need not be searched.
+    fn in_content(self, content: &[u8], offset: u64) -> usize {
+        let is_there = self.offset == offset && self.len <= content.len();
+        if is_there && Searched::of(content, offset, self.len).hash == self.hash {
+            self.len
+        } else {
+            0
+        }
+    }
 }
 
 impl Cutter {
@@ -86,15 +116,19 @@ impl Cutter {
         tail.charset = self.charset_of(tail);
         let attributes = FileAttributes::of(&tail.position.path, &self.settings.attributes);
         // Kept over a rotation: the new file at the path continues the lines of the old one.
-        let lineage = match self.files.get(&tail.no) {
-            Some(known) => known.lineage,
-            None => stable_hash(tail.position.path.as_os_str().as_encoded_bytes()),
+        let (lineage, searched) = match self.files.get(&tail.no) {
+            Some(known) => (known.lineage, known.searched),
+            None => {
+                let path = tail.position.path.as_os_str().as_encoded_bytes();
+                (stable_hash(path), Searched::default())
+            }
         };
         self.files.insert(
             tail.no,
             Known {
                 attributes,
                 lineage,
+                searched,
             },
         );
     }
@@ -180,7 +214,8 @@ impl Cutter {
                 (true, false) => Input::End,
                 (true, true) => Input::Flush,
             };
-            self.frame(tail, &content[header..], input);
+            let offset = from_offset + header as u64;
+            self.frame(tail, &content[header..], offset, input);
         } else {
             // The next line may still be a header line, so an unfinished one waits for its end.
             self.frames = Frames::default();
@@ -218,15 +253,22 @@ impl Cutter {
         Ok(Some(cut))
     }
 
-    /// Cuts `content` into records.
-    fn frame(&mut self, tail: &mut Tail, content: &[u8], input: Input) {
+    /// Cuts `content`, which begins at `offset`, into records.
+    fn frame(&mut self, tail: &mut Tail, content: &[u8], offset: u64, input: Input) {
         let s = &self.settings;
         let mut state = FrameState::decode(&tail.position.frame).unwrap_or_else(|e| {
             tracing::warn!(path = %tail.path.display(), error = %e, "a stored position was damaged; a long line may be cut anew");
             FrameState::default()
         });
         let spec = s.frame(tail.charset);
-        spec.frame(&mut state, content, input, &mut self.frames);
+        let known = self.files.get_mut(&tail.no);
+        let last = known.as_ref().map(|k| k.searched).unwrap_or_default();
+        let searched = last.in_content(content, offset);
+        spec.frame_on(&mut state, content, searched, input, &mut self.frames);
+        if let Some(known) = known {
+            let (done, len) = (self.frames.consumed, self.frames.searched);
+            known.searched = Searched::of(&content[done..], offset + done as u64, len);
+        }
         if s.keep_partial_blanks {
             trim_complete_lines(&mut self.frames, content);
         }

@@ -199,6 +199,10 @@ pub struct Frames {
     pub consumed: usize,
     /// Bytes behind `consumed` that a flush would give out as a record.
     pub unfinished: usize,
+    /// Bytes behind `consumed` that were searched and hold no end of a record; for the next call.
+    pub searched: usize,
+    /// Bytes that were searched for ends of records in this call.
+    pub scanned: u64,
     /// NUL bytes skipped where a record would start.
     pub nul_bytes: u64,
     /// Bytes dropped by [`Oversize::Truncate`], with the separator that ends the record.
@@ -209,6 +213,7 @@ impl Frames {
     fn clear(&mut self) {
         self.tokens.clear();
         (self.records, self.consumed, self.unfinished) = (0, 0, 0);
+        (self.searched, self.scanned) = (0, 0);
         (self.nul_bytes, self.truncated_bytes) = (0, 0);
     }
 }
@@ -242,6 +247,21 @@ impl FrameSpec {
     /// what follows it. Fills `out` anew and moves `state` to the end of what was consumed. Of a
     /// buffer of 4 GiB or more only the beginning is looked at.
     pub fn frame(&self, state: &mut FrameState, buf: &[u8], input: Input, out: &mut Frames) {
+        self.frame_on(state, buf, 0, input, out);
+    }
+
+    /// [`FrameSpec::frame`] of a buffer whose first `searched` bytes are the same as before
+    /// ([`Frames::searched`] of the last call): patterns do not look at them again, so a long
+    /// record that grows bit by bit is searched once. Line ends are looked for anew, which costs
+    /// less than reading the bytes did, and so are patterns in UTF-16.
+    pub fn frame_on(
+        &self,
+        state: &mut FrameState,
+        buf: &[u8],
+        searched: usize,
+        input: Input,
+        out: &mut Frames,
+    ) {
         out.clear();
         let (buf, input) = match buf.get(..u32::MAX as usize) {
             Some(first) if first.len() < buf.len() => (first, Input::More),
@@ -252,6 +272,7 @@ impl FrameSpec {
             max: self.max_bytes(),
             buf,
             pos: 0,
+            searched,
             state,
             input,
             out,
@@ -288,6 +309,8 @@ struct Cutter<'a> {
     max: usize,
     buf: &'a [u8],
     pos: usize,
+    /// Between the position and here no record ends.
+    searched: usize,
     state: &'a mut FrameState,
     input: Input,
     out: &'a mut Frames,
@@ -333,6 +356,8 @@ impl Cutter<'_> {
             }
             Boundary::Missing { .. } | Boundary::Unclear => {
                 self.out.unfinished = self.spec.units.whole(rest.len());
+                // NULs at the end may be room that is filled later.
+                self.out.searched = self.spec.units.without_nuls(rest);
                 false
             }
         }
@@ -369,6 +394,7 @@ impl Cutter<'_> {
         let hole = end < at;
         self.state.prev = self.spec.context(&rest[..end]);
         self.state.skipping = self.spec.oversize == Oversize::Truncate && !hole;
+        self.searched = self.pos;
         self.push(start.min(end), end, end, true);
         true
     }
@@ -434,21 +460,36 @@ impl Cutter<'_> {
 
     /// Where the record at the start of `view` ends. `accept`: no more text comes before this has
     /// to be decided.
-    fn boundary(&self, view: &[u8], accept: bool) -> Boundary {
-        match &self.spec.split {
-            Split::Newline => lines::newline(view, self.spec.units),
+    fn boundary(&mut self, view: &[u8], accept: bool) -> Boundary {
+        let (units, state) = (self.spec.units, *self.state);
+        // A match may begin in what was searched and end behind it.
+        let searched = self.searched.saturating_sub(self.pos).min(view.len());
+        let from = match units {
+            Units::Utf8 | Units::Bytes => searched.saturating_sub(LOOKAHEAD_BYTES),
+            Units::Utf16Le | Units::Utf16Be => 0,
+        };
+        let (found, from) = match &self.spec.split {
+            Split::Newline => (lines::newline(view, units), 0),
             Split::LineStart { pattern, omit } => {
-                pattern::decoded(view, self.spec.units, accept, &|text, accept| {
-                    pattern::line_start(pattern, *omit, text, *self.state, accept)
-                })
+                let search = |text: &[u8], accept| {
+                    pattern::line_start(pattern, *omit, text, from, state, accept)
+                };
+                (pattern::decoded(view, units, accept, &search), from)
             }
             Split::LineEnd { pattern, omit } => {
-                pattern::decoded(view, self.spec.units, accept, &|text, accept| {
-                    pattern::line_end(pattern, *omit, text, *self.state, accept)
-                })
+                let search = |text: &[u8], accept| {
+                    pattern::line_end(pattern, *omit, text, from, state, accept)
+                };
+                (pattern::decoded(view, units, accept, &search), from)
             }
-            Split::None => Boundary::Missing { start: 0 },
-        }
+            Split::None => (Boundary::Missing { start: 0 }, 0),
+        };
+        let end = match found {
+            Boundary::Found { next, .. } => next,
+            Boundary::Missing { .. } | Boundary::Unclear => view.len(),
+        };
+        self.out.scanned += end.saturating_sub(from) as u64;
+        found
     }
 
     /// [`Split::None`].

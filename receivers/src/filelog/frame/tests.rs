@@ -61,7 +61,7 @@ fn run(spec: &FrameSpec, content: &[u8], stops: &[usize], flush: bool) -> Run {
     let mut stops: Vec<usize> = stops.iter().map(|s| s % (content.len() + 1)).collect();
     stops.sort_unstable();
     stops.push(content.len());
-    let (mut r, mut out, mut done) = (Run::default(), Frames::default(), 0);
+    let (mut r, mut out, mut done, mut searched) = (Run::default(), Frames::default(), 0, 0);
     let mut calls: Vec<_> = stops.iter().map(|s| (*s, Input::More)).collect();
     calls.push((content.len(), if flush { Input::Flush } else { Input::End }));
     if flush {
@@ -71,7 +71,9 @@ fn run(spec: &FrameSpec, content: &[u8], stops: &[usize], flush: bool) -> Run {
     for (stop, input) in calls {
         let buf = &content[done..stop.max(done)];
         r.state = FrameState::decode(&r.state.encode()).unwrap();
-        spec.frame(&mut r.state, buf, input, &mut out);
+        spec.frame_on(&mut r.state, buf, searched, input, &mut out);
+        searched = out.searched;
+        assert!(searched <= buf.len() - out.consumed);
         let mut at = 0;
         for t in &out.tokens {
             assert!(
@@ -376,6 +378,75 @@ fn utf16_is_framed_by_units() {
     }
 }
 
+/// Bytes searched while `content` grows by `step` bytes from call to call.
+fn scanned(spec: &FrameSpec, content: &[u8], step: usize) -> u64 {
+    let (mut state, mut out) = (FrameState::default(), Frames::default());
+    let (mut done, mut searched, mut sum) = (0, 0, 0);
+    for stop in (0..=content.len()).step_by(step) {
+        spec.frame_on(
+            &mut state,
+            &content[done..stop],
+            searched,
+            Input::End,
+            &mut out,
+        );
+        searched = out.searched;
+        done += out.consumed;
+        sum += out.scanned;
+    }
+    sum
+}
+
+#[test]
+fn a_record_that_grows_is_searched_once() {
+    let mut content = b"S1 first\n".to_vec();
+    content.extend(b" at some.place(Somewhere:12)\n".repeat(10_000));
+    content.extend_from_slice(b"S2 E\n");
+    let len = content.len() as u64;
+    for (what, spec) in [
+        ("line_start_pattern", starts(r"^S\d", false)),
+        ("line_end_pattern", ends(r"E$", false)),
+    ] {
+        // Each call looks once more at what a match could begin in.
+        let calls = len.div_ceil(1_000);
+        let most = len + calls * (LOOKAHEAD_BYTES as u64 + 1_000);
+        let sum = scanned(&spec, &content, 1_000);
+        assert!(sum <= most, "{what}: {sum} of {len}");
+        // All at once: what is found is searched once, and what is left once more.
+        let sum = scanned(&spec, &content, content.len());
+        assert!(sum <= 3 * len, "{what}: {sum} of {len}");
+    }
+}
+
+#[test]
+fn a_line_that_is_cut_is_searched_a_bounded_number_of_times() {
+    for oversize in [Oversize::Split, Oversize::Truncate] {
+        for units in [Units::Utf8, Units::Utf16Le] {
+            let spec = FrameSpec {
+                oversize,
+                units,
+                ..newline(4_096)
+            };
+            let content = vec![b'x'; 4 << 20];
+            let sum = scanned(&spec, &content, 256 << 10);
+            assert!(sum <= 4 * (4 << 20), "{oversize:?} {units:?}: {sum}");
+        }
+    }
+}
+
+#[test]
+fn what_was_searched_may_be_filled_later_where_it_was_nul() {
+    let spec = starts(r"^S\d", false);
+    let (mut state, mut out) = (FrameState::default(), Frames::default());
+    let mut content = b"S1 a\n".to_vec();
+    content.resize(20_000, 0);
+    spec.frame(&mut state, &content, Input::End, &mut out);
+    let searched = out.searched;
+    content[5..10].copy_from_slice(b"S2 b\n");
+    spec.frame_on(&mut state, &content, searched, Input::End, &mut out);
+    assert_eq!(out.tokens.len(), 1, "S1 ends where S2 begins");
+}
+
 #[test]
 fn nop_gives_out_what_there_is() {
     let s = spec(Split::None, 4);
@@ -480,6 +551,26 @@ proptest! {
         prop_assert_eq!(&parts, &whole);
         let each: Vec<usize> = (0..content.len()).collect();
         prop_assert_eq!(&run(&spec, &content, &each, flush), &whole);
+    }
+
+    #[test]
+    fn property_nor_do_long_records_that_grow_bit_by_bit(
+        spec in any_spec(), omit in any::<bool>(), at_end in any::<bool>(), flush in any::<bool>(),
+        pieces in proptest::collection::vec(
+            ("[ab]{0,3}(S1|E2|\n|\nS1|E2\n)?", 0usize..9_000), 1..6,
+        ),
+        stops in proptest::collection::vec(0usize..30_000, 0..12), max in 1_000usize..40_000,
+    ) {
+        let pattern = re(if at_end { r"E\d" } else { r"^S\d" });
+        let split = match at_end {
+            true => Split::LineEnd { pattern, omit },
+            false => Split::LineStart { pattern, omit },
+        };
+        let spec = FrameSpec { split, units: Units::Utf8, max_log_bytes: max, ..spec };
+        let piece = |(text, n): &(String, usize)| text.clone() + &"y".repeat(*n);
+        let content = pieces.iter().map(piece).collect::<String>().into_bytes();
+        let whole = run(&spec, &content, &[], flush);
+        prop_assert_eq!(&run(&spec, &content, &stops, flush), &whole);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use super::field::Field;
 use super::record_error::{RecordError, kind_of};
 
 /// Sets the trace context of a record from fields in hexadecimal. A field that is missing is no
-/// error: that part stays as it is.
+/// error: that part is cleared, as in the collector.
 #[derive(Debug)]
 pub(super) struct TraceParser {
     pub(super) trace_id: Field,
@@ -19,19 +19,13 @@ impl TraceParser {
         let trace: Option<[u8; 16]> = hex(&self.trace_id, batch, row, "trace_id")?;
         let span: Option<[u8; 8]> = hex(&self.span_id, batch, row, "span_id")?;
         let flags: Option<[u8; 1]> = hex(&self.trace_flags, batch, row, "trace_flags")?;
-        if trace.is_none() && span.is_none() && flags.is_none() {
+        if trace.is_none() && span.is_none() && flags.is_none() && batch.trace.is_none() {
             return Ok(());
         }
         let columns = batch.trace_mut();
-        if let Some(id) = trace {
-            columns.trace_id[row] = id;
-        }
-        if let Some(id) = span {
-            columns.span_id[row] = id;
-        }
-        if let Some([flags]) = flags {
-            columns.flags[row] = u32::from(flags);
-        }
+        columns.trace_id[row] = trace.unwrap_or_default();
+        columns.span_id[row] = span.unwrap_or_default();
+        columns.flags[row] = flags.map_or(0, |[flags]| u32::from(flags));
         Ok(())
     }
 }

@@ -205,6 +205,33 @@ fn parsers_set_time_severity_trace_and_body() {
 }
 
 #[test]
+fn what_a_trace_parser_does_not_find_is_cleared() {
+    let operators = r#"[
+        {"type":"json_parser"},
+        {"type":"trace_parser","trace_id":{"parse_from":"attributes.t"},
+            "span_id":{"parse_from":"attributes.s"},"trace_flags":{"parse_from":"attributes.f"}},
+        {"type":"trace_parser","if":"attributes.again == true",
+            "trace_id":{"parse_from":"attributes.t"}}]"#;
+    let line = |again| {
+        format!(
+            r#"{{"t":"480140f3d770a5ae32f0a22b6a812cff","s":"92c3792d54ba94f3","f":"01","again":{again}}}"#
+        )
+    };
+    let (once, twice) = (line(false), line(true));
+    let (out, cx) = run(
+        &mut chain(operators),
+        &[&once, &twice, "{}"].map(|l| text(l)),
+    );
+    assert!(cx.report.errors.is_empty());
+    assert_eq!((out[0].span_id[0], out[0].flags), (0x92, 1));
+    assert_eq!(
+        (out[1].trace_id[0], out[1].span_id, out[1].flags),
+        (0x48, [0; 8], 0)
+    );
+    assert_eq!(out[2].trace_id, [0; 16]);
+}
+
+#[test]
 fn times_without_a_year_follow_the_clock_they_are_given() {
     let operators =
         r#"[{"type":"time_parser","parse_from":"body","layout":"%b %d","location":"UTC"}]"#;

@@ -7,6 +7,8 @@ use std::fs;
 use serde_json::json;
 use tailwater_tests::stand::{Stand, bodies, texts};
 
+#[path = "options/containers.rs"]
+mod containers;
 #[path = "options/content.rs"]
 mod content;
 #[path = "options/files.rs"]

@@ -97,7 +97,11 @@ impl Chain {
         for (draft, outputs) in drafts.into_iter().zip(ways) {
             stages.extend(draft.stage.map(|stage| Stage { outputs, ..stage }));
         }
-        errors.into_result(()).map(|()| Chain::new(stages))
+        let is_container = |n: &Node| n.get("type").and_then(Node::as_text) == Some("container");
+        let joins_lines = nodes.iter().any(is_container);
+        errors
+            .into_result(())
+            .map(|()| Chain::new(stages, joins_lines))
     }
 }
 

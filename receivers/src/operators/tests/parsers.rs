@@ -220,7 +220,7 @@ fn what_a_trace_parser_does_not_find_is_cleared() {
     let (once, twice) = (line(false), line(true));
     let (out, cx) = run(
         &mut chain(operators),
-        &[&once, &twice, "{}"].map(|l| text(l)),
+        &[text(&once), text(&twice), text("{}")],
     );
     assert!(cx.report.errors.is_empty());
     assert_eq!((out[0].span_id[0], out[0].flags), (0x92, 1));

@@ -232,6 +232,32 @@ fn what_a_trace_parser_does_not_find_is_cleared() {
 }
 
 #[test]
+fn a_part_of_a_trace_that_is_wrong_leaves_the_others() {
+    let operators = r#"[{"type":"json_parser","parse_to":"body"},{"type":"trace_parser"}]"#;
+    let all = [
+        r#"{"trace_id":"foo_bar","span_id":"92c3792d54ba94f3","trace_flags":"01"}"#,
+        r#"{"trace_id":"480140f3d770a5ae32f0a22b6a812cff","trace_flags":"xy"}"#,
+        // Of another length: cut, or filled up.
+        r#"{"trace_id":"92c3792d54ba94f3","span_id":"480140f3d770a5ae32f0a22b6a812cff"}"#,
+    ];
+    let (out, cx) = run(&mut chain(operators), &all.map(text));
+    assert_eq!(cx.report.errors[0].records, 2);
+    assert_eq!(
+        (out[0].trace_id, out[0].span_id[0], out[0].flags),
+        ([0; 16], 0x92, 1)
+    );
+    assert_eq!((out[1].trace_id[0], out[1].flags), (0x48, 0));
+    assert_eq!(
+        (out[2].trace_id[..2].to_vec(), out[2].trace_id[8]),
+        (vec![0x92, 0xc3], 0)
+    );
+    assert_eq!(
+        out[2].span_id,
+        [0x48, 1, 0x40, 0xf3, 0xd7, 0x70, 0xa5, 0xae]
+    );
+}
+
+#[test]
 fn times_without_a_year_follow_the_clock_they_are_given() {
     let operators =
         r#"[{"type":"time_parser","parse_from":"body","layout":"%b %d","location":"UTC"}]"#;

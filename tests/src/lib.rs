@@ -5,6 +5,7 @@
 //!   what arrives there; makes configurations and starts agents on them.
 //! * [`exporter::LokiBench`], [`contract::Case`]: the Loki exporter in this process, on a clock that tests move.
 //! * [`scrape::Scrape`]: the agent's metrics at one instant.
+//! * [`stand::Stand`]: an agent whose records are seen as they are, attributes included.
 //! * [`tls::TlsFront`], [`tls::Proxy`]: what may stand in front of the sink.
 //! * [`wait`]: waiting for a condition, always with a bound.
 //!
@@ -17,5 +18,6 @@ pub mod contract;
 pub mod exporter;
 pub mod rig;
 pub mod scrape;
+pub mod stand;
 pub mod tls;
 pub mod wait;

@@ -56,12 +56,10 @@ pub fn test(quick: bool) -> Result<()> {
 
 /// End-to-end tests that the product does not pass yet, and what is wrong. They run by
 /// `cargo test -p tailwater-tests --features e2e`.
-const KNOWN_FAULTS: &[(&str, &str)] = &[
-    (
-        "a_full_state_directory_does_not_stop_delivery",
-        "known fault: delivery goes on, but tailwater_checkpoint_write_failures is not served",
-    ),
-];
+const KNOWN_FAULTS: &[(&str, &str)] = &[(
+    "a_full_state_directory_does_not_stop_delivery",
+    "known fault: delivery goes on, but tailwater_checkpoint_write_failures is not served",
+)];
 
 /// The proofs that need the release binary.
 fn release(skipped: &mut Skipped) -> Result<()> {

@@ -6,16 +6,14 @@ use anyhow::{Context, Result, bail};
 use tailwater_pipeline::checkpoint::{Checkpoint, CheckpointStore};
 use tailwater_receivers::filelog::discover::Discovery;
 use tailwater_receivers::filelog::glob::Glob;
-use tailwater_receivers::filelog::identity::{Head, TRAIL_BYTES, Trail};
-use tailwater_receivers::filelog::import::{read_file_storage, read_positions};
+use tailwater_receivers::filelog::import::{
+    Claim, claim_offsets, claim_positions, read_bounded, read_file_storage, read_positions,
+};
 use tailwater_receivers::filelog::logfs::{LogFs, OsLogFs};
 use tailwater_receivers::filelog::position::Position;
 
 use crate::cli::{ImportFrom, StateArgs, exit};
 use crate::storages::{STORE_DIR, open_store, own_directory};
-
-/// Bytes by which an imported file is recognised, the receiver's default `fingerprint_size`.
-const HEAD_BYTES: usize = 1000;
 
 /// One stored position.
 struct Row {
@@ -203,17 +201,23 @@ impl Done {
     }
 }
 
+/// Largest database and positions file that are read.
+const DATABASE_BYTES_MAX: u64 = 512 << 20;
+const POSITIONS_BYTES_MAX: u64 = 64 << 20;
+
 fn import_promtail(
     store: &CheckpointStore,
     file: &Path,
     receiver: &str,
     done: &mut Done,
 ) -> Result<()> {
-    let text = std::fs::read(file).with_context(|| file.display().to_string())?;
-    let found = read_positions(&text).with_context(|| file.display().to_string())?;
+    let named = || file.display().to_string();
+    let saved_ns = OsLogFs.meta(file).with_context(named)?.mtime_ns;
+    let text = read_bounded(file, POSITIONS_BYTES_MAX, &OsLogFs).with_context(named)?;
+    let found = read_positions(&text).with_context(named)?;
     found.notes.iter().for_each(|n| eprintln!("note: {n}"));
-    for p in &found.files {
-        take_over(store, receiver, &p.path, p.offset, 0, done);
+    for claim in claim_positions(&found.files, saved_ns, &OsLogFs) {
+        take_over(store, receiver, claim, done);
     }
     Ok(())
 }
@@ -234,44 +238,19 @@ fn import_collector(
         .iter()
         .map(|text| Glob::new(text).with_context(|| format!("--include {text:?}")))
         .collect::<Result<Vec<_>>>()?;
-    let discovery = Discovery {
+    let finder = Discovery {
         include,
         exclude: Vec::new(),
         exclude_older_than: std::time::Duration::ZERO,
         ordering: None,
     };
-    let candidates = discovery.scan(0).files;
     for database in databases(file)? {
-        let bytes = std::fs::read(&database).with_context(|| database.display().to_string())?;
-        let found = read_file_storage(&bytes).with_context(|| database.display().to_string())?;
+        let named = || database.display().to_string();
+        let bytes = read_bounded(&database, DATABASE_BYTES_MAX, &OsLogFs).with_context(named)?;
+        let found = read_file_storage(&bytes).with_context(named)?;
         found.notes.iter().for_each(|n| eprintln!("note: {n}"));
-        for known in &found.files {
-            let begins = |path: &Path| {
-                let mut head = Vec::new();
-                let want = known.fingerprint_first_bytes.len();
-                let read = OsLogFs
-                    .open(path)
-                    .and_then(|f| f.read_at(0, want, &mut head));
-                read.is_ok() && head == known.fingerprint_first_bytes
-            };
-            let matching: Vec<_> = candidates.iter().filter(|c| begins(&c.path)).collect();
-            match matching.as_slice() {
-                [one] => {
-                    take_over(
-                        store,
-                        receiver,
-                        &one.path,
-                        known.offset,
-                        known.record_number,
-                        done,
-                    );
-                }
-                [] => done.tell(Path::new("?"), known.offset, Some("no file begins like it")),
-                several => {
-                    let why = format!("{} files begin alike; it is not clear which", several.len());
-                    done.tell(&several[0].path, known.offset, Some(&why));
-                }
-            }
+        for claim in claim_offsets(&found.files, &finder, &OsLogFs) {
+            take_over(store, receiver, claim, done);
         }
     }
     Ok(())
@@ -299,60 +278,29 @@ fn databases(file: &Path) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// Stores a position for the file at `path`, unless we know it better.
-fn take_over(
-    store: &CheckpointStore,
-    receiver: &str,
-    path: &Path,
-    offset: u64,
-    records: u64,
-    done: &mut Done,
-) {
-    let position = match position_at(path, offset, records) {
+/// Stores a position, unless we know it better.
+fn take_over(store: &CheckpointStore, receiver: &str, claim: Claim, done: &mut Done) {
+    let Claim {
+        path,
+        offset,
+        outcome,
+    } = claim;
+    let position = match outcome {
         Ok(position) => position,
-        Err(e) => return done.tell(path, offset, Some(&e.to_string())),
+        Err(why) => return done.tell(&path, offset, Some(&why)),
     };
     let key = position.key(receiver);
     if store.get(&key).is_some() {
-        return done.tell(
-            path,
-            offset,
-            Some("this agent has a position of its own for it"),
-        );
+        let why = "this agent has a position of its own for it";
+        return done.tell(&path, offset, Some(why));
     }
     let checkpoint = Checkpoint {
-        offset,
+        offset: position.offset,
         generation: position.generation,
         payload: position.encode(),
     };
     match store.put(&key, checkpoint) {
-        Ok(()) => done.tell(path, offset, None),
-        Err(e) => done.tell(path, offset, Some(&e.to_string())),
+        Ok(()) => done.tell(&path, offset, None),
+        Err(e) => done.tell(&path, offset, Some(&e.to_string())),
     }
-}
-
-/// The position at `offset` of the file that is at `path` now.
-fn position_at(path: &Path, offset: u64, records: u64) -> Result<Position> {
-    let file = OsLogFs.open(path)?;
-    let meta = file.meta()?;
-    if offset > meta.size {
-        bail!(
-            "the file is shorter ({} bytes) than what was read",
-            meta.size
-        );
-    }
-    let mut head = Vec::new();
-    file.read_at(0, HEAD_BYTES.min(offset as usize), &mut head)?;
-    let mut trail = Vec::new();
-    let from = offset.saturating_sub(TRAIL_BYTES as u64);
-    file.read_at(from, (offset - from) as usize, &mut trail)?;
-    Ok(Position {
-        offset,
-        id: meta.id,
-        head: Head::of(&head),
-        trail: Trail::of(&trail),
-        records,
-        path: path.to_path_buf(),
-        ..Position::default()
-    })
 }

@@ -16,6 +16,9 @@ pub enum Charset {
     Utf16Le,
     /// UTF-16, big endian.
     Utf16Be,
+    /// ISO 8859-1: each byte is the character of its number. The WHATWG standard takes the name
+    /// for windows-1252, the collector does not.
+    Latin1,
     /// One of the WHATWG Encoding Standard's legacy encodings.
     Table(&'static Table),
     /// No text at all: bodies are bytes.
@@ -32,6 +35,8 @@ impl Charset {
             "utf-16" | "utf16" | "utf-16le" | "utf16le" | "utf16-le" => Charset::Utf16Le,
             "utf-16be" | "utf16be" | "utf16-be" => Charset::Utf16Be,
             "nop" => Charset::Nop,
+            "iso-8859-1" | "iso_8859-1" | "iso8859-1" | "iso_8859-1:1987" | "iso-ir-100"
+            | "latin1" | "l1" | "ibm819" | "cp819" | "csisolatin1" => Charset::Latin1,
             other => {
                 let spelled = other.replace('-', "_");
                 let table = Table::for_label(other.as_bytes())
@@ -56,7 +61,7 @@ impl Charset {
             Charset::Utf8 | Charset::Utf8Raw => Units::Utf8,
             Charset::Utf16Le => Units::Utf16Le,
             Charset::Utf16Be => Units::Utf16Be,
-            Charset::Table(_) | Charset::Nop => Units::Bytes,
+            Charset::Latin1 | Charset::Table(_) | Charset::Nop => Units::Bytes,
         }
     }
 
@@ -92,7 +97,7 @@ impl Charset {
                 };
                 tokens.iter().map(&mut repair).collect()
             }
-            Charset::Utf16Le | Charset::Utf16Be | Charset::Table(_) => {
+            Charset::Utf16Le | Charset::Utf16Be | Charset::Latin1 | Charset::Table(_) => {
                 let mut decode = |t: &Token| {
                     let bytes = &shared[skip..][t.range()];
                     let (decoded, repaired) = self.decode(bytes);
@@ -112,7 +117,8 @@ impl Charset {
         slices
     }
 
-    fn decode(self, bytes: &[u8]) -> (String, bool) {
+    /// The text of `bytes`, and whether something in it had to be repaired.
+    pub fn decode(self, bytes: &[u8]) -> (String, bool) {
         let unit = |from: fn([u8; 2]) -> u16| {
             let units = bytes.chunks_exact(2).map(move |c| from([c[0], c[1]]));
             let mut repaired = false;
@@ -129,6 +135,7 @@ impl Charset {
         match self {
             Charset::Utf16Le => unit(u16::from_le_bytes),
             Charset::Utf16Be => unit(u16::from_be_bytes),
+            Charset::Latin1 => (bytes.iter().map(|b| char::from(*b)).collect(), false),
             Charset::Table(table) => {
                 let (text, repaired) = table.decode_without_bom_handling(bytes);
                 (text.into_owned(), repaired)

@@ -13,13 +13,14 @@ use tailwater_telemetry::metrics::FilesMetrics;
 use super::catalog::FileNo;
 use super::charset::Charset;
 use super::file_attrs::FileAttributes;
-use super::frame::{FrameState, Frames, Input, Oversize, Token};
+use super::frame::{FrameSpec, FrameState, Frames, Input, Oversize, Split, Token, Trim};
 use super::hash::stable_hash;
 use super::pool::BufferPool;
 use super::position::Position;
 use super::settings::Settings;
 use super::stamp::{Ties, stamp_observed};
 use super::tail::{Chunk, Tail};
+use super::whole_lines::{end_at_whole_line, trim_complete_lines};
 use crate::operators::{Chain, Cover, OperatorCx};
 
 /// What one read became.
@@ -59,10 +60,40 @@ pub struct Cutter {
     frames: Frames,
 }
 
-/// What is the same for all records of a file.
+/// What is kept of a file from read to read.
 struct Known {
     attributes: FileAttributes,
     lineage: u64,
+    searched: Searched,
+}
+
+/// The part of an unfinished record that was searched for its end already.
+#[derive(Clone, Copy, Default)]
+struct Searched {
+    /// Where it begins in the file.
+    offset: u64,
+    len: usize,
+    /// Hash of its last bytes: it is searched again if it was overwritten.
+    hash: u64,
+}
+
+impl Searched {
+    const HASHED_BYTES: usize = 64;
+
+    fn of(content: &[u8], offset: u64, len: usize) -> Searched {
+        let hash = stable_hash(&content[len.saturating_sub(Self::HASHED_BYTES)..len]);
+        Searched { offset, len, hash }
+    }
+
+    /// How much of `content`, which begins at `offset`, need not be searched.
+    fn in_content(self, content: &[u8], offset: u64) -> usize {
+        let is_there = self.offset == offset && self.len <= content.len();
+        if is_there && Searched::of(content, offset, self.len).hash == self.hash {
+            self.len
+        } else {
+            0
+        }
+    }
 }
 
 impl Cutter {
@@ -89,15 +120,19 @@ impl Cutter {
         tail.charset = self.charset_of(tail);
         let attributes = FileAttributes::of(&tail.position.path, &self.settings.attributes);
         // Kept over a rotation: the new file at the path continues the lines of the old one.
-        let lineage = match self.files.get(&tail.no) {
-            Some(known) => known.lineage,
-            None => stable_hash(tail.position.path.as_os_str().as_encoded_bytes()),
+        let (lineage, searched) = match self.files.get(&tail.no) {
+            Some(known) => (known.lineage, known.searched),
+            None => {
+                let path = tail.position.path.as_os_str().as_encoded_bytes();
+                (stable_hash(path), Searched::default())
+            }
         };
         self.files.insert(
             tail.no,
             Known {
                 attributes,
                 lineage,
+                searched,
             },
         );
     }
@@ -182,28 +217,20 @@ impl Cutter {
         let end_offset = from_offset + content.len() as u64;
         let period = s.force_flush_period;
         let due = at_end && tail.flush_clock.is_due(end_offset, elapsed(now), period);
-        let input = match (at_end, due) {
-            (false, _) => Input::More,
-            (true, false) => Input::End,
-            (true, true) => Input::Flush,
-        };
-        let mut state = FrameState::decode(&tail.position.frame).unwrap_or_else(|e| {
-            tracing::warn!(path = %tail.path.display(), error = %e, "a stored position was damaged; a long line may be cut anew");
-            FrameState::default()
-        });
-        let spec = s.frame(tail.charset);
-        spec.frame(&mut state, content, input, &mut self.frames);
-        if s.keep_partial_blanks {
-            trim_complete_lines(&mut self.frames, content);
+        let header = self.header(tail, content, wall_ns);
+        if tail.position.header_done || s.header.is_none() {
+            let input = match (at_end, due) {
+                (false, _) => Input::More,
+                (true, false) => Input::End,
+                (true, true) => Input::Flush,
+            };
+            let offset = from_offset + header as u64;
+            self.frame(tail, &content[header..], offset, input);
+        } else {
+            // The next line may still be a header line, so an unfinished one waits for its end.
+            self.frames = Frames::default();
         }
-        self.metrics.nul_bytes_skipped.inc_by(self.frames.nul_bytes);
-        let cuts = self.frames.tokens.iter().filter(|t| t.cut).count() as u64;
-        match spec.oversize {
-            Oversize::Split => self.metrics.lines_split.inc_by(cuts),
-            Oversize::Truncate => self.metrics.lines_truncated.inc_by(cuts),
-        }
-        tail.position.frame = state.encode();
-        let done = self.frames.consumed;
+        let done = header + self.frames.consumed;
         let replay = from_offset < tail.cut_before;
         tail.advance(&buf, skip, done, s.head_bytes);
         tail.unfinished = at_end && self.frames.unfinished > 0;
@@ -213,17 +240,16 @@ impl Cutter {
         if done == 0 {
             // A record longer than the buffer: read more of it next time.
             if !at_end {
-                tail.read_bytes =
-                    (tail.read_bytes * 2).min(spec.buffer_bytes_max().max(s.read_bytes));
+                let most = s.frame(tail.charset).buffer_bytes_max().max(s.read_bytes);
+                tail.read_bytes = (tail.read_bytes * 2).min(most);
             }
             pool.put(buf);
             return Ok(None);
         }
         tail.read_bytes = s.read_bytes;
         tail.active_at = now;
-        self.header(tail, &buf, skip, wall_ns);
         let shared = pool.share(buf);
-        let batch = self.batch(tail, shared, skip, from_offset);
+        let batch = self.batch(tail, shared, skip + header, from_offset + header as u64);
         let mut cut = self.operate(tail, batch, now, wall_ns);
         cut.from_offset = from_offset;
         cut.bytes = done as u64;
@@ -237,26 +263,75 @@ impl Cutter {
         Ok(Some(cut))
     }
 
-    /// Takes the leading lines that match `header.pattern` out of the tokens; what the metadata
-    /// operators make of them stays with the file.
-    fn header(&mut self, tail: &mut Tail, buf: &[u8], skip: usize, wall_ns: i64) {
+    /// Cuts `content`, which begins at `offset`, into records.
+    fn frame(&mut self, tail: &mut Tail, content: &[u8], offset: u64, input: Input) {
+        let s = &self.settings;
+        let mut state = FrameState::decode(&tail.position.frame).unwrap_or_else(|e| {
+            tracing::warn!(path = %tail.path.display(), error = %e, "a stored position was damaged; a long line may be cut anew");
+            FrameState::default()
+        });
+        let spec = s.frame(tail.charset);
+        let known = self.files.get_mut(&tail.no);
+        let last = known.as_ref().map(|k| k.searched).unwrap_or_default();
+        let searched = last.in_content(content, offset);
+        spec.frame_on(&mut state, content, searched, input, &mut self.frames);
+        if let Some(known) = known {
+            let (done, len) = (self.frames.consumed, self.frames.searched);
+            known.searched = Searched::of(&content[done..], offset + done as u64, len);
+        }
+        if s.keep_partial_blanks {
+            trim_complete_lines(&mut self.frames, content);
+        }
+        if self.chain.joins_lines() {
+            // A buffer that is smaller than asked for will not be larger the next time.
+            let full = content.len() >= tail.read_bytes;
+            let may_grow = input == Input::More && full && content.len() < spec.buffer_bytes_max();
+            if end_at_whole_line(&mut self.frames, content, may_grow) {
+                state = FrameState::default();
+                // What was left is there to be read.
+                tail.at_end = false;
+            }
+        }
+        self.metrics.nul_bytes_skipped.inc_by(self.frames.nul_bytes);
+        let cuts = self.frames.tokens.iter().filter(|t| t.cut).count() as u64;
+        match spec.oversize {
+            Oversize::Split => self.metrics.lines_split.inc_by(cuts),
+            Oversize::Truncate => self.metrics.lines_truncated.inc_by(cuts),
+        }
+        tail.position.frame = state.encode();
+    }
+
+    /// Bytes of the leading lines that match `header.pattern`, whatever `multiline` says. What the
+    /// metadata operators make of them stays with the file. The first other line ends the header.
+    fn header(&mut self, tail: &mut Tail, content: &[u8], wall_ns: i64) -> usize {
         let Some(pattern) = &self.settings.header else {
-            return;
+            return 0;
         };
         if tail.position.header_done {
-            return;
+            return 0;
         }
-        let text = |t: &Token| &buf[skip..][t.range()];
-        let lines = self
-            .frames
-            .tokens
-            .iter()
-            .take_while(|t| pattern.is_match(text(t)))
-            .count();
-        for t in &self.frames.tokens[..lines] {
-            let line = Bytes::copy_from_slice(text(t));
+        let spec = FrameSpec {
+            split: Split::Newline,
+            trim: Trim::NONE,
+            oversize: Oversize::Split,
+            ..self.settings.frame(tail.charset)
+        };
+        let mut state = FrameState::default();
+        spec.frame(&mut state, content, Input::More, &mut self.frames);
+        let (mut done, mut lines) = (0, 0);
+        for t in &self.frames.tokens {
+            let (mut line, _) = tail.charset.decode(&content[t.range()]);
+            if tail.position.offset == 0 && lines == 0 && line.starts_with('\u{feff}') {
+                line.remove(0);
+            }
+            let blank_before = t.index > lines && !pattern.is_match(b"");
+            if blank_before || !pattern.is_match(line.as_bytes()) {
+                tail.position.header_done = true;
+                break;
+            }
+            (done, lines) = (t.next as usize, t.index + 1);
             let length = line.len() as u32;
-            let mut batch = LogsBatch::from_lines(line, &[(0, length)]);
+            let mut batch = LogsBatch::from_lines(line.into_bytes().into(), &[(0, length)]);
             let mut cx = OperatorCx {
                 source: tail.no,
                 now_ns: wall_ns,
@@ -268,10 +343,8 @@ impl Cutter {
                 tail.position.header.push((k, v));
             }
         }
-        if lines < self.frames.tokens.len() {
-            tail.position.header_done = true;
-        }
-        self.frames.tokens.drain(..lines);
+        tail.position.header_done |= self.frames.records > lines && !pattern.is_match(b"");
+        done
     }
 
     /// The batch of the tokens.
@@ -286,7 +359,6 @@ impl Cutter {
         self.metrics.invalid_utf8.inc_by(invalid);
         let before = std::iter::once(0).chain(tokens.iter().map(|t| t.next));
         let rel: Vec<u32> = before.take(tokens.len()).collect();
-        let rows = slices.len();
         let mut batch = LogsBatch::from_slices(text, slices);
         if tail.charset == Charset::Nop {
             raw_bodies(&mut batch);
@@ -301,19 +373,21 @@ impl Cutter {
         }
         if s.attributes.record_number {
             let first = tail.position.records + 1;
-            let cells = (0..rows as u64).map(|i| Cell::Int((first + i) as i64));
+            let cells = tokens
+                .iter()
+                .map(|t| Cell::Int((first + u64::from(t.index)) as i64));
             batch
                 .attributes
                 .set("log.file.record_number", Column::Cells(cells.collect()));
         }
         if s.attributes.record_offset {
-            let cell = |r: &u32| Cell::Int((base + u64::from(*r)) as i64);
-            let cells = rel.iter().map(cell).collect();
+            let cell = |t: &Token| Cell::Int((base + u64::from(t.from)) as i64);
+            let cells = tokens.iter().map(cell).collect();
             batch
                 .attributes
                 .set("log.file.record_offset", Column::Cells(cells));
         }
-        tail.position.records += rows as u64;
+        tail.position.records += u64::from(self.frames.records);
         batch.source = Some(SourceRows { base, rel });
         s.constants.add_to(&mut batch);
         batch
@@ -409,36 +483,6 @@ fn sources(covers: Vec<Cover>) -> Vec<FileNo> {
     covers.into_iter().map(|c| c.source).collect()
 }
 
-/// Trims blanks at the end of lines, except of those that go on in the next line.
-fn trim_complete_lines(frames: &mut Frames, content: &[u8]) {
-    let is_blank = |b: u8| matches!(b, b' ' | b'\t' | b'\r' | b'\n');
-    let mut emptied = false;
-    for t in &mut frames.tokens {
-        let line = &content[t.range()];
-        if !line.last().is_some_and(|b| is_blank(*b)) || is_partial(line) {
-            continue;
-        }
-        let kept = line
-            .iter()
-            .rposition(|b| !is_blank(*b))
-            .map_or(0, |i| i + 1);
-        t.end = t.start + kept as u32;
-        emptied |= kept == 0;
-    }
-    if emptied {
-        frames.tokens.retain(|t| t.start < t.end);
-    }
-}
-
-/// True for a CRI line with the tag `P`: `<time> stdout P <text>`.
-fn is_partial(line: &[u8]) -> bool {
-    let mut words = line.splitn(4, |b| *b == b' ').skip(1);
-    let stream = words.next();
-    let tag = words.next();
-    matches!(stream, Some(b"stdout" | b"stderr"))
-        && tag.is_some_and(|t| t == b"P" || t.starts_with(b"P:"))
-}
-
 fn spread(ties: &mut Ties, batch: &mut LogsBatch) {
     if batch.time != Times::Const(0) {
         ties.spread(batch);
@@ -468,31 +512,5 @@ fn raw_bodies(batch: &mut LogsBatch) {
             let cell = batch.big_cell(Value::Bytes(bytes));
             batch.set_body(row, cell);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::filelog::frame::Token;
-
-    #[test]
-    fn blanks_at_the_end_stay_only_where_the_line_goes_on() {
-        let content = b"2024-01-01T00:00:00Z stdout P a \n2024-01-01T00:00:00Z stdout F b \n  \n";
-        let token = |start: u32, end: u32| Token {
-            start,
-            end,
-            next: end + 1,
-            cut: false,
-        };
-        let mut frames = Frames {
-            tokens: vec![token(0, 32), token(33, 65), token(66, 68)],
-            ..Frames::default()
-        };
-        trim_complete_lines(&mut frames, content);
-        let texts: Vec<_> = frames.tokens.iter().map(|t| &content[t.range()]).collect();
-        assert!(texts[0].ends_with(b" P a "));
-        assert!(texts[1].ends_with(b" F b"));
-        assert_eq!(texts.len(), 2);
     }
 }

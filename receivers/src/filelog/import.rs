@@ -3,12 +3,14 @@
 //! [`read_file_storage`] takes the collector's `file_storage` database of a filelog receiver (a
 //! bbolt file named `receiver_filelog_<name>`), [`read_positions`] takes Promtail's positions
 //! file. Both are pure: bytes in, offsets out, no content of them makes them panic or loop.
+//! [`claim_offsets`] and [`claim_positions`] find the files that are meant.
 //!
 //! What is read is what those agents had *read*, not what they had delivered: lines that were
 //! under way in them when they stopped are not known here. Stop the other agent first; its last
 //! save is at its end.
 
 mod bolt;
+mod claim;
 mod known_files;
 mod positions;
 
@@ -17,6 +19,7 @@ mod bolt_writer;
 #[cfg(test)]
 mod tests;
 
+pub use claim::{Claim, claim_offsets, claim_positions, read_bounded};
 pub use positions::read_positions;
 
 use std::collections::HashMap;
@@ -48,7 +51,7 @@ pub struct ImportedOffset {
     /// The first bytes of the file (of its decompressed content), at most its `fingerprint_size`;
     /// a file is this one if it begins with them. Not empty.
     pub fingerprint_first_bytes: Vec<u8>,
-    /// Bytes read, of decompressed content.
+    /// Bytes read. Of a file that was read as gzip (`file_type`) compressed ones.
     pub offset: u64,
     /// Records read.
     pub record_number: u64,

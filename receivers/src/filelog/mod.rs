@@ -32,5 +32,6 @@ mod source;
 pub mod stamp;
 mod tail;
 pub mod watch;
+mod whole_lines;
 
 pub use node::factory;

@@ -418,19 +418,29 @@ const SILENT: &[(u32, &str)] = &[
     (0x00c3_6400, "ceph"),
     (0x0bd0_0bd0, "lustre"),
     (0x786f_4256, "vboxsf"),
-    (0x1980_0204, "gpfs"),
+    (0x4750_4653, "gpfs"),
     (0x0116_1970, "gfs2"),
     (0x7461_636f, "ocfs2"),
+    (0x1983_0326, "beegfs"),
+    (0x2003_0528, "orangefs"),
+    (0xaad7_aaea, "panfs"),
+    (0xbeef_dead, "snfs"),
+    (0x6163_6673, "acfs"),
+    (0x0131_11a8, "ibrix"),
+    (0xbacb_acbc, "vmhgfs"),
+    (0x7c7c_6673, "prl_fs"),
+    (0x564c, "ncp"),
 ];
 
 /// The name of the file system of `dir`, if changes on it may go unreported.
 fn silent_file_system(dir: &Path) -> Option<&'static str> {
     // The magic number has 32 bits in every system call's form of it.
-    let magic = rustix::fs::statfs(dir).ok()?.f_type as u32;
-    SILENT
-        .iter()
-        .find(|(m, _)| *m == magic)
-        .map(|(_, name)| *name)
+    silent_by_magic(rustix::fs::statfs(dir).ok()?.f_type as u32)
+}
+
+fn silent_by_magic(magic: u32) -> Option<&'static str> {
+    let found = SILENT.iter().find(|(m, _)| *m == magic);
+    found.map(|(_, name)| *name)
 }
 
 #[cfg(test)]

@@ -210,4 +210,15 @@ fn directories_that_cannot_be_watched_are_named() {
 fn local_file_systems_are_not_polled() {
     assert_eq!(silent_file_system(Path::new("/proc")), None);
     assert_eq!(silent_file_system(Path::new("/no/such/place")), None);
+    for (magic, name) in [
+        (0x6969, "nfs"),
+        (0xfe53_4d42, "smb2"),
+        (0x4750_4653, "gpfs"),
+    ] {
+        assert_eq!(silent_by_magic(magic), Some(name));
+    }
+    // ext4, xfs, btrfs, tmpfs, overlay.
+    for magic in [0xef53, 0x5846_5342, 0x9123_683e, 0x0102_1994, 0x794c_7630] {
+        assert_eq!(silent_by_magic(magic), None);
+    }
 }

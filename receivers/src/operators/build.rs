@@ -81,26 +81,65 @@ impl Chain {
     /// outputs that do not exist or that lead back.
     pub fn build(nodes: &[Node], cx: &BuildCx<'_>) -> Result<Chain, Errors> {
         let mut errors = Errors::new();
-        let mut ids: Vec<Arc<str>> = Vec::new();
+        let ids = unique_ids(nodes);
         let mut drafts = Vec::new();
-        for (i, node) in nodes.iter().enumerate() {
-            drafts.push(draft(node, cx.path.child(i), cx, &mut ids, &mut errors));
+        for (i, (node, id)) in nodes.iter().zip(&ids).enumerate() {
+            let path = cx.path.child(i);
+            if ids[..i].contains(id) {
+                let message = format!("another operator has the id {id:?}");
+                let path = path.child("id");
+                errors.push(ConfigError::new(node.span.clone(), path, message));
+            }
+            drafts.push(draft(node, path, cx, id.clone(), &mut errors));
         }
         let ways = ways(&drafts, &ids, &mut errors);
         let mut stages = Vec::new();
         for (draft, outputs) in drafts.into_iter().zip(ways) {
             stages.extend(draft.stage.map(|stage| Stage { outputs, ..stage }));
         }
-        errors.into_result(()).map(|()| Chain::new(stages))
+        let is_container = |n: &Node| n.get("type").and_then(Node::as_text) == Some("container");
+        let joins_lines = nodes.iter().any(is_container);
+        errors
+            .into_result(())
+            .map(|()| Chain::new(stages, joins_lines))
     }
 }
 
-/// Reads one operator. Its id goes to `ids`, made unique by a number as the collector does.
+/// The id of each operator: the one it was given, else its type, with a number from the second
+/// one of a type on that no other operator has, as the collector does it. Ids that were given may
+/// still be equal.
+fn unique_ids(nodes: &[Node]) -> Vec<Arc<str>> {
+    let text = |node: &Node, key: &str| {
+        let text = node.get(key).and_then(Node::as_text);
+        text.filter(|t| !t.is_empty()).map(Arc::<str>::from)
+    };
+    let mut ids: Vec<(Arc<str>, bool)> = Vec::with_capacity(nodes.len());
+    for node in nodes {
+        let kind = text(node, "type").unwrap_or_default();
+        let id = text(node, "id").unwrap_or_else(|| kind.clone());
+        let is_type = id == kind;
+        ids.push((id, is_type));
+    }
+    for i in 0..ids.len() {
+        let (id, is_type) = ids[i].clone();
+        if !is_type || !ids[..i].iter().any(|other| *other == (id.clone(), true)) {
+            continue;
+        }
+        let numbered = (1..).map(|n| Arc::<str>::from(format!("{id}{n}")));
+        let free = numbered
+            .into_iter()
+            .find(|new| ids.iter().all(|(id, _)| id != new));
+        ids[i].0 = free.unwrap_or(id);
+    }
+    ids.into_iter().map(|(id, _)| id).collect()
+}
+
+/// Reads one operator.
 fn draft<'n>(
     node: &'n Node,
     path: KeyPath,
     cx: &BuildCx<'_>,
-    ids: &mut Vec<Arc<str>>,
+    id: Arc<str>,
     errors: &mut Errors,
 ) -> Draft<'n> {
     let mut draft = Draft {
@@ -111,15 +150,8 @@ fn draft<'n>(
     };
     let mut s = Section::new(node, path, errors);
     let kind = s.string_required("type");
-    let id = s.string_optional("id").or(kind.clone()).unwrap_or_default();
-    let mut unique: Arc<str> = id.as_str().into();
-    for n in 1.. {
-        if !ids.contains(&unique) {
-            break;
-        }
-        unique = format!("{id}{n}").into();
-    }
-    ids.push(unique.clone());
+    // Taken account of beforehand; here its kind is checked.
+    s.string_optional("id");
     let Some(kind) = kind else { return draft };
     if !is_supported(&kind) {
         let path = draft.path.child("type");
@@ -129,17 +161,13 @@ fn draft<'n>(
         return draft;
     }
     draft.outputs = s.text_nodes("output");
-    let mut on_error = OnError::Send;
-    let mut when = None;
-    if kind != "noop" {
-        on_error = s.choice("on_error", &OnError::ALL, OnError::Send);
-        when = condition(&mut s, "if", cx.environment);
-    }
+    let on_error = s.choice("on_error", &OnError::ALL, OnError::Send);
+    let when = condition(&mut s, "if", cx.environment);
     let operator = decode::operator(&kind, &mut s, cx.environment);
     s.finish();
     let outputs = Vec::new();
     draft.stage = operator.map(|operator| Stage {
-        id: unique,
+        id,
         condition: when,
         on_error,
         outputs,

@@ -37,13 +37,24 @@ pub(super) struct Stage {
 pub struct Chain {
     stages: Vec<Stage>,
     entry: Option<To>,
+    joins_lines: bool,
 }
 
 impl Chain {
     /// `outputs` point to stages or out, and never lead back.
-    pub(super) fn new(stages: Vec<Stage>) -> Chain {
+    pub(super) fn new(stages: Vec<Stage>, joins_lines: bool) -> Chain {
         let entry = (!stages.is_empty()).then_some(To::Operator(0));
-        Chain { stages, entry }
+        Chain {
+            stages,
+            entry,
+            joins_lines,
+        }
+    }
+
+    /// True if an operator joins the parts of lines that a container runtime has split, and may
+    /// hold some back.
+    pub fn joins_lines(&self) -> bool {
+        self.joins_lines
     }
 
     /// True without operators: batches pass as they are.

@@ -4,6 +4,8 @@
 //! - `\d \w \s \b` and their negations are ASCII in RE2, Unicode in `regex`;
 //! - `\Q...\E` quotes text in RE2 and is unknown to `regex`;
 //! - inside a class `[`, `&&`, `--` and `~~` are plain characters in RE2, operators in `regex`;
+//! - a hyphen behind `\w` and the like in a class is a plain character in RE2;
+//! - a `{` that begins no count is a plain character in RE2, an error in `regex`;
 //! - `\<` and `\>` are plain characters in RE2, word boundaries in `regex`.
 //!
 //! Source of the syntax: the `regexp/syntax` documentation of Go.
@@ -18,10 +20,25 @@ const COMPILED_BYTES_MAX: usize = 10 << 20;
 /// # Errors
 /// The engine's description of what is wrong with the pattern.
 pub fn compile(pattern: &str) -> Result<Regex, regex::Error> {
-    RegexBuilder::new(&translate(pattern))
-        .octal(true)
-        .size_limit(COMPILED_BYTES_MAX)
+    builder(pattern).build()
+}
+
+/// [`compile`] for text that is in some encoding other than UTF-8: `.` and negated classes match
+/// any byte. Patterns that ask for Unicode see UTF-8 only, as nothing else can be meant.
+///
+/// # Errors
+/// As [`compile`].
+pub fn compile_for_bytes(pattern: &str) -> Result<Regex, regex::Error> {
+    builder(pattern)
+        .unicode(false)
         .build()
+        .or_else(|_| compile(pattern))
+}
+
+fn builder(pattern: &str) -> RegexBuilder {
+    let mut builder = RegexBuilder::new(&translate(pattern));
+    builder.octal(true).size_limit(COMPILED_BYTES_MAX);
+    builder
 }
 
 /// Rewrites Go's syntax into that of the `regex` crate. Invalid patterns stay invalid.
@@ -32,6 +49,10 @@ pub fn translate(pattern: &str) -> String {
         match c {
             '\\' => rest = escape(&rest[1..], false, &mut out),
             '[' => rest = class(rest, &mut out),
+            '{' if !is_count(rest) => {
+                out.push_str("\\{");
+                rest = &rest[1..];
+            }
             _ => {
                 out.push(c);
                 rest = &rest[c.len_utf8()..];
@@ -39,6 +60,16 @@ pub fn translate(pattern: &str) -> String {
         }
     }
     out
+}
+
+/// True for `{2}`, `{2,}` and `{2,3}` at the start of `rest`.
+fn is_count(rest: &str) -> bool {
+    let Some((inner, _)) = rest[1..].split_once('}') else {
+        return false;
+    };
+    let (least, most) = inner.split_once(',').unwrap_or((inner, ""));
+    let digits = |t: &str| t.bytes().all(|b| b.is_ascii_digit());
+    !least.is_empty() && digits(least) && digits(most)
 }
 
 /// Translates the escape whose text after the backslash is `rest`; returns what follows it.
@@ -54,18 +85,24 @@ fn escape<'p>(rest: &'p str, in_class: bool, out: &mut String) -> &'p str {
         return after;
     }
     match (c, in_class) {
-        ('d', false) => out.push_str("[0-9]"),
-        ('d', true) => out.push_str("0-9"),
+        // In a class these are classes of their own: a hyphen behind them begins no range.
+        ('d', _) => out.push_str("[0-9]"),
         ('D', _) => out.push_str("[^0-9]"),
-        ('w', false) => out.push_str("[0-9A-Za-z_]"),
-        ('w', true) => out.push_str("0-9A-Za-z_"),
+        ('w', _) => out.push_str("[0-9A-Za-z_]"),
         ('W', _) => out.push_str("[^0-9A-Za-z_]"),
-        ('s', false) => out.push_str("[\\t\\n\\f\\r ]"),
-        ('s', true) => out.push_str("\\t\\n\\f\\r "),
+        ('s', _) => out.push_str("[\\t\\n\\f\\r ]"),
         ('S', _) => out.push_str("[^\\t\\n\\f\\r ]"),
         ('b', false) => out.push_str("(?-u:\\b)"),
         ('B', false) => out.push_str("(?-u:\\B)"),
         ('<' | '>', _) => out.push(c),
+        // The braces of \p{Greek} and \x{263a} are no count.
+        ('p' | 'P' | 'x', _) if after.starts_with('{') => {
+            let end = after.find('}').map_or(after.len(), |i| i + 1);
+            out.push('\\');
+            out.push(c);
+            out.push_str(&after[..end]);
+            return &after[end..];
+        }
         _ => {
             out.push('\\');
             out.push(c);
@@ -152,12 +189,40 @@ mod tests {
             (r"^[--/]+$", ".", true),
             (r"\x41\101", "AA", true),
             (r"^.$", "\u{e9}", true),
+            (r"^[\w-.]+$", "a-b.c_1", true),
+            (r"^[\w-.]+$", "a`b", false),
+            (r"^[\w.-]+$", "a-b.c", true),
+            (r"^[\s-a]+$", "- a", true),
+            (r"^[\s-a]+$", "A", false),
+            (r"^[^\d-x]+$", "-", false),
+            (r"^[^\d-x]+$", "yz", true),
+            (r"^[\D-]+$", "-a", true),
+            (r"^{.*}$", r#"{"a":1}"#, true),
+            (r"^a{,2}$", "a{,2}", true),
+            (r"^a{2}b{1,}c{1,2}$", "aabcc", true),
+            (r"^{a}{b", "{a}{b", true),
+            (r"^\p{Greek}\x{41}\pL$", "\u{3b1}Ab", true),
+            (r"^[\p{Greek}\x{41}]+$", "\u{3b1}A", true),
+            (r#"^\"\/\-\_\ \'\:$"#, "\"/-_ ':", true),
         ] {
             let re = compile(pattern).unwrap_or_else(|e| panic!("{pattern}: {e}"));
             assert_eq!(re.is_match(text.as_bytes()), want, "{pattern} on {text}");
         }
-        for bad in ["(", "[a", r"\", "*", r"(?P<n>", r"\C"] {
+        for bad in ["(", "[a", r"\", "*", r"(?P<n>", r"\C", "{2}", r"\p{Gr"] {
             assert!(compile(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn patterns_for_bytes_see_bytes() {
+        for (pattern, text, want) in [
+            (r"^\d+ .* x$", &b"12 caf\xe9 x"[..], true),
+            (r"^[^ ]+ x$", b"\xe9\xff x", true),
+            (r"^\pL$", "\u{e9}".as_bytes(), true),
+        ] {
+            let re = compile_for_bytes(pattern).unwrap();
+            assert_eq!(re.is_match(text), want, "{pattern}");
+        }
+        assert!(compile_for_bytes("(").is_err());
     }
 }

@@ -1,7 +1,7 @@
 //! What the path of a container's log file says about the container.
 //!
 //! The kubelet writes `/var/log/pods/<namespace>_<pod>_<uid>/<container>/<restarts>.log`, and adds
-//! `.YYYYMMDD-HHMMSS` when it rotates.
+//! `.YYYYMMDD-HHMMSS` when it rotates. Paths of Windows nodes, with backslashes, are taken as well.
 
 use std::sync::OnceLock;
 
@@ -23,7 +23,7 @@ pub(super) const NAMES: [&str; 5] = [
 fn pattern() -> &'static Regex {
     static PATTERN: OnceLock<Regex> = OnceLock::new();
     const TEXT: &str = concat!(
-        r"^.*/([^_]+)_([^_]+)_([a-f0-9\-]+)/([^\._]+)/",
+        r"^.*[/\\]([^_]+)_([^_]+)_([a-f0-9\-]+)[/\\]([^\._]+)[/\\]",
         r"([0-9]+)\.log(?:\.[0-9]{8}-[0-9]{6})?$"
     );
     PATTERN.get_or_init(|| Regex::new(TEXT).expect("a fixed pattern that the tests compile"))
@@ -47,6 +47,7 @@ mod tests {
         for path in [
             format!("/var/log/pods/some_kube-1_{uid}/kube44/1.log"),
             format!("/var/log/pods/some_kube-1_{uid}/kube44/1.log.20250219-233547"),
+            format!(r"C:\var\log\pods\some_kube-1_{uid}\kube44\1.log"),
         ] {
             assert_eq!(metadata(path.as_bytes()), Some(want.clone()), "{path}");
         }

@@ -63,8 +63,8 @@ pub enum RecordError {
     /// Only maps can be set on attributes or resource as a whole.
     #[error("only a map can be set on {0} as a whole")]
     Root(&'static str),
-    /// A trace or span id is not hexadecimal of the right length.
-    #[error("{0} is not hexadecimal of the right length")]
+    /// A trace or span id is not hexadecimal.
+    #[error("{0} is not hexadecimal")]
     Id(&'static str),
     /// A record would have brought more attributes than a batch may have.
     #[error("more than {0} fields in one record")]

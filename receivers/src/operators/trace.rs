@@ -6,7 +6,7 @@ use super::field::Field;
 use super::record_error::{RecordError, kind_of};
 
 /// Sets the trace context of a record from fields in hexadecimal. A field that is missing is no
-/// error: that part stays as it is.
+/// error: that part is cleared, as in the collector.
 #[derive(Debug)]
 pub(super) struct TraceParser {
     pub(super) trace_id: Field,
@@ -16,27 +16,30 @@ pub(super) struct TraceParser {
 
 impl TraceParser {
     pub(super) fn apply(&self, batch: &mut LogsBatch, row: usize) -> Result<(), RecordError> {
-        let trace: Option<[u8; 16]> = hex(&self.trace_id, batch, row, "trace_id")?;
-        let span: Option<[u8; 8]> = hex(&self.span_id, batch, row, "span_id")?;
-        let flags: Option<[u8; 1]> = hex(&self.trace_flags, batch, row, "trace_flags")?;
-        if trace.is_none() && span.is_none() && flags.is_none() {
+        let trace = hex::<16>(&self.trace_id, batch, row, "trace_id");
+        let span = hex::<8>(&self.span_id, batch, row, "span_id");
+        let flags = hex::<1>(&self.trace_flags, batch, row, "trace_flags");
+        let nothing = matches!((&trace, &span, &flags), (Ok(None), Ok(None), Ok(None)));
+        if nothing && batch.trace.is_none() {
             return Ok(());
         }
+        // One part that is wrong does not take the others with it.
         let columns = batch.trace_mut();
-        if let Some(id) = trace {
-            columns.trace_id[row] = id;
-        }
-        if let Some(id) = span {
-            columns.span_id[row] = id;
-        }
-        if let Some([flags]) = flags {
-            columns.flags[row] = u32::from(flags);
-        }
-        Ok(())
+        columns.trace_id[row] = found(&trace);
+        columns.span_id[row] = found(&span);
+        let [flag] = found(&flags);
+        columns.flags[row] = u32::from(flag);
+        trace.map(drop).and(span.map(drop)).and(flags.map(drop))
     }
 }
 
-/// The bytes of a field in hexadecimal; `None` if it is not there.
+/// What was found, or zeros.
+fn found<const N: usize>(part: &Result<Option<[u8; N]>, RecordError>) -> [u8; N] {
+    part.as_ref().ok().copied().flatten().unwrap_or([0; N])
+}
+
+/// The bytes of a field in hexadecimal; `None` if it is not there. As in the collector a value of
+/// another length is cut, or filled up with zeros.
 fn hex<const N: usize>(
     field: &Field,
     batch: &LogsBatch,
@@ -55,12 +58,15 @@ fn hex<const N: usize>(
     };
     let mut out = [0; N];
     let (pairs, rest) = text.as_chunks::<2>();
-    if pairs.len() != N || !rest.is_empty() {
+    if !rest.is_empty() {
         return Err(RecordError::Id(name));
     }
-    for (byte, pair) in out.iter_mut().zip(pairs) {
+    for (i, pair) in pairs.iter().enumerate() {
         let digit = |b: u8| char::from(b).to_digit(16).ok_or(RecordError::Id(name));
-        *byte = (digit(pair[0])? * 16 + digit(pair[1])?) as u8;
+        let byte = (digit(pair[0])? * 16 + digit(pair[1])?) as u8;
+        if let Some(place) = out.get_mut(i) {
+            *place = byte;
+        }
     }
     Ok(Some(out))
 }

@@ -18,7 +18,7 @@ use tailwater_config::{ComponentId, Node, Section};
 use super::catalog::GzipRule;
 use super::charset::Charset;
 use super::file_attrs::FileAttributeRules;
-use super::frame::{FrameSpec, Oversize, Split, Trim};
+use super::frame::{FrameSpec, Oversize, Split, Trim, Units};
 use super::glob::Glob;
 use super::order::OrderingCriteria;
 use super::tail::OnTruncate;
@@ -362,7 +362,17 @@ fn charset(s: &mut Section<'_, '_>) -> Charset {
 
 /// Compiles a pattern in Go's syntax.
 fn compile(s: &mut Section<'_, '_>, key: &str, pattern: &str) -> Option<Regex> {
-    match go_regex::compile(pattern) {
+    compiled(s, key, pattern, go_regex::compile(pattern))
+}
+
+/// The outcome of compiling `pattern`.
+fn compiled(
+    s: &mut Section<'_, '_>,
+    key: &str,
+    pattern: &str,
+    outcome: Result<Regex, regex::Error>,
+) -> Option<Regex> {
+    match outcome {
         Ok(regex) => Some(regex),
         Err(e) => {
             // The engine's text draws the pattern over several lines; the last one says it.
@@ -397,7 +407,12 @@ fn multiline(s: &mut Section<'_, '_>, charset: Charset) -> Option<MultilineConfi
                 return None;
             }
         };
-        let pattern = Arc::new(compile(s, key, &format!("(?m){pattern}"))?);
+        let pattern = format!("(?m){pattern}");
+        let outcome = match charset.units() {
+            Units::Bytes => go_regex::compile_for_bytes(&pattern),
+            _ => go_regex::compile(&pattern),
+        };
+        let pattern = Arc::new(compiled(s, key, &pattern, outcome)?);
         Some(MultilineConfig {
             pattern,
             at_end,
@@ -445,6 +460,17 @@ fn header(s: &mut Section<'_, '_>, start_at: StartAt) -> Option<HeaderConfig> {
         let operators = s.list("metadata_operators").unwrap_or_default().to_vec();
         if operators.is_empty() {
             s.invalid("metadata_operators", "at least one operator is required");
+        }
+        let kind = |o: &Node| o.get("type").and_then(Node::as_text).map(str::to_owned);
+        if operators
+            .iter()
+            .filter_map(kind)
+            .any(|kind| kind == "filter")
+        {
+            s.invalid(
+                "metadata_operators",
+                "filter cannot be used on header lines",
+            );
         }
         let pattern = compile(s, "pattern", &pattern?)?;
         Some(HeaderConfig {

@@ -183,6 +183,10 @@ fn wrong_values_are_refused_by_name_and_place() {
         "at least one operator",
     );
     refused(
+        "start_at: beginning\nheader: {pattern: x, metadata_operators: [{type: filter, expr: 'true'}]}",
+        "filter cannot be used on header lines",
+    );
+    refused(
         "start_at: beginning\nheader: {metadata_operators: [{type: noop}]}",
         "pattern",
     );

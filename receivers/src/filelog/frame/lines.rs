@@ -33,6 +33,7 @@ impl Cutter<'_> {
     /// what is out of the ordinary goes the general way.
     pub(super) fn lines(&mut self) {
         let buf = self.buf;
+        self.out.scanned += buf.len() as u64;
         for lf in memchr_iter(b'\n', buf) {
             let start = self.pos;
             let end = lf - usize::from(lf > start && buf[lf - 1] == b'\r');

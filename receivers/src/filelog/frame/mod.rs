@@ -120,6 +120,14 @@ impl FrameState {
     const SKIPPING: u8 = 1;
     const HAS_PREV: u8 = 2;
 
+    /// Inside a record whose rest is being dropped.
+    pub fn in_skipped_line() -> FrameState {
+        FrameState {
+            skipping: true,
+            prev: None,
+        }
+    }
+
     /// The state as bytes for a checkpoint: none at rest, else a byte of flags (1 = skipping, 2 =
     /// a byte follows) and perhaps the character before.
     pub fn encode(&self) -> Vec<u8> {
@@ -158,6 +166,10 @@ impl FrameState {
 /// One record. Offsets count from the start of the buffer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Token {
+    /// Where the record begins, what was trimmed or omitted included.
+    pub from: u32,
+    /// Number of the record within the call, from 0; empty ones count, though they give no token.
+    pub index: u32,
     /// First byte of the content, trimmed.
     pub start: u32,
     /// Behind the content. Never equal to `start`.
@@ -181,10 +193,16 @@ impl Token {
 pub struct Frames {
     /// The records in order.
     pub tokens: Vec<Token>,
+    /// Records of `consumed`, the empty ones included.
+    pub records: u32,
     /// Bytes of the buffer that are done with; the rest has to be offered again.
     pub consumed: usize,
     /// Bytes behind `consumed` that a flush would give out as a record.
     pub unfinished: usize,
+    /// Bytes behind `consumed` that were searched and hold no end of a record; for the next call.
+    pub searched: usize,
+    /// Bytes that were searched for ends of records in this call.
+    pub scanned: u64,
     /// NUL bytes skipped where a record would start.
     pub nul_bytes: u64,
     /// Bytes dropped by [`Oversize::Truncate`], with the separator that ends the record.
@@ -194,7 +212,8 @@ pub struct Frames {
 impl Frames {
     fn clear(&mut self) {
         self.tokens.clear();
-        (self.consumed, self.unfinished) = (0, 0);
+        (self.records, self.consumed, self.unfinished) = (0, 0, 0);
+        (self.searched, self.scanned) = (0, 0);
         (self.nul_bytes, self.truncated_bytes) = (0, 0);
     }
 }
@@ -228,6 +247,21 @@ impl FrameSpec {
     /// what follows it. Fills `out` anew and moves `state` to the end of what was consumed. Of a
     /// buffer of 4 GiB or more only the beginning is looked at.
     pub fn frame(&self, state: &mut FrameState, buf: &[u8], input: Input, out: &mut Frames) {
+        self.frame_on(state, buf, 0, input, out);
+    }
+
+    /// [`FrameSpec::frame`] of a buffer whose first `searched` bytes are the same as before
+    /// ([`Frames::searched`] of the last call): patterns do not look at them again, so a long
+    /// record that grows bit by bit is searched once. Line ends are looked for anew, which costs
+    /// less than reading the bytes did, and so are patterns in UTF-16.
+    pub fn frame_on(
+        &self,
+        state: &mut FrameState,
+        buf: &[u8],
+        searched: usize,
+        input: Input,
+        out: &mut Frames,
+    ) {
         out.clear();
         let (buf, input) = match buf.get(..u32::MAX as usize) {
             Some(first) if first.len() < buf.len() => (first, Input::More),
@@ -238,6 +272,7 @@ impl FrameSpec {
             max: self.max_bytes(),
             buf,
             pos: 0,
+            searched,
             state,
             input,
             out,
@@ -274,6 +309,8 @@ struct Cutter<'a> {
     max: usize,
     buf: &'a [u8],
     pos: usize,
+    /// Between the position and here no record ends.
+    searched: usize,
     state: &'a mut FrameState,
     input: Input,
     out: &'a mut Frames,
@@ -319,6 +356,8 @@ impl Cutter<'_> {
             }
             Boundary::Missing { .. } | Boundary::Unclear => {
                 self.out.unfinished = self.spec.units.whole(rest.len());
+                // NULs at the end may be room that is filled later.
+                self.out.searched = self.spec.units.without_nuls(rest);
                 false
             }
         }
@@ -334,6 +373,8 @@ impl Cutter<'_> {
         if from < to {
             let at = (base + start) as u32;
             let token = Token {
+                from: base as u32,
+                index: self.out.records,
                 start: at + from as u32,
                 end: at + to as u32,
                 next: self.pos as u32,
@@ -341,6 +382,7 @@ impl Cutter<'_> {
             };
             self.out.tokens.push(token);
         }
+        self.out.records += 1;
     }
 
     /// Cuts a record that is too long.
@@ -352,6 +394,7 @@ impl Cutter<'_> {
         let hole = end < at;
         self.state.prev = self.spec.context(&rest[..end]);
         self.state.skipping = self.spec.oversize == Oversize::Truncate && !hole;
+        self.searched = self.pos;
         self.push(start.min(end), end, end, true);
         true
     }
@@ -417,21 +460,36 @@ impl Cutter<'_> {
 
     /// Where the record at the start of `view` ends. `accept`: no more text comes before this has
     /// to be decided.
-    fn boundary(&self, view: &[u8], accept: bool) -> Boundary {
-        match &self.spec.split {
-            Split::Newline => lines::newline(view, self.spec.units),
+    fn boundary(&mut self, view: &[u8], accept: bool) -> Boundary {
+        let (units, state) = (self.spec.units, *self.state);
+        // A match may begin in what was searched and end behind it.
+        let searched = self.searched.saturating_sub(self.pos).min(view.len());
+        let from = match units {
+            Units::Utf8 | Units::Bytes => searched.saturating_sub(LOOKAHEAD_BYTES),
+            Units::Utf16Le | Units::Utf16Be => 0,
+        };
+        let (found, from) = match &self.spec.split {
+            Split::Newline => (lines::newline(view, units), 0),
             Split::LineStart { pattern, omit } => {
-                pattern::decoded(view, self.spec.units, accept, &|text, accept| {
-                    pattern::line_start(pattern, *omit, text, *self.state, accept)
-                })
+                let search = |text: &[u8], accept| {
+                    pattern::line_start(pattern, *omit, text, from, state, accept)
+                };
+                (pattern::decoded(view, units, accept, &search), from)
             }
             Split::LineEnd { pattern, omit } => {
-                pattern::decoded(view, self.spec.units, accept, &|text, accept| {
-                    pattern::line_end(pattern, *omit, text, *self.state, accept)
-                })
+                let search = |text: &[u8], accept| {
+                    pattern::line_end(pattern, *omit, text, from, state, accept)
+                };
+                (pattern::decoded(view, units, accept, &search), from)
             }
-            Split::None => Boundary::Missing { start: 0 },
-        }
+            Split::None => (Boundary::Missing { start: 0 }, 0),
+        };
+        let end = match found {
+            Boundary::Found { next, .. } => next,
+            Boundary::Missing { .. } | Boundary::Unclear => view.len(),
+        };
+        self.out.scanned += end.saturating_sub(from) as u64;
+        found
     }
 
     /// [`Split::None`].
@@ -444,11 +502,14 @@ impl Cutter<'_> {
             }
             let (start, end) = (self.pos as u32, (self.pos + n) as u32);
             self.out.tokens.push(Token {
+                from: start,
+                index: self.out.records,
                 start,
                 end,
                 next: end,
                 cut: false,
             });
+            self.out.records += 1;
             self.pos += n;
         }
     }

@@ -28,15 +28,34 @@ fn find(pattern: &Regex, text: &[u8], from: usize, state: FrameState) -> Option<
     Some((0, found.end()))
 }
 
-/// `line_start_pattern`: a record goes from a match to before the next.
+/// The first match at the very start, or else at or after `from`: nothing else is possible.
+fn find_from(
+    pattern: &Regex,
+    text: &[u8],
+    from: usize,
+    state: FrameState,
+) -> Option<(usize, usize)> {
+    if from > 0 {
+        let window = &text[..text.len().min(LOOKAHEAD_BYTES)];
+        let at_start = find(pattern, window, 0, state).is_some_and(|(start, _)| start == 0);
+        if !at_start {
+            return pattern.find_at(text, from).map(|m| (m.start(), m.end()));
+        }
+    }
+    find(pattern, text, 0, state)
+}
+
+/// `line_start_pattern`: a record goes from a match to before the next. Between the start and
+/// `from` no record ends.
 pub(super) fn line_start(
     pattern: &Regex,
     omit: bool,
     text: &[u8],
+    from: usize,
     state: FrameState,
     accept: bool,
 ) -> Boundary {
-    let Some((start, end)) = find(pattern, text, 0, state) else {
+    let Some((start, end)) = find_from(pattern, text, from, state) else {
         return Boundary::Missing { start: 0 };
     };
     if end == text.len() && !accept {
@@ -52,7 +71,7 @@ pub(super) fn line_start(
     }
     let content = if omit { end } else { 0 };
     // An empty match must not be found again at the same place.
-    let after = end.max(1);
+    let after = end.max(1).max(from);
     let second = (after <= text.len())
         .then(|| pattern.find_at(text, after))
         .flatten();
@@ -73,15 +92,19 @@ pub(super) fn line_start(
     }
 }
 
-/// `line_end_pattern`: a record ends with a match.
+/// `line_end_pattern`: a record ends with a match. Between the start and `from` none ends.
 pub(super) fn line_end(
     pattern: &Regex,
     omit: bool,
     text: &[u8],
+    from: usize,
     state: FrameState,
     accept: bool,
 ) -> Boundary {
-    let mut found = find(pattern, text, 0, state);
+    let mut found = match from {
+        0 => find(pattern, text, 0, state),
+        _ => pattern.find_at(text, from).map(|m| (m.start(), m.end())),
+    };
     // A match of nothing at the start ends nothing.
     if found == Some((0, 0)) {
         found = (!text.is_empty())

@@ -61,7 +61,7 @@ fn run(spec: &FrameSpec, content: &[u8], stops: &[usize], flush: bool) -> Run {
     let mut stops: Vec<usize> = stops.iter().map(|s| s % (content.len() + 1)).collect();
     stops.sort_unstable();
     stops.push(content.len());
-    let (mut r, mut out, mut done) = (Run::default(), Frames::default(), 0);
+    let (mut r, mut out, mut done, mut searched) = (Run::default(), Frames::default(), 0, 0);
     let mut calls: Vec<_> = stops.iter().map(|s| (*s, Input::More)).collect();
     calls.push((content.len(), if flush { Input::Flush } else { Input::End }));
     if flush {
@@ -71,7 +71,9 @@ fn run(spec: &FrameSpec, content: &[u8], stops: &[usize], flush: bool) -> Run {
     for (stop, input) in calls {
         let buf = &content[done..stop.max(done)];
         r.state = FrameState::decode(&r.state.encode()).unwrap();
-        spec.frame(&mut r.state, buf, input, &mut out);
+        spec.frame_on(&mut r.state, buf, searched, input, &mut out);
+        searched = out.searched;
+        assert!(searched <= buf.len() - out.consumed);
         let mut at = 0;
         for t in &out.tokens {
             assert!(
@@ -135,6 +137,27 @@ fn lines_end_at_lf_and_are_trimmed_and_blank_ones_skipped() {
 }
 
 #[test]
+fn tokens_say_where_and_as_which_record_they_begin() {
+    let (spec, mut state, mut out) = (newline(4), FrameState::default(), Frames::default());
+    spec.frame(&mut state, b"\n a\n\r\n \nabcdef\n", Input::More, &mut out);
+    let got: Vec<_> = out
+        .tokens
+        .iter()
+        .map(|t| (t.index, t.from, t.start))
+        .collect();
+    assert_eq!(got, [(1, 1, 2), (4, 8, 8), (5, 12, 12)]);
+    assert_eq!(out.records, 6);
+    let omit = starts("S ", true);
+    omit.frame(&mut state, b"S aS  bS c", Input::Flush, &mut out);
+    let got: Vec<_> = out
+        .tokens
+        .iter()
+        .map(|t| (t.index, t.from, t.start))
+        .collect();
+    assert_eq!(got, [(0, 0, 2), (1, 3, 6), (2, 7, 9)]);
+}
+
+#[test]
 fn a_flush_gives_out_the_unfinished_record_and_nothing_twice() {
     let r = run(&newline(99), b"a\nb ", &[], true);
     assert_eq!(r.records, [b"a".to_vec(), b"b".to_vec()]);
@@ -146,6 +169,8 @@ fn a_flush_gives_out_the_unfinished_record_and_nothing_twice() {
     assert_eq!(
         out.tokens,
         [Token {
+            from: 0,
+            index: 0,
             start: 0,
             end: 1,
             next: 2,
@@ -353,6 +378,75 @@ fn utf16_is_framed_by_units() {
     }
 }
 
+/// Bytes searched while `content` grows by `step` bytes from call to call.
+fn scanned(spec: &FrameSpec, content: &[u8], step: usize) -> u64 {
+    let (mut state, mut out) = (FrameState::default(), Frames::default());
+    let (mut done, mut searched, mut sum) = (0, 0, 0);
+    for stop in (0..=content.len()).step_by(step) {
+        spec.frame_on(
+            &mut state,
+            &content[done..stop],
+            searched,
+            Input::End,
+            &mut out,
+        );
+        searched = out.searched;
+        done += out.consumed;
+        sum += out.scanned;
+    }
+    sum
+}
+
+#[test]
+fn a_record_that_grows_is_searched_once() {
+    let mut content = b"S1 first\n".to_vec();
+    content.extend(b" at some.place(Somewhere:12)\n".repeat(10_000));
+    content.extend_from_slice(b"S2 E\n");
+    let len = content.len() as u64;
+    for (what, spec) in [
+        ("line_start_pattern", starts(r"^S\d", false)),
+        ("line_end_pattern", ends(r"E$", false)),
+    ] {
+        // Each call looks once more at what a match could begin in.
+        let calls = len.div_ceil(1_000);
+        let most = len + calls * (LOOKAHEAD_BYTES as u64 + 1_000);
+        let sum = scanned(&spec, &content, 1_000);
+        assert!(sum <= most, "{what}: {sum} of {len}");
+        // All at once: what is found is searched once, and what is left once more.
+        let sum = scanned(&spec, &content, content.len());
+        assert!(sum <= 3 * len, "{what}: {sum} of {len}");
+    }
+}
+
+#[test]
+fn a_line_that_is_cut_is_searched_a_bounded_number_of_times() {
+    for oversize in [Oversize::Split, Oversize::Truncate] {
+        for units in [Units::Utf8, Units::Utf16Le] {
+            let spec = FrameSpec {
+                oversize,
+                units,
+                ..newline(4_096)
+            };
+            let content = vec![b'x'; 4 << 20];
+            let sum = scanned(&spec, &content, 256 << 10);
+            assert!(sum <= 4 * (4 << 20), "{oversize:?} {units:?}: {sum}");
+        }
+    }
+}
+
+#[test]
+fn what_was_searched_may_be_filled_later_where_it_was_nul() {
+    let spec = starts(r"^S\d", false);
+    let (mut state, mut out) = (FrameState::default(), Frames::default());
+    let mut content = b"S1 a\n".to_vec();
+    content.resize(20_000, 0);
+    spec.frame(&mut state, &content, Input::End, &mut out);
+    let searched = out.searched;
+    content[5..10].copy_from_slice(b"S2 b\n");
+    spec.frame_on(&mut state, &content, searched, Input::End, &mut out);
+    assert_eq!(out.tokens.len(), 1, "S1 ends where S2 begins");
+}
+
 #[test]
 fn nop_gives_out_what_there_is() {
     let s = spec(Split::None, 4);
@@ -457,6 +551,26 @@ proptest! {
         prop_assert_eq!(&parts, &whole);
         let each: Vec<usize> = (0..content.len()).collect();
         prop_assert_eq!(&run(&spec, &content, &each, flush), &whole);
+    }
+
+    #[test]
+    fn property_nor_do_long_records_that_grow_bit_by_bit(
+        spec in any_spec(), omit in any::<bool>(), at_end in any::<bool>(), flush in any::<bool>(),
+        pieces in proptest::collection::vec(
+            ("[ab]{0,3}(S1|E2|\n|\nS1|E2\n)?", 0usize..9_000), 1..6,
+        ),
+        stops in proptest::collection::vec(0usize..30_000, 0..12), max in 1_000usize..40_000,
+    ) {
+        let pattern = re(if at_end { r"E\d" } else { r"^S\d" });
+        let split = match at_end {
+            true => Split::LineEnd { pattern, omit },
+            false => Split::LineStart { pattern, omit },
+        };
+        let spec = FrameSpec { split, units: Units::Utf8, max_log_bytes: max, ..spec };
+        let piece = |(text, n): &(String, usize)| text.clone() + &"y".repeat(*n);
+        let content = pieces.iter().map(piece).collect::<String>().into_bytes();
+        let whole = run(&spec, &content, &[], flush);
+        prop_assert_eq!(&run(&spec, &content, &stops, flush), &whole);
     }
 
     #[test]

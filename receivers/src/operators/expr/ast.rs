@@ -120,6 +120,10 @@ pub(super) enum Kind {
     Coalesce(Box<Node>, Box<Node>),
     Binary(Binary, Box<Node>, Box<Node>),
     Matches(Box<Node>, Pattern),
+    /// `least..most`; stands behind `in` only, where it becomes [`Kind::Between`].
+    Range(Box<Node>, Box<Node>),
+    /// `value in least..most`: a whole number, both ends included.
+    Between(Box<[Node; 3]>),
     /// condition, then (`None` for `a ?: b`), else.
     Choice(Box<Node>, Option<Box<Node>>, Box<Node>),
     /// `.name` with a name known when compiling; `bool` = written with `?.`.

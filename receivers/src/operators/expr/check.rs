@@ -67,6 +67,16 @@ pub(super) fn check(node: &Node) -> Result<Type, ExprError> {
                 _ => Type::Bool,
             }
         }
+        Kind::Range(..) => {
+            let message = "a range can only be used behind `in`";
+            return Err(ExprError::new(pos, message));
+        }
+        Kind::Between(parts) => {
+            let [value, least, most] = &**parts;
+            check(value)?;
+            need(least, "..", &[Type::Int], Type::Bool)?;
+            need(most, "..", &[Type::Int], Type::Bool)?
+        }
         Kind::Choice(condition, then, otherwise) => {
             need(condition, "?", &[Type::Bool], Type::Bool)?;
             let then = then.as_ref().map_or(Ok(Type::Bool), |n| check(n))?;

@@ -230,7 +230,8 @@ pub(super) fn eval<'a>(node: &'a Node, record: Record<'a>) -> Result<Val<'a>, Ev
             Err(EvalError::CutShort { .. }) => Val::Nil,
             other => other?,
         },
-        Kind::Choice(..) | Kind::List(_) | Kind::Map(_) | Kind::Call(..) => {
+        Kind::Between(parts) => Val::Bool(between(parts, pos, record)?),
+        Kind::Range(..) | Kind::Choice(..) | Kind::List(_) | Kind::Map(_) | Kind::Call(..) => {
             return compound(node, record);
         }
     })
@@ -274,6 +275,25 @@ fn compound<'a>(node: &'a Node, record: Record<'a>) -> Result<Val<'a>, EvalError
         }
         // eval() gives it no others.
         _ => Val::Nil,
+    })
+}
+
+/// `value in least..most`. What is no whole number is in no range.
+fn between(parts: &[Node; 3], pos: Pos, record: Record<'_>) -> Result<bool, EvalError> {
+    let [value, least, most] = parts;
+    let end = |n| match eval(n, record)? {
+        Val::Int(i) => Ok(i),
+        v => Err(EvalError::Argument {
+            pos,
+            name: "..",
+            kind: v.kind(),
+        }),
+    };
+    let (least, most) = (end(least)?, end(most)?);
+    Ok(match eval(value, record)? {
+        Val::Int(i) => (least..=most).contains(&i),
+        Val::Float(f) => f.fract() == 0.0 && least as f64 <= f && f <= most as f64,
+        _ => false,
     })
 }
 

@@ -5,7 +5,8 @@
 //! and maps, member access with `.`, `[...]` and `?.`, arithmetic, comparison, `in`, `matches`,
 //! `contains`, `startsWith`, `endsWith` (each also after `not`), `and or not && || !`, `?:`,
 //! `??`, pipes, and functions, among them `env("X")`. Names that do not exist read as nil.
-//! Predicates, ranges, `let` and methods are refused where they are written.
+//! Ranges (`400..499`) stand behind `in` only. Predicates, `let` and methods are refused where they
+//! are written.
 //!
 //! Expressions are compiled once: types that can never fit are errors then, patterns of `matches`
 //! and `env` are resolved, constants are folded. Comparing and matching text of a record does not

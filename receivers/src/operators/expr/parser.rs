@@ -22,6 +22,7 @@ enum Infix {
     Or,
     Coalesce,
     Matches,
+    Range,
     Pipe,
 }
 
@@ -48,6 +49,7 @@ fn infix(tok: &Tok) -> Option<(u8, bool, Infix)> {
         "startsWith" => left(20, Infix::Plain(Binary::StartsWith)),
         "endsWith" => left(20, Infix::Plain(Binary::EndsWith)),
         "matches" => left(20, Infix::Matches),
+        ".." => left(25, Infix::Range),
         "+" => left(30, Infix::Plain(Binary::Add)),
         "-" => left(30, Infix::Plain(Binary::Sub)),
         "*" => left(60, Infix::Plain(Binary::Mul)),
@@ -215,6 +217,11 @@ impl Parser<'_> {
             Infix::And => Kind::And(a, b),
             Infix::Or => Kind::Or(a, b),
             Infix::Coalesce => Kind::Coalesce(a, b),
+            Infix::Range => Kind::Range(a, b),
+            Infix::Plain(Binary::In) if matches!(b.kind, Kind::Range(..)) => match b.kind {
+                Kind::Range(least, most) => Kind::Between(Box::new([*a, *least, *most])),
+                _ => unreachable!("looked at by the guard"),
+            },
             Infix::Plain(op) => {
                 return Ok(folded(Node {
                     pos,

@@ -67,6 +67,27 @@ fn several_outputs_each_get_a_copy() {
 }
 
 #[test]
+fn numbers_of_equal_types_leave_ids_alone_that_were_given() {
+    // The second `add` is `add2`, since `add1` is taken; so the first leads to the last.
+    let operators = r#"[
+        {"type":"add","field":"attributes.a","value":1,"output":"add1"},
+        {"type":"add","field":"attributes.b","value":1},
+        {"type":"add","id":"add1","field":"attributes.c","value":1}]"#;
+    let (out, _) = run(&mut chain(operators), &[text("x")]);
+    assert_eq!(
+        out[0].attributes,
+        map(&[("a", Value::Int(1)), ("c", Value::Int(1))])
+    );
+    for operators in [
+        r#"[{"type":"noop","id":"x"},{"type":"noop","id":"x"}]"#,
+        r#"[{"type":"noop","id":"add"},{"type":"add","field":"attributes.a","value":1}]"#,
+    ] {
+        let message = refused(operators);
+        assert!(message.contains("another operator has the id"), "{message}");
+    }
+}
+
+#[test]
 fn an_output_can_jump_over_operators_and_equal_types_get_numbers() {
     let operators = r#"[
         {"type":"add","field":"attributes.a","value":1,"output":"add2"},

@@ -205,6 +205,59 @@ fn parsers_set_time_severity_trace_and_body() {
 }
 
 #[test]
+fn what_a_trace_parser_does_not_find_is_cleared() {
+    let operators = r#"[
+        {"type":"json_parser"},
+        {"type":"trace_parser","trace_id":{"parse_from":"attributes.t"},
+            "span_id":{"parse_from":"attributes.s"},"trace_flags":{"parse_from":"attributes.f"}},
+        {"type":"trace_parser","if":"attributes.again == true",
+            "trace_id":{"parse_from":"attributes.t"}}]"#;
+    let line = |again| {
+        format!(
+            r#"{{"t":"480140f3d770a5ae32f0a22b6a812cff","s":"92c3792d54ba94f3","f":"01","again":{again}}}"#
+        )
+    };
+    let (once, twice) = (line(false), line(true));
+    let (out, cx) = run(
+        &mut chain(operators),
+        &[text(&once), text(&twice), text("{}")],
+    );
+    assert!(cx.report.errors.is_empty());
+    assert_eq!((out[0].span_id[0], out[0].flags), (0x92, 1));
+    assert_eq!(
+        (out[1].trace_id[0], out[1].span_id, out[1].flags),
+        (0x48, [0; 8], 0)
+    );
+    assert_eq!(out[2].trace_id, [0; 16]);
+}
+
+#[test]
+fn a_part_of_a_trace_that_is_wrong_leaves_the_others() {
+    let operators = r#"[{"type":"json_parser","parse_to":"body"},{"type":"trace_parser"}]"#;
+    let all = [
+        r#"{"trace_id":"foo_bar","span_id":"92c3792d54ba94f3","trace_flags":"01"}"#,
+        r#"{"trace_id":"480140f3d770a5ae32f0a22b6a812cff","trace_flags":"xy"}"#,
+        // Of another length: cut, or filled up.
+        r#"{"trace_id":"92c3792d54ba94f3","span_id":"480140f3d770a5ae32f0a22b6a812cff"}"#,
+    ];
+    let (out, cx) = run(&mut chain(operators), &all.map(text));
+    assert_eq!(cx.report.errors[0].records, 2);
+    assert_eq!(
+        (out[0].trace_id, out[0].span_id[0], out[0].flags),
+        ([0; 16], 0x92, 1)
+    );
+    assert_eq!((out[1].trace_id[0], out[1].flags), (0x48, 0));
+    assert_eq!(
+        (out[2].trace_id[..2].to_vec(), out[2].trace_id[8]),
+        (vec![0x92, 0xc3], 0)
+    );
+    assert_eq!(
+        out[2].span_id,
+        [0x48, 1, 0x40, 0xf3, 0xd7, 0x70, 0xa5, 0xae]
+    );
+}
+
+#[test]
 fn times_without_a_year_follow_the_clock_they_are_given() {
     let operators =
         r#"[{"type":"time_parser","parse_from":"body","layout":"%b %d","location":"UTC"}]"#;

@@ -61,7 +61,8 @@ enum Command {
         #[arg(long, value_enum, default_value_t = Format::Yaml)]
         format: Format,
         /// Check the configuration first.
-        #[arg(long, default_value_t = true, action = clap::ArgAction::Set)]
+        #[arg(long, action = clap::ArgAction::Set, num_args = 0..=1)]
+        #[arg(default_value_t = true, default_missing_value = "true")]
         validate: bool,
     },
     /// Watch it work: writes sample container logs, tails, processes and delivers them.
@@ -82,8 +83,12 @@ pub struct ConfigArgs {
     /// Set one value, e.g. `--set processors.batch.timeout=2s`. Applied after all files.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub set: Vec<String>,
-    /// Accepted for compatibility with the collector's command line; gates have no effect here.
-    #[arg(long = "feature-gates", value_name = "LIST", hide = true)]
+    /// Accepted with a warning, as the collector's command line has it: there are no gates here.
+    #[arg(
+        long = "feature-gates",
+        value_name = "LIST",
+        allow_hyphen_values = true
+    )]
     pub feature_gates: Vec<String>,
 }
 
@@ -148,8 +153,8 @@ enum CheckpointsCommand {
         from: ImportFrom,
         /// The collector's file_storage file or directory, or Promtail's positions.yaml.
         file: PathBuf,
-        /// Id of the filelog receiver that will go on with them.
-        #[arg(long, default_value = "filelog")]
+        /// Id of the receiver that will go on with them, as the configuration spells it.
+        #[arg(long, default_value = "file_log")]
         receiver: String,
         /// Glob of files to find the collector's (content-identified) files among. Repeatable.
         #[arg(long)]

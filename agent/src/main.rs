@@ -7,6 +7,7 @@ mod commands;
 mod extensions;
 mod registry;
 mod serve;
+mod signals;
 mod storages;
 
 #[global_allocator]

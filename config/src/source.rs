@@ -46,6 +46,8 @@ impl Source {
     pub fn parse(uri: &str) -> Result<Self, ConfigError> {
         let refuse = |message: String| ConfigError::new(None, KeyPath::root(), message);
         match split_scheme(uri) {
+            None if uri.is_empty() => Err(refuse("an empty name of a file".to_owned())),
+            Some(("file" | "env", "")) => Err(refuse(format!("{}: a name is missing", quote(uri)))),
             None => Ok(Source::File(PathBuf::from(uri))),
             Some(("file", path)) => Ok(Source::File(PathBuf::from(path))),
             Some(("env", name)) => Ok(Source::Variable(name.to_owned())),
@@ -190,6 +192,10 @@ mod tests {
         assert!(http.contains("HTTP is not supported"), "{http}");
         let other = Source::parse("s3:bucket").unwrap_err().to_string();
         assert!(other.contains("allowed: file, env, yaml"), "{other}");
+        for nothing in ["", "file:", "env:"] {
+            let error = Source::parse(nothing).unwrap_err().to_string();
+            assert!(error.contains("name"), "{error}");
+        }
     }
 
     #[test]

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tailwater_config::{
-    ComponentEntry, ComponentKind as Kind, ConfigError, ConfigFile, Errors, Reference,
-    canonical_type, nearest,
+    ComponentEntry, ComponentKind as Kind, ConfigError, ConfigFile, Errors, NodeValue, Reference,
+    canonical_type, is_collector_type, nearest,
 };
 use tailwater_telemetry::metrics::ProcessorMetrics;
 
@@ -42,24 +42,21 @@ struct Wiring {
     exporters: Vec<String>,
 }
 
-/// Decodes and validates every component of `file`, the unreferenced ones included.
-pub fn resolve(file: &ConfigFile, registry: &Registry) -> Result<Resolved, Errors> {
-    let mut errors = Errors::new();
+/// Decodes and validates every component of `file`, the unreferenced ones included. All problems
+/// and warnings go to `errors`; `None` if it holds a problem, its own or an earlier one.
+pub fn resolve(file: &ConfigFile, registry: &Registry, errors: &mut Errors) -> Option<Resolved> {
     let mut out = Resolved::default();
     for e in &file.connectors {
         let (ty, id) = (e.id.type_name(), e.id.to_string());
         let text = format!("unknown type: {ty:?} for id: {id:?}; connectors are not supported yet");
-        errors.push(ConfigError::new(
-            e.span.clone(),
-            e.path(Kind::Connector),
-            text,
-        ));
+        let path = e.path(Kind::Connector);
+        errors.push(ConfigError::new(e.span.clone(), path, text));
     }
     decode_all(
         &file.receivers,
         Kind::Receiver,
         &registry.receivers,
-        &mut errors,
+        errors,
         |id, s| {
             out.receivers.insert(id, s);
         },
@@ -68,7 +65,7 @@ pub fn resolve(file: &ConfigFile, registry: &Registry) -> Result<Resolved, Error
         &file.processors,
         Kind::Processor,
         &registry.processors,
-        &mut errors,
+        errors,
         |id, s| {
             out.processors.insert(id, s);
         },
@@ -77,7 +74,7 @@ pub fn resolve(file: &ConfigFile, registry: &Registry) -> Result<Resolved, Error
         &file.exporters,
         Kind::Exporter,
         &registry.exporters,
-        &mut errors,
+        errors,
         |id, s| {
             out.exporters.insert(id, s);
         },
@@ -87,14 +84,14 @@ pub fn resolve(file: &ConfigFile, registry: &Registry) -> Result<Resolved, Error
         &file.extensions,
         Kind::Extension,
         &registry.extensions,
-        &mut errors,
+        errors,
         |id, s| {
             extensions.insert(id, s);
         },
     );
-    check_signals(file, registry, &mut errors);
+    check_signals(file, registry, errors);
     if !errors.is_empty() {
-        return Err(errors);
+        return None;
     }
     for id in &file.service.extensions {
         if let Some(s) = extensions.remove(&id.id.to_string()) {
@@ -102,7 +99,7 @@ pub fn resolve(file: &ConfigFile, registry: &Registry) -> Result<Resolved, Error
         }
     }
     wire(file, &mut out);
-    Ok(out)
+    Some(out)
 }
 
 fn decode_all<S: ?Sized>(
@@ -113,6 +110,10 @@ fn decode_all<S: ?Sized>(
     mut keep: impl FnMut(String, Box<S>),
 ) {
     for e in entries {
+        // What is no map was reported when the file was read.
+        if !matches!(e.node.value, NodeValue::Null | NodeValue::Map(_)) {
+            continue;
+        }
         let id = e.id.to_string();
         let wanted = canonical_type(kind, e.id.type_name()).name;
         match factories.iter().find(|f| f.kind == wanted) {
@@ -133,15 +134,20 @@ fn unknown_type<S: ?Sized>(
 ) -> ConfigError {
     let kinds: Vec<&str> = factories.iter().map(|f| f.kind).collect();
     let (id, ty) = (e.id.to_string(), e.id.type_name());
+    let known = is_collector_type(kind, ty);
     let message = match (kind, ty) {
         (Kind::Exporter, "logging") => {
             "the logging exporter has been deprecated, use the debug exporter instead".to_owned()
         }
+        _ if known => format!(
+            "unknown type: {ty:?} for id: {id:?}: the collector has this {kind}, this build does not"
+        ),
         _ => format!("unknown type: {ty:?} for id: {id:?}"),
     };
+    let meant = nearest(ty, kinds.iter().copied()).filter(|_| !known);
     ConfigError::new(e.span.clone(), e.path(kind), message)
         .allowed(kinds.join(", "))
-        .suggest(nearest(ty, kinds.iter().copied()))
+        .suggest(meant)
 }
 
 /// A component must support the signal of the pipeline it is used in.

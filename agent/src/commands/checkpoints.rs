@@ -80,9 +80,16 @@ fn rows(store: &CheckpointStore) -> (Vec<Row>, usize) {
     (rows, unreadable)
 }
 
+fn positions(n: usize) -> String {
+    format!("{n} position{}", if n == 1 { "" } else { "s" })
+}
+
 fn report(unreadable: usize) {
     if unreadable > 0 {
-        eprintln!("warning: {unreadable} stored positions cannot be read by this version");
+        eprintln!(
+            "warning: {} cannot be read by this version",
+            positions(unreadable)
+        );
     }
 }
 
@@ -103,7 +110,7 @@ pub fn list(args: &StateArgs) -> Result<u8> {
             p.path.display()
         );
     }
-    println!("{} positions", rows.len());
+    println!("{}", positions(rows.len()));
     report(unreadable);
     Ok(exit::OK)
 }
@@ -144,8 +151,8 @@ pub fn reset(args: &StateArgs, path: Option<&str>, yes: bool) -> Result<u8> {
     }
     if !yes {
         println!(
-            "{} positions would be forgotten; add --yes to do it",
-            chosen.len()
+            "{} would be forgotten; add --yes to do it",
+            positions(chosen.len())
         );
         return Ok(exit::OK);
     }
@@ -153,7 +160,7 @@ pub fn reset(args: &StateArgs, path: Option<&str>, yes: bool) -> Result<u8> {
         store.remove(&r.key);
     }
     store.commit().context("the change could not be saved")?;
-    println!("{} positions forgotten", chosen.len());
+    println!("{} forgotten", positions(chosen.len()));
     Ok(exit::OK)
 }
 
@@ -173,8 +180,9 @@ pub fn import(
     }
     store.commit().context("the positions could not be saved")?;
     println!(
-        "{} positions taken over, {} left out",
-        done.taken, done.left
+        "{} taken over, {} left out",
+        positions(done.taken),
+        done.left
     );
     Ok(if done.taken == 0 && done.left > 0 {
         exit::ERROR

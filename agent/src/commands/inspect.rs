@@ -1,10 +1,10 @@
 //! `validate`, `components`, `print-config`: looking without starting anything.
 
 use anyhow::Result;
-use tailwater_config::{ComponentKind, ProcessEnvironment, SecretPaths, Source, resolve};
+use tailwater_config::{ComponentKind, ProcessEnvironment, SecretPaths, resolve};
 use tailwater_pipeline::factory::Factory;
 
-use super::run::{check, complain};
+use super::check::{check, complain, sources, warn};
 use crate::cli::{ConfigArgs, Format, Mode, exit};
 use crate::registry::registry;
 
@@ -12,9 +12,7 @@ use crate::registry::registry;
 pub fn validate(args: &ConfigArgs) -> Result<u8> {
     match check(args) {
         Ok(checked) => {
-            for w in &checked.loaded.warnings {
-                eprintln!("warning: {w}");
-            }
+            warn(&checked.warnings);
             Ok(exit::OK)
         }
         Err(errors) => Ok(complain(&errors)),
@@ -53,15 +51,15 @@ fn list<S: ?Sized>(kind: ComponentKind, factories: &[Factory<S>]) {
 
 /// `tailwater print-config`: merged and substituted, secrets redacted.
 pub fn print_config(args: &ConfigArgs, mode: Mode, format: Format, validate: bool) -> Result<u8> {
-    if validate && let Err(errors) = check(args) {
-        return Ok(complain(&errors));
-    }
-    let mut sources = Vec::new();
-    for text in &args.config {
-        sources.push(Source::parse(text)?);
-    }
-    let root = match resolve(&sources, &args.set, &ProcessEnvironment) {
-        Ok((root, _)) => root,
+    let read = if validate {
+        check(args).map(|checked| checked.loaded.root)
+    } else {
+        sources(args)
+            .and_then(|sources| resolve(&sources, &args.set, &ProcessEnvironment))
+            .map(|(root, _)| root)
+    };
+    let root = match read {
+        Ok(root) => root,
         Err(errors) => return Ok(complain(&errors)),
     };
     let root = match mode {
@@ -70,7 +68,7 @@ pub fn print_config(args: &ConfigArgs, mode: Mode, format: Format, validate: boo
     };
     match format {
         Format::Yaml => print!("{}", tailwater_config::to_yaml(&root)),
-        Format::Json => println!("{}", tailwater_config::to_json(&root)),
+        Format::Json => print!("{}", tailwater_config::to_json(&root)),
     }
     Ok(exit::OK)
 }

@@ -150,53 +150,38 @@ fn unknown_type<S: ?Sized>(
         .suggest(meant)
 }
 
-/// A component must support the signal of the pipeline it is used in.
+/// A component must support the signal of the pipeline it is used in. What is not configured or of
+/// an unknown type was reported as that.
 fn check_signals(file: &ConfigFile, registry: &Registry, errors: &mut Errors) {
-    fn supports<S: ?Sized>(f: &[Factory<S>], kind: Kind, ty: &str, signal: &str) -> bool {
-        let ty = canonical_type(kind, ty).name;
-        f.iter()
-            .find(|f| f.kind == ty)
-            .is_none_or(|f| f.signals.contains(&signal))
+    fn signals_of<S: ?Sized>(
+        factories: &[Factory<S>],
+        ty: &str,
+    ) -> Option<&'static [&'static str]> {
+        let factory = factories.iter().find(|f| f.kind == ty);
+        factory.map(|f| f.signals)
     }
     for p in &file.service.pipelines {
         let signal = p.id.signal.as_str();
-        let mut complain = |kind: Kind, r: &Reference| {
-            let text = format!(
-                "{} {:?} does not support {signal} yet",
-                kind.as_str(),
-                r.id.to_string()
-            );
-            let path = format!("service::pipelines::{}", p.id);
-            errors.push(ConfigError::new(r.span.clone(), path, text));
-        };
-        for r in &p.receivers {
-            if !supports(
-                &registry.receivers,
-                Kind::Receiver,
-                r.id.type_name(),
-                signal,
-            ) {
-                complain(Kind::Receiver, r);
-            }
-        }
-        for r in &p.processors {
-            if !supports(
-                &registry.processors,
-                Kind::Processor,
-                r.id.type_name(),
-                signal,
-            ) {
-                complain(Kind::Processor, r);
-            }
-        }
-        for r in &p.exporters {
-            if !supports(
-                &registry.exporters,
-                Kind::Exporter,
-                r.id.type_name(),
-                signal,
-            ) {
-                complain(Kind::Exporter, r);
+        let ends = [
+            (Kind::Receiver, &p.receivers),
+            (Kind::Processor, &p.processors),
+            (Kind::Exporter, &p.exporters),
+        ];
+        for (kind, r) in ends
+            .iter()
+            .flat_map(|(kind, list)| list.iter().map(|r| (*kind, r)))
+        {
+            let ty = canonical_type(kind, r.id.type_name()).name;
+            let signals = match kind {
+                Kind::Receiver => signals_of(&registry.receivers, ty),
+                Kind::Processor => signals_of(&registry.processors, ty),
+                _ => signals_of(&registry.exporters, ty),
+            };
+            let configured = file.component(kind, &r.id).is_some();
+            if configured && signals.is_some_and(|s| !s.contains(&signal)) {
+                let text = format!("{kind} \"{}\" does not support {signal} yet", r.id);
+                let path = format!("service::pipelines::{}", p.id);
+                errors.push(ConfigError::new(r.span.clone(), path, text));
             }
         }
     }

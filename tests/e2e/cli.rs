@@ -212,7 +212,7 @@ fn what_has_no_effect_is_warned_about() {
         "\"filelog\" alias is deprecated; use \"file_log\" instead",
         "receivers::filelog::max_batches",
         "processors::batch::metadata_keys",
-        "processors::batch::timeout: 1000 without a unit is 1000 nanoseconds",
+        "processors::batch::timeout: 1000 without a unit is 1us",
     ] {
         let said = err
             .lines()

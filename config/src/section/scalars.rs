@@ -324,8 +324,8 @@ impl<'n> Section<'n, '_> {
         match value {
             None => self.reject(node, key, DURATION_FORM),
             Some(n) if n != 0 && !matches!(node.value, NodeValue::Str(_)) => {
-                let why = format!("{n} without a unit is {n} nanoseconds; write {n}s for seconds");
-                self.warn(key, why);
+                let means = format_duration(n);
+                self.warn(key, format!("{n} without a unit is {means}; write a unit"));
             }
             Some(_) => {}
         }

@@ -2,6 +2,14 @@
 
 use std::process::ExitCode;
 
+/// As `println!`, but what cannot be printed is an error and no panic.
+macro_rules! say {
+    ($($text:tt)*) => {{
+        use std::io::Write as _;
+        writeln!(std::io::stdout(), $($text)*)?
+    }};
+}
+
 mod cli;
 mod commands;
 mod extensions;

@@ -377,6 +377,32 @@ fn components_lists_what_this_build_has() {
     }
 }
 
+/// Guarantees that output nobody can take is an error and no panic, and that a reader who has seen
+/// enough is none.
+#[test]
+fn output_that_cannot_be_written_is_an_error() {
+    let full = || fs::File::options().write(true).open("/dev/full");
+    let closed = || {
+        let (reader, writer) = std::io::pipe()?;
+        drop(reader);
+        Ok::<_, std::io::Error>(writer)
+    };
+    let run = |out: Stdio| {
+        let output = Command::new(binary())
+            .arg("components")
+            .stdout(out)
+            .output();
+        texts(&output.expect("the binary runs"))
+    };
+    let (code, _, err) = run(full().expect("a device that is always full").into());
+    assert!(
+        code == Some(1) && err.contains("No space left"),
+        "{code:?}: {err}"
+    );
+    let (code, _, err) = run(closed().expect("a pipe").into());
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+}
+
 /// Guarantees that secrets are shown only when asked for.
 #[test]
 fn print_config_redacts_unless_told_otherwise() {

@@ -96,13 +96,15 @@ fn report(unreadable: usize) {
 /// `list`: a table.
 pub fn list(args: &StateArgs) -> Result<u8> {
     let (rows, unreadable) = rows(&open_existing(args)?);
-    println!(
+    say!(
         "{:<20} {:>14} {:>12}  path",
-        "receiver", "offset", "records"
+        "receiver",
+        "offset",
+        "records"
     );
     for r in &rows {
         let p = &r.position;
-        println!(
+        say!(
             "{:<20} {:>14} {:>12}  {}",
             r.receiver,
             p.offset,
@@ -110,7 +112,7 @@ pub fn list(args: &StateArgs) -> Result<u8> {
             p.path.display()
         );
     }
-    println!("{}", positions(rows.len()));
+    say!("{}", positions(rows.len()));
     report(unreadable);
     Ok(exit::OK)
 }
@@ -132,7 +134,7 @@ pub fn export(args: &StateArgs) -> Result<u8> {
             "seen_ns": p.seen_ns,
             "gzip": p.gzip,
         });
-        println!("{line}");
+        say!("{line}");
     }
     report(unreadable);
     Ok(exit::OK)
@@ -146,11 +148,15 @@ pub fn reset(args: &StateArgs, path: Option<&str>, yes: bool) -> Result<u8> {
         .iter()
         .filter(|r| path.is_none_or(|p| r.position.path.to_string_lossy().contains(p)))
         .collect();
-    for r in &chosen {
-        println!("{} {}", r.receiver, r.position.path.display());
-    }
+    let print_chosen = || -> Result<()> {
+        for r in &chosen {
+            say!("{} {}", r.receiver, r.position.path.display());
+        }
+        Ok(())
+    };
     if !yes {
-        println!(
+        print_chosen()?;
+        say!(
             "{} would be forgotten; add --yes to do it",
             positions(chosen.len())
         );
@@ -160,7 +166,9 @@ pub fn reset(args: &StateArgs, path: Option<&str>, yes: bool) -> Result<u8> {
         store.remove(&r.key);
     }
     store.commit().context("the change could not be saved")?;
-    println!("{} forgotten", positions(chosen.len()));
+    // Done before it is told, so that a reader who stops reading stops nothing.
+    print_chosen()?;
+    say!("{} forgotten", positions(chosen.len()));
     Ok(exit::OK)
 }
 
@@ -173,13 +181,16 @@ pub fn import(
     include: &[String],
 ) -> Result<u8> {
     let mut store = open(args)?;
-    let mut done = Done { taken: 0, left: 0 };
+    let mut done = Done::default();
     match from {
         ImportFrom::Promtail => import_promtail(&store, file, receiver, &mut done)?,
         ImportFrom::Collector => import_collector(&store, file, receiver, include, &mut done)?,
     }
     store.commit().context("the positions could not be saved")?;
-    println!(
+    for row in &done.rows {
+        say!("{row}");
+    }
+    say!(
         "{} taken over, {} left out",
         positions(done.taken),
         done.left
@@ -191,23 +202,27 @@ pub fn import(
     })
 }
 
+/// What became of each position that was found.
+#[derive(Default)]
 struct Done {
     taken: usize,
     left: usize,
+    rows: Vec<String>,
 }
 
 impl Done {
     fn tell(&mut self, path: &Path, offset: u64, why_not: Option<&str>) {
-        match why_not {
+        let path = path.display();
+        self.rows.push(match why_not {
             None => {
                 self.taken += 1;
-                println!("taken    {offset:>14}  {}", path.display());
+                format!("taken    {offset:>14}  {path}")
             }
             Some(why) => {
                 self.left += 1;
-                println!("left out {offset:>14}  {}: {why}", path.display());
+                format!("left out {offset:>14}  {path}: {why}")
             }
-        }
+        });
     }
 }
 
@@ -254,35 +269,31 @@ fn import_collector(
         let found = read_file_storage(&bytes).with_context(|| database.display().to_string())?;
         found.notes.iter().for_each(|n| eprintln!("note: {n}"));
         for known in &found.files {
-            let begins = |path: &Path| {
-                let mut head = Vec::new();
-                let want = known.fingerprint_first_bytes.len();
-                let read = OsLogFs
-                    .open(path)
-                    .and_then(|f| f.read_at(0, want, &mut head));
-                read.is_ok() && head == known.fingerprint_first_bytes
-            };
-            let matching: Vec<_> = candidates.iter().filter(|c| begins(&c.path)).collect();
+            let matching: Vec<&Path> = candidates
+                .iter()
+                .map(|c| &*c.path)
+                .filter(|path| begins_with(path, &known.fingerprint_first_bytes))
+                .collect();
+            let (offset, records) = (known.offset, known.record_number);
             match matching.as_slice() {
-                [one] => {
-                    take_over(
-                        store,
-                        receiver,
-                        &one.path,
-                        known.offset,
-                        known.record_number,
-                        done,
-                    );
-                }
-                [] => done.tell(Path::new("?"), known.offset, Some("no file begins like it")),
+                [one] => take_over(store, receiver, one, offset, records, done),
+                [] => done.tell(Path::new("?"), offset, Some("no file begins like it")),
                 several => {
                     let why = format!("{} files begin alike; it is not clear which", several.len());
-                    done.tell(&several[0].path, known.offset, Some(&why));
+                    done.tell(several[0], offset, Some(&why));
                 }
             }
         }
     }
     Ok(())
+}
+
+fn begins_with(path: &Path, bytes: &[u8]) -> bool {
+    let mut head = Vec::new();
+    let read = OsLogFs
+        .open(path)
+        .and_then(|f| f.read_at(0, bytes.len(), &mut head));
+    read.is_ok() && head == bytes
 }
 
 /// The file itself, or the filelog databases of a storage directory.

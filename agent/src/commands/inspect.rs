@@ -22,31 +22,32 @@ pub fn validate(args: &ConfigArgs) -> Result<u8> {
 /// `tailwater components`: YAML, as the collector prints it.
 pub fn components() -> Result<u8> {
     let r = registry();
-    println!("buildinfo:");
-    println!("  command: tailwater");
-    println!("  description: one native agent for logs, metrics and traces");
-    println!("  version: {}", env!("CARGO_PKG_VERSION"));
-    list(ComponentKind::Receiver, &r.receivers);
-    list(ComponentKind::Processor, &r.processors);
-    list(ComponentKind::Exporter, &r.exporters);
-    println!("connectors: []");
-    list(ComponentKind::Extension, &r.extensions);
-    println!("providers:");
-    ["env", "file", "yaml"]
-        .iter()
-        .for_each(|p| println!("  - scheme: {p}"));
+    say!("buildinfo:");
+    say!("  command: tailwater");
+    say!("  description: one native agent for logs, metrics and traces");
+    say!("  version: {}", env!("CARGO_PKG_VERSION"));
+    list(ComponentKind::Receiver, &r.receivers)?;
+    list(ComponentKind::Processor, &r.processors)?;
+    list(ComponentKind::Exporter, &r.exporters)?;
+    say!("connectors: []");
+    list(ComponentKind::Extension, &r.extensions)?;
+    say!("providers:");
+    for scheme in ["env", "file", "yaml"] {
+        say!("  - scheme: {scheme}");
+    }
     Ok(exit::OK)
 }
 
-fn list<S: ?Sized>(kind: ComponentKind, factories: &[Factory<S>]) {
-    println!("{}:", kind.section());
+fn list<S: ?Sized>(kind: ComponentKind, factories: &[Factory<S>]) -> std::io::Result<()> {
+    say!("{}:", kind.section());
     for f in factories {
-        println!("  - name: {}", f.kind);
-        println!("    about: {}", f.about);
+        say!("  - name: {}", f.kind);
+        say!("    about: {}", f.about);
         if !f.signals.is_empty() {
-            println!("    signals: [{}]", f.signals.join(", "));
+            say!("    signals: [{}]", f.signals.join(", "));
         }
     }
+    Ok(())
 }
 
 /// `tailwater print-config`: merged and substituted, secrets redacted.
@@ -67,8 +68,8 @@ pub fn print_config(args: &ConfigArgs, mode: Mode, format: Format, validate: boo
         Mode::Unredacted => root,
     };
     match format {
-        Format::Yaml => print!("{}", tailwater_config::to_yaml(&root)),
-        Format::Json => print!("{}", tailwater_config::to_json(&root)),
+        Format::Yaml => say!("{}", tailwater_config::to_yaml(&root).trim_end()),
+        Format::Json => say!("{}", tailwater_config::to_json(&root).trim_end()),
     }
     Ok(exit::OK)
 }

@@ -1,5 +1,7 @@
 //! The account at the end of the demo: what was written, and what became of it.
 
+use std::io;
+
 use tailwater_telemetry::metrics::{Amount, Snapshot};
 use tailwater_testkit::oracle::{OracleReport, WriterReport};
 
@@ -19,20 +21,28 @@ pub struct Account {
 }
 
 impl Account {
-    /// Prints it; true if every line that was written was delivered, and none twice, out of order
-    /// or damaged.
-    pub fn print(&self) -> bool {
-        println!();
-        if let Some(report) = &self.endpoint {
-            print_files(report);
-        }
-        self.print_reasons();
+    /// True if every line that was written was delivered, and none twice, out of order or damaged.
+    pub fn balances(&self) -> bool {
         let s = &self.agent;
-        let mut ok =
+        let ours =
             s.check().is_ok() && s.in_flight.records == 0 && s.delivered.records == self.written;
+        let theirs = self
+            .endpoint
+            .as_ref()
+            .is_none_or(|r| r.is_faultless() && r.totals.delivered == self.written);
+        ours && theirs
+    }
+
+    /// Prints it.
+    pub fn print(&self) -> io::Result<()> {
+        say!();
+        if let Some(report) = &self.endpoint {
+            print_files(report)?;
+        }
+        self.print_reasons()?;
         if let Some(report) = &self.endpoint {
             let t = &report.totals;
-            println!(
+            say!(
                 "at the endpoint: {} of {} lines, {} missing, {} repeated, {} out of order, {} damaged",
                 t.delivered,
                 self.written,
@@ -41,54 +51,58 @@ impl Account {
                 t.out_of_order,
                 t.corrupt
             );
-            ok &= report.is_faultless() && t.delivered == self.written;
         }
-        println!(
+        say!(
             "{:.1} s, {:.0} lines/s, {:.1} MB/s",
             self.seconds,
             self.written as f64 / self.seconds,
-            s.delivered.bytes as f64 / 1e6 / self.seconds
+            self.agent.delivered.bytes as f64 / 1e6 / self.seconds
         );
-        println!(
+        say!(
             "{}",
-            if ok {
+            if self.balances() {
                 "every line is accounted for: written = delivered"
             } else {
                 "THE ACCOUNT DOES NOT BALANCE: not every line that was written was delivered"
             }
         );
-        ok
+        Ok(())
     }
 
-    fn print_reasons(&self) {
+    fn print_reasons(&self) -> io::Result<()> {
         let s = &self.agent;
-        row("lines written", self.written);
-        row("read", s.read.records);
-        row("delivered", s.delivered.records);
-        rows_by("filtered", &s.filtered);
-        rows_by("dropped", &s.dropped);
-        row("in flight", s.in_flight.records);
+        row("lines written", self.written)?;
+        row("read", s.read.records)?;
+        row("delivered", s.delivered.records)?;
+        rows_by("filtered", &s.filtered)?;
+        rows_by("dropped", &s.dropped)?;
+        row("in flight", s.in_flight.records)
     }
 }
 
-fn row(name: &str, records: u64) {
-    println!("{name:<24} {records:>12}");
+fn row(name: &str, records: u64) -> io::Result<()> {
+    say!("{name:<24} {records:>12}");
+    Ok(())
 }
 
 /// The sum of all reasons, and a row for each that occurred.
-fn rows_by<N: AsRef<str>>(name: &str, by: &[(N, Amount)]) {
-    row(name, by.iter().map(|(_, a)| a.records).sum());
+fn rows_by<N: AsRef<str>>(name: &str, by: &[(N, Amount)]) -> io::Result<()> {
+    row(name, by.iter().map(|(_, a)| a.records).sum())?;
     for (reason, amount) in by.iter().filter(|(_, a)| a.records > 0) {
-        row(&format!("  {}", reason.as_ref()), amount.records);
+        row(&format!("  {}", reason.as_ref()), amount.records)?;
     }
+    Ok(())
 }
 
 /// A row per file. The endpoint counts by writer, so what was delivered of a file is what was
 /// written to it without what is missing.
-fn print_files(report: &OracleReport) {
-    println!(
+fn print_files(report: &OracleReport) -> io::Result<()> {
+    say!(
         "{:<44} {:>9} {:>9} {:>8}",
-        "file (number of its first line)", "written", "delivered", "missing"
+        "file (number of its first line)",
+        "written",
+        "delivered",
+        "missing"
     );
     let all = report.writers.iter().flat_map(files_of);
     let mut left_out = 0;
@@ -97,15 +111,16 @@ fn print_files(report: &OracleReport) {
             left_out += 1;
             continue;
         }
-        println!(
+        say!(
             "{name:<44} {written:>9} {:>9} {missing:>8}",
             written - missing
         );
     }
     if left_out > 0 {
-        println!("... and {left_out} more files, nothing missing of any of them");
+        say!("... and {left_out} more files, nothing missing of any of them");
     }
-    println!();
+    say!();
+    Ok(())
 }
 
 /// Short name, lines written and lines missing of each file of a container.

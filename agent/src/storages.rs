@@ -20,6 +20,9 @@ use crate::extensions::file_storage;
 /// The directory below a storage directory that holds our store.
 pub const STORE_DIR: &str = "tailwater";
 
+/// The directory below the agent's state directory that holds its own store.
+pub const OWN_DIR: &str = "checkpoints";
+
 /// See the module's documentation. Belongs to the agent and outlives every node.
 pub struct AgentStorages {
     directories: BTreeMap<String, file_storage::Settings>,
@@ -30,7 +33,7 @@ pub struct AgentStorages {
 /// Where the agent's own store is.
 pub fn own_directory() -> Result<PathBuf, BuildError> {
     let dir = state_dir().map_err(|e| BuildError::new("the state directory", e.to_string()))?;
-    Ok(dir.join("checkpoints"))
+    Ok(dir.join(OWN_DIR))
 }
 
 /// Every storage that a receiver names must be a `file_storage` that runs, as in the collector.

@@ -355,6 +355,38 @@ fn exit_codes_tell_usage_from_configuration() {
     assert_eq!(cli.run(&["--version"]).0, Some(0));
 }
 
+/// Guarantees that the help of each command is there, and shows how to use what is asked most.
+#[test]
+fn the_help_teaches() {
+    let cli = Cli::new();
+    for (command, parts) in [
+        (
+            &[] as &[&str],
+            &["tailwater demo", "Exit codes", "TAILWATER_STATE_DIR"] as &[&str],
+        ),
+        (
+            &["run"],
+            &["env:AGENT_YAML", "${env:NAME:-default}", "SIGTERM"],
+        ),
+        (&["validate"], &["--set exporters.loki.endpoint="]),
+        (&["print-config"], &["--mode", "redacted"]),
+        (&["demo"], &["Exit code 0 only if", "Ctrl-C"]),
+        (
+            &["checkpoints"],
+            &["import --from promtail", "reset --path"],
+        ),
+    ] {
+        let (code, out, err) = cli.run(&[command, &["--help"]].concat());
+        assert_eq!(code, Some(0), "{command:?}: {err}");
+        for part in parts {
+            assert!(
+                out.contains(part),
+                "{command:?} does not say {part:?}:\n{out}"
+            );
+        }
+    }
+}
+
 /// Guarantees that the list of components has those of the README, in the collector's form.
 #[test]
 fn components_lists_what_this_build_has() {

@@ -34,7 +34,7 @@ fn config(rig: &Rig) -> Value {
 }
 
 /// Imports, runs, and expects that exactly the lines that were not read arrive.
-fn import_and_run(rig: &Rig, args: &[&str]) {
+fn import_and_run(rig: &Rig, config: &Value, args: &[&str]) {
     let out = run_once(&[&["checkpoints", "import"], args].concat(), &rig.state());
     let out = out.expect("the binary runs");
     let text = String::from_utf8_lossy(&out.stdout).into_owned();
@@ -43,7 +43,7 @@ fn import_and_run(rig: &Rig, args: &[&str]) {
     let again = run_once(&[&["checkpoints", "import"], args].concat(), &rig.state());
     let again = again.expect("the binary runs");
     assert_eq!(again.status.code(), Some(1), "known already: nothing to do");
-    let agent = rig.start(&config(rig));
+    let agent = rig.start(config);
     let arrived = wait::within(wait::BOUND, || {
         rig.oracle.report().totals.delivered >= LINES - READ
     });
@@ -51,7 +51,8 @@ fn import_and_run(rig: &Rig, args: &[&str]) {
     agent.stop_clean();
     let report = rig.oracle.report();
     let missing = &report.writers[0].missing_ranges;
-    assert_eq!(missing, &[0..READ], "the lines read before come once more");
+    let before = (missing.len(), missing.first());
+    assert_eq!(before, (1, Some(&(0..READ))), "the lines read before");
 }
 
 fn text(path: &Path) -> &str {
@@ -66,7 +67,32 @@ fn promtails_positions_are_continued() {
     let file = rig.path("positions.yaml");
     let path = text(writer.path());
     fs::write(&file, format!("positions:\n  {path}: \"{offset}\"\n")).expect("written");
-    import_and_run(&rig, &["--from", "promtail", text(&file)]);
+    let args = ["--from", "promtail", text(&file)];
+    import_and_run(&rig, &config(&rig), &args);
+}
+
+/// Guarantees that positions imported before the first start are found where they were put: in a
+/// state directory given by option, and in the directory of a `file_storage`.
+#[test]
+fn positions_are_imported_to_where_they_are_looked_for() {
+    for option in ["--state-dir", "--storage-dir"] {
+        let rig = Rig::new("where");
+        let (writer, offset) = half_read(&rig);
+        let file = rig.path("positions.yaml");
+        let path = text(writer.path());
+        fs::write(&file, format!("positions:\n  {path}: \"{offset}\"\n")).expect("written");
+        let mut config = config(&rig);
+        let mut dir = rig.state();
+        if option == "--storage-dir" {
+            dir = rig.path("storage");
+            fs::create_dir(&dir).expect("a directory");
+            config["receivers"]["file_log"]["storage"] = "file_storage/a".into();
+            config["extensions"] = serde_json::json!({"file_storage/a": {"directory": dir}});
+            config["service"]["extensions"] = serde_json::json!(["file_storage/a"]);
+        }
+        let args = ["--from", "promtail", option, text(&dir), text(&file)];
+        import_and_run(&rig, &config, &args);
+    }
 }
 
 /// Guarantees the same of a move from the collector, whose storage knows files by their first
@@ -88,6 +114,7 @@ fn the_collectors_positions_are_continued() {
     let include = rig.logs("*");
     import_and_run(
         &rig,
+        &config(&rig),
         &[
             "--from",
             "collector",

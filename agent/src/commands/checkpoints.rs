@@ -12,7 +12,7 @@ use tailwater_receivers::filelog::logfs::{LogFs, OsLogFs};
 use tailwater_receivers::filelog::position::Position;
 
 use crate::cli::{ImportFrom, StateArgs, exit};
-use crate::storages::{STORE_DIR, open_store, own_directory};
+use crate::storages::{OWN_DIR, STORE_DIR, open_store, own_directory};
 
 /// Bytes by which an imported file is recognised, the receiver's default `fingerprint_size`.
 const HEAD_BYTES: usize = 1000;
@@ -24,16 +24,13 @@ struct Row {
     position: Position,
 }
 
-/// The store's directory: the given one, its `tailwater` folder, or the agent's own.
+/// The store's directory, the same that the agent uses, whether it is there yet or not.
 fn directory(args: &StateArgs) -> Result<PathBuf> {
-    let Some(dir) = &args.state_dir else {
-        return Ok(own_directory()?);
-    };
-    let inside = [dir.join("checkpoints"), dir.join(STORE_DIR)];
-    Ok(inside
-        .into_iter()
-        .find(|d| d.is_dir())
-        .unwrap_or_else(|| dir.clone()))
+    Ok(match (&args.storage_dir, &args.state_dir) {
+        (Some(storage), _) => storage.join(STORE_DIR),
+        (None, Some(state)) => state.join(OWN_DIR),
+        (None, None) => own_directory()?,
+    })
 }
 
 /// Opens the store to change it.
@@ -46,7 +43,7 @@ fn open_existing(args: &StateArgs) -> Result<CheckpointStore> {
     let dir = directory(args)?;
     if !dir.is_dir() {
         bail!(
-            "there are no stored positions in {} (choose with --state-dir)",
+            "there are no stored positions in {} (choose with --state-dir or --storage-dir)",
             dir.display()
         );
     }

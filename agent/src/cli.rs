@@ -26,9 +26,36 @@ Examples:
   tailwater validate --config agent.yaml     all mistakes of a file at once
   tailwater --config agent.yaml              run it, as the OpenTelemetry Collector is run
 
+Positions of files are kept in TAILWATER_STATE_DIR, which is /var/lib/tailwater for root and
+~/.local/state/tailwater for others.
+
 Exit codes: 0 ok, 1 configuration or run-time error, 2 wrong command line,
 3 stopped with records undelivered (they are read again at the next start),
 4 a second signal ended the stop early.";
+
+const RUN_HELP: &str = "\
+Sources are laid over each other from left to right: maps are merged, lists and values replaced.
+  --config base.yaml --config node.yaml         two files
+  --config env:AGENT_YAML                       YAML in an environment variable
+  --config 'yaml:processors::batch::timeout: 2s'
+  --set exporters.loki.endpoint=http://loki:3100/loki/api/v1/push
+
+In values, ${env:NAME}, ${env:NAME:-default} and ${file:PATH} are replaced; $$ is a dollar.
+
+SIGTERM and SIGINT stop the agent when everything under way is delivered, or after
+service::shutdown_timeout; a second one at once. What was not delivered is read again.";
+
+const DEMO_HELP: &str = "\
+Exit code 0 only if every line that was written arrived exactly once. The first Ctrl-C ends the
+writing, the second one the waiting for what is under way.";
+
+const CHECKPOINTS_HELP: &str = "\
+Examples:
+  tailwater checkpoints list
+  tailwater checkpoints list --storage-dir /var/lib/otelcol/file_storage   of a file_storage extension
+  tailwater checkpoints reset --path /var/log/app.log --yes                to read it anew
+  tailwater checkpoints import --from promtail /run/promtail/positions.yaml
+  tailwater checkpoints import --from collector --include '/var/log/*.log' /var/lib/otelcol/file_storage";
 
 /// One native agent that tails files and delivers logs to Loki, and loses nothing.
 #[derive(Parser)]
@@ -44,8 +71,10 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Run the agent (the same as giving --config without a command).
+    #[command(after_help = RUN_HELP)]
     Run(ConfigArgs),
     /// Check a configuration without starting anything; prints every mistake with its place.
+    #[command(after_help = RUN_HELP)]
     Validate(ConfigArgs),
     /// List the components of this build and what they support.
     Components,
@@ -61,12 +90,15 @@ enum Command {
         #[arg(long, value_enum, default_value_t = Format::Yaml)]
         format: Format,
         /// Check the configuration first.
-        #[arg(long, default_value_t = true, action = clap::ArgAction::Set)]
+        #[arg(long, action = clap::ArgAction::Set, num_args = 0..=1)]
+        #[arg(default_value_t = true, default_missing_value = "true")]
         validate: bool,
     },
     /// Watch it work: writes sample container logs, tails, processes and delivers them.
+    #[command(after_help = DEMO_HELP)]
     Demo(DemoArgs),
     /// Look at and change the stored file positions (the agent must not be running).
+    #[command(after_help = CHECKPOINTS_HELP)]
     Checkpoints {
         #[command(subcommand)]
         command: CheckpointsCommand,
@@ -82,8 +114,12 @@ pub struct ConfigArgs {
     /// Set one value, e.g. `--set processors.batch.timeout=2s`. Applied after all files.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub set: Vec<String>,
-    /// Accepted for compatibility with the collector's command line; gates have no effect here.
-    #[arg(long = "feature-gates", value_name = "LIST", hide = true)]
+    /// Accepted with a warning, as the collector's command line has it: there are no gates here.
+    #[arg(
+        long = "feature-gates",
+        value_name = "LIST",
+        allow_hyphen_values = true
+    )]
     pub feature_gates: Vec<String>,
 }
 
@@ -148,8 +184,8 @@ enum CheckpointsCommand {
         from: ImportFrom,
         /// The collector's file_storage file or directory, or Promtail's positions.yaml.
         file: PathBuf,
-        /// Id of the filelog receiver that will go on with them.
-        #[arg(long, default_value = "filelog")]
+        /// Id of the receiver that will go on with them, as the configuration spells it.
+        #[arg(long, default_value = "file_log")]
         receiver: String,
         /// Glob of files to find the collector's (content-identified) files among. Repeatable.
         #[arg(long)]
@@ -160,9 +196,12 @@ enum CheckpointsCommand {
 /// Where state is.
 #[derive(Args, Clone, Debug)]
 pub struct StateArgs {
-    /// The state directory; defaults to the one the agent would use.
-    #[arg(long, value_name = "DIR")]
+    /// The state directory, as in TAILWATER_STATE_DIR; defaults to the one the agent would use.
+    #[arg(long, value_name = "DIR", conflicts_with = "storage_dir")]
     pub state_dir: Option<PathBuf>,
+    /// The `directory` of the file_storage extension that the receiver names.
+    #[arg(long, value_name = "DIR")]
+    pub storage_dir: Option<PathBuf>,
 }
 
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
@@ -206,9 +245,16 @@ pub fn main() -> ExitCode {
     };
     match result {
         Ok(code) => ExitCode::from(code),
+        // Whoever read the output has seen enough: `checkpoints list | head`.
+        Err(e) if is_broken_pipe(&e) => ExitCode::from(exit::OK),
         Err(e) => {
             eprintln!("error: {e:#}");
             ExitCode::from(exit::ERROR)
         }
     }
+}
+
+fn is_broken_pipe(e: &anyhow::Error) -> bool {
+    let io = e.downcast_ref::<std::io::Error>();
+    io.is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
 }

@@ -2,11 +2,20 @@
 
 use std::process::ExitCode;
 
+/// As `println!`, but what cannot be printed is an error and no panic.
+macro_rules! say {
+    ($($text:tt)*) => {{
+        use std::io::Write as _;
+        writeln!(std::io::stdout(), $($text)*)?
+    }};
+}
+
 mod cli;
 mod commands;
 mod extensions;
 mod registry;
 mod serve;
+mod signals;
 mod storages;
 
 #[global_allocator]

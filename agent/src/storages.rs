@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tailwater_config::{ComponentKind, ConfigFile, Errors};
+use tailwater_config::{ComponentId, ComponentKind, ConfigError, ConfigFile, Errors};
 use tailwater_pipeline::BuildError;
 use tailwater_pipeline::checkpoint::{
     CheckpointError, CheckpointHandle, CheckpointStore, CheckpointWriter, Flush, ReadErrors,
@@ -20,6 +20,9 @@ use crate::extensions::file_storage;
 /// The directory below a storage directory that holds our store.
 pub const STORE_DIR: &str = "tailwater";
 
+/// The directory below the agent's state directory that holds its own store.
+pub const OWN_DIR: &str = "checkpoints";
+
 /// See the module's documentation. Belongs to the agent and outlives every node.
 pub struct AgentStorages {
     directories: BTreeMap<String, file_storage::Settings>,
@@ -30,7 +33,33 @@ pub struct AgentStorages {
 /// Where the agent's own store is.
 pub fn own_directory() -> Result<PathBuf, BuildError> {
     let dir = state_dir().map_err(|e| BuildError::new("the state directory", e.to_string()))?;
-    Ok(dir.join("checkpoints"))
+    Ok(dir.join(OWN_DIR))
+}
+
+/// Every storage that a receiver names must be a `file_storage` that runs, as in the collector.
+/// Without this, the mistake would show at the start only.
+pub fn check(file: &ConfigFile, errors: &mut Errors) {
+    for receiver in file.components(ComponentKind::Receiver) {
+        let node = receiver.node.get("storage");
+        let Some((node, text)) = node.and_then(|n| Some((n, n.as_text()?))) else {
+            continue;
+        };
+        // What is no id is reported by the receiver.
+        let Ok(id) = ComponentId::parse(text) else {
+            continue;
+        };
+        let message = if file.component(ComponentKind::Extension, &id).is_none() {
+            format!("references extension \"{id}\" which is not configured")
+        } else if id.type_name() != "file_storage" {
+            format!("extension \"{id}\" does not store anything; name a file_storage")
+        } else if !file.service.extensions.iter().any(|r| r.id == id) {
+            format!("extension \"{id}\" does not run; add it to service::extensions")
+        } else {
+            continue;
+        };
+        let path = receiver.path(ComponentKind::Receiver).child("storage");
+        errors.push(ConfigError::new(node.span.clone(), path, message));
+    }
 }
 
 /// A commit costs about 0.1 ms of CPU off the data threads, so four a second are cheap, and what a

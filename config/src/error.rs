@@ -120,7 +120,10 @@ impl fmt::Display for ConfigError {
         if !self.path.as_str().is_empty() {
             write!(f, "{}: ", self.path)?;
         }
-        f.write_str(&self.message)?;
+        // Libraries explain over several lines; a problem is one.
+        for (i, line) in self.message.lines().map(str::trim).enumerate() {
+            write!(f, "{}{line}", if i > 0 { " " } else { "" })?;
+        }
         let mut separator = if self.message.is_empty() { "" } else { "; " };
         if let Some(found) = &self.found {
             write!(f, "{separator}found {found}")?;
@@ -312,6 +315,8 @@ mod tests {
                      mean \"middle\"?";
         assert_eq!(error.to_string(), shown);
         assert_eq!(ConfigError::new(None, "", "is bad").to_string(), "is bad");
+        let error = ConfigError::new(None, "", "no pattern:\n    (\n    ^\nunclosed");
+        assert_eq!(error.to_string(), "no pattern: ( ^ unclosed");
         let error = ConfigError::new(span, "a", "unknown").allowed("x");
         assert_eq!(error.to_string(), "file.yaml:12:7: a: unknown; allowed: x");
     }

@@ -31,6 +31,7 @@
 //! Values that are secret are secret only once they are a [`Secret`]: a [`Node`] shows what it
 //! holds, so pass a tree through [`redact`](redact()) before it is printed or logged.
 
+mod collector_types;
 mod component_id;
 mod connections;
 mod duration;
@@ -53,6 +54,7 @@ mod source;
 mod substitute;
 mod suggest;
 
+pub use collector_types::is_collector_type;
 pub use component_id::{
     CanonicalType, ComponentId, ComponentKind, IdError, PipelineId, Signal, canonical_type,
 };

@@ -2,42 +2,44 @@
 
 use crate::envelope::ConfigFile;
 use crate::environment::Environment;
-use crate::error::{Errors, KeyPath, Warning};
+use crate::error::{ConfigError, Errors, KeyPath};
 use crate::merge::merge;
 use crate::node::{Node, Span};
 use crate::source::{Source, parse_set};
 use crate::substitute::substitute;
 
-/// A configuration that can be built.
+/// A configuration that was read.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Loaded {
     /// The components and pipelines.
     pub file: ConfigFile,
     /// The whole tree, merged and substituted.
     pub root: Node,
-    /// What the user should know: unset variables, deprecated spellings.
-    pub warnings: Vec<Warning>,
 }
 
 /// Reads the sources, lays each over those before it and the `--set` values over all, replaces
-/// `${}`, and proves that the parts fit together.
+/// `${}`, and proves that the parts fit together. All problems and warnings go to `errors`.
 ///
-/// # Errors
-/// All problems of the first step that has any: reading and parsing (of all sources), then
-/// substitution, then structure. The warnings up to there come with them.
-pub fn load(sources: &[Source], sets: &[String], env: &dyn Environment) -> Result<Loaded, Errors> {
-    let (root, mut errors) = resolve(sources, sets, env)?;
-    let file = ConfigFile::decode(&root, &mut errors);
-    let warnings = if errors.is_empty() {
-        errors.take_warnings()
-    } else {
-        Vec::new()
-    };
-    errors.into_result(Loaded {
-        file,
-        root,
-        warnings,
-    })
+/// `None` if there is no tree to look at: reading, parsing or substitution failed. With problems
+/// of structure, what could be read is given all the same, so that whoever decodes the components
+/// can report theirs with them; it must not be run.
+pub fn load(
+    sources: &[Source],
+    sets: &[String],
+    env: &dyn Environment,
+    errors: &mut Errors,
+) -> Option<Loaded> {
+    match resolve(sources, sets, env) {
+        Ok((root, warnings)) => {
+            errors.append(warnings);
+            let file = ConfigFile::decode(&root, errors);
+            Some(Loaded { file, root })
+        }
+        Err(problems) => {
+            errors.append(problems);
+            None
+        }
+    }
 }
 
 /// The merged and substituted tree of the sources, without looking at what it means. The second
@@ -66,11 +68,7 @@ pub fn resolve(
     let first = trees.next();
     if first.is_none() && errors.is_empty() {
         let message = "no configuration given; name one with --config";
-        errors.push(crate::error::ConfigError::new(
-            None,
-            KeyPath::root(),
-            message,
-        ));
+        errors.push(ConfigError::new(None, KeyPath::root(), message));
     }
     let empty = || Node::empty_map(Span::start_of("config"));
     let root = trees.fold(first.unwrap_or_else(empty), merge);

@@ -46,6 +46,8 @@ impl Source {
     pub fn parse(uri: &str) -> Result<Self, ConfigError> {
         let refuse = |message: String| ConfigError::new(None, KeyPath::root(), message);
         match split_scheme(uri) {
+            None if uri.is_empty() => Err(refuse("an empty name of a file".to_owned())),
+            Some(("file" | "env", "")) => Err(refuse(format!("{}: a name is missing", quote(uri)))),
             None => Ok(Source::File(PathBuf::from(uri))),
             Some(("file", path)) => Ok(Source::File(PathBuf::from(path))),
             Some(("env", name)) => Ok(Source::Variable(name.to_owned())),
@@ -99,7 +101,8 @@ fn read_variable(name: &str, env: &dyn Environment) -> Result<Node, Errors> {
 /// # Errors
 /// No equal sign, an empty key, or a value that is no YAML.
 pub fn parse_set(set: &str) -> Result<Node, Errors> {
-    let source = format!("--set {set}");
+    // Without the value: it may be a secret, and this is shown with every problem.
+    let source = format!("--set {}", set.split('=').next().unwrap_or_default());
     let span = Span::start_of(source.as_str());
     let fail = |message: &str| ConfigError::new(span.clone(), KeyPath::root(), message);
     let (keys, value) = set
@@ -190,6 +193,10 @@ mod tests {
         assert!(http.contains("HTTP is not supported"), "{http}");
         let other = Source::parse("s3:bucket").unwrap_err().to_string();
         assert!(other.contains("allowed: file, env, yaml"), "{other}");
+        for nothing in ["", "file:", "env:"] {
+            let error = Source::parse(nothing).unwrap_err().to_string();
+            assert!(error.contains("name"), "{error}");
+        }
     }
 
     #[test]
@@ -197,10 +204,7 @@ mod tests {
         let node = parse_set("receivers.filelog.include=[a, b]").unwrap();
         let list = node.at("receivers::filelog::include").unwrap();
         assert_eq!(list.as_list().unwrap().len(), 2);
-        assert_eq!(
-            list.span.source.as_ref(),
-            "--set receivers.filelog.include=[a, b]"
-        );
+        assert_eq!(list.span.source.as_ref(), "--set receivers.filelog.include");
         assert_eq!(
             parse_set("a=").unwrap().at("a").unwrap().value,
             NodeValue::Null

@@ -90,8 +90,11 @@ fn every_collector_file_is_read_and_its_unresolved_references_are_reported() {
             .iter()
             .map(|r| r.as_str().unwrap().to_owned())
             .collect();
-        match load(&[Source::File(name.into())], &[], &env) {
+        let mut errors = Errors::new();
+        let loaded = load(&[Source::File(name.into())], &[], &env, &mut errors);
+        match errors.into_result(loaded) {
             Ok(loaded) => {
+                let loaded = loaded.expect("no problems");
                 assert!(expect.is_empty(), "{name}: not reported: {expect:?}");
                 same_structure(entry, &loaded.file, name);
                 rendering_reads_back(&loaded.root, name);

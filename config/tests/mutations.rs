@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-use tailwater_config::{MemoryEnvironment, Source, load, parse, to_json, to_yaml};
+use tailwater_config::{Errors, MemoryEnvironment, Source, load, parse, to_json, to_yaml};
 
 const SAMPLES: [&str; 3] = [
     include_str!("samples/files_to_loki.yaml"),
@@ -138,8 +138,11 @@ fn loads(bytes: Vec<u8>, what: &str) -> bool {
         .with_variable("NODE", "n")
         .with_variable("TOKEN", "t")
         .with_file("c.yaml", bytes);
-    match load(&[Source::File("c.yaml".into())], &[], &env) {
+    let mut errors = Errors::new();
+    let loaded = load(&[Source::File("c.yaml".into())], &[], &env, &mut errors);
+    match errors.into_result(loaded) {
         Ok(loaded) => {
+            let loaded = loaded.expect("no problems");
             assert!(!to_json(&loaded.root).is_empty());
             let text = to_yaml(&loaded.root);
             assert!(parse(&text, "again").is_ok(), "{what}: {text}");

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tailwater_config::{
-    ComponentEntry, ComponentKind as Kind, ConfigError, ConfigFile, Errors, Reference,
-    canonical_type, nearest,
+    ComponentEntry, ComponentKind as Kind, ConfigError, ConfigFile, Errors, NodeValue, Reference,
+    canonical_type, is_collector_type, nearest,
 };
 use tailwater_telemetry::metrics::ProcessorMetrics;
 
@@ -42,24 +42,21 @@ struct Wiring {
     exporters: Vec<String>,
 }
 
-/// Decodes and validates every component of `file`, the unreferenced ones included.
-pub fn resolve(file: &ConfigFile, registry: &Registry) -> Result<Resolved, Errors> {
-    let mut errors = Errors::new();
+/// Decodes and validates every component of `file`, the unreferenced ones included. All problems
+/// and warnings go to `errors`; `None` if it holds a problem, its own or an earlier one.
+pub fn resolve(file: &ConfigFile, registry: &Registry, errors: &mut Errors) -> Option<Resolved> {
     let mut out = Resolved::default();
     for e in &file.connectors {
         let (ty, id) = (e.id.type_name(), e.id.to_string());
         let text = format!("unknown type: {ty:?} for id: {id:?}; connectors are not supported yet");
-        errors.push(ConfigError::new(
-            e.span.clone(),
-            e.path(Kind::Connector),
-            text,
-        ));
+        let path = e.path(Kind::Connector);
+        errors.push(ConfigError::new(e.span.clone(), path, text));
     }
     decode_all(
         &file.receivers,
         Kind::Receiver,
         &registry.receivers,
-        &mut errors,
+        errors,
         |id, s| {
             out.receivers.insert(id, s);
         },
@@ -68,7 +65,7 @@ pub fn resolve(file: &ConfigFile, registry: &Registry) -> Result<Resolved, Error
         &file.processors,
         Kind::Processor,
         &registry.processors,
-        &mut errors,
+        errors,
         |id, s| {
             out.processors.insert(id, s);
         },
@@ -77,7 +74,7 @@ pub fn resolve(file: &ConfigFile, registry: &Registry) -> Result<Resolved, Error
         &file.exporters,
         Kind::Exporter,
         &registry.exporters,
-        &mut errors,
+        errors,
         |id, s| {
             out.exporters.insert(id, s);
         },
@@ -87,14 +84,14 @@ pub fn resolve(file: &ConfigFile, registry: &Registry) -> Result<Resolved, Error
         &file.extensions,
         Kind::Extension,
         &registry.extensions,
-        &mut errors,
+        errors,
         |id, s| {
             extensions.insert(id, s);
         },
     );
-    check_signals(file, registry, &mut errors);
+    check_signals(file, registry, errors);
     if !errors.is_empty() {
-        return Err(errors);
+        return None;
     }
     for id in &file.service.extensions {
         if let Some(s) = extensions.remove(&id.id.to_string()) {
@@ -102,7 +99,7 @@ pub fn resolve(file: &ConfigFile, registry: &Registry) -> Result<Resolved, Error
         }
     }
     wire(file, &mut out);
-    Ok(out)
+    Some(out)
 }
 
 fn decode_all<S: ?Sized>(
@@ -113,6 +110,10 @@ fn decode_all<S: ?Sized>(
     mut keep: impl FnMut(String, Box<S>),
 ) {
     for e in entries {
+        // What is no map was reported when the file was read.
+        if !matches!(e.node.value, NodeValue::Null | NodeValue::Map(_)) {
+            continue;
+        }
         let id = e.id.to_string();
         let wanted = canonical_type(kind, e.id.type_name()).name;
         match factories.iter().find(|f| f.kind == wanted) {
@@ -133,64 +134,54 @@ fn unknown_type<S: ?Sized>(
 ) -> ConfigError {
     let kinds: Vec<&str> = factories.iter().map(|f| f.kind).collect();
     let (id, ty) = (e.id.to_string(), e.id.type_name());
+    let known = is_collector_type(kind, ty);
     let message = match (kind, ty) {
         (Kind::Exporter, "logging") => {
             "the logging exporter has been deprecated, use the debug exporter instead".to_owned()
         }
+        _ if known => format!(
+            "unknown type: {ty:?} for id: {id:?}: the collector has this {kind}, this build does not"
+        ),
         _ => format!("unknown type: {ty:?} for id: {id:?}"),
     };
+    let meant = nearest(ty, kinds.iter().copied()).filter(|_| !known);
     ConfigError::new(e.span.clone(), e.path(kind), message)
         .allowed(kinds.join(", "))
-        .suggest(nearest(ty, kinds.iter().copied()))
+        .suggest(meant)
 }
 
-/// A component must support the signal of the pipeline it is used in.
+/// A component must support the signal of the pipeline it is used in. What is not configured or of
+/// an unknown type was reported as that.
 fn check_signals(file: &ConfigFile, registry: &Registry, errors: &mut Errors) {
-    fn supports<S: ?Sized>(f: &[Factory<S>], kind: Kind, ty: &str, signal: &str) -> bool {
-        let ty = canonical_type(kind, ty).name;
-        f.iter()
-            .find(|f| f.kind == ty)
-            .is_none_or(|f| f.signals.contains(&signal))
+    fn signals_of<S: ?Sized>(
+        factories: &[Factory<S>],
+        ty: &str,
+    ) -> Option<&'static [&'static str]> {
+        let factory = factories.iter().find(|f| f.kind == ty);
+        factory.map(|f| f.signals)
     }
     for p in &file.service.pipelines {
         let signal = p.id.signal.as_str();
-        let mut complain = |kind: Kind, r: &Reference| {
-            let text = format!(
-                "{} {:?} does not support {signal} yet",
-                kind.as_str(),
-                r.id.to_string()
-            );
-            let path = format!("service::pipelines::{}", p.id);
-            errors.push(ConfigError::new(r.span.clone(), path, text));
-        };
-        for r in &p.receivers {
-            if !supports(
-                &registry.receivers,
-                Kind::Receiver,
-                r.id.type_name(),
-                signal,
-            ) {
-                complain(Kind::Receiver, r);
-            }
-        }
-        for r in &p.processors {
-            if !supports(
-                &registry.processors,
-                Kind::Processor,
-                r.id.type_name(),
-                signal,
-            ) {
-                complain(Kind::Processor, r);
-            }
-        }
-        for r in &p.exporters {
-            if !supports(
-                &registry.exporters,
-                Kind::Exporter,
-                r.id.type_name(),
-                signal,
-            ) {
-                complain(Kind::Exporter, r);
+        let ends = [
+            (Kind::Receiver, &p.receivers),
+            (Kind::Processor, &p.processors),
+            (Kind::Exporter, &p.exporters),
+        ];
+        for (kind, r) in ends
+            .iter()
+            .flat_map(|(kind, list)| list.iter().map(|r| (*kind, r)))
+        {
+            let ty = canonical_type(kind, r.id.type_name()).name;
+            let signals = match kind {
+                Kind::Receiver => signals_of(&registry.receivers, ty),
+                Kind::Processor => signals_of(&registry.processors, ty),
+                _ => signals_of(&registry.exporters, ty),
+            };
+            let configured = file.component(kind, &r.id).is_some();
+            if configured && signals.is_some_and(|s| !s.contains(&signal)) {
+                let text = format!("{kind} \"{}\" does not support {signal} yet", r.id);
+                let path = format!("service::pipelines::{}", p.id);
+                errors.push(ConfigError::new(r.span.clone(), path, text));
             }
         }
     }

@@ -4,7 +4,7 @@
 use tailwater_config::{Errors, Section, parse};
 use tailwater_processors::attributes::AttributesConfig;
 use tailwater_processors::batch::BatchConfig;
-use tailwater_processors::memory_limiter::{Limits, MemoryLimiterConfig};
+use tailwater_processors::memory_limiter::MemoryLimiterConfig;
 use tailwater_processors::resource::ResourceSettings;
 
 const MIB: u64 = 1 << 20;
@@ -253,29 +253,33 @@ fn memory_limits_are_the_collectors() {
     ] {
         check(&limiter(yaml).1, yaml, wants);
     }
+    let yaml = "{check_interval: 1s, limit_mib: 9, min_gc_interval_when_soft_limited: 1m}";
+    let warnings = limiter(yaml).1.take_warnings();
+    assert_eq!(
+        warnings.len(),
+        1,
+        "what has no effect is said: {warnings:?}"
+    );
     let (_, errors) = limiter("{check_interval: 1s, limit_mib: many}");
     assert_eq!(errors.len(), 1, "one mistake is said once: {errors}");
     for (yaml, total, want) in [
-        ("limit_mib: 100", None, Some((100, 80))),
+        ("limit_mib: 100", None, Some(80)),
         (
             "limit_mib: 100, spike_limit_mib: 30, limit_percentage: 1",
             None,
-            Some((100, 70)),
+            Some(70),
         ),
         (
             "limit_percentage: 80, spike_limit_percentage: 25",
             Some(1000),
-            Some((800, 550)),
+            Some(550),
         ),
-        ("limit_percentage: 50", Some(1000), Some((500, 400))),
+        ("limit_percentage: 50", Some(1000), Some(400)),
         ("limit_percentage: 50", None, None),
     ] {
         let (config, errors) = limiter(&format!("{{check_interval: 1s, {yaml}}}"));
         assert!(errors.is_empty(), "{errors}");
-        let want = want.map(|(hard, soft)| Limits {
-            hard_bytes: hard * MIB,
-            soft_bytes: soft * MIB,
-        });
-        assert_eq!(config.limits(total.map(|mib| mib * MIB)), want, "{yaml}");
+        let soft = config.soft_limit_bytes(total.map(|mib| mib * MIB));
+        assert_eq!(soft, want.map(|mib: u64| mib * MIB), "{yaml}");
     }
 }

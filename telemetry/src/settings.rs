@@ -141,7 +141,7 @@ fn decode_sampling(s: &mut Section<'_, '_>) -> Option<Sampling> {
 }
 
 fn decode_metrics(s: &mut Section<'_, '_>) -> Vec<PullReader> {
-    let level = s.choice("level", &Level::NAMES, Level::default());
+    let level = s.choice_any_case("level", &Level::NAMES, Level::default());
     s.refuse(
         "views",
         "every series is shown under its own name; relabel when scraping",
@@ -235,7 +235,7 @@ fn decode_traces(s: &mut Section<'_, '_>) {
     for key in ["processors", "sampler", "limits"] {
         s.refuse(key, "this agent makes no traces of itself");
     }
-    s.choice("level", &Level::NAMES, Level::default());
+    s.choice_any_case("level", &Level::NAMES, Level::default());
     if s.string_list("propagators")
         .is_some_and(|list| !list.is_empty())
     {

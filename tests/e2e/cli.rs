@@ -2,13 +2,15 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Output;
+use std::process::{Command, Output, Stdio};
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tailwater_testkit::rng::Rng;
 use tailwater_testkit::tempdir::TempDir;
-use tailwater_tests::agent::run_once;
+use tailwater_tests::agent::{binary, free_port, run_once};
 use tailwater_tests::rig::Rig;
+use tailwater_tests::wait;
 
 const GOOD: &str = r#"receivers:
   filelog:
@@ -145,6 +147,190 @@ fn an_unsupported_type_is_named() {
     }
 }
 
+/// Guarantees that mistakes of all parts are shown together, in the order of the file: of the top
+/// level, of the service, of telemetry, of pipelines and of components.
+#[test]
+fn mistakes_of_all_parts_are_shown_together() {
+    let cli = Cli::new();
+    let bad = format!(
+        "recievers: {{}}\n{}  telemetry: {{logs: {{level: loud}}}}\n  pipeline: {{}}\n",
+        GOOD.replace("  batch:", "  k8sattributes:\n  bacth:\n  batch:")
+            .replace(
+                "[/var/log/app/*.log]",
+                "[/var/log/app/*.log]\n    storage: file_storage/x"
+            )
+            .replace(
+                "    logs:",
+                "    metrics: {receivers: [filelog], exporters: [loki]}\n    logs:"
+            )
+    );
+    let file = cli.file(&bad);
+    let (code, _, err) = cli.run(&["validate", "--config", &file]);
+    assert_eq!(code, Some(1), "{err}");
+    let mistakes: Vec<&str> = err.lines().filter(|l| has_place(l, &file)).collect();
+    for (i, parts) in [
+        &["recievers", "did you mean \"receivers\"?"] as &[&str],
+        &["receivers::filelog::storage", "file_storage/x"],
+        &[
+            "k8sattributes",
+            "the collector has this processor, this build does not",
+        ],
+        &["bacth", "did you mean \"batch\"?"],
+        &[
+            "service::pipelines::metrics",
+            "receiver \"filelog\" does not support metrics",
+        ],
+        &[
+            "service::pipelines::metrics",
+            "exporter \"loki\" does not support metrics",
+        ],
+        &["service::telemetry::logs::level", "found \"loud\"", "warn"],
+        &["service::pipeline", "did you mean \"pipelines\"?"],
+    ]
+    .iter()
+    .enumerate()
+    {
+        let line = mistakes.get(i).copied().unwrap_or_default();
+        let all = parts.iter().all(|part| line.contains(part));
+        assert!(all, "mistake {i} is not {parts:?}: {line}\n{err}");
+    }
+    assert_eq!(mistakes.len(), 8, "{err}");
+}
+
+/// Guarantees that what is accepted without having an effect is said, by `validate` and by `run`.
+#[test]
+fn what_has_no_effect_is_warned_about() {
+    let cli = Cli::new();
+    let text = GOOD
+        .replace("timeout: 1s", "timeout: 1000\n    metadata_keys: [tenant]")
+        .replace("poll_interval: 200ms", "max_batches: 3");
+    let file = cli.file(&text);
+    let (code, out, err) = cli.run(&["validate", "--config", &file, "--feature-gates", "-a,+b"]);
+    assert_eq!((code, out.as_str()), (Some(0), ""), "{err}");
+    for part in [
+        "--feature-gates",
+        "\"filelog\" alias is deprecated; use \"file_log\" instead",
+        "receivers::filelog::max_batches",
+        "processors::batch::metadata_keys",
+        "processors::batch::timeout: 1000 without a unit is 1us",
+    ] {
+        let said = err
+            .lines()
+            .any(|l| l.starts_with("warning: ") && l.contains(part));
+        assert!(said, "{part:?} is not said:\n{err}");
+    }
+    let rig = Rig::new("warnings");
+    let mut config = rig.config();
+    config["receivers"]["filelog"]["max_batches"] = 3.into();
+    let agent = rig.start(&config);
+    let log = agent.log();
+    agent.stop_clean();
+    assert!(log.contains("max_batches"), "{log}");
+}
+
+/// Guarantees that the storage a receiver names is looked up before anything starts.
+#[test]
+fn a_storage_that_does_not_run_is_a_mistake() {
+    let cli = Cli::new();
+    let with = |extensions: &str, run: &str| {
+        let text = GOOD
+            .replace(
+                "    poll_interval",
+                "    storage: file_storage/a\n    poll_interval",
+            )
+            .replace(
+                "service:\n",
+                &format!("extensions: {extensions}\nservice:\n  extensions: {run}\n"),
+            );
+        cli.run(&["validate", "--config", &cli.file(&text)])
+    };
+    let (code, _, err) = with("{file_storage/a: {directory: /tmp}}", "[file_storage/a]");
+    assert_eq!(code, Some(0), "{err}");
+    for (extensions, run, part) in [
+        ("{file_storage: }", "[file_storage]", "not configured"),
+        ("{file_storage/a: }", "[]", "add it to service::extensions"),
+    ] {
+        let (code, _, err) = with(extensions, run);
+        assert!(code == Some(1) && err.contains(part), "{extensions}: {err}");
+    }
+}
+
+/// Guarantees that the signal for a reload does not end an agent that cannot reload, and is
+/// answered.
+#[test]
+fn a_hang_up_is_answered_and_survived() {
+    let rig = Rig::new("hangup");
+    let mut writer = rig.writer(1, "app.log", |_| {});
+    let agent = rig.start(&rig.config());
+    agent.signal(Signal::HUP);
+    let said = wait::within(wait::BOUND, || agent.log().contains("SIGHUP"));
+    assert!(said, "{}", agent.log());
+    writer.write_lines(100).expect("written");
+    rig.wait_delivered(&agent);
+    agent.stop_clean();
+}
+
+/// Guarantees that the demo accounts for each file and ends with code 0 if all of it arrived.
+#[test]
+fn the_demo_accounts_for_every_file() {
+    let cli = Cli::new();
+    let (code, out, err) = cli.run(&["demo", "--seconds", "2", "--files", "3", "--rate", "30000"]);
+    assert_eq!(code, Some(0), "{out}\n{err}");
+    let number = |line: &str, i: usize| -> u64 {
+        let column = line.split_whitespace().nth(i).unwrap_or_default();
+        column.parse().unwrap_or_else(|e| panic!("{line}: {e}"))
+    };
+    let files: Vec<&str> = out.lines().filter(|l| l.contains("/0.log (")).collect();
+    assert!(files.len() > 3, "each container rotates:\n{out}");
+    let written: u64 = files.iter().map(|l| number(l, 2)).sum();
+    let delivered: u64 = files.iter().map(|l| number(l, 3)).sum();
+    let total = out.lines().find(|l| l.starts_with("lines written"));
+    assert_eq!(number(total.expect("a total"), 2), written, "{out}");
+    assert_eq!(written, delivered, "{out}");
+    assert!(
+        out.contains("lines/s") && out.contains("in flight"),
+        "no live line:\n{out}"
+    );
+    assert!(
+        !out.contains('\u{1b}'),
+        "colours although this is no terminal:\n{out}"
+    );
+}
+
+/// Guarantees that a demo whose lines do not arrive says why and does not end with code 0; the
+/// second signal ends the waiting.
+#[test]
+fn a_demo_without_its_loki_fails_aloud() {
+    let dir = TempDir::new("demo").expect("a temporary directory");
+    let port = free_port().expect("a port");
+    let (out, err) = (dir.join("out"), dir.join("err"));
+    let file = |path| fs::File::create(path).expect("a file");
+    let mut demo = Command::new(binary())
+        .args(["demo", "--seconds", "600", "--files", "1", "--rate", "100"])
+        .args(["--loki", &format!("http://127.0.0.1:{port}")])
+        .stdin(Stdio::null())
+        .stdout(file(&out))
+        .stderr(file(&err))
+        .spawn()
+        .expect("the binary runs");
+    let read = |path| fs::read_to_string(path).unwrap_or_default();
+    let said = wait::within(wait::BOUND, || read(&err).contains("Connection refused"));
+    let pid = Pid::from_child(&demo);
+    let status = wait::for_some(wait::BOUND, || {
+        // Two signals at once may arrive as one.
+        let _ = kill_process(pid, Signal::INT);
+        demo.try_wait().ok().flatten()
+    });
+    let ended = status.map(|s| s.code());
+    if ended.is_none() {
+        let _ = demo.kill();
+        let _ = demo.wait();
+    }
+    assert!(said, "{}", read(&err));
+    assert_eq!(ended, Some(Some(1)), "{}", read(&out));
+    assert!(read(&out).contains("THE ACCOUNT DOES NOT BALANCE"));
+}
+
 /// Guarantees the exit codes of a wrong command line and of files that cannot be had.
 #[test]
 fn exit_codes_tell_usage_from_configuration() {
@@ -155,7 +341,50 @@ fn exit_codes_tell_usage_from_configuration() {
     assert_eq!(code, Some(1), "{err}");
     assert!(err.contains("/nonexistent/agent.yaml"), "{err}");
     assert_eq!(cli.run(&["validate", "--config", &cli.file("")]).0, Some(1));
+    for (source, part) in [
+        ("", "empty name"),
+        ("env:", "name is missing"),
+        ("env:NO_SUCH_VARIABLE", "not set"),
+        ("http://127.0.0.1/a.yaml", "over HTTP is not supported"),
+        ("s3:bucket", "allowed: file, env, yaml"),
+        ("/", "Is a directory"),
+    ] {
+        let (code, _, err) = cli.run(&["validate", "--config", source]);
+        assert!(code == Some(1) && err.contains(part), "{source:?}: {err}");
+    }
     assert_eq!(cli.run(&["--version"]).0, Some(0));
+}
+
+/// Guarantees that the help of each command is there, and shows how to use what is asked most.
+#[test]
+fn the_help_teaches() {
+    let cli = Cli::new();
+    for (command, parts) in [
+        (
+            &[] as &[&str],
+            &["tailwater demo", "Exit codes", "TAILWATER_STATE_DIR"] as &[&str],
+        ),
+        (
+            &["run"],
+            &["env:AGENT_YAML", "${env:NAME:-default}", "SIGTERM"],
+        ),
+        (&["validate"], &["--set exporters.loki.endpoint="]),
+        (&["print-config"], &["--mode", "redacted"]),
+        (&["demo"], &["Exit code 0 only if", "Ctrl-C"]),
+        (
+            &["checkpoints"],
+            &["import --from promtail", "reset --path"],
+        ),
+    ] {
+        let (code, out, err) = cli.run(&[command, &["--help"]].concat());
+        assert_eq!(code, Some(0), "{command:?}: {err}");
+        for part in parts {
+            assert!(
+                out.contains(part),
+                "{command:?} does not say {part:?}:\n{out}"
+            );
+        }
+    }
 }
 
 /// Guarantees that the list of components has those of the README, in the collector's form.
@@ -180,6 +409,32 @@ fn components_lists_what_this_build_has() {
     }
 }
 
+/// Guarantees that output nobody can take is an error and no panic, and that a reader who has seen
+/// enough is none.
+#[test]
+fn output_that_cannot_be_written_is_an_error() {
+    let full = || fs::File::options().write(true).open("/dev/full");
+    let closed = || {
+        let (reader, writer) = std::io::pipe()?;
+        drop(reader);
+        Ok::<_, std::io::Error>(writer)
+    };
+    let run = |out: Stdio| {
+        let output = Command::new(binary())
+            .arg("components")
+            .stdout(out)
+            .output();
+        texts(&output.expect("the binary runs"))
+    };
+    let (code, _, err) = run(full().expect("a device that is always full").into());
+    assert!(
+        code == Some(1) && err.contains("No space left"),
+        "{code:?}: {err}"
+    );
+    let (code, _, err) = run(closed().expect("a pipe").into());
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+}
+
 /// Guarantees that secrets are shown only when asked for.
 #[test]
 fn print_config_redacts_unless_told_otherwise() {
@@ -198,6 +453,14 @@ fn print_config_redacts_unless_told_otherwise() {
             "{out}"
         );
     }
+    let bad = cli.file(&GOOD.replace("timeout: 1s", "timeout: soon"));
+    assert_eq!(cli.run(&["print-config", "--config", &bad]).0, Some(1));
+    let (code, out, err) = cli.run(&["print-config", "--config", &bad, "--validate=false"]);
+    assert!(
+        code == Some(0) && out.contains("timeout: soon"),
+        "{out}{err}"
+    );
+    let file = cli.file(GOOD);
     let (code, out, _) = cli.run(&["print-config", "--config", &file, "--mode", "unredacted"]);
     assert!(code == Some(0) && out.contains("hunter2"), "{out}");
     let (code, out, err) = cli.run(&[

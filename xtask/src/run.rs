@@ -1,7 +1,8 @@
 //! Running commands and finding the workspace.
 
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
@@ -21,11 +22,27 @@ pub fn cargo(args: &[&str]) -> Command {
 
 /// Runs a command to its end, printing what it is and how long it took.
 pub fn step(name: &str, command: &mut Command) -> Result<()> {
+    watched(name, command, |_| {})
+}
+
+/// As [`step`], and shows each line of what it prints to `see` as well.
+pub fn step_lines(name: &str, command: &mut Command, see: impl FnMut(&str)) -> Result<()> {
+    watched(name, command.stdout(Stdio::piped()), see)
+}
+
+fn watched(name: &str, command: &mut Command, mut see: impl FnMut(&str)) -> Result<()> {
     println!("== {name}");
     let start = Instant::now();
-    let status = command
-        .status()
+    let mut child = command
+        .spawn()
         .with_context(|| format!("cannot start {command:?}"))?;
+    let output = child.stdout.take();
+    for line in output.into_iter().flat_map(|o| BufReader::new(o).lines()) {
+        let line = line?;
+        println!("{line}");
+        see(&line);
+    }
+    let status = child.wait()?;
     if !status.success() {
         bail!("{name} failed ({status})");
     }

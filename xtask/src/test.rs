@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 
 use crate::check;
-use crate::run::{cargo, root, step};
+use crate::run::{cargo, root, step, step_lines};
 
 /// Steps that were left out, each with the reason.
 #[derive(Default)]
@@ -73,12 +73,25 @@ fn release(skipped: &mut Skipped) -> Result<()> {
         "--features",
         "e2e",
         "--",
+        // Without it nobody sees what a test says that passes because it could not run.
+        "--show-output",
     ]);
     for (name, why) in KNOWN_FAULTS {
         e2e.args(["--skip", name]);
         skipped.add(name, why);
     }
-    step("end-to-end tests", e2e.env("TAILWATER_BIN", binary()))?;
+    let mut left_out = Vec::new();
+    step_lines(
+        "end-to-end tests",
+        e2e.env("TAILWATER_BIN", binary()),
+        |line| left_out.extend(line.strip_prefix("SKIPPED: ").map(str::to_owned)),
+    )?;
+    for what in left_out {
+        let (what, why) = what
+            .split_once(": ")
+            .unwrap_or((&what, "not possible here"));
+        skipped.add(what, why);
+    }
     step(
         "demo",
         Command::new(binary()).args(["demo", "--seconds", "3"]),

@@ -13,7 +13,7 @@ use tailwater_receivers::filelog::logfs::{LogFs, OsLogFs};
 use tailwater_receivers::filelog::position::Position;
 
 use crate::cli::{ImportFrom, StateArgs, exit};
-use crate::storages::{STORE_DIR, open_store, own_directory};
+use crate::storages::{OWN_DIR, STORE_DIR, open_store, own_directory};
 
 /// One stored position.
 struct Row {
@@ -22,16 +22,13 @@ struct Row {
     position: Position,
 }
 
-/// The store's directory: the given one, its `tailwater` folder, or the agent's own.
+/// The store's directory, the same that the agent uses, whether it is there yet or not.
 fn directory(args: &StateArgs) -> Result<PathBuf> {
-    let Some(dir) = &args.state_dir else {
-        return Ok(own_directory()?);
-    };
-    let inside = [dir.join("checkpoints"), dir.join(STORE_DIR)];
-    Ok(inside
-        .into_iter()
-        .find(|d| d.is_dir())
-        .unwrap_or_else(|| dir.clone()))
+    Ok(match (&args.storage_dir, &args.state_dir) {
+        (Some(storage), _) => storage.join(STORE_DIR),
+        (None, Some(state)) => state.join(OWN_DIR),
+        (None, None) => own_directory()?,
+    })
 }
 
 /// Opens the store to change it.
@@ -44,7 +41,7 @@ fn open_existing(args: &StateArgs) -> Result<CheckpointStore> {
     let dir = directory(args)?;
     if !dir.is_dir() {
         bail!(
-            "there are no stored positions in {} (choose with --state-dir)",
+            "there are no stored positions in {} (choose with --state-dir or --storage-dir)",
             dir.display()
         );
     }
@@ -78,22 +75,31 @@ fn rows(store: &CheckpointStore) -> (Vec<Row>, usize) {
     (rows, unreadable)
 }
 
+fn positions(n: usize) -> String {
+    format!("{n} position{}", if n == 1 { "" } else { "s" })
+}
+
 fn report(unreadable: usize) {
     if unreadable > 0 {
-        eprintln!("warning: {unreadable} stored positions cannot be read by this version");
+        eprintln!(
+            "warning: {} cannot be read by this version",
+            positions(unreadable)
+        );
     }
 }
 
 /// `list`: a table.
 pub fn list(args: &StateArgs) -> Result<u8> {
     let (rows, unreadable) = rows(&open_existing(args)?);
-    println!(
+    say!(
         "{:<20} {:>14} {:>12}  path",
-        "receiver", "offset", "records"
+        "receiver",
+        "offset",
+        "records"
     );
     for r in &rows {
         let p = &r.position;
-        println!(
+        say!(
             "{:<20} {:>14} {:>12}  {}",
             r.receiver,
             p.offset,
@@ -101,7 +107,7 @@ pub fn list(args: &StateArgs) -> Result<u8> {
             p.path.display()
         );
     }
-    println!("{} positions", rows.len());
+    say!("{}", positions(rows.len()));
     report(unreadable);
     Ok(exit::OK)
 }
@@ -123,7 +129,7 @@ pub fn export(args: &StateArgs) -> Result<u8> {
             "seen_ns": p.seen_ns,
             "gzip": p.gzip,
         });
-        println!("{line}");
+        say!("{line}");
     }
     report(unreadable);
     Ok(exit::OK)
@@ -137,13 +143,17 @@ pub fn reset(args: &StateArgs, path: Option<&str>, yes: bool) -> Result<u8> {
         .iter()
         .filter(|r| path.is_none_or(|p| r.position.path.to_string_lossy().contains(p)))
         .collect();
-    for r in &chosen {
-        println!("{} {}", r.receiver, r.position.path.display());
-    }
+    let print_chosen = || -> Result<()> {
+        for r in &chosen {
+            say!("{} {}", r.receiver, r.position.path.display());
+        }
+        Ok(())
+    };
     if !yes {
-        println!(
-            "{} positions would be forgotten; add --yes to do it",
-            chosen.len()
+        print_chosen()?;
+        say!(
+            "{} would be forgotten; add --yes to do it",
+            positions(chosen.len())
         );
         return Ok(exit::OK);
     }
@@ -151,7 +161,9 @@ pub fn reset(args: &StateArgs, path: Option<&str>, yes: bool) -> Result<u8> {
         store.remove(&r.key);
     }
     store.commit().context("the change could not be saved")?;
-    println!("{} positions forgotten", chosen.len());
+    // Done before it is told, so that a reader who stops reading stops nothing.
+    print_chosen()?;
+    say!("{} forgotten", positions(chosen.len()));
     Ok(exit::OK)
 }
 
@@ -164,15 +176,19 @@ pub fn import(
     include: &[String],
 ) -> Result<u8> {
     let mut store = open(args)?;
-    let mut done = Done { taken: 0, left: 0 };
+    let mut done = Done::default();
     match from {
         ImportFrom::Promtail => import_promtail(&store, file, receiver, &mut done)?,
         ImportFrom::Collector => import_collector(&store, file, receiver, include, &mut done)?,
     }
     store.commit().context("the positions could not be saved")?;
-    println!(
-        "{} positions taken over, {} left out",
-        done.taken, done.left
+    for row in &done.rows {
+        say!("{row}");
+    }
+    say!(
+        "{} taken over, {} left out",
+        positions(done.taken),
+        done.left
     );
     Ok(if done.taken == 0 && done.left > 0 {
         exit::ERROR
@@ -181,23 +197,27 @@ pub fn import(
     })
 }
 
+/// What became of each position that was found.
+#[derive(Default)]
 struct Done {
     taken: usize,
     left: usize,
+    rows: Vec<String>,
 }
 
 impl Done {
     fn tell(&mut self, path: &Path, offset: u64, why_not: Option<&str>) {
-        match why_not {
+        let path = path.display();
+        self.rows.push(match why_not {
             None => {
                 self.taken += 1;
-                println!("taken    {offset:>14}  {}", path.display());
+                format!("taken    {offset:>14}  {path}")
             }
             Some(why) => {
                 self.left += 1;
-                println!("left out {offset:>14}  {}: {why}", path.display());
+                format!("left out {offset:>14}  {path}: {why}")
             }
-        }
+        });
     }
 }
 

@@ -4,9 +4,9 @@
 //! container operator, the processors, the Loki exporter over HTTP. Only the endpoint is inside
 //! this process (a stand-in that speaks Loki's push API), and `--loki` replaces it by a real one.
 
+mod account;
+
 use std::io::{IsTerminal, Write};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -15,14 +15,18 @@ use tailwater_telemetry::metrics::{Accounting, Snapshot};
 use tailwater_testkit::loki::behaviour::LokiBehaviour;
 use tailwater_testkit::loki::store::StoreMode;
 use tailwater_testkit::loki::{FakeLoki, LokiOptions};
-use tailwater_testkit::oracle::{DeliveryOracle, OracleReport};
+use tailwater_testkit::oracle::DeliveryOracle;
 use tailwater_testkit::tempdir::TempDir;
 use tailwater_testkit::writer::kubernetes::{Container, NodeLogs};
 use tailwater_testkit::writer::live::{LiveOptions, LiveWriter};
 use tailwater_testkit::writer::{Format, LogWriter, Rotation, WriterClock, WriterOptions};
 
-use super::run::{Agent, check, complain};
+use account::Account;
+
+use super::check::{check, complain};
+use super::run::Agent;
 use crate::cli::{ConfigArgs, DemoArgs, exit};
+use crate::signals::Signals;
 
 /// Lines a container writes between two rotations.
 const ROTATE_EVERY_LINES: u64 = 20_000;
@@ -30,25 +34,14 @@ const ROTATE_EVERY_LINES: u64 = 20_000;
 const KEEP: usize = 200;
 /// How long deliveries are waited for after the last line was written.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long the agent may take to stop.
+const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Runs the demo. Exit code 0 only if every line that was written was delivered exactly once.
 pub fn demo(args: &DemoArgs) -> Result<u8> {
     let dir = TempDir::new("demo").context("cannot create a temporary directory")?;
     let oracle = DeliveryOracle::new();
-    let endpoint = match &args.loki {
-        Some(_) => None,
-        None => Some(FakeLoki::start(LokiOptions {
-            behaviour: LokiBehaviour::permissive(),
-            store: StoreMode::CountOnly,
-            on_entry: Some(oracle.hook()),
-            ..LokiOptions::default()
-        })?),
-    };
-    let url = match (&args.loki, &endpoint) {
-        (Some(url), _) => push_url(url),
-        (None, Some(fake)) => fake.push_url(),
-        (None, None) => unreachable!("one of the two was made above"),
-    };
+    let (endpoint, url) = destination(args, &oracle)?;
     let config = config(dir.path(), &url);
     let checked = match check(&ConfigArgs {
         config: vec![format!("yaml:{config}")],
@@ -58,31 +51,63 @@ pub fn demo(args: &DemoArgs) -> Result<u8> {
         Ok(checked) => checked,
         Err(errors) => return Ok(complain(&errors)),
     };
-    println!(
-        "writing: {} containers below {}",
-        args.files,
-        dir.path().display()
-    );
-    println!(
-        "sending: {url}{}",
-        if args.loki.is_none() {
-            " (inside this process)"
-        } else {
-            ""
-        }
-    );
+    let (files, below) = (args.files, dir.path().display());
+    say!("writing: {files} containers below {below}");
+    let inside = endpoint.as_ref().map_or("", |_| " (inside this process)");
+    say!("sending: {url}{inside}");
+    // The first signal ends the writing, a second one the waiting for what is under way.
+    let signals = Signals::listen()?;
     let agent = Agent::start(&checked)?;
-    let account = Accounting::new(&agent.metrics, "receiver", "filelog", DropReason::NAMES);
+    let account = Accounting::new(&agent.metrics, "receiver", "file_log", DropReason::NAMES);
     let writers = start_writers(args, dir.path(), &oracle)?;
-    let interrupted = on_interrupt()?;
     let begin = Instant::now();
+    write_and_deliver(args, writers, &oracle, &account, &signals)?;
+    let seconds = begin.elapsed().as_secs_f64();
+    agent.stop(STOP_TIMEOUT, &|| signals.stops() > 1);
+    let account = Account {
+        written: oracle.report().totals.written,
+        agent: account.snapshot(),
+        endpoint: endpoint.is_some().then(|| oracle.report()),
+        seconds,
+    };
+    if account.balances() {
+        account.print()?;
+        return Ok(exit::OK);
+    }
+    // That it failed must not depend on whether somebody reads it.
+    let _ = account.print();
+    Ok(exit::ERROR)
+}
+
+/// Where lines go: the stand-in, which shows them to the oracle, or the Loki of `--loki`.
+fn destination(args: &DemoArgs, oracle: &DeliveryOracle) -> Result<(Option<FakeLoki>, String)> {
+    if let Some(url) = &args.loki {
+        return Ok((None, push_url(url)));
+    }
+    let fake = FakeLoki::start(LokiOptions {
+        behaviour: LokiBehaviour::permissive(),
+        store: StoreMode::CountOnly,
+        on_entry: Some(oracle.hook()),
+        ..LokiOptions::default()
+    })?;
+    let url = fake.push_url();
+    Ok((Some(fake), url))
+}
+
+/// Shows the live line while the writers write, and then until all of it is delivered.
+fn write_and_deliver(
+    args: &DemoArgs,
+    writers: Vec<LiveWriter>,
+    oracle: &DeliveryOracle,
+    account: &Accounting,
+    signals: &Signals,
+) -> Result<()> {
     let mut screen = Screen::new();
-    let written = || writers.iter().map(LiveWriter::lines).sum::<u64>();
-    while begin.elapsed() < Duration::from_secs(args.seconds)
-        && !interrupted.load(Ordering::Acquire)
-    {
+    let end = Instant::now() + Duration::from_secs(args.seconds);
+    while Instant::now() < end && signals.stops() == 0 {
         std::thread::park_timeout(Duration::from_millis(250));
-        screen.show(written(), &account.snapshot());
+        let written = writers.iter().map(LiveWriter::lines).sum();
+        screen.show(written, &account.snapshot());
     }
     for w in writers {
         w.stop().context("a writer failed")?;
@@ -90,20 +115,12 @@ pub fn demo(args: &DemoArgs) -> Result<u8> {
     let total = oracle.report().totals.written;
     let end = Instant::now() + SETTLE_TIMEOUT;
     let settled = |s: &Snapshot| s.in_flight.records == 0 && s.read.records >= total;
-    while !settled(&account.snapshot()) && Instant::now() < end {
+    while !settled(&account.snapshot()) && Instant::now() < end && signals.stops() < 2 {
         std::thread::park_timeout(Duration::from_millis(50));
         screen.show(total, &account.snapshot());
     }
-    let seconds = begin.elapsed().as_secs_f64();
-    agent.stop(Duration::from_secs(10), &|| false);
     screen.end();
-    let known = endpoint.is_some().then(|| oracle.report());
-    Ok(print_account(
-        total,
-        &account.snapshot(),
-        known.as_ref(),
-        seconds,
-    ))
+    Ok(())
 }
 
 /// Loki's push URL from its base URL or the push URL itself.
@@ -120,7 +137,7 @@ fn config(dir: &std::path::Path, url: &str) -> String {
         "extensions:
   file_storage: {{directory: '{dir}/state', create_directory: true}}
 receivers:
-  filelog:
+  file_log:
     include: ['{dir}/pods/*/*/*.log']
     start_at: beginning
     include_file_path: true
@@ -146,9 +163,9 @@ exporters:
     structured_metadata: false
 service:
   extensions: [file_storage]
-  telemetry: {{metrics: {{level: none}}, logs: {{level: error}}}}
+  telemetry: {{metrics: {{level: none}}, logs: {{level: warn}}}}
   pipelines:
-    logs: {{receivers: [filelog], processors: [resource, attributes, batch], exporters: [loki]}}
+    logs: {{receivers: [file_log], processors: [resource, attributes, batch], exporters: [loki]}}
 "
     )
 }
@@ -185,36 +202,6 @@ fn start_writers(
         writers.push(LiveWriter::start(LogWriter::create(options)?, live)?);
     }
     Ok(writers)
-}
-
-/// True after Ctrl-C or SIGTERM.
-fn on_interrupt() -> Result<Arc<AtomicBool>> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let flag = Arc::new(AtomicBool::new(false));
-    let (told, main) = (flag.clone(), std::thread::current());
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_io()
-        .build()?;
-    std::thread::Builder::new()
-        .name("signals".into())
-        .spawn(move || {
-            runtime.block_on(async {
-                let streams = (
-                    signal(SignalKind::interrupt()),
-                    signal(SignalKind::terminate()),
-                );
-                let (Ok(mut int), Ok(mut term)) = streams else {
-                    return;
-                };
-                tokio::select! {
-                    _ = int.recv() => {}
-                    _ = term.recv() => {}
-                }
-                told.store(true, Ordering::Release);
-                main.unpark();
-            });
-        })?;
-    Ok(flag)
 }
 
 /// The live line: rewritten in place on a terminal, a line every two seconds elsewhere.
@@ -256,84 +243,18 @@ impl Screen {
             records,
         );
         (self.last, self.printed, self.records, self.bytes) = (now, now, records, bytes);
-        match self.terminal {
-            true => print!("\r{line}"),
-            false => println!("{line}"),
-        }
-        let _ = std::io::stdout().flush();
+        // The live line is for whoever looks; the demo goes on without them.
+        let mut out = std::io::stdout();
+        let _ = match self.terminal {
+            true => write!(out, "\r{line}"),
+            false => writeln!(out, "{line}"),
+        };
+        let _ = out.flush();
     }
 
     fn end(&self) {
         if self.terminal {
-            println!();
+            let _ = writeln!(std::io::stdout());
         }
     }
-}
-
-/// Prints the account; 0 if it balances.
-fn print_account(total: u64, s: &Snapshot, known: Option<&OracleReport>, seconds: f64) -> u8 {
-    println!();
-    if let Some(report) = known {
-        println!(
-            "{:<44} {:>10} {:>10} {:>8}",
-            "container", "written", "delivered", "missing"
-        );
-        for w in report.writers.iter().take(20) {
-            let name = w
-                .streams
-                .first()
-                .map_or(String::new(), |s| s.labels.clone());
-            let pod = name
-                .split("pod=\"")
-                .nth(1)
-                .and_then(|p| p.split('"').next());
-            let name = pod.map_or_else(|| format!("writer {}", w.writer), str::to_owned);
-            let name = format!("{name} ({} files)", w.files.len());
-            println!(
-                "{name:<44} {:>10} {:>10} {:>8}",
-                w.written, w.delivered, w.missing
-            );
-        }
-        if report.writers.len() > 20 {
-            println!("... and {} more", report.writers.len() - 20);
-        }
-        println!();
-    }
-    let filtered: u64 = s.filtered.iter().map(|(_, a)| a.records).sum();
-    let dropped: u64 = s.dropped.iter().map(|(_, a)| a.records).sum();
-    println!("written    {total:>12} lines");
-    println!("read       {:>12}", s.read.records);
-    println!("delivered  {:>12}", s.delivered.records);
-    println!("filtered   {filtered:>12}");
-    println!("dropped    {dropped:>12}");
-    for (reason, amount) in s.dropped.iter().filter(|(_, a)| a.records > 0) {
-        println!("  {reason:<20} {:>12}", amount.records);
-    }
-    println!("in flight  {:>12}", s.in_flight.records);
-    let mut ok = s.check().is_ok()
-        && s.in_flight.records == 0
-        && s.delivered.records + filtered + dropped == total;
-    if let Some(report) = known {
-        let t = &report.totals;
-        println!(
-            "at the endpoint: {} of {total} lines, {} missing, {} repeated, {} out of order, {} damaged",
-            t.delivered, t.missing, t.duplicates_after_dedup, t.out_of_order, t.corrupt
-        );
-        ok &= report.is_faultless() && t.delivered == total;
-    }
-    let rate = s.delivered.bytes as f64 / 1e6 / seconds;
-    println!(
-        "{:.1} s, {:.0} lines/s, {rate:.1} MB/s",
-        seconds,
-        total as f64 / seconds
-    );
-    println!(
-        "{}",
-        if ok {
-            "every line is accounted for"
-        } else {
-            "THE ACCOUNT DOES NOT BALANCE"
-        }
-    );
-    if ok { exit::OK } else { exit::ERROR }
 }

@@ -1,10 +1,10 @@
 //! `validate`, `components`, `print-config`: looking without starting anything.
 
 use anyhow::Result;
-use tailwater_config::{ComponentKind, ProcessEnvironment, SecretPaths, Source, resolve};
+use tailwater_config::{ComponentKind, ProcessEnvironment, SecretPaths, resolve};
 use tailwater_pipeline::factory::Factory;
 
-use super::run::{check, complain};
+use super::check::{check, complain, sources, warn};
 use crate::cli::{ConfigArgs, Format, Mode, exit};
 use crate::registry::registry;
 
@@ -12,9 +12,7 @@ use crate::registry::registry;
 pub fn validate(args: &ConfigArgs) -> Result<u8> {
     match check(args) {
         Ok(checked) => {
-            for w in &checked.loaded.warnings {
-                eprintln!("warning: {w}");
-            }
+            warn(&checked.warnings);
             Ok(exit::OK)
         }
         Err(errors) => Ok(complain(&errors)),
@@ -24,44 +22,45 @@ pub fn validate(args: &ConfigArgs) -> Result<u8> {
 /// `tailwater components`: YAML, as the collector prints it.
 pub fn components() -> Result<u8> {
     let r = registry();
-    println!("buildinfo:");
-    println!("  command: tailwater");
-    println!("  description: one native agent for logs, metrics and traces");
-    println!("  version: {}", env!("CARGO_PKG_VERSION"));
-    list(ComponentKind::Receiver, &r.receivers);
-    list(ComponentKind::Processor, &r.processors);
-    list(ComponentKind::Exporter, &r.exporters);
-    println!("connectors: []");
-    list(ComponentKind::Extension, &r.extensions);
-    println!("providers:");
-    ["env", "file", "yaml"]
-        .iter()
-        .for_each(|p| println!("  - scheme: {p}"));
+    say!("buildinfo:");
+    say!("  command: tailwater");
+    say!("  description: one native agent for logs, metrics and traces");
+    say!("  version: {}", env!("CARGO_PKG_VERSION"));
+    list(ComponentKind::Receiver, &r.receivers)?;
+    list(ComponentKind::Processor, &r.processors)?;
+    list(ComponentKind::Exporter, &r.exporters)?;
+    say!("connectors: []");
+    list(ComponentKind::Extension, &r.extensions)?;
+    say!("providers:");
+    for scheme in ["env", "file", "yaml"] {
+        say!("  - scheme: {scheme}");
+    }
     Ok(exit::OK)
 }
 
-fn list<S: ?Sized>(kind: ComponentKind, factories: &[Factory<S>]) {
-    println!("{}:", kind.section());
+fn list<S: ?Sized>(kind: ComponentKind, factories: &[Factory<S>]) -> std::io::Result<()> {
+    say!("{}:", kind.section());
     for f in factories {
-        println!("  - name: {}", f.kind);
-        println!("    about: {}", f.about);
+        say!("  - name: {}", f.kind);
+        say!("    about: {}", f.about);
         if !f.signals.is_empty() {
-            println!("    signals: [{}]", f.signals.join(", "));
+            say!("    signals: [{}]", f.signals.join(", "));
         }
     }
+    Ok(())
 }
 
 /// `tailwater print-config`: merged and substituted, secrets redacted.
 pub fn print_config(args: &ConfigArgs, mode: Mode, format: Format, validate: bool) -> Result<u8> {
-    if validate && let Err(errors) = check(args) {
-        return Ok(complain(&errors));
-    }
-    let mut sources = Vec::new();
-    for text in &args.config {
-        sources.push(Source::parse(text)?);
-    }
-    let root = match resolve(&sources, &args.set, &ProcessEnvironment) {
-        Ok((root, _)) => root,
+    let read = if validate {
+        check(args).map(|checked| checked.loaded.root)
+    } else {
+        sources(args)
+            .and_then(|sources| resolve(&sources, &args.set, &ProcessEnvironment))
+            .map(|(root, _)| root)
+    };
+    let root = match read {
+        Ok(root) => root,
         Err(errors) => return Ok(complain(&errors)),
     };
     let root = match mode {
@@ -69,13 +68,15 @@ pub fn print_config(args: &ConfigArgs, mode: Mode, format: Format, validate: boo
         Mode::Unredacted => root,
     };
     match format {
-        Format::Yaml => print!("{}", tailwater_config::to_yaml(&root)),
-        Format::Json => println!("{}", tailwater_config::to_json(&root)),
+        Format::Yaml => say!("{}", tailwater_config::to_yaml(&root).trim_end()),
+        Format::Json => say!("{}", tailwater_config::to_json(&root).trim_end()),
     }
     Ok(exit::OK)
 }
 
 /// Places of secrets that the generic names do not cover.
 fn secret_paths() -> SecretPaths {
-    SecretPaths::new().with("exporters::**::headers::*")
+    SecretPaths::new()
+        .with("exporters::**::headers::*")
+        .with("extensions::basicauth::htpasswd::inline")
 }

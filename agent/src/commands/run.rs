@@ -1,15 +1,13 @@
 //! `tailwater run`: from configuration to a running graph, and back.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use tailwater_config::{Errors, Loaded, ProcessEnvironment, Section, Source, load};
 use tailwater_pipeline::Budget;
 use tailwater_pipeline::clock::{Clock, SystemClock};
 use tailwater_pipeline::factory::NodeCx;
-use tailwater_pipeline::graph::{Graph, Resolved, StopReport, resolve};
+use tailwater_pipeline::graph::{Graph, StopReport};
 use tailwater_telemetry::health::{ComponentHealth, HealthRegistry, State, Watch};
 use tailwater_telemetry::logs::{
     EVERYTHING_IS_READY, SHUTDOWN_COMPLETE, STARTING_SHUTDOWN, SelfLog,
@@ -17,12 +15,11 @@ use tailwater_telemetry::logs::{
 use tailwater_telemetry::metrics::{
     MetricsRegistry, ProcessMetrics, SERIES_MAX_DEFAULT, SelfLogMetrics,
 };
-use tailwater_telemetry::settings::TelemetrySettings;
-use tokio::signal::unix::{SignalKind, signal};
 
+use super::check::{Checked, check, complain};
 use crate::cli::{ConfigArgs, exit};
-use crate::registry::registry;
 use crate::serve::{HttpServer, Page, serve};
+use crate::signals::Signals;
 use crate::storages::AgentStorages;
 
 /// Bytes of records that may be held between a read and their encoding.
@@ -33,77 +30,17 @@ const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(1);
 /// An exporter that had something to send for so long while nothing was accepted is not healthy.
 const STALLED_AFTER: Duration = Duration::from_secs(60);
 
-/// A configuration with everything in it decoded and validated.
-pub struct Checked {
-    /// The file.
-    pub loaded: Loaded,
-    /// Its components.
-    pub resolved: Resolved,
-    /// `service::telemetry`.
-    pub telemetry: TelemetrySettings,
-}
-
-/// Loads and validates a configuration: all mistakes at once. Nothing is started, no I/O is done
-/// beside reading the configuration.
-pub fn check(args: &ConfigArgs) -> Result<Checked, Errors> {
-    let mut errors = Errors::new();
-    let mut sources = Vec::new();
-    for text in &args.config {
-        match Source::parse(text) {
-            Ok(source) => sources.push(source),
-            Err(e) => errors.push(e),
-        }
-    }
-    if !errors.is_empty() {
-        return Err(errors);
-    }
-    let loaded = load(&sources, &args.set, &ProcessEnvironment)?;
-    let mut section = Section::new(
-        &loaded.file.service.telemetry,
-        "service::telemetry",
-        &mut errors,
-    );
-    let resource = [
-        ("service.name", "tailwater"),
-        ("service.version", env!("CARGO_PKG_VERSION")),
-    ];
-    let telemetry = TelemetrySettings::decode(&mut section, &resource);
-    section.finish();
-    match resolve(&loaded.file, &registry()) {
-        Ok(resolved) if errors.is_empty() => Ok(Checked {
-            loaded,
-            resolved,
-            telemetry,
-        }),
-        Ok(_) => Err(errors),
-        Err(more) => {
-            errors.append(more);
-            Err(errors)
-        }
-    }
-}
-
-/// Prints every mistake to stderr and gives the exit code.
-pub fn complain(errors: &Errors) -> u8 {
-    for e in errors.iter() {
-        eprintln!("{e}");
-    }
-    let n = errors.len();
-    eprintln!(
-        "error: {n} mistake{} in the configuration",
-        if n == 1 { "" } else { "s" }
-    );
-    exit::ERROR
-}
-
 /// Runs the agent until a signal stops it.
 pub fn run(args: &ConfigArgs) -> Result<u8> {
     let checked = match check(args) {
         Ok(checked) => checked,
         Err(errors) => return Ok(complain(&errors)),
     };
+    // Listened for from the beginning: a signal during a long start must not end the process
+    // half-way.
+    let signals = Signals::listen()?;
     let agent = Agent::start(&checked)?;
-    agent.serve_until_stopped(checked.loaded.file.service.shutdown_timeout)
+    agent.serve_until_stopped(checked.loaded.file.service.shutdown_timeout, &signals)
 }
 
 /// A running agent.
@@ -116,12 +53,12 @@ pub struct Agent {
     pub metrics: Arc<MetricsRegistry>,
     health: Arc<HealthRegistry>,
     storages: Arc<AgentStorages>,
-    log: Option<SelfLog>,
+    log: SelfLog,
     _process: Arc<ProcessMetrics>,
     _servers: Vec<HttpServer>,
     exporters: Vec<(String, Arc<ComponentHealth>)>,
     checkpoints: Arc<ComponentHealth>,
-    sockets: Sockets,
+    _sockets: Sockets,
 }
 
 /// The runtime for sockets, on one thread of its own.
@@ -177,27 +114,14 @@ fn raise_open_files_limit() {
 impl Agent {
     /// Builds and starts everything: plan, prepare, commit.
     pub fn start(checked: &Checked) -> Result<Agent> {
-        Agent::start_with(checked, true)
-    }
-
-    /// As [`Agent::start`]; `own_log` = false leaves the log to the caller.
-    pub fn start_with(checked: &Checked, own_log: bool) -> Result<Agent> {
         let service = &checked.loaded.file.service;
         let reader = checked.telemetry.readers.first();
         let exposition = reader.map(|r| r.exposition.clone()).unwrap_or_default();
         let metrics = Arc::new(MetricsRegistry::new(exposition, SERIES_MAX_DEFAULT));
-        let log = match own_log {
-            true => {
-                let log = SelfLog::new(
-                    checked.telemetry.logs.clone(),
-                    SelfLogMetrics::new(&metrics),
-                )?;
-                log.install()?;
-                Some(log)
-            }
-            false => None,
-        };
-        for w in &checked.loaded.warnings {
+        let log_metrics = SelfLogMetrics::new(&metrics);
+        let log = SelfLog::new(checked.telemetry.logs.clone(), log_metrics)?;
+        log.install()?;
+        for w in &checked.warnings {
             tracing::warn!("{w}");
         }
         raise_open_files_limit();
@@ -274,43 +198,18 @@ impl Agent {
             _servers: servers,
             exporters,
             checkpoints,
-            sockets,
+            _sockets: sockets,
         })
     }
 
     /// Waits for SIGTERM or SIGINT, then stops within `timeout`; a second signal stops at once.
-    fn serve_until_stopped(self, timeout: Duration) -> Result<u8> {
-        let signals = Arc::new(AtomicU32::new(0));
-        let (told, main) = (signals.clone(), std::thread::current());
-        let (ready_tx, ready_rx) = std::sync::mpsc::channel();
-        self.sockets.handle.spawn(async move {
-            let streams = (
-                signal(SignalKind::terminate()),
-                signal(SignalKind::interrupt()),
-            );
-            let (Ok(mut term), Ok(mut int)) = streams else {
-                let _ = ready_tx.send(false);
-                return;
-            };
-            let _ = ready_tx.send(true);
-            loop {
-                tokio::select! {
-                    _ = term.recv() => {}
-                    _ = int.recv() => {}
-                }
-                told.fetch_add(1, Ordering::AcqRel);
-                main.unpark();
-            }
-        });
-        if !ready_rx.recv().unwrap_or(false) {
-            anyhow::bail!("cannot listen for signals");
-        }
-        while signals.load(Ordering::Acquire) == 0 {
+    fn serve_until_stopped(self, timeout: Duration, signals: &Signals) -> Result<u8> {
+        while signals.stops() == 0 {
             std::thread::park_timeout(HOUSEKEEPING_INTERVAL);
             self.housekeeping();
         }
-        let stopped = self.stop(timeout, &|| signals.load(Ordering::Acquire) > 1);
-        let aborted = signals.load(Ordering::Acquire) > 1;
+        let stopped = self.stop(timeout, &|| signals.stops() > 1);
+        let aborted = signals.stops() > 1;
         Ok(match stopped {
             StopReport { clean: true, .. } => exit::OK,
             _ if aborted => exit::INTERRUPTED,
@@ -336,9 +235,7 @@ impl Agent {
             Some(text) => self.checkpoints.raise("not saved", text.clone(), now),
             None => self.checkpoints.clear("not saved"),
         }
-        if let Some(log) = &self.log {
-            log.report_suppressed();
-        }
+        self.log.report_suppressed();
     }
 
     /// Stops everything: what is under way is delivered until the timeout, positions are saved.
@@ -361,9 +258,8 @@ impl Agent {
             );
         }
         tracing::info!("{SHUTDOWN_COMPLETE}");
-        if let Some(log) = &self.log {
-            let _ = log.flush(Duration::from_secs(1));
-        }
+        // What cannot be written to the log cannot be said anywhere else.
+        let _ = self.log.flush(Duration::from_secs(1));
         report
     }
 }

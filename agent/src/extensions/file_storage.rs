@@ -37,11 +37,24 @@ pub fn decode(node: &Node, path: &KeyPath, errors: &mut Errors) -> Option<Settin
     let mut s = Section::new(node, path, errors);
     let directory = s.string("directory", "/var/lib/otelcol/file_storage");
     let create_directory = s.bool("create_directory", false);
-    s.string_optional("directory_permissions");
     s.duration("timeout", std::time::Duration::from_secs(1));
     s.bool("fsync", false);
-    s.bool("recreate", false);
-    s.u64("max_size", 0, ..);
+    s.refuse(
+        "directory_permissions",
+        "set the umask, or create the directory beforehand",
+    );
+    if s.bool("recreate", false) {
+        s.warn(
+            "recreate",
+            "has no effect: damage is repaired when the store is opened",
+        );
+    }
+    if s.u64("max_size", 0, ..) > 0 {
+        s.warn(
+            "max_size",
+            "has no effect: the store is compacted and limited by itself",
+        );
+    }
     s.section("compaction", |s| {
         for key in ["on_start", "on_rebound", "cleanup_on_start"] {
             s.bool(key, false);

@@ -269,6 +269,20 @@ impl<'n> Section<'n, '_> {
             .map(|(_, value)| value.clone())
     }
 
+    /// As [`Section::choice`] where the case of the word does not count, as with the collector's
+    /// levels.
+    pub fn choice_any_case<T: Clone>(&mut self, key: &str, choices: &[(&str, T)], default: T) -> T {
+        let written = self.peek(key).and_then(|(_, node)| node.as_text());
+        let same = written.and_then(|w| choices.iter().find(|(n, _)| n.eq_ignore_ascii_case(w)));
+        match same {
+            Some((_, value)) => {
+                self.take(key);
+                value.clone()
+            }
+            None => self.choice(key, choices, default),
+        }
+    }
+
     /// The id of a component, as in `storage: file_storage/a`; it is not looked up here.
     pub fn component_id(&mut self, key: &str) -> Option<ComponentId> {
         let span = self.span_of(key);
@@ -307,8 +321,13 @@ impl<'n> Section<'n, '_> {
             NodeValue::Str(text) => parse_duration(text),
             _ => whole_number(node).and_then(|v| i64::try_from(v).ok()),
         };
-        if value.is_none() {
-            self.reject(node, key, DURATION_FORM);
+        match value {
+            None => self.reject(node, key, DURATION_FORM),
+            Some(n) if n != 0 && !matches!(node.value, NodeValue::Str(_)) => {
+                let means = format_duration(n);
+                self.warn(key, format!("{n} without a unit is {means}; write a unit"));
+            }
+            Some(_) => {}
         }
         value
     }

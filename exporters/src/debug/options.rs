@@ -66,7 +66,7 @@ impl DebugOptions {
             "batches are shown when they come; there is no queue",
         );
         DebugOptions {
-            verbosity: s.choice("verbosity", &levels, d.verbosity),
+            verbosity: s.choice_any_case("verbosity", &levels, d.verbosity),
             sampling_initial: s.u64("sampling_initial", d.sampling_initial, ..),
             sampling_thereafter: s.u64("sampling_thereafter", d.sampling_thereafter, ..),
             use_internal_logger,

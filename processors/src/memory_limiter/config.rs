@@ -4,8 +4,6 @@ use std::time::Duration;
 
 use tailwater_config::Section;
 
-use super::{Intervals, Limits};
-
 const MIB: u64 = 1 << 20;
 /// Largest number of MiB the collector's 32 bit options hold.
 const MIB_MAX: u64 = u32::MAX as u64;
@@ -15,23 +13,14 @@ const MIB_MAX: u64 = u32::MAX as u64;
 pub struct MemoryLimiterConfig {
     /// How often memory is measured at most.
     pub check_interval: Duration,
-    /// The hard limit in MiB; 0 = use the percentage. Wins over it.
+    /// The limit in MiB; 0 = use the percentage. Wins over it.
     pub limit_mib: u64,
     /// What the soft limit is below the hard one, in MiB; 0 = a fifth of it.
     pub spike_limit_mib: u64,
-    /// The hard limit as a percentage of the memory this process may use.
+    /// The limit as a percentage of the memory this process may use.
     pub limit_percentage: u64,
     /// What the soft limit is below the hard one, as a percentage of the same; 0 = a fifth of it.
     pub spike_limit_percentage: u64,
-    /// Least time between two requests to the allocator to give memory back, above the soft
-    /// limit. (The collector has a garbage collector there; this agent has none.)
-    pub min_gc_interval_when_soft_limited: Duration,
-    /// The same above the hard limit.
-    pub min_gc_interval_when_hard_limited: Duration,
-    /// What that time grows to at most while such requests achieve nothing, above the soft limit.
-    pub max_gc_interval_when_soft_limited: Duration,
-    /// The same above the hard limit.
-    pub max_gc_interval_when_hard_limited: Duration,
 }
 
 impl MemoryLimiterConfig {
@@ -44,15 +33,8 @@ impl MemoryLimiterConfig {
             spike_limit_mib: s.u64("spike_limit_mib", 0, ..=MIB_MAX),
             limit_percentage: s.u64("limit_percentage", 0, ..=100),
             spike_limit_percentage: s.u64("spike_limit_percentage", 0, ..=100),
-            min_gc_interval_when_soft_limited: s
-                .duration("min_gc_interval_when_soft_limited", Duration::from_secs(10)),
-            min_gc_interval_when_hard_limited: s
-                .duration("min_gc_interval_when_hard_limited", Duration::ZERO),
-            max_gc_interval_when_soft_limited: s
-                .duration("max_gc_interval_when_soft_limited", Duration::from_secs(30)),
-            max_gc_interval_when_hard_limited: s
-                .duration("max_gc_interval_when_hard_limited", Duration::from_secs(30)),
         };
+        decode_gc_intervals(s);
         // How options fit together says nothing about one that could not be read.
         if s.errors().len() == before {
             config.check(s);
@@ -76,39 +58,12 @@ impl MemoryLimiterConfig {
                 "must be smaller than limit_percentage",
             );
         }
-        let (soft, hard) = (
-            self.min_gc_interval_when_soft_limited,
-            self.min_gc_interval_when_hard_limited,
-        );
-        if soft < hard {
-            s.invalid(
-                "min_gc_interval_when_soft_limited",
-                "must not be smaller than min_gc_interval_when_hard_limited",
-            );
-        }
-        // Defaults give way: a longer least time with the default largest one is no mistake.
-        for (key, max, min) in [
-            (
-                "max_gc_interval_when_soft_limited",
-                self.max_gc_interval_when_soft_limited,
-                soft,
-            ),
-            (
-                "max_gc_interval_when_hard_limited",
-                self.max_gc_interval_when_hard_limited,
-                hard,
-            ),
-        ] {
-            if s.has(key) && max < min {
-                s.invalid(key, "must not be smaller than the least interval");
-            }
-        }
     }
 
-    /// The limits in bytes, given what the process may use. `None` if that is needed and not
-    /// known.
-    pub fn limits(&self, total_bytes: Option<u64>) -> Option<Limits> {
-        let (hard_bytes, spike) = if self.limit_mib > 0 {
+    /// From how many bytes on sources pause, given what the process may use. `None` if that is
+    /// needed and not known.
+    pub fn soft_limit_bytes(&self, total_bytes: Option<u64>) -> Option<u64> {
+        let (hard, spike) = if self.limit_mib > 0 {
             (self.limit_mib * MIB, self.spike_limit_mib * MIB)
         } else {
             let total = total_bytes?;
@@ -120,21 +75,38 @@ impl MemoryLimiterConfig {
                 share(self.spike_limit_percentage),
             )
         };
-        let spike = if spike == 0 { hard_bytes / 5 } else { spike };
-        Some(Limits {
-            hard_bytes,
-            soft_bytes: hard_bytes.saturating_sub(spike),
-        })
+        let spike = if spike == 0 { hard / 5 } else { spike };
+        Some(hard.saturating_sub(spike))
     }
+}
 
-    /// The times between measurements and requests.
-    pub fn intervals(&self) -> Intervals {
-        let soft = self.min_gc_interval_when_soft_limited;
-        let hard = self.min_gc_interval_when_hard_limited;
-        Intervals {
-            check: self.check_interval,
-            reclaim_soft: soft..=self.max_gc_interval_when_soft_limited.max(soft),
-            reclaim_hard: hard..=self.max_gc_interval_when_hard_limited.max(hard),
+/// How often the collector may force its garbage collector. This agent has none, and its allocator
+/// gives memory back by itself; so the values only have to be right.
+fn decode_gc_intervals(s: &mut Section<'_, '_>) {
+    let seconds = Duration::from_secs;
+    let mut read = |key, default| {
+        if s.has(key) {
+            s.warn(key, "has no effect: there is no garbage collector to run");
+        }
+        s.duration(key, default)
+    };
+    let soft_min = read("min_gc_interval_when_soft_limited", seconds(10));
+    let hard_min = read("min_gc_interval_when_hard_limited", seconds(0));
+    let soft_max = read("max_gc_interval_when_soft_limited", seconds(30));
+    let hard_max = read("max_gc_interval_when_hard_limited", seconds(30));
+    if soft_min < hard_min {
+        s.invalid(
+            "min_gc_interval_when_soft_limited",
+            "must not be smaller than min_gc_interval_when_hard_limited",
+        );
+    }
+    // Defaults give way: a longer least time with the default largest one is no mistake.
+    for (key, max, min) in [
+        ("max_gc_interval_when_soft_limited", soft_max, soft_min),
+        ("max_gc_interval_when_hard_limited", hard_max, hard_min),
+    ] {
+        if s.has(key) && max < min {
+            s.invalid(key, "must not be smaller than the least interval");
         }
     }
 }

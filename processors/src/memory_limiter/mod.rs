@@ -12,9 +12,8 @@
 mod config;
 mod total;
 
-use std::ops::RangeInclusive;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tailwater_config::{Errors, KeyPath, Node, Section};
@@ -45,37 +44,13 @@ fn decode(node: &Node, path: &KeyPath, errors: &mut Errors) -> Option<Box<dyn Pr
     (errors.len() == before).then(|| Box::new(settings) as Box<dyn ProcessorSettings>)
 }
 
-/// The limits in bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// From here on memory is asked back from the allocator at the `hard` interval.
-    pub hard_bytes: u64,
-    /// From here on sources pause.
-    pub soft_bytes: u64,
-}
-
 /// Where the limiter gets its numbers from.
 pub trait MemoryProbe: Send + Sync {
     /// Resident memory of the process; 0 where the system does not say.
     fn resident_bytes(&self) -> u64;
-
-    /// Asks the allocator to give free memory back to the system. `hard` above the hard limit.
-    /// Called no more often than `min_gc_interval_when_*_limited` says. Does nothing by default.
-    fn reclaim(&self, hard: bool) {
-        let _ = hard;
-    }
 }
 
-static RECLAIM: OnceLock<fn(bool)> = OnceLock::new();
-
-/// Says how free memory is given back to the system, once per process: the allocator is the
-/// business of the binary. Without it the `min_gc` and `max_gc` intervals have nothing to limit.
-/// Returns false if it was said before.
-pub fn set_reclaim(reclaim: fn(hard: bool)) -> bool {
-    RECLAIM.set(reclaim).is_ok()
-}
-
-/// The operating system's numbers, and the allocator that [`set_reclaim`] named.
+/// The operating system's numbers.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemProbe;
 
@@ -83,24 +58,6 @@ impl MemoryProbe for SystemProbe {
     fn resident_bytes(&self) -> u64 {
         ProcessUsage::read().map_or(0, |usage| usage.rss_bytes)
     }
-
-    fn reclaim(&self, hard: bool) {
-        if let Some(reclaim) = RECLAIM.get() {
-            reclaim(hard);
-        }
-    }
-}
-
-/// When memory is asked back at most.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Intervals {
-    /// How often memory is measured at most.
-    pub check: Duration,
-    /// Between two requests to the allocator above the soft limit. It begins with the least and
-    /// doubles up to the largest while requests achieve nothing.
-    pub reclaim_soft: RangeInclusive<Duration>,
-    /// The same above the hard limit.
-    pub reclaim_hard: RangeInclusive<Duration>,
 }
 
 /// The settings of one `memory_limiter`. Whatever is built from them shares one limiter.
@@ -129,7 +86,7 @@ impl MemoryLimiterSettings {
         if let Some(limiter) = &*shared {
             return Ok(limiter.clone());
         }
-        let limits = self.config.limits(total_bytes()).ok_or_else(|| {
+        let soft_bytes = self.config.soft_limit_bytes(total_bytes()).ok_or_else(|| {
             BuildError::new(
                 format!("processor \"{}\"", cx.id),
                 "cannot find out how much memory this process may use; set limit_mib instead of \
@@ -138,7 +95,8 @@ impl MemoryLimiterSettings {
         })?;
         let metrics = MemoryLimiterMetrics::new(&cx.metrics, &cx.id);
         let (held, probe) = (cx.budget.clone(), Box::new(SystemProbe));
-        let limiter = MemoryLimiter::new(limits, self.config.intervals(), held, probe, metrics);
+        let limiter =
+            MemoryLimiter::new(soft_bytes, self.config.check_interval, held, probe, metrics);
         *shared = Some(limiter.clone());
         Ok(limiter)
     }
@@ -153,39 +111,37 @@ impl ProcessorSettings for MemoryLimiterSettings {
 
 /// One limiter, shared by every chain that names the processor.
 pub struct MemoryLimiter {
-    limits: Limits,
-    intervals: Intervals,
+    soft_bytes: u64,
+    check_interval: Duration,
     held: Arc<Budget>,
     probe: Box<dyn MemoryProbe>,
     metrics: Arc<MemoryLimiterMetrics>,
     admission: AtomicU8,
     /// When memory is measured next.
     next_check_ns: AtomicU64,
-    reclaimed_ns: AtomicU64,
-    /// Requests to the allocator in a row after which too much memory was still in use.
-    fruitless: AtomicU32,
 }
 
 impl MemoryLimiter {
-    /// A limiter over the data in `held` and what `probe` says.
+    /// A limiter over the data in `held` and what `probe` says: from `soft_bytes` on sources pause,
+    /// and memory is measured once per `check_interval` at most.
     pub fn new(
-        limits: Limits,
-        intervals: Intervals,
+        soft_bytes: u64,
+        check_interval: Duration,
         held: Arc<Budget>,
         probe: Box<dyn MemoryProbe>,
         metrics: Arc<MemoryLimiterMetrics>,
     ) -> Arc<MemoryLimiter> {
-        metrics.soft_limit_bytes.set(limits.soft_bytes as i64);
+        metrics
+            .soft_limit_bytes
+            .set(i64::try_from(soft_bytes).unwrap_or(i64::MAX));
         Arc::new(MemoryLimiter {
-            limits,
-            intervals,
+            soft_bytes,
+            check_interval,
             held,
             probe,
             metrics,
             admission: AtomicU8::new(Admission::Open as u8),
             next_check_ns: AtomicU64::new(0),
-            reclaimed_ns: AtomicU64::new(0),
-            fruitless: AtomicU32::new(0),
         })
     }
 
@@ -206,31 +162,22 @@ impl MemoryLimiter {
     /// Measures if it is time to. Any number of threads may call it; one of them measures.
     fn check(&self, now: Mono) {
         let due = self.next_check_ns.load(Ordering::Acquire);
-        let next = now.after(self.intervals.check).0;
+        let next = now.after(self.check_interval).0;
         let mine = due <= now.0
             && self
                 .next_check_ns
                 .compare_exchange(due, next, Ordering::AcqRel, Ordering::Acquire)
                 .is_ok();
         if mine {
-            self.measure(now);
+            self.measure();
         }
     }
 
-    fn measure(&self, now: Mono) {
+    fn measure(&self) {
         let held = self.held.used_bytes() as u64;
-        let mut used = held.max(self.probe.resident_bytes());
-        if used >= self.limits.soft_bytes && self.reclaim(used, now) {
-            used = held.max(self.probe.resident_bytes());
-            if used >= self.limits.soft_bytes {
-                self.fruitless.fetch_add(1, Ordering::AcqRel);
-            }
-        }
-        if used < self.limits.soft_bytes {
-            self.fruitless.store(0, Ordering::Release);
-        }
+        let used = held.max(self.probe.resident_bytes());
         let admission = match used {
-            below if below < self.limits.soft_bytes => Admission::Open,
+            below if below < self.soft_bytes => Admission::Open,
             _ if held == 0 => Admission::Scarce,
             _ => Admission::Closed,
         };
@@ -241,7 +188,7 @@ impl MemoryLimiter {
         let before = self.admission.swap(admission as u8, Ordering::AcqRel);
         if limited != (before != Admission::Open as u8) {
             self.metrics.limited.set(i64::from(limited));
-            let soft = self.limits.soft_bytes;
+            let soft = self.soft_bytes;
             if limited {
                 tracing::warn!(used, held, soft, "{MEMORY_REFUSED}; sources pause");
             } else {
@@ -249,45 +196,12 @@ impl MemoryLimiter {
             }
         }
     }
-
-    /// How long to wait between two requests to the allocator.
-    fn reclaim_wait(&self, hard: bool) -> Duration {
-        let intervals = &self.intervals;
-        let range = if hard {
-            &intervals.reclaim_hard
-        } else {
-            &intervals.reclaim_soft
-        };
-        let fruitless = self.fruitless.load(Ordering::Acquire).min(16);
-        if fruitless == 0 {
-            return *range.start();
-        }
-        let from = (*range.start()).max(intervals.check);
-        from.saturating_mul(1 << (fruitless - 1)).min(*range.end())
-    }
-
-    /// Asks for memory back, unless that was done a short while ago. True if it was done.
-    fn reclaim(&self, used: u64, now: Mono) -> bool {
-        let hard = used >= self.limits.hard_bytes;
-        let wait = self.reclaim_wait(hard);
-        let last = self.reclaimed_ns.load(Ordering::Acquire);
-        if last != 0 && Mono(last).after(wait) > now {
-            return false;
-        }
-        self.reclaimed_ns.store(now.0.max(1), Ordering::Release);
-        self.probe.reclaim(hard);
-        true
-    }
 }
 
 impl std::fmt::Debug for MemoryLimiter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "MemoryLimiter({:?}, {:?})",
-            self.limits,
-            self.admission()
-        )
+        let (soft, admission) = (self.soft_bytes, self.admission());
+        write!(f, "MemoryLimiter({soft} bytes, {admission:?})")
     }
 }
 

@@ -1,7 +1,5 @@
 //! The limiter against a budget and a made-up system.
 
-use std::sync::Mutex;
-
 use tailwater_pdata::LogsBatch;
 use tailwater_pipeline::{AckToken, Outcome, Part};
 use tailwater_telemetry::metrics::MetricsRegistry;
@@ -15,8 +13,6 @@ const SECOND: u64 = 1_000_000_000;
 struct FakeSystem {
     resident: AtomicU64,
     measured: AtomicU64,
-    reclaimed: Mutex<Vec<bool>>,
-    freed_by_reclaim: AtomicU64,
 }
 
 struct Fake(Arc<FakeSystem>);
@@ -25,12 +21,6 @@ impl MemoryProbe for Fake {
     fn resident_bytes(&self) -> u64 {
         self.0.measured.fetch_add(1, Ordering::SeqCst);
         self.0.resident.load(Ordering::SeqCst)
-    }
-
-    fn reclaim(&self, hard: bool) {
-        self.0.reclaimed.lock().unwrap().push(hard);
-        let freed = self.0.freed_by_reclaim.load(Ordering::SeqCst);
-        self.0.resident.fetch_sub(freed, Ordering::SeqCst);
     }
 }
 
@@ -59,22 +49,19 @@ struct Setup {
 }
 
 impl Setup {
-    /// Soft limit 80 MiB, hard limit 100 MiB, checked each second.
+    /// Soft limit 80 MiB, checked each second.
     fn new() -> Setup {
         let system = Arc::new(FakeSystem::default());
         let held = Budget::new(1 << 40);
         let metrics = MemoryLimiterMetrics::new(&MetricsRegistry::default(), "memory_limiter");
-        let limits = Limits {
-            hard_bytes: 100 * MIB,
-            soft_bytes: 80 * MIB,
-        };
-        let intervals = Intervals {
-            check: Duration::from_secs(1),
-            reclaim_soft: Duration::from_secs(10)..=Duration::from_secs(30),
-            reclaim_hard: Duration::ZERO..=Duration::from_secs(3),
-        };
         let probe = Box::new(Fake(system.clone()));
-        let limiter = MemoryLimiter::new(limits, intervals, held.clone(), probe, metrics.clone());
+        let limiter = MemoryLimiter::new(
+            80 * MIB,
+            Duration::from_secs(1),
+            held.clone(),
+            probe,
+            metrics.clone(),
+        );
         let processor = MemoryLimiterProcessor::new(limiter.clone());
         Setup {
             system,
@@ -125,45 +112,6 @@ fn resident_memory_alone_slows_sources_but_never_stops_them_for_ever() {
     assert_eq!(s.at(3), Admission::Scarce);
 }
 
-/// Seconds, of those given, at which memory is asked back.
-fn asked_back(s: &mut Setup, seconds: std::ops::RangeInclusive<u64>) -> Vec<(u64, bool)> {
-    let mut asked = Vec::new();
-    for second in seconds {
-        s.at(second);
-        asked.extend(
-            s.system
-                .reclaimed
-                .lock()
-                .unwrap()
-                .drain(..)
-                .map(|hard| (second, hard)),
-        );
-    }
-    asked
-}
-
-#[test]
-fn memory_is_asked_back_ever_more_rarely_while_that_achieves_nothing() {
-    let mut s = Setup::new();
-    s.resident(90);
-    let soft = |at: &[u64]| at.iter().map(|at| (*at, false)).collect::<Vec<_>>();
-    assert_eq!(asked_back(&mut s, 1..=100), soft(&[1, 11, 31, 61, 91]));
-    s.resident(10);
-    s.at(101);
-    s.resident(120);
-    let hard: Vec<_> = [102, 103, 105, 108, 111]
-        .iter()
-        .map(|at| (*at, true))
-        .collect();
-    assert_eq!(asked_back(&mut s, 102..=112), hard);
-    s.system.freed_by_reclaim.store(60 * MIB, Ordering::SeqCst);
-    assert_eq!(
-        s.at(114),
-        Admission::Open,
-        "measured again after memory was given back"
-    );
-}
-
 #[test]
 fn what_was_read_before_passes_and_memory_is_measured_once_per_interval() {
     let mut s = Setup::new();
@@ -181,8 +129,7 @@ fn what_was_read_before_passes_and_memory_is_measured_once_per_interval() {
     assert_eq!(s.out.passed.iter().map(Batch::records).sum::<usize>(), 6);
     assert_eq!(s.metrics.accepted_log_records.get(), 6);
     assert_eq!(s.metrics.refused_log_records.get(), 0);
-    // One measurement, and one more after memory was asked back.
-    assert_eq!(s.system.measured.load(Ordering::SeqCst), 2);
+    assert_eq!(s.system.measured.load(Ordering::SeqCst), 1);
     assert_eq!(s.limiter.admission(), Admission::Closed);
     for part in s.out.passed.drain(..).flat_map(|b| b.parts) {
         part.ack.resolve(Outcome::Delivered);

@@ -90,11 +90,12 @@ impl Position {
         }
     }
 
-    /// The key it is stored under: the file's identity within the receiver `namespace`, so that it
+    /// The key it is stored under: the file's identity within the receiver of this id, so that it
     /// survives renames and restarts. Overwritten content has a key of its own.
-    pub fn key(&self, namespace: &str) -> Vec<u8> {
+    pub fn key(&self, receiver: &str) -> Vec<u8> {
         let id = self.id;
-        let key = format!("{namespace}\0{:x}:{:x}:{:x}", id.dev, id.ino, id.birth_ns);
+        let prefix = key_prefix(receiver);
+        let key = format!("{prefix}{:x}:{:x}:{:x}", id.dev, id.ino, id.birth_ns);
         let key = if self.overwritten {
             format!("{key}:{:x}", self.generation)
         } else {
@@ -196,6 +197,13 @@ impl Position {
     }
 }
 
+/// What the keys of all positions of a receiver begin with. The type counts without underscores, so
+/// that `filelog` may be renamed to `file_log` (as the collector's storage keys do).
+pub fn key_prefix(receiver: &str) -> String {
+    let (kind, name) = receiver.split_at(receiver.find('/').unwrap_or(receiver.len()));
+    format!("{}{name}\0", kind.replace('_', ""))
+}
+
 struct Writer(Vec<u8>);
 
 impl Writer {
@@ -288,6 +296,13 @@ mod tests {
         for p in [sample(), Position::default()] {
             assert_eq!(Position::decode(p.offset, p.generation, &p.encode()), Ok(p));
         }
+    }
+
+    #[test]
+    fn both_spellings_of_a_receivers_type_have_the_same_keys() {
+        assert_eq!(sample().key("file_log/a_b"), sample().key("filelog/a_b"));
+        assert_ne!(sample().key("filelog/a_b"), sample().key("filelog/ab"));
+        assert!(sample().key("filelog").starts_with(b"filelog\0"));
     }
 
     #[test]

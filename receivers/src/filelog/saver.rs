@@ -7,7 +7,7 @@ use tailwater_pipeline::Wake;
 use tailwater_pipeline::checkpoint::{Checkpoint, CheckpointHandle, PutError, Ticket, TicketState};
 
 use super::catalog::FileNo;
-use super::position::Position;
+use super::position::{Position, key_prefix};
 
 /// See the module's documentation.
 pub struct Saver {
@@ -38,7 +38,7 @@ impl Saver {
 
     /// All stored positions of a receiver. Those that cannot be read are reported and left alone.
     pub fn load(store: &CheckpointHandle, namespace: &str) -> Vec<Position> {
-        let prefix = format!("{namespace}\0");
+        let prefix = key_prefix(namespace);
         let decode = |(_, c): (Box<[u8]>, Checkpoint)| match Position::decode(
             c.offset,
             c.generation,

@@ -16,17 +16,27 @@ use crate::records;
 /// Memory for one case.
 const BUDGET_BYTES: usize = 1 << 30;
 
-/// What comes out of a processor.
+/// What comes out of a processor, each with when it did.
 #[derive(Default)]
-struct Collected(Vec<Batch>);
+struct Collected {
+    now: Mono,
+    batches: Vec<(Mono, Batch)>,
+}
+
+impl Collected {
+    fn into_entries(self) -> Vec<Entry> {
+        let batches = self.batches.into_iter();
+        batches.flat_map(|(_, batch)| deliver(batch)).collect()
+    }
+}
 
 impl Output for Collected {
     fn emit(&mut self, batch: Batch) {
-        self.0.push(batch);
+        self.batches.push((self.now, batch));
     }
 
     fn now(&self) -> Mono {
-        Mono::default()
+        self.now
     }
 }
 
@@ -112,7 +122,7 @@ fn compare(kind: &str, vector: &Json) -> Result<(), String> {
         };
         let mut out = Collected::default();
         processor.process(Batch::of(part(&[entry])), &mut out);
-        let got: Vec<Entry> = out.0.into_iter().flat_map(deliver).collect();
+        let got = out.into_entries();
         let [got] = &got[..] else {
             return Err(format!("case {i}: {} records", got.len()));
         };
@@ -133,9 +143,6 @@ pub fn run_batch(case: &Case) -> Verdict {
         .is_some_and(|s| s != "logs" && s != "traces")
     {
         return Verdict::NotRun("needs batches of metrics".to_owned());
-    }
-    if vector["expect"].get("not_before_ms").is_some() {
-        return Verdict::NotRun("needs a batch that waits for time".to_owned());
     }
     compare_batches(vector).into()
 }
@@ -165,10 +172,22 @@ fn compare_batches(vector: &Json) -> Result<(), String> {
     if vector["input"]["then"] == "shutdown" {
         processor.flush(&mut out);
     }
-    let sizes: Vec<u64> = out.0.iter().map(|batch| batch.records() as u64).collect();
-    let groups: Vec<u64> = out.0.iter().map(|batch| batch.parts.len() as u64).collect();
-    for batch in out.0 {
-        deliver(batch);
+    // Time is made up: it goes on to whatever the processor waits for next.
+    while let Some(next) = processor.deadline() {
+        out.now = out.now.max(next);
+        processor.tick(&mut out);
+    }
+    let of = |number: fn(&Batch) -> usize| -> Vec<u64> {
+        let batches = out.batches.iter();
+        batches.map(|(_, batch)| number(batch) as u64).collect()
+    };
+    let (sizes, groups) = (of(Batch::records), of(|batch| batch.parts.len()));
+    let first_ms = out.batches.first().map(|(at, _)| at.0 / 1_000_000);
+    out.into_entries();
+    if let Some(bound) = vector["expect"]["not_before_ms"].as_u64()
+        && first_ms.is_none_or(|at| at < bound)
+    {
+        return Err(format!("the first batch came after {first_ms:?} ms"));
     }
     check_batches(&vector["expect"], &sizes, &groups)
 }

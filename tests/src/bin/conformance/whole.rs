@@ -125,7 +125,8 @@ fn refused(text: &str, incomplete: bool) -> Verdict {
     if !other.is_empty() && !incomplete {
         return Verdict::Failed(other.join("\n         "));
     }
-    if needs.is_empty() {
+    // What is not complete has to be refused, whatever else it needs.
+    if needs.is_empty() || incomplete && !other.is_empty() {
         return Verdict::Passed;
     }
     Verdict::NotRun(format!(
@@ -163,6 +164,9 @@ fn needed(error: &str) -> Option<String> {
             "{} in pipelines",
             signal.split(' ').next().unwrap_or_default()
         ));
+    }
+    if error.contains("profiling signal support") {
+        return Some("profiles in pipelines".to_owned());
     }
     if let Some((before, _)) = error.split_once(" is not supported") {
         let mut words = before.rsplit(' ');

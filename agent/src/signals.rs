@@ -1,0 +1,59 @@
+//! The signals that ask the agent to stop.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use anyhow::{Context, Result};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Counts requests to stop, and wakes the thread that waits for them.
+pub struct Signals {
+    stops: Arc<AtomicU32>,
+}
+
+impl Signals {
+    /// Listens from now on, for as long as the process runs: SIGTERM and SIGINT are counted and
+    /// unpark the calling thread. SIGHUP, with which the collector is reloaded, does nothing but
+    /// say so: a service manager's reload must not end an agent that cannot do it.
+    ///
+    /// # Errors
+    /// The system does not allow it.
+    pub fn listen() -> Result<Signals> {
+        let stops = Arc::new(AtomicU32::new(0));
+        let (told, waiting) = (stops.clone(), std::thread::current());
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_io()
+            .build()
+            .context("cannot listen for signals")?;
+        let context = runtime.enter();
+        let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+        let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+        let mut hang_up = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
+        drop(context);
+        let count = async move {
+            loop {
+                tokio::select! {
+                    _ = terminate.recv() => {}
+                    _ = interrupt.recv() => {}
+                    _ = hang_up.recv() => {
+                        tracing::warn!("SIGHUP: reloading is not supported yet; restart to apply a \
+                            changed configuration");
+                        continue;
+                    }
+                }
+                told.fetch_add(1, Ordering::AcqRel);
+                waiting.unpark();
+            }
+        };
+        std::thread::Builder::new()
+            .name("signals".into())
+            .spawn(move || runtime.block_on(count))
+            .context("cannot listen for signals")?;
+        Ok(Signals { stops })
+    }
+
+    /// How often stopping was asked for.
+    pub fn stops(&self) -> u32 {
+        self.stops.load(Ordering::Acquire)
+    }
+}

@@ -14,8 +14,12 @@ use tailwater_pipeline::checkpoint::{
 use tailwater_pipeline::clock::{Clock, Mono};
 use tailwater_pipeline::fs::OsFs;
 use tailwater_pipeline::storage::Storages;
+use tailwater_telemetry::metrics::{CheckpointMetrics, MetricsRegistry};
 
 use crate::extensions::file_storage;
+
+/// A write that takes longer is an alarm: the disk does not answer.
+const WRITE_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// The directory below a storage directory that holds our store.
 pub const STORE_DIR: &str = "tailwater";
@@ -24,7 +28,8 @@ pub const STORE_DIR: &str = "tailwater";
 pub struct AgentStorages {
     directories: BTreeMap<String, file_storage::Settings>,
     clock: Arc<dyn Clock>,
-    open: Mutex<BTreeMap<PathBuf, CheckpointWriter>>,
+    metrics: Arc<MetricsRegistry>,
+    open: Mutex<BTreeMap<PathBuf, OpenStore>>,
 }
 
 /// Where the agent's own store is.
@@ -42,8 +47,8 @@ fn writer_options() -> WriterOptions {
     }
 }
 
-/// Opens the store in `dir`.
-pub fn open_store(dir: &Path) -> Result<CheckpointStore, BuildError> {
+/// Opens the store in `dir`, and says whether some of it could not be read.
+pub fn open_store(dir: &Path) -> Result<(CheckpointStore, bool), BuildError> {
     let open = |read_errors| {
         let options = StoreOptions {
             read_errors,
@@ -60,20 +65,72 @@ pub fn open_store(dir: &Path) -> Result<CheckpointStore, BuildError> {
     let (store, report) = opened.map_err(|e| {
         BuildError::new(format!("the positions in {}", dir.display()), e.to_string())
     })?;
-    if report.damaged_records > 0 || report.torn_bytes > 0 || report.used_previous_generation {
-        tracing::warn!(
-            directory = %dir.display(), torn_bytes = report.torn_bytes,
-            damaged_records = report.damaged_records,
+    if report.is_damaged() {
+        tracing::error!(
+            directory = %dir.display(), positions = report.recovered,
+            torn_bytes = report.torn_bytes, damaged_records = report.damaged_records,
             used_previous_generation = report.used_previous_generation,
-            "the stored positions were damaged; everything readable is used"
+            "the stored positions were damaged; everything readable is used, and lines may be \
+             delivered again"
+        );
+    } else if report.torn_bytes > 0 {
+        tracing::info!(
+            directory = %dir.display(), torn_bytes = report.torn_bytes,
+            "the last write of positions was not finished; the ones before it are used"
         );
     }
-    Ok(store)
+    Ok((store, report.is_damaged()))
+}
+
+/// A store that receivers use.
+struct OpenStore {
+    writer: CheckpointWriter,
+    metrics: Arc<CheckpointMetrics>,
+}
+
+impl OpenStore {
+    /// Why nothing is saved: the newest error, or a disk that does not answer.
+    fn alarm(&self, now: Mono) -> Option<String> {
+        let handle = self.writer.handle();
+        let failed = handle.alarm().map(|alarm| alarm.error);
+        failed.or_else(|| {
+            let writing = handle.writing_for(now);
+            (writing >= WRITE_TIME_MAX)
+                .then(|| format!("the disk has not answered for {} s", writing.as_secs()))
+        })
+    }
+
+    /// Copies the store's numbers to its metrics. One caller at a time.
+    fn observe(&self, now: Mono) {
+        let (handle, m) = (self.writer.handle(), &self.metrics);
+        let stats = handle.stats();
+        let counters = [
+            (&m.writes, stats.commits),
+            (&m.write_failures, stats.failed_commits),
+            (&m.written_bytes, stats.written_bytes),
+        ];
+        for (counter, value) in counters {
+            counter.inc_by(value.saturating_sub(counter.get()));
+        }
+        let took = handle.write_time().as_secs_f64();
+        m.write_seconds
+            .inc_by((took - m.write_seconds.get()).max(0.0));
+        let gauge = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+        m.size_bytes.set(gauge(stats.size_bytes));
+        m.entries.set(gauge(stats.keys as u64));
+        m.unsaved_entries.set(gauge(stats.unsaved_keys as u64));
+        m.unsaved_seconds.set(handle.unsaved_for(now).as_secs_f64());
+        m.alarm.set(i64::from(self.alarm(now).is_some()));
+    }
 }
 
 impl AgentStorages {
     /// The storages a configuration names. Nothing is opened before a receiver asks for it.
-    pub fn new(file: &ConfigFile, clock: Arc<dyn Clock>) -> AgentStorages {
+    pub fn new(
+        file: &ConfigFile,
+        clock: Arc<dyn Clock>,
+        metrics: Arc<MetricsRegistry>,
+    ) -> AgentStorages {
         let mut directories = BTreeMap::new();
         for e in file.components(ComponentKind::Extension) {
             if e.id.type_name() == "file_storage" {
@@ -87,6 +144,7 @@ impl AgentStorages {
         AgentStorages {
             directories,
             clock,
+            metrics,
             open: Mutex::default(),
         }
     }
@@ -112,13 +170,20 @@ impl AgentStorages {
         Ok(s.directory.join(STORE_DIR))
     }
 
+    /// Brings the metrics of every store up to date. Called at each scrape.
+    pub fn observe(&self) {
+        let now = self.clock.now();
+        let open = self.open.lock().unwrap_or_else(|e| e.into_inner());
+        open.values().for_each(|store| store.observe(now));
+    }
+
     /// Why some store does not save, if one does not.
     pub fn alarms(&self) -> Vec<String> {
+        let now = self.clock.now();
         let open = self.open.lock().unwrap_or_else(|e| e.into_inner());
-        let alarm = |(dir, w): (&PathBuf, &CheckpointWriter)| {
-            w.handle()
-                .alarm()
-                .map(|a| format!("{}: {}", dir.display(), a.error))
+        let alarm = |(dir, store): (&PathBuf, &OpenStore)| {
+            let why = store.alarm(now)?;
+            Some(format!("{}: {why}", dir.display()))
         };
         open.iter().filter_map(alarm).collect()
     }
@@ -127,10 +192,10 @@ impl AgentStorages {
     pub fn close(&self, deadline: Mono) -> bool {
         let writers = std::mem::take(&mut *self.open.lock().unwrap_or_else(|e| e.into_inner()));
         let mut saved = true;
-        for (_, writer) in writers {
+        for (_, store) in writers {
             let left = deadline.since(self.clock.now());
-            saved &= writer.handle().flush(left) == Flush::Done;
-            drop(writer);
+            saved &= store.writer.handle().flush(left) == Flush::Done;
+            drop(store);
         }
         saved
     }
@@ -140,10 +205,12 @@ impl Storages for AgentStorages {
     fn open(&self, id: Option<&str>) -> Result<CheckpointHandle, BuildError> {
         let dir = self.directory(id)?;
         let mut open = self.open.lock().unwrap_or_else(|e| e.into_inner());
-        if let Some(writer) = open.get(&dir) {
-            return Ok(writer.handle());
+        if let Some(store) = open.get(&dir) {
+            return Ok(store.writer.handle());
         }
-        let store = open_store(&dir)?;
+        let (store, damaged) = open_store(&dir)?;
+        let metrics = CheckpointMetrics::new(&self.metrics, &dir.to_string_lossy());
+        metrics.recoveries.inc_by(u64::from(damaged));
         let started = CheckpointWriter::spawn(store, self.clock.clone(), writer_options());
         let writer = started.map_err(|e| {
             BuildError::new(
@@ -152,7 +219,7 @@ impl Storages for AgentStorages {
             )
         })?;
         let handle = writer.handle();
-        open.insert(dir, writer);
+        open.insert(dir, OpenStore { writer, metrics });
         Ok(handle)
     }
 }

@@ -135,3 +135,11 @@ pub struct OpenReport {
     /// No snapshot was whole; every record that could be read was taken.
     pub salvaged: bool,
 }
+
+impl OpenReport {
+    /// Whether something that was stored is missing or older than it was. Torn ends do not count:
+    /// what a crash interrupted was never said to be saved.
+    pub fn is_damaged(&self) -> bool {
+        self.damaged_records > 0 || self.used_previous_generation || self.salvaged
+    }
+}

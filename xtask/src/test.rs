@@ -68,10 +68,6 @@ const KNOWN_FAULTS: &[(&str, &str)] = &[
          sometimes not found",
     ),
     (
-        "a_full_state_directory_does_not_stop_delivery",
-        "known fault: delivery goes on, but tailwater_checkpoint_write_failures is not served",
-    ),
-    (
         "a_204_that_hides_refusals_hides_nothing_from_verified_delivery",
         "known fault: a part of one stream larger than the tenant's burst is retried, not split",
     ),

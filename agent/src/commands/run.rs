@@ -204,7 +204,11 @@ impl Agent {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
         let health = Arc::new(HealthRegistry::new());
         let sockets = Sockets::start()?;
-        let storages = Arc::new(AgentStorages::new(&checked.loaded.file, clock.clone()));
+        let storages = Arc::new(AgentStorages::new(
+            &checked.loaded.file,
+            clock.clone(),
+            metrics.clone(),
+        ));
         let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
         let shards = if service.workers == 0 {
             cores
@@ -231,6 +235,7 @@ impl Agent {
             servers.push(metrics_server(
                 &format!("{}:{}", r.host, r.port),
                 &metrics,
+                &storages,
                 &sockets,
             )?);
         }
@@ -371,14 +376,18 @@ impl Agent {
 fn metrics_server(
     endpoint: &str,
     metrics: &Arc<MetricsRegistry>,
+    storages: &Arc<AgentStorages>,
     sockets: &Sockets,
 ) -> Result<HttpServer> {
-    let metrics = metrics.clone();
+    let (metrics, storages) = (metrics.clone(), storages.clone());
     let pages = Arc::new(move |path: &str| {
-        (path == "/metrics").then(|| Page {
-            status: hyper::StatusCode::OK,
-            content_type: tailwater_telemetry::metrics::CONTENT_TYPE,
-            body: metrics.render(),
+        (path == "/metrics").then(|| {
+            storages.observe();
+            Page {
+                status: hyper::StatusCode::OK,
+                content_type: tailwater_telemetry::metrics::CONTENT_TYPE,
+                body: metrics.render(),
+            }
         })
     });
     serve(endpoint, pages, &sockets.handle).with_context(|| {

@@ -421,6 +421,22 @@ fn a_commit_writes_what_changed_and_the_log_stays_small() {
 }
 
 #[test]
+fn the_size_is_that_of_the_files() {
+    let fs = two_generations();
+    let on_disk = || -> u64 {
+        let content = |p: &PathBuf| fs.content(p).map_or(0, |c| c.len() as u64);
+        paths(&fs).iter().map(content).sum()
+    };
+    let (mut store, _) = open(&fs);
+    assert_eq!(store.stats().size_bytes, on_disk(), "as found");
+    for offset in 10..14 {
+        store.put(b"a", at(offset)).unwrap();
+        store.commit().unwrap();
+        assert_eq!(store.stats().size_bytes, on_disk(), "offset {offset}");
+    }
+}
+
+#[test]
 fn a_full_disk_keeps_everything_in_memory_and_recovers_when_space_returns() {
     let fs = SimFs::new(0);
     let (mut store, _) = open(&fs);

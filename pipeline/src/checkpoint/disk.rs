@@ -1,11 +1,12 @@
 //! The files of the current generation: appending to its log, replacing it by the next one.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::CheckpointError;
-use super::frame::{FileKind, HEADER_BYTES, Header, Record};
+use super::frame::{END_BYTES, FileKind, HEADER_BYTES, Header, Record};
 use super::recover::{Recovered, generation_of, path_of, unfinished_path_of};
 use super::table::Table;
 use crate::clock::Rng64;
@@ -40,6 +41,8 @@ pub(super) struct Disk {
     newest: u64,
     /// The oldest generation that is needed to rebuild what is durable.
     keep_from: u64,
+    /// Bytes of the files of each generation that is there.
+    sizes: BTreeMap<u64, u64>,
     salts: Rng64,
 }
 
@@ -68,6 +71,7 @@ impl Disk {
             },
             newest: found.newest,
             keep_from: found.oldest_used,
+            sizes: found.sizes.clone(),
             salts: Rng64::new(seed),
         }
     }
@@ -78,6 +82,11 @@ impl Disk {
             Log::Open { bytes, .. } => bytes,
             Log::Absent | Log::Unusable => 0,
         }
+    }
+
+    /// Bytes of all files but the lock.
+    pub fn size_bytes(&self) -> u64 {
+        self.sizes.values().sum()
     }
 
     /// Whether changes can be appended, and not only be saved with all the rest.
@@ -119,6 +128,7 @@ impl Disk {
             Ok((records, written)) => match file.sync_data() {
                 Ok(()) => {
                     *bytes += written;
+                    *self.sizes.entry(*generation).or_default() += written;
                     Ok((records, written))
                 }
                 Err(e) => {
@@ -167,6 +177,9 @@ impl Disk {
             .map_err(|e| at("synchronise", &self.dir, e))?;
 
         let (generation, salt) = (header.generation, header.salt);
+        let of_headers = 2 * HEADER_BYTES as u64;
+        self.sizes
+            .insert(generation, of_headers + bytes + END_BYTES);
         self.log = Log::Open {
             generation,
             file,
@@ -244,15 +257,21 @@ impl Disk {
 
     /// Removes generations before `generation`, and unfinished files. What fails is tried again
     /// with the next generation.
-    fn remove_older_than(&self, generation: u64) -> bool {
+    fn remove_older_than(&mut self, generation: u64) -> bool {
         let mut removed = false;
+        let mut left = false;
         for name in self.fs.list(&self.dir).unwrap_or_default() {
             let is_old = match generation_of(Path::new(&name)) {
                 Some((number, Some(_))) => number < generation,
                 Some((_, None)) => true,
                 None => false,
             };
-            removed |= is_old && self.fs.remove(&self.dir.join(&name)).is_ok();
+            let gone = is_old && self.fs.remove(&self.dir.join(&name)).is_ok();
+            removed |= gone;
+            left |= is_old && !gone;
+        }
+        if !left {
+            self.sizes = self.sizes.split_off(&generation);
         }
         removed
     }

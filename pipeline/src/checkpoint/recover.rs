@@ -65,6 +65,12 @@ struct Generation {
 }
 
 impl Generation {
+    /// Bytes of its files, as far as the file system says.
+    fn bytes(&self) -> u64 {
+        let sources = [&self.snapshot, &self.log].into_iter().flatten();
+        sources.map(|s| s.file.byte_len().unwrap_or(0)).sum()
+    }
+
     /// Snapshot and log share it, so one whole header is enough.
     fn salt(&self) -> Option<u64> {
         let sources = [&self.snapshot, &self.log];
@@ -84,6 +90,8 @@ pub(super) struct Recovered {
     pub newest: u64,
     /// The oldest generation that the state was read from.
     pub oldest_used: u64,
+    /// Bytes of the files of each generation.
+    pub sizes: BTreeMap<u64, u64>,
 }
 
 /// Reads the state from `dir`.
@@ -137,6 +145,7 @@ pub(super) fn recover(
         report,
         newest,
         oldest_used,
+        sizes: generations.iter().map(|(n, g)| (*n, g.bytes())).collect(),
     })
 }
 

@@ -87,6 +87,8 @@ pub struct StoreStats {
     pub live_bytes: u64,
     /// Bytes of the current log; 0 if there is none that can be appended to.
     pub log_bytes: u64,
+    /// Bytes of all files of the store.
+    pub size_bytes: u64,
     /// Commits that wrote something.
     pub commits: u64,
     /// Commits that failed.
@@ -263,14 +265,17 @@ impl CheckpointStore {
 
     /// Numbers for metrics.
     pub fn stats(&self) -> StoreStats {
-        let table = lock(&self.table);
-        StoreStats {
-            keys: table.len(),
-            unsaved_keys: table.changed(),
-            live_bytes: table.live_bytes(),
+        let of_disk = StoreStats {
             log_bytes: self.disk.log_bytes(),
+            size_bytes: self.disk.size_bytes(),
             ..self.stats
-        }
+        };
+        lock(&self.table).count_into(of_disk)
+    }
+
+    /// As [`CheckpointStore::stats`], of commits only.
+    pub(super) fn totals(&self) -> &StoreStats {
+        &self.stats
     }
 
     /// Whether a commit has something to do.

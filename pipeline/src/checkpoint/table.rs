@@ -5,6 +5,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use super::frame::{Record, put_bytes};
+use super::store::StoreStats;
 use super::{KEY_BYTES_MAX, PAYLOAD_BYTES_MAX};
 
 /// A key, shared by the live and the changed set.
@@ -76,6 +77,16 @@ impl Table {
 
     pub fn len(&self) -> usize {
         self.live.len()
+    }
+
+    /// `stats` with the numbers that the table knows.
+    pub fn count_into(&self, stats: StoreStats) -> StoreStats {
+        StoreStats {
+            keys: self.live.len(),
+            unsaved_keys: self.changed.len(),
+            live_bytes: self.live_bytes,
+            ..stats
+        }
     }
 
     /// Bytes that a snapshot of the live records takes.

@@ -101,6 +101,12 @@ struct Mail {
     ended: bool,
     alarm: Option<Alarm>,
     stats: StoreStats,
+    /// Since when there is something that is not on disk.
+    unsaved_since: Option<Mono>,
+    /// Time that commits took, those that failed included.
+    write_time: Duration,
+    /// Since when a commit is under way.
+    writing_since: Option<Mono>,
 }
 
 struct Shared {
@@ -224,9 +230,27 @@ impl CheckpointHandle {
         self.0.mail().alarm.clone()
     }
 
-    /// Numbers as of the newest commit.
+    /// Numbers about the store: keys as they are now, files as of the newest commit.
     pub fn stats(&self) -> StoreStats {
-        self.0.mail().stats
+        let stats = self.0.mail().stats;
+        lock(&self.0.table).count_into(stats)
+    }
+
+    /// How long the oldest change that is not on disk has been waiting.
+    pub fn unsaved_for(&self, now: Mono) -> Duration {
+        let since = self.0.mail().unsaved_since;
+        since.map_or(Duration::ZERO, |since| now.since(since))
+    }
+
+    /// How long the commit that is under way has been waiting for the disk.
+    pub fn writing_for(&self, now: Mono) -> Duration {
+        let since = self.0.mail().writing_since;
+        since.map_or(Duration::ZERO, |since| now.since(since))
+    }
+
+    /// Time that commits have taken so far, those that failed included.
+    pub fn write_time(&self) -> Duration {
+        self.0.mail().write_time
     }
 }
 
@@ -274,7 +298,9 @@ impl WriterCore {
     /// (`None`) only when something is put. A put, a ticket or a flush may come earlier than that.
     pub fn step(&mut self, now: Mono) -> Option<Mono> {
         self.take_mail();
-        if self.waiters.is_empty() && !self.store.needs_commit() {
+        if self.store.needs_commit() {
+            self.shared.mail().unsaved_since.get_or_insert(now);
+        } else if self.waiters.is_empty() {
             return None;
         }
         let due = match self.retry_at {
@@ -310,6 +336,7 @@ impl WriterCore {
     }
 
     fn commit(&mut self, now: Mono) {
+        self.shared.mail().writing_since = Some(now);
         let result = self.store.commit();
         match &result {
             Ok(_) => {
@@ -326,9 +353,15 @@ impl WriterCore {
                 }
             }
         }
+        let (stats, more) = (self.store.stats(), self.store.needs_commit());
         let before = {
             let mut mail = self.shared.mail();
-            mail.stats = self.store.stats();
+            mail.stats = stats;
+            mail.writing_since = None;
+            if result.is_ok() {
+                // What came in while the disk was busy is not older than that.
+                mail.unsaved_since = more.then_some(now);
+            }
             std::mem::replace(&mut mail.alarm, self.store.alarm().cloned())
         };
         if result.is_ok() && before.is_some() {
@@ -354,12 +387,22 @@ impl WriterCore {
         self.shared.done.notify_all();
     }
 
+    fn attempts(&self) -> u64 {
+        let stats = self.store.totals();
+        stats.commits + stats.failed_commits
+    }
+
     /// Runs until it is told to stop.
     fn run(mut self, clock: &dyn Clock) {
         loop {
             let now = clock.now();
+            let attempts = self.attempts();
             let next = self.step(now);
-            let mail = self.shared.mail();
+            let took = clock.now().since(now);
+            let mut mail = self.shared.mail();
+            if self.attempts() != attempts {
+                mail.write_time += took;
+            }
             if mail.stop {
                 break;
             }

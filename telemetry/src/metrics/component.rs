@@ -142,16 +142,20 @@ metric_group! {
     writes: Counter, Basic, Count, "tailwater_checkpoint_writes";
     /// Times that failed; the positions in memory stay right.
     write_failures: Counter, Basic, Count, "tailwater_checkpoint_write_failures";
+    /// Time that writes took, synchronisation included, those that failed included.
+    write_seconds: FloatCounter, Basic, Seconds, "tailwater_checkpoint_write_seconds";
     /// Bytes written.
     written_bytes: Counter, Basic, Bytes, "tailwater_checkpoint_written_bytes";
-    /// Size of the store on disk.
+    /// Bytes of the store's files on disk.
     size_bytes: Gauge, Basic, Bytes, "tailwater_checkpoint_size_bytes";
-    /// Files with a stored position.
+    /// Files with a position in the store.
     entries: Gauge, Basic, Count, "tailwater_checkpoint_entries";
-    /// Time since the positions were last made durable while there was something to store.
-    age_seconds: FloatGauge, Basic, Seconds, "tailwater_checkpoint_age_seconds";
-    /// Time the last write took.
-    write_seconds: FloatGauge, Basic, Seconds, "tailwater_checkpoint_write_seconds";
+    /// Files whose newest position is not on disk yet.
+    unsaved_entries: Gauge, Basic, Count, "tailwater_checkpoint_unsaved_entries";
+    /// Age of the oldest change that is not on disk; 0 when the disk has everything.
+    unsaved_seconds: FloatGauge, Basic, Seconds, "tailwater_checkpoint_unsaved_seconds";
+    /// 1 while positions cannot be saved.
+    alarm: Gauge, Basic, Count, "tailwater_checkpoint_alarm";
     /// Stores found damaged at start and recovered as far as possible.
     recoveries: Counter, Basic, Count, "tailwater_checkpoint_recoveries";
 }

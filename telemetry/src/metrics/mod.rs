@@ -42,6 +42,34 @@ pub fn families() -> Vec<&'static Family> {
 
 #[cfg(test)]
 mod tests {
+    use super::{Family, Kind, Level};
+
+    fn row(family: &Family) -> String {
+        let kind = match family.kind {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+            Kind::Histogram => "histogram",
+        };
+        let known = Level::NAMES.iter().find(|(_, l)| *l == family.level);
+        let level = known.map_or("", |(name, _)| name);
+        format!("| `{}` | {kind} | {level} | {} |", family.name, family.help)
+    }
+
+    /// Guarantee: the reference page has every metric as it is, and no other.
+    #[test]
+    fn the_reference_page_lists_every_metric() {
+        let page = include_str!("../../../docs/METRICS.md");
+        let listed = page.lines().filter(|l| {
+            ["| `otelcol_", "| `tailwater_"]
+                .iter()
+                .any(|p| l.starts_with(p))
+        });
+        let listed: std::collections::BTreeSet<String> = listed.map(str::to_owned).collect();
+        let wanted = super::families().into_iter().map(row).collect();
+        let differ: Vec<_> = listed.symmetric_difference(&wanted).collect();
+        assert!(differ.is_empty(), "docs/METRICS.md: {differ:#?}");
+    }
+
     #[test]
     fn every_metric_has_a_name_of_its_own_and_a_help_text() {
         let all = super::families();

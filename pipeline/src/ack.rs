@@ -96,6 +96,10 @@ drop_reasons! {
     OperatorError = "operator_error",
     /// It could not be encoded.
     EncodeError = "encode_error",
+    /// Its file was truncated before it was delivered, so it cannot be read again.
+    Truncated = "truncated",
+    /// Its file is gone and was held for as long as the user allows.
+    Abandoned = "abandoned",
 }
 
 /// What happened to single records behind a token that as a whole was resolved as final.
@@ -318,6 +322,26 @@ struct Slot<P> {
     bytes: u64,
 }
 
+impl<P> Slot<P> {
+    fn settled(self) -> Settled<P> {
+        Settled {
+            counts: self.ticket.counts(),
+            position: self.position,
+            records: self.records,
+            bytes: self.bytes,
+        }
+    }
+}
+
+/// What [`AckWindow::clear_by`] forgot, as records and bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Cleared {
+    /// Of batches that will be read again.
+    pub again: (u64, u64),
+    /// Of batches that cannot be.
+    pub gone: (u64, u64),
+}
+
 /// The batches of one source that are under way, in order. Owned by the source's shard.
 pub struct AckWindow<P> {
     slots: VecDeque<Slot<P>>,
@@ -396,22 +420,44 @@ impl<P> AckWindow<P> {
             if let Some(slot) = self.slots.pop_front() {
                 self.bytes -= slot.bytes;
                 self.records -= u64::from(slot.records);
-                let counts = slot.ticket.counts();
-                let Slot {
-                    position,
-                    records,
-                    bytes,
-                    ..
-                } = slot;
-                settled(Settled {
-                    position,
-                    records,
-                    bytes,
-                    counts,
-                });
+                settled(slot.settled());
             }
         }
         Front::Empty
+    }
+
+    /// As [`AckWindow::clear`], for a source of which a part is gone: the batches for whose
+    /// positions `again` is true will be read again, the others cannot be.
+    pub fn clear_by(&mut self, mut again: impl FnMut(&P) -> bool) -> Cleared {
+        let mut cleared = Cleared::default();
+        for slot in self.slots.drain(..) {
+            let part = if again(&slot.position) {
+                &mut cleared.again
+            } else {
+                &mut cleared.gone
+            };
+            part.0 += u64::from(slot.records);
+            part.1 += slot.bytes;
+        }
+        (self.records, self.bytes) = (0, 0);
+        cleared
+    }
+
+    /// Ends the duty for a source that is given up. `settled` gets every batch that was settled
+    /// as final, also behind one that was not. Returns the records and bytes of the others; what
+    /// becomes of those later is not told any more.
+    pub fn give_up(&mut self, mut settled: impl FnMut(Settled<P>)) -> (u64, u64) {
+        let mut left = (0, 0);
+        for slot in self.slots.drain(..) {
+            if slot.ticket.outcome().is_some_and(Outcome::is_final) {
+                settled(slot.settled());
+            } else {
+                left.0 += u64::from(slot.records);
+                left.1 += slot.bytes;
+            }
+        }
+        (self.records, self.bytes) = (0, 0);
+        left
     }
 
     /// Forgets everything under way (before a rewind). Returns the records and bytes forgotten.
@@ -477,6 +523,44 @@ mod tests {
             Front::Rewind(Outcome::Lost)
         );
         assert_eq!(w.clear(), (1, 1));
+    }
+
+    #[test]
+    fn what_cannot_be_read_again_is_told_from_what_can() {
+        let (mut w, _) = window();
+        let old = [w.reserve(10, 3, 30), w.reserve(20, 2, 20)];
+        let new = w.reserve(5, 4, 40);
+        assert_eq!(
+            w.clear_by(|position| *position < 10),
+            Cleared {
+                again: (4, 40),
+                gone: (5, 50)
+            }
+        );
+        assert!(w.is_empty() && (w.records(), w.bytes()) == (0, 0));
+        drop((old, new));
+    }
+
+    #[test]
+    fn giving_up_takes_what_was_delivered_behind_what_was_not() {
+        let (mut w, _) = window();
+        let (a, b, c, d) = (
+            w.reserve(10, 1, 10),
+            w.reserve(20, 2, 20),
+            w.reserve(30, 4, 40),
+            w.reserve(40, 8, 80),
+        );
+        a.resolve(Outcome::Delivered);
+        c.count_dropped(DropReason::TooOld, 1);
+        c.resolve(Outcome::Delivered);
+        d.resolve(Outcome::Retry);
+        let mut seen = Vec::new();
+        let left = w.give_up(|s| seen.push((s.position, s.counts.dropped_total())));
+        assert_eq!(seen, [(10, 0), (30, 1)]);
+        assert_eq!(left, (10, 100), "one under way, one handed back");
+        assert!(w.is_empty() && (w.records(), w.bytes()) == (0, 0));
+        b.resolve(Outcome::Delivered);
+        assert_eq!(w.advance(|_| panic!("nobody is told")), Front::Empty);
     }
 
     #[test]

@@ -15,7 +15,7 @@ pub mod plan;
 pub mod shard;
 pub mod storage;
 
-pub use ack::{AckSink, AckToken, AckWindow, Counts, DropReason, Front, Outcome, Settled};
+pub use ack::{AckSink, AckToken, AckWindow, Cleared, Counts, DropReason, Front, Outcome, Settled};
 pub use batch::{Batch, Part};
 pub use budget::{Budget, Permit};
 pub use component::{

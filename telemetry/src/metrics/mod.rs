@@ -5,6 +5,8 @@
 //! live exactly as long as its handles, so they disappear with the component or file group.
 
 mod accounting;
+#[cfg(test)]
+mod accounting_tests;
 mod component;
 mod exposition;
 mod family;

@@ -12,7 +12,7 @@ use tailwater_pipeline::checkpoint::{
     StoreOptions, WriterOptions, state_dir,
 };
 use tailwater_pipeline::clock::{Clock, Mono};
-use tailwater_pipeline::fs::OsFs;
+use tailwater_pipeline::fs::{Fs, OsFs};
 use tailwater_pipeline::storage::Storages;
 use tailwater_telemetry::metrics::{CheckpointMetrics, MetricsRegistry};
 
@@ -47,19 +47,27 @@ fn writer_options() -> WriterOptions {
     }
 }
 
-/// Opens the store in `dir`, and says whether some of it could not be read.
-pub fn open_store(dir: &Path) -> Result<(CheckpointStore, bool), BuildError> {
+/// Opens the store in `dir`.
+pub fn open_store(dir: &Path) -> Result<CheckpointStore, BuildError> {
+    open_store_on(Arc::new(OsFs), dir)
+}
+
+/// As [`open_store`], on a given file system.
+fn open_store_on(fs: Arc<dyn Fs>, dir: &Path) -> Result<CheckpointStore, BuildError> {
     let open = |read_errors| {
         let options = StoreOptions {
             read_errors,
             ..StoreOptions::default()
         };
-        CheckpointStore::open(Arc::new(OsFs), dir, options)
+        CheckpointStore::open(fs.clone(), dir, options)
     };
     // A read error that does not go away must not keep the agent from starting: what can be read
     // is used, and what cannot is reported.
     let opened = match open(ReadErrors::Refuse) {
-        Err(CheckpointError::Io { .. }) => open(ReadErrors::TakeAsDamage),
+        Err(CheckpointError::Io {
+            action: "open" | "read",
+            ..
+        }) => open(ReadErrors::TakeAsDamage),
         other => other,
     };
     let (store, report) = opened.map_err(|e| {
@@ -79,7 +87,7 @@ pub fn open_store(dir: &Path) -> Result<(CheckpointStore, bool), BuildError> {
             "the last write of positions was not finished; the ones before it are used"
         );
     }
-    Ok((store, report.is_damaged()))
+    Ok(store)
 }
 
 /// A store that receivers use.
@@ -95,8 +103,14 @@ impl OpenStore {
         let failed = handle.alarm().map(|alarm| alarm.error);
         failed.or_else(|| {
             let writing = handle.writing_for(now);
-            (writing >= WRITE_TIME_MAX)
-                .then(|| format!("the disk has not answered for {} s", writing.as_secs()))
+            if writing >= WRITE_TIME_MAX {
+                return Some(format!(
+                    "the disk has not answered for {} s",
+                    writing.as_secs()
+                ));
+            }
+            let full = handle.stats().full;
+            full.then(|| "no room for the positions of more files".to_owned())
         })
     }
 
@@ -108,6 +122,8 @@ impl OpenStore {
             (&m.writes, stats.commits),
             (&m.write_failures, stats.failed_commits),
             (&m.written_bytes, stats.written_bytes),
+            (&m.refused, stats.refused),
+            (&m.evicted, stats.evicted),
         ];
         for (counter, value) in counters {
             counter.inc_by(value.saturating_sub(counter.get()));
@@ -208,9 +224,11 @@ impl Storages for AgentStorages {
         if let Some(store) = open.get(&dir) {
             return Ok(store.writer.handle());
         }
-        let (store, damaged) = open_store(&dir)?;
+        let store = open_store(&dir)?;
         let metrics = CheckpointMetrics::new(&self.metrics, &dir.to_string_lossy());
-        metrics.recoveries.inc_by(u64::from(damaged));
+        metrics
+            .recoveries
+            .inc_by(u64::from(store.opened().is_damaged()));
         let started = CheckpointWriter::spawn(store, self.clock.clone(), writer_options());
         let writer = started.map_err(|e| {
             BuildError::new(
@@ -221,5 +239,145 @@ impl Storages for AgentStorages {
         let handle = writer.handle();
         open.insert(dir, OpenStore { writer, metrics });
         Ok(handle)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::ffi::OsString;
+    use std::io;
+    use tailwater_pipeline::checkpoint::Checkpoint;
+    use tailwater_pipeline::fs::FsFile;
+    use tailwater_testkit::tempdir::TempDir;
+
+    /// How a file fails.
+    #[derive(Clone, Copy, PartialEq)]
+    enum Fault {
+        Open,
+        Read,
+    }
+
+    /// The system's files, but for those whose names end in one of the given texts.
+    struct BrokenFs(&'static [&'static str], Fault);
+
+    impl BrokenFs {
+        fn breaks(&self, path: &Path) -> bool {
+            let name = path.to_string_lossy();
+            self.0.iter().any(|end| name.ends_with(end))
+        }
+    }
+
+    struct BrokenFile(Box<dyn FsFile>);
+
+    impl FsFile for BrokenFile {
+        fn read_at(&self, _: u64, _: &mut [u8]) -> io::Result<usize> {
+            Err(io::Error::other("a bad sector"))
+        }
+        fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+            self.0.append(bytes)
+        }
+        fn byte_len(&self) -> io::Result<u64> {
+            self.0.byte_len()
+        }
+        fn truncate(&mut self, len: u64) -> io::Result<()> {
+            self.0.truncate(len)
+        }
+        fn sync_data(&mut self) -> io::Result<()> {
+            self.0.sync_data()
+        }
+        fn try_lock_exclusive(&self) -> io::Result<bool> {
+            self.0.try_lock_exclusive()
+        }
+    }
+
+    impl Fs for BrokenFs {
+        fn open(&self, path: &Path) -> io::Result<Box<dyn FsFile>> {
+            let file = OsFs.open(path)?;
+            match self.breaks(path) {
+                true if self.1 == Fault::Open => Err(io::Error::other("a bad sector")),
+                true => Ok(Box::new(BrokenFile(file))),
+                false => Ok(file),
+            }
+        }
+        fn open_append(&self, path: &Path) -> io::Result<Box<dyn FsFile>> {
+            OsFs.open_append(path)
+        }
+        fn create(&self, path: &Path) -> io::Result<Box<dyn FsFile>> {
+            OsFs.create(path)
+        }
+        fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+            OsFs.rename(from, to)
+        }
+        fn remove(&self, path: &Path) -> io::Result<()> {
+            OsFs.remove(path)
+        }
+        fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+            OsFs.sync_dir(dir)
+        }
+        fn list(&self, dir: &Path) -> io::Result<Vec<OsString>> {
+            OsFs.list(dir)
+        }
+        fn create_dir(&self, dir: &Path, mode: u32) -> io::Result<()> {
+            OsFs.create_dir(dir, mode)
+        }
+    }
+
+    fn at(offset: u64) -> Checkpoint {
+        Checkpoint {
+            offset,
+            ..Checkpoint::default()
+        }
+    }
+
+    /// Two generations: `a` at 1 and 2 in the first, at 3 in the log of the second.
+    fn two_generations() -> TempDir {
+        let dir = TempDir::new("broken-store").unwrap();
+        for offsets in [&[1, 2][..], &[2, 3]] {
+            let mut store = open_store(&dir.join("s")).unwrap();
+            for offset in offsets {
+                store.put(b"a", at(*offset)).unwrap();
+                store.commit().unwrap();
+            }
+        }
+        dir
+    }
+
+    /// Guarantee: a disk that does not give some files back costs at most what only they had; the
+    /// agent starts, says that positions may be missing, and saves again.
+    #[test]
+    fn files_that_cannot_be_read_are_replaced_by_older_ones_and_never_pass_as_a_first_run() {
+        const SNAPSHOT: &str = "2.snapshot";
+        const LOG: &str = "2.log";
+        let cases: [(&[&str], Option<u64>, bool); 4] = [
+            (&[SNAPSHOT], Some(3), false),
+            (&[LOG], Some(2), true),
+            (&[SNAPSHOT, LOG], Some(2), true),
+            (&["snapshot", "log"], None, true),
+        ];
+        for (broken, offset, may_lack_keys) in cases {
+            for fault in [Fault::Read, Fault::Open] {
+                let dir = two_generations();
+                let fs = Arc::new(BrokenFs(broken, fault));
+                let mut store = open_store_on(fs, &dir.join("s")).unwrap();
+                assert_eq!(store.get(b"a").map(|c| c.offset), offset, "{broken:?}");
+                let opened = store.opened();
+                assert!(opened.is_damaged(), "{broken:?}: {opened:?}");
+                assert_eq!(opened.may_lack_keys(), may_lack_keys, "{broken:?}");
+                store.put(b"a", at(9)).unwrap();
+                store.commit().unwrap();
+                drop(store);
+                let store = open_store(&dir.join("s")).unwrap();
+                assert_eq!(store.get(b"a"), Some(at(9)), "{broken:?}");
+                assert!(!store.opened().is_damaged(), "{broken:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_empty_directory_is_a_first_run() {
+        let dir = TempDir::new("new-store").unwrap();
+        let opened = open_store(&dir.join("s")).unwrap().opened();
+        assert!(!opened.is_damaged() && opened.recovered == 0);
     }
 }

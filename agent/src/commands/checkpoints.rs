@@ -39,9 +39,7 @@ fn directory(args: &StateArgs) -> Result<PathBuf> {
 /// Opens the store to change it.
 pub(super) fn open(args: &StateArgs) -> Result<CheckpointStore> {
     let dir = directory(args)?;
-    let (store, _) =
-        open_store(&dir).with_context(|| "stop the agent first if it is running".to_owned())?;
-    Ok(store)
+    open_store(&dir).with_context(|| "stop the agent first if it is running".to_owned())
 }
 
 fn open_existing(args: &StateArgs) -> Result<CheckpointStore> {

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::CheckpointError;
 use super::frame::{END_BYTES, FileKind, HEADER_BYTES, Header, Record};
 use super::recover::{Recovered, generation_of, path_of, unfinished_path_of};
-use super::table::Table;
+use super::table::{Changes, Table};
 use crate::clock::Rng64;
 use crate::fs::{Fs, FsFile};
 
@@ -99,9 +99,13 @@ impl Disk {
         matches!(self.log, Log::Unusable)
     }
 
-    /// Appends the changed records and makes them durable; returns records and bytes. After an
+    /// Appends changed records and makes them durable; returns records and bytes. After an
     /// error the log is as before, or is not used any more.
-    pub fn append(&mut self, table: &Mutex<Table>) -> Result<(u64, u64), CheckpointError> {
+    pub fn append(
+        &mut self,
+        table: &Mutex<Table>,
+        which: Changes,
+    ) -> Result<(u64, u64), CheckpointError> {
         let Log::Open {
             generation,
             file,
@@ -121,9 +125,10 @@ impl Disk {
             }
         };
         let mut writer = |chunk: &[u8]| file.append(chunk);
-        let mut encode = |cursor: &mut _, out: &mut _| {
-            lock(table).encode_changed(cursor, *salt, WRITE_BYTES, out)
-        };
+        let keys = lock(table).changed_keys(which);
+        let mut keys = keys.iter();
+        let mut encode =
+            |out: &mut Vec<u8>| lock(table).encode(&mut keys, true, *salt, WRITE_BYTES, out);
         match write_chunks(&mut encode, &mut writer) {
             Ok((records, written)) => match file.sync_data() {
                 Ok(()) => {
@@ -225,8 +230,12 @@ impl Disk {
                 }
                 .encode(),
             )?;
-            let mut encode = |cursor: &mut _, out: &mut _| {
-                lock(table).encode_live(cursor, header.salt, WRITE_BYTES, out)
+            // In order of age, so that a later run knows it. What is put meanwhile counts as
+            // changed, and what is removed is left out here.
+            let keys = lock(table).oldest_first();
+            let mut keys = keys.iter();
+            let mut encode = |out: &mut Vec<u8>| {
+                lock(table).encode(&mut keys, false, header.salt, WRITE_BYTES, out)
             };
             let (count, bytes) = write_chunks(&mut encode, &mut |chunk| snapshot.append(chunk))?;
             let mut end = Vec::new();
@@ -279,15 +288,14 @@ impl Disk {
 
 /// Encodes and writes until nothing is left; returns records and bytes.
 fn write_chunks(
-    encode: &mut dyn FnMut(&mut super::table::Cursor, &mut Vec<u8>) -> u64,
+    encode: &mut dyn FnMut(&mut Vec<u8>) -> u64,
     write: &mut dyn FnMut(&[u8]) -> io::Result<()>,
 ) -> io::Result<(u64, u64)> {
     let (mut records, mut bytes) = (0, 0);
-    let mut cursor = None;
     let mut chunk = Vec::new();
     loop {
         chunk.clear();
-        match encode(&mut cursor, &mut chunk) {
+        match encode(&mut chunk) {
             0 => return Ok((records, bytes)),
             count => records += count,
         }

@@ -1,7 +1,7 @@
 //! Reading what is on disk, whatever state it is in.
 
 use std::collections::BTreeMap;
-use std::io;
+use std::io::{self, ErrorKind::PermissionDenied};
 use std::path::{Path, PathBuf};
 
 use super::frame::{
@@ -56,6 +56,35 @@ struct Source {
     path: PathBuf,
     file: Box<dyn FsFile>,
     header: Option<Header>,
+}
+
+/// A file that cannot even be opened.
+struct Unreadable(io::ErrorKind);
+
+impl FsFile for Unreadable {
+    fn read_at(&self, _offset: u64, _buf: &mut [u8]) -> io::Result<usize> {
+        Err(self.0.into())
+    }
+
+    fn append(&mut self, _bytes: &[u8]) -> io::Result<()> {
+        Err(self.0.into())
+    }
+
+    fn byte_len(&self) -> io::Result<u64> {
+        Err(self.0.into())
+    }
+
+    fn truncate(&mut self, _len: u64) -> io::Result<()> {
+        Err(self.0.into())
+    }
+
+    fn sync_data(&mut self) -> io::Result<()> {
+        Err(self.0.into())
+    }
+
+    fn try_lock_exclusive(&self) -> io::Result<bool> {
+        Err(self.0.into())
+    }
 }
 
 #[derive(Default)]
@@ -172,7 +201,14 @@ fn open_all(
         let generation = generations.entry(number).or_default();
         let Some(kind) = kind else { continue };
         let path = dir.join(&name);
-        let file = fs.open(&path).map_err(|e| io_error("open", &path, e))?;
+        let file = match fs.open(&path) {
+            // Who may not read the files is not the one who wrote them; starting without them
+            // would be a first run by mistake.
+            Err(e) if errors == ReadErrors::Refuse || e.kind() == PermissionDenied => {
+                return Err(io_error("open", &path, e));
+            }
+            opened => opened.unwrap_or_else(|e| Box::new(Unreadable(e.kind()))),
+        };
         let header = read_header(&*file).or_else(|e| match errors {
             ReadErrors::Refuse => Err(io_error("read", &path, e)),
             ReadErrors::TakeAsDamage => Ok(Err(BadHeader::Damaged)),

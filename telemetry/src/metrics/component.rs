@@ -154,6 +154,10 @@ metric_group! {
     unsaved_entries: Gauge, Basic, Count, "tailwater_checkpoint_unsaved_entries";
     /// Age of the oldest change that is not on disk; 0 when the disk has everything.
     unsaved_seconds: FloatGauge, Basic, Seconds, "tailwater_checkpoint_unsaved_seconds";
+    /// Positions that were refused: the store is full of files that exist, or one is too long.
+    refused: Counter, Basic, Count, "tailwater_checkpoint_refused";
+    /// Positions of files that are gone which made room for others.
+    evicted: Counter, Basic, Count, "tailwater_checkpoint_evicted";
     /// 1 while positions cannot be saved.
     alarm: Gauge, Basic, Count, "tailwater_checkpoint_alarm";
     /// Stores found damaged at start and recovered as far as possible.

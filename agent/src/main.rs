@@ -5,6 +5,7 @@ use std::process::ExitCode;
 mod cli;
 mod commands;
 mod extensions;
+mod progress;
 mod registry;
 mod serve;
 mod storages;

@@ -9,7 +9,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 /// What became of the records behind a token. Ordered: the worst wins.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -262,9 +262,18 @@ impl Clone for AckToken {
     }
 }
 
+/// Tokens that were dropped unresolved since the process began. A bug when not 0, but for those
+/// that a stop leaves.
+pub fn tokens_lost() -> u64 {
+    TOKENS_LOST.load(Ordering::Relaxed)
+}
+
+static TOKENS_LOST: AtomicU64 = AtomicU64::new(0);
+
 impl Drop for AckToken {
     fn drop(&mut self) {
         if let Some(ticket) = self.ticket.take() {
+            TOKENS_LOST.fetch_add(1, Ordering::Relaxed);
             ticket.resolve_one(Outcome::Lost);
         }
     }
@@ -473,7 +482,6 @@ impl<P> AckWindow<P> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::atomic::AtomicU64;
 
     #[derive(Default)]
     struct Counter(AtomicU64);
@@ -517,7 +525,9 @@ mod tests {
         let clone = t.clone();
         t.resolve(Outcome::Delivered);
         assert_eq!(w.advance(|_| panic!("nothing is settled")), Front::Waiting);
+        let before = tokens_lost();
         drop(clone);
+        assert!(tokens_lost() > before, "and it is counted");
         assert_eq!(
             w.advance(|_| panic!("lost is not settled")),
             Front::Rewind(Outcome::Lost)

@@ -1,26 +1,29 @@
 //! `tailwater run`: from configuration to a running graph, and back.
 
-use std::sync::Arc;
+use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use tailwater_config::{Errors, Loaded, ProcessEnvironment, Section, Source, load};
 use tailwater_pipeline::Budget;
+use tailwater_pipeline::ack::tokens_lost;
 use tailwater_pipeline::clock::{Clock, SystemClock};
 use tailwater_pipeline::factory::NodeCx;
 use tailwater_pipeline::graph::{Graph, Resolved, StopReport, resolve};
-use tailwater_telemetry::health::{ComponentHealth, HealthRegistry, State, Watch};
+use tailwater_telemetry::health::{ComponentHealth, HealthRegistry};
 use tailwater_telemetry::logs::{
     EVERYTHING_IS_READY, SHUTDOWN_COMPLETE, STARTING_SHUTDOWN, SelfLog,
 };
 use tailwater_telemetry::metrics::{
-    MetricsRegistry, ProcessMetrics, SERIES_MAX_DEFAULT, SelfLogMetrics,
+    EngineMetrics, Exposition, MetricsRegistry, ProcessMetrics, SERIES_MAX_DEFAULT, SelfLogMetrics,
 };
 use tailwater_telemetry::settings::TelemetrySettings;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::{ConfigArgs, exit};
+use crate::progress::{ReceiverWatch, judge_exporter, watched};
 use crate::registry::registry;
 use crate::serve::{HttpServer, Page, serve};
 use crate::storages::AgentStorages;
@@ -30,8 +33,6 @@ const BUDGET_BYTES_DEFAULT: usize = 64 << 20;
 
 /// How often health is looked at.
 const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(1);
-/// An exporter that had something to send for so long while nothing was accepted is not healthy.
-const STALLED_AFTER: Duration = Duration::from_secs(60);
 
 /// A configuration with everything in it decoded and validated.
 pub struct Checked {
@@ -63,9 +64,11 @@ pub fn check(args: &ConfigArgs) -> Result<Checked, Errors> {
         "service::telemetry",
         &mut errors,
     );
+    let instance = instance_id();
     let resource = [
         ("service.name", "tailwater"),
         ("service.version", env!("CARGO_PKG_VERSION")),
+        ("service.instance.id", &instance),
     ];
     let telemetry = TelemetrySettings::decode(&mut section, &resource);
     section.finish();
@@ -120,6 +123,7 @@ pub struct Agent {
     _process: Arc<ProcessMetrics>,
     _servers: Vec<HttpServer>,
     exporters: Vec<(String, Arc<ComponentHealth>)>,
+    receivers: Vec<ReceiverWatch>,
     checkpoints: Arc<ComponentHealth>,
     sockets: Sockets,
 }
@@ -230,12 +234,14 @@ impl Agent {
             runtime: sockets.handle.clone(),
             storages: storages.clone(),
         };
+        let observe = observer(&cx, &storages);
         let mut servers = Vec::new();
         for r in &checked.telemetry.readers {
             servers.push(metrics_server(
                 &format!("{}:{}", r.host, r.port),
+                &r.exposition,
                 &metrics,
-                &storages,
+                &observe,
                 &sockets,
             )?);
         }
@@ -252,22 +258,16 @@ impl Agent {
             "{EVERYTHING_IS_READY}"
         );
         let process = ProcessMetrics::new(&metrics);
-        let now = clock.now().0;
-        let watched = |kind: &str, id: &str| {
-            let stalled_after = u64::try_from(STALLED_AFTER.as_nanos()).unwrap_or(u64::MAX);
-            let component = health.component(kind, id, Watch::outside(stalled_after), now);
-            component.set(State::Ok, now);
-            component
-        };
-        let ids: Vec<String> = graph
+        let now = clock.now();
+        let exporters = graph
             .exporters_stalled()
-            .map(|(id, _)| id.to_owned())
+            .map(|(id, _)| (id.to_owned(), watched(&health, "exporter", id, now)))
             .collect();
-        let exporters = ids
-            .into_iter()
-            .map(|id| (id.clone(), watched("exporter", &id)))
+        let receivers = graph
+            .receiver_ids()
+            .map(|id| ReceiverWatch::new(id, &metrics, &health, now))
             .collect();
-        let checkpoints = watched("store", "positions");
+        let checkpoints = watched(&health, "store", "positions", now);
         Ok(Agent {
             graph,
             clock,
@@ -278,13 +278,14 @@ impl Agent {
             _process: process,
             _servers: servers,
             exporters,
+            receivers,
             checkpoints,
             sockets,
         })
     }
 
     /// Waits for SIGTERM or SIGINT, then stops within `timeout`; a second signal stops at once.
-    fn serve_until_stopped(self, timeout: Duration) -> Result<u8> {
+    fn serve_until_stopped(mut self, timeout: Duration) -> Result<u8> {
         let signals = Arc::new(AtomicU32::new(0));
         let (told, main) = (signals.clone(), std::thread::current());
         let (ready_tx, ready_rx) = std::sync::mpsc::channel();
@@ -324,21 +325,16 @@ impl Agent {
     }
 
     /// What is looked at every now and then: health, and what the log left out.
-    fn housekeeping(&self) {
-        let now = self.clock.now().0;
+    fn housekeeping(&mut self) {
+        let now = self.clock.now();
         for (id, stalled) in self.graph.exporters_stalled() {
-            let Some((_, health)) = self.exporters.iter().find(|(e, _)| e == id) else {
-                continue;
-            };
-            if stalled >= STALLED_AFTER {
-                let text = format!("nothing was accepted for {} s", stalled.as_secs());
-                health.raise("stalled", text, now);
-            } else {
-                health.clear("stalled");
+            if let Some((_, health)) = self.exporters.iter().find(|(e, _)| e == id) {
+                judge_exporter(health, stalled, now);
             }
         }
+        self.receivers.iter_mut().for_each(|r| r.look(now));
         match self.storages.alarms().first() {
-            Some(text) => self.checkpoints.raise("not saved", text.clone(), now),
+            Some(text) => self.checkpoints.raise("not saved", text.clone(), now.0),
             None => self.checkpoints.clear("not saved"),
         }
         if let Some(log) = &self.log {
@@ -373,20 +369,38 @@ impl Agent {
     }
 }
 
+/// Brings up to date, at a scrape, what nobody counts while it happens.
+fn observer(cx: &NodeCx, storages: &Arc<AgentStorages>) -> Arc<dyn Fn() + Send + Sync> {
+    let engine = EngineMetrics::new(&cx.metrics);
+    let (budget, storages) = (cx.budget.clone(), storages.clone());
+    let gauge = |bytes: usize| i64::try_from(bytes).unwrap_or(i64::MAX);
+    engine.data_bytes_max.set(gauge(budget.limit_bytes()));
+    // Scrapes may come at once from several addresses.
+    let counting = Mutex::new(());
+    Arc::new(move || {
+        let _counting = counting.lock().unwrap_or_else(|e| e.into_inner());
+        storages.observe();
+        engine.data_bytes.set(gauge(budget.used_bytes()));
+        let lost = tokens_lost().saturating_sub(engine.tokens_lost.get());
+        engine.tokens_lost.inc_by(lost);
+    })
+}
+
 fn metrics_server(
     endpoint: &str,
+    exposition: &Exposition,
     metrics: &Arc<MetricsRegistry>,
-    storages: &Arc<AgentStorages>,
+    observe: &Arc<dyn Fn() + Send + Sync>,
     sockets: &Sockets,
 ) -> Result<HttpServer> {
-    let (metrics, storages) = (metrics.clone(), storages.clone());
+    let (metrics, observe, exposition) = (metrics.clone(), observe.clone(), exposition.clone());
     let pages = Arc::new(move |path: &str| {
         (path == "/metrics").then(|| {
-            storages.observe();
+            observe();
             Page {
                 status: hyper::StatusCode::OK,
                 content_type: tailwater_telemetry::metrics::CONTENT_TYPE,
-                body: metrics.render(),
+                body: metrics.render_with(&exposition),
             }
         })
     });
@@ -396,6 +410,20 @@ fn metrics_server(
              address, or its level to none"
         )
     })
+}
+
+/// A random UUID (RFC 9562, version 4), as the collector gives each of its processes.
+fn instance_id() -> String {
+    let random = std::hash::RandomState::new();
+    let (high, low) = (random.hash_one(1), random.hash_one(2));
+    format!(
+        "{:08x}-{:04x}-4{:03x}-{:04x}-{:012x}",
+        high >> 32,
+        (high >> 16) & 0xffff,
+        high & 0xfff,
+        0x8000 | (low >> 48) & 0x3fff,
+        low & 0xffff_ffff_ffff
+    )
 }
 
 /// Differs between processes that start in the same instant.

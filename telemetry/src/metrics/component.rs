@@ -102,8 +102,6 @@ metric_group! {
     open_files: Gauge, Basic, Count, "otelcol_fileconsumer_open_files";
     /// Files being read right now.
     reading_files: Gauge, Basic, Count, "otelcol_fileconsumer_reading_files";
-    /// Descriptors held, those of files that were rotated away included.
-    files_open: Gauge, Basic, Count, "tailwater_files_open";
     /// Files that are deleted but held until every byte is delivered.
     files_held_deleted: Gauge, Basic, Count, "tailwater_files_held_deleted";
     /// Bytes that could not be read before their file had to be let go.
@@ -178,15 +176,6 @@ metric_group! {
 }
 
 metric_group! {
-    /// What one node of the graph costs.
-    pub struct NodeMetrics { node }
-    /// Processor time spent in the node.
-    cpu_seconds: FloatCounter, Basic, Seconds, "tailwater_cpu_seconds";
-    /// Bytes of data the node holds.
-    memory_bytes: Gauge, Basic, Bytes, "tailwater_memory_bytes";
-}
-
-metric_group! {
     /// The engine as a whole.
     pub struct EngineMetrics { }
     /// Delivery duties that were dropped unresolved: a bug when not 0. The records are read again.
@@ -195,10 +184,10 @@ metric_group! {
     panics: Counter, Basic, Count, "tailwater_panics";
     /// Number of the configuration that runs.
     config_generation: Gauge, Basic, Count, "tailwater_config_generation";
-    /// Configurations taken into use.
-    reloads: Counter, Basic, Count, "tailwater_config_reloads";
-    /// Configurations refused; the running one was kept.
-    reload_failures: Counter, Basic, Count, "tailwater_config_reload_failures";
+    /// Bytes of records that are held between their reading and their encoding.
+    data_bytes: Gauge, Basic, Bytes, "tailwater_data_bytes";
+    /// Bytes of the same from which on sources pause.
+    data_bytes_max: Gauge, Basic, Bytes, "tailwater_data_bytes_max";
 }
 
 metric_group! {
@@ -222,7 +211,6 @@ pub(crate) const FAMILIES: &[&[Family]] = &[
     LagMetrics::FAMILIES,
     CheckpointMetrics::FAMILIES,
     LabelBudgetMetrics::FAMILIES,
-    NodeMetrics::FAMILIES,
     EngineMetrics::FAMILIES,
     SelfLogMetrics::FAMILIES,
 ];
@@ -250,7 +238,6 @@ mod tests {
             Box::new(LagMetrics::new(registry, "filelog", "default")),
             Box::new(CheckpointMetrics::new(registry, "file_storage")),
             Box::new(LabelBudgetMetrics::new(registry, "loki")),
-            Box::new(NodeMetrics::new(registry, "receiver:filelog")),
             Box::new(EngineMetrics::new(registry)),
             Box::new(SelfLogMetrics::new(registry)),
         ]

@@ -18,8 +18,8 @@ mod value;
 pub use accounting::{Accounting, Amount, FilterCount, Settlement, Snapshot};
 pub use component::{
     BatchMetrics, CheckpointMetrics, EngineMetrics, ExporterMetrics, FilesMetrics,
-    LabelBudgetMetrics, LagMetrics, MemoryLimiterMetrics, NodeMetrics, ProcessorMetrics,
-    QueueMetrics, RECEIVER_TRANSPORT_FILE, ReceiverMetrics, SelfLogMetrics,
+    LabelBudgetMetrics, LagMetrics, MemoryLimiterMetrics, ProcessorMetrics, QueueMetrics,
+    RECEIVER_TRANSPORT_FILE, ReceiverMetrics, SelfLogMetrics,
 };
 pub use exposition::{ConstantLabels, Exposition};
 pub use family::{Collect, Family, Gather, Kind, Labels, Level, Unit};
@@ -34,9 +34,7 @@ pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
 pub fn families() -> Vec<&'static Family> {
     let groups = component::FAMILIES.iter().copied().flatten();
     let accounts = accounting::ACCOUNTING_FAMILIES.iter().flatten();
-    let single = process::PROCESS_FAMILIES
-        .iter()
-        .chain([&registry::SERIES_REFUSED]);
+    let single = process::families().chain([&registry::SERIES_REFUSED]);
     let mut all: Vec<_> = groups.chain(accounts).chain(single).collect();
     all.sort_unstable_by_key(|family| family.name);
     all

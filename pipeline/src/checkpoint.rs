@@ -42,6 +42,8 @@ mod damage_tests;
 #[cfg(test)]
 mod limit_tests;
 #[cfg(test)]
+mod read_only_tests;
+#[cfg(test)]
 mod writer_tests;
 
 pub use state_dir::{StateDirError, state_dir, state_dir_from};

@@ -334,3 +334,38 @@ fn fill(path: &std::path::Path) {
         while file.write_all(&chunk).is_ok() {}
     }
 }
+
+/// Guarantees that an agent starts where its state directory has become read-only, with the
+/// positions that are in it, and says that it cannot save.
+#[test]
+fn a_read_only_state_directory_does_not_keep_the_agent_from_starting() {
+    let rig = Rig::new("read-only");
+    let Some(mount) = Mount::tmpfs(rig.state(), "1m") else {
+        return;
+    };
+    let mut writer = rig.writer(1, "a.log", |_| {});
+    let agent = rig.start(&rig.config());
+    writer.write_lines(500).expect("written");
+    rig.wait_delivered(&agent);
+    agent.stop_clean();
+    let remount = |how: &str| {
+        let options = format!("remount,{how}");
+        let mut command = Command::new("mount");
+        let status = command.args(["-o", &options]).arg(&mount.0).status();
+        assert!(status.expect("mount runs").success(), "{options}");
+    };
+    remount("ro");
+    writer.write_lines(500).expect("written");
+    let agent = rig.start(&rig.config());
+    rig.wait_delivered(&agent);
+    let alarm = |value: f64| {
+        let sum = || agent.scrape().sum("tailwater_checkpoint_alarm", &[]);
+        wait::within(wait::BOUND, || sum() == value)
+    };
+    assert!(alarm(1.0), "{}", tail(&agent.log()));
+    remount("rw");
+    assert!(alarm(0.0), "{}", tail(&agent.log()));
+    agent.stop_clean();
+    let report = rig.assert_faultless();
+    assert_eq!(report.totals.duplicates_raw, 0, "positions were not used");
+}

@@ -34,8 +34,8 @@ enum Log {
 pub(super) struct Disk {
     fs: Arc<dyn Fs>,
     dir: PathBuf,
-    /// Held as long as the directory is used.
-    _lock: Box<dyn FsFile>,
+    /// Held as long as the directory is used; `None` until it can be written to.
+    lock: Option<Box<dyn FsFile>>,
     log: Log,
     /// The newest generation that any file may belong to.
     newest: u64,
@@ -56,14 +56,14 @@ impl Disk {
     pub fn new(
         fs: Arc<dyn Fs>,
         dir: &Path,
-        dir_lock: Box<dyn FsFile>,
+        dir_lock: Option<Box<dyn FsFile>>,
         found: &Recovered,
         seed: u64,
     ) -> Disk {
         Disk {
             fs,
             dir: dir.to_owned(),
-            _lock: dir_lock,
+            lock: dir_lock,
             log: if found.newest == 0 {
                 Log::Absent
             } else {
@@ -82,6 +82,20 @@ impl Disk {
             Log::Open { bytes, .. } => bytes,
             Log::Absent | Log::Unusable => 0,
         }
+    }
+
+    /// Whether nobody else may write here.
+    pub fn is_locked(&self) -> bool {
+        self.lock.is_some()
+    }
+
+    /// Takes the lock by `take`, which could not be taken before.
+    pub fn take_lock(
+        &mut self,
+        take: impl FnOnce(&dyn Fs, &Path) -> Result<Box<dyn FsFile>, CheckpointError>,
+    ) -> Result<(), CheckpointError> {
+        self.lock = Some(take(&*self.fs, &self.dir)?);
+        Ok(())
     }
 
     /// Bytes of all files but the lock.

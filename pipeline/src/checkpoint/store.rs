@@ -1,6 +1,7 @@
 //! The store: memory and disk together, used by one thread.
 
 use std::hash::{BuildHasher, RandomState};
+use std::io::ErrorKind::ReadOnlyFilesystem;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -133,7 +134,16 @@ impl CheckpointStore {
         dir: &Path,
         options: StoreOptions,
     ) -> Result<(CheckpointStore, OpenReport), CheckpointError> {
-        let dir_lock = lock_dir(&*fs, dir)?;
+        let dir_lock = match lock_dir(&*fs, dir) {
+            // Nobody writes to a file system that is read-only, so nobody needs to be kept out.
+            // The lock is taken before the first write.
+            Err(CheckpointError::Directory { source, .. })
+                if source.kind() == ReadOnlyFilesystem && fs.list(dir).is_ok() =>
+            {
+                None
+            }
+            locked => Some(locked?),
+        };
         let mut found = recover(&*fs, dir, &options)?;
         let disk = Disk::new(fs, dir, dir_lock, &found, options.seed);
         let store = CheckpointStore {
@@ -195,7 +205,11 @@ impl CheckpointStore {
         if changed == 0 && !self.disk.needs_rewrite() {
             return Ok(CommitReport::default());
         }
-        match self.write(which) {
+        let locked = match self.disk.is_locked() {
+            true => Ok(()),
+            false => self.disk.take_lock(lock_dir),
+        };
+        match locked.and_then(|()| self.write(which)) {
             Ok(report) => {
                 let saved = if report.compacted {
                     Changes::All

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tailwater_pipeline::DropReason;
 use tailwater_pipeline::clock::Mono;
 use tailwater_telemetry::health::{ComponentHealth, HealthRegistry, State, Watch};
-use tailwater_telemetry::metrics::{Accounting, FilesMetrics, MetricsRegistry};
+use tailwater_telemetry::metrics::{Accounting, FilesMetrics, LagMetrics, MetricsRegistry};
 
 /// Something that had work for so long while nothing of it was done is not healthy.
 pub const STALLED_AFTER: Duration = Duration::from_secs(20);
@@ -42,7 +42,8 @@ pub struct ReceiverWatch {
     health: Arc<ComponentHealth>,
     account: Arc<Accounting>,
     files: Arc<FilesMetrics>,
-    /// Bytes that were settled at the last look, and since when it is so.
+    lag: Arc<LagMetrics>,
+    /// Records that were settled at the last look, and since when it is so.
     settled: u64,
     settled_at: Mono,
     errors: u64,
@@ -64,6 +65,7 @@ impl ReceiverWatch {
             account: Accounting::new(metrics, "receiver", id, DropReason::NAMES),
             errors: files.file_errors.get(),
             files,
+            lag: LagMetrics::new(metrics, id, "all"),
             settled: 0,
             settled_at: now,
             erring: None,
@@ -92,8 +94,11 @@ impl ReceiverWatch {
     }
 
     fn reason(&self, in_flight: u64, now: Mono) -> Option<String> {
+        // Files that vanish before they are opened are errors, too, but nothing of them waits.
+        let waits = self.lag.lag_seconds.get() >= STALLED_AFTER.as_secs_f64();
         if let Some((first, newest)) = self.erring
             && newest.since(first) >= STALLED_AFTER
+            && waits
         {
             let seconds = now.since(first).as_secs();
             return Some(format!(
@@ -153,7 +158,13 @@ mod tests {
     fn a_file_that_cannot_be_read_shows_within_thirty_seconds_and_until_it_can() {
         let mut rig = Rig::new();
         let files = FilesMetrics::new(&rig.metrics, "filelog");
+        let shown = rig.seconds_stalled(40, |_, _| files.file_errors.inc());
+        assert!(shown.is_empty(), "nothing waits behind these errors");
+        let mut rig = Rig::new();
+        let files = FilesMetrics::new(&rig.metrics, "filelog");
+        let lag = LagMetrics::new(&rig.metrics, "filelog", "all");
         let shown = rig.seconds_stalled(100, |_, second| {
+            lag.lag_seconds.set(second as f64);
             // As reading is tried: ever more rarely, up to every 6.4 s.
             if second <= 60 && second % 6 == 0 {
                 files.file_errors.inc();

@@ -125,7 +125,8 @@ pub struct Agent {
     exporters: Vec<(String, Arc<ComponentHealth>)>,
     receivers: Vec<ReceiverWatch>,
     checkpoints: Arc<ComponentHealth>,
-    sockets: Sockets,
+    signals: Arc<AtomicU32>,
+    _sockets: Sockets,
 }
 
 /// The runtime for sockets, on one thread of its own.
@@ -184,13 +185,13 @@ impl Agent {
         Agent::start_with(checked, true)
     }
 
-    /// As [`Agent::start`]; `own_log` = false leaves the log to the caller.
-    pub fn start_with(checked: &Checked, own_log: bool) -> Result<Agent> {
+    /// As [`Agent::start`]; `own` = false leaves the log and signals to the caller.
+    pub fn start_with(checked: &Checked, own: bool) -> Result<Agent> {
         let service = &checked.loaded.file.service;
         let reader = checked.telemetry.readers.first();
         let exposition = reader.map(|r| r.exposition.clone()).unwrap_or_default();
         let metrics = Arc::new(MetricsRegistry::new(exposition, SERIES_MAX_DEFAULT));
-        let log = match own_log {
+        let log = match own {
             true => {
                 let log = SelfLog::new(
                     checked.telemetry.logs.clone(),
@@ -208,6 +209,11 @@ impl Agent {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
         let health = Arc::new(HealthRegistry::new());
         let sockets = Sockets::start()?;
+        // Before anything is read: whoever stops an agent that starts gets the same answer.
+        let signals = match own {
+            true => count_signals(&sockets)?,
+            false => Arc::default(),
+        };
         let storages = Arc::new(AgentStorages::new(
             &checked.loaded.file,
             clock.clone(),
@@ -280,37 +286,14 @@ impl Agent {
             exporters,
             receivers,
             checkpoints,
-            sockets,
+            signals,
+            _sockets: sockets,
         })
     }
 
     /// Waits for SIGTERM or SIGINT, then stops within `timeout`; a second signal stops at once.
     fn serve_until_stopped(mut self, timeout: Duration) -> Result<u8> {
-        let signals = Arc::new(AtomicU32::new(0));
-        let (told, main) = (signals.clone(), std::thread::current());
-        let (ready_tx, ready_rx) = std::sync::mpsc::channel();
-        self.sockets.handle.spawn(async move {
-            let streams = (
-                signal(SignalKind::terminate()),
-                signal(SignalKind::interrupt()),
-            );
-            let (Ok(mut term), Ok(mut int)) = streams else {
-                let _ = ready_tx.send(false);
-                return;
-            };
-            let _ = ready_tx.send(true);
-            loop {
-                tokio::select! {
-                    _ = term.recv() => {}
-                    _ = int.recv() => {}
-                }
-                told.fetch_add(1, Ordering::AcqRel);
-                main.unpark();
-            }
-        });
-        if !ready_rx.recv().unwrap_or(false) {
-            anyhow::bail!("cannot listen for signals");
-        }
+        let signals = self.signals.clone();
         while signals.load(Ordering::Acquire) == 0 {
             std::thread::park_timeout(HOUSEKEEPING_INTERVAL);
             self.housekeeping();
@@ -424,6 +407,36 @@ fn instance_id() -> String {
         0x8000 | (low >> 48) & 0x3fff,
         low & 0xffff_ffff_ffff
     )
+}
+
+/// Counts SIGTERM and SIGINT from now on, and wakes this thread for each.
+fn count_signals(sockets: &Sockets) -> Result<Arc<AtomicU32>> {
+    let signals = Arc::new(AtomicU32::new(0));
+    let (told, main) = (signals.clone(), std::thread::current());
+    let (ready_tx, ready_rx) = std::sync::mpsc::channel();
+    sockets.handle.spawn(async move {
+        let streams = (
+            signal(SignalKind::terminate()),
+            signal(SignalKind::interrupt()),
+        );
+        let (Ok(mut term), Ok(mut int)) = streams else {
+            let _ = ready_tx.send(false);
+            return;
+        };
+        let _ = ready_tx.send(true);
+        loop {
+            tokio::select! {
+                _ = term.recv() => {}
+                _ = int.recv() => {}
+            }
+            told.fetch_add(1, Ordering::AcqRel);
+            main.unpark();
+        }
+    });
+    if !ready_rx.recv().unwrap_or(false) {
+        anyhow::bail!("cannot listen for signals");
+    }
+    Ok(signals)
 }
 
 /// Differs between processes that start in the same instant.

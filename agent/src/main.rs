@@ -13,6 +13,7 @@ macro_rules! say {
 mod cli;
 mod commands;
 mod extensions;
+mod progress;
 mod registry;
 mod serve;
 mod signals;

@@ -12,10 +12,14 @@ use tailwater_pipeline::checkpoint::{
     StoreOptions, WriterOptions, state_dir,
 };
 use tailwater_pipeline::clock::{Clock, Mono};
-use tailwater_pipeline::fs::OsFs;
+use tailwater_pipeline::fs::{Fs, OsFs};
 use tailwater_pipeline::storage::Storages;
+use tailwater_telemetry::metrics::{CheckpointMetrics, MetricsRegistry};
 
 use crate::extensions::file_storage;
+
+/// A write that takes longer is an alarm: the disk does not answer.
+const WRITE_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// The directory below a storage directory that holds our store.
 pub const STORE_DIR: &str = "tailwater";
@@ -27,7 +31,8 @@ pub const OWN_DIR: &str = "checkpoints";
 pub struct AgentStorages {
     directories: BTreeMap<String, file_storage::Settings>,
     clock: Arc<dyn Clock>,
-    open: Mutex<BTreeMap<PathBuf, CheckpointWriter>>,
+    metrics: Arc<MetricsRegistry>,
+    open: Mutex<BTreeMap<PathBuf, OpenStore>>,
 }
 
 /// Where the agent's own store is.
@@ -73,36 +78,104 @@ fn writer_options() -> WriterOptions {
 
 /// Opens the store in `dir`.
 pub fn open_store(dir: &Path) -> Result<CheckpointStore, BuildError> {
+    open_store_on(Arc::new(OsFs), dir)
+}
+
+/// As [`open_store`], on a given file system.
+fn open_store_on(fs: Arc<dyn Fs>, dir: &Path) -> Result<CheckpointStore, BuildError> {
     let open = |read_errors| {
         let options = StoreOptions {
             read_errors,
             ..StoreOptions::default()
         };
-        CheckpointStore::open(Arc::new(OsFs), dir, options)
+        CheckpointStore::open(fs.clone(), dir, options)
     };
     // A read error that does not go away must not keep the agent from starting: what can be read
     // is used, and what cannot is reported.
     let opened = match open(ReadErrors::Refuse) {
-        Err(CheckpointError::Io { .. }) => open(ReadErrors::TakeAsDamage),
+        Err(CheckpointError::Io {
+            action: "open" | "read",
+            ..
+        }) => open(ReadErrors::TakeAsDamage),
         other => other,
     };
     let (store, report) = opened.map_err(|e| {
         BuildError::new(format!("the positions in {}", dir.display()), e.to_string())
     })?;
-    if report.damaged_records > 0 || report.torn_bytes > 0 || report.used_previous_generation {
-        tracing::warn!(
-            directory = %dir.display(), torn_bytes = report.torn_bytes,
-            damaged_records = report.damaged_records,
+    if report.is_damaged() {
+        tracing::error!(
+            directory = %dir.display(), positions = report.recovered,
+            torn_bytes = report.torn_bytes, damaged_records = report.damaged_records,
             used_previous_generation = report.used_previous_generation,
-            "the stored positions were damaged; everything readable is used"
+            "the stored positions were damaged; everything readable is used, and lines may be \
+             delivered again"
+        );
+    } else if report.torn_bytes > 0 {
+        tracing::info!(
+            directory = %dir.display(), torn_bytes = report.torn_bytes,
+            "the last write of positions was not finished; the ones before it are used"
         );
     }
     Ok(store)
 }
 
+/// A store that receivers use.
+struct OpenStore {
+    writer: CheckpointWriter,
+    metrics: Arc<CheckpointMetrics>,
+}
+
+impl OpenStore {
+    /// Why nothing is saved: the newest error, or a disk that does not answer.
+    fn alarm(&self, now: Mono) -> Option<String> {
+        let handle = self.writer.handle();
+        let failed = handle.alarm().map(|alarm| alarm.error);
+        failed.or_else(|| {
+            let writing = handle.writing_for(now);
+            if writing >= WRITE_TIME_MAX {
+                return Some(format!(
+                    "the disk has not answered for {} s",
+                    writing.as_secs()
+                ));
+            }
+            let full = handle.stats().full;
+            full.then(|| "no room for the positions of more files".to_owned())
+        })
+    }
+
+    /// Copies the store's numbers to its metrics. One caller at a time.
+    fn observe(&self, now: Mono) {
+        let (handle, m) = (self.writer.handle(), &self.metrics);
+        let stats = handle.stats();
+        let counters = [
+            (&m.writes, stats.commits),
+            (&m.write_failures, stats.failed_commits),
+            (&m.written_bytes, stats.written_bytes),
+            (&m.refused, stats.refused),
+            (&m.evicted, stats.evicted),
+        ];
+        for (counter, value) in counters {
+            counter.inc_by(value.saturating_sub(counter.get()));
+        }
+        let took = handle.write_time().as_secs_f64();
+        m.write_seconds
+            .inc_by((took - m.write_seconds.get()).max(0.0));
+        let gauge = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+        m.size_bytes.set(gauge(stats.size_bytes));
+        m.entries.set(gauge(stats.keys as u64));
+        m.unsaved_entries.set(gauge(stats.unsaved_keys as u64));
+        m.unsaved_seconds.set(handle.unsaved_for(now).as_secs_f64());
+        m.alarm.set(i64::from(self.alarm(now).is_some()));
+    }
+}
+
 impl AgentStorages {
     /// The storages a configuration names. Nothing is opened before a receiver asks for it.
-    pub fn new(file: &ConfigFile, clock: Arc<dyn Clock>) -> AgentStorages {
+    pub fn new(
+        file: &ConfigFile,
+        clock: Arc<dyn Clock>,
+        metrics: Arc<MetricsRegistry>,
+    ) -> AgentStorages {
         let mut directories = BTreeMap::new();
         for e in file.components(ComponentKind::Extension) {
             if e.id.type_name() == "file_storage" {
@@ -116,6 +189,7 @@ impl AgentStorages {
         AgentStorages {
             directories,
             clock,
+            metrics,
             open: Mutex::default(),
         }
     }
@@ -141,13 +215,20 @@ impl AgentStorages {
         Ok(s.directory.join(STORE_DIR))
     }
 
+    /// Brings the metrics of every store up to date. Called at each scrape.
+    pub fn observe(&self) {
+        let now = self.clock.now();
+        let open = self.open.lock().unwrap_or_else(|e| e.into_inner());
+        open.values().for_each(|store| store.observe(now));
+    }
+
     /// Why some store does not save, if one does not.
     pub fn alarms(&self) -> Vec<String> {
+        let now = self.clock.now();
         let open = self.open.lock().unwrap_or_else(|e| e.into_inner());
-        let alarm = |(dir, w): (&PathBuf, &CheckpointWriter)| {
-            w.handle()
-                .alarm()
-                .map(|a| format!("{}: {}", dir.display(), a.error))
+        let alarm = |(dir, store): (&PathBuf, &OpenStore)| {
+            let why = store.alarm(now)?;
+            Some(format!("{}: {why}", dir.display()))
         };
         open.iter().filter_map(alarm).collect()
     }
@@ -156,10 +237,10 @@ impl AgentStorages {
     pub fn close(&self, deadline: Mono) -> bool {
         let writers = std::mem::take(&mut *self.open.lock().unwrap_or_else(|e| e.into_inner()));
         let mut saved = true;
-        for (_, writer) in writers {
+        for (_, store) in writers {
             let left = deadline.since(self.clock.now());
-            saved &= writer.handle().flush(left) == Flush::Done;
-            drop(writer);
+            saved &= store.writer.handle().flush(left) == Flush::Done;
+            drop(store);
         }
         saved
     }
@@ -169,10 +250,14 @@ impl Storages for AgentStorages {
     fn open(&self, id: Option<&str>) -> Result<CheckpointHandle, BuildError> {
         let dir = self.directory(id)?;
         let mut open = self.open.lock().unwrap_or_else(|e| e.into_inner());
-        if let Some(writer) = open.get(&dir) {
-            return Ok(writer.handle());
+        if let Some(store) = open.get(&dir) {
+            return Ok(store.writer.handle());
         }
         let store = open_store(&dir)?;
+        let metrics = CheckpointMetrics::new(&self.metrics, &dir.to_string_lossy());
+        metrics
+            .recoveries
+            .inc_by(u64::from(store.opened().is_damaged()));
         let started = CheckpointWriter::spawn(store, self.clock.clone(), writer_options());
         let writer = started.map_err(|e| {
             BuildError::new(
@@ -181,7 +266,147 @@ impl Storages for AgentStorages {
             )
         })?;
         let handle = writer.handle();
-        open.insert(dir, writer);
+        open.insert(dir, OpenStore { writer, metrics });
         Ok(handle)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::ffi::OsString;
+    use std::io;
+    use tailwater_pipeline::checkpoint::Checkpoint;
+    use tailwater_pipeline::fs::FsFile;
+    use tailwater_testkit::tempdir::TempDir;
+
+    /// How a file fails.
+    #[derive(Clone, Copy, PartialEq)]
+    enum Fault {
+        Open,
+        Read,
+    }
+
+    /// The system's files, but for those whose names end in one of the given texts.
+    struct BrokenFs(&'static [&'static str], Fault);
+
+    impl BrokenFs {
+        fn breaks(&self, path: &Path) -> bool {
+            let name = path.to_string_lossy();
+            self.0.iter().any(|end| name.ends_with(end))
+        }
+    }
+
+    struct BrokenFile(Box<dyn FsFile>);
+
+    impl FsFile for BrokenFile {
+        fn read_at(&self, _: u64, _: &mut [u8]) -> io::Result<usize> {
+            Err(io::Error::other("a bad sector"))
+        }
+        fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+            self.0.append(bytes)
+        }
+        fn byte_len(&self) -> io::Result<u64> {
+            self.0.byte_len()
+        }
+        fn truncate(&mut self, len: u64) -> io::Result<()> {
+            self.0.truncate(len)
+        }
+        fn sync_data(&mut self) -> io::Result<()> {
+            self.0.sync_data()
+        }
+        fn try_lock_exclusive(&self) -> io::Result<bool> {
+            self.0.try_lock_exclusive()
+        }
+    }
+
+    impl Fs for BrokenFs {
+        fn open(&self, path: &Path) -> io::Result<Box<dyn FsFile>> {
+            let file = OsFs.open(path)?;
+            match self.breaks(path) {
+                true if self.1 == Fault::Open => Err(io::Error::other("a bad sector")),
+                true => Ok(Box::new(BrokenFile(file))),
+                false => Ok(file),
+            }
+        }
+        fn open_append(&self, path: &Path) -> io::Result<Box<dyn FsFile>> {
+            OsFs.open_append(path)
+        }
+        fn create(&self, path: &Path) -> io::Result<Box<dyn FsFile>> {
+            OsFs.create(path)
+        }
+        fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+            OsFs.rename(from, to)
+        }
+        fn remove(&self, path: &Path) -> io::Result<()> {
+            OsFs.remove(path)
+        }
+        fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+            OsFs.sync_dir(dir)
+        }
+        fn list(&self, dir: &Path) -> io::Result<Vec<OsString>> {
+            OsFs.list(dir)
+        }
+        fn create_dir(&self, dir: &Path, mode: u32) -> io::Result<()> {
+            OsFs.create_dir(dir, mode)
+        }
+    }
+
+    fn at(offset: u64) -> Checkpoint {
+        Checkpoint {
+            offset,
+            ..Checkpoint::default()
+        }
+    }
+
+    /// Two generations: `a` at 1 and 2 in the first, at 3 in the log of the second.
+    fn two_generations() -> TempDir {
+        let dir = TempDir::new("broken-store").unwrap();
+        for offsets in [&[1, 2][..], &[2, 3]] {
+            let mut store = open_store(&dir.join("s")).unwrap();
+            for offset in offsets {
+                store.put(b"a", at(*offset)).unwrap();
+                store.commit().unwrap();
+            }
+        }
+        dir
+    }
+
+    /// Guarantee: a disk that does not give some files back costs at most what only they had; the
+    /// agent starts, says that positions may be missing, and saves again.
+    #[test]
+    fn files_that_cannot_be_read_are_replaced_by_older_ones_and_never_pass_as_a_first_run() {
+        const SNAPSHOT: &str = "2.snapshot";
+        const LOG: &str = "2.log";
+        let cases: [(&[&str], Option<u64>, bool); 4] = [
+            (&[SNAPSHOT], Some(3), false),
+            (&[LOG], Some(2), true),
+            (&[SNAPSHOT, LOG], Some(2), true),
+            (&["snapshot", "log"], None, true),
+        ];
+        for (broken, offset, may_lack_keys) in cases {
+            for fault in [Fault::Read, Fault::Open] {
+                let dir = two_generations();
+                let fs = Arc::new(BrokenFs(broken, fault));
+                let mut store = open_store_on(fs, &dir.join("s")).unwrap();
+                assert_eq!(store.get(b"a").map(|c| c.offset), offset, "{broken:?}");
+                let opened = store.opened();
+                assert!(opened.is_damaged(), "{broken:?}: {opened:?}");
+                assert_eq!(opened.may_lack_keys(), may_lack_keys, "{broken:?}");
+                store.put(b"a", at(9)).unwrap();
+                store.commit().unwrap();
+                drop(store);
+                let store = open_store(&dir.join("s")).unwrap();
+                assert_eq!(store.get(b"a"), Some(at(9)), "{broken:?}");
+                assert!(!store.opened().is_damaged(), "{broken:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_empty_directory_is_a_first_run() {
+        let dir = TempDir::new("new-store").unwrap();
+        let opened = open_store(&dir.join("s")).unwrap().opened();
+        assert!(!opened.is_damaged() && opened.recovered == 0);
     }
 }

@@ -9,7 +9,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 /// What became of the records behind a token. Ordered: the worst wins.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -96,6 +96,10 @@ drop_reasons! {
     OperatorError = "operator_error",
     /// It could not be encoded.
     EncodeError = "encode_error",
+    /// Its file was truncated before it was delivered, so it cannot be read again.
+    Truncated = "truncated",
+    /// Its file is gone and was held for as long as the user allows.
+    Abandoned = "abandoned",
 }
 
 /// What happened to single records behind a token that as a whole was resolved as final.
@@ -268,9 +272,18 @@ impl Clone for AckToken {
     }
 }
 
+/// Tokens that were dropped unresolved since the process began. A bug when not 0, but for those
+/// that a stop leaves.
+pub fn tokens_lost() -> u64 {
+    TOKENS_LOST.load(Ordering::Relaxed)
+}
+
+static TOKENS_LOST: AtomicU64 = AtomicU64::new(0);
+
 impl Drop for AckToken {
     fn drop(&mut self) {
         if let Some(ticket) = self.ticket.take() {
+            TOKENS_LOST.fetch_add(1, Ordering::Relaxed);
             ticket.resolve_one(Outcome::Lost);
         }
     }
@@ -344,6 +357,17 @@ struct Slot<P> {
     position: P,
     records: u32,
     bytes: u64,
+}
+
+impl<P> Slot<P> {
+    fn settled(self) -> Settled<P> {
+        Settled {
+            counts: self.ticket.counts(),
+            position: self.position,
+            records: self.records,
+            bytes: self.bytes,
+        }
+    }
 }
 
 /// The batches of one source that are under way, in order. Owned by the source's shard.
@@ -424,22 +448,27 @@ impl<P> AckWindow<P> {
             if let Some(slot) = self.slots.pop_front() {
                 self.bytes -= slot.bytes;
                 self.records -= u64::from(slot.records);
-                let counts = slot.ticket.counts();
-                let Slot {
-                    position,
-                    records,
-                    bytes,
-                    ..
-                } = slot;
-                settled(Settled {
-                    position,
-                    records,
-                    bytes,
-                    counts,
-                });
+                settled(slot.settled());
             }
         }
         Front::Empty
+    }
+
+    /// Ends the duty for a source that is given up. `settled` gets every batch that was settled
+    /// as final, also behind one that was not. Returns the records and bytes of the others; what
+    /// becomes of those later is not told any more.
+    pub fn give_up(&mut self, mut settled: impl FnMut(Settled<P>)) -> (u64, u64) {
+        let mut left = (0, 0);
+        for slot in self.slots.drain(..) {
+            if slot.ticket.outcome().is_some_and(Outcome::is_final) {
+                settled(slot.settled());
+            } else {
+                left.0 += u64::from(slot.records);
+                left.1 += slot.bytes;
+            }
+        }
+        (self.records, self.bytes) = (0, 0);
+        left
     }
 
     /// Forgets everything under way (before a rewind). Returns the records and bytes forgotten.
@@ -455,7 +484,6 @@ impl<P> AckWindow<P> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::atomic::AtomicU64;
 
     #[derive(Default)]
     struct Counter(AtomicU64);
@@ -499,12 +527,56 @@ mod tests {
         let clone = t.clone();
         t.resolve(Outcome::Delivered);
         assert_eq!(w.advance(|_| panic!("nothing is settled")), Front::Waiting);
+        let before = tokens_lost();
         drop(clone);
+        assert!(tokens_lost() > before, "and it is counted");
         assert_eq!(
             w.advance(|_| panic!("lost is not settled")),
             Front::Rewind(Outcome::Lost)
         );
         assert_eq!(w.clear(), (1, 1));
+    }
+
+    #[test]
+    fn a_joint_token_is_the_duty_of_every_source() {
+        let ((mut a, _), (mut b, _)) = (window(), window());
+        let joint = a.reserve(10, 3, 1).join(vec![b.reserve(7, 0, 0)]);
+        let part = joint.clone();
+        joint.count_dropped(DropReason::TooOld, 1);
+        joint.resolve(Outcome::Delivered);
+        assert_eq!(b.advance(|_| panic!("a part is open")), Front::Waiting);
+        part.resolve(Outcome::Delivered);
+        let mut dropped = Vec::new();
+        a.advance(|s| dropped.push((s.position, s.counts.dropped_total())));
+        b.advance(|s| dropped.push((s.position, s.counts.dropped_total())));
+        assert_eq!(dropped, [(10, 1), (7, 0)]);
+        let joint = a.reserve(20, 1, 1).join(vec![b.reserve(9, 0, 0)]);
+        joint.resolve(Outcome::Retry);
+        let rewind = Front::Rewind(Outcome::Retry);
+        assert_eq!(a.advance(|_| panic!("handed back")), rewind);
+        assert_eq!(b.advance(|_| panic!("handed back")), rewind);
+    }
+
+    #[test]
+    fn giving_up_takes_what_was_delivered_behind_what_was_not() {
+        let (mut w, _) = window();
+        let (a, b, c, d) = (
+            w.reserve(10, 1, 10),
+            w.reserve(20, 2, 20),
+            w.reserve(30, 4, 40),
+            w.reserve(40, 8, 80),
+        );
+        a.resolve(Outcome::Delivered);
+        c.count_dropped(DropReason::TooOld, 1);
+        c.resolve(Outcome::Delivered);
+        d.resolve(Outcome::Retry);
+        let mut seen = Vec::new();
+        let left = w.give_up(|s| seen.push((s.position, s.counts.dropped_total())));
+        assert_eq!(seen, [(10, 0), (30, 1)]);
+        assert_eq!(left, (10, 100), "one under way, one handed back");
+        assert!(w.is_empty() && (w.records(), w.bytes()) == (0, 0));
+        b.resolve(Outcome::Delivered);
+        assert_eq!(w.advance(|_| panic!("nobody is told")), Front::Empty);
     }
 
     #[test]

@@ -40,11 +40,15 @@ mod crash_tests;
 #[cfg(test)]
 mod damage_tests;
 #[cfg(test)]
+mod limit_tests;
+#[cfg(test)]
+mod read_only_tests;
+#[cfg(test)]
 mod writer_tests;
 
 pub use state_dir::{StateDirError, state_dir, state_dir_from};
 pub use store::{Alarm, CheckpointStore, CommitReport, ReadErrors, StoreOptions, StoreStats};
-pub use table::{Checkpoint, PutError};
+pub use table::{Changes, Checkpoint, PutError};
 pub use writer::{
     CheckpointHandle, CheckpointWriter, Flush, Ticket, TicketState, WriterCore, WriterOptions,
 };
@@ -134,4 +138,17 @@ pub struct OpenReport {
     pub used_previous_generation: bool,
     /// No snapshot was whole; every record that could be read was taken.
     pub salvaged: bool,
+}
+
+impl OpenReport {
+    /// Whether something that was stored is missing or older than it was. Torn ends do not count:
+    /// what a crash interrupted was never said to be saved.
+    pub fn is_damaged(&self) -> bool {
+        self.may_lack_keys() || self.used_previous_generation
+    }
+
+    /// Whether a key that was stored may be missing: one that is not there is not certainly new.
+    pub fn may_lack_keys(&self) -> bool {
+        self.damaged_records > 0 || self.salvaged
+    }
 }

@@ -12,14 +12,16 @@ use tailwater_config::{
     ComponentEntry, ComponentKind as Kind, ConfigError, ConfigFile, Errors, NodeValue, Reference,
     canonical_type, is_collector_type, nearest,
 };
-use tailwater_telemetry::metrics::ProcessorMetrics;
+use tailwater_telemetry::metrics::{Accounting, EngineMetrics, ProcessorMetrics};
 
+use crate::ack::DropReason;
 use crate::clock::{Clock, Mono};
 use crate::component::{BuildError, ExporterNode, ExtensionNode, ReceiverNode};
 use crate::factory::{
     ExporterSettings, ExtensionSettings, Factory, NodeCx, ProcessorSettings, ReceiverSettings,
     Registry,
 };
+use crate::handover::Outlet;
 use crate::plan::{GraphSpec, NodeKey, NodeSpec, Plan, canonical, plan};
 use crate::shard::{Chain, ShardThread, Stage};
 
@@ -276,6 +278,7 @@ fn wire(file: &ConfigFile, out: &mut Resolved) {
 /// The running graph and its shards.
 pub struct Graph {
     cx: NodeCx,
+    engine: Arc<EngineMetrics>,
     shards: Vec<ShardThread>,
     receivers: Vec<(String, Box<dyn ReceiverNode>)>,
     exporters: Vec<(String, Box<dyn ExporterNode>)>,
@@ -311,12 +314,14 @@ pub struct StopReport {
 impl Graph {
     /// A graph without nodes, and its shards.
     pub fn new(cx: NodeCx) -> std::io::Result<Graph> {
-        let spawn = |i| ShardThread::spawn(i, cx.clock.clone());
+        let engine = EngineMetrics::new(&cx.metrics);
+        let spawn = |i| ShardThread::spawn(i, cx.clock.clone(), engine.clone(), &cx.health);
         let shards = (0..cx.shards.max(1))
             .map(spawn)
             .collect::<Result<Vec<_>, _>>()?;
         Ok(Graph {
             cx,
+            engine,
             shards,
             receivers: Vec::new(),
             exporters: Vec::new(),
@@ -336,6 +341,11 @@ impl Graph {
         self.exporters
             .iter()
             .map(|(id, e)| (id.as_str(), e.stalled_for()))
+    }
+
+    /// Ids of the receivers that run.
+    pub fn receiver_ids(&self) -> impl Iterator<Item = &str> {
+        self.receivers.iter().map(|(id, _)| id.as_str())
     }
 
     fn cx_of(&self, id: &str, pipeline: Option<&str>) -> NodeCx {
@@ -433,7 +443,11 @@ impl Graph {
             let fronts: Vec<_> = p
                 .exporters
                 .iter_mut()
-                .map(|(id, e)| (Arc::from(id.as_str()), e.front(handle)))
+                .map(|(id, e)| Outlet {
+                    key: Arc::from(id.as_str()),
+                    exporter: e.front(handle),
+                    account: Accounting::new(&self.cx.metrics, "exporter", id, DropReason::NAMES),
+                })
                 .collect();
             let sources: Vec<_> = p
                 .receivers
@@ -441,9 +455,7 @@ impl Graph {
                 .map(|(id, r, feeds)| (Arc::from(id.as_str()), r.source(handle), feeds.clone()))
                 .collect();
             shard.run(Box::new(move |s| {
-                fronts
-                    .into_iter()
-                    .for_each(|(key, front)| s.add_exporter(key, front));
+                fronts.into_iter().for_each(|outlet| s.add_exporter(outlet));
                 chains.into_iter().for_each(|c| s.add_chain(c));
                 for (id, source, feeds) in sources {
                     s.add_source(id, source, feeds);
@@ -462,6 +474,9 @@ impl Graph {
         self.extensions.extend(p.extensions);
         self.spec = p.spec;
         self.generation += 1;
+        self.engine
+            .config_generation
+            .set(i64::try_from(self.generation).unwrap_or(i64::MAX));
         Ok(())
     }
 

@@ -11,8 +11,11 @@ pub mod component;
 pub mod factory;
 pub mod fs;
 pub mod graph;
+pub mod handover;
 pub mod plan;
 pub mod shard;
+#[cfg(test)]
+mod shard_tests;
 pub mod storage;
 
 pub use ack::{AckSink, AckToken, AckWindow, Counts, DropReason, Front, Outcome, Settled};

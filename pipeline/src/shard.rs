@@ -10,12 +10,15 @@ use std::thread::{self, JoinHandle, Thread};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
+use tailwater_telemetry::health::{ComponentHealth, HealthRegistry, State, Watch};
+use tailwater_telemetry::metrics::EngineMetrics;
 
 use crate::batch::Batch;
 use crate::clock::{Clock, Mono};
 use crate::component::{
-    Admission, Exporter, Output, Processor, Progress, ShardHandle, Source, SourceCx, Wake,
+    Admission, Output, Processor, Progress, ShardHandle, Source, SourceCx, Wake,
 };
+use crate::handover::Outlet;
 
 /// The chain of one pipeline in one shard.
 pub struct Chain {
@@ -53,7 +56,7 @@ pub struct Shard {
     clock: Arc<dyn Clock>,
     feeds: Vec<Feed>,
     chains: Vec<Chain>,
-    exporters: Vec<(Arc<str>, Box<dyn Exporter>)>,
+    exporters: Vec<Outlet>,
 }
 
 /// What a turn of a shard did.
@@ -68,7 +71,7 @@ pub enum Step {
 /// Passes a batch along the rest of a chain, then to its exporters.
 struct Tail<'a> {
     rest: &'a mut [Stage],
-    exporters: &'a mut [(Arc<str>, Box<dyn Exporter>)],
+    exporters: &'a mut [Outlet],
     targets: &'a [Arc<str>],
     now: Mono,
 }
@@ -95,11 +98,11 @@ impl Output for Tail<'_> {
         let find = |key| {
             self.exporters
                 .iter()
-                .position(|(id, _)| Arc::ptr_eq(id, key) || id == key)
+                .position(|o| Arc::ptr_eq(&o.key, key) || o.key == *key)
         };
         let found: Vec<usize> = targets.iter().filter_map(find).collect();
         for (i, branch) in found.iter().zip(batch.fork(found.len())) {
-            self.exporters[*i].1.export(branch, self.now);
+            self.exporters[*i].export(branch, self.now);
         }
     }
 
@@ -128,7 +131,7 @@ impl Output for Counted<'_> {
 /// What a source emits into: the chains of its pipelines.
 struct Emit<'a> {
     chains: &'a mut [Chain],
-    exporters: &'a mut [(Arc<str>, Box<dyn Exporter>)],
+    exporters: &'a mut [Outlet],
     pipelines: &'a [Arc<str>],
     admission: Admission,
     now: Mono,
@@ -170,16 +173,12 @@ impl SourceCx for Emit<'_> {
     }
 }
 
-fn admission_of(
-    pipelines: &[Arc<str>],
-    chains: &[Chain],
-    exporters: &[(Arc<str>, Box<dyn Exporter>)],
-) -> Admission {
+fn admission_of(pipelines: &[Arc<str>], chains: &[Chain], exporters: &[Outlet]) -> Admission {
     let of_chain = |c: &Chain| {
         let stages = c.processors.iter().map(|s| s.processor.admission());
-        let ends = exporters.iter().filter(|(id, _)| c.exporters.contains(id));
+        let ends = exporters.iter().filter(|o| c.exporters.contains(&o.key));
         stages
-            .chain(ends.map(|(_, e)| e.admission()))
+            .chain(ends.map(|o| o.exporter.admission()))
             .max()
             .unwrap_or_default()
     };
@@ -198,9 +197,9 @@ impl Shard {
         }
     }
 
-    /// Adds an exporter's half under its key.
-    pub fn add_exporter(&mut self, key: Arc<str>, exporter: Box<dyn Exporter>) {
-        self.exporters.push((key, exporter));
+    /// Adds an exporter's half.
+    pub fn add_exporter(&mut self, outlet: Outlet) {
+        self.exporters.push(outlet);
     }
 
     /// Adds a pipeline's chain. Its exporters must have been added.
@@ -264,7 +263,7 @@ impl Shard {
         let feeds = self.feeds.iter().filter_map(|f| f.next);
         let stages = self.chains.iter().flat_map(|c| &c.processors);
         let stages = stages.filter_map(|s| s.processor.deadline());
-        let ends = self.exporters.iter().filter_map(|(_, e)| e.deadline());
+        let ends = self.exporters.iter().filter_map(|o| o.exporter.deadline());
         feeds.chain(stages).chain(ends).min()
     }
 
@@ -274,9 +273,9 @@ impl Shard {
                 stage.tick(out);
             }
         });
-        for (_, e) in &mut self.exporters {
-            if e.deadline().is_some_and(|d| d <= now) {
-                e.tick(now);
+        for Outlet { exporter, .. } in &mut self.exporters {
+            if exporter.deadline().is_some_and(|d| d <= now) {
+                exporter.tick(now);
             }
         }
     }
@@ -313,7 +312,9 @@ impl Shard {
     pub fn flush(&mut self) {
         let now = self.clock.now();
         self.each_stage(now, |stage, out| stage.flush(out));
-        self.exporters.iter_mut().for_each(|(_, e)| e.flush(now));
+        self.exporters
+            .iter_mut()
+            .for_each(|o| o.exporter.flush(now));
     }
 
     /// One turn of stopping. True when no source has anything under way.
@@ -389,8 +390,18 @@ pub struct ShardThread {
 }
 
 impl ShardThread {
-    /// Starts the thread of an empty shard.
-    pub fn spawn(index: usize, clock: Arc<dyn Clock>) -> std::io::Result<ShardThread> {
+    /// Starts the thread of an empty shard. Panics of its components are counted in `engine`, a
+    /// turn that does not end shows in `health`.
+    pub fn spawn(
+        index: usize,
+        clock: Arc<dyn Clock>,
+        engine: Arc<EngineMetrics>,
+        health: &HealthRegistry,
+    ) -> std::io::Result<ShardThread> {
+        let now = clock.now().0;
+        let watch = Watch::thread(TURN_MAX.as_nanos() as u64);
+        let health = health.component("shard", &index.to_string(), watch, now);
+        health.set(State::Ok, now);
         let waker = Arc::new(ShardWaker::default());
         let (messages, inbox) = unbounded();
         let drained = Arc::new(AtomicBool::new(false));
@@ -401,7 +412,8 @@ impl ShardThread {
             waker: waker.clone(),
             drained: drained.clone(),
             draining: false,
-            panics: 0,
+            engine,
+            health,
         };
         let thread = thread::Builder::new()
             .name(format!("shard-{index}"))
@@ -451,6 +463,8 @@ impl ShardThread {
     }
 }
 
+/// A turn takes about a millisecond; one that takes this long hangs.
+const TURN_MAX: Duration = Duration::from_secs(60);
 /// A shard that panics this often is not tried again soon.
 const PANIC_PAUSE: Duration = Duration::from_secs(1);
 /// How often a draining shard looks again without being woken.
@@ -463,7 +477,8 @@ struct Driver {
     waker: Arc<ShardWaker>,
     drained: Arc<AtomicBool>,
     draining: bool,
-    panics: u32,
+    engine: Arc<EngineMetrics>,
+    health: Arc<ComponentHealth>,
 }
 
 impl Driver {
@@ -476,16 +491,19 @@ impl Driver {
             if !self.take_messages() {
                 return;
             }
-            match catch_unwind(AssertUnwindSafe(|| self.turn())) {
+            self.health.work_waiting(self.clock.now().0);
+            let turn = catch_unwind(AssertUnwindSafe(|| self.turn()));
+            self.health.idle();
+            match turn {
                 Ok(Some(sleep)) => match sleep {
                     Some(d) => thread::park_timeout(d),
                     None => thread::park(),
                 },
                 Ok(None) => {}
                 Err(_) => {
-                    self.panics += 1;
+                    self.engine.panics.inc();
                     tracing::error!(
-                        panics = self.panics,
+                        panics = self.engine.panics.get(),
                         sources = ?self.shard.source_ids(),
                         "a component panicked; its batches are offered again after a pause"
                     );

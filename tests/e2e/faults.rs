@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 use tailwater_testkit::loki::LokiStats;
 use tailwater_testkit::loki::behaviour::{BodyFault, Faults, LokiBehaviour, Matcher, Scripted};
 use tailwater_testkit::writer::LogWriter;
-use tailwater_tests::rig::{Rig, tail};
+use tailwater_tests::rig::{Rig, tail, with_health_check};
+use tailwater_tests::scrape::get;
 use tailwater_tests::wait;
 
 const MIB: u64 = 1024 * 1024;
@@ -255,8 +256,8 @@ impl Drop for Mount {
     }
 }
 
-/// Guarantees that delivery goes on when positions cannot be saved, that this is said, and that
-/// they are saved again once there is room.
+/// Guarantees that delivery goes on when positions cannot be saved, that metrics, log and health
+/// check say so within ten seconds, and that they are saved again once there is room.
 #[test]
 fn a_full_state_directory_does_not_stop_delivery() {
     let rig = Rig::new("full");
@@ -264,7 +265,9 @@ fn a_full_state_directory_does_not_stop_delivery() {
         return;
     };
     let mut writer = rig.writer(1, "a.log", |_| {});
-    let agent = rig.start(&rig.config());
+    let mut config = rig.config();
+    let health = with_health_check(&mut config);
+    let agent = rig.start(&config);
     writer.write_lines(500).expect("written");
     rig.wait_delivered(&agent);
     let filler = rig.state().join("filler");
@@ -272,14 +275,20 @@ fn a_full_state_directory_does_not_stop_delivery() {
     let failed = wait::within(Duration::from_secs(10), || {
         writer.write_lines(200).expect("written");
         rig.wait_delivered(&agent);
-        agent
-            .scrape()
-            .sum("tailwater_checkpoint_write_failures", &[])
-            > 0.0
+        let scrape = agent.scrape();
+        let sum = |name| scrape.sum(name, &[]);
+        let answer = get(health, "/").expect("an answer");
+        sum("tailwater_checkpoint_write_failures") > 0.0
+            && sum("tailwater_checkpoint_alarm") == 1.0
+            && sum("tailwater_checkpoint_unsaved_seconds") > 0.0
+            && answer.starts_with("HTTP/1.1 503")
+            && answer.contains("not saved")
+            && answer.contains("No space")
     });
     assert!(
         failed,
-        "no failure to save was counted:\n{}",
+        "metrics or health check do not say it: {}\n{}",
+        get(health, "/").unwrap_or_default(),
         tail(&agent.log())
     );
     let log = agent.log().to_lowercase();
@@ -288,9 +297,24 @@ fn a_full_state_directory_does_not_stop_delivery() {
         "the reason is not in the log:\n{}",
         tail(&log)
     );
+    assert_eq!(
+        log.matches("checkpoints cannot be saved").count(),
+        1,
+        "said once, not at every attempt:\n{log}"
+    );
     fs::remove_file(&filler).expect("a file");
     writer.write_lines(500).expect("written");
     rig.wait_delivered(&agent);
+    let saved = wait::within(wait::BOUND, || {
+        let scrape = agent.scrape();
+        let sum = |name| scrape.sum(name, &[]);
+        let answer = get(health, "/").expect("an answer");
+        sum("tailwater_checkpoint_alarm") == 0.0
+            && sum("tailwater_checkpoint_unsaved_entries") == 0.0
+            && sum("tailwater_checkpoint_entries") == 1.0
+            && answer.starts_with("HTTP/1.1 200")
+    });
+    assert!(saved, "not saved again:\n{}", tail(&agent.log()));
     agent.stop_clean();
     writer.write_lines(100).expect("written");
     let agent = rig.start(&rig.config());
@@ -309,4 +333,39 @@ fn fill(path: &std::path::Path) {
     for chunk in [vec![0; 4096], vec![0; 1]] {
         while file.write_all(&chunk).is_ok() {}
     }
+}
+
+/// Guarantees that an agent starts where its state directory has become read-only, with the
+/// positions that are in it, and says that it cannot save.
+#[test]
+fn a_read_only_state_directory_does_not_keep_the_agent_from_starting() {
+    let rig = Rig::new("read-only");
+    let Some(mount) = Mount::tmpfs(rig.state(), "1m") else {
+        return;
+    };
+    let mut writer = rig.writer(1, "a.log", |_| {});
+    let agent = rig.start(&rig.config());
+    writer.write_lines(500).expect("written");
+    rig.wait_delivered(&agent);
+    agent.stop_clean();
+    let remount = |how: &str| {
+        let options = format!("remount,{how}");
+        let mut command = Command::new("mount");
+        let status = command.args(["-o", &options]).arg(&mount.0).status();
+        assert!(status.expect("mount runs").success(), "{options}");
+    };
+    remount("ro");
+    writer.write_lines(500).expect("written");
+    let agent = rig.start(&rig.config());
+    rig.wait_delivered(&agent);
+    let alarm = |value: f64| {
+        let sum = || agent.scrape().sum("tailwater_checkpoint_alarm", &[]);
+        wait::within(wait::BOUND, || sum() == value)
+    };
+    assert!(alarm(1.0), "{}", tail(&agent.log()));
+    remount("rw");
+    assert!(alarm(0.0), "{}", tail(&agent.log()));
+    agent.stop_clean();
+    let report = rig.assert_faultless();
+    assert_eq!(report.totals.duplicates_raw, 0, "positions were not used");
 }

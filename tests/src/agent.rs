@@ -67,8 +67,8 @@ pub struct Agent {
 
 impl Agent {
     /// Starts the agent on `config` with its state in `state`, without waiting for anything. Its
-    /// metrics are served on a free port, and its log goes to a file in `dir`; both are set here,
-    /// whatever the configuration says.
+    /// metrics are served on a free port, before what the configuration says of itself, and its
+    /// log goes to a file in `dir`.
     ///
     /// # Errors
     /// What writing the files or starting the process fails with.
@@ -76,10 +76,18 @@ impl Agent {
         let port = free_port()?;
         let mut config = config.clone();
         let exporter = json!({"prometheus": {"host": "127.0.0.1", "port": port}});
-        config["service"]["telemetry"] = json!({
-            "metrics": {"level": "detailed", "readers": [{"pull": {"exporter": exporter}}]},
-            "logs": {"level": "info"},
-        });
+        let telemetry = &mut config["service"]["telemetry"];
+        let mut readers = vec![json!({"pull": {"exporter": exporter}})];
+        if let Some(own) = telemetry["metrics"]["readers"].as_array() {
+            readers.extend(own.iter().cloned());
+        }
+        telemetry["metrics"]["readers"] = readers.into();
+        if telemetry["metrics"]["level"].is_null() {
+            telemetry["metrics"]["level"] = "detailed".into();
+        }
+        if telemetry["logs"].is_null() {
+            telemetry["logs"] = json!({"level": "info"});
+        }
         // JSON is YAML.
         let file = dir.join(format!("agent-{port}.yaml"));
         fs::write(&file, serde_json::to_string_pretty(&config)?)?;

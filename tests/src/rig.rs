@@ -1,6 +1,7 @@
 //! Everything one test needs around an agent: files, a sink, a judge.
 
 use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use tailwater_testkit::tempdir::TempDir;
 use tailwater_testkit::time::system_unix_nanos;
 use tailwater_testkit::writer::{LogWriter, WriterClock, WriterOptions};
 
-use crate::agent::Agent;
+use crate::agent::{Agent, free_port};
 use crate::wait;
 
 /// One minute, in nanoseconds.
@@ -194,6 +195,17 @@ impl Rig {
         }
         text
     }
+}
+
+/// Adds a health check to a configuration, and says where it answers.
+///
+/// # Panics
+/// When there is no free port.
+pub fn with_health_check(config: &mut Value) -> SocketAddr {
+    let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port().expect("a free port")));
+    config["extensions"]["health_check"] = json!({"endpoint": addr.to_string()});
+    config["service"]["extensions"] = json!(["health_check"]);
+    addr
 }
 
 /// The last lines of a log, for messages.

@@ -28,7 +28,7 @@ pub struct Scrape {
     pub samples: Vec<Sample>,
 }
 
-/// The account of one component: records.
+/// The account of one component, in records or in bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Account {
     /// Taken in.
@@ -84,8 +84,14 @@ impl Scrape {
         self.samples.iter().any(|s| s.name == name)
     }
 
-    /// The account of every component, by kind and id.
+    /// The account of every component in records, by kind and id.
     pub fn accounts(&self) -> BTreeMap<(String, String), Account> {
+        self.accounts_in("records")
+    }
+
+    /// As [`Scrape::accounts`], in `records` or in `bytes`.
+    pub fn accounts_in(&self, unit: &str) -> BTreeMap<(String, String), Account> {
+        let prefix = format!("tailwater_{unit}_");
         let mut accounts: BTreeMap<_, Account> = BTreeMap::new();
         for s in &self.samples {
             let (Some(kind), Some(component)) = (s.labels.get("kind"), s.labels.get("component"))
@@ -95,13 +101,13 @@ impl Scrape {
             let account = accounts
                 .entry((kind.clone(), component.clone()))
                 .or_default();
-            match s.name.as_str() {
-                "tailwater_records_read" => account.read += s.value,
-                "tailwater_records_delivered" => account.delivered += s.value,
-                "tailwater_records_in_flight" => account.in_flight += s.value,
-                "tailwater_records_filtered" => account.filtered += s.value,
-                "tailwater_records_dropped" => account.dropped += s.value,
-                "tailwater_records_overdrawn" => account.overdrawn += s.value,
+            match s.name.strip_prefix(&prefix).unwrap_or_default() {
+                "read" => account.read += s.value,
+                "delivered" => account.delivered += s.value,
+                "in_flight" => account.in_flight += s.value,
+                "filtered" => account.filtered += s.value,
+                "dropped" => account.dropped += s.value,
+                "overdrawn" => account.overdrawn += s.value,
                 _ => {}
             }
         }
@@ -212,11 +218,14 @@ mod tests {
                 line("tailwater_records_in_flight", "", 1),
                 line("tailwater_records_dropped", ",reason=\"a\"", 2),
                 line("tailwater_records_dropped", ",reason=\"b\"", 3),
+                line("tailwater_bytes_read", "", 100),
             ],
         };
         let account = scrape.account("receiver");
         assert_eq!((account.dropped, account.unexplained()), (5.0, 0.0));
         assert_eq!(scrape.account("exporter"), Account::default());
+        let bytes = scrape.accounts_in("bytes").into_values().next().unwrap();
+        assert_eq!((bytes.read, bytes.unexplained()), (100.0, 100.0));
         assert_eq!(
             scrape.sum("tailwater_records_dropped", &[("reason", "b")]),
             3.0

@@ -54,13 +54,6 @@ pub fn test(quick: bool) -> Result<()> {
     Ok(())
 }
 
-/// End-to-end tests that the product does not pass yet, and what is wrong. They run by
-/// `cargo test -p tailwater-tests --features e2e`.
-const KNOWN_FAULTS: &[(&str, &str)] = &[(
-    "a_full_state_directory_does_not_stop_delivery",
-    "known fault: delivery goes on, but tailwater_checkpoint_write_failures is not served",
-)];
-
 /// The proofs that need the release binary.
 fn release(skipped: &mut Skipped) -> Result<()> {
     let build = &mut cargo(&["build", "--release", "--locked", "-p", "tailwater"]);
@@ -76,10 +69,6 @@ fn release(skipped: &mut Skipped) -> Result<()> {
         // Without it nobody sees what a test says that passes because it could not run.
         "--show-output",
     ]);
-    for (name, why) in KNOWN_FAULTS {
-        e2e.args(["--skip", name]);
-        skipped.add(name, why);
-    }
     let mut left_out = Vec::new();
     step_lines(
         "end-to-end tests",

@@ -1,23 +1,25 @@
 //! `tailwater run`: from configuration to a running graph, and back.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use tailwater_pipeline::Budget;
+use tailwater_pipeline::ack::tokens_lost;
 use tailwater_pipeline::clock::{Clock, SystemClock};
 use tailwater_pipeline::factory::NodeCx;
 use tailwater_pipeline::graph::{Graph, StopReport};
-use tailwater_telemetry::health::{ComponentHealth, HealthRegistry, State, Watch};
+use tailwater_telemetry::health::{ComponentHealth, HealthRegistry};
 use tailwater_telemetry::logs::{
     EVERYTHING_IS_READY, SHUTDOWN_COMPLETE, STARTING_SHUTDOWN, SelfLog,
 };
 use tailwater_telemetry::metrics::{
-    MetricsRegistry, ProcessMetrics, SERIES_MAX_DEFAULT, SelfLogMetrics,
+    EngineMetrics, Exposition, MetricsRegistry, ProcessMetrics, SERIES_MAX_DEFAULT, SelfLogMetrics,
 };
 
 use super::check::{Checked, check, complain};
 use crate::cli::{ConfigArgs, exit};
+use crate::progress::{ReceiverWatch, judge_exporter, watched};
 use crate::serve::{HttpServer, Page, serve};
 use crate::signals::Signals;
 use crate::storages::AgentStorages;
@@ -27,8 +29,6 @@ const BUDGET_BYTES_DEFAULT: usize = 64 << 20;
 
 /// How often health is looked at.
 const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(1);
-/// An exporter that had something to send for so long while nothing was accepted is not healthy.
-const STALLED_AFTER: Duration = Duration::from_secs(60);
 
 /// Runs the agent until a signal stops it.
 pub fn run(args: &ConfigArgs) -> Result<u8> {
@@ -57,6 +57,7 @@ pub struct Agent {
     _process: Arc<ProcessMetrics>,
     _servers: Vec<HttpServer>,
     exporters: Vec<(String, Arc<ComponentHealth>)>,
+    receivers: Vec<ReceiverWatch>,
     checkpoints: Arc<ComponentHealth>,
     _sockets: Sockets,
 }
@@ -128,7 +129,11 @@ impl Agent {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
         let health = Arc::new(HealthRegistry::new());
         let sockets = Sockets::start()?;
-        let storages = Arc::new(AgentStorages::new(&checked.loaded.file, clock.clone()));
+        let storages = Arc::new(AgentStorages::new(
+            &checked.loaded.file,
+            clock.clone(),
+            metrics.clone(),
+        ));
         let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
         let shards = if service.workers == 0 {
             cores
@@ -150,11 +155,14 @@ impl Agent {
             runtime: sockets.handle.clone(),
             storages: storages.clone(),
         };
+        let observe = observer(&cx, &storages);
         let mut servers = Vec::new();
         for r in &checked.telemetry.readers {
             servers.push(metrics_server(
                 &format!("{}:{}", r.host, r.port),
+                &r.exposition,
                 &metrics,
+                &observe,
                 &sockets,
             )?);
         }
@@ -171,22 +179,16 @@ impl Agent {
             "{EVERYTHING_IS_READY}"
         );
         let process = ProcessMetrics::new(&metrics);
-        let now = clock.now().0;
-        let watched = |kind: &str, id: &str| {
-            let stalled_after = u64::try_from(STALLED_AFTER.as_nanos()).unwrap_or(u64::MAX);
-            let component = health.component(kind, id, Watch::outside(stalled_after), now);
-            component.set(State::Ok, now);
-            component
-        };
-        let ids: Vec<String> = graph
+        let now = clock.now();
+        let exporters = graph
             .exporters_stalled()
-            .map(|(id, _)| id.to_owned())
+            .map(|(id, _)| (id.to_owned(), watched(&health, "exporter", id, now)))
             .collect();
-        let exporters = ids
-            .into_iter()
-            .map(|id| (id.clone(), watched("exporter", &id)))
+        let receivers = graph
+            .receiver_ids()
+            .map(|id| ReceiverWatch::new(id, &metrics, &health, now))
             .collect();
-        let checkpoints = watched("store", "positions");
+        let checkpoints = watched(&health, "store", "positions", now);
         Ok(Agent {
             graph,
             clock,
@@ -197,13 +199,14 @@ impl Agent {
             _process: process,
             _servers: servers,
             exporters,
+            receivers,
             checkpoints,
             _sockets: sockets,
         })
     }
 
     /// Waits for SIGTERM or SIGINT, then stops within `timeout`; a second signal stops at once.
-    fn serve_until_stopped(self, timeout: Duration, signals: &Signals) -> Result<u8> {
+    fn serve_until_stopped(mut self, timeout: Duration, signals: &Signals) -> Result<u8> {
         while signals.stops() == 0 {
             std::thread::park_timeout(HOUSEKEEPING_INTERVAL);
             self.housekeeping();
@@ -218,21 +221,16 @@ impl Agent {
     }
 
     /// What is looked at every now and then: health, and what the log left out.
-    fn housekeeping(&self) {
-        let now = self.clock.now().0;
+    fn housekeeping(&mut self) {
+        let now = self.clock.now();
         for (id, stalled) in self.graph.exporters_stalled() {
-            let Some((_, health)) = self.exporters.iter().find(|(e, _)| e == id) else {
-                continue;
-            };
-            if stalled >= STALLED_AFTER {
-                let text = format!("nothing was accepted for {} s", stalled.as_secs());
-                health.raise("stalled", text, now);
-            } else {
-                health.clear("stalled");
+            if let Some((_, health)) = self.exporters.iter().find(|(e, _)| e == id) {
+                judge_exporter(health, stalled, now);
             }
         }
+        self.receivers.iter_mut().for_each(|r| r.look(now));
         match self.storages.alarms().first() {
-            Some(text) => self.checkpoints.raise("not saved", text.clone(), now),
+            Some(text) => self.checkpoints.raise("not saved", text.clone(), now.0),
             None => self.checkpoints.clear("not saved"),
         }
         self.log.report_suppressed();
@@ -264,17 +262,39 @@ impl Agent {
     }
 }
 
+/// Brings up to date, at a scrape, what nobody counts while it happens.
+fn observer(cx: &NodeCx, storages: &Arc<AgentStorages>) -> Arc<dyn Fn() + Send + Sync> {
+    let engine = EngineMetrics::new(&cx.metrics);
+    let (budget, storages) = (cx.budget.clone(), storages.clone());
+    let gauge = |bytes: usize| i64::try_from(bytes).unwrap_or(i64::MAX);
+    engine.data_bytes_max.set(gauge(budget.limit_bytes()));
+    // Scrapes may come at once from several addresses.
+    let counting = Mutex::new(());
+    Arc::new(move || {
+        let _counting = counting.lock().unwrap_or_else(|e| e.into_inner());
+        storages.observe();
+        engine.data_bytes.set(gauge(budget.used_bytes()));
+        let lost = tokens_lost().saturating_sub(engine.tokens_lost.get());
+        engine.tokens_lost.inc_by(lost);
+    })
+}
+
 fn metrics_server(
     endpoint: &str,
+    exposition: &Exposition,
     metrics: &Arc<MetricsRegistry>,
+    observe: &Arc<dyn Fn() + Send + Sync>,
     sockets: &Sockets,
 ) -> Result<HttpServer> {
-    let metrics = metrics.clone();
+    let (metrics, observe, exposition) = (metrics.clone(), observe.clone(), exposition.clone());
     let pages = Arc::new(move |path: &str| {
-        (path == "/metrics").then(|| Page {
-            status: hyper::StatusCode::OK,
-            content_type: tailwater_telemetry::metrics::CONTENT_TYPE,
-            body: metrics.render(),
+        (path == "/metrics").then(|| {
+            observe();
+            Page {
+                status: hyper::StatusCode::OK,
+                content_type: tailwater_telemetry::metrics::CONTENT_TYPE,
+                body: metrics.render_with(&exposition),
+            }
         })
     });
     serve(endpoint, pages, &sockets.handle).with_context(|| {

@@ -23,7 +23,10 @@ pub fn factory() -> ExtensionFactory {
         kind: "health_check",
         about: "answers whether the agent runs and makes progress",
         signals: &[],
-        decode,
+        decode: |node, path, errors| {
+            let settings = decode_settings(node, path, errors)?;
+            Some(Box::new(settings) as Box<dyn ExtensionSettings>)
+        },
     }
 }
 
@@ -36,7 +39,7 @@ struct Settings {
     progress: bool,
 }
 
-fn decode(node: &Node, path: &KeyPath, errors: &mut Errors) -> Option<Box<dyn ExtensionSettings>> {
+fn decode_settings(node: &Node, path: &KeyPath, errors: &mut Errors) -> Option<Settings> {
     let mut s = Section::new(node, path, errors);
     let endpoint = s.string("endpoint", "localhost:13133");
     let path = s.string("path", "/");
@@ -60,13 +63,13 @@ fn decode(node: &Node, path: &KeyPath, errors: &mut Errors) -> Option<Box<dyn Ex
     }
     s.finish();
     let (healthy, unhealthy) = body;
-    Some(Box::new(Settings {
+    Some(Settings {
         endpoint,
         path,
         healthy,
         unhealthy,
         progress,
-    }))
+    })
 }
 
 impl ExtensionSettings for Settings {
@@ -91,45 +94,41 @@ struct HealthCheck {
     server: Option<HttpServer>,
 }
 
-impl HealthCheck {
-    fn pages(&self) -> Pages {
-        let (s, health, clock) = (
-            self.settings.clone(),
-            self.health.clone(),
-            self.clock.clone(),
-        );
-        Arc::new(move |path| {
-            let report = health.report(clock.now().0);
-            let live = format!("{}/live", s.path.trim_end_matches('/'));
-            let available = if path == live {
-                report.live
-            } else if path == s.path || path.strip_suffix('/') == Some(&s.path) {
-                report.running && (report.ready || !s.progress)
-            } else {
-                return None;
-            };
-            let custom = if available { &s.healthy } else { &s.unhealthy };
-            let body = custom
-                .clone()
-                .unwrap_or_else(|| report.collector_body(available));
-            let status = if available {
-                StatusCode::OK
-            } else {
-                StatusCode::SERVICE_UNAVAILABLE
-            };
-            Some(Page {
-                status,
-                content_type: "application/json",
-                body,
-            })
+/// What is answered at which path.
+fn pages(settings: &Settings, health: &Arc<HealthRegistry>, clock: &Arc<dyn Clock>) -> Pages {
+    let (s, health, clock) = (settings.clone(), health.clone(), clock.clone());
+    Arc::new(move |path| {
+        let report = health.report(clock.now().0);
+        let live = format!("{}/live", s.path.trim_end_matches('/'));
+        let available = if path == live {
+            report.live
+        } else if path == s.path || path.strip_suffix('/') == Some(&s.path) {
+            report.running && (report.ready || !s.progress)
+        } else {
+            return None;
+        };
+        let custom = if available { &s.healthy } else { &s.unhealthy };
+        let body = custom
+            .clone()
+            .unwrap_or_else(|| report.collector_body(available));
+        let status = if available {
+            StatusCode::OK
+        } else {
+            StatusCode::SERVICE_UNAVAILABLE
+        };
+        Some(Page {
+            status,
+            content_type: "application/json",
+            body,
         })
-    }
+    })
 }
 
 impl ExtensionNode for HealthCheck {
     fn start(&mut self) -> Result<(), BuildError> {
         let endpoint = &self.settings.endpoint;
-        let server = serve(endpoint, self.pages(), &self.runtime).map_err(|e| {
+        let pages = pages(&self.settings, &self.health, &self.clock);
+        let server = serve(endpoint, pages, &self.runtime).map_err(|e| {
             let text = format!("cannot listen on {endpoint}: {e}; choose another `endpoint`");
             BuildError::new(format!("extension {}", self.id), text)
         })?;
@@ -140,5 +139,132 @@ impl ExtensionNode for HealthCheck {
 
     fn stop(&mut self) {
         self.server = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+    use tailwater_config::parse;
+    use tailwater_pipeline::clock::SimClock;
+    use tailwater_telemetry::health::{State, Watch};
+
+    fn settings(yaml: &str) -> Result<Settings, String> {
+        let node = parse(yaml, "h.yaml").unwrap();
+        let mut errors = Errors::new();
+        let decoded = decode_settings(&node, &"extensions::health_check".into(), &mut errors);
+        if errors.is_empty() {
+            decoded.ok_or_else(|| "neither settings nor an error".to_owned())
+        } else {
+            Err(errors.to_string())
+        }
+    }
+
+    struct Rig {
+        pages: Pages,
+        health: Arc<HealthRegistry>,
+        clock: Arc<SimClock>,
+    }
+
+    impl Rig {
+        fn new(yaml: &str) -> Rig {
+            let health = Arc::new(HealthRegistry::new());
+            let clock = Arc::new(SimClock::default());
+            let shared: Arc<dyn Clock> = clock.clone();
+            let pages = pages(&settings(yaml).unwrap(), &health, &shared);
+            Rig {
+                pages,
+                health,
+                clock,
+            }
+        }
+
+        fn answer(&self, path: &str) -> Option<(u16, String)> {
+            (self.pages)(path).map(|page| (page.status.as_u16(), page.body))
+        }
+    }
+
+    #[test]
+    fn the_answer_follows_the_pipelines_and_their_progress() {
+        let rig = Rig::new("");
+        let status = |path| rig.answer(path).map(|(status, _)| status);
+        assert_eq!(status("/"), Some(503), "not up yet");
+        rig.health.pipelines_up(0, 0);
+        assert_eq!(status("/"), Some(200));
+        assert_eq!(status("/other"), None);
+        let loki = rig
+            .health
+            .component("exporter", "loki", Watch::outside(0), 0);
+        loki.set(State::Ok, 0);
+        loki.raise("stalled", "nothing was accepted for 21 s", 0);
+        let (code, body) = rig.answer("/").unwrap();
+        assert_eq!(code, 503);
+        let reason = r#""reasons":["exporter \"loki\": stalled: nothing was accepted for 21 s"#;
+        assert!(body.contains(reason), "{body}");
+        assert_eq!(status("/live"), Some(200), "a restart would not help");
+        loki.clear("stalled");
+        assert_eq!(status("/"), Some(200));
+        rig.health.pipelines_stopping();
+        assert_eq!(status("/"), Some(503));
+    }
+
+    #[test]
+    fn a_thread_that_hangs_fails_the_page_for_liveness() {
+        let rig = Rig::new("");
+        rig.health.pipelines_up(0, 0);
+        let shard = rig.health.component("shard", "0", Watch::thread(1_000), 0);
+        shard.set(State::Ok, 0);
+        shard.work_waiting(0);
+        assert_eq!(rig.answer("/live").map(|a| a.0), Some(200));
+        rig.clock.advance(Duration::from_secs(1));
+        assert_eq!(rig.answer("/live").map(|a| a.0), Some(503));
+        assert_eq!(rig.answer("/").map(|a| a.0), Some(503));
+        shard.idle();
+        assert_eq!(rig.answer("/live").map(|a| a.0), Some(200));
+    }
+
+    #[test]
+    fn each_option_has_its_effect() {
+        let rig = Rig::new("path: /health/status");
+        assert_eq!(rig.answer("/health/status").map(|a| a.0), Some(503));
+        assert_eq!(rig.answer("/health/status/").map(|a| a.0), Some(503));
+        assert_eq!(rig.answer("/health/status/live").map(|a| a.0), Some(200));
+        assert_eq!(rig.answer("/"), None);
+
+        let rig = Rig::new("response_body: {healthy: fine, unhealthy: not fine}");
+        assert_eq!(rig.answer("/"), Some((503, "not fine".to_owned())));
+        rig.health.pipelines_up(0, 0);
+        assert_eq!(rig.answer("/"), Some((200, "fine".to_owned())));
+
+        let rig = Rig::new("health_means_progress: false");
+        rig.health.pipelines_up(0, 0);
+        let loki = rig
+            .health
+            .component("exporter", "loki", Watch::outside(0), 0);
+        loki.raise("stalled", "x", 0);
+        assert_eq!(rig.answer("/").map(|a| a.0), Some(200), "as the collector");
+
+        assert_eq!(settings("").unwrap().endpoint, "localhost:13133");
+        let other = settings("endpoint: '127.0.0.1:1'").unwrap();
+        assert_eq!(other.endpoint, "127.0.0.1:1");
+    }
+
+    #[test]
+    fn what_is_not_supported_is_refused_by_name() {
+        for (yaml, name) in [
+            ("tls: {cert_file: x}", "tls"),
+            (
+                "check_collector_pipeline: {enabled: true}",
+                "check_collector_pipeline",
+            ),
+            ("path: health", "path"),
+            ("endpoint: nowhere", "endpoint"),
+            ("response_bodies: {}", "response_bodies"),
+            ("response_body: {healty: x}", "healty"),
+        ] {
+            let text = settings(yaml).expect_err(yaml);
+            assert!(text.contains(name), "{yaml}: {text}");
+        }
     }
 }

@@ -421,6 +421,22 @@ fn a_commit_writes_what_changed_and_the_log_stays_small() {
 }
 
 #[test]
+fn the_size_is_that_of_the_files() {
+    let fs = two_generations();
+    let on_disk = || -> u64 {
+        let content = |p: &PathBuf| fs.content(p).map_or(0, |c| c.len() as u64);
+        paths(&fs).iter().map(content).sum()
+    };
+    let (mut store, _) = open(&fs);
+    assert_eq!(store.stats().size_bytes, on_disk(), "as found");
+    for offset in 10..14 {
+        store.put(b"a", at(offset)).unwrap();
+        store.commit().unwrap();
+        assert_eq!(store.stats().size_bytes, on_disk(), "offset {offset}");
+    }
+}
+
+#[test]
 fn a_full_disk_keeps_everything_in_memory_and_recovers_when_space_returns() {
     let fs = SimFs::new(0);
     let (mut store, _) = open(&fs);
@@ -505,4 +521,36 @@ fn the_real_file_system_carries_a_store_through_generations() {
     );
     drop(store);
     std::fs::remove_dir_all(&dir).unwrap();
+}
+
+/// A generation as version 1 of the format wrote it: `a` at 1 and `b` at 2 in the snapshot, `a` at
+/// 3 and `b` removed in the log. These bytes never change; every later version reads them.
+const SNAPSHOT_V1: &str = "\
+    74772d636b70740a01000100000000000100000000000000ca8a33e272e3736e5739796df5771900 \
+    d6bf689401010001000000000000000100000000000000610101010101f5771900bd81ea8b010100 \
+    01000000000000000200000000000000620202020202f577090032f4335f030200000000000000";
+const LOG_V1: &str = "\
+    74772d636b70740a01000200000000000100000000000000ca8a33e272e3736e17940154f5771900 \
+    5037737a01010001000000000000000300000000000000610303030303f57702000a3d068f0262";
+
+#[test]
+fn files_of_version_1_are_read_as_they_were_written() {
+    let bytes = |hex: &str| -> Vec<u8> {
+        let digits: Vec<char> = hex.chars().filter(|c| !c.is_whitespace()).collect();
+        let byte = |pair: &[char]| u8::from_str_radix(&pair.iter().collect::<String>(), 16);
+        digits.chunks(2).map(|pair| byte(pair).unwrap()).collect()
+    };
+    let fs = SimFs::new(0);
+    drop(open(&fs));
+    for (name, hex) in [("snapshot", SNAPSHOT_V1), ("log", LOG_V1)] {
+        let path = Path::new(DIR).join(format!("0000000000000001.{name}"));
+        fs.set_content(&path, bytes(hex));
+    }
+    let (store, report) = open(&fs);
+    let whole = OpenReport {
+        recovered: 1,
+        ..OpenReport::default()
+    };
+    assert_eq!(report, whole);
+    assert_eq!(store.get(b"a"), Some(at(3)));
 }

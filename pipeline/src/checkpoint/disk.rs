@@ -1,13 +1,14 @@
 //! The files of the current generation: appending to its log, replacing it by the next one.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::CheckpointError;
-use super::frame::{FileKind, HEADER_BYTES, Header, Record};
+use super::frame::{END_BYTES, FileKind, HEADER_BYTES, Header, Record};
 use super::recover::{Recovered, generation_of, path_of, unfinished_path_of};
-use super::table::Table;
+use super::table::{Changes, Table};
 use crate::clock::Rng64;
 use crate::fs::{Fs, FsFile};
 
@@ -33,13 +34,15 @@ enum Log {
 pub(super) struct Disk {
     fs: Arc<dyn Fs>,
     dir: PathBuf,
-    /// Held as long as the directory is used.
-    _lock: Box<dyn FsFile>,
+    /// Held as long as the directory is used; `None` until it can be written to.
+    lock: Option<Box<dyn FsFile>>,
     log: Log,
     /// The newest generation that any file may belong to.
     newest: u64,
     /// The oldest generation that is needed to rebuild what is durable.
     keep_from: u64,
+    /// Bytes of the files of each generation that is there.
+    sizes: BTreeMap<u64, u64>,
     salts: Rng64,
 }
 
@@ -53,14 +56,14 @@ impl Disk {
     pub fn new(
         fs: Arc<dyn Fs>,
         dir: &Path,
-        dir_lock: Box<dyn FsFile>,
+        dir_lock: Option<Box<dyn FsFile>>,
         found: &Recovered,
         seed: u64,
     ) -> Disk {
         Disk {
             fs,
             dir: dir.to_owned(),
-            _lock: dir_lock,
+            lock: dir_lock,
             log: if found.newest == 0 {
                 Log::Absent
             } else {
@@ -68,6 +71,7 @@ impl Disk {
             },
             newest: found.newest,
             keep_from: found.oldest_used,
+            sizes: found.sizes.clone(),
             salts: Rng64::new(seed),
         }
     }
@@ -80,6 +84,25 @@ impl Disk {
         }
     }
 
+    /// Whether nobody else may write here.
+    pub fn is_locked(&self) -> bool {
+        self.lock.is_some()
+    }
+
+    /// Takes the lock by `take`, which could not be taken before.
+    pub fn take_lock(
+        &mut self,
+        take: impl FnOnce(&dyn Fs, &Path) -> Result<Box<dyn FsFile>, CheckpointError>,
+    ) -> Result<(), CheckpointError> {
+        self.lock = Some(take(&*self.fs, &self.dir)?);
+        Ok(())
+    }
+
+    /// Bytes of all files but the lock.
+    pub fn size_bytes(&self) -> u64 {
+        self.sizes.values().sum()
+    }
+
     /// Whether changes can be appended, and not only be saved with all the rest.
     pub fn can_append(&self) -> bool {
         matches!(self.log, Log::Open { .. })
@@ -90,9 +113,13 @@ impl Disk {
         matches!(self.log, Log::Unusable)
     }
 
-    /// Appends the changed records and makes them durable; returns records and bytes. After an
+    /// Appends changed records and makes them durable; returns records and bytes. After an
     /// error the log is as before, or is not used any more.
-    pub fn append(&mut self, table: &Mutex<Table>) -> Result<(u64, u64), CheckpointError> {
+    pub fn append(
+        &mut self,
+        table: &Mutex<Table>,
+        which: Changes,
+    ) -> Result<(u64, u64), CheckpointError> {
         let Log::Open {
             generation,
             file,
@@ -112,13 +139,15 @@ impl Disk {
             }
         };
         let mut writer = |chunk: &[u8]| file.append(chunk);
-        let mut encode = |cursor: &mut _, out: &mut _| {
-            lock(table).encode_changed(cursor, *salt, WRITE_BYTES, out)
-        };
+        let keys = lock(table).changed_keys(which);
+        let mut keys = keys.iter();
+        let mut encode =
+            |out: &mut Vec<u8>| lock(table).encode(&mut keys, true, *salt, WRITE_BYTES, out);
         match write_chunks(&mut encode, &mut writer) {
             Ok((records, written)) => match file.sync_data() {
                 Ok(()) => {
                     *bytes += written;
+                    *self.sizes.entry(*generation).or_default() += written;
                     Ok((records, written))
                 }
                 Err(e) => {
@@ -167,6 +196,9 @@ impl Disk {
             .map_err(|e| at("synchronise", &self.dir, e))?;
 
         let (generation, salt) = (header.generation, header.salt);
+        let of_headers = 2 * HEADER_BYTES as u64;
+        self.sizes
+            .insert(generation, of_headers + bytes + END_BYTES);
         self.log = Log::Open {
             generation,
             file,
@@ -212,8 +244,12 @@ impl Disk {
                 }
                 .encode(),
             )?;
-            let mut encode = |cursor: &mut _, out: &mut _| {
-                lock(table).encode_live(cursor, header.salt, WRITE_BYTES, out)
+            // In order of age, so that a later run knows it. What is put meanwhile counts as
+            // changed, and what is removed is left out here.
+            let keys = lock(table).oldest_first();
+            let mut keys = keys.iter();
+            let mut encode = |out: &mut Vec<u8>| {
+                lock(table).encode(&mut keys, false, header.salt, WRITE_BYTES, out)
             };
             let (count, bytes) = write_chunks(&mut encode, &mut |chunk| snapshot.append(chunk))?;
             let mut end = Vec::new();
@@ -244,15 +280,21 @@ impl Disk {
 
     /// Removes generations before `generation`, and unfinished files. What fails is tried again
     /// with the next generation.
-    fn remove_older_than(&self, generation: u64) -> bool {
+    fn remove_older_than(&mut self, generation: u64) -> bool {
         let mut removed = false;
+        let mut left = false;
         for name in self.fs.list(&self.dir).unwrap_or_default() {
             let is_old = match generation_of(Path::new(&name)) {
                 Some((number, Some(_))) => number < generation,
                 Some((_, None)) => true,
                 None => false,
             };
-            removed |= is_old && self.fs.remove(&self.dir.join(&name)).is_ok();
+            let gone = is_old && self.fs.remove(&self.dir.join(&name)).is_ok();
+            removed |= gone;
+            left |= is_old && !gone;
+        }
+        if !left {
+            self.sizes = self.sizes.split_off(&generation);
         }
         removed
     }
@@ -260,15 +302,14 @@ impl Disk {
 
 /// Encodes and writes until nothing is left; returns records and bytes.
 fn write_chunks(
-    encode: &mut dyn FnMut(&mut super::table::Cursor, &mut Vec<u8>) -> u64,
+    encode: &mut dyn FnMut(&mut Vec<u8>) -> u64,
     write: &mut dyn FnMut(&[u8]) -> io::Result<()>,
 ) -> io::Result<(u64, u64)> {
     let (mut records, mut bytes) = (0, 0);
-    let mut cursor = None;
     let mut chunk = Vec::new();
     loop {
         chunk.clear();
-        match encode(&mut cursor, &mut chunk) {
+        match encode(&mut chunk) {
             0 => return Ok((records, bytes)),
             count => records += count,
         }

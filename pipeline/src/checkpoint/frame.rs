@@ -25,6 +25,8 @@ const MAGIC: [u8; 8] = *b"tw-ckpt\n";
 const MARKER: [u8; 2] = [0xF5, 0x77];
 const FRAME_HEADER_BYTES: usize = 8;
 const PUT_BYTES: usize = 1 + 2 + 8 + 8;
+/// The frame of an end record.
+pub(super) const END_BYTES: u64 = (FRAME_HEADER_BYTES + 1 + 8) as u64;
 /// The longest frame.
 const FRAME_BYTES_MAX: usize = FRAME_HEADER_BYTES + PUT_BYTES + KEY_BYTES_MAX + PAYLOAD_BYTES_MAX;
 /// What is read at once.

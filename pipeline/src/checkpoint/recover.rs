@@ -1,7 +1,7 @@
 //! Reading what is on disk, whatever state it is in.
 
 use std::collections::BTreeMap;
-use std::io;
+use std::io::{self, ErrorKind::PermissionDenied};
 use std::path::{Path, PathBuf};
 
 use super::frame::{
@@ -58,6 +58,35 @@ struct Source {
     header: Option<Header>,
 }
 
+/// A file that cannot even be opened.
+struct Unreadable(io::ErrorKind);
+
+impl FsFile for Unreadable {
+    fn read_at(&self, _offset: u64, _buf: &mut [u8]) -> io::Result<usize> {
+        Err(self.0.into())
+    }
+
+    fn append(&mut self, _bytes: &[u8]) -> io::Result<()> {
+        Err(self.0.into())
+    }
+
+    fn byte_len(&self) -> io::Result<u64> {
+        Err(self.0.into())
+    }
+
+    fn truncate(&mut self, _len: u64) -> io::Result<()> {
+        Err(self.0.into())
+    }
+
+    fn sync_data(&mut self) -> io::Result<()> {
+        Err(self.0.into())
+    }
+
+    fn try_lock_exclusive(&self) -> io::Result<bool> {
+        Err(self.0.into())
+    }
+}
+
 #[derive(Default)]
 struct Generation {
     snapshot: Option<Source>,
@@ -65,6 +94,12 @@ struct Generation {
 }
 
 impl Generation {
+    /// Bytes of its files, as far as the file system says.
+    fn bytes(&self) -> u64 {
+        let sources = [&self.snapshot, &self.log].into_iter().flatten();
+        sources.map(|s| s.file.byte_len().unwrap_or(0)).sum()
+    }
+
     /// Snapshot and log share it, so one whole header is enough.
     fn salt(&self) -> Option<u64> {
         let sources = [&self.snapshot, &self.log];
@@ -84,6 +119,8 @@ pub(super) struct Recovered {
     pub newest: u64,
     /// The oldest generation that the state was read from.
     pub oldest_used: u64,
+    /// Bytes of the files of each generation.
+    pub sizes: BTreeMap<u64, u64>,
 }
 
 /// Reads the state from `dir`.
@@ -137,6 +174,7 @@ pub(super) fn recover(
         report,
         newest,
         oldest_used,
+        sizes: generations.iter().map(|(n, g)| (*n, g.bytes())).collect(),
     })
 }
 
@@ -163,7 +201,14 @@ fn open_all(
         let generation = generations.entry(number).or_default();
         let Some(kind) = kind else { continue };
         let path = dir.join(&name);
-        let file = fs.open(&path).map_err(|e| io_error("open", &path, e))?;
+        let file = match fs.open(&path) {
+            // Who may not read the files is not the one who wrote them; starting without them
+            // would be a first run by mistake.
+            Err(e) if errors == ReadErrors::Refuse || e.kind() == PermissionDenied => {
+                return Err(io_error("open", &path, e));
+            }
+            opened => opened.unwrap_or_else(|e| Box::new(Unreadable(e.kind()))),
+        };
         let header = read_header(&*file).or_else(|e| match errors {
             ReadErrors::Refuse => Err(io_error("read", &path, e)),
             ReadErrors::TakeAsDamage => Ok(Err(BadHeader::Damaged)),

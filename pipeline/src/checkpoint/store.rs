@@ -1,12 +1,13 @@
 //! The store: memory and disk together, used by one thread.
 
 use std::hash::{BuildHasher, RandomState};
+use std::io::ErrorKind::ReadOnlyFilesystem;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use super::disk::{Disk, lock};
 use super::recover::recover;
-use super::table::{Checkpoint, PutError, Table};
+use super::table::{Changes, Checkpoint, PutError, Table};
 use super::{CheckpointError, OpenReport};
 use crate::fs::{Fs, FsFile};
 
@@ -28,8 +29,9 @@ pub enum ReadErrors {
 /// Limits of a store.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct StoreOptions {
-    /// Live checkpoints take at most this many bytes, in memory and in a snapshot; beyond it new
-    /// keys are refused. Default 64 MiB: about 300,000 files.
+    /// Live checkpoints take at most this many bytes, in memory and in a snapshot. Beyond it keys
+    /// that nobody holds make room, the ones first that were not written for the longest time;
+    /// without any, new keys are refused. Default 64 MiB: about 200,000 files.
     pub live_bytes_max: u64,
     /// A log below this size is not replaced. Default 1 MiB.
     pub log_bytes_min: u64,
@@ -81,12 +83,20 @@ pub struct Alarm {
 pub struct StoreStats {
     /// Live keys.
     pub keys: usize,
+    /// Checkpoints that were refused: too long, or a new key without room.
+    pub refused: u64,
+    /// Keys that made room for others.
+    pub evicted: u64,
+    /// There is no room for new keys now.
+    pub full: bool,
     /// Keys that the disk does not have as they are.
     pub unsaved_keys: usize,
     /// Bytes of a snapshot of the live keys.
     pub live_bytes: u64,
     /// Bytes of the current log; 0 if there is none that can be appended to.
     pub log_bytes: u64,
+    /// Bytes of all files of the store.
+    pub size_bytes: u64,
     /// Commits that wrote something.
     pub commits: u64,
     /// Commits that failed.
@@ -108,6 +118,7 @@ pub struct CheckpointStore {
     compact_at_bytes: u64,
     stats: StoreStats,
     alarm: Option<Alarm>,
+    opened: OpenReport,
 }
 
 impl CheckpointStore {
@@ -123,7 +134,16 @@ impl CheckpointStore {
         dir: &Path,
         options: StoreOptions,
     ) -> Result<(CheckpointStore, OpenReport), CheckpointError> {
-        let dir_lock = lock_dir(&*fs, dir)?;
+        let dir_lock = match lock_dir(&*fs, dir) {
+            // Nobody writes to a file system that is read-only, so nobody needs to be kept out.
+            // The lock is taken before the first write.
+            Err(CheckpointError::Directory { source, .. })
+                if source.kind() == ReadOnlyFilesystem && fs.list(dir).is_ok() =>
+            {
+                None
+            }
+            locked => Some(locked?),
+        };
         let mut found = recover(&*fs, dir, &options)?;
         let disk = Disk::new(fs, dir, dir_lock, &found, options.seed);
         let store = CheckpointStore {
@@ -133,6 +153,7 @@ impl CheckpointStore {
             compact_at_bytes: 0,
             stats: StoreStats::default(),
             alarm: None,
+            opened: found.report,
         };
         Ok((store, found.report))
     }
@@ -148,9 +169,14 @@ impl CheckpointStore {
         copy_prefix(&self.table, prefix)
     }
 
-    /// Stores a checkpoint in memory; [`CheckpointStore::commit`] saves it.
+    /// Stores a checkpoint in memory and holds its key; [`CheckpointStore::commit`] saves it.
     pub fn put(&self, key: &[u8], checkpoint: Checkpoint) -> Result<(), PutError> {
-        lock(&self.table).put(key, checkpoint)
+        lock(&self.table).put(key, checkpoint, false)
+    }
+
+    /// What a key belongs to is gone: its checkpoint is kept while there is room.
+    pub fn release(&self, key: &[u8]) {
+        lock(&self.table).release(key);
     }
 
     /// Removes a key; false if there is none. The next commit saves that.
@@ -164,6 +190,14 @@ impl CheckpointStore {
     /// Nothing is lost from memory: what was not saved stays pending, [`CheckpointStore::alarm`]
     /// tells, and the next commit tries again.
     pub fn commit(&mut self) -> Result<CommitReport, CheckpointError> {
+        self.commit_of(Changes::All)
+    }
+
+    /// As [`CheckpointStore::commit`], of a part of what is pending. A new generation has all.
+    ///
+    /// # Errors
+    /// As [`CheckpointStore::commit`].
+    pub fn commit_of(&mut self, which: Changes) -> Result<CommitReport, CheckpointError> {
         let (sequence, changed) = {
             let table = lock(&self.table);
             (table.sequence(), table.changed())
@@ -171,9 +205,18 @@ impl CheckpointStore {
         if changed == 0 && !self.disk.needs_rewrite() {
             return Ok(CommitReport::default());
         }
-        match self.write() {
+        let locked = match self.disk.is_locked() {
+            true => Ok(()),
+            false => self.disk.take_lock(lock_dir),
+        };
+        match locked.and_then(|()| self.write(which)) {
             Ok(report) => {
-                lock(&self.table).saved(sequence);
+                let saved = if report.compacted {
+                    Changes::All
+                } else {
+                    which
+                };
+                lock(&self.table).saved(saved, sequence);
                 self.alarm = None;
                 self.stats.commits += 1;
                 self.stats.written_bytes += report.bytes;
@@ -192,10 +235,10 @@ impl CheckpointStore {
         }
     }
 
-    fn write(&mut self) -> Result<CommitReport, CheckpointError> {
-        let written = self.append_or_rotate();
+    fn write(&mut self, which: Changes) -> Result<CommitReport, CheckpointError> {
+        let written = self.append_or_rotate(which);
         let report = match written {
-            Err(e) if e.is_disk_full() => self.write_to_full_disk(e)?,
+            Err(e) if e.is_disk_full() => self.write_to_full_disk(which, e)?,
             written => written?,
         };
         let live_bytes = lock(&self.table).live_bytes();
@@ -217,11 +260,11 @@ impl CheckpointStore {
         }
     }
 
-    fn append_or_rotate(&mut self) -> Result<CommitReport, CheckpointError> {
+    fn append_or_rotate(&mut self, which: Changes) -> Result<CommitReport, CheckpointError> {
         if !self.disk.can_append() {
             return self.rotate(CommitReport::default());
         }
-        let (records, bytes) = self.disk.append(&self.table)?;
+        let (records, bytes) = self.disk.append(&self.table, which)?;
         Ok(CommitReport {
             records,
             bytes,
@@ -232,10 +275,11 @@ impl CheckpointStore {
     /// Makes room: first the previous generation goes, then the log's superseded records.
     fn write_to_full_disk(
         &mut self,
+        which: Changes,
         full: CheckpointError,
     ) -> Result<CommitReport, CheckpointError> {
         if self.disk.remove_previous()
-            && let Ok(report) = self.append_or_rotate()
+            && let Ok(report) = self.append_or_rotate(which)
         {
             return Ok(report);
         }
@@ -256,6 +300,11 @@ impl CheckpointStore {
         })
     }
 
+    /// What was found when it was opened.
+    pub fn opened(&self) -> OpenReport {
+        self.opened
+    }
+
     /// Whether the newest commit failed, and why.
     pub fn alarm(&self) -> Option<&Alarm> {
         self.alarm.as_ref()
@@ -263,19 +312,27 @@ impl CheckpointStore {
 
     /// Numbers for metrics.
     pub fn stats(&self) -> StoreStats {
-        let table = lock(&self.table);
-        StoreStats {
-            keys: table.len(),
-            unsaved_keys: table.changed(),
-            live_bytes: table.live_bytes(),
+        let of_disk = StoreStats {
             log_bytes: self.disk.log_bytes(),
+            size_bytes: self.disk.size_bytes(),
             ..self.stats
-        }
+        };
+        lock(&self.table).count_into(of_disk)
+    }
+
+    /// As [`CheckpointStore::stats`], of commits only.
+    pub(super) fn totals(&self) -> &StoreStats {
+        &self.stats
     }
 
     /// Whether a commit has something to do.
     pub fn needs_commit(&self) -> bool {
         self.disk.needs_rewrite() || lock(&self.table).changed() > 0
+    }
+
+    /// Whether the next commit writes everything, whatever changed.
+    pub(super) fn needs_rewrite(&self) -> bool {
+        !self.disk.can_append()
     }
 
     /// The state in memory, to be shared with the threads that change it.

@@ -5,6 +5,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use super::frame::{Record, put_bytes};
+use super::store::StoreStats;
 use super::{KEY_BYTES_MAX, PAYLOAD_BYTES_MAX};
 
 /// A key, shared by the live and the changed set.
@@ -46,24 +47,64 @@ pub enum PutError {
     },
 }
 
+/// A live checkpoint.
+#[derive(Debug)]
+struct Entry {
+    checkpoint: Checkpoint,
+    /// Number of the change that wrote it.
+    written: u64,
+    /// Its owner has put it in this run and has not released it.
+    held: bool,
+}
+
+/// A key that the disk does not have as it is.
+#[derive(Clone, Copy, Debug)]
+struct Change {
+    /// Its number.
+    sequence: u64,
+    /// Somebody waits for it.
+    urgent: bool,
+}
+
+/// Which changes a commit saves.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Changes {
+    /// Everything that was put and removed.
+    All,
+    /// Those that somebody waits for.
+    Urgent,
+}
+
+impl Changes {
+    fn has(self, change: Change) -> bool {
+        self == Changes::All || change.urgent
+    }
+}
+
 /// See the module's documentation.
 #[derive(Debug, Default)]
 pub(super) struct Table {
-    live: BTreeMap<Key, Checkpoint>,
-    /// Keys that changed or were removed since they were saved, and when.
-    changed: BTreeMap<Key, u64>,
+    live: BTreeMap<Key, Entry>,
+    /// Live keys that are not held, by when they were written.
+    evictable: BTreeMap<u64, Key>,
+    /// Keys that changed or were removed since they were saved.
+    changed: BTreeMap<Key, Change>,
     /// Number of the newest change.
     sequence: u64,
     live_bytes: u64,
     live_bytes_max: u64,
+    /// Checkpoints that were refused for their size or for lack of room.
+    refused: u64,
+    /// Keys that made room for others.
+    evicted: u64,
+    /// The newest put of a new key was refused for lack of room.
+    full: bool,
 }
 
-/// Where a walk over keys stands.
-pub(super) type Cursor = Option<Key>;
-
-fn after(cursor: &Cursor) -> (Bound<Key>, Bound<Key>) {
-    let from = cursor.clone().map_or(Bound::Unbounded, Bound::Excluded);
-    (from, Bound::Unbounded)
+fn in_order<'a>(numbered: impl Iterator<Item = (u64, &'a Key)>) -> Vec<Key> {
+    let mut keys: Vec<(u64, Key)> = numbered.map(|(n, key)| (n, key.clone())).collect();
+    keys.sort_unstable_by_key(|(n, _)| *n);
+    keys.into_iter().map(|(_, key)| key).collect()
 }
 
 impl Table {
@@ -76,6 +117,19 @@ impl Table {
 
     pub fn len(&self) -> usize {
         self.live.len()
+    }
+
+    /// `stats` with the numbers that the table knows.
+    pub fn count_into(&self, stats: StoreStats) -> StoreStats {
+        StoreStats {
+            keys: self.live.len(),
+            unsaved_keys: self.changed.len(),
+            live_bytes: self.live_bytes,
+            refused: self.refused,
+            evicted: self.evicted,
+            full: self.full,
+            ..stats
+        }
     }
 
     /// Bytes that a snapshot of the live records takes.
@@ -92,7 +146,7 @@ impl Table {
     }
 
     pub fn get(&self, key: &[u8]) -> Option<&Checkpoint> {
-        self.live.get(key)
+        self.live.get(key).map(|entry| &entry.checkpoint)
     }
 
     /// Live records whose keys begin with `prefix`, in order of keys.
@@ -101,37 +155,94 @@ impl Table {
         prefix: &'a [u8],
     ) -> impl Iterator<Item = (&'a [u8], &'a Checkpoint)> {
         let from: (Bound<&[u8]>, Bound<&[u8]>) = (Bound::Included(prefix), Bound::Unbounded);
-        let all = self.live.range::<[u8], _>(from).map(|(k, v)| (&**k, v));
+        let all = self.live.range::<[u8], _>(from);
+        let all = all.map(|(k, v)| (&**k, &v.checkpoint));
         all.take_while(move |(k, _)| k.starts_with(prefix))
     }
 
-    /// Stores a checkpoint.
-    pub fn put(&mut self, key: &[u8], new: Checkpoint) -> Result<(), PutError> {
-        if !(1..=KEY_BYTES_MAX).contains(&key.len()) {
-            return Err(PutError::KeyLength(key.len()));
-        }
-        if new.payload.len() > PAYLOAD_BYTES_MAX {
-            return Err(PutError::PayloadTooLong(new.payload.len()));
-        }
+    /// Stores a checkpoint and holds its key. `urgent`: somebody waits until it is saved.
+    pub fn put(&mut self, key: &[u8], new: Checkpoint, urgent: bool) -> Result<(), PutError> {
+        let result = self.check_size(key, &new);
+        result.inspect_err(|_| self.refused += 1)?;
+        self.hold(key);
         let bytes = put_bytes(key, &new.payload);
-        match self.live.get(key) {
+        let old = self.live.get(key).map(|entry| &entry.checkpoint);
+        match old {
             Some(old) if (new.generation, new.offset) < (old.generation, old.offset) => {
                 let Checkpoint {
                     generation, offset, ..
                 } = *old;
                 return Err(PutError::Backwards { generation, offset });
             }
-            Some(old) if *old == new => return Ok(()),
-            None if self.live_bytes + bytes > self.live_bytes_max => {
-                return Err(PutError::Full {
-                    live_bytes_max: self.live_bytes_max,
-                });
+            Some(old) if *old == new => {
+                if urgent && let Some(change) = self.changed.get_mut(key) {
+                    // A new number: a commit under way may have passed it by.
+                    self.sequence += 1;
+                    (change.urgent, change.sequence) = (true, self.sequence);
+                }
+                return Ok(());
             }
             _ => {}
         }
-        let key = self.insert(key, new);
-        self.mark(key);
+        let (known, before) = (
+            old.is_some(),
+            old.map_or(0, |old| put_bytes(key, &old.payload)),
+        );
+        self.make_room(bytes.saturating_sub(before));
+        if !known && self.live_bytes + bytes > self.live_bytes_max {
+            self.refused += 1;
+            self.full = true;
+            return Err(PutError::Full {
+                live_bytes_max: self.live_bytes_max,
+            });
+        }
+        self.full &= known;
+        let key = self.insert(key, new, true);
+        self.mark(key, urgent);
         Ok(())
+    }
+
+    fn check_size(&self, key: &[u8], new: &Checkpoint) -> Result<(), PutError> {
+        if !(1..=KEY_BYTES_MAX).contains(&key.len()) {
+            return Err(PutError::KeyLength(key.len()));
+        }
+        if new.payload.len() > PAYLOAD_BYTES_MAX {
+            return Err(PutError::PayloadTooLong(new.payload.len()));
+        }
+        Ok(())
+    }
+
+    /// The owner of a key uses it: it makes no room for others.
+    fn hold(&mut self, key: &[u8]) {
+        if let Some(entry) = self.live.get_mut(key)
+            && !std::mem::replace(&mut entry.held, true)
+        {
+            self.evictable.remove(&entry.written);
+        }
+    }
+
+    /// What a key belongs to is gone; its checkpoint is kept while there is room.
+    pub fn release(&mut self, key: &[u8]) {
+        let known = self.live.get_key_value(key).map(|(key, _)| key.clone());
+        if let Some(key) = known
+            && let Some(entry) = self.live.get_mut(&key)
+        {
+            entry.held = false;
+            self.evictable.insert(entry.written, key);
+            self.full = false;
+        }
+    }
+
+    /// Removes keys that nobody holds, the ones first that were not written for the longest
+    /// time, until `bytes` more fit or none is left.
+    fn make_room(&mut self, bytes: u64) {
+        while self.live_bytes + bytes > self.live_bytes_max
+            && let Some((_, key)) = self.evictable.pop_first()
+        {
+            self.take(&key);
+            self.mark(key, false);
+            self.evicted += 1;
+        }
     }
 
     /// Removes a key; false if there is none.
@@ -139,11 +250,12 @@ impl Table {
         let Some(key) = self.take(key) else {
             return false;
         };
-        self.mark(key);
+        self.mark(key, false);
+        self.full = false;
         true
     }
 
-    /// Takes in a record read from disk: later ones win, nothing is marked as changed.
+    /// Takes in a record read from disk: later ones win, nothing is marked as changed or held.
     pub fn replay(&mut self, record: Record<'_>) {
         match record {
             Record::Put {
@@ -160,6 +272,7 @@ impl Table {
                         generation,
                         payload,
                     },
+                    false,
                 );
             }
             Record::Remove { key } => {
@@ -169,97 +282,106 @@ impl Table {
         }
     }
 
-    /// Appends changed records behind `cursor` until `out` has `bytes_max` bytes; moves `cursor`
-    /// and returns their number, 0 at the end.
-    pub fn encode_changed(
-        &self,
-        cursor: &mut Cursor,
-        salt: u64,
-        bytes_max: usize,
-        out: &mut Vec<u8>,
-    ) -> u64 {
-        let keys = self.changed.range(after(cursor)).map(|(key, _)| key);
-        self.encode(keys, cursor, salt, bytes_max, out)
+    /// Keys of changes that are not saved, in order of the changes: so the log knows the order.
+    pub fn changed_keys(&self, which: Changes) -> Vec<Key> {
+        let wanted = self
+            .changed
+            .iter()
+            .filter(|(_, change)| which.has(**change));
+        in_order(wanted.map(|(key, change)| (change.sequence, key)))
     }
 
-    /// As [`Table::encode_changed`] for all live records.
-    pub fn encode_live(
-        &self,
-        cursor: &mut Cursor,
-        salt: u64,
-        bytes_max: usize,
-        out: &mut Vec<u8>,
-    ) -> u64 {
-        let keys = self.live.range(after(cursor)).map(|(key, _)| key);
-        self.encode(keys, cursor, salt, bytes_max, out)
+    /// Live keys, the ones first that were not written for the longest time.
+    pub fn oldest_first(&self) -> Vec<Key> {
+        in_order(self.live.iter().map(|(key, entry)| (entry.written, key)))
     }
 
-    fn encode<'a>(
+    /// Appends the records of `keys` until `out` has `bytes_max` bytes; returns their number, 0 at
+    /// the end. Keys that are not live are left out, or recorded as removed.
+    pub fn encode(
         &self,
-        keys: impl Iterator<Item = &'a Key>,
-        cursor: &mut Cursor,
+        keys: &mut std::slice::Iter<'_, Key>,
+        record_removed: bool,
         salt: u64,
         bytes_max: usize,
         out: &mut Vec<u8>,
     ) -> u64 {
         let mut count = 0;
-        let mut last = None;
         for key in keys {
             let record = match self.live.get(key) {
-                Some(Checkpoint {
-                    offset,
-                    generation,
-                    payload,
-                }) => {
-                    let (offset, generation) = (*offset, *generation);
-                    Record::Put {
-                        key,
-                        offset,
-                        generation,
-                        payload,
-                    }
-                }
-                None => Record::Remove { key },
+                Some(entry) => put_record(key, entry),
+                None if record_removed => Record::Remove { key },
+                None => continue,
             };
             record.encode(salt, out);
             count += 1;
-            last = Some(key);
             if out.len() >= bytes_max {
                 break;
             }
-        }
-        if let Some(key) = last {
-            *cursor = Some(key.clone());
         }
         count
     }
 
     /// Forgets changes up to number `sequence`: the disk has them.
-    pub fn saved(&mut self, sequence: u64) {
-        self.changed.retain(|_, changed_at| *changed_at > sequence);
+    pub fn saved(&mut self, which: Changes, sequence: u64) {
+        self.changed
+            .retain(|_, change| !which.has(*change) || change.sequence > sequence);
     }
 
-    fn mark(&mut self, key: Key) {
+    fn mark(&mut self, key: Key, urgent: bool) {
+        let sequence = self.sequence;
+        let change = self
+            .changed
+            .entry(key)
+            .or_insert(Change { sequence, urgent });
+        change.sequence = sequence;
+        change.urgent |= urgent;
+    }
+
+    /// Stores under a new number.
+    fn insert(&mut self, key: &[u8], checkpoint: Checkpoint, held: bool) -> Key {
         self.sequence += 1;
-        self.changed.insert(key, self.sequence);
-    }
-
-    fn insert(&mut self, key: &[u8], new: Checkpoint) -> Key {
-        self.live_bytes += put_bytes(key, &new.payload);
-        if let Some(old) = self.live.get_mut(key) {
-            self.live_bytes -= put_bytes(key, &old.payload);
-            *old = new;
-            let known = self.live.get_key_value(key);
-            return known.map_or_else(|| Key::from(key), |(key, _)| key.clone());
+        let written = self.sequence;
+        self.live_bytes += put_bytes(key, &checkpoint.payload);
+        let entry = Entry {
+            checkpoint,
+            written,
+            held,
+        };
+        let key = match self.live.get_key_value(key) {
+            Some((known, old)) => {
+                self.live_bytes -= put_bytes(key, &old.checkpoint.payload);
+                self.evictable.remove(&old.written);
+                known.clone()
+            }
+            None => Key::from(key),
+        };
+        if !held {
+            self.evictable.insert(written, key.clone());
         }
-        let key = Key::from(key);
-        self.live.insert(key.clone(), new);
+        self.live.insert(key.clone(), entry);
         key
     }
 
     fn take(&mut self, key: &[u8]) -> Option<Key> {
         let (key, old) = self.live.remove_entry(key)?;
-        self.live_bytes -= put_bytes(&key, &old.payload);
+        self.evictable.remove(&old.written);
+        self.live_bytes -= put_bytes(&key, &old.checkpoint.payload);
+        self.sequence += 1;
         Some(key)
+    }
+}
+
+fn put_record<'a>(key: &'a Key, entry: &'a Entry) -> Record<'a> {
+    let Checkpoint {
+        offset,
+        generation,
+        ref payload,
+    } = entry.checkpoint;
+    Record::Put {
+        key,
+        offset,
+        generation,
+        payload,
     }
 }

@@ -13,11 +13,15 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use super::OpenReport;
 use super::disk::lock;
 use super::store::{Alarm, CheckpointStore, StoreStats, copy_prefix};
-use super::table::{Checkpoint, PutError, Table};
+use super::table::{Changes, Checkpoint, PutError, Table};
 use crate::clock::{Clock, Mono};
 use crate::component::Wake;
+
+/// The rate of bytes is kept over this time.
+const RATE_WINDOW: Duration = Duration::from_secs(1);
 
 /// When to commit.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -27,7 +31,13 @@ pub struct WriterOptions {
     pub interval: Duration,
     /// The pause doubles with each further failure up to this. Default 8 s.
     pub retry_interval_max: Duration,
+    /// Commits are so rare that no more than this is written per second in the long run, except
+    /// for what somebody waits for. Default 64 KiB, at most one second's worth at once.
+    pub bytes_per_second_max: u64,
 }
+
+/// However much was written, the next commit is not later than this.
+const PAUSE_MAX: Duration = Duration::from_secs(60);
 
 impl Default for WriterOptions {
     fn default() -> Self {
@@ -35,6 +45,7 @@ impl Default for WriterOptions {
         WriterOptions {
             interval,
             retry_interval_max,
+            bytes_per_second_max: 64 << 10,
         }
     }
 }
@@ -75,6 +86,8 @@ impl Ticket {
 struct Waiter {
     state: Arc<AtomicU8>,
     wake: Option<Arc<dyn Wake>>,
+    /// For everything that was put before, or only for what was put as urgent.
+    waits_for: Changes,
 }
 
 impl Waiter {
@@ -101,9 +114,16 @@ struct Mail {
     ended: bool,
     alarm: Option<Alarm>,
     stats: StoreStats,
+    /// Since when there is something that is not on disk.
+    unsaved_since: Option<Mono>,
+    /// Time that commits took, those that failed included.
+    write_time: Duration,
+    /// Since when a commit is under way.
+    writing_since: Option<Mono>,
 }
 
 struct Shared {
+    opened: OpenReport,
     table: Arc<Mutex<Table>>,
     mail: Mutex<Mail>,
     /// Signals the writer.
@@ -157,9 +177,17 @@ impl CheckpointHandle {
 
     /// Stores a checkpoint; it is on disk about an interval later.
     pub fn put(&self, key: &[u8], checkpoint: Checkpoint) -> Result<(), PutError> {
-        let result = lock(&self.0.table).put(key, checkpoint);
+        let result = lock(&self.0.table).put(key, checkpoint, false);
         self.0.changed();
         result
+    }
+
+    /// What a key belongs to is gone for good. Its checkpoint is kept for the case that it comes
+    /// back, but makes room for others when the store is full, the one first that was not written
+    /// for the longest time. A key that was put in this run and not released is never removed by
+    /// the store itself.
+    pub fn release(&self, key: &[u8]) {
+        lock(&self.0.table).release(key);
     }
 
     /// Removes a key; false if there is none.
@@ -180,18 +208,19 @@ impl CheckpointHandle {
         wake: Option<Arc<dyn Wake>>,
     ) -> Result<Ticket, PutError> {
         for (key, checkpoint) in batch {
-            let result = lock(&self.0.table).put(key, checkpoint);
+            let result = lock(&self.0.table).put(key, checkpoint, true);
             result.inspect_err(|_| self.0.changed())?;
         }
-        Ok(self.ticket(wake))
+        Ok(self.ticket(wake, Changes::Urgent))
     }
 
-    /// A ticket for everything put so far.
-    fn ticket(&self, wake: Option<Arc<dyn Wake>>) -> Ticket {
+    /// A ticket for what was put so far.
+    fn ticket(&self, wake: Option<Arc<dyn Wake>>, waits_for: Changes) -> Ticket {
         let state = Arc::new(AtomicU8::new(TicketState::Pending as u8));
         let waiter = Waiter {
             state: state.clone(),
             wake,
+            waits_for,
         };
         let mut mail = self.0.mail();
         if mail.ended {
@@ -206,7 +235,7 @@ impl CheckpointHandle {
     /// Waits until everything put before is on disk, an attempt to save it has failed, or
     /// `timeout` (of real time) has passed.
     pub fn flush(&self, timeout: Duration) -> Flush {
-        let ticket = self.ticket(None);
+        let ticket = self.ticket(None, Changes::All);
         let mail = self.0.mail();
         let pending = |_: &mut Mail| ticket.state() == TicketState::Pending;
         let waited = self.0.done.wait_timeout_while(mail, timeout, pending);
@@ -219,14 +248,38 @@ impl CheckpointHandle {
         }
     }
 
+    /// What was found when the store was opened: whether positions may be missing that were
+    /// stored once.
+    pub fn opened(&self) -> OpenReport {
+        self.0.opened
+    }
+
     /// Why the disk does not have what memory has; `None` while saving works.
     pub fn alarm(&self) -> Option<Alarm> {
         self.0.mail().alarm.clone()
     }
 
-    /// Numbers as of the newest commit.
+    /// Numbers about the store: keys as they are now, files as of the newest commit.
     pub fn stats(&self) -> StoreStats {
-        self.0.mail().stats
+        let stats = self.0.mail().stats;
+        lock(&self.0.table).count_into(stats)
+    }
+
+    /// How long the oldest change that is not on disk has been waiting.
+    pub fn unsaved_for(&self, now: Mono) -> Duration {
+        let since = self.0.mail().unsaved_since;
+        since.map_or(Duration::ZERO, |since| now.since(since))
+    }
+
+    /// How long the commit that is under way has been waiting for the disk.
+    pub fn writing_for(&self, now: Mono) -> Duration {
+        let since = self.0.mail().writing_since;
+        since.map_or(Duration::ZERO, |since| now.since(since))
+    }
+
+    /// Time that commits have taken so far, those that failed included.
+    pub fn write_time(&self) -> Duration {
+        self.0.mail().write_time
     }
 }
 
@@ -237,6 +290,8 @@ pub struct WriterCore {
     options: WriterOptions,
     /// No commit that nobody waits for before this.
     not_before: Mono,
+    /// When the bytes written so far are within the rate again.
+    paid_at: Mono,
     /// No commit at all before this: the last one failed.
     retry_at: Option<Mono>,
     /// Waiting for a commit that covers them.
@@ -247,6 +302,7 @@ impl WriterCore {
     /// Takes over a store.
     pub fn new(store: CheckpointStore, options: WriterOptions) -> (WriterCore, CheckpointHandle) {
         let shared = Arc::new(Shared {
+            opened: store.opened(),
             table: store.table().clone(),
             mail: Mutex::new(Mail {
                 stats: store.stats(),
@@ -263,6 +319,7 @@ impl WriterCore {
                 shared,
                 options,
                 not_before,
+                paid_at: Mono(0),
                 retry_at: None,
                 waiters,
             },
@@ -274,12 +331,14 @@ impl WriterCore {
     /// (`None`) only when something is put. A put, a ticket or a flush may come earlier than that.
     pub fn step(&mut self, now: Mono) -> Option<Mono> {
         self.take_mail();
-        if self.waiters.is_empty() && !self.store.needs_commit() {
+        if self.store.needs_commit() {
+            self.shared.mail().unsaved_since.get_or_insert(now);
+        } else if self.waiters.is_empty() {
             return None;
         }
         let due = match self.retry_at {
             Some(at) => at,
-            None if self.waiters.is_empty() => self.not_before,
+            None if self.waiters.is_empty() => self.all_at(),
             None => now,
         };
         if now < due {
@@ -288,9 +347,39 @@ impl WriterCore {
             }
             return Some(due);
         }
-        self.commit(now);
+        self.commit(now, self.which(now));
         let more = self.retry_at.is_some() || self.store.needs_commit();
-        more.then(|| self.retry_at.unwrap_or(self.not_before))
+        more.then(|| self.retry_at.unwrap_or(self.all_at()))
+    }
+
+    /// When everything may be committed without anybody waiting for it.
+    fn all_at(&self) -> Mono {
+        self.not_before.max(self.within_rate_at())
+    }
+
+    /// From when on there is less than one second's worth of bytes too much.
+    fn within_rate_at(&self) -> Mono {
+        Mono(self.paid_at.0.saturating_sub(RATE_WINDOW.as_nanos() as u64))
+    }
+
+    /// Who waits for one mark does not pay for everybody's positions, unless they are few.
+    fn which(&self, now: Mono) -> Changes {
+        let whole = |waiter: &Waiter| waiter.waits_for == Changes::All;
+        let some_wait = !self.waiters.is_empty() && !self.waiters.iter().any(whole);
+        if some_wait && now < self.within_rate_at() && self.retry_at.is_none() {
+            Changes::Urgent
+        } else {
+            Changes::All
+        }
+    }
+
+    /// Takes `bytes` off what may be written.
+    fn pay(&mut self, bytes: u64, now: Mono) {
+        let rate = self.options.bytes_per_second_max.max(1);
+        let cost = u128::from(bytes) * 1_000_000_000 / u128::from(rate);
+        let cost = Duration::from_nanos(u64::try_from(cost).unwrap_or(u64::MAX));
+        let latest = now.after(PAUSE_MAX + RATE_WINDOW);
+        self.paid_at = self.paid_at.max(now).after(cost).min(latest);
     }
 
     /// Commits once more, whatever the time, and tells all that wait that there is no more to
@@ -298,7 +387,7 @@ impl WriterCore {
     pub fn finish(mut self, now: Mono) -> CheckpointStore {
         self.shared.mail().ended = true;
         self.take_mail();
-        self.commit(now);
+        self.commit(now, Changes::All);
         self.tell(TicketState::Abandoned);
         self.store
     }
@@ -309,12 +398,20 @@ impl WriterCore {
         self.waiters.append(&mut mail.waiters);
     }
 
-    fn commit(&mut self, now: Mono) {
-        let result = self.store.commit();
+    fn commit(&mut self, now: Mono, which: Changes) {
+        self.shared.mail().writing_since = Some(now);
+        let is_first = self.store.needs_rewrite();
+        let result = self.store.commit_of(which);
         match &result {
-            Ok(_) => {
+            Ok(report) => {
                 self.retry_at = None;
-                self.not_before = now.after(self.options.interval);
+                if which == Changes::All {
+                    self.not_before = now.after(self.options.interval);
+                }
+                // A process begins with a generation of its own; that is not paid for.
+                if !is_first {
+                    self.pay(report.bytes, now);
+                }
             }
             Err(e) => {
                 let failures = self.store.alarm().map_or(1, |alarm| alarm.failures);
@@ -326,9 +423,15 @@ impl WriterCore {
                 }
             }
         }
+        let (stats, more) = (self.store.stats(), self.store.needs_commit());
         let before = {
             let mut mail = self.shared.mail();
-            mail.stats = self.store.stats();
+            mail.stats = stats;
+            mail.writing_since = None;
+            if result.is_ok() {
+                // What came in while the disk was busy is not older than that.
+                mail.unsaved_since = more.then_some(now);
+            }
             std::mem::replace(&mut mail.alarm, self.store.alarm().cloned())
         };
         if result.is_ok() && before.is_some() {
@@ -354,12 +457,22 @@ impl WriterCore {
         self.shared.done.notify_all();
     }
 
+    fn attempts(&self) -> u64 {
+        let stats = self.store.totals();
+        stats.commits + stats.failed_commits
+    }
+
     /// Runs until it is told to stop.
     fn run(mut self, clock: &dyn Clock) {
         loop {
             let now = clock.now();
+            let attempts = self.attempts();
             let next = self.step(now);
-            let mail = self.shared.mail();
+            let took = clock.now().since(now);
+            let mut mail = self.shared.mail();
+            if self.attempts() != attempts {
+                mail.write_time += took;
+            }
             if mail.stop {
                 break;
             }

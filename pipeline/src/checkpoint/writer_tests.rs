@@ -164,6 +164,26 @@ fn a_failing_disk_is_tried_ever_more_rarely_and_tickets_tell() {
 }
 
 #[test]
+fn the_age_of_what_is_not_saved_counts_from_the_oldest_change() {
+    let fs = SimFs::new(0);
+    let (mut core, handle) = core(&fs);
+    handle.put(b"a", at(1)).unwrap();
+    core.step(Mono(0));
+    assert_eq!(handle.unsaved_for(Mono(9 * SECOND)), Duration::ZERO);
+    fs.set_capacity_bytes(Some(fs.used_bytes()));
+    handle.put(b"a", at(2)).unwrap();
+    core.step(Mono(2 * SECOND));
+    handle.put(b"b", at(1)).unwrap();
+    assert_eq!(handle.stats().unsaved_keys, 2, "as of now");
+    core.step(Mono(5 * SECOND));
+    assert_eq!(handle.unsaved_for(Mono(7 * SECOND)), Duration::from_secs(5));
+    fs.set_capacity_bytes(None);
+    core.step(Mono(20 * SECOND));
+    assert_eq!(handle.unsaved_for(Mono(30 * SECOND)), Duration::ZERO);
+    assert_eq!(handle.stats().unsaved_keys, 0);
+}
+
+#[test]
 fn the_end_saves_what_is_left_or_says_that_it_is_abandoned() {
     let fs = SimFs::new(0);
     let (core, handle) = core(&fs);

@@ -260,7 +260,7 @@ impl Driver {
             if let Some(p) = self.p.catalog.remembered_mut(position.id) {
                 p.seen_ns = wall;
             }
-            Saver::store(&self.p.store, &self.p.settings.id, &position);
+            Saver::store_left(&self.p.store, &self.p.settings.id, &position);
         }
         // Not before what took their place is surely on disk.
         let now = self.p.clock.now();
@@ -364,15 +364,14 @@ impl Driver {
                 continue;
             }
             bytes += behind;
-            let since = match shared.pending_since_ns.load(Ordering::Acquire) {
-                0 => {
-                    shared
-                        .pending_since_ns
-                        .store(wall as u64, Ordering::Release);
-                    wall as u64
-                }
-                since => since,
-            };
+            // The oldest byte that is not delivered arrived after the mark was set, or is part of
+            // what was there then.
+            let mut since = shared.pending_since_ns.load(Ordering::Acquire);
+            if since == 0 || acked >= shared.pending_to.load(Ordering::Acquire) {
+                since = wall as u64;
+                shared.pending_since_ns.store(since, Ordering::Release);
+                shared.pending_to.store(size.max(read), Ordering::Release);
+            }
             oldest = oldest.max((wall as u64).saturating_sub(since));
         }
         self.p.lag.lag_bytes.set(bytes as i64);

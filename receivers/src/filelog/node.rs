@@ -259,7 +259,8 @@ impl ReceiverNode for FilelogNode {
         let selects = finder.clone();
         let rules = Rules {
             head_bytes: c.fingerprint_bytes,
-            from_beginning: c.start_at == StartAt::Beginning,
+            // What a damaged store has lost may have been read, but that is no reason to skip it.
+            from_beginning: c.start_at == StartAt::Beginning || self.store.opened().may_lack_keys(),
             gzip: c.compression,
             shards: self.links.len(),
             selects: Box::new(move |path| selects.matches(path)),

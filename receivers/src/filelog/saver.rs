@@ -97,7 +97,13 @@ impl Saver {
     /// may compress it yet, and a later run must not read it again.
     pub fn finished(&mut self, no: FileNo, position: &Position) {
         self.waiting.remove(&no);
-        self.save(position);
+        Saver::store_left(&self.store, &self.namespace, position);
+    }
+
+    /// Stores the position of a file that nobody reads (any more): it makes room first.
+    pub fn store_left(store: &CheckpointHandle, namespace: &str, position: &Position) {
+        Saver::store(store, namespace, position);
+        store.release(&position.key(namespace));
     }
 
     /// Forgets a stored position whose file is gone.

@@ -425,9 +425,10 @@ impl FileSource {
         self.p.files.files_truncated.inc();
         let others = self.p.cutter.moved(tail);
         let (records, bytes) = std::mem::take(&mut tail.owed);
-        if records + bytes > 0 {
-            self.p.accounting.replay_ended(Amount::new(records, bytes));
-        }
+        let owed = Amount::new(records, bytes);
+        self.p
+            .accounting
+            .owed_lost(DropReason::Truncated as usize, owed);
         tail.acked = Arc::new(tail.position.clone());
         // Not the other way round: a copy is recognised by what is known of the old content.
         self.p.saver.save(&before);
@@ -477,6 +478,10 @@ impl FileSource {
             self.p.accounting.reread(amount);
             tail.owed.0 = tail.owed.0.saturating_sub(amount.records);
             tail.owed.1 = tail.owed.1.saturating_sub(amount.bytes);
+            if tail.position.offset >= tail.cut_before {
+                let (records, bytes) = std::mem::take(&mut tail.owed);
+                self.p.accounting.replay_ended(Amount::new(records, bytes));
+            }
         } else {
             let (records, bytes) = std::mem::take(&mut tail.owed);
             if records + bytes > 0 {
@@ -634,12 +639,29 @@ impl FileSource {
         );
     }
 
+    /// Ends the account of a file that is let go: what is still under way was given up.
+    fn settle_account(&self, tail: &mut Tail) {
+        let accounting = &self.p.accounting;
+        let reason = DropReason::Abandoned as usize;
+        let (records, bytes) = tail.window.give_up(|s| {
+            accounting.settled(Settlement {
+                batch: Amount::new(u64::from(s.records), s.bytes),
+                filtered: u64::from(s.counts.filtered),
+                dropped: &s.counts.dropped,
+            });
+        });
+        accounting.dropped(reason, Amount::new(records, bytes));
+        let (records, bytes) = std::mem::take(&mut tail.owed);
+        accounting.owed_lost(reason, Amount::new(records, bytes));
+    }
+
     fn finish(&mut self, no: FileNo) {
         self.held_bytes.remove(&no);
-        let Some(tail) = self.tails.remove(&no) else {
+        let Some(mut tail) = self.tails.remove(&no) else {
             return;
         };
         self.p.cutter.closed(no);
+        self.settle_account(&mut tail);
         let mut left = tail.durable(self.p.clock.wall_ns());
         left.complete = tail.is_at_rest() && left.offset == tail.position.offset;
         self.p.saver.finished(no, &left);

@@ -38,14 +38,14 @@ impl Amount {
         Amount { records, bytes }
     }
 
-    fn plus(self, other: Amount) -> Amount {
+    pub(super) fn plus(self, other: Amount) -> Amount {
         Amount {
             records: self.records + other.records,
             bytes: self.bytes + other.bytes,
         }
     }
 
-    fn minus(self, other: Amount) -> Amount {
+    pub(super) fn minus(self, other: Amount) -> Amount {
         Amount {
             records: self.records.saturating_sub(other.records),
             bytes: self.bytes.saturating_sub(other.bytes),
@@ -200,6 +200,14 @@ impl Accounting {
         self.replay.add(left);
     }
 
+    /// Records that were to be read again cannot be: their bytes are gone (the file was truncated,
+    /// or is given up). At most what is owed is taken, so the account stays right whoever else
+    /// pays.
+    pub fn owed_lost(&self, reason: usize, amount: Amount) {
+        let left = self.owed.take(amount);
+        self.dropped(reason, left);
+    }
+
     /// The counter for what `by` (an operator, a processor) removes on purpose.
     pub fn filter(&self, by: &str) -> Arc<FilterCount> {
         let mut filters = self.filtered.write().unwrap_or_else(|e| e.into_inner());
@@ -241,7 +249,8 @@ impl Accounting {
         self.delivered.add(rest);
     }
 
-    /// Records that were read are given up by this component itself.
+    /// Records under way are given up by this component itself, and will not be settled. What was
+    /// reported as [`Accounting::rewound`] goes to [`Accounting::owed_lost`] instead.
     pub fn dropped(&self, reason: usize, amount: Amount) {
         if let Some(total) = self.dropped.get(reason) {
             total.add(amount);
@@ -409,145 +418,5 @@ impl Collect for Accounting {
     fn series(&self) -> usize {
         // Filters are added while building; what the limit needs is the order of magnitude.
         2 * (5 + 2 + self.reasons.len())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::sync::atomic::AtomicBool;
-
-    const REASONS: &[&str] = &["too_old", "rejected"];
-
-    fn account() -> Arc<Accounting> {
-        Accounting::new(&MetricsRegistry::default(), "receiver", "filelog", REASONS)
-    }
-
-    fn settle(records: u64, bytes: u64, filtered: u64, dropped: &[u32]) -> Settlement<'_> {
-        Settlement {
-            batch: Amount::new(records, bytes),
-            filtered,
-            dropped,
-        }
-    }
-
-    #[test]
-    fn a_batch_is_shared_out_without_a_record_or_byte_left_over() {
-        let a = account();
-        a.read(Amount::new(10, 101));
-        assert_eq!(a.snapshot().in_flight, Amount::new(10, 101));
-        a.settled(settle(10, 101, 3, &[0, 2]));
-        let s = a.snapshot();
-        s.check().unwrap();
-        assert!(s.is_settled());
-        assert_eq!(s.filtered[0], ("pipeline".to_owned(), Amount::new(3, 30)));
-        assert_eq!(
-            s.dropped,
-            [
-                ("too_old", Amount::default()),
-                ("rejected", Amount::new(2, 20))
-            ]
-        );
-        assert_eq!(s.delivered, Amount::new(5, 51));
-    }
-
-    #[test]
-    fn going_back_keeps_records_in_flight_and_counts_them_once() {
-        let a = account();
-        a.read(Amount::new(10, 100));
-        a.rewound(Amount::new(10, 100));
-        assert_eq!(a.snapshot().in_flight, Amount::new(10, 100));
-        a.reread(Amount::new(8, 100));
-        a.replay_ended(Amount::new(2, 0));
-        a.settled(settle(8, 100, 0, &[]));
-        let s = a.snapshot();
-        s.check().unwrap();
-        assert!(s.is_settled() && s.owed == Amount::default());
-        assert_eq!((s.read.records, s.delivered.records), (10, 8));
-        assert_eq!(s.filtered[1], ("replay".to_owned(), Amount::new(2, 0)));
-        a.reread(Amount::new(3, 30));
-        assert_eq!(a.snapshot().read, Amount::new(13, 130));
-    }
-
-    #[test]
-    fn settling_twice_is_seen() {
-        let a = account();
-        a.read(Amount::new(1, 1));
-        a.settled(settle(1, 1, 0, &[]));
-        a.settled(settle(1, 1, 0, &[]));
-        assert!(a.snapshot().check().is_err());
-    }
-
-    #[test]
-    fn more_fates_than_records_do_not_invent_records() {
-        let a = account();
-        a.read(Amount::new(2, 20));
-        a.settled(settle(2, 20, 9, &[7, 7]));
-        let s = a.snapshot();
-        s.check().unwrap();
-        assert_eq!(s.filtered[0].1, Amount::new(2, 20));
-    }
-
-    /// Guarantee: whatever other threads do, a snapshot adds up and nothing goes backwards.
-    #[test]
-    fn a_scrape_between_any_two_steps_adds_up() {
-        let a = account();
-        let done = AtomicBool::new(false);
-        let writer = |a: &Accounting, own: &FilterCount| {
-            for i in 0..20_000_u64 {
-                a.read(Amount::new(7, 70));
-                if i % 5 == 0 {
-                    a.rewound(Amount::new(7, 70));
-                    a.reread(Amount::new(7, 70));
-                }
-                own.add(Amount::new(1, 10));
-                a.settled(settle(6, 60, 1, &[1, 0]));
-            }
-        };
-        let own = a.filter("operator");
-        std::thread::scope(|scope| {
-            let (a, own) = (&a, &own);
-            let writers: Vec<_> = (0..2)
-                .map(|_| scope.spawn(move || writer(a, own)))
-                .collect();
-            let reader = scope.spawn(|| {
-                let mut last = a.snapshot();
-                while !done.load(Ordering::Acquire) {
-                    let now = a.snapshot();
-                    now.check().unwrap();
-                    assert!(now.read.records >= last.read.records);
-                    assert!(now.delivered.records >= last.delivered.records);
-                    last = now;
-                }
-            });
-            for w in writers {
-                w.join().unwrap();
-            }
-            done.store(true, Ordering::Release);
-            reader.join().unwrap();
-        });
-        let s = a.snapshot();
-        s.check().unwrap();
-        assert_eq!((s.read.records, s.in_flight.records), (280_000, 0));
-    }
-
-    #[test]
-    fn the_text_of_a_scrape_adds_up() {
-        let registry = MetricsRegistry::default();
-        let a = Accounting::new(&registry, "receiver", "filelog/x", REASONS);
-        a.read(Amount::new(9, 90));
-        a.filter("drop_debug").add(Amount::new(2, 20));
-        a.settled(settle(4, 40, 0, &[1, 0]));
-        let text = registry.render();
-        for line in [
-            "tailwater_records_read{kind=\"receiver\",component=\"filelog/x\"} 9\n",
-            "tailwater_records_delivered{kind=\"receiver\",component=\"filelog/x\"} 3\n",
-            "tailwater_records_in_flight{kind=\"receiver\",component=\"filelog/x\"} 3\n",
-            "component=\"filelog/x\",by=\"drop_debug\"} 2\n",
-            "component=\"filelog/x\",reason=\"too_old\"} 1\n",
-            "tailwater_bytes_in_flight{kind=\"receiver\",component=\"filelog/x\"} 30\n",
-        ] {
-            assert!(text.contains(line), "{line} is not in\n{text}");
-        }
     }
 }

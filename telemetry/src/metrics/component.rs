@@ -102,8 +102,6 @@ metric_group! {
     open_files: Gauge, Basic, Count, "otelcol_fileconsumer_open_files";
     /// Files being read right now.
     reading_files: Gauge, Basic, Count, "otelcol_fileconsumer_reading_files";
-    /// Descriptors held, those of files that were rotated away included.
-    files_open: Gauge, Basic, Count, "tailwater_files_open";
     /// Files that are deleted but held until every byte is delivered.
     files_held_deleted: Gauge, Basic, Count, "tailwater_files_held_deleted";
     /// Bytes that could not be read before their file had to be let go.
@@ -142,16 +140,24 @@ metric_group! {
     writes: Counter, Basic, Count, "tailwater_checkpoint_writes";
     /// Times that failed; the positions in memory stay right.
     write_failures: Counter, Basic, Count, "tailwater_checkpoint_write_failures";
+    /// Time that writes took, synchronisation included, those that failed included.
+    write_seconds: FloatCounter, Basic, Seconds, "tailwater_checkpoint_write_seconds";
     /// Bytes written.
     written_bytes: Counter, Basic, Bytes, "tailwater_checkpoint_written_bytes";
-    /// Size of the store on disk.
+    /// Bytes of the store's files on disk.
     size_bytes: Gauge, Basic, Bytes, "tailwater_checkpoint_size_bytes";
-    /// Files with a stored position.
+    /// Files with a position in the store.
     entries: Gauge, Basic, Count, "tailwater_checkpoint_entries";
-    /// Time since the positions were last made durable while there was something to store.
-    age_seconds: FloatGauge, Basic, Seconds, "tailwater_checkpoint_age_seconds";
-    /// Time the last write took.
-    write_seconds: FloatGauge, Basic, Seconds, "tailwater_checkpoint_write_seconds";
+    /// Files whose newest position is not on disk yet.
+    unsaved_entries: Gauge, Basic, Count, "tailwater_checkpoint_unsaved_entries";
+    /// Age of the oldest change that is not on disk; 0 when the disk has everything.
+    unsaved_seconds: FloatGauge, Basic, Seconds, "tailwater_checkpoint_unsaved_seconds";
+    /// Positions that were refused: the store is full of files that exist, or one is too long.
+    refused: Counter, Basic, Count, "tailwater_checkpoint_refused";
+    /// Positions of files that are gone which made room for others.
+    evicted: Counter, Basic, Count, "tailwater_checkpoint_evicted";
+    /// 1 while positions cannot be saved.
+    alarm: Gauge, Basic, Count, "tailwater_checkpoint_alarm";
     /// Stores found damaged at start and recovered as far as possible.
     recoveries: Counter, Basic, Count, "tailwater_checkpoint_recoveries";
 }
@@ -170,15 +176,6 @@ metric_group! {
 }
 
 metric_group! {
-    /// What one node of the graph costs.
-    pub struct NodeMetrics { node }
-    /// Processor time spent in the node.
-    cpu_seconds: FloatCounter, Basic, Seconds, "tailwater_cpu_seconds";
-    /// Bytes of data the node holds.
-    memory_bytes: Gauge, Basic, Bytes, "tailwater_memory_bytes";
-}
-
-metric_group! {
     /// The engine as a whole.
     pub struct EngineMetrics { }
     /// Delivery duties that were dropped unresolved: a bug when not 0. The records are read again.
@@ -187,10 +184,10 @@ metric_group! {
     panics: Counter, Basic, Count, "tailwater_panics";
     /// Number of the configuration that runs.
     config_generation: Gauge, Basic, Count, "tailwater_config_generation";
-    /// Configurations taken into use.
-    reloads: Counter, Basic, Count, "tailwater_config_reloads";
-    /// Configurations refused; the running one was kept.
-    reload_failures: Counter, Basic, Count, "tailwater_config_reload_failures";
+    /// Bytes of records that are held between their reading and their encoding.
+    data_bytes: Gauge, Basic, Bytes, "tailwater_data_bytes";
+    /// Bytes of the same from which on sources pause.
+    data_bytes_max: Gauge, Basic, Bytes, "tailwater_data_bytes_max";
 }
 
 metric_group! {
@@ -214,7 +211,6 @@ pub(crate) const FAMILIES: &[&[Family]] = &[
     LagMetrics::FAMILIES,
     CheckpointMetrics::FAMILIES,
     LabelBudgetMetrics::FAMILIES,
-    NodeMetrics::FAMILIES,
     EngineMetrics::FAMILIES,
     SelfLogMetrics::FAMILIES,
 ];
@@ -242,7 +238,6 @@ mod tests {
             Box::new(LagMetrics::new(registry, "filelog", "default")),
             Box::new(CheckpointMetrics::new(registry, "file_storage")),
             Box::new(LabelBudgetMetrics::new(registry, "loki")),
-            Box::new(NodeMetrics::new(registry, "receiver:filelog")),
             Box::new(EngineMetrics::new(registry)),
             Box::new(SelfLogMetrics::new(registry)),
         ]

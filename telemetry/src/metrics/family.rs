@@ -103,6 +103,11 @@ impl Gather {
         }
     }
 
+    /// Whether anything of `level` is shown.
+    pub fn shows(&self, level: Level) -> bool {
+        self.level != Level::None && level <= self.level
+    }
+
     /// Adds the value of a counter.
     pub fn counter(&mut self, family: &Family, labels: &Labels, value: f64) {
         self.push(family, labels, |m| {
@@ -127,7 +132,7 @@ impl Gather {
     }
 
     fn push(&mut self, family: &Family, labels: &Labels, set: impl FnOnce(&mut proto::Metric)) {
-        if self.level == Level::None || family.level > self.level {
+        if !self.shows(family.level) {
             return;
         }
         let pair = |(name, value): &(&'static str, String)| {

@@ -5,6 +5,8 @@
 //! live exactly as long as its handles, so they disappear with the component or file group.
 
 mod accounting;
+#[cfg(test)]
+mod accounting_tests;
 mod component;
 mod exposition;
 mod family;
@@ -16,8 +18,8 @@ mod value;
 pub use accounting::{Accounting, Amount, FilterCount, Settlement, Snapshot};
 pub use component::{
     BatchMetrics, CheckpointMetrics, EngineMetrics, ExporterMetrics, FilesMetrics,
-    LabelBudgetMetrics, LagMetrics, MemoryLimiterMetrics, NodeMetrics, ProcessorMetrics,
-    QueueMetrics, RECEIVER_TRANSPORT_FILE, ReceiverMetrics, SelfLogMetrics,
+    LabelBudgetMetrics, LagMetrics, MemoryLimiterMetrics, ProcessorMetrics, QueueMetrics,
+    RECEIVER_TRANSPORT_FILE, ReceiverMetrics, SelfLogMetrics,
 };
 pub use exposition::{ConstantLabels, Exposition};
 pub use family::{Collect, Family, Gather, Kind, Labels, Level, Unit};
@@ -32,9 +34,7 @@ pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
 pub fn families() -> Vec<&'static Family> {
     let groups = component::FAMILIES.iter().copied().flatten();
     let accounts = accounting::ACCOUNTING_FAMILIES.iter().flatten();
-    let single = process::PROCESS_FAMILIES
-        .iter()
-        .chain([&registry::SERIES_REFUSED]);
+    let single = process::families().chain([&registry::SERIES_REFUSED]);
     let mut all: Vec<_> = groups.chain(accounts).chain(single).collect();
     all.sort_unstable_by_key(|family| family.name);
     all
@@ -42,6 +42,34 @@ pub fn families() -> Vec<&'static Family> {
 
 #[cfg(test)]
 mod tests {
+    use super::{Family, Kind, Level};
+
+    fn row(family: &Family) -> String {
+        let kind = match family.kind {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+            Kind::Histogram => "histogram",
+        };
+        let known = Level::NAMES.iter().find(|(_, l)| *l == family.level);
+        let level = known.map_or("", |(name, _)| name);
+        format!("| `{}` | {kind} | {level} | {} |", family.name, family.help)
+    }
+
+    /// Guarantee: the reference page has every metric as it is, and no other.
+    #[test]
+    fn the_reference_page_lists_every_metric() {
+        let page = include_str!("../../../docs/METRICS.md");
+        let listed = page.lines().filter(|l| {
+            ["| `otelcol_", "| `tailwater_"]
+                .iter()
+                .any(|p| l.starts_with(p))
+        });
+        let listed: std::collections::BTreeSet<String> = listed.map(str::to_owned).collect();
+        let wanted = super::families().into_iter().map(row).collect();
+        let differ: Vec<_> = listed.symmetric_difference(&wanted).collect();
+        assert!(differ.is_empty(), "docs/METRICS.md: {differ:#?}");
+    }
+
     #[test]
     fn every_metric_has_a_name_of_its_own_and_a_help_text() {
         let all = super::families();

@@ -2,6 +2,7 @@
 //! (proc_pid_stat(5), proc_pid_status(5)); elsewhere only the uptime is shown.
 
 use std::any::Any;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -134,6 +135,51 @@ pub(crate) const PROCESS_FAMILIES: &[Family] = &[
     ),
 ];
 
+const THREAD_CPU: Family = Family {
+    name: "tailwater_thread_cpu_seconds",
+    help: "User and system time of the living threads of a name.",
+    kind: Kind::Counter,
+    unit: Unit::Seconds,
+    level: Level::Normal,
+};
+
+/// Every metric of this module.
+pub(crate) fn families() -> impl Iterator<Item = &'static Family> {
+    PROCESS_FAMILIES.iter().chain([&THREAD_CPU])
+}
+
+/// Thread names that are shown, at most.
+const THREAD_NAMES_MAX: usize = 256;
+
+/// Name and clock ticks of a thread, from its `stat`.
+fn thread_ticks(stat: &str) -> Option<(&str, u64)> {
+    let (_, rest) = stat.split_once('(')?;
+    let (name, fields) = rest.rsplit_once(')')?;
+    let mut fields = fields.split_ascii_whitespace().skip(14 - 3);
+    let user: u64 = fields.next()?.parse().ok()?;
+    let system: u64 = fields.next()?.parse().ok()?;
+    Some((name, user + system))
+}
+
+/// Processor time by name of thread. A thread that ends meanwhile is left out.
+fn thread_cpu_seconds() -> BTreeMap<String, f64> {
+    let auxv = std::fs::read("/proc/self/auxv").unwrap_or_default();
+    let ticks_per_second = ticks_per_second(&auxv) as f64;
+    let mut by_name = BTreeMap::new();
+    let Ok(tasks) = std::fs::read_dir("/proc/self/task") else {
+        return by_name;
+    };
+    for task in tasks.flatten() {
+        let stat = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+        if let Some((name, ticks)) = thread_ticks(&stat)
+            && (by_name.len() < THREAD_NAMES_MAX || by_name.contains_key(name))
+        {
+            *by_name.entry(name.to_owned()).or_default() += ticks as f64 / ticks_per_second;
+        }
+    }
+    by_name
+}
+
 /// The series of the process itself.
 #[derive(Debug)]
 pub struct ProcessMetrics {
@@ -175,10 +221,15 @@ impl Collect for ProcessMetrics {
                 _ => out.gauge(family, &labels, value),
             }
         }
+        if out.shows(THREAD_CPU.level) {
+            for (name, seconds) in thread_cpu_seconds() {
+                out.counter(&THREAD_CPU, &vec![("thread", name)], seconds);
+            }
+        }
     }
 
     fn series(&self) -> usize {
-        PROCESS_FAMILIES.len()
+        PROCESS_FAMILIES.len() + THREAD_NAMES_MAX
     }
 }
 
@@ -207,6 +258,20 @@ mod tests {
     }
 
     #[test]
+    fn a_threads_time_is_user_and_system_time_under_its_name() {
+        let stat = "8 (find-a (b) c) S 1 7 7 0 -1 4194560 1 2 3 4 250 50 0 0 20 0 9 0 100 2 3";
+        assert_eq!(thread_ticks(stat), Some(("find-a (b) c", 300)));
+        for bad in [
+            "",
+            "8 (x",
+            "8 (x) S 1",
+            "8 (x) S 1 7 7 0 -1 41 1 2 3 4 a 50",
+        ] {
+            assert_eq!(thread_ticks(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
     fn clock_ticks_come_from_the_auxiliary_vector() {
         let words = [3_usize, 9, 17, 250, 0, 0];
         let bytes: Vec<u8> = words.iter().flat_map(|w| w.to_ne_bytes()).collect();
@@ -222,6 +287,10 @@ mod tests {
         let registry = MetricsRegistry::default();
         let _process = ProcessMetrics::new(&registry);
         let text = registry.render();
+        assert!(
+            text.contains("\ntailwater_thread_cpu_seconds{thread=\""),
+            "{text}"
+        );
         for family in PROCESS_FAMILIES {
             assert!(
                 text.contains(&format!("\n{} ", family.name)),

@@ -52,8 +52,10 @@ pub struct Shared {
     pub acked_offset: AtomicU64,
     /// Size when it was last looked at.
     pub size: AtomicU64,
-    /// Wall time of the oldest unread or undelivered byte's arrival, ns; 0 = nothing pending.
+    /// Wall time when bytes up to `pending_to` were found to be undelivered, ns; 0 = none.
     pub pending_since_ns: AtomicU64,
+    /// See `pending_since_ns`.
+    pub pending_to: AtomicU64,
     /// The shard is done with it: everything read, delivered and saved, or abandoned.
     pub finished: AtomicBool,
     /// The descriptor was closed to keep within the budget.

@@ -274,7 +274,7 @@ fn a_hang_up_is_answered_and_survived() {
 #[test]
 fn the_demo_accounts_for_every_file() {
     let cli = Cli::new();
-    let (code, out, err) = cli.run(&["demo", "--seconds", "2", "--files", "3", "--rate", "30000"]);
+    let (code, out, err) = cli.run(&["demo", "--seconds", "2", "--files", "3", "--rate", "90000"]);
     assert_eq!(code, Some(0), "{out}\n{err}");
     let number = |line: &str, i: usize| -> u64 {
         let column = line.split_whitespace().nth(i).unwrap_or_default();

@@ -1,6 +1,7 @@
 //! From the command line to a configuration that may be run: every mistake of every part at once.
 
 use std::fmt::Display;
+use std::hash::BuildHasher;
 
 use tailwater_config::{
     Errors, KeyPath, Loaded, ProcessEnvironment, Section, Source, Warning, load,
@@ -60,9 +61,11 @@ pub fn check(args: &ConfigArgs) -> Result<Checked, Errors> {
     };
     let node = &loaded.file.service.telemetry;
     let mut section = Section::new(node, "service::telemetry", &mut errors);
+    let instance = instance_id();
     let resource = [
         ("service.name", "tailwater"),
         ("service.version", env!("CARGO_PKG_VERSION")),
+        ("service.instance.id", &instance),
     ];
     let telemetry = TelemetrySettings::decode(&mut section, &resource);
     section.finish();
@@ -105,4 +108,18 @@ pub fn complain(errors: &Errors) -> u8 {
         if n == 1 { "" } else { "s" }
     );
     exit::ERROR
+}
+
+/// A random UUID (RFC 9562, version 4), as the collector gives each of its processes.
+fn instance_id() -> String {
+    let random = std::hash::RandomState::new();
+    let (high, low) = (random.hash_one(1), random.hash_one(2));
+    format!(
+        "{:08x}-{:04x}-4{:03x}-{:04x}-{:012x}",
+        high >> 32,
+        (high >> 16) & 0xffff,
+        high & 0xfff,
+        0x8000 | (low >> 48) & 0x3fff,
+        low & 0xffff_ffff_ffff
+    )
 }

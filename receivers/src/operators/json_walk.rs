@@ -5,6 +5,8 @@
 
 use tailwater_pdata::{Map, Value};
 
+use super::json_shape::Shape;
+
 /// Nesting beyond which a document is refused.
 const DEPTH_MAX: usize = 128;
 
@@ -58,10 +60,12 @@ pub(super) struct RawField {
 
 /// Finds the fields of the object that `text` is, in the order they are written; `fields` is
 /// cleared first. With `parse_ints` numbers without a fraction or exponent are integers where
-/// they fit, else every number is a double.
+/// they fit, else every number is a double. `shape` is that of the object before, and of this one
+/// afterwards; any will do.
 pub(super) fn walk(
     text: &[u8],
     parse_ints: bool,
+    shape: &mut Shape,
     fields: &mut Vec<RawField>,
 ) -> Result<(), JsonError> {
     fields.clear();
@@ -77,7 +81,7 @@ pub(super) fn walk(
         w.at += 1;
     } else {
         loop {
-            let key = w.key()?;
+            let key = w.field_key(fields.len(), shape)?;
             let value = w.raw(1)?;
             fields.push(RawField { key, value });
             if w.another(b'}')? {
@@ -180,6 +184,26 @@ impl Walk<'_> {
         Ok(key)
     }
 
+    /// The `i`-th key of the object that is walked, and its colon.
+    #[inline]
+    fn field_key(&mut self, i: usize, shape: &mut Shape) -> Result<Range, JsonError> {
+        self.blanks();
+        let start = self.at;
+        if let Some(written) = shape.matches(i, &self.text[start..]) {
+            self.at += written;
+            let len = (written - 3) as u32;
+            return Ok(Range {
+                start: start as u32 + 1,
+                len,
+                escape: len,
+            });
+        }
+        let key = self.key()?;
+        let plain = !key.is_escaped() && self.at - start == key.len as usize + 3;
+        shape.learn(i, plain.then(|| &self.text[start..self.at]));
+        Ok(key)
+    }
+
     /// After a value: false after a comma, true after `close`.
     fn another(&mut self, close: u8) -> Result<bool, JsonError> {
         self.blanks();
@@ -261,12 +285,39 @@ impl Walk<'_> {
 
     fn number(&mut self) -> Result<Raw, JsonError> {
         let start = self.at;
-        self.at += usize::from(self.peek() == b'-');
-        let leading_zero = self.peek() == b'0';
-        let digits = self.digits()?;
-        if leading_zero && digits > 1 {
+        let negative = self.peek() == b'-';
+        self.at += usize::from(negative);
+        let (first, mut n) = (self.at, 0i64);
+        loop {
+            let digit = self.peek().wrapping_sub(b'0');
+            if digit > 9 {
+                break;
+            }
+            n = n.wrapping_mul(10).wrapping_add(digit.into());
+            self.at += 1;
+        }
+        let digits = self.at - first;
+        if digits == 0 {
+            return Err(self.error("expected a digit"));
+        }
+        if digits > 1 && self.text[first] == b'0' {
             return Err(self.error("a number with a leading zero"));
         }
+        // Up to 15 digits a double holds every integer exactly.
+        if digits <= 15 && !matches!(self.peek(), b'.' | b'e' | b'E') {
+            return Ok(match (self.parse_ints, negative) {
+                (true, false) => Raw::Int(n),
+                (true, true) => Raw::Int(-n),
+                (false, false) => Raw::Double(n as f64),
+                (false, true) => Raw::Double(-(n as f64)),
+            });
+        }
+        self.long_number(start)
+    }
+
+    /// A number that has a fraction, an exponent or many digits, of which the whole part is read.
+    #[cold]
+    fn long_number(&mut self, start: usize) -> Result<Raw, JsonError> {
         let mut whole = true;
         if self.peek() == b'.' {
             whole = false;
@@ -283,17 +334,11 @@ impl Walk<'_> {
             what: "not a number",
             at: start,
         })?;
-        // Up to 15 digits a double holds every integer exactly.
         if whole
-            && (self.parse_ints || digits <= 15)
+            && self.parse_ints
             && let Ok(i) = text.parse::<i64>()
         {
-            let negative_zero = i == 0 && text.starts_with('-');
-            return Ok(match self.parse_ints {
-                true => Raw::Int(i),
-                false if negative_zero => Raw::Double(-0.0),
-                false => Raw::Double(i as f64),
-            });
+            return Ok(Raw::Int(i));
         }
         match text.parse::<f64>() {
             Ok(d) if d.is_finite() => Ok(Raw::Double(d)),
@@ -422,173 +467,5 @@ fn special(text: &[u8], mut at: usize) -> usize {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    /// The object as a map, duplicates resolved as the operator does: the last wins.
-    fn map(text: &[u8], parse_ints: bool) -> Result<Map, JsonError> {
-        let mut fields = Vec::new();
-        walk(text, parse_ints, &mut fields)?;
-        let value = |raw: &Raw| match raw {
-            Raw::Null => Value::Null,
-            Raw::Bool(b) => Value::Bool(*b),
-            Raw::Int(i) => Value::Int(*i),
-            Raw::Double(d) => Value::Double(*d),
-            Raw::Str(r) => Value::from(decoded(*r, text)),
-            Raw::Nested(v) => v.clone(),
-        };
-        Ok(fields
-            .iter()
-            .map(|f| (decoded(f.key, text), value(&f.value)))
-            .collect())
-    }
-
-    fn reference(v: &serde_json::Value) -> Value {
-        match v {
-            serde_json::Value::Null => Value::Null,
-            serde_json::Value::Bool(b) => Value::Bool(*b),
-            serde_json::Value::Number(n) => Value::Double(n.as_f64().expect("finite")),
-            serde_json::Value::String(s) => Value::str(s),
-            serde_json::Value::Array(a) => Value::List(a.iter().map(reference).collect()),
-            serde_json::Value::Object(o) => {
-                Value::Map(o.iter().map(|(k, v)| (k.as_str(), reference(v))).collect())
-            }
-        }
-    }
-
-    #[test]
-    fn numbers_are_doubles_or_integers_as_asked() {
-        let text = br#"{"a":1,"b":-0,"c":1.5e3,"d":9007199254740993,"e":99999999999999999999}"#;
-        let doubles = map(text, false).expect("valid");
-        assert_eq!(doubles.get("a"), Some(&Value::Double(1.0)));
-        assert_eq!(
-            doubles.get("d"),
-            Some(&Value::Double(9_007_199_254_740_992.0))
-        );
-        let ints = map(text, true).expect("valid");
-        assert_eq!(ints.get("a"), Some(&Value::Int(1)));
-        assert_eq!(ints.get("c"), Some(&Value::Double(1500.0)));
-        assert_eq!(ints.get("d"), Some(&Value::Int(9_007_199_254_740_993)));
-        assert_eq!(ints.get("e"), Some(&Value::Double(1e20)));
-    }
-
-    #[test]
-    fn the_last_of_several_equal_keys_wins_at_every_level() {
-        let m = map(br#"{"a":1,"n":{"k":1,"k":2},"a":true}"#, true).expect("valid");
-        assert_eq!(m.get("a"), Some(&Value::Bool(true)));
-        let many: String = (0..200).map(|i| format!("\"k{}\":{i},", i % 100)).collect();
-        let text = format!("{{\"n\":{{{}\"z\":0}}}}", many);
-        let Some(Value::Map(n)) = map(text.as_bytes(), true).expect("valid").remove("n") else {
-            panic!("a map");
-        };
-        assert_eq!((n.len(), n.get("k7")), (101, Some(&Value::Int(107))));
-    }
-
-    #[test]
-    fn escapes_become_the_characters_they_stand_for() {
-        let m = map(
-            br#"{"a\u0062":"\"\\\/\b\f\n\r\t\u00e9\ud83d\ude00\ud83dx"}"#,
-            false,
-        );
-        let want = "\"\\/\u{8}\u{c}\n\r\t\u{e9}\u{1F600}\u{FFFD}x";
-        assert_eq!(m.expect("valid").get("ab"), Some(&Value::str(want)));
-    }
-
-    #[test]
-    fn what_is_not_one_object_is_refused() {
-        for text in [
-            "",
-            " ",
-            "x",
-            "[]",
-            "1",
-            "null",
-            "{",
-            "{}x",
-            "{\"a\"}",
-            "{\"a\":}",
-            "{\"a\":1,}",
-            "{,}",
-            "{\"a\":01}",
-            "{\"a\":1.}",
-            "{\"a\":-}",
-            "{\"a\":1e}",
-            "{\"a\":+1}",
-            "{\"a\":\"x}",
-            "{\"a\":\"\\x\"}",
-            "{\"a\":\"\\u12g4\"}",
-            "{\"a\":\"\n\"}",
-            "{\"a\":tru}",
-            "{\"a\":[1,]}",
-            "{\"a\":{\"b\":1,}}",
-            "{a:1}",
-            "{\"a\" 1}",
-            "{\"a\":1e999}",
-            "{\"a\":\"\\",
-            "{\"a\":1 \"b\":2}",
-        ] {
-            assert!(map(text.as_bytes(), false).is_err(), "{text}");
-        }
-        let deep = format!("{{\"a\":{}1{}}}", "[".repeat(100_000), "]".repeat(100_000));
-        assert_eq!(
-            map(deep.as_bytes(), false).expect_err("deep").what,
-            "nested too deeply"
-        );
-    }
-
-    fn document() -> impl Strategy<Value = serde_json::Value> {
-        let leaf = prop_oneof![
-            Just(serde_json::Value::Null),
-            any::<bool>().prop_map(serde_json::Value::from),
-            any::<i64>().prop_map(serde_json::Value::from),
-            (-1e6f64..1e6).prop_map(serde_json::Value::from),
-            "\\PC{0,12}|[a-z\\\\\"\n\t\u{1}/]{0,20}".prop_map(serde_json::Value::from),
-        ];
-        leaf.prop_recursive(3, 24, 5, |inner| {
-            prop_oneof![
-                prop::collection::vec(inner.clone(), 0..4).prop_map(serde_json::Value::from),
-                prop::collection::btree_map("[a-c\\\\\"\u{e9}]{0,3}", inner, 0..4)
-                    .prop_map(|m| serde_json::Value::Object(m.into_iter().collect())),
-            ]
-        })
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(300))]
-
-        /// Every object serde_json writes is read as what it was.
-        #[test]
-        fn agrees_with_serde_json(
-            fields in prop::collection::btree_map("\\PC{0,6}", document(), 0..8),
-            pretty in any::<bool>(),
-        ) {
-            let object = serde_json::Value::Object(fields.into_iter().collect());
-            let text = match pretty {
-                true => serde_json::to_string_pretty(&object),
-                false => serde_json::to_string(&object),
-            }.expect("valid here");
-            let got = map(text.as_bytes(), false);
-            let got = got.map_err(|e| TestCaseError::fail(format!("{e:?}")))?;
-            prop_assert_eq!(Value::Map(got), reference(&object), "{}", text);
-        }
-
-        /// What serde_json refuses we refuse, but for half surrogate pairs; nothing panics.
-        #[test]
-        fn damaged_documents_are_refused_as_by_serde_json(
-            fields in prop::collection::btree_map("[a-c]{0,3}", document(), 0..4),
-            at in any::<prop::sample::Index>(),
-            byte in any::<u8>(),
-        ) {
-            let object = serde_json::Value::Object(fields.into_iter().collect());
-            let mut text = serde_json::to_vec(&object).expect("valid here");
-            let at = at.index(text.len());
-            text[at] = byte;
-            let theirs = serde_json::from_slice::<serde_json::Value>(&text).ok();
-            let theirs_object = theirs.as_ref().is_some_and(|v| v.is_object());
-            if std::str::from_utf8(&text).is_ok() {
-                prop_assert_eq!(map(&text, false).is_ok(), theirs_object, "{:?}", text);
-            }
-        }
-    }
-}
+#[path = "json_walk_tests.rs"]
+mod tests;

@@ -9,6 +9,7 @@
 //! and whole, because a figure of an agent that loses lines means nothing.
 
 pub mod agent;
+pub mod allocations;
 pub mod content;
 pub mod count;
 pub mod cri;

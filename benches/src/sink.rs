@@ -57,14 +57,26 @@ impl Sink {
     /// # Errors
     /// If it cannot listen.
     pub fn start() -> Result<Sink> {
+        Sink::start_with(|| {})
+    }
+
+    /// The same, and each of its threads calls `begin` before anything else.
+    ///
+    /// # Errors
+    /// If it cannot listen.
+    pub fn start_with(begin: fn()) -> Result<Sink> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).context("cannot listen")?;
         let address = listener.local_addr()?;
         let state = Arc::new(State::default());
         let shared = state.clone();
         std::thread::spawn(move || {
+            begin();
             for stream in listener.incoming().flatten() {
                 let state = shared.clone();
-                std::thread::spawn(move || connection(stream, &state));
+                std::thread::spawn(move || {
+                    begin();
+                    connection(stream, &state);
+                });
             }
         });
         Ok(Sink { address, state })

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 
-use tailwater_pdata::{Column, Digits, LogsBatch, Severities, Value, ValueRef};
+use tailwater_pdata::{Cell, Column, Digits, LogsBatch, Severities, Value, ValueRef};
 
 use super::names::{detected_level, metadata_key};
 use super::options::{Limits, LokiOptions};
@@ -186,8 +186,15 @@ impl MetadataPlan {
         for (name, from) in &self.varying {
             match *from {
                 From::Column(i) => {
-                    let column = logs.attributes.at(i).map(|(_, c)| c);
-                    if let Some(value) = column.and_then(|c| logs.value(c, at)) {
+                    let Some((_, column)) = logs.attributes.at(i) else {
+                        continue;
+                    };
+                    if let Column::Cells(cells) = column
+                        && let Cell::Str(text) = cells[at]
+                    {
+                        // The usual case, the shortest way.
+                        row.put(name, logs.bytes(text));
+                    } else if let Some(value) = logs.value(column, at) {
                         row.value(name, value);
                     }
                 }

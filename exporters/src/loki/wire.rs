@@ -195,15 +195,14 @@ impl PairName {
     pub fn put(&self, out: &mut Vec<u8>, value: &[u8]) {
         let message = self.field.len() + varint_len(value.len() as u64) + value.len();
         out.reserve(message + SHORT_BYTES);
-        let mut head = self.short;
-        if message < 0x80
-            && let Some(value_len) = head[..self.short_len].last_mut()
-        {
-            *value_len = value.len() as u8;
-            head[1] = message as u8;
-            let end = out.len() + self.short_len;
-            out.extend_from_slice(&head);
-            out.truncate(end);
+        if message < 0x80 && self.short_len > 0 {
+            let start = out.len();
+            out.extend_from_slice(&self.short);
+            out.truncate(start + self.short_len);
+            // Filled in where they stand: a copy that is changed first and copied again would
+            // have to wait for the single bytes to be written.
+            out[start + 1] = message as u8;
+            out[start + self.short_len - 1] = value.len() as u8;
         } else {
             out.push(FIELD_3_BYTES);
             put_varint(out, message as u64);

@@ -82,8 +82,13 @@ pub(super) fn walk(
     } else {
         loop {
             let key = w.field_key(fields.len(), shape)?;
-            let value = w.raw(1)?;
-            fields.push(RawField { key, value });
+            fields.push(RawField {
+                key,
+                value: Raw::Null,
+            });
+            if let Some(field) = fields.last_mut() {
+                w.raw(1, &mut field.value)?;
+            }
             if w.another(b'}')? {
                 break;
             }
@@ -216,6 +221,7 @@ impl Walk<'_> {
     }
 
     /// The rest of a string whose opening quote was taken.
+    #[inline(always)]
     fn string(&mut self) -> Result<Range, JsonError> {
         let start = self.at;
         let mut escape = None;
@@ -247,21 +253,37 @@ impl Walk<'_> {
         Ok(range)
     }
 
-    fn raw(&mut self, depth: usize) -> Result<Raw, JsonError> {
+    /// A value, put where it stays: what is returned by value is copied, and a copy of what was
+    /// just written in parts has to wait for them.
+    #[inline]
+    fn raw(&mut self, depth: usize, out: &mut Raw) -> Result<(), JsonError> {
         self.blanks();
-        Ok(match self.peek() {
+        match self.peek() {
             b'"' => {
                 self.at += 1;
-                Raw::Str(self.string()?)
+                let range = self.string()?;
+                *out = Raw::Str(range);
+                Ok(())
             }
-            b'{' => Raw::Nested(Value::Map(self.map(depth)?)),
-            b'[' => Raw::Nested(Value::List(self.list(depth)?)),
-            b't' => self.word(b"true", Raw::Bool(true))?,
-            b'f' => self.word(b"false", Raw::Bool(false))?,
-            b'n' => self.word(b"null", Raw::Null)?,
-            b'-' | b'0'..=b'9' => self.number()?,
-            _ => return Err(self.error("expected a value")),
-        })
+            b'-' | b'0'..=b'9' => self.number(out),
+            _ => {
+                *out = self.other(depth)?;
+                Ok(())
+            }
+        }
+    }
+
+    /// A value that is neither a string nor a number.
+    #[inline(never)]
+    fn other(&mut self, depth: usize) -> Result<Raw, JsonError> {
+        match self.peek() {
+            b'{' => Ok(Raw::Nested(Value::Map(self.map(depth)?))),
+            b'[' => Ok(Raw::Nested(Value::List(self.list(depth)?))),
+            b't' => self.word(b"true", Raw::Bool(true)),
+            b'f' => self.word(b"false", Raw::Bool(false)),
+            b'n' => self.word(b"null", Raw::Null),
+            _ => Err(self.error("expected a value")),
+        }
     }
 
     fn word(&mut self, word: &'static [u8], value: Raw) -> Result<Raw, JsonError> {
@@ -283,7 +305,8 @@ impl Walk<'_> {
         }
     }
 
-    fn number(&mut self) -> Result<Raw, JsonError> {
+    #[inline(always)]
+    fn number(&mut self, out: &mut Raw) -> Result<(), JsonError> {
         let start = self.at;
         let negative = self.peek() == b'-';
         self.at += usize::from(negative);
@@ -305,18 +328,21 @@ impl Walk<'_> {
         }
         // Up to 15 digits a double holds every integer exactly.
         if digits <= 15 && !matches!(self.peek(), b'.' | b'e' | b'E') {
-            return Ok(match (self.parse_ints, negative) {
-                (true, false) => Raw::Int(n),
-                (true, true) => Raw::Int(-n),
-                (false, false) => Raw::Double(n as f64),
-                (false, true) => Raw::Double(-(n as f64)),
-            });
+            let sign = if negative { -1 } else { 1 };
+            if self.parse_ints {
+                *out = Raw::Int(n * sign);
+            } else {
+                // Multiplied as doubles: -0 stays what it is.
+                *out = Raw::Double(n as f64 * sign as f64);
+            }
+            return Ok(());
         }
-        self.long_number(start)
+        *out = self.long_number(start)?;
+        Ok(())
     }
 
     /// A number that has a fraction, an exponent or many digits, of which the whole part is read.
-    #[cold]
+    #[inline(never)]
     fn long_number(&mut self, start: usize) -> Result<Raw, JsonError> {
         let mut whole = true;
         if self.peek() == b'.' {
@@ -350,7 +376,9 @@ impl Walk<'_> {
     }
 
     fn value(&mut self, depth: usize) -> Result<Value, JsonError> {
-        Ok(match self.raw(depth)? {
+        let mut raw = Raw::Null;
+        self.raw(depth, &mut raw)?;
+        Ok(match raw {
             Raw::Null => Value::Null,
             Raw::Bool(b) => Value::Bool(b),
             Raw::Int(i) => Value::Int(i),

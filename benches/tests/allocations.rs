@@ -68,7 +68,7 @@ fn a_container_line_costs_nearly_no_allocations() {
 
 /// Waits until `entries` have arrived.
 fn arrive(sink: &Sink, entries: u64) {
-    let arrived = sink.wait(entries, PATIENCE);
+    let arrived = sink.wait(PATIENCE, |a| a.count.entries >= entries);
     assert_eq!(arrived.problem, None);
     assert_eq!(arrived.count.entries, entries);
 }

@@ -47,13 +47,17 @@ pub(super) fn put_varint(out: &mut Vec<u8>, mut v: u64) {
     out.push(v as u8);
 }
 
-/// A few bytes on the stack, so that a header costs one append.
-struct Head {
-    bytes: [u8; ENTRY_OVERHEAD_BYTES_MAX + 8],
+/// Room for what stands before the line of an entry.
+const HEAD_BYTES: usize = ENTRY_OVERHEAD_BYTES_MAX + 8;
+
+/// The head of an entry, written where it stays: bytes that were written one by one are slow to
+/// copy.
+struct Head<'a> {
+    bytes: &'a mut [u8; HEAD_BYTES],
     len: usize,
 }
 
-impl Head {
+impl Head<'_> {
     #[inline]
     fn put(&mut self, b: u8) {
         self.bytes[self.len] = b;
@@ -87,8 +91,13 @@ pub(super) fn put_entry(out: &mut Vec<u8>, time: i64, line: &[&[u8]], metadata: 
         n => 1 + varint_len(n as u64) + n,
     };
     let body_len = 2 + time_len + line_field + metadata_len;
+    out.reserve(HEAD_BYTES + line_len + metadata_len);
+    let start = out.len();
+    out.extend_from_slice(&[0; HEAD_BYTES]);
     let mut head = Head {
-        bytes: [0; ENTRY_OVERHEAD_BYTES_MAX + 8],
+        bytes: out[start..]
+            .first_chunk_mut()
+            .expect("as many bytes were appended"),
         len: 0,
     };
     head.put(FIELD_2_BYTES);
@@ -107,8 +116,8 @@ pub(super) fn put_entry(out: &mut Vec<u8>, time: i64, line: &[&[u8]], metadata: 
         head.put(FIELD_2_BYTES);
         head.varint(line_len as u64);
     }
-    out.reserve(head.len + line_len + metadata_len);
-    out.extend_from_slice(&head.bytes[..head.len]);
+    let end = start + head.len;
+    out.truncate(end);
     for part in line {
         out.extend_from_slice(part);
     }

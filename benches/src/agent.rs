@@ -46,6 +46,9 @@ pub struct Place<'a> {
     pub state: &'a Path,
     /// The form of the files.
     pub format: Format,
+    /// The messages are JSON and are to be parsed to attributes, which are sent as structured
+    /// metadata.
+    pub parse_json: bool,
 }
 
 /// A finished run.
@@ -59,6 +62,24 @@ pub struct Run {
     pub wall: Duration,
     /// What arrived.
     pub arrived: Arrived,
+}
+
+impl Run {
+    /// The run, if no line was repeated or out of order.
+    ///
+    /// # Errors
+    /// If one was.
+    pub fn exact(self) -> Result<Run> {
+        let places = self.arrived.places;
+        if places.repeated > 0 || places.out_of_order > 0 {
+            bail!(
+                "{} lines were repeated, {} were out of order",
+                places.repeated,
+                places.out_of_order
+            );
+        }
+        Ok(self)
+    }
 }
 
 impl Agent {
@@ -105,7 +126,7 @@ impl Agent {
                 command.args(["--format", format]);
             }
             Agent::Tailwater { bin, set } => {
-                fs::write(&config, fill(&config_of(place.format)))?;
+                fs::write(&config, fill(&config_of(place)))?;
                 command = Command::new(bin);
                 command.arg("--config").arg(&config);
                 for set in set {
@@ -131,7 +152,8 @@ impl Agent {
         Ok(command)
     }
 
-    /// Runs it until `content` has arrived.
+    /// Runs it until `content` has arrived. Other agents may repeat lines and mix up their order,
+    /// which the result says.
     ///
     /// # Errors
     /// If it does not start, ends, stalls, or delivers something else than `content`.
@@ -140,8 +162,11 @@ impl Agent {
         let command = &mut self.command(place, sink)?;
         let log = place.state.join("output.txt");
         let mut process = Process::start(command, &log)?;
-        let result = watch(&mut process, content, sink);
+        let mut result = watch(&mut process, content, sink);
         drop(process);
+        if !matches!(self, Agent::Peer { .. }) {
+            result = result.and_then(Run::exact);
+        }
         result.with_context(|| {
             let text = fs::read(&log).unwrap_or_default();
             let tail = text.len().saturating_sub(2000);
@@ -161,11 +186,12 @@ impl Agent {
 pub fn watch(process: &mut Process, content: Content, sink: &Sink) -> Result<Run> {
     let (mut before, mut since) = (0, Instant::now());
     let arrived = loop {
-        let arrived = sink.wait(content.messages, Duration::from_millis(200));
+        let step = Duration::from_millis(200);
+        let arrived = sink.wait(step, |a| a.places.unique >= content.messages);
         if let Some(problem) = arrived.problem {
             bail!("{problem}");
         }
-        let entries = arrived.count.entries;
+        let entries = arrived.places.unique;
         if entries >= content.messages {
             break arrived;
         }
@@ -183,14 +209,16 @@ pub fn watch(process: &mut Process, content: Content, sink: &Sink) -> Result<Run
         }
     };
     let usage = process.usage()?;
-    if arrived.count.entries != content.messages {
+    let places = arrived.places;
+    if places.unique != content.messages || places.unknown > 0 {
         bail!(
-            "{} entries for {} messages",
-            arrived.count.entries,
+            "{} messages and {} other lines for {} messages",
+            places.unique,
+            places.unknown,
             content.messages
         );
     }
-    if arrived.count.line_bytes != content.message_bytes {
+    if places.repeated == 0 && arrived.count.line_bytes != content.message_bytes {
         bail!(
             "{} bytes of lines for {}",
             arrived.count.line_bytes,
@@ -211,15 +239,20 @@ pub fn watch(process: &mut Process, content: Content, sink: &Sink) -> Result<Run
 }
 
 /// The agent's configuration: what a cluster would use, without the batching of others.
-fn config_of(format: Format) -> String {
-    let (operators, stream) = match format {
+fn config_of(place: &Place<'_>) -> String {
+    let (mut operators, stream) = match place.format {
         Format::Cri => (
             "    operators:\n      - {type: container, format: containerd, \
-             add_metadata_from_filepath: false}\n",
+             add_metadata_from_filepath: false}\n"
+                .to_owned(),
             ", stream: log.iostream",
         ),
-        Format::Plain => ("", ""),
+        Format::Plain => (String::new(), ""),
     };
+    if place.parse_json {
+        operators.push_str("      - {type: json_parser}\n");
+    }
+    let metadata = place.parse_json;
     format!(
         r#"extensions:
   file_storage: {{directory: "${{STATE}}/storage", create_directory: true}}
@@ -229,9 +262,11 @@ receivers:
     start_at: beginning
     include_file_path: true
     include_file_name: false
-    resource: {{job: bench, cluster: c1}}
+    resource: {{job: bench}}
     storage: file_storage
 {operators}processors:
+  attributes: {{actions: [{{key: logtag, action: delete}}]}}
+  resource: {{attributes: [{{key: cluster, value: c1, action: upsert}}]}}
   batch: {{send_batch_size: 8192, timeout: 1s}}
 exporters:
   loki:
@@ -239,12 +274,15 @@ exporters:
     labels:
       resource: {{job: job, cluster: cluster}}
       attributes: {{filename: log.file.path{stream}}}
-    structured_metadata: false
+    structured_metadata: {metadata}
 service:
   extensions: [file_storage]
   telemetry: {{metrics: {{level: none}}, logs: {{level: warn}}}}
   pipelines:
-    logs: {{receivers: [file_log], processors: [batch], exporters: [loki]}}
+    logs:
+      receivers: [file_log]
+      processors: [attributes, resource, batch]
+      exporters: [loki]
 "#
     )
 }

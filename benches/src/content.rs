@@ -13,6 +13,8 @@ use clap::ValueEnum;
 const CRI_RECORD_BYTES: usize = 16 << 10;
 /// Every how many messages one is long.
 const LONG_EVERY: u64 = 10_000;
+/// Every how many messages of a container one is written to standard error.
+const STDERR_EVERY: u64 = 16;
 /// When the text in memory begins: 2024-01-01T00:00:00Z in seconds since the epoch.
 pub const FIRST_SECOND: u64 = 1_704_067_200;
 /// How long ago files begin. Times are recent, because agents and destinations refuse old lines.
@@ -186,7 +188,7 @@ impl Lines {
             self.records.push('\n');
             return;
         }
-        let stream = if at % 16 == 15 { "stderr" } else { "stdout" };
+        let stream = if is_stderr(at) { "stderr" } else { "stdout" };
         let mut rest = self.message.as_str();
         loop {
             // The content is ASCII, so any place is a boundary of characters.
@@ -235,6 +237,45 @@ impl Lines {
         self.message.push('}');
         Ok(())
     }
+}
+
+/// Where a message stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Place {
+    /// Number of its file.
+    pub file: u64,
+    /// Its number in the file.
+    pub n: u64,
+    /// Written to standard error by a container: another stream than the rest of its file, and the
+    /// order holds within a stream.
+    pub stderr: bool,
+}
+
+fn is_stderr(n: u64) -> bool {
+    n % STDERR_EVERY == STDERR_EVERY - 1
+}
+
+/// The place of a generated message. `None` for any other text.
+pub fn place_of(line: &[u8]) -> Option<Place> {
+    let (of_file, of_number): (&[u8], &[u8]) = match line.first()? {
+        b'{' => (b"{\"file\":", b",\"n\":"),
+        _ => (b" INFO file=", b" n="),
+    };
+    let rest = match line.first()? {
+        b'{' => line,
+        // The time in front.
+        _ => line.get(30..)?,
+    };
+    let (file, rest) = number(rest.strip_prefix(of_file)?)?;
+    let (n, _) = number(rest.strip_prefix(of_number)?)?;
+    let stderr = line[0] == b'{' && is_stderr(n);
+    Some(Place { file, n, stderr })
+}
+
+fn number(text: &[u8]) -> Option<(u64, &[u8])> {
+    let len = text.iter().take_while(|b| b.is_ascii_digit()).count();
+    let digits = std::str::from_utf8(&text[..len]).ok()?;
+    Some((digits.parse().ok()?, &text[len..]))
 }
 
 /// Appends a time in ns since the epoch in RFC 3339 form with nine digits.
@@ -304,6 +345,22 @@ mod tests {
             let mut out = String::new();
             push_time(&mut out, second * 1_000_000_000 + 7);
             assert_eq!(out, format!("{want}.000000007Z"));
+        }
+    }
+
+    #[test]
+    fn the_place_of_a_message_is_found_in_it() {
+        for format in [Format::Cri, Format::Plain] {
+            let mut lines = Lines::new(format, 7, FIRST_SECOND);
+            for n in 0..40 {
+                lines.next();
+                let place = place_of(lines.message.as_bytes());
+                let stderr = lines.records.contains(" stderr ");
+                assert_eq!(place, Some(Place { file: 7, n, stderr }));
+            }
+        }
+        for other in [&b""[..], b"{", b"text", b"{\"file\":x,\"n\":1}"] {
+            assert_eq!(place_of(other), None);
         }
     }
 

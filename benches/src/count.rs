@@ -15,32 +15,34 @@ pub struct Count {
     pub line_bytes: u64,
 }
 
-/// What is in an uncompressed Loki push request.
+/// What is in an uncompressed Loki push request; every line is shown to `seen`.
 ///
 /// # Errors
 /// If it is not protobuf.
-pub fn loki(body: &[u8]) -> Result<Count> {
+pub fn loki(body: &[u8], seen: &mut dyn FnMut(&[u8])) -> Result<Count> {
     let mut count = Count::default();
     down(body, &[1, 2], &mut |entry| {
         count.entries += 1;
         down(entry, &[2], &mut |line| {
             count.line_bytes += line.len() as u64;
+            seen(line);
             Ok(())
         })
     })?;
     Ok(count)
 }
 
-/// What is in an uncompressed OTLP logs request.
+/// What is in an uncompressed OTLP logs request; every line is shown to `seen`.
 ///
 /// # Errors
 /// If it is not protobuf.
-pub fn otlp(body: &[u8]) -> Result<Count> {
+pub fn otlp(body: &[u8], seen: &mut dyn FnMut(&[u8])) -> Result<Count> {
     let mut count = Count::default();
     down(body, &[1, 2, 2], &mut |record| {
         count.entries += 1;
         down(record, &[5, 1], &mut |line| {
             count.line_bytes += line.len() as u64;
+            seen(line);
             Ok(())
         })
     })?;
@@ -106,8 +108,10 @@ mod tests {
         let entry = [field(1, &[8, 200, 1]), field(2, b"hello")].concat();
         let stream = [field(1, b"{a=\"b\"}"), field(2, &entry), field(2, &entry)].concat();
         let push = [field(1, &stream), field(1, &stream)].concat();
+        let mut lines = Vec::new();
+        let mut seen = |line: &[u8]| lines.push(line.to_vec());
         assert_eq!(
-            loki(&push).expect("valid"),
+            loki(&push, &mut seen).expect("valid"),
             Count {
                 entries: 4,
                 line_bytes: 20
@@ -118,18 +122,19 @@ mod tests {
         let scope = [field(1, b""), field(2, &record)].concat();
         let request = field(1, &[field(1, b""), field(2, &scope)].concat());
         assert_eq!(
-            otlp(&request).expect("valid"),
+            otlp(&request, &mut seen).expect("valid"),
             Count {
                 entries: 1,
                 line_bytes: 2
             }
         );
+        assert_eq!(lines.concat(), b"hellohellohellohellohi");
     }
 
     #[test]
     fn what_is_no_protobuf_is_an_error() {
         for body in [&[10, 5, 1][..], &[0x80], &[11], &[0xff; 12]] {
-            assert!(loki(body).is_err(), "{body:?}");
+            assert!(loki(body, &mut |_| {}).is_err(), "{body:?}");
         }
     }
 }

@@ -265,7 +265,7 @@ mod tests {
 
     use super::*;
     use crate::content::generate;
-    use crate::sink::Sink;
+    use crate::sink::{Arrived, Sink};
 
     #[test]
     fn every_message_arrives_whole() {
@@ -274,8 +274,10 @@ mod tests {
             let content = generate(dir.path(), format, 3, 3 << 20).expect("written");
             let sink = Sink::start().expect("started");
             run(dir.path(), format, sink.address()).expect("delivered");
-            let arrived = sink.wait(content.messages, Duration::from_secs(10));
+            let all = |a: &Arrived| a.places.unique >= content.messages;
+            let arrived = sink.wait(Duration::from_secs(10), all);
             assert_eq!(arrived.problem, None);
+            assert_eq!(arrived.places.out_of_order, 0);
             assert_eq!(arrived.count.entries, content.messages);
             assert_eq!(arrived.count.line_bytes, content.message_bytes);
         }

@@ -1,14 +1,14 @@
 //! Benchmarks of the agent as a process, and of its hottest functions.
 //!
 //! - `e2e`: throughput per second of CPU, against a [`floor`] and against any other agent.
-//! - `idle`: idle files, time to the first line, many files against one, a backlog under a memory
-//!   limit.
+//! - `idle`: idle files, time to the first line, a backlog under a memory limit.
 //! - `micro`: the snappy encoder and the reading of container lines.
 //!
 //! Nothing here asserts a time: machines differ. What is asserted is that every line arrived, once
 //! and whole, because a figure of an agent that loses lines means nothing.
 
 pub mod agent;
+pub mod allocations;
 pub mod content;
 pub mod count;
 pub mod cri;
@@ -16,4 +16,5 @@ pub mod floor;
 pub mod memory_limit;
 pub mod process;
 pub mod report;
+pub mod seen;
 pub mod sink;

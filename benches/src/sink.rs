@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::count::{self, Count};
+use crate::seen::{Places, Seen};
 
 /// Most bytes of a request's body, before and after decompression.
 const BODY_BYTES_MAX: u64 = 256 << 20;
@@ -21,6 +22,8 @@ const HEAD_BYTES_MAX: u64 = 64 << 10;
 pub struct Arrived {
     /// Entries and bytes of lines.
     pub count: Count,
+    /// Which messages they are.
+    pub places: Places,
     /// Requests that were counted.
     pub requests: u64,
     /// Bytes of their bodies as they were sent.
@@ -36,12 +39,18 @@ pub struct Arrived {
 #[derive(Default)]
 struct State {
     arrived: Mutex<Arrived>,
+    /// Locked before `arrived` where both are.
+    seen: Mutex<Seen>,
     news: Condvar,
 }
 
 impl State {
     fn lock(&self) -> MutexGuard<'_, Arrived> {
         self.arrived.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(|e| e.into_inner())
     }
 }
 
@@ -57,14 +66,26 @@ impl Sink {
     /// # Errors
     /// If it cannot listen.
     pub fn start() -> Result<Sink> {
+        Sink::start_with(|| {})
+    }
+
+    /// The same, and each of its threads calls `begin` before anything else.
+    ///
+    /// # Errors
+    /// If it cannot listen.
+    pub fn start_with(begin: fn()) -> Result<Sink> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).context("cannot listen")?;
         let address = listener.local_addr()?;
         let state = Arc::new(State::default());
         let shared = state.clone();
         std::thread::spawn(move || {
+            begin();
             for stream in listener.incoming().flatten() {
                 let state = shared.clone();
-                std::thread::spawn(move || connection(stream, &state));
+                std::thread::spawn(move || {
+                    begin();
+                    connection(stream, &state);
+                });
             }
         });
         Ok(Sink { address, state })
@@ -77,6 +98,7 @@ impl Sink {
 
     /// Starts counting at zero.
     pub fn reset(&self) {
+        *self.state.seen() = Seen::default();
         *self.state.lock() = Arrived::default();
     }
 
@@ -85,9 +107,10 @@ impl Sink {
         self.state.lock().clone()
     }
 
-    /// Waits until `entries` have arrived, a request could not be counted, or `timeout` has passed.
-    pub fn wait(&self, entries: u64, timeout: Duration) -> Arrived {
-        let waiting = |a: &mut Arrived| a.count.entries < entries && a.problem.is_none();
+    /// Waits until what has arrived is `enough`, a request could not be counted, or `timeout` has
+    /// passed.
+    pub fn wait(&self, timeout: Duration, enough: impl Fn(&Arrived) -> bool) -> Arrived {
+        let waiting = |a: &mut Arrived| !enough(a) && a.problem.is_none();
         let wait = self
             .state
             .news
@@ -122,9 +145,12 @@ fn connection(stream: TcpStream, state: &State) {
         if read_body(&mut requests, &head, &mut buffers.body).is_err() {
             return;
         }
-        let counted = buffers.count(&head);
+        // Held until it is booked, so that what waits sees both or neither.
+        let mut seen = state.seen();
+        let counted = buffers.count(&head, &mut seen);
         let now = Instant::now();
         let mut arrived = state.lock();
+        arrived.places = seen.places();
         match counted {
             Ok(count) => {
                 arrived.requests += 1;
@@ -142,7 +168,7 @@ fn connection(stream: TcpStream, state: &State) {
                     .get_or_insert_with(|| format!("POST {}: {e:#}", head.path));
             }
         }
-        drop(arrived);
+        drop((arrived, seen));
         state.news.notify_all();
         let answer: &[u8] = if head.path.ends_with("/push") {
             b"HTTP/1.1 204 No Content\r\n\r\n"
@@ -235,7 +261,7 @@ impl Default for Buffers {
 }
 
 impl Buffers {
-    fn count(&mut self, head: &Head) -> Result<Count> {
+    fn count(&mut self, head: &Head, seen: &mut Seen) -> Result<Count> {
         let push = head.path.ends_with("/push");
         if head.content_type.contains("json") || !(push || head.path.ends_with("/v1/logs")) {
             bail!(
@@ -264,10 +290,11 @@ impl Buffers {
             }
             other => bail!("the sink does not read content-encoding {other}"),
         };
+        let mut mark = |line: &[u8]| seen.mark(line);
         if push {
-            count::loki(plain)
+            count::loki(plain, &mut mark)
         } else {
-            count::otlp(plain)
+            count::otlp(plain, &mut mark)
         }
     }
 }
@@ -284,34 +311,46 @@ mod tests {
         String::from_utf8_lossy(&answer).into_owned()
     }
 
+    /// A request with one entry, the `n`-th message of a file.
+    fn push(n: u8) -> Vec<u8> {
+        let line = format!("{{\"file\":0,\"n\":{n}}}");
+        let len = line.len() as u8;
+        let head = [10, len + 4, 18, len + 2, 18, len];
+        let mut encoder = snap::raw::Encoder::new();
+        let body = encoder.compress_vec(&[&head, line.as_bytes()].concat());
+        body.expect("compressed")
+    }
+
     #[test]
     fn pushes_are_counted_with_a_length_and_in_chunks() {
         let sink = Sink::start().expect("started");
-        let push = [10, 9, 18, 7, 18, 5, b'h', b'e', b'l', b'l', b'o'];
-        let body = snap::raw::Encoder::new()
-            .compress_vec(&push)
-            .expect("compressed");
         let head = "POST /loki/api/v1/push HTTP/1.1\r\nContent-Type: application/x-protobuf\r\n";
+        let body = push(3);
         let whole = format!("{head}Content-Length: {}\r\n\r\n", body.len());
-        assert_eq!(
-            send(&sink, &[whole.as_bytes(), &body].concat()),
-            "HTTP/1.1 204"
-        );
+        let whole = [whole.as_bytes(), &body].concat();
+        assert_eq!(send(&sink, &whole), "HTTP/1.1 204");
+        let body = push(2);
         let parts = format!(
             "{head}Transfer-Encoding: chunked\r\n\r\n{:x}\r\n",
             body.len()
         );
         let parts = [parts.as_bytes(), &body, b"\r\n0\r\n\r\n"].concat();
         assert_eq!(send(&sink, &parts), "HTTP/1.1 204");
-        let arrived = sink.wait(2, Duration::from_secs(5));
-        assert_eq!(
-            arrived.count,
-            Count {
-                entries: 2,
-                line_bytes: 10
-            }
-        );
-        assert_eq!((arrived.requests, arrived.problem), (2, None));
+        assert_eq!(send(&sink, &whole), "HTTP/1.1 204");
+        let arrived = sink.wait(Duration::from_secs(5), |a| a.count.entries >= 3);
+        let count = Count {
+            entries: 3,
+            line_bytes: 48,
+        };
+        assert_eq!(arrived.count, count);
+        let places = Places {
+            unique: 2,
+            repeated: 1,
+            out_of_order: 1,
+            unknown: 0,
+        };
+        assert_eq!(arrived.places, places);
+        assert_eq!((arrived.requests, arrived.problem), (3, None));
         assert!(arrived.first <= arrived.last && arrived.first.is_some());
         sink.reset();
         assert_eq!(sink.arrived().count, Count::default());
@@ -325,7 +364,7 @@ mod tests {
             &sink,
             format!("{head}Content-Length: 2\r\n\r\n{{}}").as_bytes(),
         );
-        let arrived = sink.wait(1, Duration::from_secs(5));
+        let arrived = sink.wait(Duration::from_secs(5), |a| a.count.entries > 0);
         assert!(
             arrived
                 .problem

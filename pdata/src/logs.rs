@@ -1,6 +1,6 @@
 //! [`LogsBatch`]: the unit of log data.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
 
@@ -137,6 +137,10 @@ pub struct LogsBatch {
     pub source: Option<SourceRows>,
 }
 
+/// What every batch begins with, shared so that a batch does not allocate them.
+static NO_ATTRIBUTES: LazyLock<Arc<Map>> = LazyLock::new(Arc::default);
+static NO_SCOPE: LazyLock<Arc<Scope>> = LazyLock::new(Arc::default);
+
 impl Default for LogsBatch {
     fn default() -> Self {
         LogsBatch::from_lines(Bytes::new(), &[])
@@ -165,9 +169,9 @@ impl LogsBatch {
             severity_text: None,
             body: Column::Slices(bodies),
             attributes: Columns::default(),
-            resource: Arc::default(),
+            resource: NO_ATTRIBUTES.clone(),
             resource_rows: Columns::default(),
-            scope: Arc::default(),
+            scope: NO_SCOPE.clone(),
             trace: None,
             source: None,
         }

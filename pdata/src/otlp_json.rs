@@ -4,6 +4,7 @@
 use std::io::Write;
 
 use crate::logs::LogsBatch;
+use crate::number::Digits;
 use crate::value::{Map, Value, ValueRef};
 
 /// Appends `batches` as one `ExportLogsServiceRequest` JSON object, without a line end.
@@ -177,7 +178,7 @@ fn plain_json(v: ValueRef<'_>, out: &mut Vec<u8>) {
     match v {
         ValueRef::Null => out.extend_from_slice(b"null"),
         ValueRef::Bool(b) => put(out, format_args!("{b}")),
-        ValueRef::Int(i) => put(out, format_args!("{i}")),
+        ValueRef::Int(i) => out.extend_from_slice(Digits::of(i).text()),
         ValueRef::Double(d) if d.is_finite() => double(d, out),
         ValueRef::Double(d) => put(out, format_args!("\"{d}\"")),
         ValueRef::Str(s) => string(s, out),
@@ -220,6 +221,9 @@ fn map(m: &Map, out: &mut Vec<u8>) {
 /// Go's shortest form: plain digits between 1e-6 and 1e21, else an exponent with a sign and two
 /// digits (`strconv.FormatFloat` as `encoding/json` calls it).
 fn double(d: f64, out: &mut Vec<u8>) {
+    if let Some(digits) = Digits::of_whole(d) {
+        return out.extend_from_slice(digits.text());
+    }
     let a = d.abs();
     if a == 0.0 || (1e-6..1e21).contains(&a) {
         return put(out, format_args!("{d}"));

@@ -44,7 +44,8 @@ enum Command {
         #[arg(long, default_value_t = 1)]
         seed: u64,
     },
-    /// The throughput benchmark on files it generates; prints ratios.
+    /// Throughput on files it generates, as ratios; without arguments also idle files, the time to
+    /// the first line and a backlog in little memory.
     Bench {
         /// Arguments for the benchmark, see `cargo xtask bench -- --help`.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]

@@ -1,6 +1,6 @@
 //! `cargo xtask test` and the longer proofs.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
@@ -174,9 +174,17 @@ pub fn kill9(kills: u32, seed: u64) -> Result<()> {
     step("random kills", &mut c)
 }
 
-/// The end-to-end benchmark.
+/// The end-to-end benchmark; without arguments also what an agent costs that has little to do.
 pub fn bench(args: &[String]) -> Result<()> {
     let bin = release_binary()?;
+    benchmark("e2e", &bin, args)?;
+    if args.is_empty() {
+        benchmark("idle", &bin, args)?;
+    }
+    Ok(())
+}
+
+fn benchmark(name: &str, bin: &Path, args: &[String]) -> Result<()> {
     let mut c = cargo(&[
         "run",
         "--release",
@@ -184,13 +192,13 @@ pub fn bench(args: &[String]) -> Result<()> {
         "-p",
         "tailwater-benches",
         "--bin",
-        "e2e",
+        name,
         "--",
     ]);
     c.arg("--bin").arg(bin).args(args);
     let status = c.status()?;
     if !status.success() {
-        bail!("the benchmark failed ({status})");
+        bail!("the benchmark {name} failed ({status})");
     }
     Ok(())
 }

@@ -1,12 +1,12 @@
 //! What the agent costs when little happens, and how it holds under a limit of memory:
-//! 10,000 idle files, time to the first line, many files against one, a backlog in 128 MiB.
+//! 10,000 idle files, time to the first line, a backlog of 2 GiB in 96 MiB.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use tailwater_benches::agent::{Agent, Place, watch};
+use tailwater_benches::agent::{Agent, Place, Run, watch};
 use tailwater_benches::content::{Format, generate};
 use tailwater_benches::memory_limit::MemoryLimit;
 use tailwater_benches::process::Process;
@@ -16,7 +16,7 @@ use tailwater_benches::sink::Sink;
 /// Between the last delivery and the measurement of an idle agent.
 const SETTLE: Duration = Duration::from_secs(5);
 
-/// Idle files, time to the first line, many files against one, a backlog in little memory.
+/// Idle files, time to the first line, a backlog in little memory.
 #[derive(Parser)]
 struct Options {
     /// The agent's release binary.
@@ -28,11 +28,11 @@ struct Options {
     /// How long the idle agent is watched.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..))]
     idle_seconds: u64,
-    /// MiB of container logs for the comparison of many files with one, and for the backlog.
-    #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u64).range(1..))]
+    /// MiB of container logs for the backlog.
+    #[arg(long, default_value_t = 2048, value_parser = clap::value_parser!(u64).range(1..))]
     mib: u64,
     /// The limit of memory for the backlog, in MiB.
-    #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, default_value_t = 96, value_parser = clap::value_parser!(u64).range(1..))]
     memory_mib: u64,
     /// Runs where a median is taken.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
@@ -56,10 +56,7 @@ fn main() -> Result<()> {
     };
     bench.idle().context("idle files")?;
     bench.first_line().context("first line")?;
-    let one = bench.one_and_many().context("many files against one")?;
-    bench
-        .backlog(&one)
-        .context("backlog under a limit of memory")
+    bench.backlog().context("backlog under a limit of memory")
 }
 
 struct Bench<'a> {
@@ -85,6 +82,7 @@ impl Bench<'_> {
             logs: &logs,
             state: &state,
             format: Format::Plain,
+            parse_json: false,
         };
         let command = &mut self.agent.command(&place, &self.sink)?;
         let mut process = Process::start(command, &state.join("output.txt"))?;
@@ -123,6 +121,7 @@ impl Bench<'_> {
                 logs: &logs,
                 state: &state,
                 format: Format::Plain,
+                parse_json: false,
             };
             first.push(agent.run(&place, content, &self.sink)?.first.as_secs_f64() * 1e3);
         }
@@ -134,39 +133,7 @@ impl Bench<'_> {
         Ok(())
     }
 
-    /// Compares the throughput of many files with that of one, and gives back the folder of one.
-    fn one_and_many(&self) -> Result<PathBuf> {
-        let (many, one) = (self.dir("many")?, self.dir("one")?);
-        let mut rates = Vec::new();
-        for (logs, files) in [(&one, 1), (&many, self.options.mib)] {
-            let bytes = (self.options.mib << 20) / files;
-            let content = generate(logs, Format::Cri, files, bytes)?;
-            let mut cpu = Vec::new();
-            for i in 0..self.options.runs {
-                let state = self.dir(&format!("many-{files}-{i}"))?;
-                let place = Place {
-                    logs,
-                    state: &state,
-                    format: Format::Cri,
-                };
-                let run = self.agent.run(&place, content, &self.sink)?;
-                cpu.push(run.usage.cpu_seconds().max(0.01));
-            }
-            rates.push(content.file_bytes as f64 / 1e6 / median(cpu));
-        }
-        println!(
-            "{0} files of 1 MiB against 1 file of {0} MiB: {1:.0} and {2:.0} MB per CPU second, \
-             ratio {3:.2}",
-            self.options.mib,
-            rates[1],
-            rates[0],
-            rates[1] / rates[0]
-        );
-        std::fs::remove_dir_all(&many)?;
-        Ok(one)
-    }
-
-    fn backlog(&self, logs: &Path) -> Result<()> {
+    fn backlog(&self) -> Result<()> {
         let limit = match MemoryLimit::new(self.options.memory_mib << 20) {
             Ok(limit) => limit,
             Err(e) => {
@@ -174,20 +141,19 @@ impl Bench<'_> {
                 return Ok(());
             }
         };
-        // The same content again, to know what has to arrive.
-        std::fs::remove_dir_all(logs)?;
-        std::fs::create_dir(logs)?;
+        let logs = &self.dir("backlog-logs")?;
         let content = generate(logs, Format::Cri, 1, self.options.mib << 20)?;
         let state = self.dir("backlog")?;
         let place = Place {
             logs,
             state: &state,
             format: Format::Cri,
+            parse_json: false,
         };
         self.sink.reset();
         let mut command = limit.wrap(&self.agent.command(&place, &self.sink)?);
         let mut process = Process::start(&mut command, &state.join("output.txt"))?;
-        let run = watch(&mut process, content, &self.sink)?;
+        let run = watch(&mut process, content, &self.sink).and_then(Run::exact)?;
         println!(
             "backlog of {} MiB under a limit of {} MiB: delivered, once and whole, in {:.1} s, \
              peak RSS {} MiB",

@@ -21,6 +21,7 @@ use super::line::{self, LineRecord};
 use super::names::metadata_key;
 use super::options::{LineFormat, LineTooLong, LokiOptions, OutsideWindow};
 use super::plan::{RowPlan, row_hints, same_hints};
+use super::plan_memo::PlanMemo;
 use super::stats::LokiStats;
 use super::streams::{ParkedLanes, Streams};
 use super::wire;
@@ -74,6 +75,7 @@ pub(super) struct LokiFront<O> {
     pub(super) streams: Streams,
     /// Labels that are moved to structured metadata for streams beyond the limit.
     pub(super) moved: Vec<String>,
+    plans: PlanMemo,
     /// Rows whose stream is known, by a hash of what decides about it; for one batch.
     pub(super) memo: HashMap<u64, (usize, Route), FixedState>,
     pub(super) label_text: String,
@@ -135,6 +137,7 @@ impl<O: Outlet> LokiFront<O> {
             outlet,
             streams: Streams::default(),
             moved: Vec::new(),
+            plans: PlanMemo::default(),
             memo: HashMap::default(),
             label_text: String::new(),
             row_metadata: Vec::new(),
@@ -184,7 +187,7 @@ impl<O: Outlet> LokiFront<O> {
         let mut plans: Vec<(usize, RowPlan)> = Vec::new();
         self.memo.clear();
         let Some(hints) = hints else {
-            let plan = RowPlan::new(options, logs, 0);
+            let plan = self.plans.plan(options, logs);
             self.rows(&mut encoding, &plan, 0..logs.rows());
             return encoding.dropped;
         };

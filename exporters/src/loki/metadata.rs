@@ -3,11 +3,11 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 
-use tailwater_pdata::{Column, LogsBatch, Severities, Value, ValueRef};
+use tailwater_pdata::{Cell, Column, Digits, LogsBatch, Severities, Value, ValueRef};
 
 use super::names::{detected_level, metadata_key};
 use super::options::{Limits, LokiOptions};
-use super::wire::put_pair;
+use super::wire::{PairName, put_pair};
 
 /// Where the value of a pair that differs between rows comes from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -27,7 +27,7 @@ pub(super) struct MetadataPlan {
     /// Pairs that all rows have, encoded.
     pub fixed: Vec<u8>,
     size: Size,
-    varying: Vec<(String, From)>,
+    varying: Vec<(PairName, From)>,
     /// Pairs of `fixed` that found no room.
     pub trimmed: u32,
 }
@@ -41,8 +41,9 @@ struct Size {
 
 impl Size {
     /// Counts a pair if there is room for it.
-    fn take(&mut self, limits: &Limits, name: &str, value: &[u8]) -> bool {
-        let bytes = self.bytes + name.len() + value.len();
+    #[inline]
+    fn take(&mut self, limits: &Limits, name_bytes: usize, value: &[u8]) -> bool {
+        let bytes = self.bytes + name_bytes + value.len();
         let fits = self.pairs < limits.metadata_pairs_max && bytes <= limits.metadata_bytes_max;
         if fits {
             self.pairs += 1;
@@ -91,7 +92,7 @@ impl Builder<'_> {
             return;
         }
         let name = self.names.claim(attribute, prefix);
-        if self.plan.size.take(self.limits, &name, &text) {
+        if self.plan.size.take(self.limits, name.len(), &text) {
             put_pair(&mut self.plan.fixed, name.as_bytes(), &text);
         } else {
             self.plan.trimmed += 1;
@@ -100,7 +101,7 @@ impl Builder<'_> {
 
     fn varying(&mut self, attribute: &str, from: From) {
         let name = self.names.claim(attribute, "");
-        self.plan.varying.push((name, from));
+        self.plan.varying.push((PairName::new(&name), from));
     }
 }
 
@@ -170,33 +171,37 @@ impl MetadataPlan {
         b.plan
     }
 
-    /// Appends the pairs of `row` that not all rows have. Returns how many found no room.
+    /// Appends the pairs of row `at` that not all rows have. Returns how many found no room.
     #[inline]
-    pub fn row(&self, limits: &Limits, logs: &LogsBatch, row: usize, out: &mut Vec<u8>) -> u32 {
+    pub fn row(&self, limits: &Limits, logs: &LogsBatch, at: usize, out: &mut Vec<u8>) -> u32 {
         if self.varying.is_empty() {
             return 0;
         }
-        let (mut size, mut trimmed) = (self.size, 0);
-        let mut put = |name: &str, value: &[u8]| {
-            if value.is_empty() {
-            } else if size.take(limits, name, value) {
-                put_pair(out, name.as_bytes(), value);
-            } else {
-                trimmed += 1;
-            }
+        let mut row = RowPairs {
+            limits,
+            size: self.size,
+            trimmed: 0,
+            out,
         };
         for (name, from) in &self.varying {
             match *from {
                 From::Column(i) => {
-                    let column = logs.attributes.at(i).map(|(_, c)| c);
-                    if let Some(value) = column.and_then(|c| logs.value(c, row)) {
-                        put_value(name, value, &mut put);
+                    let Some((_, column)) = logs.attributes.at(i) else {
+                        continue;
+                    };
+                    if let Column::Cells(cells) = column
+                        && let Cell::Str(text) = cells[at]
+                    {
+                        // The usual case, the shortest way.
+                        row.put(name, logs.bytes(text));
+                    } else if let Some(value) = logs.value(column, at) {
+                        row.value(name, value);
                     }
                 }
-                other => put_field(other, name, logs, row, &mut put),
+                other => row.field(other, name, logs, at),
             }
         }
-        trimmed
+        row.trimmed
     }
 }
 
@@ -245,51 +250,74 @@ fn record_fields(b: &mut Builder<'_>, logs: &LogsBatch, takes: &dyn Fn(&str) -> 
     }
 }
 
-fn put_value(name: &str, value: ValueRef<'_>, put: &mut impl FnMut(&str, &[u8])) {
-    match value {
-        ValueRef::Str(s) => put(name, s),
-        ValueRef::Map(map) => {
-            for (k, v) in map.iter() {
-                let nested = format!("{name}_{k}");
-                put_value(&metadata_key(&nested), Value::as_ref(v), put);
-            }
-        }
-        other => put(name, &value_bytes(other)),
-    }
+/// The pairs of one row while they are written.
+struct RowPairs<'a> {
+    limits: &'a Limits,
+    size: Size,
+    trimmed: u32,
+    out: &'a mut Vec<u8>,
 }
 
-fn put_field(
-    from: From,
-    name: &str,
-    logs: &LogsBatch,
-    row: usize,
-    put: &mut impl FnMut(&str, &[u8]),
-) {
-    let severity = logs.severity.get(row);
-    match from {
-        From::SeverityNumber if severity != 0 => put(name, Decimal::new(severity.into()).text()),
-        From::DetectedLevel if severity != 0 => put(name, detected_level(severity).as_bytes()),
-        From::SeverityText => {
-            if let Some(value) = logs.severity_text(row) {
-                put(name, &value_bytes(value));
-            }
+impl RowPairs<'_> {
+    #[inline]
+    fn put(&mut self, name: &PairName, text: &[u8]) {
+        if text.is_empty() {
+        } else if self.size.take(self.limits, name.len(), text) {
+            name.put(self.out, text);
+        } else {
+            self.trimmed += 1;
         }
-        From::TraceId | From::SpanId | From::Flags => {
-            let Some(trace) = logs.trace.as_deref() else {
-                return;
-            };
-            let mut hex = [0; 32];
-            let id: &[u8] = match from {
-                From::TraceId => &trace.trace_id[row],
-                From::SpanId => &trace.span_id[row],
-                _ if trace.flags[row] == 0 => return,
-                _ => return put(name, Decimal::new(trace.flags[row]).text()),
-            };
-            if id.iter().any(|b| *b != 0) {
-                put(name, to_hex(id, &mut hex));
+    }
+
+    #[inline]
+    fn value(&mut self, name: &PairName, value: ValueRef<'_>) {
+        match value {
+            ValueRef::Str(text) => self.put(name, text),
+            ValueRef::Int(n) => self.put(name, Digits::of(n).text()),
+            ValueRef::Double(d) => match Digits::of_whole(d) {
+                Some(digits) => self.put(name, digits.text()),
+                None => self.put(name, &value_bytes(value)),
+            },
+            ValueRef::Map(map) => {
+                for (k, v) in map.iter() {
+                    let nested = format!("{}_{k}", name.as_str());
+                    self.value(&PairName::new(&metadata_key(&nested)), Value::as_ref(v));
+                }
             }
+            other => self.put(name, &value_bytes(other)),
         }
-        From::SeverityNumber | From::DetectedLevel | From::Column(_) => {}
+    }
+
+    fn field(&mut self, from: From, name: &PairName, logs: &LogsBatch, row: usize) {
+        let number = |n: u32| Digits::of(n.into());
+        let severity = logs.severity.get(row);
+        match from {
+            From::SeverityNumber if severity != 0 => self.put(name, number(severity.into()).text()),
+            From::DetectedLevel if severity != 0 => {
+                self.put(name, detected_level(severity).as_bytes());
+            }
+            From::SeverityText => {
+                if let Some(value) = logs.severity_text(row) {
+                    self.put(name, &value_bytes(value));
+                }
+            }
+            From::TraceId | From::SpanId | From::Flags => {
+                let Some(trace) = logs.trace.as_deref() else {
+                    return;
+                };
+                let mut hex = [0; 32];
+                let id: &[u8] = match from {
+                    From::TraceId => &trace.trace_id[row],
+                    From::SpanId => &trace.span_id[row],
+                    _ if trace.flags[row] == 0 => return,
+                    _ => return self.put(name, number(trace.flags[row]).text()),
+                };
+                if id.iter().any(|b| *b != 0) {
+                    self.put(name, to_hex(id, &mut hex));
+                }
+            }
+            From::SeverityNumber | From::DetectedLevel | From::Column(_) => {}
+        }
     }
 }
 
@@ -300,28 +328,4 @@ fn to_hex<'h>(id: &[u8], hex: &'h mut [u8; 32]) -> &'h [u8] {
         pair[1] = DIGITS[usize::from(b & 15)];
     }
     &hex[..id.len() * 2]
-}
-
-/// A number as text, without allocation.
-struct Decimal {
-    digits: [u8; 10],
-    start: usize,
-}
-
-impl Decimal {
-    fn new(mut n: u32) -> Decimal {
-        let (mut digits, mut start) = ([b'0'; 10], 10);
-        loop {
-            start -= 1;
-            digits[start] = b'0' + (n % 10) as u8;
-            n /= 10;
-            if n == 0 {
-                return Decimal { digits, start };
-            }
-        }
-    }
-
-    fn text(&self) -> &[u8] {
-        &self.digits[self.start..]
-    }
 }

@@ -34,6 +34,7 @@ mod node;
 pub mod options;
 mod parts;
 mod plan;
+mod plan_memo;
 mod rates;
 mod refused;
 mod requests;

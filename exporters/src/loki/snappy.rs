@@ -11,7 +11,7 @@
 //! it. Log lines repeat long pieces, so this is faster than the four byte hash and compresses
 //! about as well. Any snappy decoder reads the output.
 //!
-//! This is the one file of the workspace that uses `unsafe`: unchecked loads and stores in the
+//! This is the one file of the product that uses `unsafe`: unchecked loads and stores in the
 //! match loop. Each block says why its accesses are in bounds; tests compare with the `snap` crate.
 #![allow(unsafe_code)]
 

@@ -47,13 +47,17 @@ pub(super) fn put_varint(out: &mut Vec<u8>, mut v: u64) {
     out.push(v as u8);
 }
 
-/// A few bytes on the stack, so that a header costs one append.
-struct Head {
-    bytes: [u8; ENTRY_OVERHEAD_BYTES_MAX + 8],
+/// Room for what stands before the line of an entry.
+const HEAD_BYTES: usize = ENTRY_OVERHEAD_BYTES_MAX + 8;
+
+/// The head of an entry, written where it stays: bytes that were written one by one are slow to
+/// copy.
+struct Head<'a> {
+    bytes: &'a mut [u8; HEAD_BYTES],
     len: usize,
 }
 
-impl Head {
+impl Head<'_> {
     #[inline]
     fn put(&mut self, b: u8) {
         self.bytes[self.len] = b;
@@ -87,8 +91,13 @@ pub(super) fn put_entry(out: &mut Vec<u8>, time: i64, line: &[&[u8]], metadata: 
         n => 1 + varint_len(n as u64) + n,
     };
     let body_len = 2 + time_len + line_field + metadata_len;
+    out.reserve(HEAD_BYTES + line_len + metadata_len);
+    let start = out.len();
+    out.extend_from_slice(&[0; HEAD_BYTES]);
     let mut head = Head {
-        bytes: [0; ENTRY_OVERHEAD_BYTES_MAX + 8],
+        bytes: out[start..]
+            .first_chunk_mut()
+            .expect("as many bytes were appended"),
         len: 0,
     };
     head.put(FIELD_2_BYTES);
@@ -107,8 +116,8 @@ pub(super) fn put_entry(out: &mut Vec<u8>, time: i64, line: &[&[u8]], metadata: 
         head.put(FIELD_2_BYTES);
         head.varint(line_len as u64);
     }
-    out.reserve(head.len + line_len + metadata_len);
-    out.extend_from_slice(&head.bytes[..head.len]);
+    let end = start + head.len;
+    out.truncate(end);
     for part in line {
         out.extend_from_slice(part);
     }
@@ -131,6 +140,85 @@ pub(super) fn put_pair(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
             put_varint(out, text.len() as u64);
             out.extend_from_slice(text);
         }
+    }
+}
+
+/// The name of pairs of structured metadata, encoded once for all of them.
+#[derive(Clone, Debug)]
+pub(super) struct PairName {
+    /// Field 1 of the pair and the tag of field 2, which is not empty in what is written.
+    field: Vec<u8>,
+    /// Where the name begins in `field`.
+    start: usize,
+    /// `field` with the tag of the pair in front and a byte for each of the two lengths that are
+    /// not known yet. Of a fixed length, so that it is copied without a call.
+    short: [u8; SHORT_BYTES],
+    /// Bytes of `short`; 0 if the name is too long for it.
+    short_len: usize,
+}
+
+/// Room for names of up to 32 bytes.
+const SHORT_BYTES: usize = 38;
+
+impl PairName {
+    /// A name that is not empty.
+    pub fn new(name: &str) -> PairName {
+        let mut field = Vec::with_capacity(name.len() + 8);
+        field.push(FIELD_1_BYTES);
+        put_varint(&mut field, name.len() as u64);
+        let start = field.len();
+        field.extend_from_slice(name.as_bytes());
+        field.push(FIELD_2_BYTES);
+        let (mut short, mut short_len) = ([0; SHORT_BYTES], 0);
+        if let Some(room) = short.get_mut(2..field.len() + 2) {
+            room.copy_from_slice(&field);
+            short_len = field.len() + 3;
+            short[0] = FIELD_3_BYTES;
+        }
+        if short_len > SHORT_BYTES {
+            short_len = 0;
+        }
+        PairName {
+            field,
+            start,
+            short,
+            short_len,
+        }
+    }
+
+    /// Bytes of the name.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.field.len() - 1 - self.start
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        let name = &self.field[self.start..self.field.len() - 1];
+        std::str::from_utf8(name).expect("new() copied it from a str")
+    }
+
+    /// Appends the pair of the name and `value`, which must not be empty: what [`put_pair`]
+    /// appends.
+    #[inline]
+    pub fn put(&self, out: &mut Vec<u8>, value: &[u8]) {
+        let message = self.field.len() + varint_len(value.len() as u64) + value.len();
+        out.reserve(message + SHORT_BYTES);
+        if message < 0x80 && self.short_len > 0 {
+            let start = out.len();
+            out.extend_from_slice(&self.short);
+            out.truncate(start + self.short_len);
+            // Filled in where they stand: a copy that is changed first and copied again would
+            // have to wait for the single bytes to be written.
+            out[start + 1] = message as u8;
+            out[start + self.short_len - 1] = value.len() as u8;
+        } else {
+            out.push(FIELD_3_BYTES);
+            put_varint(out, message as u64);
+            out.extend_from_slice(&self.field);
+            put_varint(out, value.len() as u64);
+        }
+        out.extend_from_slice(value);
     }
 }
 
@@ -257,6 +345,28 @@ mod tests {
                 put_varint(&mut out, v);
                 assert_eq!(out.len(), varint_len(v), "{v}");
             }
+        }
+    }
+
+    #[test]
+    fn a_name_that_was_encoded_before_gives_the_same_pair() {
+        for (name_len, value_len) in [
+            (1, 1),
+            (6, 100),
+            (6, 127),
+            (32, 1),
+            (33, 1),
+            (127, 128),
+            (128, 3),
+            (300, 20_000),
+        ] {
+            let (name, value) = ("n".repeat(name_len), vec![b'v'; value_len]);
+            let (mut got, mut want) = (Vec::new(), Vec::new());
+            let encoded = PairName::new(&name);
+            assert_eq!((encoded.as_str(), encoded.len()), (&*name, name_len));
+            encoded.put(&mut got, &value);
+            put_pair(&mut want, name.as_bytes(), &value);
+            assert_eq!(got, want);
         }
     }
 

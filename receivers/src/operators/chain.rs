@@ -38,6 +38,9 @@ pub struct Chain {
     stages: Vec<Stage>,
     entry: Option<To>,
     joins_lines: bool,
+    /// Memory of the last call; empty between calls.
+    work: VecDeque<(To, LogsBatch)>,
+    out: Vec<LogsBatch>,
 }
 
 impl Chain {
@@ -48,6 +51,7 @@ impl Chain {
             stages,
             entry,
             joins_lines,
+            ..Chain::default()
         }
     }
 
@@ -66,17 +70,15 @@ impl Chain {
     /// have become empty; everything else is in `cx.report.more`, to be passed on after it.
     pub fn process(&mut self, batch: &mut LogsBatch, cx: &mut OperatorCx) {
         let Some(entry) = self.entry else { return };
-        let mut out = Vec::new();
-        self.run(
-            VecDeque::from([(entry, std::mem::take(batch))]),
-            cx,
-            &mut out,
-        );
-        let mut out = out.into_iter();
-        if let Some(first) = out.next() {
+        let mut out = std::mem::take(&mut self.out);
+        self.work.push_back((entry, std::mem::take(batch)));
+        self.run(cx, &mut out);
+        let mut all = out.drain(..);
+        if let Some(first) = all.next() {
             *batch = first;
         }
-        cx.report.more.extend(out);
+        cx.report.more.extend(all);
+        self.out = out;
     }
 
     /// Passes on what operators hold back and what is due at `cx.elapsed`, into `cx.report.more`.
@@ -89,9 +91,8 @@ impl Chain {
                 let mut rows = Rows::new(batch.rows(), stage.on_error);
                 stage.operator.finish(&mut batch, &mut rows, cx);
                 rows.finish(&mut batch, &stage.id, &mut cx.report);
-                let mut work = VecDeque::new();
-                fan_out(&self.stages[i].outputs, batch, &mut work);
-                self.run(work, cx, &mut out);
+                fan_out(&self.stages[i].outputs, batch, &mut self.work);
+                self.run(cx, &mut out);
             }
             cx.report.more.append(&mut out);
         }
@@ -126,13 +127,9 @@ impl Chain {
         self.stages.iter_mut().flat_map(forget).collect()
     }
 
-    fn run(
-        &mut self,
-        mut work: VecDeque<(To, LogsBatch)>,
-        cx: &mut OperatorCx,
-        out: &mut Vec<LogsBatch>,
-    ) {
-        while let Some((to, mut batch)) = work.pop_front() {
+    /// Does all of `work`.
+    fn run(&mut self, cx: &mut OperatorCx, out: &mut Vec<LogsBatch>) {
+        while let Some((to, mut batch)) = self.work.pop_front() {
             let To::Operator(i) = to else {
                 if !batch.is_empty() {
                     out.push(batch);
@@ -140,10 +137,10 @@ impl Chain {
                 continue;
             };
             if let Some(tail) = self.stages[i].process(&mut batch, cx) {
-                work.push_front((to, tail));
+                self.work.push_front((to, tail));
             }
             if !batch.is_empty() {
-                fan_out(&self.stages[i].outputs, batch, &mut work);
+                fan_out(&self.stages[i].outputs, batch, &mut self.work);
             }
         }
     }

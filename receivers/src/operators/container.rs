@@ -9,12 +9,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tailwater_pdata::{Cell, Column, LogsBatch, Map, Slice, Times, Value, ValueRef};
+use tailwater_pdata::{Cell, Column, Key, LogsBatch, Map, Slice, Times, Value, ValueRef};
 
 use super::cri::{HeaderReader, Refusal, Stream, Tag};
 use super::embedded::Embedded;
 use super::field::{Field, Root};
 use super::join::{Joiner, Lines};
+use super::json_shape::Shape;
 use super::json_walk::{Range, Raw, RawField, unescape, walk};
 use super::kubelet_path::{self, Metadata, NAMES};
 use super::operator::{Operator, OperatorCx, Rows};
@@ -59,6 +60,8 @@ pub(super) struct Container {
     pub(super) embedded: Embedded,
     pub(super) joiner: Joiner,
     pub(super) parser: LineParser,
+    /// Memory for what is read of a batch.
+    pub(super) lines: Lines,
     pub(super) paths: PathMemo,
 }
 
@@ -116,10 +119,15 @@ struct Line {
 #[derive(Debug)]
 pub(super) struct LineParser {
     reader: HeaderReader,
+    /// Keys of the last Docker line.
+    shape: Shape,
     fields: Vec<RawField>,
     scratch: Vec<u8>,
     streams: Codes,
     tags: Codes,
+    /// Names of the attributes for these two.
+    stream_key: Key,
+    tag_key: Key,
     /// Fields of Docker lines that are neither of log, stream and time.
     extra: Vec<(usize, String, Value)>,
 }
@@ -128,10 +136,13 @@ impl Default for LineParser {
     fn default() -> Self {
         LineParser {
             reader: HeaderReader::default(),
+            shape: Shape::default(),
             fields: Vec::new(),
             scratch: Vec::new(),
             streams: Codes(vec!["stdout".into(), "stderr".into()]),
             tags: Codes(vec!["F".into(), "P".into()]),
+            stream_key: "log.iostream".into(),
+            tag_key: "logtag".into(),
             extra: Vec::new(),
         }
     }
@@ -201,7 +212,7 @@ impl LineParser {
     ) -> Result<Line, RecordError> {
         let bytes = batch.text.get(text);
         let refused = RecordError::Container("docker");
-        walk(bytes, false, &mut self.fields).map_err(|e| RecordError::Json {
+        walk(bytes, false, &mut self.shape, &mut self.fields).map_err(|e| RecordError::Json {
             what: e.what,
             at: e.at,
         })?;
@@ -310,7 +321,8 @@ impl Container {
     /// Reads the active rows; those that cannot be read fail.
     fn read(&mut self, batch: &mut LogsBatch, rows: &mut Rows) -> Lines {
         let n = rows.len();
-        let mut lines = Lines::default();
+        let mut lines = std::mem::take(&mut self.lines);
+        lines.resize(0);
         self.parser.reset();
         let of_body = self.parse_from == Field::body();
         if of_body && rows.all_active() && self.format != Format::Docker {
@@ -352,19 +364,33 @@ impl Container {
         lines
     }
 
-    /// Puts what was read into the batch. `whole`: every row was read.
-    fn put(&mut self, batch: &mut LogsBatch, rows: &Rows, lines: &Lines, whole: bool) {
-        const STREAM: &str = "log.iostream";
-        const TAG: &str = "logtag";
-        let (streams, tags) = (&self.parser.streams, &self.parser.tags);
+    /// Puts what was read into the batch; bodies and times stay in `lines` only with `keep`.
+    /// `whole`: every row was read.
+    fn put(
+        &mut self,
+        batch: &mut LogsBatch,
+        rows: &Rows,
+        lines: &mut Lines,
+        whole: bool,
+        keep: bool,
+    ) {
+        let LineParser { streams, tags, .. } = &self.parser;
+        let (stream_key, tag_key) = (&self.parser.stream_key, &self.parser.tag_key);
         if whole {
-            batch.body = Column::Slices(lines.body.clone());
-            batch.time = Times::Each(lines.time.clone());
+            let (body, time) = match keep {
+                true => (lines.body.clone(), lines.time.clone()),
+                false => (
+                    std::mem::take(&mut lines.body),
+                    std::mem::take(&mut lines.time),
+                ),
+            };
+            batch.body = Column::Slices(body);
+            batch.time = Times::Each(time);
             if let Some(column) = streams.column(&lines.stream) {
-                batch.attributes.set(STREAM, column);
+                batch.attributes.set(stream_key.clone(), column);
             }
             if let Some(column) = tags.column(&lines.tag) {
-                batch.attributes.set(TAG, column);
+                batch.attributes.set(tag_key.clone(), column);
             }
         } else {
             let n = rows.len();
@@ -372,8 +398,8 @@ impl Container {
                 batch.set_body(row, Cell::Str(lines.body[row]));
                 batch.time.each_mut(n)[row] = lines.time[row];
                 let cells = [
-                    (STREAM, streams, lines.stream[row]),
-                    (TAG, tags, lines.tag[row]),
+                    (stream_key, streams, lines.stream[row]),
+                    (tag_key, tags, lines.tag[row]),
                 ];
                 for (key, codes, code) in cells {
                     if code != NO_CODE {
@@ -438,13 +464,14 @@ impl Operator for Container {
             true => None,
             false => Some(self.joiner.join(&mut lines, batch, rows, cx)),
         };
-        self.put(batch, rows, &lines, whole);
+        self.put(batch, rows, &mut lines, whole, joined.is_some());
         if self.add_metadata {
             self.add_metadata(batch, rows);
         }
         if let Some(joined) = joined {
             self.joiner.settle(joined, &lines, batch, rows, cx);
         }
+        self.lines = lines;
         self.embedded.process(batch, rows, cx);
     }
 

@@ -109,8 +109,10 @@ fn filter(s: &mut Section<'_, '_>, environment: &dyn Environment) -> Option<Filt
 }
 
 fn json(s: &mut Section<'_, '_>) -> JsonParser {
+    let parse_from = parse_from(s);
     JsonParser {
-        parse_from: parse_from(s),
+        from_body: parse_from == Field::body(),
+        parse_from,
         parse_to: parse_to(s),
         parse_ints: s.bool("parse_ints", false),
         embedded: embedded(s),
@@ -154,6 +156,7 @@ fn container(s: &mut Section<'_, '_>) -> Container {
         embedded: embedded(s),
         joiner: Joiner::new(usize::try_from(line_bytes_max).unwrap_or(usize::MAX)),
         parser: Default::default(),
+        lines: Default::default(),
         paths: Default::default(),
     }
 }

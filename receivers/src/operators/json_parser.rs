@@ -5,6 +5,7 @@ use tailwater_pdata::{Cell, Column, LogsBatch, Map, Slice, Value, ValueRef};
 use super::container::text_of;
 use super::embedded::Embedded;
 use super::field::{Field, Root};
+use super::json_shape::Shape;
 use super::json_walk::{Range, Raw, RawField, unescape, walk};
 use super::operator::{Operator, OperatorCx, Rows};
 use super::record_error::RecordError;
@@ -17,10 +18,12 @@ const FIELDS_MAX: usize = 4096;
 const COLUMNS_MAX: usize = 512;
 
 /// See the module. Strings without escapes stay where they are in the read buffer; the i-th key
-/// of a record is probably the i-th key of the record before, so its column is found at once.
+/// of a record is probably the i-th key of the record before, so its column is known with it.
 #[derive(Debug)]
 pub(super) struct JsonParser {
     pub(super) parse_from: Field,
+    /// `parse_from` is the body.
+    pub(super) from_body: bool,
     pub(super) parse_to: Field,
     pub(super) parse_ints: bool,
     pub(super) embedded: Embedded,
@@ -31,17 +34,22 @@ pub(super) struct JsonParser {
 #[derive(Debug, Default)]
 pub(super) struct Scratch {
     fields: Vec<RawField>,
-    /// Column of the i-th field of the last row.
-    predicted: Vec<usize>,
+    /// Keys of the last row, each with its column in the batch.
+    shape: Shape,
     text: Vec<u8>,
 }
 
 impl JsonParser {
     fn parse(&mut self, batch: &mut LogsBatch, row: usize) -> Result<Slice, RecordError> {
-        let text = text_of(&self.parse_from, batch, row, "json_parser")?;
+        let text = match &batch.body {
+            // The usual case.
+            Column::Slices(bodies) if self.from_body && !bodies[row].is_absent() => bodies[row],
+            _ => text_of(&self.parse_from, batch, row, "json_parser")?,
+        };
         walk(
             batch.text.get(text),
             self.parse_ints,
+            &mut self.scratch.shape,
             &mut self.scratch.fields,
         )
         .map_err(|e| RecordError::Json {
@@ -58,7 +66,7 @@ impl JsonParser {
     fn set_attributes(&mut self, batch: &mut LogsBatch, row: usize, text: Slice) {
         let Scratch {
             fields,
-            predicted,
+            shape,
             text: buffer,
         } = &mut self.scratch;
         for (i, field) in fields.iter_mut().enumerate() {
@@ -69,18 +77,11 @@ impl JsonParser {
                 continue;
             }
             let key = text.part(field.key.start as usize, field.key.len as usize);
-            let guess = predicted.get(i).copied().unwrap_or(usize::MAX);
-            let bytes = batch.text.get(key);
-            let hit = batch
-                .attributes
-                .at(guess)
-                .is_some_and(|(k, _)| k.as_bytes() == bytes);
-            let at = if hit { guess } else { column(batch, key) };
-            if i < predicted.len() {
-                predicted[i] = at;
-            } else {
-                predicted.push(at);
-            }
+            let at = shape.column(i).unwrap_or_else(|| {
+                let at = column(batch, key);
+                shape.keep_column(i, at);
+                at
+            });
             match batch.attributes.at_mut(at) {
                 Some(Column::Cells(cells)) => cells[row] = cell,
                 _ => {
@@ -113,7 +114,7 @@ impl Operator for JsonParser {
     fn process(&mut self, batch: &mut LogsBatch, rows: &mut Rows, cx: &mut OperatorCx) {
         let to_attributes = self.parse_to.root == Root::Attributes && self.parse_to.keys.is_empty();
         let columns_max = batch.attributes.len() + COLUMNS_MAX;
-        self.scratch.predicted.clear();
+        self.scratch.shape.forget_columns();
         for row in 0..rows.len() {
             if !rows.is_active(row) {
                 continue;

@@ -5,6 +5,8 @@
 
 use tailwater_pdata::{Map, Value};
 
+use super::json_shape::Shape;
+
 /// Nesting beyond which a document is refused.
 const DEPTH_MAX: usize = 128;
 
@@ -58,10 +60,12 @@ pub(super) struct RawField {
 
 /// Finds the fields of the object that `text` is, in the order they are written; `fields` is
 /// cleared first. With `parse_ints` numbers without a fraction or exponent are integers where
-/// they fit, else every number is a double.
+/// they fit, else every number is a double. `shape` is that of the object before, and of this one
+/// afterwards; any will do.
 pub(super) fn walk(
     text: &[u8],
     parse_ints: bool,
+    shape: &mut Shape,
     fields: &mut Vec<RawField>,
 ) -> Result<(), JsonError> {
     fields.clear();
@@ -77,9 +81,14 @@ pub(super) fn walk(
         w.at += 1;
     } else {
         loop {
-            let key = w.key()?;
-            let value = w.raw(1)?;
-            fields.push(RawField { key, value });
+            let key = w.field_key(fields.len(), shape)?;
+            fields.push(RawField {
+                key,
+                value: Raw::Null,
+            });
+            if let Some(field) = fields.last_mut() {
+                w.raw(1, &mut field.value)?;
+            }
             if w.another(b'}')? {
                 break;
             }
@@ -96,7 +105,7 @@ pub(super) fn walk(
 /// escape that does not exist; then a part may have been appended.
 pub(super) fn unescape(escaped: &[u8], out: &mut Vec<u8>) -> bool {
     let mut rest = escaped;
-    while let Some(i) = memchr::memchr(b'\\', rest) {
+    while let Some(i) = backslash(rest) {
         out.extend_from_slice(&rest[..i]);
         let Some(&c) = rest.get(i + 1) else {
             return false;
@@ -129,6 +138,16 @@ pub(super) fn unescape(escaped: &[u8], out: &mut Vec<u8>) -> bool {
     }
     out.extend_from_slice(rest);
     true
+}
+
+/// The first backslash. Where there are some they are mostly close together, as in JSON within
+/// JSON, and a search over few bytes costs less than the call of one for many.
+#[inline]
+fn backslash(text: &[u8]) -> Option<usize> {
+    const NEAR_BYTES: usize = 16;
+    let (near, far) = text.split_at(text.len().min(NEAR_BYTES));
+    let found = near.iter().position(|b| *b == b'\\');
+    found.or_else(|| Some(memchr::memchr(b'\\', far)? + near.len()))
 }
 
 fn hex4(text: &[u8]) -> Option<u32> {
@@ -180,6 +199,26 @@ impl Walk<'_> {
         Ok(key)
     }
 
+    /// The `i`-th key of the object that is walked, and its colon.
+    #[inline]
+    fn field_key(&mut self, i: usize, shape: &mut Shape) -> Result<Range, JsonError> {
+        self.blanks();
+        let start = self.at;
+        if let Some(written) = shape.matches(i, &self.text[start..]) {
+            self.at += written;
+            let len = (written - 3) as u32;
+            return Ok(Range {
+                start: start as u32 + 1,
+                len,
+                escape: len,
+            });
+        }
+        let key = self.key()?;
+        let plain = !key.is_escaped() && self.at - start == key.len as usize + 3;
+        shape.learn(i, plain.then(|| &self.text[start..self.at]));
+        Ok(key)
+    }
+
     /// After a value: false after a comma, true after `close`.
     fn another(&mut self, close: u8) -> Result<bool, JsonError> {
         self.blanks();
@@ -192,6 +231,7 @@ impl Walk<'_> {
     }
 
     /// The rest of a string whose opening quote was taken.
+    #[inline(always)]
     fn string(&mut self) -> Result<Range, JsonError> {
         let start = self.at;
         let mut escape = None;
@@ -201,7 +241,16 @@ impl Walk<'_> {
                 b'"' => break,
                 b'\\' => {
                     escape.get_or_insert(self.at - start);
-                    self.at += 2;
+                    self.at += match self.text.get(self.at + 1) {
+                        Some(b'"' | b'\\' | b'/' | b'n' | b't' | b'r' | b'b' | b'f') => 2,
+                        Some(b'u') if hex4(&self.text[self.at + 2..]).is_some() => 6,
+                        _ => {
+                            return Err(JsonError {
+                                what: "unknown escape in a string",
+                                at: start,
+                            });
+                        }
+                    };
                 }
                 _ if self.at >= self.text.len() => return Err(self.error("unclosed string")),
                 _ => return Err(self.error("control character in a string")),
@@ -214,30 +263,40 @@ impl Walk<'_> {
             escape: escape.unwrap_or(len) as u32,
         };
         self.at += 1;
-        if range.is_escaped() && !escapes_are_valid(&range.of(self.text)[range.escape as usize..]) {
-            return Err(JsonError {
-                what: "unknown escape in a string",
-                at: start,
-            });
-        }
         Ok(range)
     }
 
-    fn raw(&mut self, depth: usize) -> Result<Raw, JsonError> {
+    /// A value, put where it stays: what is returned by value is copied, and a copy of what was
+    /// just written in parts has to wait for them.
+    #[inline]
+    fn raw(&mut self, depth: usize, out: &mut Raw) -> Result<(), JsonError> {
         self.blanks();
-        Ok(match self.peek() {
+        match self.peek() {
             b'"' => {
                 self.at += 1;
-                Raw::Str(self.string()?)
+                let range = self.string()?;
+                *out = Raw::Str(range);
+                Ok(())
             }
-            b'{' => Raw::Nested(Value::Map(self.map(depth)?)),
-            b'[' => Raw::Nested(Value::List(self.list(depth)?)),
-            b't' => self.word(b"true", Raw::Bool(true))?,
-            b'f' => self.word(b"false", Raw::Bool(false))?,
-            b'n' => self.word(b"null", Raw::Null)?,
-            b'-' | b'0'..=b'9' => self.number()?,
-            _ => return Err(self.error("expected a value")),
-        })
+            b'-' | b'0'..=b'9' => self.number(out),
+            _ => {
+                *out = self.other(depth)?;
+                Ok(())
+            }
+        }
+    }
+
+    /// A value that is neither a string nor a number.
+    #[inline(never)]
+    fn other(&mut self, depth: usize) -> Result<Raw, JsonError> {
+        match self.peek() {
+            b'{' => Ok(Raw::Nested(Value::Map(self.map(depth)?))),
+            b'[' => Ok(Raw::Nested(Value::List(self.list(depth)?))),
+            b't' => self.word(b"true", Raw::Bool(true)),
+            b'f' => self.word(b"false", Raw::Bool(false)),
+            b'n' => self.word(b"null", Raw::Null),
+            _ => Err(self.error("expected a value")),
+        }
     }
 
     fn word(&mut self, word: &'static [u8], value: Raw) -> Result<Raw, JsonError> {
@@ -259,14 +318,45 @@ impl Walk<'_> {
         }
     }
 
-    fn number(&mut self) -> Result<Raw, JsonError> {
+    #[inline(always)]
+    fn number(&mut self, out: &mut Raw) -> Result<(), JsonError> {
         let start = self.at;
-        self.at += usize::from(self.peek() == b'-');
-        let leading_zero = self.peek() == b'0';
-        let digits = self.digits()?;
-        if leading_zero && digits > 1 {
+        let negative = self.peek() == b'-';
+        self.at += usize::from(negative);
+        let (first, mut n) = (self.at, 0i64);
+        loop {
+            let digit = self.peek().wrapping_sub(b'0');
+            if digit > 9 {
+                break;
+            }
+            n = n.wrapping_mul(10).wrapping_add(digit.into());
+            self.at += 1;
+        }
+        let digits = self.at - first;
+        if digits == 0 {
+            return Err(self.error("expected a digit"));
+        }
+        if digits > 1 && self.text[first] == b'0' {
             return Err(self.error("a number with a leading zero"));
         }
+        // Up to 15 digits a double holds every integer exactly.
+        if digits <= 15 && !matches!(self.peek(), b'.' | b'e' | b'E') {
+            let sign = if negative { -1 } else { 1 };
+            if self.parse_ints {
+                *out = Raw::Int(n * sign);
+            } else {
+                // Multiplied as doubles: -0 stays what it is.
+                *out = Raw::Double(n as f64 * sign as f64);
+            }
+            return Ok(());
+        }
+        *out = self.long_number(start)?;
+        Ok(())
+    }
+
+    /// A number that has a fraction, an exponent or many digits, of which the whole part is read.
+    #[inline(never)]
+    fn long_number(&mut self, start: usize) -> Result<Raw, JsonError> {
         let mut whole = true;
         if self.peek() == b'.' {
             whole = false;
@@ -283,17 +373,11 @@ impl Walk<'_> {
             what: "not a number",
             at: start,
         })?;
-        // Up to 15 digits a double holds every integer exactly.
         if whole
-            && (self.parse_ints || digits <= 15)
+            && self.parse_ints
             && let Ok(i) = text.parse::<i64>()
         {
-            let negative_zero = i == 0 && text.starts_with('-');
-            return Ok(match self.parse_ints {
-                true => Raw::Int(i),
-                false if negative_zero => Raw::Double(-0.0),
-                false => Raw::Double(i as f64),
-            });
+            return Ok(Raw::Int(i));
         }
         match text.parse::<f64>() {
             Ok(d) if d.is_finite() => Ok(Raw::Double(d)),
@@ -305,7 +389,9 @@ impl Walk<'_> {
     }
 
     fn value(&mut self, depth: usize) -> Result<Value, JsonError> {
-        Ok(match self.raw(depth)? {
+        let mut raw = Raw::Null;
+        self.raw(depth, &mut raw)?;
+        Ok(match raw {
             Raw::Null => Value::Null,
             Raw::Bool(b) => Value::Bool(b),
             Raw::Int(i) => Value::Int(i),
@@ -380,19 +466,6 @@ fn decoded(range: Range, text: &[u8]) -> String {
     String::from_utf8_lossy(&out).into_owned()
 }
 
-fn escapes_are_valid(text: &[u8]) -> bool {
-    let mut rest = text;
-    while let Some(i) = memchr::memchr(b'\\', rest) {
-        let skip = match rest.get(i + 1) {
-            Some(b'"' | b'\\' | b'/' | b'n' | b't' | b'r' | b'b' | b'f') => 2,
-            Some(b'u') if hex4(&rest[i + 2..]).is_some() => 6,
-            _ => return false,
-        };
-        rest = &rest[i + skip..];
-    }
-    true
-}
-
 /// The first quote, backslash or control character at or after `at`, or the end. Eight bytes at
 /// a time: a byte is zero after xor with what is sought, and the borrow of a subtraction shows
 /// bytes below a bound; the lowest hit of a word is exact.
@@ -422,173 +495,5 @@ fn special(text: &[u8], mut at: usize) -> usize {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    /// The object as a map, duplicates resolved as the operator does: the last wins.
-    fn map(text: &[u8], parse_ints: bool) -> Result<Map, JsonError> {
-        let mut fields = Vec::new();
-        walk(text, parse_ints, &mut fields)?;
-        let value = |raw: &Raw| match raw {
-            Raw::Null => Value::Null,
-            Raw::Bool(b) => Value::Bool(*b),
-            Raw::Int(i) => Value::Int(*i),
-            Raw::Double(d) => Value::Double(*d),
-            Raw::Str(r) => Value::from(decoded(*r, text)),
-            Raw::Nested(v) => v.clone(),
-        };
-        Ok(fields
-            .iter()
-            .map(|f| (decoded(f.key, text), value(&f.value)))
-            .collect())
-    }
-
-    fn reference(v: &serde_json::Value) -> Value {
-        match v {
-            serde_json::Value::Null => Value::Null,
-            serde_json::Value::Bool(b) => Value::Bool(*b),
-            serde_json::Value::Number(n) => Value::Double(n.as_f64().expect("finite")),
-            serde_json::Value::String(s) => Value::str(s),
-            serde_json::Value::Array(a) => Value::List(a.iter().map(reference).collect()),
-            serde_json::Value::Object(o) => {
-                Value::Map(o.iter().map(|(k, v)| (k.as_str(), reference(v))).collect())
-            }
-        }
-    }
-
-    #[test]
-    fn numbers_are_doubles_or_integers_as_asked() {
-        let text = br#"{"a":1,"b":-0,"c":1.5e3,"d":9007199254740993,"e":99999999999999999999}"#;
-        let doubles = map(text, false).expect("valid");
-        assert_eq!(doubles.get("a"), Some(&Value::Double(1.0)));
-        assert_eq!(
-            doubles.get("d"),
-            Some(&Value::Double(9_007_199_254_740_992.0))
-        );
-        let ints = map(text, true).expect("valid");
-        assert_eq!(ints.get("a"), Some(&Value::Int(1)));
-        assert_eq!(ints.get("c"), Some(&Value::Double(1500.0)));
-        assert_eq!(ints.get("d"), Some(&Value::Int(9_007_199_254_740_993)));
-        assert_eq!(ints.get("e"), Some(&Value::Double(1e20)));
-    }
-
-    #[test]
-    fn the_last_of_several_equal_keys_wins_at_every_level() {
-        let m = map(br#"{"a":1,"n":{"k":1,"k":2},"a":true}"#, true).expect("valid");
-        assert_eq!(m.get("a"), Some(&Value::Bool(true)));
-        let many: String = (0..200).map(|i| format!("\"k{}\":{i},", i % 100)).collect();
-        let text = format!("{{\"n\":{{{}\"z\":0}}}}", many);
-        let Some(Value::Map(n)) = map(text.as_bytes(), true).expect("valid").remove("n") else {
-            panic!("a map");
-        };
-        assert_eq!((n.len(), n.get("k7")), (101, Some(&Value::Int(107))));
-    }
-
-    #[test]
-    fn escapes_become_the_characters_they_stand_for() {
-        let m = map(
-            br#"{"a\u0062":"\"\\\/\b\f\n\r\t\u00e9\ud83d\ude00\ud83dx"}"#,
-            false,
-        );
-        let want = "\"\\/\u{8}\u{c}\n\r\t\u{e9}\u{1F600}\u{FFFD}x";
-        assert_eq!(m.expect("valid").get("ab"), Some(&Value::str(want)));
-    }
-
-    #[test]
-    fn what_is_not_one_object_is_refused() {
-        for text in [
-            "",
-            " ",
-            "x",
-            "[]",
-            "1",
-            "null",
-            "{",
-            "{}x",
-            "{\"a\"}",
-            "{\"a\":}",
-            "{\"a\":1,}",
-            "{,}",
-            "{\"a\":01}",
-            "{\"a\":1.}",
-            "{\"a\":-}",
-            "{\"a\":1e}",
-            "{\"a\":+1}",
-            "{\"a\":\"x}",
-            "{\"a\":\"\\x\"}",
-            "{\"a\":\"\\u12g4\"}",
-            "{\"a\":\"\n\"}",
-            "{\"a\":tru}",
-            "{\"a\":[1,]}",
-            "{\"a\":{\"b\":1,}}",
-            "{a:1}",
-            "{\"a\" 1}",
-            "{\"a\":1e999}",
-            "{\"a\":\"\\",
-            "{\"a\":1 \"b\":2}",
-        ] {
-            assert!(map(text.as_bytes(), false).is_err(), "{text}");
-        }
-        let deep = format!("{{\"a\":{}1{}}}", "[".repeat(100_000), "]".repeat(100_000));
-        assert_eq!(
-            map(deep.as_bytes(), false).expect_err("deep").what,
-            "nested too deeply"
-        );
-    }
-
-    fn document() -> impl Strategy<Value = serde_json::Value> {
-        let leaf = prop_oneof![
-            Just(serde_json::Value::Null),
-            any::<bool>().prop_map(serde_json::Value::from),
-            any::<i64>().prop_map(serde_json::Value::from),
-            (-1e6f64..1e6).prop_map(serde_json::Value::from),
-            "\\PC{0,12}|[a-z\\\\\"\n\t\u{1}/]{0,20}".prop_map(serde_json::Value::from),
-        ];
-        leaf.prop_recursive(3, 24, 5, |inner| {
-            prop_oneof![
-                prop::collection::vec(inner.clone(), 0..4).prop_map(serde_json::Value::from),
-                prop::collection::btree_map("[a-c\\\\\"\u{e9}]{0,3}", inner, 0..4)
-                    .prop_map(|m| serde_json::Value::Object(m.into_iter().collect())),
-            ]
-        })
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(300))]
-
-        /// Every object serde_json writes is read as what it was.
-        #[test]
-        fn agrees_with_serde_json(
-            fields in prop::collection::btree_map("\\PC{0,6}", document(), 0..8),
-            pretty in any::<bool>(),
-        ) {
-            let object = serde_json::Value::Object(fields.into_iter().collect());
-            let text = match pretty {
-                true => serde_json::to_string_pretty(&object),
-                false => serde_json::to_string(&object),
-            }.expect("valid here");
-            let got = map(text.as_bytes(), false);
-            let got = got.map_err(|e| TestCaseError::fail(format!("{e:?}")))?;
-            prop_assert_eq!(Value::Map(got), reference(&object), "{}", text);
-        }
-
-        /// What serde_json refuses we refuse, but for half surrogate pairs; nothing panics.
-        #[test]
-        fn damaged_documents_are_refused_as_by_serde_json(
-            fields in prop::collection::btree_map("[a-c]{0,3}", document(), 0..4),
-            at in any::<prop::sample::Index>(),
-            byte in any::<u8>(),
-        ) {
-            let object = serde_json::Value::Object(fields.into_iter().collect());
-            let mut text = serde_json::to_vec(&object).expect("valid here");
-            let at = at.index(text.len());
-            text[at] = byte;
-            let theirs = serde_json::from_slice::<serde_json::Value>(&text).ok();
-            let theirs_object = theirs.as_ref().is_some_and(|v| v.is_object());
-            if std::str::from_utf8(&text).is_ok() {
-                prop_assert_eq!(map(&text, false).is_ok(), theirs_object, "{:?}", text);
-            }
-        }
-    }
-}
+#[path = "json_walk_tests.rs"]
+mod tests;

@@ -38,6 +38,7 @@ mod go_layout;
 pub mod go_regex;
 mod join;
 mod json_parser;
+mod json_shape;
 mod json_walk;
 mod kubelet_path;
 mod operator;

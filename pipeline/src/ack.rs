@@ -471,6 +471,13 @@ impl<P> AckWindow<P> {
         left
     }
 
+    /// Gives memory back while nothing is under way; for a source that is at rest.
+    pub fn rest(&mut self) {
+        if self.slots.is_empty() {
+            self.slots = VecDeque::new();
+        }
+    }
+
     /// Forgets everything under way (before a rewind). Returns the records and bytes forgotten.
     pub fn clear(&mut self) -> (u64, u64) {
         self.slots.clear();

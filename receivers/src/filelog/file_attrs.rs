@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::LazyLock;
 
 use tailwater_pdata::{Column, Key, LogsBatch, Value};
 
@@ -31,13 +32,30 @@ pub struct FileAttributeRules {
 
 /// The attributes of one file, made once per name it has.
 #[derive(Clone, Debug, Default)]
-pub struct FileAttributes(Vec<(Key, Value)>);
+pub struct FileAttributes(Box<[(Key, Value)]>);
+
+/// Names of attributes, shared by all files.
+static KEYS: LazyLock<[Key; 7]> = LazyLock::new(|| {
+    [
+        "log.file.name",
+        "log.file.path",
+        "log.file.name_resolved",
+        "log.file.path_resolved",
+        "log.file.owner.name",
+        "log.file.owner.group.name",
+        "log.file.permissions",
+    ]
+    .map(Key::from)
+});
 
 impl FileAttributes {
     /// The wanted attributes of the file at `path`. What cannot be found out is left out.
     pub fn of(path: &Path, rules: &FileAttributeRules) -> FileAttributes {
         let mut list = Vec::new();
-        let mut add = |key: &str, value: String| list.push((Key::from(key), Value::from(value)));
+        let mut add = |key: &str, value: String| {
+            let key = KEYS.iter().find(|k| ***k == *key);
+            list.extend(key.map(|k| (k.clone(), Value::from(value))));
+        };
         let name = |p: &Path| p.file_name().map(|n| n.to_string_lossy().into_owned());
         if rules.name {
             name(path).into_iter().for_each(|n| add("log.file.name", n));
@@ -75,7 +93,7 @@ impl FileAttributes {
                 add("log.file.permissions", format!("{:03o}", m.mode() & 0o777));
             }
         }
-        FileAttributes(list)
+        FileAttributes(list.into_boxed_slice())
     }
 
     /// Adds them to every record of `batch`.

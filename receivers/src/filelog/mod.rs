@@ -13,6 +13,7 @@ mod cutter;
 pub mod discover;
 mod driver;
 pub mod file_attrs;
+pub mod file_path;
 pub mod frame;
 pub mod glob;
 pub mod gzip;

@@ -5,8 +5,7 @@
 //! integers and length-prefixed (u16) byte strings in the order of [`Position`]'s fields. Unknown
 //! versions are refused by name, never guessed.
 
-use std::path::PathBuf;
-
+use super::file_path::FilePath;
 use super::identity::{Head, Known, Trail};
 use super::logfs::FileId;
 use super::stamp::{Marks, Ties};
@@ -48,7 +47,7 @@ pub struct Position {
     /// Wall time of the newest read, ns since the epoch.
     pub seen_ns: i64,
     /// Where the file was seen last.
-    pub path: PathBuf,
+    pub path: FilePath,
 }
 
 /// Why a stored position cannot be used.
@@ -139,6 +138,8 @@ impl Position {
         w.bytes(std::os::unix::ffi::OsStrExt::as_bytes(
             self.path.as_os_str(),
         ));
+        // It is kept for as long as the file is known.
+        w.0.shrink_to_fit();
         w.0
     }
 
@@ -172,7 +173,7 @@ impl Position {
         let header = r.list(|r| Ok((text(r.bytes()?), text(r.bytes()?))))?;
         let flags = r.byte()?;
         let seen_ns = r.u64()? as i64;
-        let path = PathBuf::from(
+        let path = std::path::Path::new(
             <std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(r.bytes()?),
         );
         Ok(Position {
@@ -192,7 +193,7 @@ impl Position {
             overwritten: flags & 8 != 0,
             surveyed: flags & 16 != 0,
             seen_ns,
-            path,
+            path: path.into(),
         })
     }
 }

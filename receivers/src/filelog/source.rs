@@ -585,6 +585,7 @@ impl FileSource {
             tail.gone_since = Some(now);
             return self.look_again(no, now.after(s.poll_interval));
         }
+        tail.window.rest();
         let idle = now.since(tail.active_at);
         if let Some(interval) = s.probe_interval(idle) {
             let at = now.after(interval);

@@ -5,7 +5,6 @@
 //! that were not cut into records or skipped by a counted decision.
 
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -15,6 +14,7 @@ use tailwater_pipeline::clock::Mono;
 
 use super::catalog::{FileNo, OpenFile, Shared};
 use super::charset::Charset;
+use super::file_path::FilePath;
 use super::frame::FlushClock;
 use super::hash::stable_hash;
 use super::identity::{Found, Head, TRAIL_BYTES, Trail, Verdict, judge};
@@ -59,7 +59,7 @@ pub struct Tail {
     /// Its number.
     pub no: FileNo,
     /// Its path.
-    pub path: PathBuf,
+    pub path: FilePath,
     /// The descriptor; `None` while closed to keep within the budget.
     pub file: Option<Box<dyn LogFile>>,
     /// Where reading stands; `position.offset` is the next byte to cut.

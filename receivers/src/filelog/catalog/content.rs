@@ -225,7 +225,7 @@ impl Opened {
             id: self.meta.id,
             head: Head::of(&self.head),
             gzip: self.gzip,
-            path: path.to_path_buf(),
+            path: path.into(),
             ..Position::default()
         }
     }

@@ -56,7 +56,7 @@ impl Catalog {
     pub(super) fn open_left_behind(&mut self, seen: &[Seen], actions: &mut Vec<(usize, Action)>) {
         let at: HashMap<&Path, &Seen> = seen.iter().map(|s| (s.path.as_path(), s)).collect();
         for base in self.memory.paths() {
-            let here = at.get(base.as_path());
+            let here = at.get(&*base);
             let known = here.and_then(|s| self.memory.get(s.meta.id));
             let base_known = known.is_some_and(|p| self.holds(p, &base));
             self.reconcile(&base, base_known, actions);
@@ -173,7 +173,7 @@ impl Catalog {
                 meta: opened.meta,
                 target: None,
             };
-            let written_at = Some(base.to_path_buf());
+            let written_at = Some(base.into());
             self.admit(seen, opened.file, position, before, written_at, actions);
         }
     }
@@ -270,7 +270,7 @@ impl Catalog {
                 Verdict::Rewritten => start = p.anew(start.head),
                 Verdict::Other => {}
             }
-            start.path = base.to_path_buf();
+            start.path = base.into();
         }
         if self.may_copy_live(base, &opened) {
             return Ok(Generation::Undecided);
@@ -355,7 +355,7 @@ impl Catalog {
                 Verdict::Rewritten => start = p.anew(start.head),
                 Verdict::Other => {}
             }
-            start.path = s.path.clone();
+            start.path = s.path.as_path().into();
         }
         match self.content(&opened, &start, &bases) {
             Content::Reached(position) => return Ok((opened.file, *position)),

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+use super::super::file_path::FilePath;
 use super::super::identity::rotated_from;
 use super::super::logfs::FileId;
 use super::super::position::Position;
@@ -19,7 +20,7 @@ pub struct Memory {
     /// Under every path whose rotated form a position's path may be.
     by_base: HashMap<PathBuf, Vec<FileId>>,
     /// Contents that were truncated away under a reader. Rotation may have made copies of them.
-    overwritten: HashMap<PathBuf, Vec<Position>>,
+    overwritten: HashMap<FilePath, Vec<Position>>,
     /// Positions that were given up for want of room since it was last asked.
     pub evicted: u64,
 }
@@ -67,9 +68,9 @@ impl Memory {
     }
 
     /// The paths that positions are known by, each once, in order.
-    pub fn paths(&self) -> Vec<PathBuf> {
+    pub fn paths(&self) -> Vec<FilePath> {
         let all = self.iter().chain(self.overwritten());
-        let mut paths: Vec<PathBuf> = all.map(|p| p.path.clone()).collect();
+        let mut paths: Vec<FilePath> = all.map(|p| p.path.clone()).collect();
         paths.sort_unstable();
         paths.dedup();
         paths

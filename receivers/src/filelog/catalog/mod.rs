@@ -24,6 +24,7 @@ use tailwater_pipeline::clock::Mono;
 
 use self::memory::{Memory, bases};
 use self::siblings::Listings;
+use super::file_path::FilePath;
 use super::identity::Known;
 use super::logfs::{FileId, LogFile, LogFs, Meta};
 use super::position::Position;
@@ -88,7 +89,7 @@ pub struct OpenFile {
     /// The open file.
     pub file: Box<dyn LogFile>,
     /// The path it is known by.
-    pub path: PathBuf,
+    pub path: FilePath,
     /// Where to start, and what is known of it.
     pub position: Position,
     /// Read after this one has been read to its end (an older generation of the same path).
@@ -106,9 +107,9 @@ pub enum Action {
     /// Read this file.
     Open(Box<OpenFile>),
     /// The file has another name now, and it matches: records name it from now on.
-    Renamed(FileNo, PathBuf),
+    Renamed(FileNo, FilePath),
     /// The file is somewhere else now, where it does not match: records go on naming the old path.
-    Moved(FileNo, PathBuf),
+    Moved(FileNo, FilePath),
     /// Its path is gone or no longer matches: finish it and let go.
     Gone(FileNo),
     /// Its path matches (again).
@@ -147,9 +148,9 @@ pub enum GzipRule {
 
 struct Live {
     id: FileId,
-    path: PathBuf,
+    path: FilePath,
     /// The path it was written to, where that is another one.
-    written_at: Option<PathBuf>,
+    written_at: Option<FilePath>,
     target: Option<PathBuf>,
     shard: usize,
     matched: bool,
@@ -184,7 +185,7 @@ pub struct Catalog {
     by_inode: HashMap<(u64, u64), FileNo>,
     /// The newest file of each path. A path that a file was renamed from leads to it until its
     /// successor is there.
-    by_path: HashMap<PathBuf, FileNo>,
+    by_path: HashMap<FilePath, FileNo>,
     /// Where links lead to: notifications name that place.
     by_target: HashMap<PathBuf, FileNo>,
     memory: Memory,
@@ -239,13 +240,13 @@ impl Catalog {
     pub fn files(&self) -> impl Iterator<Item = (FileNo, &Path, &Arc<Shared>, usize)> {
         self.live
             .iter()
-            .map(|(no, l)| (*no, l.path.as_path(), &l.shared, l.shard))
+            .map(|(no, l)| (*no, &*l.path, &l.shared, l.shard))
     }
 
     /// The file at `path` and its shard.
     pub fn at_path(&self, path: &Path) -> Option<(FileNo, usize, &Arc<Shared>)> {
         let named = self.by_path.get(path).copied();
-        let named = named.filter(|no| self.live.get(no).is_some_and(|l| l.path == path));
+        let named = named.filter(|no| self.live.get(no).is_some_and(|l| *l.path == *path));
         let no = named.or_else(|| self.by_target.get(path).copied())?;
         let live = self.live.get(&no)?;
         Some((no, live.shard, &live.shared))
@@ -307,7 +308,7 @@ impl Catalog {
         let due = self.pending.extract_if(|_, at| *at <= now);
         let due: Vec<PathBuf> = due.map(|(path, _)| path).collect();
         for base in due {
-            let base_known = self.by_path.contains_key(&base);
+            let base_known = self.by_path.contains_key(base.as_path());
             self.reconcile(&base, base_known, actions);
         }
     }
@@ -343,7 +344,11 @@ impl Catalog {
             file.read_at(0, self.rules.head_bytes, &mut head).ok()?;
             Some(head)
         };
-        let live = |path: PathBuf| self.by_path.get(&path).and_then(|no| self.live.get(no));
+        let live = |path: PathBuf| {
+            self.by_path
+                .get(path.as_path())
+                .and_then(|no| self.live.get(no))
+        };
         let read = |l: &&Live| l.shared.read_offset.load(Ordering::Acquire) > 0;
         let originals = bases(&s.path).into_iter().skip(1).filter_map(live);
         let mut originals = originals.filter(|l| !l.gone).filter(read);
@@ -425,13 +430,14 @@ impl Catalog {
         if s.meta.size != live.shared.size.load(Ordering::Acquire) {
             live.shared.dirty.store(true, Ordering::Release);
         }
-        if live.path != s.path {
+        if *live.path != s.path {
             // `by_path` keeps leading from the old path to this file until a successor is opened
             // there, which then knows what it comes after.
-            let before = std::mem::replace(&mut live.path, s.path.clone());
+            let path = FilePath::from(s.path.as_path());
+            let before = std::mem::replace(&mut live.path, path.clone());
             live.written_at.get_or_insert(before);
-            self.by_path.insert(s.path.clone(), no);
-            actions.push((shard, Action::Renamed(no, s.path.clone())));
+            self.by_path.insert(path.clone(), no);
+            actions.push((shard, Action::Renamed(no, path)));
         }
     }
 
@@ -450,7 +456,7 @@ impl Catalog {
             let (id, path, shard) = (live.id, live.path.clone(), live.shard);
             let siblings = self.listings.of(&*self.fs, &path, self.now).files;
             if let Some(now_at) = siblings.into_iter().find(|s| s.meta.id == id) {
-                actions.push((shard, Action::Moved(no, now_at.path)));
+                actions.push((shard, Action::Moved(no, now_at.path.into())));
             }
         }
     }
@@ -458,13 +464,16 @@ impl Catalog {
     fn open_new(&mut self, s: Seen, first: bool, actions: &mut Vec<(usize, Action)>) {
         let at_end = first && !self.rules.from_beginning && !self.had_stored;
         let seen_before = self.memory.of(&s.path).next().is_some();
-        match (first, seen_before || self.by_path.contains_key(&s.path)) {
+        match (
+            first,
+            seen_before || self.by_path.contains_key(s.path.as_path()),
+        ) {
             // What was left behind is under way already.
             (true, true) => {}
             (_, false) => self.take_as_read(&s, first),
             (false, true) => self.reconcile(&s.path, false, actions),
         }
-        let before = self.by_path.get(&s.path).copied();
+        let before = self.by_path.get(s.path.as_path()).copied();
         match self.look(&s, at_end) {
             Ok((file, position)) => {
                 if position.id != s.meta.id {
@@ -488,7 +497,7 @@ impl Catalog {
         file: Box<dyn LogFile>,
         mut position: Position,
         after: Option<FileNo>,
-        written_at: Option<PathBuf>,
+        written_at: Option<FilePath>,
         actions: &mut Vec<(usize, Action)>,
     ) -> FileNo {
         let after = after.filter(|no| self.live.contains_key(no));
@@ -504,6 +513,10 @@ impl Catalog {
         let finish_only = written_at.is_some();
         self.memory.take(position.id);
         position.surveyed = true;
+        let path = FilePath::from(s.path);
+        if position.path == path {
+            position.path = path.clone();
+        }
         let shared = Arc::new(Shared::default());
         shared
             .acked_offset
@@ -511,7 +524,7 @@ impl Catalog {
         shared.size.store(s.meta.size, Ordering::Release);
         shared.set_known(position.known());
         self.by_inode.insert(inode(position.id), no);
-        self.by_path.insert(s.path.clone(), no);
+        self.by_path.insert(path.clone(), no);
         if let Some(base) = &written_at {
             self.by_path.insert(base.clone(), no);
         }
@@ -520,9 +533,9 @@ impl Catalog {
         }
         let live = Live {
             id: position.id,
-            path: s.path.clone(),
+            path: path.clone(),
             written_at,
-            target: s.target.clone(),
+            target: s.target,
             shard,
             matched: !finish_only,
             gone: finish_only,
@@ -532,7 +545,7 @@ impl Catalog {
         let open = OpenFile {
             no,
             file,
-            path: s.path,
+            path,
             position,
             after,
             finish_only,
@@ -560,7 +573,8 @@ impl Catalog {
     pub fn appeared_beside(&mut self, path: &Path, now: Mono) {
         self.now = now;
         let is_log = |base: &PathBuf| {
-            let live = self.by_path.get(base).and_then(|no| self.live.get(no));
+            let live = self.by_path.get(base.as_path());
+            let live = live.and_then(|no| self.live.get(no));
             live.is_some_and(|l| l.lineage() == base)
         };
         let logs: Vec<PathBuf> = bases(path).into_iter().skip(1).filter(is_log).collect();

@@ -90,7 +90,7 @@ impl Candidate {
             head: Head::of(&head),
             trail: Trail::of(&trail),
             gzip: self.gzip,
-            path: self.live.clone(),
+            path: self.live.as_path().into(),
             ..Position::default()
         }))
     }

@@ -81,7 +81,7 @@ fn the_collectors_entries_are_found_among_files_and_rotated_neighbours() {
     );
     assert!(got[4].as_ref().unwrap_err().contains("shorter"), "{got:?}");
     let second = claims[0].outcome.as_ref().unwrap();
-    assert_eq!(second.path, dir.path().join("app.log"), "the live name");
+    assert_eq!(*second.path, dir.path().join("app.log"), "the live name");
     assert!(claims[1].outcome.as_ref().unwrap().gzip);
 }
 
@@ -185,7 +185,7 @@ fn promtails_entries_follow_a_file_that_was_rotated_since() {
     }
     let claimed = claim(4, saved);
     assert_eq!(told(&claimed), ok("app.log.1", 4));
-    assert_eq!(claimed.outcome.unwrap().path, path);
+    assert_eq!(*claimed.outcome.unwrap().path, path);
     // Compressed: born later, but with the time of its last line.
     let packed = dir.path().join("app.log.1.gz");
     fs::write(&packed, gz(b"one\ntwo\n")).unwrap();

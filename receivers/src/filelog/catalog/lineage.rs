@@ -22,15 +22,13 @@ use std::time::Duration;
 use tailwater_pipeline::clock::Mono;
 
 use super::super::identity::{Likeness, Verdict};
-use super::super::logfs::{LogFile, Meta};
+use super::super::logfs::{FileId, LogFile, Meta};
 use super::super::position::Position;
 use super::content::{Content, DOUBLE_BYTES_MIN, Opened, resumed};
 use super::memory::bases;
 use super::siblings::Sibling;
-use super::{Action, COPY_WAIT, Catalog, Seen, TICK_NS};
+use super::{ATTEMPTS, Action, COPY_WAIT, Catalog, Seen, TICK_NS};
 
-/// How often a directory whose names change meanwhile is looked at again at once.
-const ATTEMPTS: usize = 4;
 /// Generations of one log that are opened at once; the others follow when these are finished.
 const OPENED_AT_ONCE: usize = 64;
 /// Then, or after names went on changing, the log is looked at again this much later.
@@ -81,8 +79,10 @@ impl Catalog {
         if self.listings.is_stale(base, self.now) {
             self.put_off(base, AGAIN);
         }
-        for _ in 0..ATTEMPTS {
-            if self.reconcile_once(base, base_known, actions) {
+        for attempt in 1..=ATTEMPTS {
+            // What exists is opened in the end, in its order or not.
+            let last = attempt == ATTEMPTS;
+            if self.reconcile_once(base, base_known, last, actions) {
                 return;
             }
             self.listings.forget(base);
@@ -90,18 +90,25 @@ impl Catalog {
         self.put_off(base, AGAIN);
     }
 
-    /// False if names changed meanwhile. What was opened stays opened.
+    /// False if names changed meanwhile. What was opened stays opened; unless it is the `last`
+    /// attempt, that is nothing that came after a generation which could not be looked at.
     fn reconcile_once(
         &mut self,
         base: &Path,
         base_known: bool,
+        last: bool,
         actions: &mut Vec<(usize, Action)>,
     ) -> bool {
         let found = self.listings.of(&*self.fs, base, self.now);
         let mut stable = found.stable;
+        if !stable && !last {
+            return false;
+        }
+        let mut base_known = base_known;
         let mut generations = Vec::with_capacity(found.files.len());
         let mut open = 0;
-        for s in found.files {
+        let mut files = found.files.into_iter();
+        while let Some(s) = files.next() {
             if open == OPENED_AT_ONCE {
                 self.put_off(base, AGAIN);
                 break;
@@ -111,7 +118,11 @@ impl Catalog {
                 // Renamed or deleted while it was looked at.
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {
                     stable = false;
-                    continue;
+                    if last {
+                        continue;
+                    }
+                    base_known |= files.any(|s| self.is_known(s.meta.id));
+                    break;
                 }
                 Err(e) => {
                     self.problems.push((s.path, e));
@@ -123,6 +134,11 @@ impl Catalog {
         }
         self.open_generations(base, base_known, generations, actions);
         stable
+    }
+
+    /// True if a file is being read or was read, as far as its identity tells.
+    fn is_known(&self, id: FileId) -> bool {
+        self.is_live(id) || self.memory.get(id).is_some()
     }
 
     /// Opens what is left to read of `generations`, which are in order, oldest first.

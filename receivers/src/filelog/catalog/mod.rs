@@ -174,6 +174,8 @@ struct Deferred {
 const COPY_WAIT: Duration = Duration::from_secs(2);
 /// File times tick in steps of up to this, in ns.
 const TICK_NS: i64 = 20_000_000;
+/// How often names that change meanwhile are looked at again at once.
+const ATTEMPTS: usize = 4;
 /// How soon a rotated file that appeared is looked at.
 const BESIDE_WAIT: Duration = Duration::from_millis(100);
 
@@ -461,7 +463,7 @@ impl Catalog {
         }
     }
 
-    fn open_new(&mut self, s: Seen, first: bool, actions: &mut Vec<(usize, Action)>) {
+    fn open_new(&mut self, mut s: Seen, first: bool, actions: &mut Vec<(usize, Action)>) {
         let at_end = first && !self.rules.from_beginning && !self.had_stored;
         let seen_before = self.memory.of(&s.path).next().is_some();
         match (
@@ -471,21 +473,35 @@ impl Catalog {
             // What was left behind is under way already.
             (true, true) => {}
             (_, false) => self.take_as_read(&s, first),
-            (false, true) => self.reconcile(&s.path, false, actions),
+            (false, true) => self.reconcile_before(&mut s, actions),
         }
-        let before = self.by_path.get(s.path.as_path()).copied();
         match self.look(&s, at_end) {
             Ok((file, position)) => {
                 if position.id != s.meta.id {
                     // It was replaced since it was seen: that one is a generation by now.
-                    self.put_off(&s.path, Duration::ZERO);
+                    self.listings.forget(&s.path);
+                    self.reconcile(&s.path, false, actions);
                 }
                 if !self.is_live(position.id) {
+                    let before = self.by_path.get(s.path.as_path()).copied();
                     self.admit(s, file, position, before, None, actions);
                 }
             }
             // A later scan tries again.
             Err(e) => self.problems.push((s.path, e)),
+        }
+    }
+
+    /// Opens the generations before `s`. What is at its path may be replaced while they are looked
+    /// at; then it is one of them, and `s` becomes what is there now.
+    fn reconcile_before(&mut self, s: &mut Seen, actions: &mut Vec<(usize, Action)>) {
+        for _ in 0..ATTEMPTS {
+            self.reconcile(&s.path, false, actions);
+            match self.fs.meta(&s.path) {
+                Ok(meta) if meta.id != s.meta.id => s.meta = meta,
+                _ => return,
+            }
+            self.listings.forget(&s.path);
         }
     }
 
@@ -618,5 +634,7 @@ fn inode(id: FileId) -> (u64, u64) {
     (id.dev, id.ino)
 }
 
+#[cfg(test)]
+mod order_tests;
 #[cfg(test)]
 mod tests;

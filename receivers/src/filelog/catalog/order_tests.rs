@@ -1,0 +1,158 @@
+//! The order of generations when rotation goes on while the catalog looks: a file system does
+//! something at a chosen moment, as a writer would.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use tailwater_pipeline::clock::Mono;
+
+use super::super::logfs::{LogFile, LogFs, Meta, OsLogFs};
+use super::*;
+
+/// The call before which something happens, once.
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Moment {
+    Open(&'static str),
+    Names,
+}
+
+type Deed = Box<dyn FnOnce(&Path) + Send>;
+
+#[derive(Clone)]
+struct BusyFs {
+    dir: PathBuf,
+    deed: Arc<Mutex<Option<(Moment, Deed)>>>,
+}
+
+impl BusyFs {
+    fn plan(&self, moment: Moment, deed: impl FnOnce(&Path) + Send + 'static) {
+        *self.deed.lock().unwrap() = Some((moment, Box::new(deed)));
+    }
+
+    fn act(&self, now: impl Fn(Moment) -> bool) {
+        let due = self.deed.lock().unwrap().take_if(|(m, _)| now(*m));
+        if let Some((_, deed)) = due {
+            deed(&self.dir);
+        }
+    }
+}
+
+impl LogFs for BusyFs {
+    fn open(&self, path: &Path) -> io::Result<Box<dyn LogFile>> {
+        self.act(|m| matches!(m, Moment::Open(name) if path.ends_with(name)));
+        OsLogFs.open(path)
+    }
+    fn meta(&self, path: &Path) -> io::Result<Meta> {
+        OsLogFs.meta(path)
+    }
+    fn resolve(&self, path: &Path) -> io::Result<PathBuf> {
+        OsLogFs.resolve(path)
+    }
+    fn names(&self, dir: &Path) -> io::Result<Vec<PathBuf>> {
+        let names = OsLogFs.names(dir);
+        self.act(|m| m == Moment::Names);
+        names
+    }
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        OsLogFs.remove(path)
+    }
+}
+
+/// Renames the log to its `n`-th generation and begins the next one.
+fn rotate(dir: &Path, n: u32) {
+    fs::rename(dir.join("app.log"), dir.join(generation(n))).unwrap();
+    fs::write(dir.join("app.log"), format!("lines of {}\n", n + 1)).unwrap();
+}
+
+fn generation(n: u32) -> String {
+    format!("app.log.20240101-00000{n}")
+}
+
+fn compress(dir: &Path, n: u32) {
+    let (plain, gz) = (
+        dir.join(generation(n)),
+        dir.join(format!("{}.gz", generation(n))),
+    );
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    io::Write::write_all(&mut encoder, &fs::read(&plain).unwrap()).unwrap();
+    fs::write(gz, encoder.finish().unwrap()).unwrap();
+    fs::remove_file(plain).unwrap();
+}
+
+/// Which generations are opened, in the order in which they are read.
+fn opened(actions: Vec<(usize, Action)>, last: &mut Option<FileNo>) -> Vec<String> {
+    let mut texts = Vec::new();
+    for (_, action) in actions {
+        if let Action::Open(open) = action {
+            assert_eq!(open.after, *last, "read after the one opened before it");
+            *last = Some(open.no);
+            let mut text = Vec::new();
+            open.file.read_at(0, 100, &mut text).unwrap();
+            texts.push(String::from_utf8(text).unwrap().trim().to_owned());
+        }
+    }
+    texts
+}
+
+/// A log whose first generation is being read; generations up to the `n`-th came and went since.
+/// Then `deed` is done at `moment` while the catalog looks. Returns what it opens.
+fn looks(n: u32, moment: Moment, deed: impl FnOnce(&Path) + Send + 'static) -> Vec<String> {
+    let dir = tempfile::tempdir().unwrap();
+    let base = dir.path().join("app.log");
+    fs::write(&base, "lines of 1\n").unwrap();
+    let fs = BusyFs {
+        dir: dir.path().to_path_buf(),
+        deed: Arc::default(),
+    };
+    let selected = base.clone();
+    let rules = Rules {
+        head_bytes: 1000,
+        from_beginning: true,
+        gzip: GzipRule::Never,
+        shards: 1,
+        selects: Box::new(move |path| path == selected),
+        started_ns: 0,
+    };
+    let mut catalog = Catalog::new(rules, Arc::new(fs.clone()), Vec::new());
+    let seen = |path: &Path| Seen {
+        path: path.to_path_buf(),
+        meta: OsLogFs.meta(path).unwrap(),
+        target: None,
+    };
+    let mut last = None;
+    let now = Mono::default();
+    let first = opened(catalog.scan(vec![seen(&base)], now), &mut last);
+    assert_eq!(first, ["lines of 1"]);
+    (1..n).for_each(|i| rotate(dir.path(), i));
+    fs.plan(moment, deed);
+    let now = now.after(std::time::Duration::from_millis(10));
+    let mut all = opened(catalog.appeared(seen(&base), now), &mut last);
+    assert!(fs.deed.lock().unwrap().is_none(), "{moment:?} came");
+    while let Some(at) = catalog.deadline().filter(|_| all.len() < 4) {
+        all.extend(opened(catalog.catch_up(at), &mut last));
+    }
+    all
+}
+
+/// Guarantee: a generation that is compressed at the moment it is looked at is read in its turn,
+/// not after the ones that came later.
+#[test]
+fn a_generation_that_vanishes_while_it_is_looked_at_keeps_its_turn() {
+    let order = looks(4, Moment::Open("app.log.20240101-000002"), |dir| {
+        compress(dir, 2)
+    });
+    assert_eq!(order, ["lines of 2", "lines of 3", "lines of 4"]);
+}
+
+/// Guarantee: what rotation does between the look at the directory and the opening of the log makes
+/// no generation come after its successor.
+#[test]
+fn rotations_while_the_log_is_opened_keep_the_order() {
+    for moment in [Moment::Names, Moment::Open("app.log")] {
+        let order = looks(2, moment, |dir| (2..4).for_each(|n| rotate(dir, n)));
+        let want = ["lines of 2", "lines of 3", "lines of 4"];
+        assert_eq!(order, want, "{moment:?}");
+    }
+}

@@ -295,8 +295,11 @@ impl FileSource {
             return Turn::Rest;
         }
         if let Some(before) = tail.after {
-            let waits = self.tails.get(&before).is_some_and(|t| !t.is_read_out(now));
-            if waits {
+            let before_it = self.tails.get(&before).filter(|t| !t.is_read_out(now));
+            if let Some(t) = before_it {
+                if t.wants_last_read(now) {
+                    self.queue(before);
+                }
                 self.look_again(no, now.after(CLOSED_PAUSE));
                 return Turn::Blocked;
             }
@@ -383,6 +386,9 @@ impl FileSource {
         match chunk {
             Ok(chunk) => {
                 tail.at_end = chunk.at_end;
+                if chunk.at_end {
+                    tail.reached_end(now);
+                }
                 let wall = self.p.clock.wall_ns();
                 let cut = self.p.cutter.cut(tail, chunk, &self.pool, now, wall)?;
                 if self.p.settings.forget_pages
@@ -419,7 +425,7 @@ impl FileSource {
             ..tail.durable(wall)
         };
         if tail.reassess(s.head_bytes, s.on_truncate)? != Fate::Restarted {
-            tail.at_end = true;
+            tail.reached_end(self.p.clock.now());
             return Ok(());
         }
         self.p.files.files_truncated.inc();

@@ -84,6 +84,8 @@ pub struct Tail {
     pub queued: bool,
     /// The last read reached the end.
     pub at_end: bool,
+    /// When a read reached the end the last time.
+    pub ended_at: Option<Mono>,
     /// Tells when an unfinished record at the end has waited long enough.
     pub flush_clock: FlushClock,
     /// An unfinished record waits at the end.
@@ -149,6 +151,7 @@ impl Tail {
             gone_since: open.finish_only.then_some(now),
             queued: false,
             at_end: false,
+            ended_at: None,
             flush_clock: FlushClock::default(),
             unfinished: false,
             charset: Charset::Utf8,
@@ -323,13 +326,31 @@ impl Tail {
         self.shared.closed.store(true, Ordering::Release);
     }
 
-    /// True if what comes after this file may be read: it was read to its end, and a writer that
-    /// still had it open when it was moved has had a moment to finish.
+    /// True if what comes after this file may be read: a writer that still had it open when it was
+    /// moved has had a moment to finish, and it was read to its end since then. That it once was
+    /// says nothing: while reading waits for delivery, it grows.
     pub fn is_read_out(&self, now: Mono) -> bool {
-        let since = self
-            .moved_at
-            .map_or(self.active_at, |at| at.max(self.active_at));
-        self.at_end && now.since(since) >= LATE_WRITES
+        // A file that is closed or cannot be read holds nobody up.
+        let unreadable = self.file.is_none() || self.failures > 0;
+        let due = self.late_until();
+        self.at_end && now >= due && (unreadable || self.ended_at.is_some_and(|at| at >= due))
+    }
+
+    /// True if all that keeps it from being read out is a look at its end.
+    pub fn wants_last_read(&self, now: Mono) -> bool {
+        self.at_end && now >= self.late_until() && !self.is_read_out(now)
+    }
+
+    /// Until when a writer that does not know that it was moved may write to it.
+    fn late_until(&self) -> Mono {
+        let moved = self.moved_at.unwrap_or(self.active_at);
+        moved.max(self.active_at).after(LATE_WRITES)
+    }
+
+    /// A read reached the end, or there is nothing to read for now.
+    pub fn reached_end(&mut self, now: Mono) {
+        self.at_end = true;
+        self.ended_at = Some(now);
     }
 
     /// True if nothing is left to read, to deliver or to wait for.
@@ -383,5 +404,89 @@ impl Tail {
         let pause = Duration::from_millis(100 << self.failures.min(6));
         self.retry_at = Some(now.after(pause));
         pause
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::super::logfs::OsLogFs;
+    use super::*;
+    use tailwater_pipeline::{AckSink, Counts, Outcome};
+
+    struct NobodyWaits;
+
+    impl AckSink for NobodyWaits {
+        fn settled(&self, _key: u64, _outcome: Outcome, _counts: &Counts) {}
+    }
+
+    fn read(tail: &mut Tail, now: Mono) -> usize {
+        let chunk = tail.read(1 << 16, Vec::new()).unwrap().ok().unwrap();
+        let n = chunk.buf.len() - chunk.skip;
+        tail.advance(&chunk.buf, chunk.skip, n, 1000);
+        if n > 0 {
+            tail.active_at = now;
+        }
+        if chunk.at_end {
+            tail.reached_end(now);
+        }
+        n
+    }
+
+    /// Guarantee: the successor of a file waits for lines that were written after the last read,
+    /// however long ago that was and the file was moved.
+    #[test]
+    fn a_file_that_grew_since_its_last_read_is_not_read_out() {
+        let mut log = tempfile::NamedTempFile::new().unwrap();
+        log.write_all(b"one\n").unwrap();
+        let file = OsLogFs.open(log.path()).unwrap();
+        let position = Position {
+            id: file.meta().unwrap().id,
+            ..Position::default()
+        };
+        let open = OpenFile {
+            no: 1,
+            file,
+            path: log.path().to_path_buf(),
+            position,
+            after: None,
+            finish_only: false,
+            shared: Arc::default(),
+            shard: 0,
+        };
+        let at = |ms: u64| Mono(ms * 1_000_000);
+        let mut tail = Tail::new(open, Arc::new(NobodyWaits), 1 << 16, at(0));
+        assert_eq!(read(&mut tail, at(0)), 4);
+        // It grows, is moved, and reading has to wait for delivery.
+        log.write_all(b"two\n").unwrap();
+        tail.moved_at = Some(at(10));
+        assert!(!tail.is_read_out(at(60_000)) && tail.wants_last_read(at(60_000)));
+        assert_eq!(read(&mut tail, at(60_000)), 4);
+        assert!(!tail.is_read_out(at(60_100)), "it may still be written to");
+        assert_eq!(read(&mut tail, at(60_250)), 0);
+        assert!(tail.is_read_out(at(60_250)));
+    }
+
+    /// Guarantee: a file that cannot be read holds its successor up no longer than a late write.
+    #[test]
+    fn a_closed_file_holds_nobody_up() {
+        let log = tempfile::NamedTempFile::new().unwrap();
+        let file = OsLogFs.open(log.path()).unwrap();
+        let open = OpenFile {
+            no: 1,
+            file,
+            path: log.path().to_path_buf(),
+            position: Position::default(),
+            after: None,
+            finish_only: false,
+            shared: Arc::default(),
+            shard: 0,
+        };
+        let mut tail = Tail::new(open, Arc::new(NobodyWaits), 1 << 16, Mono(0));
+        tail.reached_end(Mono(0));
+        tail.close();
+        let due = Mono(0).after(LATE_WRITES);
+        assert!(!tail.is_read_out(Mono(0)) && tail.is_read_out(due));
     }
 }

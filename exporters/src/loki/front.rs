@@ -20,7 +20,7 @@ use super::dead_letter::{DeadLetter, DeadLetters};
 use super::line::{self, LineRecord};
 use super::names::metadata_key;
 use super::options::{LineFormat, LineTooLong, LokiOptions, OutsideWindow};
-use super::plan::{RowPlan, row_hints, same_hints};
+use super::plan::{RowPlan, row_hints, same_hints, tenant_of, unknown_format};
 use super::plan_memo::PlanMemo;
 use super::stats::LokiStats;
 use super::streams::{ParkedLanes, Streams};
@@ -115,6 +115,8 @@ pub(super) struct Encoding<'a> {
     pub(super) window: Window,
     pub(super) now: Mono,
     pub(super) dropped: u32,
+    /// Rows whose hint asks for a format that does not exist, and one of them.
+    pub(super) unformatted: (usize, usize),
 }
 
 impl<O: Outlet> LokiFront<O> {
@@ -180,7 +182,23 @@ impl<O: Outlet> LokiFront<O> {
             window: self.window(),
             now,
             dropped: 0,
+            unformatted: (0, 0),
         };
+        self.encode(&mut encoding);
+        let (n, row) = encoding.unformatted;
+        if n > 0 {
+            tracing::warn!(
+                reason = DropReason::EncodeError.as_str(),
+                dropped_items = n,
+                error = unknown_format(logs, row),
+                "Entries were dropped: their hint asks for a line format that does not exist."
+            );
+        }
+        encoding.dropped
+    }
+
+    fn encode(&mut self, encoding: &mut Encoding<'_>) {
+        let logs = encoding.logs;
         let shared = self.shared.clone();
         let options = &shared.options;
         let hints = row_hints(options, logs);
@@ -188,8 +206,7 @@ impl<O: Outlet> LokiFront<O> {
         self.memo.clear();
         let Some(hints) = hints else {
             let plan = self.plans.plan(options, logs);
-            self.rows(&mut encoding, &plan, 0..logs.rows());
-            return encoding.dropped;
+            return self.rows(encoding, &plan, 0..logs.rows());
         };
         let mut current: Option<usize> = None;
         for row in 0..logs.rows() {
@@ -204,9 +221,8 @@ impl<O: Outlet> LokiFront<O> {
                 self.memo.clear();
                 current = Some(next);
             }
-            self.rows(&mut encoding, &plans[next].1, row..row + 1);
+            self.rows(encoding, &plans[next].1, row..row + 1);
         }
-        encoding.dropped
     }
 
     fn rows(&mut self, e: &mut Encoding<'_>, plan: &RowPlan, rows: std::ops::Range<usize>) {
@@ -217,8 +233,13 @@ impl<O: Outlet> LokiFront<O> {
             );
         }
         let Some(format) = plan.format else {
-            let n = rows.len() as u32;
-            return rows_dropped(&self.shared, e, DropReason::EncodeError, n);
+            e.unformatted.0 += rows.len();
+            e.unformatted.1 = rows.start;
+            for row in rows {
+                let cause = unknown_format(e.logs, row);
+                self.drop_row(e, plan, row, None, (DropReason::EncodeError, &cause));
+            }
+            return;
         };
         let mut previous: Option<(usize, Route)> = None;
         for row in rows {
@@ -242,7 +263,9 @@ impl<O: Outlet> LokiFront<O> {
     ) {
         let stream = match route {
             Route::Stream(stream) | Route::Reduced(stream) => stream,
-            Route::NoTenant => return self.drop_row(e, row, None, DropReason::TenantRefused),
+            Route::NoTenant => {
+                return self.drop_row(e, plan, row, None, (DropReason::TenantRefused, ""));
+            }
         };
         let Some(time) = self.time(e, row) else {
             let early = record_time(e.logs, row) < e.window.oldest;
@@ -251,7 +274,7 @@ impl<O: Outlet> LokiFront<O> {
             } else {
                 DropReason::TooNew
             };
-            return self.drop_row(e, row, Some(stream), reason);
+            return self.drop_row(e, plan, row, Some(stream), (reason, ""));
         };
         let limits = &self.shared.options.limits;
         self.row_metadata.clear();
@@ -349,7 +372,9 @@ impl<O: Outlet> LokiFront<O> {
             return self.push(e, plan, stream, time, &[text]);
         }
         match limits.line_too_long {
-            LineTooLong::Drop => self.drop_row(e, row, Some(stream), DropReason::LineTooLong),
+            LineTooLong::Drop => {
+                self.drop_row(e, plan, row, Some(stream), (DropReason::LineTooLong, ""))
+            }
             LineTooLong::Truncate => {
                 add(&self.shared.stats.truncated_lines, 1);
                 let mut end = limits.line_bytes_max.saturating_sub(CUT_MARK.len());
@@ -397,20 +422,31 @@ impl<O: Outlet> LokiFront<O> {
     fn drop_row(
         &mut self,
         e: &mut Encoding<'_>,
+        plan: &RowPlan,
         row: usize,
         stream: Option<u32>,
-        reason: DropReason,
+        (reason, cause): (DropReason, &str),
     ) {
-        rows_dropped(&self.shared, e, reason, 1);
-        let Some(letters) = &self.shared.dead_letters else {
+        e.dropped += 1;
+        e.ack.count_dropped(reason, 1);
+        add(&self.shared.stats.dropped[reason as usize], 1);
+        let Some(letters) = self.shared.dead_letters.clone() else {
             return;
         };
-        let named = stream.map(|s| {
-            let stream = self.streams.stream_mut(s);
-            (stream.labels.clone(), stream.tenant)
-        });
-        let tenant = named.as_ref().map(|(_, tenant)| *tenant);
-        let tenant = tenant.and_then(|t| self.streams.tenant_mut(t).name.clone());
+        let (labels, tenant) = match stream {
+            Some(stream) => {
+                let stream = self.streams.stream_mut(stream);
+                let (labels, tenant) = (stream.labels.clone(), stream.tenant);
+                (labels, self.streams.tenant_mut(tenant).name.clone())
+            }
+            // It has no stream, and is no reason to make one.
+            None => {
+                self.write_labels(e.logs, plan, row, false);
+                let fixed = self.shared.options.tenant.fixed.as_ref();
+                let tenant = tenant_of(plan, fixed, e.logs, row).map(Arc::from);
+                (self.label_text.as_str().into(), tenant)
+            }
+        };
         let body = e.logs.body(row);
         let text = match body {
             Some(ValueRef::Str(s)) => Cow::Borrowed(s),
@@ -419,9 +455,9 @@ impl<O: Outlet> LokiFront<O> {
         };
         letters.write([DeadLetter {
             reason: reason.as_str(),
-            cause: "",
+            cause,
             tenant: tenant.as_deref(),
-            labels: named.as_ref().map_or("", |(labels, _)| labels),
+            labels: &labels,
             time: record_time(e.logs, row),
             line: &text,
             metadata: Vec::new(),
@@ -481,12 +517,6 @@ fn record_time(logs: &LogsBatch, row: usize) -> i64 {
         0 => logs.observed.get(row),
         time => time,
     }
-}
-
-fn rows_dropped(shared: &Shared, e: &mut Encoding<'_>, reason: DropReason, rows: u32) {
-    e.dropped += rows;
-    e.ack.count_dropped(reason, rows);
-    add(&shared.stats.dropped[reason as usize], u64::from(rows));
 }
 
 impl<O> Drop for LokiFront<O> {

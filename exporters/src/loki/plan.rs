@@ -18,6 +18,8 @@ const HINT_RESOURCE_LABELS: &str = "loki.resource.labels";
 const HINT_ATTRIBUTE_LABELS: &str = "loki.attribute.labels";
 const HINT_TENANT: &str = "loki.tenant";
 const HINT_FORMAT: &str = "loki.format";
+/// How much of a hint that cannot be followed is shown.
+const HINT_SHOWN_BYTES_MAX: usize = 64;
 /// Record attributes that change the plan.
 const ROW_HINTS: [&str; 4] = [
     HINT_RESOURCE_LABELS,
@@ -364,9 +366,20 @@ fn has_severity(logs: &LogsBatch) -> bool {
     logs.severity != tailwater_pdata::Severities::Const(0)
 }
 
-fn hinted_format(logs: &LogsBatch, row: usize, default: LineFormat) -> Option<LineFormat> {
+fn format_hint(logs: &LogsBatch, row: usize) -> Option<ValueRef<'_>> {
     let in_resource = logs.resource.get(HINT_FORMAT).map(Value::as_ref);
-    let Some(hint) = in_resource.or_else(|| logs.attribute(row, HINT_FORMAT)) else {
+    in_resource.or_else(|| logs.attribute(row, HINT_FORMAT))
+}
+
+/// Why a row without a format has none, for people.
+pub(super) fn unknown_format(logs: &LogsBatch, row: usize) -> String {
+    let hint = format_hint(logs, row).map_or_else(String::new, ValueRef::to_display_string);
+    let shown = cut(&hint, HINT_SHOWN_BYTES_MAX);
+    format!("{HINT_FORMAT} is {shown:?}; it can be json, logfmt or raw")
+}
+
+fn hinted_format(logs: &LogsBatch, row: usize, default: LineFormat) -> Option<LineFormat> {
+    let Some(hint) = format_hint(logs, row) else {
         return Some(default);
     };
     match hint {

@@ -105,7 +105,13 @@ impl<O: Outlet> LokiFront<O> {
     }
 
     /// Writes the labels of `row` as text, with or without those that are moved.
-    fn write_labels(&mut self, logs: &LogsBatch, plan: &RowPlan, row: usize, reduced: bool) {
+    pub(super) fn write_labels(
+        &mut self,
+        logs: &LogsBatch,
+        plan: &RowPlan,
+        row: usize,
+        reduced: bool,
+    ) {
         let max = self.shared.options.limits.label_value_bytes_max;
         let mut text = std::mem::take(&mut self.label_text);
         text.clear();

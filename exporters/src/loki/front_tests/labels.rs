@@ -1,5 +1,8 @@
 //! Streams and tenants.
 
+use tailwater_telemetry::logs::{LogSettings, OutputPath, SelfLog};
+use tailwater_telemetry::metrics::{MetricsRegistry, SelfLogMetrics};
+
 use super::*;
 
 #[test]
@@ -163,6 +166,65 @@ fn hints_are_followed_row_by_row() {
     assert_eq!(got, want);
     assert_eq!(rig.settled(), (Front::Empty, 1));
     assert_eq!(rig.shared.stats.dropped(DropReason::EncodeError), 1);
+}
+
+/// The hint stands in the records (each row is planned for itself) or in the resource (all are
+/// planned at once).
+#[test]
+fn entries_with_a_format_that_does_not_exist_are_dead_letters_and_said_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let dead = dir.path().join("dead");
+    let settings = LogSettings {
+        output_paths: vec![OutputPath::File(dir.path().join("log"))],
+        ..LogSettings::default()
+    };
+    let metrics = SelfLogMetrics::new(&MetricsRegistry::default());
+    let log = SelfLog::new(settings, metrics).unwrap();
+    let letters = Arc::new(DeadLetters::new(dead.clone(), 1 << 20));
+    let mut rig = rig_with(LokiOptions::default(), Some(letters));
+    let hint = || map(&[("loki.format", "xml"), ("loki.tenant", "t"), ("t", "a")]);
+    let in_record = |body: &str| Entry {
+        attributes: hint(),
+        ..entry(body)
+    };
+    let in_resource = |body: &str| Entry {
+        resource: hint(),
+        ..entry(body)
+    };
+    tracing::subscriber::with_default(log.subscriber(), || {
+        rig.export(LogsBatch::from_entries(&[
+            in_record("1"),
+            entry("good"),
+            in_record("2"),
+        ]));
+        rig.export(LogsBatch::from_entries(&["3", "4", "5"].map(in_resource)));
+    });
+    assert_eq!(rig.messages().len(), 1);
+    assert_eq!(rig.shared.stats.dropped(DropReason::EncodeError), 5);
+    let why = "loki.format is \"xml\"; it can be json, logfmt or raw";
+    let text = std::fs::read_to_string(&dead).unwrap();
+    let letters = text.lines().map(|l| {
+        let l: serde_json::Value = serde_json::from_str(l).unwrap();
+        assert_eq!(
+            (&l["reason"], &l["cause"]),
+            (&"encode_error".into(), &why.into())
+        );
+        assert_eq!(
+            (&l["tenant"], &l["labels"]),
+            (&"a".into(), &"{exporter=\"OTLP\"}".into())
+        );
+        l["line"].as_str().unwrap().to_owned()
+    });
+    assert_eq!(letters.collect::<Vec<_>>(), ["1", "2", "3", "4", "5"]);
+    log.flush(Duration::from_secs(10)).unwrap();
+    let log = std::fs::read_to_string(dir.path().join("log")).unwrap();
+    let said: Vec<&str> = log.lines().filter(|l| l.contains("encode_error")).collect();
+    assert_eq!(said.len(), 2, "one for each batch: {log}");
+    assert!(said[0].contains("\"dropped_items\": 2") && said[1].contains("\"dropped_items\": 3"));
+    assert!(
+        said.iter()
+            .all(|l| l.contains("it can be json, logfmt or raw"))
+    );
 }
 
 #[test]

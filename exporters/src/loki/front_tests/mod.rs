@@ -42,8 +42,12 @@ struct Rig {
 }
 
 fn rig(options: LokiOptions) -> Rig {
+    rig_with(options, None)
+}
+
+fn rig_with(options: LokiOptions, dead_letters: Option<Arc<DeadLetters>>) -> Rig {
     let shared = Arc::new(Shared {
-        dead_letters: None,
+        dead_letters,
         budget: None,
         stats: Arc::default(),
         parked: Arc::default(),

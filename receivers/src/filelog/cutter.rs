@@ -240,13 +240,14 @@ impl Cutter {
         if done == 0 {
             // A record longer than the buffer: read more of it next time.
             if !at_end {
+                tail.long_record = true;
                 let most = s.frame(tail.charset).buffer_bytes_max().max(s.read_bytes);
                 tail.read_bytes = (tail.read_bytes * 2).min(most);
             }
             pool.put(buf);
             return Ok(None);
         }
-        tail.read_bytes = s.read_bytes;
+        (tail.read_bytes, tail.long_record) = (s.read_bytes, false);
         tail.active_at = now;
         let shared = pool.share(buf);
         let batch = self.batch(tail, shared, skip + header, from_offset + header as u64);

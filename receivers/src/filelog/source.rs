@@ -107,6 +107,16 @@ enum Turn {
     Blocked,
 }
 
+/// What a read came to.
+enum Got {
+    /// Records.
+    Cut(Cut),
+    /// Nothing to cut: the file ends here, or what is there does not fit the buffer.
+    Nothing,
+    /// Somebody else has the file locked; it is looked at again later.
+    Locked,
+}
+
 impl FileSource {
     /// A source without files.
     pub fn new(parts: SourceParts) -> FileSource {
@@ -315,16 +325,16 @@ impl FileSource {
         if self.marked.iter().any(|(n, _)| *n == no) {
             return Turn::Blocked;
         }
-        let max = if scarce {
+        let max = if scarce && !tail.long_record {
             SCARCE_READ_BYTES.min(tail.read_bytes)
         } else {
             tail.read_bytes
         };
         match self.read(no, max, now) {
-            Ok(Some(cut)) => self.emit_or_hold(no, cut, cx),
+            Ok(Got::Cut(cut)) => self.emit_or_hold(no, cut, cx),
             // Nothing could be cut, but there is more: a longer buffer, or beyond a hole.
-            Ok(None) if self.has_more(no) => Turn::More,
-            Ok(None) => Turn::Rest,
+            Ok(Got::Nothing) if self.has_more(no) => Turn::More,
+            Ok(Got::Nothing | Got::Locked) => Turn::Rest,
             Err(e) => {
                 self.failed(no, &e, now);
                 Turn::Rest
@@ -333,11 +343,9 @@ impl FileSource {
     }
 
     fn has_more(&self, no: FileNo) -> bool {
-        !self.p.settings.acquire_fs_lock
-            && self
-                .tails
-                .get(&no)
-                .is_some_and(|t| !t.at_end && t.file.is_some())
+        self.tails
+            .get(&no)
+            .is_some_and(|t| !t.at_end && t.file.is_some())
     }
 
     fn failed(&mut self, no: FileNo, e: &std::io::Error, now: Mono) {
@@ -353,17 +361,17 @@ impl FileSource {
         self.look_again(no, now.after(pause));
     }
 
-    /// Reads and cuts. `None` if there was nothing to read.
-    fn read(&mut self, no: FileNo, max: usize, now: Mono) -> std::io::Result<Option<Cut>> {
+    /// Reads and cuts.
+    fn read(&mut self, no: FileNo, max: usize, now: Mono) -> std::io::Result<Got> {
         let Some(tail) = self.tails.get_mut(&no) else {
-            return Ok(None);
+            return Ok(Got::Nothing);
         };
         let was_closed = tail.file.is_none();
         if was_closed {
             if !tail.reopen(&*self.p.fs)? {
                 // Its place was taken while it was closed and at rest: nothing of it is left.
                 tail.gone_since = Some(now);
-                return Ok(None);
+                return Ok(Got::Nothing);
             }
             self.open += 1;
         }
@@ -375,12 +383,13 @@ impl FileSource {
         {
             let at = now.after(self.p.settings.poll_interval);
             self.look_again(no, at);
-            return Ok(None);
+            return Ok(Got::Locked);
         }
-        let chunk = tail.read(max, self.pool.take(max + TRAIL_BYTES))?;
+        let chunk = tail.read(max, self.pool.take(max + TRAIL_BYTES));
         if self.p.settings.acquire_fs_lock {
             let _ = tail.file.as_ref().map(|f| f.unlock());
         }
+        let chunk = chunk?;
         tail.failures = 0;
         tail.retry_at = None;
         match chunk {
@@ -397,12 +406,12 @@ impl FileSource {
                 {
                     tracing::debug!(path = %tail.path.display(), error = %e, "file_cache_advise");
                 }
-                Ok(cut)
+                Ok(cut.map_or(Got::Nothing, Got::Cut))
             }
             Err(buf) => {
                 self.pool.put(buf);
                 self.restarted(no)?;
-                Ok(None)
+                Ok(Got::Nothing)
             }
         }
     }

@@ -94,6 +94,8 @@ pub struct Tail {
     pub charset: Charset,
     /// Bytes to read at once; grows for a line longer than the buffer.
     pub read_bytes: usize,
+    /// The record that is next did not fit the last read: it is read whole, however scarce room is.
+    pub long_record: bool,
     /// When it was last found to have something new.
     pub active_at: Mono,
     /// Not tried again before, after an error.
@@ -156,6 +158,7 @@ impl Tail {
             unfinished: false,
             charset: Charset::Utf8,
             read_bytes,
+            long_record: false,
             active_at: now,
             retry_at: None,
             failures: 0,

@@ -24,6 +24,7 @@ use super::saver::Saver;
 use super::settings::{Constants, READ_BYTES, Settings};
 use super::settled::SettledFiles;
 use super::source::{Feedback, FileSource, SourceParts};
+use super::tail::OnTruncate;
 use super::watch::{Waker, Watch};
 use crate::operators::expr::Template;
 use crate::operators::{BuildCx, Chain};
@@ -262,6 +263,7 @@ impl ReceiverNode for FilelogNode {
             // What a damaged store has lost may have been read, but that is no reason to skip it.
             from_beginning: c.start_at == StartAt::Beginning || self.store.opened().may_lack_keys(),
             gzip: c.compression,
+            keep_offset: c.on_truncate == OnTruncate::Ignore,
             shards: self.links.len(),
             selects: Box::new(move |path| selects.matches(path)),
             started_ns: self.cx.clock.wall_ns(),

@@ -433,8 +433,13 @@ impl FileSource {
             overwritten: true,
             ..tail.durable(wall)
         };
-        if tail.reassess(s.head_bytes, s.on_truncate)? != Fate::Restarted {
-            tail.reached_end(self.p.clock.now());
+        let fate = tail.reassess(s.head_bytes, s.on_truncate)?;
+        if fate != Fate::Restarted {
+            // Where other content is taken for the old one, reading goes on in it.
+            match fate {
+                Fate::Kept => tail.at_end = false,
+                _ => tail.reached_end(self.p.clock.now()),
+            }
             return Ok(());
         }
         self.p.files.files_truncated.inc();

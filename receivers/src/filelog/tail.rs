@@ -38,6 +38,8 @@ pub enum Fate {
     Restarted,
     /// Cut, but beginning as before, and the user wants it left alone.
     Held,
+    /// The same, and it has grown past the offset again: reading goes on there, in other content.
+    Kept,
 }
 
 /// `on_truncate`.
@@ -46,7 +48,8 @@ pub enum OnTruncate {
     /// Not set: a file that was cut starts anew.
     #[default]
     Detect,
-    /// Keep the offset and wait until the file has grown past it.
+    /// Keep the offset and wait until the file has grown past it. What is there by then is taken
+    /// for the continuation, as the collector does: it compares no more than the first bytes.
     Ignore,
     /// Read from the start.
     ReadWholeFile,
@@ -266,6 +269,16 @@ impl Tail {
             (Verdict::Rewritten, OnTruncate::Ignore) if meta.size < offset => {
                 // Cut to less than its head: too little to tell, so the rule holds.
                 Ok(Fate::Held)
+            }
+            (Verdict::Rewritten, OnTruncate::Ignore)
+                if size >= offset && self.position.head.starts(&head) =>
+            {
+                let len = usize::from(self.position.trail.len);
+                let mut before = Vec::new();
+                file.read_at(offset - len as u64, len, &mut before)?;
+                self.position.trail = Trail::of(&before);
+                self.shared.set_known(self.position.known());
+                Ok(Fate::Kept)
             }
             (_, OnTruncate::ReadNew) if meta.size < offset => {
                 self.restart(&head, &meta);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
@@ -372,6 +373,51 @@ fn on_truncate_decides_about_a_file_that_was_cut() {
         stand.wait(&agent, 3 + want.len());
         agent.stop_clean();
         assert_eq!(stand.bodies()[3..], texts(want), "{rule}");
+    }
+}
+
+/// Guarantees `on_truncate` for a file that was cut and has grown past what was read before anyone
+/// looked, with the agent there and away: `ignore` goes on at the offset, in whatever is there.
+#[test]
+fn on_truncate_decides_about_a_file_that_was_cut_and_has_grown_again() {
+    let first = "the same first line\nsecond\nthird\n";
+    let again = "the same first line\nSECOND\nTHIRD\nnext\n";
+    let anew = ["the same first line", "SECOND", "THIRD", "next"];
+    for (rule, want) in [
+        (Value::Null, &anew[..]),
+        (json!("read_whole_file"), &anew),
+        (json!("read_new"), &anew),
+        (json!("ignore"), &["next"]),
+    ] {
+        for running in [true, false] {
+            let stand = Stand::new(&json!({"on_truncate": rule, "fingerprint_size": 16}));
+            stand.write("a.log", first);
+            let mut agent = stand.start();
+            stand.wait(&agent, 3);
+            // In place and at once: no look at it can fall between cut and growth.
+            let overwrite = || {
+                let file = fs::File::options()
+                    .write(true)
+                    .open(stand.rig.logs("a.log"));
+                file.expect("there")
+                    .write_all(again.as_bytes())
+                    .expect("written");
+            };
+            if running {
+                overwrite();
+            } else {
+                agent.stop_clean();
+                overwrite();
+                agent = stand.start();
+            }
+            stand.wait(&agent, 3 + want.len());
+            stand.append("a.log", "last\n");
+            stand.wait(&agent, 4 + want.len());
+            agent.stop_clean();
+            let got = stand.bodies();
+            assert_eq!(got[3..got.len() - 1], texts(want), "{rule} {running}");
+            assert_eq!(got.last(), Some(&json!("last")), "{rule} {running}");
+        }
     }
 }
 

@@ -368,6 +368,11 @@ impl Catalog {
                     let position = resumed(p, &start);
                     return Ok((opened.file, position));
                 }
+                // Its reader takes what is there for the continuation.
+                Verdict::Rewritten if self.rules.keep_offset && p.head.starts(&opened.head) => {
+                    let position = resumed(p, &start);
+                    return Ok((opened.file, position));
+                }
                 Verdict::Rewritten => start = p.anew(start.head),
                 Verdict::Other => {}
             }

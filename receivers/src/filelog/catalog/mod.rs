@@ -127,6 +127,9 @@ pub struct Rules {
     pub from_beginning: bool,
     /// Decompress: never, always, or by magic bytes.
     pub gzip: GzipRule,
+    /// `on_truncate: ignore`: a file that begins as before is read on from its offset, whatever
+    /// is before it now.
+    pub keep_offset: bool,
     /// Shards to spread files over.
     pub shards: usize,
     /// Which paths are read for their own sake.

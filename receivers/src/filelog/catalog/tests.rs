@@ -251,6 +251,7 @@ impl Agent {
             head_bytes: HEAD_BYTES,
             from_beginning: true,
             gzip: GzipRule::Never,
+            keep_offset: false,
             shards: 1,
             selects: Box::new(move |path| path == base),
             started_ns: wall(),

@@ -113,10 +113,10 @@ impl Wanted {
                 .map(one)
                 .collect::<Result<Vec<_>, Box<ConfigError>>>()
         };
-        Ok(Constants {
-            attributes: compile("attributes", &self.config.attributes)?,
-            resource: compile("resource", &self.config.resource)?,
-        })
+        Ok(Constants::new(
+            compile("attributes", &self.config.attributes)?,
+            compile("resource", &self.config.resource)?,
+        ))
     }
 
     fn settings(&self, cx: &NodeCx) -> Result<Settings, BuildError> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use regex::bytes::Regex;
-use tailwater_pdata::{Cell, Column, LogsBatch, Value};
+use tailwater_pdata::{Cell, Column, Key, LogsBatch, Map, Value};
 
 use super::charset::Charset;
 use super::file_attrs::FileAttributeRules;
@@ -89,35 +89,53 @@ impl Settings {
     }
 }
 
-/// `attributes` and `resource` of the receiver: text that may hold `EXPR(...)`.
+/// `attributes` and `resource` of the receiver: text that may hold `EXPR(...)`. What is the same for
+/// every record is rendered once.
 #[derive(Debug, Default)]
 pub struct Constants {
-    /// Record attributes.
-    pub attributes: Vec<(String, Template)>,
-    /// Resource attributes.
-    pub resource: Vec<(String, Template)>,
+    attributes: Vec<(Key, Value)>,
+    resource: Option<Arc<Map>>,
+    /// Computed for each record.
+    computed: Vec<(Key, Template)>,
+    computed_resource: Vec<(Key, Template)>,
 }
 
 impl Constants {
-    /// Adds them to every record of `batch`.
+    /// Record attributes and resource attributes.
+    pub fn new(
+        attributes: Vec<(String, Template)>,
+        resource: Vec<(String, Template)>,
+    ) -> Constants {
+        let is_plain = |(_, template): &(String, Template)| template.is_plain();
+        let value = |(key, template): (String, Template)| (Key::from(key), plain(&template));
+        let keyed = |(key, template): (String, Template)| (Key::from(key), template);
+        let (same, computed): (Vec<_>, Vec<_>) = attributes.into_iter().partition(is_plain);
+        let (resource, by_record): (Vec<_>, Vec<_>) = resource.into_iter().partition(is_plain);
+        let resource: Map = resource.into_iter().map(value).collect();
+        Constants {
+            attributes: same.into_iter().map(value).collect(),
+            resource: (!resource.is_empty()).then(|| Arc::new(resource)),
+            computed: computed.into_iter().map(keyed).collect(),
+            computed_resource: by_record.into_iter().map(keyed).collect(),
+        }
+    }
+
+    /// Adds them to every record of `batch`, which has no resource yet.
     pub fn add_to(&self, batch: &mut LogsBatch) {
-        for (key, template) in &self.attributes {
-            if template.is_plain() {
-                batch
-                    .attributes
-                    .set(key.as_str(), Column::Const(plain(template)));
-                continue;
-            }
+        for (key, value) in &self.attributes {
+            let column = Column::Const(value.clone());
+            batch.attributes.set(key.clone(), column);
+        }
+        if let Some(resource) = &self.resource {
+            batch.resource = resource.clone();
+        }
+        for (key, template) in &self.computed {
             for row in 0..batch.rows() {
                 let cell = render(template, batch, row);
                 batch.set_attribute(row, key, cell);
             }
         }
-        for (key, template) in &self.resource {
-            if template.is_plain() {
-                batch.set_resource_all(key, plain(template));
-                continue;
-            }
+        for (key, template) in &self.computed_resource {
             for row in 0..batch.rows() {
                 let cell = render(template, batch, row);
                 batch.set_resource_attribute(row, key, cell);
@@ -127,16 +145,10 @@ impl Constants {
 }
 
 fn plain(template: &Template) -> Value {
-    let empty = LogsBatch::default();
+    let batch = &LogsBatch::default();
     let mut out = Vec::new();
     // Text without an expression reads nothing of the record.
-    let _ = template.render(
-        Record {
-            batch: &empty,
-            row: 0,
-        },
-        &mut out,
-    );
+    let _ = template.render(Record { batch, row: 0 }, &mut out);
     Value::str(String::from_utf8_lossy(&out))
 }
 

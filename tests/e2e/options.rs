@@ -35,6 +35,29 @@ fn attributes_and_resource_may_hold_expressions() {
     }
 }
 
+/// Guarantees that what is known of the file hides configured attributes of the same name, and that
+/// their expressions see the body alone, as in the collector.
+#[test]
+fn attributes_of_the_file_hide_those_of_the_receiver() {
+    let stand = Stand::new(&json!({
+        "include_file_name": true, "include_file_record_number": true,
+        "include_file_record_offset": true,
+        "attributes": {
+            "log.file.name": "mine", "log.file.record_number": "EXPR(body)", "log.file.path": "kept",
+            "early": "EXPR(attributes['log.file.record_offset'] == nil ? 'nothing' : 'something')",
+        },
+    }));
+    stand.write("a.log", "x\ny\n");
+    let records = stand.run(2);
+    for (record, (number, offset)) in records.iter().zip([(1, 0), (2, 2)]) {
+        let want = json!({
+            "log.file.name": "a.log", "log.file.record_number": number, "log.file.path": "kept",
+            "early": "nothing", "log.file.record_offset": offset,
+        });
+        assert_eq!(record.attributes, want);
+    }
+}
+
 /// Guarantees that operators and what they send where apply to the receiver's records.
 #[test]
 fn operators_are_run_in_their_order() {

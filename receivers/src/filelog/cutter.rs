@@ -364,6 +364,8 @@ impl Cutter {
         if tail.charset == Charset::Nop {
             raw_bodies(&mut batch);
         }
+        // First: what is known of the file hides what was configured, as in the collector.
+        s.constants.add_to(&mut batch);
         if let Some(known) = self.files.get(&tail.no) {
             known.attributes.add_to(&mut batch);
         }
@@ -390,7 +392,6 @@ impl Cutter {
         }
         tail.position.records += u64::from(self.frames.records);
         batch.source = Some(SourceRows { base, rel });
-        s.constants.add_to(&mut batch);
         batch
     }
 

@@ -189,6 +189,7 @@ mod tests {
         assert_eq!(shown.first(), Some(&UNSETTLED_AFTER.as_secs()));
         let settled = Settlement {
             batch: Amount::new(5, 50),
+            filtered_by: &[],
             filtered: 0,
             dropped: &[],
         };

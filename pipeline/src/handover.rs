@@ -75,6 +75,7 @@ impl AckSink for Handed {
         if outcome.is_final() {
             self.account.settled(Settlement {
                 batch: self.amount,
+                filtered_by: &[],
                 filtered: u64::from(counts.filtered),
                 dropped: &counts.dropped,
             });

@@ -110,7 +110,7 @@ fn run(vector: &Json) -> Result<(), String> {
     if (stage == Some("process")) == report.errors.is_empty() {
         return Err(format!("errors: {:?}", report.errors));
     }
-    let dropped = report.filtered + report.dropped;
+    let dropped = report.filtered_total() + report.dropped;
     if let Some(want) = expect["dropped"].as_u64()
         && want != dropped
     {

@@ -58,8 +58,7 @@ fn the_identity_holds_in_every_scrape_and_ends_at_what_the_sink_has() {
     };
     let rig = Rig::with("accounting", behaviour, Faults::default());
     let mut config = rig.config();
-    config["receivers"]["filelog"]["operators"] =
-        json!([{"type": "filter", "expr": format!("body startsWith \"tw-{FILTERED} \"")}]);
+    config["receivers"]["filelog"]["operators"] = json!([{"type": "filter", "id": "noise", "expr": format!("body startsWith \"tw-{FILTERED} \"")}]);
     let agent = rig.start(&config);
     let start = |id: u32, rate, judged: bool| {
         let writer = rig.writer(id, &format!("app{id}.log"), |o| {
@@ -127,6 +126,11 @@ fn the_identity_holds_in_every_scrape_and_ends_at_what_the_sink_has() {
     let account = agent.scrape().account("receiver");
     assert!(settled, "{account:?}\n{}", tail(&agent.log()));
     assert_eq!(account.filtered, filtered as f64, "{account:?}");
+    let by_operator = agent.scrape().sum(
+        "tailwater_records_filtered",
+        &[("kind", "receiver"), ("by", "noise")],
+    );
+    assert_eq!(by_operator, filtered as f64, "under the operator's id");
     assert_eq!(account.dropped, too_long as f64, "{account:?}");
     assert_eq!(account.delivered, (one + two) as f64, "{account:?}");
     let distinct = rig.loki.stats().entries_distinct.expect("entries are kept");

@@ -31,8 +31,8 @@ pub struct Cut {
     pub position: Arc<Position>,
     /// Records: those in `batches`, the filtered and the dropped ones.
     pub records: u32,
-    /// Records an operator removed on purpose.
-    pub filtered: u32,
+    /// Records that operators removed on purpose, by the operator's id.
+    pub filtered: Vec<(Arc<str>, u64)>,
     /// Records dropped because an operator failed and `on_error` said so.
     pub dropped: u32,
     /// Bytes of the file.
@@ -413,6 +413,8 @@ impl Cutter {
                 error = %e.first, "an operator could not treat some records"
             );
         }
+        let dropped = report.dropped as u32;
+        let removed = report.filtered_total() as u32 + dropped;
         let mut batches = Vec::with_capacity(1);
         for b in std::iter::once(batch)
             .chain(report.more)
@@ -431,12 +433,11 @@ impl Cutter {
         let parts_of = report.covers.into_iter().flat_map(sources);
         let parts_of = parts_of.filter(|no| *no != tail.no).collect();
         let out: usize = batches.iter().map(LogsBatch::rows).sum();
-        let (filtered, dropped) = (report.filtered as u32, report.dropped as u32);
         Cut {
             position: tail.clean.clone(),
-            records: out as u32 + filtered + dropped,
+            records: out as u32 + removed,
             batches,
-            filtered,
+            filtered: report.filtered,
             dropped,
             bytes: 0,
             from_offset: 0,
@@ -462,7 +463,7 @@ impl Cutter {
             position: tail.clean.clone(),
             records: batches.iter().map(LogsBatch::rows).sum::<usize>() as u32,
             batches,
-            filtered: 0,
+            filtered: Vec::new(),
             dropped: 0,
             bytes: 0,
             from_offset: tail.position.offset,

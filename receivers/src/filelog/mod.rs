@@ -32,6 +32,7 @@ mod settled;
 mod source;
 pub mod stamp;
 mod tail;
+mod under_way;
 pub mod watch;
 mod whole_lines;
 

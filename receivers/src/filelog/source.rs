@@ -5,6 +5,8 @@
 //! with something to read take turns; a file with too much under way waits until some of it is
 //! delivered; nothing is read while the nodes behind admit nothing.
 
+mod settle;
+
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -13,9 +15,9 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender};
 use tailwater_pipeline::clock::{Clock, Mono};
 use tailwater_pipeline::{
-    Admission, Batch, Budget, DropReason, Front, Outcome, Part, Progress, Source, SourceCx,
+    Admission, Batch, Budget, DropReason, Outcome, Part, Progress, Source, SourceCx,
 };
-use tailwater_telemetry::metrics::{Accounting, Amount, FilesMetrics, ReceiverMetrics, Settlement};
+use tailwater_telemetry::metrics::{Accounting, Amount, FilesMetrics, ReceiverMetrics};
 
 use super::catalog::{Action, FileNo};
 use super::cutter::{Cut, Cutter};
@@ -27,6 +29,7 @@ use super::saver::Saver;
 use super::settings::Settings;
 use super::settled::SettledFiles;
 use super::tail::{Fate, Tail};
+use super::under_way::UnderWay;
 
 /// How long sources wait before they look again whether more is admitted.
 const CLOSED_PAUSE: Duration = Duration::from_millis(50);
@@ -210,69 +213,6 @@ impl FileSource {
             }
             self.timers.pop_first();
             self.queue(no);
-        }
-    }
-
-    /// Takes in what was delivered: checkpoints move, blocked files go on.
-    fn take_settled(&mut self) {
-        let mut bits = Vec::new();
-        self.p.settled.take(|bit| bits.push(bit));
-        for bit in bits {
-            for no in self.bits.get(&bit).cloned().unwrap_or_default() {
-                self.settle(no);
-            }
-        }
-    }
-
-    fn settle(&mut self, no: FileNo) {
-        let Some(tail) = self.tails.get_mut(&no) else {
-            return;
-        };
-        let accounting = &self.p.accounting;
-        let mut newest = None;
-        let front = tail.window.advance(|s| {
-            accounting.settled(Settlement {
-                batch: Amount::new(u64::from(s.records), s.bytes),
-                filtered: u64::from(s.counts.filtered),
-                dropped: &s.counts.dropped,
-            });
-            newest = Some(s.position);
-        });
-        if let Some(position) = newest {
-            tail.shared
-                .acked_offset
-                .store(position.offset, Ordering::Release);
-            tail.acked = position;
-            let position = tail.durable(self.p.clock.wall_ns());
-            if position.generation == tail.position.generation {
-                tail.position.marks.prune(position.offset);
-            }
-            self.p.saver.save(&position);
-        }
-        if let Front::Rewind(outcome) = front {
-            self.rewind(no, outcome);
-        }
-        self.queue(no);
-    }
-
-    /// Something was not delivered: read again from where everything before it was.
-    fn rewind(&mut self, no: FileNo, outcome: Outcome) {
-        let Some(tail) = self.tails.get_mut(&no) else {
-            return;
-        };
-        let (records, bytes) = tail.window.clear();
-        self.p.accounting.rewound(Amount::new(records, bytes));
-        if outcome == Outcome::Lost {
-            tracing::error!(path = %tail.path.display(), records, "records were dropped without a decision; they are read again");
-        }
-        tail.owed = (tail.owed.0 + records, tail.owed.1 + bytes);
-        tail.go_back();
-        // Parts of its first line may be in the file before it.
-        tail.after = tail.predecessor;
-        self.marked.retain(|(n, _)| *n != no);
-        for other in self.p.cutter.moved(tail) {
-            self.rewind(other, Outcome::Retry);
-            self.queue(other);
         }
     }
 
@@ -514,16 +454,24 @@ impl FileSource {
             .metrics
             .accepted_log_records
             .inc_by(u64::from(cut.records));
-        let token = tail.window.reserve(cut.position, cut.records, cut.bytes);
+        let by = |(id, n): (Arc<str>, u64)| (self.p.accounting.filter(&id), n);
+        let under_way = UnderWay {
+            position: cut.position,
+            filtered: cut.filtered.into_iter().map(by).collect(),
+        };
+        let token = tail.window.reserve(under_way, cut.records, cut.bytes);
         let mut others = Vec::new();
         for other in cut.parts_of {
             if let Some(tail) = self.tails.get_mut(&other) {
                 self.p.cutter.release(tail);
-                others.push(tail.window.reserve(tail.clean.clone(), 0, 0));
+                let under_way = UnderWay {
+                    position: tail.clean.clone(),
+                    filtered: Vec::new(),
+                };
+                others.push(tail.window.reserve(under_way, 0, 0));
             }
         }
         let token = token.join(others);
-        token.count_filtered(cut.filtered);
         token.count_dropped(DropReason::OperatorError, cut.dropped);
         let mut parts = Vec::with_capacity(cut.batches.len());
         for logs in cut.batches {
@@ -658,22 +606,6 @@ impl FileSource {
             no,
             now.after(s.poll_interval.max(Duration::from_millis(100))),
         );
-    }
-
-    /// Ends the account of a file that is let go: what is still under way was given up.
-    fn settle_account(&self, tail: &mut Tail) {
-        let accounting = &self.p.accounting;
-        let reason = DropReason::Abandoned as usize;
-        let (records, bytes) = tail.window.give_up(|s| {
-            accounting.settled(Settlement {
-                batch: Amount::new(u64::from(s.records), s.bytes),
-                filtered: u64::from(s.counts.filtered),
-                dropped: &s.counts.dropped,
-            });
-        });
-        accounting.dropped(reason, Amount::new(records, bytes));
-        let (records, bytes) = std::mem::take(&mut tail.owed);
-        accounting.owed_lost(reason, Amount::new(records, bytes));
     }
 
     fn finish(&mut self, no: FileNo) {

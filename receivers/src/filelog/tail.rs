@@ -20,6 +20,7 @@ use super::hash::stable_hash;
 use super::identity::{Found, Head, TRAIL_BYTES, Trail, Verdict, judge};
 use super::logfs::{LogFile, LogFs, Meta};
 use super::position::Position;
+use super::under_way::UnderWay;
 
 /// Batches of one file that may be under way.
 pub const WINDOW_BATCHES_MAX: usize = 64;
@@ -70,7 +71,7 @@ pub struct Tail {
     /// Where everything before is delivered.
     pub acked: Arc<Position>,
     /// Batches under way, with the position behind each.
-    pub window: AckWindow<Arc<Position>>,
+    pub window: AckWindow<UnderWay>,
     /// The newest position at which no operator held anything back.
     pub clean: Arc<Position>,
     /// Shared with the catalog.

@@ -29,8 +29,8 @@ pub struct OperatorCx {
 pub struct Report {
     /// Batches to be passed on after the one that was given to the chain, in this order.
     pub more: Vec<LogsBatch>,
-    /// Records an operator was told to drop (`filter`).
-    pub filtered: u64,
+    /// Records an operator was told to drop (`filter`), by the operator's id.
+    pub filtered: Vec<(Arc<str>, u64)>,
     /// Records dropped because of an error: `on_error` was `drop`, or the expression of a filter
     /// failed.
     pub dropped: u64,
@@ -46,6 +46,23 @@ pub struct Report {
     /// Text of earlier reads that is in the batches of this call: for each line that was held, where
     /// its parts begin in each source. From [`super::Chain::tick`] there is one for each batch.
     pub covers: Vec<Vec<Cover>>,
+}
+
+impl Report {
+    /// Records that operators were told to drop, in all.
+    pub fn filtered_total(&self) -> u64 {
+        self.filtered.iter().map(|(_, records)| records).sum()
+    }
+
+    fn count_filtered(&mut self, id: &Arc<str>, records: u64) {
+        if records == 0 {
+            return;
+        }
+        match self.filtered.iter_mut().find(|(by, _)| by == id) {
+            Some((_, sum)) => *sum += records,
+            None => self.filtered.push((id.clone(), records)),
+        }
+    }
 }
 
 /// The errors an operator had with the records of one batch.
@@ -238,7 +255,7 @@ impl Rows {
             let keep: Vec<bool> = self.fates.iter().map(|f| *f != Fate::Gone).collect();
             batch.retain_rows(&keep);
         }
-        report.filtered += self.filtered;
+        report.count_filtered(id, self.filtered);
         report.dropped += self.dropped;
         report.joined += self.joined;
         if let Some(first) = self.first_error {

@@ -114,6 +114,8 @@ impl FilterCount {
 pub struct Settlement<'a> {
     /// All records of the batch and its bytes.
     pub batch: Amount,
+    /// Records of it that this component itself removed on purpose, by whom.
+    pub filtered_by: &'a [(Arc<FilterCount>, u64)],
     /// Records of it that were removed on purpose behind this component.
     pub filtered: u64,
     /// Records of it that were given up, by the index of the reason.
@@ -232,10 +234,16 @@ impl Accounting {
     pub fn settled(&self, settlement: Settlement<'_>) {
         let Settlement {
             batch,
+            filtered_by,
             filtered,
             dropped,
         } = settlement;
         let mut rest = batch;
+        for (by, records) in filtered_by {
+            let part = batch.share((*records).min(rest.records));
+            rest = rest.minus(part);
+            by.add(part);
+        }
         let filtered = batch.share(filtered.min(rest.records));
         rest = rest.minus(filtered);
         for (total, &records) in self.dropped.iter().zip(dropped) {

@@ -14,6 +14,7 @@ fn account() -> Arc<Accounting> {
 fn settle(records: u64, bytes: u64, filtered: u64, dropped: &[u32]) -> Settlement<'_> {
     Settlement {
         batch: Amount::new(records, bytes),
+        filtered_by: &[],
         filtered,
         dropped,
     }
@@ -37,6 +38,23 @@ fn a_batch_is_shared_out_without_a_record_or_byte_left_over() {
         ]
     );
     assert_eq!(s.delivered, Amount::new(5, 51));
+}
+
+#[test]
+fn what_the_component_removed_itself_is_counted_by_who_did() {
+    let a = account();
+    let by = [(a.filter("noise"), 2), (a.filter("debug"), 3)];
+    a.read(Amount::new(10, 101));
+    let settlement = Settlement {
+        filtered_by: &by,
+        ..settle(10, 101, 1, &[1, 0])
+    };
+    a.settled(settlement);
+    let s = a.snapshot();
+    s.check().unwrap();
+    let of = |by: &str| s.filtered.iter().find(|(b, _)| b == by).unwrap().1.records;
+    assert_eq!((of("noise"), of("debug"), of("pipeline")), (2, 3, 1));
+    assert_eq!((s.delivered.records, s.is_settled()), (3, true));
 }
 
 #[test]

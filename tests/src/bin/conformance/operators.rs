@@ -56,7 +56,7 @@ fn compare(vector: &Json) -> Result<(), String> {
     if (stage == Some("process")) == report.errors.is_empty() {
         return Err(format!("errors: {:?}", report.errors));
     }
-    let dropped = report.filtered + report.dropped;
+    let dropped = report.filtered_total() + report.dropped;
     if expect["dropped"]
         .as_u64()
         .is_some_and(|want| want != dropped)

@@ -388,6 +388,8 @@ pub enum Front {
     Waiting,
     /// The oldest batch was not delivered: the source must go back and offer it again.
     Rewind(Outcome),
+    /// The oldest batch is settled, and the owner does not take it yet.
+    Held,
 }
 
 impl<P> AckWindow<P> {
@@ -437,12 +439,34 @@ impl<P> AckWindow<P> {
         token
     }
 
+    /// What the owner stored with the batches under way, oldest first.
+    pub fn positions(&self) -> impl Iterator<Item = &P> {
+        self.slots.iter().map(|slot| &slot.position)
+    }
+
+    /// What the owner stored with the oldest batch, if that is settled as final.
+    pub fn front_final(&self) -> Option<&P> {
+        let front = self.slots.front()?;
+        let is_final = front.ticket.outcome().is_some_and(Outcome::is_final);
+        is_final.then_some(&front.position)
+    }
+
     /// Takes the settled prefix, oldest first, and says why it stopped.
-    pub fn advance(&mut self, mut settled: impl FnMut(Settled<P>)) -> Front {
+    pub fn advance(&mut self, settled: impl FnMut(Settled<P>)) -> Front {
+        self.advance_while(|_| true, settled)
+    }
+
+    /// The same, up to the first batch that the owner does not want to `take`.
+    pub fn advance_while(
+        &mut self,
+        mut take: impl FnMut(&P) -> bool,
+        mut settled: impl FnMut(Settled<P>),
+    ) -> Front {
         while let Some(front) = self.slots.front() {
             match front.ticket.outcome() {
                 None => return Front::Waiting,
                 Some(outcome) if !outcome.is_final() => return Front::Rewind(outcome),
+                Some(_) if !take(&front.position) => return Front::Held,
                 Some(_) => {}
             }
             if let Some(slot) = self.slots.pop_front() {
@@ -525,6 +549,27 @@ mod tests {
         assert_eq!(seen, [10, 20, 30]);
         assert_eq!(told.0.load(Ordering::SeqCst), 3);
         assert_eq!((w.bytes(), w.records()), (0, 0));
+    }
+
+    #[test]
+    fn a_settled_batch_waits_while_its_owner_does_not_take_it() {
+        let (mut w, _) = window();
+        w.reserve(10, 1, 1).resolve(Outcome::Delivered);
+        w.reserve(20, 1, 1).resolve(Outcome::Delivered);
+        let mut seen = Vec::new();
+        let front = w.advance_while(|p| *p < 20, |s| seen.push(s.position));
+        assert_eq!((front, seen), (Front::Held, vec![10]));
+        assert_eq!(w.front_final(), Some(&20));
+        let again = w.reserve(30, 1, 1);
+        assert_eq!(w.positions().collect::<Vec<_>>(), [&20, &30]);
+        assert_eq!(w.advance(|_| {}), Front::Waiting);
+        assert_eq!(w.front_final(), None, "not settled");
+        again.resolve(Outcome::Retry);
+        assert_eq!(w.front_final(), None, "not final");
+        assert_eq!(
+            w.advance_while(|_| false, |_| {}),
+            Front::Rewind(Outcome::Retry)
+        );
     }
 
     #[test]

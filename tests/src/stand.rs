@@ -14,6 +14,8 @@ use crate::wait;
 /// A record: body, attributes and resource in plain JSON.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Record {
+    /// ns since the epoch, as it is written there; empty without a time.
+    pub time_ns: String,
     /// As it came; bytes as `{"bytes": text}`, one character per byte.
     pub body: Value,
     /// Of the record.
@@ -65,6 +67,7 @@ fn records_of(line: &str) -> Vec<Record> {
         for s in r["scopeLogs"].as_array().into_iter().flatten() {
             for l in s["logRecords"].as_array().into_iter().flatten() {
                 out.push(Record {
+                    time_ns: l["timeUnixNano"].as_str().unwrap_or_default().to_owned(),
                     body: plain(&l["body"]),
                     attributes: pairs(&l["attributes"]),
                     resource: pairs(&r["resource"]["attributes"]),

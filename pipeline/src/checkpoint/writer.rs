@@ -182,6 +182,24 @@ impl CheckpointHandle {
         result
     }
 
+    /// Stores checkpoints that are right only together: no commit saves one of them and leaves
+    /// another out. They are on disk about an interval later.
+    ///
+    /// # Errors
+    /// The first checkpoint that is refused; the others are stored.
+    pub fn put_all<'a>(
+        &self,
+        batch: impl IntoIterator<Item = (&'a [u8], Checkpoint)>,
+    ) -> Result<(), PutError> {
+        let mut table = lock(&self.0.table);
+        // Urgent, though nobody waits: a commit of urgent changes alone takes all of them, too.
+        let put = |(key, checkpoint)| table.put(key, checkpoint, true);
+        let results: Vec<_> = batch.into_iter().map(put).collect();
+        drop(table);
+        self.0.changed();
+        results.into_iter().collect()
+    }
+
     /// What a key belongs to is gone for good. Its checkpoint is kept for the case that it comes
     /// back, but makes room for others when the store is full, the one first that was not written
     /// for the longest time. A key that was put in this run and not released is never removed by

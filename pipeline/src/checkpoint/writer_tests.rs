@@ -71,6 +71,37 @@ fn puts_are_saved_once_per_interval_and_an_idle_writer_sleeps() {
 }
 
 #[test]
+fn what_is_put_together_is_saved_together_also_when_one_of_it_is_urgent() {
+    let fs = SimFs::new(0);
+    let (mut core, handle) = core(&fs);
+    handle.put(b"other", at(1)).unwrap();
+    core.step(Mono(0));
+    let batch = [(&b"a"[..], at(5)), (b"b", at(7))];
+    handle.put_all(batch).unwrap();
+    assert_eq!(core.step(Mono(1)), Some(Mono(SECOND)), "nobody waits");
+    // Somebody needs one of the two on disk at once.
+    let ticket = handle.put_durable([(&b"a"[..], at(6))], None).unwrap();
+    core.step(Mono(2));
+    assert_eq!(ticket.state(), TicketState::Durable);
+    drop((core, handle));
+    let (store, _) = CheckpointStore::open(
+        Arc::new(fs.clone()),
+        Path::new("/s"),
+        StoreOptions::default(),
+    )
+    .unwrap();
+    assert_eq!(
+        (store.get(b"a"), store.get(b"b")),
+        (Some(at(6)), Some(at(7)))
+    );
+    // One that is refused does not keep the others.
+    let (_, handle) = WriterCore::new(store, WriterOptions::default());
+    let batch = [(&b"a"[..], at(1)), (b"b", at(8))];
+    assert!(handle.put_all(batch).is_err());
+    assert_eq!(handle.get(b"b"), Some(at(8)));
+}
+
+#[test]
 fn a_durable_put_is_saved_at_once_together_with_all_others() {
     let fs = SimFs::new(0);
     let (mut core, handle) = core(&fs);

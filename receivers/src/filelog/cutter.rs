@@ -21,7 +21,7 @@ use super::settings::Settings;
 use super::stamp::{Ties, stamp_observed};
 use super::tail::{Chunk, Tail};
 use super::whole_lines::{end_at_whole_line, trim_complete_lines};
-use crate::operators::{Chain, Cover, OperatorCx};
+use crate::operators::{Chain, OperatorCx, Passed};
 
 /// What one read became.
 pub struct Cut {
@@ -45,8 +45,8 @@ pub struct Cut {
     pub moved: bool,
     /// It had been read before a rewind.
     pub replay: bool,
-    /// Files with parts of lines in `batches`, besides the one that was read: their positions may
-    /// not pass these parts before the batches are delivered.
+    /// Where `batches` have lines with parts that were read earlier: the other files of the log. Their
+    /// positions may not pass these parts before the batches are delivered.
     pub parts_of: Vec<FileNo>,
 }
 
@@ -170,30 +170,38 @@ impl Cutter {
         self.chain.deadline().map(|d| Mono::default().after(d))
     }
 
-    /// Lines that operators held back and that are passed on by the clock, each with the files that
-    /// its parts come from.
-    pub fn due(&mut self, now: Mono, wall_ns: i64) -> Vec<(Vec<FileNo>, Vec<LogsBatch>)> {
+    /// Lines that operators held back and that are passed on by the clock.
+    pub fn due(&mut self, now: Mono, wall_ns: i64) -> Vec<Passed> {
         let mut cx = OperatorCx {
             now_ns: wall_ns,
             elapsed: elapsed(now),
             ..OperatorCx::default()
         };
-        self.chain.tick(&mut cx);
-        let report = cx.report;
-        let of = report
-            .covers
-            .into_iter()
-            .map(sources)
-            .chain(std::iter::repeat(Vec::new()));
-        let batches = report.more.into_iter().map(LogsBatch::split_by_resource);
-        of.zip(batches).collect()
+        let mut passed = self.chain.tick(&mut cx);
+        for line in &mut passed {
+            let batches = std::mem::take(&mut line.batches).into_iter();
+            line.batches = batches.flat_map(LogsBatch::split_by_resource).collect();
+        }
+        passed
     }
 
-    /// Lets the position of a file move on as far as nothing of it is held.
+    /// Lets the position of a file move on, unless a part of a line is held that is in it or before
+    /// it.
     pub fn release(&self, tail: &mut Tail) {
-        if self.chain.held_from(tail.no).is_none() {
+        if !self.chain.holds(self.lineage(tail.no), tail.no) {
             tail.clean = Arc::new(tail.position.clone());
         }
+    }
+
+    fn lineage(&self, no: FileNo) -> u64 {
+        self.files.get(&no).map_or(0, |k| k.lineage)
+    }
+
+    /// The other files of the same log.
+    fn relatives(&self, no: FileNo) -> Vec<FileNo> {
+        let lineage = self.lineage(no);
+        let related = self.files.iter().filter(|(_, k)| k.lineage == lineage);
+        related.map(|(n, _)| *n).filter(|n| *n != no).collect()
     }
 
     /// Cuts what was read. `None` if there was nothing to cut yet.
@@ -396,7 +404,7 @@ impl Cutter {
     }
 
     fn operate(&mut self, tail: &mut Tail, batch: LogsBatch, now: Mono, wall_ns: i64) -> Cut {
-        let lineage = self.files.get(&tail.no).map_or(0, |k| k.lineage);
+        let lineage = self.lineage(tail.no);
         let mut cx = OperatorCx {
             source: tail.no,
             lineage,
@@ -430,8 +438,11 @@ impl Cutter {
             spread(&mut tail.position.ties, b);
         }
         self.release(tail);
-        let parts_of = report.covers.into_iter().flat_map(sources);
-        let parts_of = parts_of.filter(|no| *no != tail.no).collect();
+        let parts_of = if report.covers.is_empty() {
+            Vec::new()
+        } else {
+            self.relatives(tail.no)
+        };
         let out: usize = batches.iter().map(LogsBatch::rows).sum();
         Cut {
             position: tail.clean.clone(),
@@ -448,29 +459,28 @@ impl Cutter {
         }
     }
 
-    /// What operators passed on late, as a cut: its delivery lets the file's position move on.
-    pub fn held(
-        &mut self,
-        tail: &mut Tail,
-        parts_of: Vec<FileNo>,
-        mut batches: Vec<LogsBatch>,
-    ) -> Cut {
+    /// What operators passed on late, as a cut: its delivery lets the positions of the file and of
+    /// those that follow it move on.
+    pub fn held(&mut self, tail: &mut Tail, passed: Passed) -> Cut {
+        let mut batches = passed.batches;
         batches
             .iter_mut()
             .for_each(|b| spread(&mut tail.position.ties, b));
         self.release(tail);
+        let out: usize = batches.iter().map(LogsBatch::rows).sum();
+        let filtered: u64 = passed.filtered.iter().map(|(_, n)| n).sum();
         Cut {
             position: tail.clean.clone(),
-            records: batches.iter().map(LogsBatch::rows).sum::<usize>() as u32,
+            records: (out as u64 + filtered + passed.dropped) as u32,
             batches,
-            filtered: Vec::new(),
-            dropped: 0,
+            filtered: passed.filtered,
+            dropped: passed.dropped as u32,
             bytes: 0,
             from_offset: tail.position.offset,
             needs_mark: false,
             moved: true,
             replay: false,
-            parts_of,
+            parts_of: self.relatives(tail.no),
         }
     }
 
@@ -480,10 +490,6 @@ impl Cutter {
             stamp_observed(b, &tail.position.marks, wall_ns);
         }
     }
-}
-
-fn sources(covers: Vec<Cover>) -> Vec<FileNo> {
-    covers.into_iter().map(|c| c.source).collect()
 }
 
 fn spread(ties: &mut Ties, batch: &mut LogsBatch) {

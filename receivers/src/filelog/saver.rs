@@ -62,6 +62,17 @@ impl Saver {
         Saver::store(&self.store, &self.namespace, position);
     }
 
+    /// The same for several files that a line is split over: none of the positions is saved without
+    /// the others.
+    pub fn save_all(&mut self, positions: &[Position]) {
+        let keys: Vec<_> = positions.iter().map(|p| p.key(&self.namespace)).collect();
+        let keys = keys.iter().map(|k| k.as_slice());
+        if let Some(first) = positions.first() {
+            let batch = keys.zip(positions.iter().map(checkpoint));
+            told(self.store.put_all(batch), first);
+        }
+    }
+
     /// The same, for who has no saver of their own.
     pub fn store(store: &CheckpointHandle, namespace: &str, position: &Position) {
         let key = position.key(namespace);

@@ -19,6 +19,7 @@ use tailwater_pipeline::{
 };
 use tailwater_telemetry::metrics::{Accounting, Amount, FilesMetrics, ReceiverMetrics};
 
+use self::settle::partners;
 use super::catalog::{Action, FileNo};
 use super::cutter::{Cut, Cutter};
 use super::identity::TRAIL_BYTES;
@@ -29,7 +30,7 @@ use super::saver::Saver;
 use super::settings::Settings;
 use super::settled::SettledFiles;
 use super::tail::{Fate, Tail};
-use super::under_way::UnderWay;
+use super::under_way::{Joint, UnderWay};
 
 /// How long sources wait before they look again whether more is admitted.
 const CLOSED_PAUSE: Duration = Duration::from_millis(50);
@@ -454,19 +455,25 @@ impl FileSource {
             .metrics
             .accepted_log_records
             .inc_by(u64::from(cut.records));
+        let joint = self.joint(no, cut.parts_of);
+        let Some(tail) = self.tails.get_mut(&no) else {
+            return Turn::Rest;
+        };
         let by = |(id, n): (Arc<str>, u64)| (self.p.accounting.filter(&id), n);
         let under_way = UnderWay {
             position: cut.position,
             filtered: cut.filtered.into_iter().map(by).collect(),
+            joint: joint.clone(),
         };
         let token = tail.window.reserve(under_way, cut.records, cut.bytes);
         let mut others = Vec::new();
-        for other in cut.parts_of {
-            if let Some(tail) = self.tails.get_mut(&other) {
-                self.p.cutter.release(tail);
+        let relatives = joint.iter().flat_map(|j| &j.files);
+        for other in relatives.filter(|other| **other != no) {
+            if let Some(tail) = self.tails.get_mut(other) {
                 let under_way = UnderWay {
                     position: tail.clean.clone(),
                     filtered: Vec::new(),
+                    joint: joint.clone(),
                 };
                 others.push(tail.window.reserve(under_way, 0, 0));
             }
@@ -491,6 +498,25 @@ impl FileSource {
         if more { Turn::More } else { Turn::Rest }
     }
 
+    /// The files whose positions pass a batch of `no` together: those of `relatives` that can move.
+    fn joint(&mut self, no: FileNo, relatives: Vec<FileNo>) -> Option<Arc<Joint>> {
+        let mut files = Vec::new();
+        for other in relatives {
+            let Some(tail) = self.tails.get_mut(&other) else {
+                continue;
+            };
+            self.p.cutter.release(tail);
+            if !tail.window.is_empty() || tail.clean.offset != tail.acked.offset {
+                files.push(other);
+            }
+        }
+        if files.is_empty() {
+            return None;
+        }
+        files.push(no);
+        Some(Arc::new(Joint { files }))
+    }
+
     /// Batches whose time mark is on disk by now.
     fn take_marked(&mut self, cx: &mut dyn SourceCx) {
         if self.marked.is_empty() {
@@ -513,16 +539,17 @@ impl FileSource {
             return;
         }
         let wall = self.p.clock.wall_ns();
-        for (mut files, batches) in self.p.cutter.due(now, wall) {
+        for passed in self.p.cutter.due(now, wall) {
             // The newest of its files: the others are let go with it.
-            let owner = files
-                .pop()
-                .and_then(|no| Some((no, self.tails.get_mut(&no)?)));
+            let owner = passed
+                .covers
+                .last()
+                .and_then(|c| Some((c.source, self.tails.get_mut(&c.source)?)));
             let Some((no, tail)) = owner else {
                 tracing::error!("a held line belongs to no file");
                 continue;
             };
-            let cut = self.p.cutter.held(tail, files, batches);
+            let cut = self.p.cutter.held(tail, passed);
             self.emit(no, cut, cx);
         }
     }
@@ -614,6 +641,7 @@ impl FileSource {
             return;
         };
         self.p.cutter.closed(no);
+        let partners = partners(&tail);
         self.settle_account(&mut tail);
         let mut left = tail.durable(self.p.clock.wall_ns());
         left.complete = tail.is_at_rest() && left.offset == tail.position.offset;
@@ -627,6 +655,8 @@ impl FileSource {
         if let Some(files) = self.bits.get_mut(&SettledFiles::bit_of(no)) {
             files.retain(|n| *n != no);
         }
+        // They need not wait for it any more.
+        partners.into_iter().for_each(|other| self.settle(other));
     }
 
     fn progress(&self, now: Mono, admitted: bool) -> Progress {

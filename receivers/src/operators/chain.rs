@@ -7,7 +7,7 @@ use std::time::Duration;
 use tailwater_pdata::{Columns, LogsBatch};
 
 use super::expr::{Expr, Record};
-use super::operator::{OnError, Operator, OperatorCx, Rows};
+use super::operator::{OnError, Operator, OperatorCx, Passed, Rows};
 
 /// Where an operator sends what it is done with.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -81,21 +81,29 @@ impl Chain {
         self.out = out;
     }
 
-    /// Passes on what operators hold back and what is due at `cx.elapsed`, into `cx.report.more`.
-    pub fn tick(&mut self, cx: &mut OperatorCx) {
+    /// Passes on what operators hold back and what is due at `cx.elapsed`, line by line.
+    pub fn tick(&mut self, cx: &mut OperatorCx) -> Vec<Passed> {
+        let mut passed = Vec::new();
         for i in 0..self.stages.len() {
-            let due = self.stages[i].operator.due(cx);
-            let mut out = Vec::new();
-            for mut batch in due {
+            for (covers, mut batch) in self.stages[i].operator.due(cx) {
+                let mut batches = Vec::new();
+                let before = cx.report.dropped;
+                let filtered = std::mem::take(&mut cx.report.filtered);
                 let stage = &mut self.stages[i];
                 let mut rows = Rows::new(batch.rows(), stage.on_error);
                 stage.operator.finish(&mut batch, &mut rows, cx);
                 rows.finish(&mut batch, &stage.id, &mut cx.report);
                 fan_out(&self.stages[i].outputs, batch, &mut self.work);
-                self.run(cx, &mut out);
+                self.run(cx, &mut batches);
+                passed.push(Passed {
+                    covers,
+                    batches,
+                    filtered: std::mem::replace(&mut cx.report.filtered, filtered),
+                    dropped: cx.report.dropped - before,
+                });
             }
-            cx.report.more.append(&mut out);
         }
+        passed
     }
 
     /// When [`Chain::tick`] has something to do, on the clock of [`OperatorCx::elapsed`].
@@ -112,6 +120,14 @@ impl Chain {
             .iter()
             .filter_map(|s| s.operator.held_from(source))
             .min()
+    }
+
+    /// True if a row of `lineage` is held back that has parts from `source`, or from a source with a
+    /// lower number: the sources of a lineage are numbered in their order. The checkpoint of `source`
+    /// must not move, since its rows would be delivered without what belongs before them.
+    pub fn holds(&self, lineage: u64, source: u64) -> bool {
+        let holds = |s: &Stage| s.operator.holds(lineage, source);
+        self.stages.iter().any(holds)
     }
 
     /// Bytes held back, for budgets.

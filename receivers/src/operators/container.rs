@@ -18,7 +18,7 @@ use super::join::{Joiner, Lines};
 use super::json_shape::Shape;
 use super::json_walk::{Range, Raw, RawField, unescape, walk};
 use super::kubelet_path::{self, Metadata, NAMES};
-use super::operator::{Operator, OperatorCx, Rows};
+use super::operator::{Cover, Operator, OperatorCx, Rows};
 use super::record_error::{RecordError, kind_of};
 
 /// The size at which Docker cuts lines, in bytes.
@@ -475,7 +475,7 @@ impl Operator for Container {
         self.embedded.process(batch, rows, cx);
     }
 
-    fn due(&mut self, cx: &mut OperatorCx) -> Vec<LogsBatch> {
+    fn due(&mut self, cx: &mut OperatorCx) -> Vec<(Vec<Cover>, LogsBatch)> {
         self.joiner.due(cx)
     }
 
@@ -485,6 +485,10 @@ impl Operator for Container {
 
     fn deadline(&self) -> Option<Duration> {
         self.joiner.deadline()
+    }
+
+    fn holds(&self, lineage: u64, source: u64) -> bool {
+        self.joiner.holds(lineage, source)
     }
 
     fn held_from(&self, source: u64) -> Option<u64> {

@@ -181,8 +181,8 @@ impl Joiner {
         self.held.is_empty() && !lines.partial.contains(&true)
     }
 
-    /// The lines that got too old, one batch each.
-    pub(super) fn due(&mut self, cx: &mut OperatorCx) -> Vec<LogsBatch> {
+    /// The lines that got too old, one batch each, and where their parts begin.
+    pub(super) fn due(&mut self, cx: &mut OperatorCx) -> Vec<(Vec<Cover>, LogsBatch)> {
         let mut due: Vec<(u64, usize)> = self
             .held
             .iter()
@@ -198,10 +198,9 @@ impl Joiner {
             batch.source = held
                 .last_offset
                 .map(|base| SourceRows { base, rel: vec![0] });
-            cx.report.covers.push(held.from);
             cx.report.cut += 1;
             cx.report.flushed += 1;
-            out.push(batch);
+            out.push((held.from, batch));
         }
         out
     }
@@ -209,6 +208,14 @@ impl Joiner {
     /// When the oldest held line is due.
     pub(super) fn deadline(&self) -> Option<Duration> {
         self.held.values().map(|h| h.since + FLUSH_AFTER).min()
+    }
+
+    /// True if a line of `lineage` is held that has parts from `source` or from a source before it.
+    pub(super) fn holds(&self, lineage: u64, source: u64) -> bool {
+        let of_lineage = self.held.iter().filter(|((l, _), _)| *l == lineage);
+        of_lineage
+            .flat_map(|(_, h)| &h.from)
+            .any(|f| f.source <= source)
     }
 
     /// Offset of the first part of `source` that is held.

@@ -20,8 +20,8 @@
 //! `severity` and `trace`. The collector's other operators are refused by name.
 //!
 //! What a caller that keeps checkpoints has to do: not let the checkpoint of a source pass
-//! [`Chain::held_from`], nor the offsets in [`Report::covers`] before the batches of that call
-//! are resolved; call [`Chain::tick`] at [`Chain::deadline`]; and call [`Chain::forget`] when a
+//! [`Chain::held_from`], nor move while [`Chain::holds`] something from before it, nor pass the
+//! offsets in [`Report::covers`] before the batches of that call are resolved; call [`Chain::tick`] at [`Chain::deadline`]; and call [`Chain::forget`] when a
 //! source is read again. When it stops, it does not flush: what is held is read again.
 
 mod build;
@@ -54,7 +54,7 @@ mod zone;
 
 pub use build::{BuildCx, is_supported};
 pub use chain::Chain;
-pub use operator::{Cover, OnError, OperatorCx, OperatorErrors, Report};
+pub use operator::{Cover, OnError, OperatorCx, OperatorErrors, Passed, Report};
 pub use record_error::RecordError;
 
 #[cfg(test)]

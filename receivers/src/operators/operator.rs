@@ -44,7 +44,7 @@ pub struct Report {
     /// Errors of records, one per operator and call.
     pub errors: Vec<OperatorErrors>,
     /// Text of earlier reads that is in the batches of this call: for each line that was held, where
-    /// its parts begin in each source. From [`super::Chain::tick`] there is one for each batch.
+    /// its parts begin in each source.
     pub covers: Vec<Vec<Cover>>,
 }
 
@@ -86,6 +86,19 @@ pub struct Cover {
     pub source: u64,
     /// Offset of the first byte.
     pub offset: u64,
+}
+
+/// What became of a line that was held back and passed on by the clock.
+#[derive(Debug, Default)]
+pub struct Passed {
+    /// Where its parts begin in each source.
+    pub covers: Vec<Cover>,
+    /// What came out of the chain; nothing if an operator removed it.
+    pub batches: Vec<LogsBatch>,
+    /// Records an operator was told to drop, by the operator's id.
+    pub filtered: Vec<(Arc<str>, u64)>,
+    /// Records dropped because of an error.
+    pub dropped: u64,
 }
 
 /// What happens to a record an operator could not treat.
@@ -275,8 +288,9 @@ pub(super) trait Operator: Send + fmt::Debug {
     /// Treats the active rows of `batch`.
     fn process(&mut self, batch: &mut LogsBatch, rows: &mut Rows, cx: &mut OperatorCx);
 
-    /// Rows held back that are due at `cx.elapsed`, each batch yet to be finished.
-    fn due(&mut self, _cx: &mut OperatorCx) -> Vec<LogsBatch> {
+    /// Rows held back that are due at `cx.elapsed`: each in a batch yet to be finished, and where
+    /// its parts begin.
+    fn due(&mut self, _cx: &mut OperatorCx) -> Vec<(Vec<Cover>, LogsBatch)> {
         Vec::new()
     }
 
@@ -286,6 +300,11 @@ pub(super) trait Operator: Send + fmt::Debug {
     /// When [`Operator::due`] has something to pass on.
     fn deadline(&self) -> Option<Duration> {
         None
+    }
+
+    /// True if a row of `lineage` is held back that has parts from `source` or one before it.
+    fn holds(&self, _lineage: u64, _source: u64) -> bool {
+        false
     }
 
     /// Offset of the first row of `source` that is held back.

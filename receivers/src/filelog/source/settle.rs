@@ -1,13 +1,15 @@
 //! What becomes of batches under way: positions move, files go back, accounts are settled.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use tailwater_pipeline::{DropReason, Front, Outcome, Settled};
 use tailwater_telemetry::metrics::{Accounting, Amount, Settlement};
 
 use super::super::catalog::FileNo;
+use super::super::position::Position;
 use super::super::tail::Tail;
-use super::super::under_way::UnderWay;
+use super::super::under_way::{Joint, UnderWay};
 use super::FileSource;
 
 fn count(accounting: &Accounting, s: &Settled<UnderWay>) {
@@ -17,6 +19,30 @@ fn count(accounting: &Accounting, s: &Settled<UnderWay>) {
         filtered: u64::from(s.counts.filtered),
         dropped: &s.counts.dropped,
     });
+}
+
+/// Everything up to `position` is settled; what has to be saved of the file now.
+fn acknowledge(tail: &mut Tail, position: Arc<Position>, wall_ns: i64) -> Position {
+    let shared = &tail.shared;
+    shared
+        .acked_offset
+        .store(position.offset, Ordering::Release);
+    tail.acked = position;
+    let position = tail.durable(wall_ns);
+    if position.generation == tail.position.generation {
+        tail.position.marks.prune(position.offset);
+    }
+    position
+}
+
+/// The other files that batches of this one are a duty of, too.
+pub(super) fn partners(tail: &Tail) -> Vec<FileNo> {
+    let joint = tail.window.positions().filter_map(|u| u.joint.as_ref());
+    let files = joint.flat_map(|j| &j.files).copied();
+    let mut others: Vec<FileNo> = files.filter(|n| *n != tail.no).collect();
+    others.sort_unstable();
+    others.dedup();
+    others
 }
 
 impl FileSource {
@@ -31,31 +57,73 @@ impl FileSource {
         }
     }
 
-    fn settle(&mut self, no: FileNo) {
-        let Some(tail) = self.tails.get_mut(&no) else {
-            return;
-        };
-        let accounting = &self.p.accounting;
-        let mut newest = None;
-        let front = tail.window.advance(|s| {
-            count(accounting, &s);
-            newest = Some(s.position.position);
-        });
-        if let Some(position) = newest {
-            tail.shared
-                .acked_offset
-                .store(position.offset, Ordering::Release);
-            tail.acked = position;
-            let position = tail.durable(self.p.clock.wall_ns());
-            if position.generation == tail.position.generation {
-                tail.position.marks.prune(position.offset);
+    /// Moves the position of a file over what is settled, together with those of others where they
+    /// have to move together.
+    pub(super) fn settle(&mut self, no: FileNo) {
+        let mut todo = vec![no];
+        while let Some(no) = todo.pop() {
+            if let Some(joint) = self.advance(no)
+                && self.pass(&joint)
+            {
+                todo.extend(&joint.files);
             }
+        }
+    }
+
+    /// Moves the position of a file up to the next batch that is a duty of several files, which it
+    /// gives if it is settled.
+    fn advance(&mut self, no: FileNo) -> Option<Arc<Joint>> {
+        let tail = self.tails.get_mut(&no)?;
+        let mut newest = None;
+        let front = tail.window.advance_while(
+            |u| u.joint.is_none(),
+            |s| {
+                count(&self.p.accounting, &s);
+                newest = Some(s.position.position);
+            },
+        );
+        if let Some(position) = newest {
+            let position = acknowledge(tail, position, self.p.clock.wall_ns());
             self.p.saver.save(&position);
         }
+        let next = tail.window.front_final().and_then(|u| u.joint.clone());
         if let Front::Rewind(outcome) = front {
             self.rewind(no, outcome);
         }
         self.queue(no);
+        next
+    }
+
+    /// Moves the positions of all files of `joint` over their batch, if it is the next one of each.
+    fn pass(&mut self, joint: &Arc<Joint>) -> bool {
+        let is_next = |no: &FileNo| {
+            self.tails.get(no).is_none_or(|t| {
+                t.window.front_final().is_some_and(|u| u.is_of(joint))
+                    || !t.window.positions().any(|u| u.is_of(joint))
+            })
+        };
+        if !joint.files.iter().all(is_next) {
+            return false;
+        }
+        let mut positions = Vec::with_capacity(joint.files.len());
+        for no in &joint.files {
+            let Some(tail) = self.tails.get_mut(no) else {
+                continue;
+            };
+            let mut newest = None;
+            tail.window.advance_while(
+                |u| u.is_of(joint),
+                |s| {
+                    count(&self.p.accounting, &s);
+                    newest = Some(s.position.position);
+                },
+            );
+            if let Some(position) = newest {
+                positions.push(acknowledge(tail, position, self.p.clock.wall_ns()));
+            }
+        }
+        self.p.saver.save_all(&positions);
+        true
     }
 
     /// Something was not delivered: read again from where everything before it was.
@@ -63,6 +131,7 @@ impl FileSource {
         let Some(tail) = self.tails.get_mut(&no) else {
             return;
         };
+        let partners = partners(tail);
         let (records, bytes) = tail.window.clear();
         self.p.accounting.rewound(Amount::new(records, bytes));
         if outcome == Outcome::Lost {
@@ -73,7 +142,14 @@ impl FileSource {
         // Parts of its first line may be in the file before it.
         tail.after = tail.predecessor;
         self.marked.retain(|(n, _)| *n != no);
-        for other in self.p.cutter.moved(tail) {
+        let others = self.p.cutter.moved(tail);
+        // Parts of a line that is read again here are in these.
+        let waiting = |other: &FileNo| {
+            let tail = self.tails.get(other);
+            tail.is_some_and(|t| t.window.positions().any(|u| u.has(no)))
+        };
+        let partners: Vec<FileNo> = partners.into_iter().filter(waiting).collect();
+        for other in others.into_iter().chain(partners) {
             self.rewind(other, Outcome::Retry);
             self.queue(other);
         }

@@ -177,6 +177,28 @@ fn a_line_over_several_files_is_the_duty_of_each() {
 /// Guarantees: what is never completed comes out after five seconds, through the rest of the
 /// chain, and a source that is read again leaves nothing behind.
 #[test]
+fn a_held_line_that_is_filtered_out_keeps_its_place_among_the_others() {
+    let operators = r#"[{"type":"container"},{"type":"filter","id":"f","expr":"body == 'a'"}]"#;
+    let mut chain = chain(operators);
+    for (source, text) in [(7, "a"), (8, "b")] {
+        let mut c = cx(source, source, 10);
+        parse(&mut chain, &mut c, 50, &[line("stdout", "P", text)]);
+    }
+    assert!(chain.holds(7, 7) && chain.holds(8, 9) && !chain.holds(8, 7));
+    let mut c = cx(7, 7, 10);
+    c.elapsed = Duration::from_secs(15);
+    let passed = chain.tick(&mut c);
+    let told: Vec<_> = passed
+        .iter()
+        .map(|p| {
+            let rows: usize = p.batches.iter().map(LogsBatch::rows).sum();
+            (p.covers[0].source, rows, p.filtered.clone())
+        })
+        .collect();
+    assert_eq!(told, [(7, 0, vec![("f".into(), 1)]), (8, 1, vec![])]);
+}
+
+#[test]
 fn held_parts_are_passed_on_by_the_clock_or_forgotten() {
     let operators = r#"[{"type":"container"},{"type":"add","field":"attributes.k","value":1}]"#;
     let mut chain = chain(operators);
@@ -188,18 +210,19 @@ fn held_parts_are_passed_on_by_the_clock_or_forgotten() {
         &[line("stdout", "P", "a"), line("stdout", "P", "b")],
     );
     c.elapsed = Duration::from_millis(14_999);
-    chain.tick(&mut c);
-    assert!(c.report.more.is_empty());
+    assert!(chain.tick(&mut c).is_empty());
     c.elapsed = Duration::from_secs(15);
-    chain.tick(&mut c);
-    let out: Vec<Entry> = c.report.more.iter().flat_map(|b| b.to_entries()).collect();
+    let passed = chain.tick(&mut c);
+    let batches = passed.iter().flat_map(|p| &p.batches);
+    let out: Vec<Entry> = batches.flat_map(|b| b.to_entries()).collect();
     assert_eq!(out.len(), 1);
     assert_eq!(out[0].body, "ab".into());
     assert_eq!(out[0].attributes.get("k"), Some(&Value::Int(1)));
     assert_eq!(out[0].attributes.get("log.file.path"), Some(&PATH.into()));
     assert_eq!(out[0].resource.get("k8s.pod.name"), Some(&"pod-1".into()));
+    let covers: Vec<_> = passed.iter().map(|p| p.covers.clone()).collect();
     assert_eq!(
-        c.report.covers,
+        covers,
         [[crate::operators::Cover {
             source: 7,
             offset: 50
@@ -366,8 +389,8 @@ proptest! {
                 out.extend(batch.to_entries());
             }
             c.elapsed = Duration::from_secs(60);
-            chain.tick(&mut c);
-            out.extend(c.report.more.iter().flat_map(|b| b.to_entries()));
+            let passed = chain.tick(&mut c);
+            out.extend(passed.iter().flat_map(|p| &p.batches).flat_map(|b| b.to_entries()));
             let report = &c.report;
             assert_eq!(all.len() as u64 + report.flushed, out.len() as u64 + report.joined);
             out

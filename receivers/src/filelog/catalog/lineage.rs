@@ -324,12 +324,12 @@ impl Catalog {
         let fresh = self.now.since(since) < COPY_WAIT;
         let originals: Vec<_> = self
             .live
-            .values()
-            .filter(|l| l.lineage() == base && l.id.birth_ns <= opened.meta.id.birth_ns)
-            .map(|l| (l.id, l.path.clone(), l.gone, l.shared.clone()))
+            .iter()
+            .filter(|(_, l)| l.lineage() == base && l.id.birth_ns <= opened.meta.id.birth_ns)
+            .map(|(no, l)| (l.id, l.path.clone(), l.gone, l.shared.clone(), *no))
             .collect();
-        originals.into_iter().any(|(id, path, gone, shared)| {
-            let known = shared.known();
+        originals.into_iter().any(|(id, path, gone, shared, no)| {
+            let known = self.known_now(no, &shared);
             let alike = opened.likeness(&known) > Likeness::None || opened.is_cut_short(&known);
             let original = self.find(id, &path).map(|path| self.open(&path, false));
             match original {

@@ -25,7 +25,7 @@ use tailwater_pipeline::clock::Mono;
 use self::memory::{Memory, bases};
 use self::siblings::Listings;
 use super::file_path::FilePath;
-use super::identity::Known;
+use super::identity::{Head, Known};
 use super::logfs::{FileId, LogFile, LogFs, Meta};
 use super::position::Position;
 
@@ -179,6 +179,8 @@ const COPY_WAIT: Duration = Duration::from_secs(2);
 const TICK_NS: i64 = 20_000_000;
 /// How often names that change meanwhile are looked at again at once.
 const ATTEMPTS: usize = 4;
+/// Files that are kept open for their first bytes.
+const UNREAD_MAX: usize = 256;
 /// How soon a rotated file that appeared is looked at.
 const BESIDE_WAIT: Duration = Duration::from_millis(100);
 
@@ -203,6 +205,9 @@ pub struct Catalog {
     deferred: Vec<Deferred>,
     /// Logs whose generations have to be looked at (again), and when.
     pending: HashMap<PathBuf, Mono>,
+    /// Files that wait for their predecessors and were empty when they were opened. By the time
+    /// their first bytes are asked for, only who has them open may have them.
+    unread: HashMap<FileNo, Box<dyn LogFile>>,
     /// Files that may be copies of what is being read, since when.
     undecided: HashMap<FileId, Mono>,
     /// Errors of single files, to be logged (rate-limited) by the driver.
@@ -234,6 +239,7 @@ impl Catalog {
             scans: 0,
             deferred: Vec::new(),
             pending: HashMap::new(),
+            unread: HashMap::new(),
             undecided: HashMap::new(),
             problems: Vec::new(),
             to_save: Vec::new(),
@@ -282,6 +288,37 @@ impl Catalog {
     fn look_around(&mut self, now: Mono) {
         self.now = now;
         self.listings.refresh(now);
+        let live = &self.live;
+        self.unread.retain(|no, _| {
+            let shared = live.get(no).map(|l| &l.shared);
+            shared.is_some_and(|s| s.known().head.len == 0 && !s.closed.load(Ordering::Acquire))
+        });
+    }
+
+    /// Keeps a file that may be gone before its first bytes are known.
+    fn keep_unread(&mut self, no: FileNo, path: &Path, position: &Position) {
+        if position.head.len > 0 || position.gzip || self.unread.len() >= UNREAD_MAX {
+            return;
+        }
+        if let Ok(file) = self.fs.open(path)
+            && file.meta().is_ok_and(|m| m.id == position.id)
+        {
+            self.unread.insert(no, file);
+        }
+    }
+
+    /// What is known of the content of a live file; of one that was never read, what it begins with.
+    fn known_now(&self, no: FileNo, shared: &Shared) -> Known {
+        let mut known = shared.known();
+        if known.head.len == 0
+            && let Some(file) = self.unread.get(&no)
+        {
+            let mut head = Vec::new();
+            if file.read_at(0, self.rules.head_bytes, &mut head).is_ok() {
+                known.head = Head::of(&head);
+            }
+        }
+        known
     }
 
     /// When [`Catalog::catch_up`] has something to do, if ever.
@@ -532,6 +569,9 @@ impl Catalog {
         let finish_only = written_at.is_some();
         self.memory.take(position.id);
         position.surveyed = true;
+        if after.is_some() {
+            self.keep_unread(no, &s.path, &position);
+        }
         let path = FilePath::from(s.path);
         if position.path == path {
             position.path = path.clone();

@@ -156,3 +156,40 @@ fn rotations_while_the_log_is_opened_keep_the_order() {
         assert_eq!(order, want, "{moment:?}");
     }
 }
+
+/// Guarantee: a file that waits for its turn, was empty when it was opened, and has been compressed
+/// meanwhile does not keep what came after it from being told from it.
+#[test]
+fn generations_after_one_that_waits_unread_keep_the_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let base = dir.path().join("app.log");
+    fs::write(&base, "lines of 1\n").unwrap();
+    let selected = base.clone();
+    let rules = Rules {
+        head_bytes: 1000,
+        from_beginning: true,
+        gzip: GzipRule::Never,
+        shards: 1,
+        selects: Box::new(move |path| path == selected),
+        started_ns: 0,
+    };
+    let mut catalog = Catalog::new(rules, Arc::new(OsLogFs), Vec::new());
+    let seen = || Seen {
+        path: base.clone(),
+        meta: OsLogFs.meta(&base).unwrap(),
+        target: None,
+    };
+    let mut last = None;
+    let at = |ms: u64| Mono(ms * 1_000_000);
+    let first = opened(catalog.scan(vec![seen()], at(0)), &mut last);
+    assert_eq!(first, ["lines of 1"]);
+    rotate(dir.path(), 1);
+    fs::write(&base, "").unwrap();
+    let second = opened(catalog.appeared(seen(), at(10)), &mut last);
+    assert_eq!(second, [""]);
+    fs::write(&base, "lines of 2\n").unwrap();
+    (2..5).for_each(|n| rotate(dir.path(), n));
+    (1..4).for_each(|n| compress(dir.path(), n));
+    let rest = opened(catalog.appeared(seen(), at(20)), &mut last);
+    assert_eq!(rest, ["lines of 3", "lines of 4", "lines of 5"]);
+}

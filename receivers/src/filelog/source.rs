@@ -95,6 +95,8 @@ pub struct FileSource {
     marked: Vec<(FileNo, Cut)>,
     /// Undelivered bytes of deleted files that are held.
     held_bytes: HashMap<FileNo, u64>,
+    /// Files that are read after others, by those.
+    followers: HashMap<FileNo, FileNo>,
     open: usize,
     /// Open files, and deleted ones that are held, as they were told last.
     reported: (i64, i64),
@@ -133,6 +135,7 @@ impl FileSource {
             at_rest: VecDeque::new(),
             marked: Vec::new(),
             held_bytes: HashMap::new(),
+            followers: HashMap::new(),
             open: 0,
             reported: (0, 0),
             pool: Arc::default(),
@@ -150,6 +153,9 @@ impl FileSource {
                     // From now on the file is known, whatever happens before its first delivery.
                     self.p.saver.save(&tail.durable(self.p.clock.wall_ns()));
                     self.bits.entry(bit).or_default().push(no);
+                    if let Some(before) = tail.after {
+                        self.followers.insert(before, no);
+                    }
                     self.tails.insert(no, Box::new(tail));
                     self.open += 1;
                     self.queue(no);
@@ -607,6 +613,8 @@ impl FileSource {
         let quiet = now.since(tail.active_at.max(since));
         let linger = if deleted {
             s.linger_deleted
+        } else if tail.left && tail.acked.offset == tail.position.offset {
+            Duration::ZERO
         } else {
             s.linger_renamed
         };
@@ -704,11 +712,22 @@ impl FileSource {
             }
             match self.turn(no, cx) {
                 Turn::More => self.queue(no),
-                Turn::Rest => self.rest(no, now),
+                Turn::Rest => {
+                    self.rest(no, now);
+                    self.queue_follower(no, now);
+                }
                 Turn::Blocked => {}
             }
         }
         self.progress(now, true)
+    }
+
+    /// What was to be read after `no` has its turn as soon as that is read out.
+    fn queue_follower(&mut self, no: FileNo, now: Mono) {
+        let read_out = self.tails.get(&no).is_none_or(|t| t.is_read_out(now));
+        if read_out && let Some(next) = self.followers.remove(&no) {
+            self.queue(next);
+        }
     }
 
     /// Numbers that all shards of the receiver add up in.

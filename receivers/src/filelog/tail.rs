@@ -78,6 +78,8 @@ pub struct Tail {
     pub shared: Arc<Shared>,
     /// Not read before this file has been read to its end.
     pub after: Option<FileNo>,
+    /// Nobody writes to it any more.
+    pub left: bool,
     /// The file it came after.
     pub predecessor: Option<FileNo>,
     /// When it was last renamed or lost its path.
@@ -153,6 +155,7 @@ impl Tail {
             shared: open.shared,
             after: open.after,
             predecessor: open.after,
+            left: open.left,
             moved_at: None,
             gone_since: open.finish_only.then_some(now),
             queued: false,
@@ -360,6 +363,9 @@ impl Tail {
 
     /// Until when a writer that does not know that it was moved may write to it.
     fn late_until(&self) -> Mono {
+        if self.left {
+            return Mono::default();
+        }
         let moved = self.moved_at.unwrap_or(self.active_at);
         moved.max(self.active_at).after(LATE_WRITES)
     }
@@ -465,10 +471,11 @@ mod tests {
         let open = OpenFile {
             no: 1,
             file,
-            path: log.path().to_path_buf(),
+            path: log.path().into(),
             position,
             after: None,
             finish_only: false,
+            left: false,
             shared: Arc::default(),
             shard: 0,
         };
@@ -493,10 +500,11 @@ mod tests {
         let open = OpenFile {
             no: 1,
             file,
-            path: log.path().to_path_buf(),
+            path: log.path().into(),
             position: Position::default(),
             after: None,
             finish_only: false,
+            left: false,
             shared: Arc::default(),
             shard: 0,
         };

@@ -27,10 +27,12 @@ use super::super::position::Position;
 use super::content::{Content, DOUBLE_BYTES_MIN, Opened, resumed};
 use super::memory::bases;
 use super::siblings::Sibling;
-use super::{ATTEMPTS, Action, COPY_WAIT, Catalog, Seen, TICK_NS};
+use super::{ATTEMPTS, Action, COPY_WAIT, Catalog, Rotated, Seen, TICK_NS};
 
 /// Generations of one log that are opened at once; the others follow when these are finished.
 const OPENED_AT_ONCE: usize = 64;
+/// A rotated file that was not written to for so long is not written to any more, in ns.
+const LATE_WRITES_NS: i64 = 60_000_000_000;
 /// Then, or after names went on changing, the log is looked at again this much later.
 const AGAIN: Duration = Duration::from_millis(500);
 /// A file that looks like a copy of one that is being read is looked at again this often.
@@ -106,10 +108,12 @@ impl Catalog {
         }
         let mut base_known = base_known;
         let mut generations = Vec::with_capacity(found.files.len());
-        let mut open = 0;
+        let rotated = |l: &&super::Live| l.gone && l.lineage() == base;
+        let mut open = self.live.values().filter(rotated).count();
         let mut files = found.files.into_iter();
         while let Some(s) = files.next() {
-            if open == OPENED_AT_ONCE {
+            let done = self.memory.get(s.meta.id).is_some_and(|p| p.complete);
+            if open >= OPENED_AT_ONCE && !done && !self.is_live(s.meta.id) {
                 self.put_off(base, AGAIN);
                 break;
             }
@@ -151,6 +155,7 @@ impl Catalog {
     ) {
         let is_known = |g: &Generation| !matches!(g, Generation::New(..));
         let newest_known = generations.iter().rposition(|(_, g)| is_known(g));
+        let count = generations.len();
         let mut known_before = false;
         for (i, (s, generation)) in generations.into_iter().enumerate() {
             let (opened, position) = match generation {
@@ -189,8 +194,11 @@ impl Catalog {
                 meta: opened.meta,
                 target: None,
             };
-            let written_at = Some(base.into());
-            self.admit(seen, opened.file, position, before, written_at, actions);
+            let rotated = Some(Rotated {
+                written_at: base.into(),
+                left: opened.gzip || i + 1 < count,
+            });
+            self.admit(seen, opened.file, position, before, rotated, actions);
         }
     }
 
@@ -281,6 +289,10 @@ impl Catalog {
             match opened.compare(&p.known()) {
                 Verdict::Same | Verdict::Shrunk => {
                     let position = resumed(p, &start);
+                    if self.is_left_behind(&opened, &position) {
+                        self.remember_complete(position);
+                        return Ok(Generation::Known);
+                    }
                     return Ok(Generation::More(opened, position));
                 }
                 Verdict::Rewritten => start = p.anew(start.head),
@@ -304,6 +316,14 @@ impl Catalog {
             }
             Content::Unknown => Ok(Generation::New(opened, start)),
         }
+    }
+
+    /// True if nothing is left to read in a rotated file of an earlier run, and nobody has written
+    /// to it for so long that nobody will.
+    fn is_left_behind(&self, opened: &Opened, position: &Position) -> bool {
+        let long_ago = self.rules.started_ns - LATE_WRITES_NS;
+        opened.told_size == Some(position.offset)
+            && (opened.gzip || opened.meta.mtime_ns < long_ago)
     }
 
     /// Nothing is left to read behind `position`, and nobody writes to its file any more.

@@ -96,6 +96,8 @@ pub struct OpenFile {
     pub after: Option<FileNo>,
     /// Not matched (any more): finish it and let go.
     pub finish_only: bool,
+    /// Nobody writes to it any more: it is compressed, or there is a younger generation.
+    pub left: bool,
     /// Shared state.
     pub shared: Arc<Shared>,
     /// Shard that reads it.
@@ -165,6 +167,14 @@ impl Live {
     fn lineage(&self) -> &Path {
         self.written_at.as_deref().unwrap_or(&self.path)
     }
+}
+
+/// What is known of a file that is not the log itself, but what rotation made of it.
+struct Rotated {
+    /// The log's path.
+    written_at: FilePath,
+    /// Nobody writes to it any more.
+    left: bool,
 }
 
 /// A new file that may be a copy which copytruncate is making of a live one.
@@ -545,15 +555,14 @@ impl Catalog {
         }
     }
 
-    /// Puts a file on its way to a shard. `written_at`: it is a rotated file, to be read to its
-    /// end, of the log at that path.
+    /// Puts a file on its way to a shard. `rotated`: it is a rotated file, to be read to its end.
     fn admit(
         &mut self,
         s: Seen,
         file: Box<dyn LogFile>,
         mut position: Position,
         after: Option<FileNo>,
-        written_at: Option<FilePath>,
+        rotated: Option<Rotated>,
         actions: &mut Vec<(usize, Action)>,
     ) -> FileNo {
         let after = after.filter(|no| self.live.contains_key(no));
@@ -566,7 +575,9 @@ impl Catalog {
         let no = self.next_no;
         self.next_no += 1;
         self.load[shard] += 1;
-        let finish_only = written_at.is_some();
+        let finish_only = rotated.is_some();
+        let left = rotated.as_ref().is_some_and(|r| r.left);
+        let written_at = rotated.map(|r| r.written_at);
         self.memory.take(position.id);
         position.surveyed = true;
         if after.is_some() {
@@ -608,6 +619,7 @@ impl Catalog {
             position,
             after,
             finish_only,
+            left,
             shared,
             shard,
         };

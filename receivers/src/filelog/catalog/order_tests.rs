@@ -114,6 +114,7 @@ fn looks(n: u32, moment: Moment, deed: impl FnOnce(&Path) + Send + 'static) -> V
         shards: 1,
         selects: Box::new(move |path| path == selected),
         started_ns: 0,
+        keep_offset: false,
     };
     let mut catalog = Catalog::new(rules, Arc::new(fs.clone()), Vec::new());
     let seen = |path: &Path| Seen {
@@ -172,6 +173,7 @@ fn generations_after_one_that_waits_unread_keep_the_order() {
         shards: 1,
         selects: Box::new(move |path| path == selected),
         started_ns: 0,
+        keep_offset: false,
     };
     let mut catalog = Catalog::new(rules, Arc::new(OsLogFs), Vec::new());
     let seen = || Seen {

@@ -30,9 +30,9 @@ const SCAN_DELAY: Duration = Duration::from_millis(50);
 /// The position of a file that is not found is kept this long.
 const FORGET_AFTER: Duration = Duration::from_secs(7 * 24 * 3_600);
 /// The same for a file that was read and delivered to its end.
-const FORGET_COMPLETE_AFTER: Duration = Duration::from_secs(3_600);
+const FORGET_COMPLETE_AFTER: Duration = Duration::from_secs(600);
 /// Positions that are checked for it in one go.
-const FORGET_AT_ONCE: usize = 1_000;
+const FORGET_AT_ONCE: usize = 4_000;
 /// A position that another one took the place of is kept this long.
 const SUPERSEDED_KEPT: Duration = Duration::from_secs(5);
 /// Lag is measured this often.

@@ -36,7 +36,7 @@ const LATE_WRITES_NS: i64 = 60_000_000_000;
 /// Then, or after names went on changing, the log is looked at again this much later.
 const AGAIN: Duration = Duration::from_millis(500);
 /// A file that looks like a copy of one that is being read is looked at again this often.
-const UNDECIDED_WAIT: Duration = Duration::from_secs(30);
+const UNDECIDED_WAIT: Duration = Duration::from_secs(5);
 
 /// What a rotated file is.
 enum Generation {

@@ -189,6 +189,10 @@ const COPY_WAIT: Duration = Duration::from_secs(2);
 const TICK_NS: i64 = 20_000_000;
 /// How often names that change meanwhile are looked at again at once.
 const ATTEMPTS: usize = 4;
+/// More undecided files than this are looked through for those that are long gone.
+const UNDECIDED_KEPT: usize = 1_000;
+/// Nothing stays undecided for so long that still exists.
+const UNDECIDED_MAX: Duration = Duration::from_secs(3_600);
 /// Files that are kept open for their first bytes.
 const UNREAD_MAX: usize = 256;
 /// How soon a rotated file that appeared is looked at.
@@ -298,6 +302,11 @@ impl Catalog {
     fn look_around(&mut self, now: Mono) {
         self.now = now;
         self.listings.refresh(now);
+        // Files that vanished before it was decided what they are.
+        let recent = |at: &Mono| now.since(*at) < UNDECIDED_MAX;
+        if self.undecided.len() > UNDECIDED_KEPT {
+            self.undecided.retain(|_, at| recent(at));
+        }
         let live = &self.live;
         self.unread.retain(|no, _| {
             let shared = live.get(no).map(|l| &l.shared);

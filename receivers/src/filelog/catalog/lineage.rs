@@ -27,10 +27,13 @@ use super::super::position::Position;
 use super::content::{Content, DOUBLE_BYTES_MIN, Opened, resumed};
 use super::memory::bases;
 use super::siblings::Sibling;
-use super::{ATTEMPTS, Action, COPY_WAIT, Catalog, Rotated, Seen, TICK_NS};
+use super::{Action, COPY_WAIT, Catalog, Rotated, Seen, TICK_NS};
 
+/// How often a directory whose names change meanwhile is looked at again at once without finding
+/// anything to open.
+const ATTEMPTS: usize = 4;
 /// Generations of one log that are opened at once; the others follow when these are finished.
-const OPENED_AT_ONCE: usize = 64;
+pub(super) const OPENED_AT_ONCE: usize = 64;
 /// A rotated file that was not written to for so long is not written to any more, in ns.
 const LATE_WRITES_NS: i64 = 60_000_000_000;
 /// Then, or after names went on changing, the log is looked at again this much later.
@@ -81,13 +84,23 @@ impl Catalog {
         if self.listings.is_stale(base, self.now) {
             self.put_off(base, AGAIN);
         }
-        for attempt in 1..=ATTEMPTS {
+        let mut in_vain = 0;
+        for attempt in 1..=OPENED_AT_ONCE {
             // What exists is opened in the end, in its order or not.
-            let last = attempt == ATTEMPTS;
+            let last = in_vain + 1 == ATTEMPTS || attempt == OPENED_AT_ONCE;
+            let opened = actions.len();
             if self.reconcile_once(base, base_known, last, actions) {
                 return;
             }
             self.listings.forget(base);
+            if last {
+                break;
+            }
+            in_vain = if actions.len() > opened {
+                0
+            } else {
+                in_vain + 1
+            };
         }
         self.put_off(base, AGAIN);
     }

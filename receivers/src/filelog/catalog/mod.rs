@@ -187,8 +187,6 @@ struct Deferred {
 const COPY_WAIT: Duration = Duration::from_secs(2);
 /// File times tick in steps of up to this, in ns.
 const TICK_NS: i64 = 20_000_000;
-/// How often names that change meanwhile are looked at again at once.
-const ATTEMPTS: usize = 4;
 /// More undecided files than this are looked through for those that are long gone.
 const UNDECIDED_KEPT: usize = 1_000;
 /// Nothing stays undecided for so long that still exists.
@@ -554,7 +552,7 @@ impl Catalog {
     /// Opens the generations before `s`. What is at its path may be replaced while they are looked
     /// at; then it is one of them, and `s` becomes what is there now.
     fn reconcile_before(&mut self, s: &mut Seen, actions: &mut Vec<(usize, Action)>) {
-        for _ in 0..ATTEMPTS {
+        for _ in 0..lineage::OPENED_AT_ONCE {
             self.reconcile(&s.path, false, actions);
             match self.fs.meta(&s.path) {
                 Ok(meta) if meta.id != s.meta.id => s.meta = meta,

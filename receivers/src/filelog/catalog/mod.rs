@@ -529,7 +529,11 @@ impl Catalog {
         ) {
             // What was left behind is under way already.
             (true, true) => {}
-            (_, false) => self.take_as_read(&s, first),
+            (true, false) => self.take_as_read(&s, first),
+            (false, false) => {
+                self.take_as_read(&s, first);
+                self.reconcile_before(&mut s, actions);
+            }
             (false, true) => self.reconcile_before(&mut s, actions),
         }
         match self.look(&s, at_end) {

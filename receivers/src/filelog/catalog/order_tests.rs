@@ -218,3 +218,34 @@ fn generations_after_one_that_waits_unread_keep_the_order() {
     let rest = opened(catalog.appeared(seen(), at(20)), &mut last);
     assert_eq!(rest, ["lines of 3", "lines of 4", "lines of 5"]);
 }
+
+/// Guarantee: a log that is rotated before it is seen for the first time is read from its first
+/// generation on.
+#[test]
+fn a_log_that_is_rotated_before_it_is_seen_keeps_the_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let base = dir.path().join("app.log");
+    let selected = base.clone();
+    let rules = Rules {
+        head_bytes: 1000,
+        from_beginning: true,
+        gzip: GzipRule::Never,
+        shards: 1,
+        selects: Box::new(move |path| path == selected),
+        started_ns: 0,
+    };
+    let mut catalog = Catalog::new(rules, Arc::new(OsLogFs), Vec::new());
+    assert!(catalog.scan(Vec::new(), Mono(0)).is_empty());
+    fs::write(&base, "lines of 1\n").unwrap();
+    rotate(dir.path(), 1);
+    let seen = Seen {
+        path: base.clone(),
+        meta: OsLogFs.meta(&base).unwrap(),
+        target: None,
+    };
+    let now = Mono(10_000_000);
+    let mut last = None;
+    let mut all = opened(catalog.appeared(seen, now), &mut last);
+    all.extend(opened(catalog.catch_up(now), &mut last));
+    assert_eq!(all, ["lines of 1", "lines of 2"]);
+}

@@ -316,13 +316,17 @@ impl Tail {
         self.shared.set_known(self.position.known());
     }
 
-    /// Opens the file again after it was closed to keep within the budget. `Ok(false)` if another
-    /// file is at its path now.
+    /// Opens the file again after it was closed to keep within the budget. `Ok(false)` if it is gone,
+    /// or another file is at its path now.
     pub fn reopen(&mut self, fs: &dyn LogFs) -> io::Result<bool> {
         if self.file.is_some() {
             return Ok(true);
         }
-        let file = fs.open(&self.path)?;
+        let file = match fs.open(&self.path) {
+            // It was at rest when it was closed: nothing of it is left to read.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
+            file => file?,
+        };
         let id = file.meta()?.id;
         let known = self.position.id;
         let same = (id.dev, id.ino) == (known.dev, known.ino)

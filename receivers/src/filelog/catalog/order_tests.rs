@@ -233,6 +233,7 @@ fn a_log_that_is_rotated_before_it_is_seen_keeps_the_order() {
         shards: 1,
         selects: Box::new(move |path| path == selected),
         started_ns: 0,
+        keep_offset: false,
     };
     let mut catalog = Catalog::new(rules, Arc::new(OsLogFs), Vec::new());
     assert!(catalog.scan(Vec::new(), Mono(0)).is_empty());

@@ -96,6 +96,21 @@ fn opened(actions: Vec<(usize, Action)>, last: &mut Option<FileNo>) -> Vec<Strin
     texts
 }
 
+/// A catalog of the log at `base` that knows nothing yet.
+fn catalog(base: &Path, fs: Arc<dyn LogFs>) -> Catalog {
+    let selected = base.to_path_buf();
+    let rules = Rules {
+        head_bytes: 1000,
+        from_beginning: true,
+        gzip: GzipRule::Never,
+        shards: 1,
+        selects: Box::new(move |path| path == selected),
+        started_ns: 0,
+        keep_offset: false,
+    };
+    Catalog::new(rules, fs, Vec::new())
+}
+
 /// A log whose first generation is being read; generations up to the `n`-th came and went since.
 /// Then `deed` is done at `moment` while the catalog looks. Returns what it opens.
 fn looks(n: u32, moment: Moment, deed: impl FnOnce(&Path) + Send + 'static) -> Vec<String> {
@@ -110,17 +125,7 @@ fn looks_with(n: u32, plan: impl FnOnce(&BusyFs)) -> Vec<String> {
         dir: dir.path().to_path_buf(),
         deed: Arc::default(),
     };
-    let selected = base.clone();
-    let rules = Rules {
-        head_bytes: 1000,
-        from_beginning: true,
-        gzip: GzipRule::Never,
-        shards: 1,
-        selects: Box::new(move |path| path == selected),
-        started_ns: 0,
-        keep_offset: false,
-    };
-    let mut catalog = Catalog::new(rules, Arc::new(fs.clone()), Vec::new());
+    let mut catalog = catalog(&base, Arc::new(fs.clone()));
     let seen = |path: &Path| Seen {
         path: path.to_path_buf(),
         meta: OsLogFs.meta(path).unwrap(),
@@ -188,17 +193,7 @@ fn generations_after_one_that_waits_unread_keep_the_order() {
     let dir = tempfile::tempdir().unwrap();
     let base = dir.path().join("app.log");
     fs::write(&base, "lines of 1\n").unwrap();
-    let selected = base.clone();
-    let rules = Rules {
-        head_bytes: 1000,
-        from_beginning: true,
-        gzip: GzipRule::Never,
-        shards: 1,
-        selects: Box::new(move |path| path == selected),
-        started_ns: 0,
-        keep_offset: false,
-    };
-    let mut catalog = Catalog::new(rules, Arc::new(OsLogFs), Vec::new());
+    let mut catalog = catalog(&base, Arc::new(OsLogFs));
     let seen = || Seen {
         path: base.clone(),
         meta: OsLogFs.meta(&base).unwrap(),
@@ -225,17 +220,7 @@ fn generations_after_one_that_waits_unread_keep_the_order() {
 fn a_log_that_is_rotated_before_it_is_seen_keeps_the_order() {
     let dir = tempfile::tempdir().unwrap();
     let base = dir.path().join("app.log");
-    let selected = base.clone();
-    let rules = Rules {
-        head_bytes: 1000,
-        from_beginning: true,
-        gzip: GzipRule::Never,
-        shards: 1,
-        selects: Box::new(move |path| path == selected),
-        started_ns: 0,
-        keep_offset: false,
-    };
-    let mut catalog = Catalog::new(rules, Arc::new(OsLogFs), Vec::new());
+    let mut catalog = catalog(&base, Arc::new(OsLogFs));
     assert!(catalog.scan(Vec::new(), Mono(0)).is_empty());
     fs::write(&base, "lines of 1\n").unwrap();
     rotate(dir.path(), 1);

@@ -5,6 +5,7 @@
 pub mod ack;
 mod batch;
 mod budget;
+mod buffer_pool;
 pub mod checkpoint;
 pub mod clock;
 pub mod component;
@@ -21,6 +22,7 @@ pub mod storage;
 pub use ack::{AckSink, AckToken, AckWindow, Counts, DropReason, Front, Outcome, Settled};
 pub use batch::{Batch, Part};
 pub use budget::{Budget, Permit};
+pub use buffer_pool::BufferPool;
 pub use component::{
     Admission, BuildError, Exporter, ExporterNode, ExtensionNode, Output, Processor, Progress,
     ReceiverNode, ShardHandle, Source, SourceCx, Wake,

@@ -6,15 +6,21 @@
 //! fragments; headers and the entries that did not fill a fragment are compressed together, so
 //! that a request with many small streams still compresses well.
 
-use bytes::Bytes;
+use std::sync::Arc;
 
-use super::compress::{CompressionEncoder, Compressor};
+use bytes::Bytes;
+use tailwater_pipeline::BufferPool;
+
+use super::compress::{CompressionEncoder, Compressor, Elements};
 use super::decode::{self, DecodeError};
 use super::snappy::FRAGMENT_BYTES;
 use super::wire;
 
-/// Buffers that are kept for the next request, at most this many bytes of each kind.
+/// Raw buffers that are kept for the next request, at most this many bytes.
 const POOL_BYTES_MAX: usize = 4 << 20;
+
+/// Most bytes of the length in front of a body.
+const VARINT_BYTES_MAX: usize = 10;
 
 /// The entries of one stream in an open request.
 #[derive(Debug, Default)]
@@ -22,7 +28,7 @@ pub(super) struct StreamBuffer {
     /// Encoded entries that are not compressed yet; shorter than a fragment between calls.
     raw: Vec<u8>,
     /// Snappy elements of the encoded entries before those.
-    sealed: Vec<u8>,
+    sealed: Elements,
     /// Bytes of entries that `sealed` stands for.
     sealed_bytes: usize,
     entries: u32,
@@ -53,7 +59,7 @@ impl StreamBuffer {
     }
 }
 
-/// Spare buffers.
+/// Spare raw buffers, of all sizes.
 #[derive(Debug, Default)]
 struct Pool {
     free: Vec<Vec<u8>>,
@@ -83,9 +89,9 @@ pub(super) struct BodyWriter {
     compressor: Compressor,
     /// Uncompressed bytes of the body that is being put together, less than a fragment.
     hot: Vec<u8>,
-    body: Vec<u8>,
+    body: Elements,
     raw_pool: Pool,
-    sealed_pool: Pool,
+    chunks: Arc<BufferPool>,
     /// An entry this much older than the newest one before it makes its stream be sorted.
     disorder_max_ns: i64,
 }
@@ -96,9 +102,9 @@ impl BodyWriter {
         BodyWriter {
             compressor: Compressor::new(kind),
             hot: Vec::new(),
-            body: Vec::new(),
+            body: Elements::default(),
             raw_pool: Pool::default(),
-            sealed_pool: Pool::default(),
+            chunks: Arc::default(),
             disorder_max_ns,
         }
     }
@@ -131,12 +137,9 @@ impl BodyWriter {
     #[cold]
     #[inline(never)]
     fn seal(&mut self, stream: &mut StreamBuffer) {
-        if stream.sealed.capacity() == 0 {
-            stream.sealed = self.sealed_pool.take();
-        }
         let full = stream.raw.len() / FRAGMENT_BYTES * FRAGMENT_BYTES;
         self.compressor
-            .append(&stream.raw[..full], &mut stream.sealed);
+            .append(&stream.raw[..full], &mut stream.sealed, &self.chunks);
         stream.sealed_bytes += full;
         stream.raw.copy_within(full.., 0);
         stream.raw.truncate(stream.raw.len() - full);
@@ -145,8 +148,9 @@ impl BodyWriter {
     /// Begins a body whose streams together take `raw_bytes`, as [`wire::stream_len`] counts them.
     pub fn begin(&mut self, raw_bytes: usize) {
         self.hot.clear();
-        self.body = Vec::new();
-        wire::put_varint(&mut self.body, raw_bytes as u64);
+        self.body = Elements::default();
+        let length = self.body.room(VARINT_BYTES_MAX, &self.chunks);
+        wire::put_varint(length, raw_bytes as u64);
     }
 
     /// Moves the entries of a stream into the body; the buffer is empty afterwards.
@@ -158,16 +162,16 @@ impl BodyWriter {
             tracing::error!(%error, labels, "A stream cannot be sorted.");
         }
         wire::put_stream_header(&mut self.hot, labels, stream.entries_bytes());
-        if !stream.sealed.is_empty() {
-            self.compressor.append(&self.hot, &mut self.body);
-            self.hot.clear();
-            self.body.extend_from_slice(&stream.sealed);
-        }
-        self.hot.extend_from_slice(&stream.raw);
-        self.cool();
         let done = std::mem::take(stream);
+        if !done.sealed.is_empty() {
+            self.compressor
+                .append(&self.hot, &mut self.body, &self.chunks);
+            self.hot.clear();
+            self.body.append(done.sealed, &self.chunks);
+        }
+        self.hot.extend_from_slice(&done.raw);
+        self.cool();
         self.raw_pool.give(done.raw);
-        self.sealed_pool.give(done.sealed);
     }
 
     /// Appends bytes of the message as they are.
@@ -180,30 +184,31 @@ impl BodyWriter {
     fn cool(&mut self) {
         let full = self.hot.len() / FRAGMENT_BYTES * FRAGMENT_BYTES;
         if full > 0 {
-            self.compressor.append(&self.hot[..full], &mut self.body);
+            self.compressor
+                .append(&self.hot[..full], &mut self.body, &self.chunks);
             self.hot.copy_within(full.., 0);
             self.hot.truncate(self.hot.len() - full);
         }
     }
 
-    /// The finished body.
-    pub fn end(&mut self) -> Bytes {
-        self.compressor.append(&self.hot, &mut self.body);
+    /// The finished body, in chunks that belong one behind the other.
+    pub fn end(&mut self) -> Vec<Bytes> {
+        self.compressor
+            .append(&self.hot, &mut self.body, &self.chunks);
         self.hot.clear();
-        let mut body = std::mem::take(&mut self.body);
-        body.shrink_to_fit();
-        Bytes::from(body)
+        std::mem::take(&mut self.body).into_chunks(&self.chunks)
     }
 
     /// Puts the entries in order of time; equal times keep their order. The slow path: everything
     /// that was compressed is decompressed again.
     #[cold]
     fn sort(&mut self, stream: &mut StreamBuffer) -> Result<(), DecodeError> {
-        let mut raw = decode::decompress_elements(&stream.sealed, stream.sealed_bytes)?;
+        let sealed = stream.sealed.concat();
+        let mut raw = decode::decompress_elements(&sealed, stream.sealed_bytes)?;
         raw.extend_from_slice(&stream.raw);
         let mut entries = decode::entries(&raw, 0..raw.len())?;
         entries.sort_by_key(|e| e.time);
-        stream.sealed.clear();
+        stream.sealed = Elements::default();
         stream.sealed_bytes = 0;
         stream.raw.clear();
         stream.disordered = false;
@@ -229,7 +234,7 @@ mod tests {
     type Stream = (String, Vec<(i64, Vec<u8>)>);
 
     /// Puts `streams` (labels, entries of (time, line)) into one body and returns its messages.
-    fn round_trip(writer: &mut BodyWriter, streams: &[Stream]) -> (Bytes, oracle::Push) {
+    fn round_trip(writer: &mut BodyWriter, streams: &[Stream]) -> (Vec<u8>, oracle::Push) {
         let mut buffers: Vec<StreamBuffer> = streams.iter().map(|_| Default::default()).collect();
         let longest = streams.iter().map(|s| s.1.len()).max().unwrap_or(0);
         // Interleaved, as they come in.
@@ -249,7 +254,7 @@ mod tests {
             writer.stream(labels, buffer);
             assert!(buffer.is_empty());
         }
-        let body = writer.end();
+        let body = writer.end().concat();
         let push = oracle::decode(&body);
         (body, push)
     }
@@ -282,6 +287,27 @@ mod tests {
                 ];
                 let (_, push) = round_trip(&mut writer, &streams);
                 assert_eq!(push, messages(&streams), "{kind:?} {n} {len}");
+            }
+        }
+    }
+
+    /// Guarantee: content that does not compress, over many chunks, arrives whole and in order.
+    #[test]
+    fn a_body_of_many_chunks_decodes_to_its_entries() {
+        let mut rng = tailwater_pipeline::clock::Rng64::new(5);
+        let mut noise = |n: usize| -> Vec<(i64, Vec<u8>)> {
+            let mut line = || (0..400).map(|_| rng.next_u64() as u8).collect();
+            (0..n as i64).map(|i| (i, line())).collect()
+        };
+        let streams: Vec<_> = [3_000, 2, 400, 1_000, 90]
+            .iter()
+            .enumerate()
+            .map(|(i, n)| (format!("{{s=\"{i}\"}}"), noise(*n)))
+            .collect();
+        for kind in [CompressionEncoder::Tailwater, CompressionEncoder::Snap] {
+            let mut writer = BodyWriter::new(kind, MINUTE_NS);
+            for _ in 0..2 {
+                assert_eq!(round_trip(&mut writer, &streams).1, messages(&streams));
             }
         }
     }

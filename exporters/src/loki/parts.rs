@@ -94,7 +94,7 @@ pub(super) fn cut(view: &RequestView, bytes: u64) -> Vec<Vec<Selected>> {
 /// A part of a request, encoded.
 pub(super) struct EncodedPart {
     /// The body.
-    pub body: Bytes,
+    pub body: Vec<Bytes>,
     /// The lanes of its streams.
     pub lanes: Vec<u64>,
     /// Its entries.
@@ -145,7 +145,7 @@ pub(super) fn requests<D: Duty>(
         .iter()
         .map(|s| encode(view, tenant.as_deref(), s, encoder));
     encoded
-        .map(|part| request.part(vec![part.body], part.lanes, part.items))
+        .map(|part| request.part(part.body, part.lanes, part.items))
         .collect()
 }
 
@@ -172,7 +172,7 @@ mod tests {
         for (s, buffer) in buffers.iter_mut().enumerate() {
             writer.stream(&labels(s), buffer);
         }
-        RequestView::decode(&[writer.end()]).unwrap()
+        RequestView::decode(&writer.end()).unwrap()
     }
 
     #[test]
@@ -189,7 +189,7 @@ mod tests {
             let mut want = oracle::decode(&encode_all(&whole)).streams;
             let (mut queue, mut got) = (vec![encode_all(&whole)], Vec::new());
             while let Some(body) = queue.pop() {
-                let view = RequestView::decode(std::slice::from_ref(&body)).unwrap();
+                let view = RequestView::decode(&[body.clone().into()]).unwrap();
                 match halves(&view) {
                     None => got.extend(oracle::decode(&body).streams),
                     Some(parts) => {
@@ -197,7 +197,7 @@ mod tests {
                         let parts: Vec<_> = parts.iter().map(encode).collect();
                         assert_eq!(parts[0].items + parts[1].items, view.entries() as u64);
                         assert!(parts.iter().all(|p| p.items > 0));
-                        queue.extend(parts.into_iter().map(|p| p.body).rev());
+                        queue.extend(parts.into_iter().map(|p| p.body.concat()).rev());
                     }
                 }
             }
@@ -214,9 +214,11 @@ mod tests {
         }
     }
 
-    fn encode_all(view: &RequestView) -> Bytes {
+    fn encode_all(view: &RequestView) -> Vec<u8> {
         let all: Vec<_> = (0..view.streams.len()).map(|i| whole(view, i)).collect();
-        encode(view, None, &all, CompressionEncoder::Snap).body
+        encode(view, None, &all, CompressionEncoder::Snap)
+            .body
+            .concat()
     }
 
     #[test]

@@ -142,8 +142,8 @@ impl<O: Outlet> LokiFront<O> {
         let stats = &self.shared.stats;
         add(&stats.requests, 1);
         add(&stats.request_raw_bytes, raw_bytes as u64);
-        add(&stats.request_bytes, body.len() as u64);
-        let request = OutgoingRequest::new(vec![body], headers, name, lanes, open.items, open.acks);
+        let request = OutgoingRequest::new(body, headers, name, lanes, open.items, open.acks);
+        add(&stats.request_bytes, request.body_bytes() as u64);
         self.outlet.submit(request);
     }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tailwater_pdata::{Cell, Column, LogsBatch, Map, SourceRows, Text, Times, Value};
+use tailwater_pipeline::BufferPool;
 use tailwater_pipeline::clock::Mono;
 use tailwater_telemetry::metrics::FilesMetrics;
 
@@ -15,7 +16,6 @@ use super::charset::Charset;
 use super::file_attrs::FileAttributes;
 use super::frame::{FrameSpec, FrameState, Frames, Input, Oversize, Split, Token, Trim};
 use super::hash::stable_hash;
-use super::pool::BufferPool;
 use super::position::Position;
 use super::settings::Settings;
 use super::stamp::{Ties, stamp_observed};

@@ -24,7 +24,6 @@ pub mod import;
 pub mod logfs;
 mod node;
 pub mod order;
-mod pool;
 pub mod position;
 mod saver;
 pub mod settings;

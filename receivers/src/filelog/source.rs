@@ -15,7 +15,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender};
 use tailwater_pipeline::clock::{Clock, Mono};
 use tailwater_pipeline::{
-    Admission, Batch, Budget, DropReason, Outcome, Part, Progress, Source, SourceCx,
+    Admission, Batch, Budget, BufferPool, DropReason, Outcome, Part, Progress, Source, SourceCx,
 };
 use tailwater_telemetry::metrics::{Accounting, Amount, FilesMetrics, ReceiverMetrics};
 
@@ -24,7 +24,6 @@ use super::catalog::{Action, FileNo};
 use super::cutter::{Cut, Cutter};
 use super::identity::TRAIL_BYTES;
 use super::logfs::LogFs;
-use super::pool::BufferPool;
 use super::position::Position;
 use super::saver::Saver;
 use super::settings::Settings;

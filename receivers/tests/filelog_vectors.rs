@@ -11,6 +11,7 @@ use tailwater_config::{Errors, Section, parse};
 use tailwater_receivers::filelog::config::FilelogConfig;
 use tailwater_receivers::filelog::discover::Discovery;
 use tailwater_receivers::filelog::frame::{FrameSpec, FrameState, Frames, Input, Trim};
+use tailwater_receivers::filelog::logfs::OsLogFs;
 
 fn vectors(group: &str) -> Vec<(PathBuf, Value)> {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -129,7 +130,7 @@ fn match_vectors_hold() {
             exclude_older_than,
             ordering,
         };
-        let scan = discovery.scan(0);
+        let scan = discovery.scan(&OsLogFs, 0);
         let found = scan
             .files
             .iter()

@@ -45,6 +45,6 @@ pub use backoff::Backoff;
 pub use options::{BatchOptions, QueueOptions, RetryOptions, Sizer};
 pub use queue::{Attempt, Decision, DeliveryQueue};
 pub use request::{Acks, Duty, OutgoingRequest, Refusals};
-pub use service::{Delivery, DeliveryHandle, DeliveryParts};
+pub use service::{Courier, Delivery, DeliveryHandle, DeliveryParts, Due, OpenAttempt};
 pub use stats::{DeliveryStats, Load};
 pub use verdict::{Judge, Reply, RetryScope, SendError, SendErrorKind, Transport, Verdict};

@@ -16,7 +16,7 @@ use super::options::{QueueOptions, RetryOptions};
 use super::queue::{Attempt, Decision, DeliveryQueue};
 use super::request::{Duty, OutgoingRequest};
 use super::stats::{DeliveryStats, Load};
-use super::verdict::{Judge, RetryScope, Transport, Verdict};
+use super::verdict::{Judge, Reply, RetryScope, SendError, Transport, Verdict};
 
 /// How long [`Delivery::stop`] waits, after its deadline, for cut attempts to be handed back.
 const CUT_GRACE: Duration = Duration::from_millis(500);
@@ -208,7 +208,7 @@ impl<D: Duty> Delivery<D> {
     }
 
     /// Starts sending on `runtime`. A second call does nothing.
-    pub fn start<T: Transport, J: Judge<D>>(
+    pub fn start<T: Transport, J: Judge<D> + ?Sized>(
         &mut self,
         runtime: &Handle,
         transport: Arc<T>,
@@ -219,14 +219,18 @@ impl<D: Duty> Delivery<D> {
         }
     }
 
+    /// Sends without a task: whoever has the courier decides when. Instead of [`Delivery::start`].
+    pub fn courier<J: Judge<D> + ?Sized>(&self, judge: Arc<J>) -> Courier<D, J> {
+        Courier::new(self.shared.clone(), judge)
+    }
+
     /// Stops taking requests, sends what can be sent until `deadline` (what waits in a backoff or
     /// behind a pause is not waited for), then resolves the rest as retry. Returns the records
     /// that were handed back. Blocks the calling thread, which must not be the runtime's.
     pub fn stop(&mut self, deadline: Mono) -> u64 {
-        let shared = &self.shared;
-        let returned = &shared.stats;
-        let before = returned.returned_items();
-        shared.queue().drain(shared.clock.now());
+        let shared = self.shared.clone();
+        let before = shared.stats.returned_items();
+        self.close();
         if self.started {
             shared.set_phase(Phase::Draining);
             let left = deadline.since(shared.clock.now());
@@ -235,11 +239,21 @@ impl<D: Duty> Delivery<D> {
                 self.wait(CUT_GRACE);
             }
         }
-        let mut queue = shared.queue();
+        self.abandon();
+        shared.stats.returned_items() - before + shared.stats.queue_items()
+    }
+
+    /// Takes no more requests: the first thing that [`Delivery::stop`] does.
+    pub fn close(&self) {
+        let shared = &self.shared;
+        shared.queue().drain(shared.clock.now());
+    }
+
+    /// Hands back what is left: the last thing that [`Delivery::stop`] does.
+    pub fn abandon(&self) {
+        let mut queue = self.shared.queue();
         queue.abandon();
-        shared.publish(&queue);
-        let stuck = shared.stats.queue_items();
-        returned.returned_items() - before + stuck
+        self.shared.publish(&queue);
     }
 
     /// Waits for the end of the task, at most `time`. True if it ended.
@@ -263,39 +277,81 @@ impl<D: Duty> Drop for TaskEnd<D> {
     }
 }
 
-async fn run<D: Duty, T: Transport, J: Judge<D>>(
+/// Says what is to be sent, and takes in what came of it: what the task of a [`Delivery`] does
+/// between its waits. A simulation calls it without any task.
+pub struct Courier<D: Duty, J: ?Sized> {
+    shared: Arc<Shared<D>>,
+    judge: Arc<J>,
+    divisions: u64,
+}
+
+/// What a [`Courier`] found to do.
+pub struct Due<D: Duty> {
+    /// To be sent now.
+    pub attempts: Vec<OpenAttempt<D>>,
+    /// When there is something to do without any news.
+    pub wakeup: Option<Mono>,
+    /// Every request was settled.
+    pub empty: bool,
+}
+
+impl<D: Duty, J: Judge<D> + ?Sized> Courier<D, J> {
+    fn new(shared: Arc<Shared<D>>, judge: Arc<J>) -> Courier<D, J> {
+        let divisions = judge.divisions();
+        Courier {
+            shared,
+            judge,
+            divisions,
+        }
+    }
+
+    /// What is to be sent at `now`.
+    pub fn due(&mut self, now: Mono) -> Due<D> {
+        let judge = &self.judge;
+        let mut queue = self.shared.queue();
+        let before = std::mem::replace(&mut self.divisions, judge.divisions());
+        queue.divide_waiting(before != self.divisions, |request| judge.divide(request));
+        let mut attempts = Vec::new();
+        while let Some(attempt) = queue.next_to_send(now) {
+            attempts.push(OpenAttempt {
+                shared: self.shared.clone(),
+                attempt: Some(attempt),
+            });
+        }
+        self.shared.publish(&queue);
+        Due {
+            attempts,
+            wakeup: queue.next_wakeup(),
+            empty: queue.is_empty(),
+        }
+    }
+}
+
+async fn run<D: Duty, T: Transport, J: Judge<D> + ?Sized>(
     shared: Arc<Shared<D>>,
     transport: Arc<T>,
     judge: Arc<J>,
 ) {
     let _end = TaskEnd(shared.clone());
     let mut sending = JoinSet::new();
-    let mut divisions = judge.divisions();
+    let mut courier = Courier::new(shared.clone(), judge.clone());
     while shared.phase() < Phase::Cut as u8 {
         let now = shared.clock.now();
-        let (wakeup, empty) = {
-            let mut queue = shared.queue();
-            let before = std::mem::replace(&mut divisions, judge.divisions());
-            queue.divide_waiting(before != divisions, |request| judge.divide(request));
-            while let Some(attempt) = queue.next_to_send(now) {
-                let open = OpenAttempt {
-                    shared: shared.clone(),
-                    attempt: Some(attempt),
-                };
-                sending.spawn(send_one(open, transport.clone(), judge.clone()));
-            }
-            shared.publish(&queue);
-            (queue.next_wakeup(), queue.is_empty())
-        };
-        if empty && shared.phase() >= Phase::Draining as u8 {
+        let due = courier.due(now);
+        for open in due.attempts {
+            sending.spawn(send_one(open, transport.clone(), judge.clone()));
+        }
+        if due.empty && shared.phase() >= Phase::Draining as u8 {
             break;
         }
         // While there is something to send, the age of the stall is kept up to date; an idle agent
         // has no timer.
-        let sleep = wakeup.map_or(STALL_TICK, |at| at.since(now).min(STALL_TICK));
+        let sleep = due
+            .wakeup
+            .map_or(STALL_TICK, |at| at.since(now).min(STALL_TICK));
         tokio::select! {
             () = shared.news.notified() => {}
-            () = tokio::time::sleep(sleep), if !empty => {}
+            () = tokio::time::sleep(sleep), if !due.empty => {}
             Some(_) = sending.join_next(), if !sending.is_empty() => {}
         }
     }
@@ -305,7 +361,7 @@ async fn run<D: Duty, T: Transport, J: Judge<D>>(
 
 /// An attempt that is under way. If it ends in any other way than by an answer (it is cut, or its
 /// judge panics), it goes back to the queue.
-struct OpenAttempt<D: Duty> {
+pub struct OpenAttempt<D: Duty> {
     shared: Arc<Shared<D>>,
     attempt: Option<Attempt<D>>,
 }
@@ -324,35 +380,44 @@ impl<D: Duty> Drop for OpenAttempt<D> {
     }
 }
 
-async fn send_one<D: Duty, T: Transport, J: Judge<D>>(
-    mut open: OpenAttempt<D>,
+impl<D: Duty> OpenAttempt<D> {
+    /// What is sent.
+    pub fn request(&self) -> Option<&OutgoingRequest<D>> {
+        self.attempt.as_ref().map(|a| &a.request)
+    }
+
+    /// Takes what the attempt brought.
+    pub fn answered<J: Judge<D> + ?Sized>(mut self, judge: &J, result: Result<Reply, SendError>) {
+        let Some(attempt) = &mut self.attempt else {
+            return;
+        };
+        let request = &mut attempt.request;
+        let verdict = judge.judge(request, result);
+        let (cause, items) = (verdict.cause(), request.items);
+        let (tenant, body) = (request.tenant.clone(), request.body.clone());
+        let judged = matches!(verdict, Verdict::Drop { .. });
+        if let Some(attempt) = self.attempt.take() {
+            let decision = self.shared.on_result(attempt, verdict);
+            let (name, tenant, cause) = (&self.shared.name, tenant.as_deref(), cause.as_deref());
+            if let (Decision::Dropped(reason), false) = (&decision, judged) {
+                judge.given_up(&body, tenant, *reason, cause.unwrap_or_default());
+            }
+            log(name, tenant, items, &decision, cause);
+        }
+    }
+}
+
+async fn send_one<D: Duty, T: Transport, J: Judge<D> + ?Sized>(
+    open: OpenAttempt<D>,
     transport: Arc<T>,
     judge: Arc<J>,
 ) {
-    let Some(attempt) = &mut open.attempt else {
+    let Some(request) = open.request() else {
         return;
     };
-    let request = &mut attempt.request;
     let (headers, body) = (request.headers.clone(), request.body.clone());
     let result = transport.send(&headers, body).await;
-    let verdict = judge.judge(request, result);
-    let (cause, items) = (verdict.cause(), request.items);
-    let (tenant, body) = (request.tenant.clone(), request.body.clone());
-    let judged = matches!(verdict, Verdict::Drop { .. });
-    if let Some(attempt) = open.attempt.take() {
-        let decision = open.shared.on_result(attempt, verdict);
-        if let (Decision::Dropped(reason), false) = (&decision, judged) {
-            let cause = cause.as_deref().unwrap_or_default();
-            judge.given_up(&body, tenant.as_deref(), *reason, cause);
-        }
-        log(
-            &open.shared.name,
-            tenant.as_deref(),
-            items,
-            &decision,
-            cause.as_deref(),
-        );
-    }
+    open.answered(&*judge, result);
 }
 
 fn log(name: &str, tenant: Option<&str>, items: u64, decision: &Decision, cause: Option<&str>) {

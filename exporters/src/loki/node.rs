@@ -12,7 +12,7 @@ use tailwater_telemetry::metrics::{LabelBudgetMetrics, MetricsRegistry};
 use tokio::runtime::Handle;
 
 use crate::client::{ClientParts, HttpClient, HttpSender};
-use crate::delivery::{Acks, Delivery, DeliveryHandle, DeliveryParts};
+use crate::delivery::{Acks, Delivery, DeliveryHandle, DeliveryParts, Judge};
 
 use super::config::LokiSettings;
 use super::dead_letter::DeadLetters;
@@ -144,6 +144,12 @@ impl LokiExporter {
     /// The queue of requests.
     pub fn delivery(&self) -> DeliveryHandle<Acks> {
         self.delivery.handle()
+    }
+
+    /// What sends the requests, and what decides about answers, for who has no runtime: see
+    /// [`Delivery::courier`].
+    pub fn sender(&self) -> (&Delivery<Acks>, Arc<dyn Judge<Acks>>) {
+        (&self.delivery, self.judge.clone())
     }
 }
 

@@ -1,7 +1,7 @@
 //! From bytes to batches: cuts records, decodes them, adds what is known of the file, runs the
 //! operators and gives every record its time.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use super::charset::Charset;
 use super::file_attrs::FileAttributes;
 use super::frame::{FrameSpec, FrameState, Frames, Input, Oversize, Split, Token, Trim};
 use super::hash::stable_hash;
+use super::logfs::LogFs;
 use super::position::Position;
 use super::settings::Settings;
 use super::stamp::{Ties, stamp_observed};
@@ -53,9 +54,10 @@ pub struct Cut {
 /// Cuts the content of all files of one source.
 pub struct Cutter {
     settings: Arc<Settings>,
+    fs: Arc<dyn LogFs>,
     chain: Chain,
     header_chain: Chain,
-    files: HashMap<FileNo, Known>,
+    files: BTreeMap<FileNo, Known>,
     metrics: Arc<FilesMetrics>,
     frames: Frames,
 }
@@ -100,13 +102,15 @@ impl Cutter {
     /// A cutter that runs `chain` on every batch and `header_chain` on header lines.
     pub fn new(
         settings: Arc<Settings>,
+        fs: Arc<dyn LogFs>,
         chain: Chain,
         header_chain: Chain,
         metrics: Arc<FilesMetrics>,
     ) -> Cutter {
-        let files = HashMap::new();
+        let files = BTreeMap::new();
         Cutter {
             settings,
+            fs,
             chain,
             header_chain,
             files,
@@ -118,7 +122,8 @@ impl Cutter {
     /// A file was opened or got another name.
     pub fn opened(&mut self, tail: &mut Tail) {
         tail.charset = self.charset_of(tail);
-        let attributes = FileAttributes::of(&tail.position.path, &self.settings.attributes);
+        let attributes =
+            FileAttributes::of(&*self.fs, &tail.position.path, &self.settings.attributes);
         // Kept over a rotation: the new file at the path continues the lines of the old one.
         let (lineage, searched) = match self.files.get(&tail.no) {
             Some(known) => (known.lineage, known.searched),

@@ -6,15 +6,13 @@
 //! files are found, and nothing is opened but directories.
 
 use std::collections::{BTreeSet, HashSet};
-use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
 use super::glob::{Components, Glob, Part};
-use super::logfs::{FileId, Meta};
+use super::logfs::{Entry, Kind, LogFs, Meta};
 use super::order::{OrderError, OrderingCriteria};
 
 /// What to find.
@@ -77,10 +75,11 @@ pub struct Scan {
 const DEPTH_MAX: usize = 256;
 
 impl Discovery {
-    /// Walks all patterns. `now_ns` is the wall time.
-    pub fn scan(&self, now_ns: i64) -> Scan {
+    /// Walks all patterns on `fs`. `now_ns` is the wall time.
+    pub fn scan(&self, fs: &dyn LogFs, now_ns: i64) -> Scan {
         let mut walk = Walk {
             discovery: self,
+            fs,
             found: Vec::new(),
             dirs: Vec::new(),
             problems: Vec::new(),
@@ -119,11 +118,11 @@ impl Discovery {
 
     /// Looks at one path, after news of it: the file if it matches by itself. Not with
     /// `ordering_criteria`, where it depends on the others; only a scan can tell then.
-    pub fn look(&self, path: &Path, now_ns: i64) -> Option<FoundFile> {
+    pub fn look(&self, fs: &dyn LogFs, path: &Path, now_ns: i64) -> Option<FoundFile> {
         if self.ordering.is_some() || !self.matches(path) {
             return None;
         }
-        let file = find(path).ok().flatten()?;
+        let file = find(fs, path).ok().flatten()?;
         self.is_young(&file, now_ns).then_some(file)
     }
 
@@ -175,6 +174,7 @@ fn leads_to(c: &Components, names: &[&[u8]]) -> bool {
 /// One walk over all patterns.
 struct Walk<'a> {
     discovery: &'a Discovery,
+    fs: &'a dyn LogFs,
     /// What matches, unsorted; a path may be there several times.
     found: Vec<FoundFile>,
     /// Directories to watch, unsorted.
@@ -201,7 +201,7 @@ impl Walk<'_> {
                 if rest.is_empty() {
                     self.watch(dir);
                     self.take(path, None);
-                } else if path.is_dir() {
+                } else if self.is_dir(&path) {
                     self.step(&path, rest, passed);
                 } else {
                     self.watch(dir);
@@ -222,15 +222,14 @@ impl Walk<'_> {
     /// Lists `dir` for names that match `part`.
     fn list(&mut self, dir: &Path, part: &Part, rest: &[Part], passed: &mut Vec<Passed>) {
         for entry in self.entries(dir) {
-            if !part.matches(entry.file_name().as_bytes()) {
+            if !part.matches(entry.name.as_bytes()) {
                 continue;
             }
-            let path = dir.join(entry.file_name());
-            let kind = entry.file_type().ok();
+            let (path, kind) = (dir.join(&entry.name), entry.kind);
             if rest.is_empty() {
                 self.take(path, kind);
-            } else if kind.is_some_and(|k| k.is_dir())
-                || (kind.is_none_or(|k| k.is_symlink()) && path.is_dir())
+            } else if kind == Some(Kind::Dir)
+                || (kind.is_none_or(|k| k == Kind::Link) && self.is_dir(&path))
             {
                 self.step(&path, rest, passed);
             }
@@ -245,8 +244,8 @@ impl Walk<'_> {
         } else {
             dir
         };
-        let Ok(meta) = fs::metadata(own) else { return };
-        let this = (meta.dev(), meta.ino());
+        let Ok(meta) = self.fs.meta(own) else { return };
+        let this = (meta.id.dev, meta.id.ino);
         if passed.contains(&this) {
             return;
         }
@@ -262,23 +261,20 @@ impl Walk<'_> {
         };
         let mut entries = self.entries(dir);
         // Which of several links to a directory is followed must not depend on how they are listed.
-        entries.sort_by_cached_key(fs::DirEntry::file_name);
+        entries.sort_by(|a, b| a.name.cmp(&b.name));
         for entry in entries {
-            let name = entry.file_name();
+            let Entry { name, kind } = entry;
             let path = dir.join(&name);
-            let kind = entry.file_type().ok();
             let target = match kind {
-                Some(k) if !k.is_symlink() => None,
-                _ => fs::metadata(&path).ok().filter(fs::Metadata::is_dir),
+                Some(k) if k != Kind::Link => None,
+                _ => self.fs.look_through(&path).ok(),
             };
-            if let Some(target) = target {
-                if self
-                    .entered
-                    .insert((target.dev(), target.ino(), parts.len()))
-                {
+            if let Some((Kind::Dir, target)) = target {
+                let target = target.id;
+                if self.entered.insert((target.dev, target.ino, parts.len())) {
                     self.step(&path, parts, passed);
                 }
-            } else if kind.is_some_and(|k| k.is_dir()) {
+            } else if kind == Some(Kind::Dir) {
                 self.step(&path, parts, passed);
             } else if last.is_some_and(|part| part.matches(name.as_bytes())) {
                 self.take(path, kind);
@@ -287,9 +283,14 @@ impl Walk<'_> {
         passed.pop();
     }
 
+    fn is_dir(&self, path: &Path) -> bool {
+        let found = self.fs.look_through(path);
+        found.is_ok_and(|(kind, _)| kind == Kind::Dir)
+    }
+
     /// The entries of a directory, which is to be watched. One that is gone is no problem, nor is
     /// something that is no directory.
-    fn entries(&mut self, dir: &Path) -> Vec<fs::DirEntry> {
+    fn entries(&mut self, dir: &Path) -> Vec<Entry> {
         let own = if dir.as_os_str().is_empty() {
             Path::new(".")
         } else {
@@ -301,33 +302,25 @@ impl Walk<'_> {
                 io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
             )
         };
-        let list = match fs::read_dir(own) {
-            Ok(list) => list,
-            Err(e) => {
-                if gone(&e) {
-                    if let Some(parent) = dir.parent() {
-                        self.watch(parent);
-                    }
-                } else {
-                    self.problems
-                        .push((own.to_path_buf(), Problem::Directory(e)));
-                }
-                return Vec::new();
-            }
-        };
-        self.watch(dir);
         let mut entries = Vec::new();
-        for entry in list {
-            match entry {
-                Ok(entry) => entries.push(entry),
-                Err(e) => {
-                    // What was listed so far counts; the rest is for the next walk.
-                    self.problems
-                        .push((own.to_path_buf(), Problem::Directory(e)));
-                    break;
+        match self.fs.list(own, &mut |entry| entries.push(entry)) {
+            Ok(()) => {}
+            Err(e) if entries.is_empty() && gone(&e) => {
+                if let Some(parent) = dir.parent() {
+                    self.watch(parent);
+                }
+                return entries;
+            }
+            // What was listed so far counts; the rest is for the next walk.
+            Err(e) => {
+                let problem = Problem::Directory(e);
+                self.problems.push((own.to_path_buf(), problem));
+                if entries.is_empty() {
+                    return entries;
                 }
             }
         }
+        self.watch(dir);
         entries
     }
 
@@ -347,12 +340,12 @@ impl Walk<'_> {
     }
 
     /// Takes what is at `path`, if it is a regular file and not excluded.
-    fn take(&mut self, path: PathBuf, kind: Option<fs::FileType>) {
-        let other = kind.is_some_and(|k| !k.is_file() && !k.is_symlink());
+    fn take(&mut self, path: PathBuf, kind: Option<Kind>) {
+        let other = kind.is_some_and(|k| !matches!(k, Kind::File | Kind::Link));
         if other || self.discovery.is_excluded(&path) {
             return;
         }
-        match find(&path) {
+        match find(self.fs, &path) {
             Ok(Some(file)) => {
                 let parent = file.target.as_ref().and_then(|t| t.parent());
                 if let Some(parent) = parent.map(Path::to_path_buf) {
@@ -367,61 +360,29 @@ impl Walk<'_> {
 }
 
 /// The regular file that `path` leads to; `None` if there is nothing, or something else.
-fn find(path: &Path) -> Result<Option<FoundFile>, Problem> {
-    let own = match fs::symlink_metadata(path) {
+fn find(fs: &dyn LogFs, path: &Path) -> Result<Option<FoundFile>, Problem> {
+    let (kind, meta) = match fs.look(path) {
         Ok(own) => own,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(Problem::Stat(e)),
     };
-    if !own.is_symlink() {
-        let file = || FoundFile {
-            path: path.to_path_buf(),
-            meta: meta_of(&own),
-            target: None,
-        };
-        return Ok(own.is_file().then(file));
+    let file = |meta, target| FoundFile {
+        path: path.to_path_buf(),
+        meta,
+        target,
+    };
+    if kind != Kind::Link {
+        return Ok((kind == Kind::File).then(|| file(meta, None)));
     }
-    let meta = match fs::metadata(path) {
-        Ok(meta) => meta,
+    let (kind, meta) = match fs.look_through(path) {
+        Ok(found) => found,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(Problem::BrokenLink),
         Err(e) if e.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) => {
             return Err(Problem::BrokenLink);
         }
         Err(e) => return Err(Problem::Stat(e)),
     };
-    if !meta.is_file() {
-        return Ok(None);
-    }
-    let target = fs::canonicalize(path).ok();
-    Ok(Some(FoundFile {
-        path: path.to_path_buf(),
-        meta: meta_of(&meta),
-        target,
-    }))
-}
-
-/// What a stat says, in the tailer's form.
-fn meta_of(m: &fs::Metadata) -> Meta {
-    let birth = m
-        .created()
-        .ok()
-        .and_then(|t| t.duration_since(UNIX_EPOCH).ok());
-    let birth_ns = birth.map_or(0, |d| i64::try_from(d.as_nanos()).unwrap_or(0));
-    let mtime_ns = m
-        .mtime()
-        .saturating_mul(1_000_000_000)
-        .saturating_add(m.mtime_nsec());
-    let id = FileId {
-        dev: m.dev(),
-        ino: m.ino(),
-        birth_ns,
-    };
-    Meta {
-        id,
-        size: m.size(),
-        mtime_ns,
-        links: m.nlink(),
-    }
+    Ok((kind == Kind::File).then(|| file(meta, fs.resolve(path).ok())))
 }
 
 #[cfg(test)]

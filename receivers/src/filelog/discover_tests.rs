@@ -1,7 +1,9 @@
 //! What a walk finds, and what it leaves alone.
 
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
+use super::super::logfs::OsLogFs;
 use super::*;
 
 fn discovery(dir: &Path, include: &[&str], exclude: &[&str]) -> Discovery {
@@ -43,7 +45,7 @@ fn names(dir: &Path, scan: &Scan) -> Vec<String> {
 fn check(files: &[&str], include: &[&str], exclude: &[&str], want: &[&str]) {
     let dir = tree(files);
     let d = discovery(dir.path(), include, exclude);
-    let scan = d.scan(0);
+    let scan = d.scan(&OsLogFs, 0);
     assert_eq!(
         names(dir.path(), &scan),
         want,
@@ -51,7 +53,7 @@ fn check(files: &[&str], include: &[&str], exclude: &[&str], want: &[&str]) {
     );
     assert!(scan.problems.is_empty(), "{:?}", scan.problems);
     for f in &scan.files {
-        assert_eq!(d.look(&f.path, 0).as_ref(), Some(f));
+        assert_eq!(d.look(&OsLogFs, &f.path, 0).as_ref(), Some(f));
         assert!(
             f.path.ancestors().skip(1).all(|a| d.may_hold_matches(a)),
             "{:?}",
@@ -121,7 +123,7 @@ fn only_what_can_match_is_listed_and_watched() {
         "other/deep/down/0.log",
     ]);
     let d = discovery(dir.path(), &["pods/ns_a*/*/*.log", "later/x/*.log"], &[]);
-    let scan = d.scan(0);
+    let scan = d.scan(&OsLogFs, 0);
     let root = dir.path();
     let want = ["", "pods", "pods/ns_a", "pods/ns_a/app"].map(|d| root.join(d));
     let dirs: Vec<_> = scan
@@ -150,7 +152,7 @@ fn chains_of_links_lead_to_files_whose_directories_are_watched() {
     symlink(at("pods/p/app/0.log"), at("containers/app.log")).unwrap();
     symlink(at("gone"), at("containers/broken.log")).unwrap();
     symlink("self.log", at("containers/self.log")).unwrap();
-    let scan = discovery(dir.path(), &["containers/*.log"], &[]).scan(0);
+    let scan = discovery(dir.path(), &["containers/*.log"], &[]).scan(&OsLogFs, 0);
     assert_eq!(names(dir.path(), &scan), ["containers/app.log"]);
     let target = fs::canonicalize(at("docker/c1/c1.log")).unwrap();
     assert_eq!(scan.files[0].target.as_ref(), Some(&target));
@@ -178,9 +180,9 @@ fn loops_of_links_end_and_links_to_directories_are_followed() {
     symlink(at("a"), at("a/b/up")).unwrap();
     symlink(".", at("a/me")).unwrap();
     symlink(at("far"), at("a/far")).unwrap();
-    let scan = discovery(dir.path(), &["a/**/*.log"], &[]).scan(0);
+    let scan = discovery(dir.path(), &["a/**/*.log"], &[]).scan(&OsLogFs, 0);
     assert_eq!(names(dir.path(), &scan), ["a/b/1.log", "a/far/2.log"]);
-    let scan = discovery(dir.path(), &["a/*/*.log"], &[]).scan(0);
+    let scan = discovery(dir.path(), &["a/*/*.log"], &[]).scan(&OsLogFs, 0);
     assert_eq!(names(dir.path(), &scan), ["a/b/1.log", "a/far/2.log"]);
 }
 
@@ -201,14 +203,14 @@ fn a_thicket_of_links_is_walked_once_and_always_alike() {
         }
     }
     let d = discovery(dir.path(), &["all/**/x.log"], &[]);
-    let scan = d.scan(0);
+    let scan = d.scan(&OsLogFs, 0);
     assert!(
         names_of_dirs
             .iter()
             .all(|n| names(dir.path(), &scan).contains(&format!("all/{n}/x.log")))
     );
     assert!(scan.files.len() <= 12 * 13, "{}", scan.files.len());
-    assert_eq!(scan.files, d.scan(0).files);
+    assert_eq!(scan.files, d.scan(&OsLogFs, 0).files);
 }
 
 #[test]
@@ -216,7 +218,7 @@ fn what_is_nested_too_deep_is_reported() {
     let dir = tempfile::tempdir().unwrap();
     let deep: PathBuf = std::iter::repeat_n("d", DEPTH_MAX + 3).collect();
     fs::create_dir_all(dir.path().join(&deep)).unwrap();
-    let scan = discovery(dir.path(), &["**/x.log"], &[]).scan(0);
+    let scan = discovery(dir.path(), &["**/x.log"], &[]).scan(&OsLogFs, 0);
     assert!(
         matches!(scan.problems[..], [(_, Problem::TooDeep)]),
         "{:?}",
@@ -233,7 +235,8 @@ fn only_regular_files_are_found_and_nothing_else_is_opened() {
     let _socket = std::os::unix::net::UnixListener::bind(at("d/socket.log")).unwrap();
     symlink("/dev/null", at("d/null.log")).unwrap();
     symlink(at("d/fifo.log"), at("d/to-fifo.log")).unwrap();
-    let scan = discovery(dir.path(), &["d/*.log", "d/fifo.log", "d/null.log"], &[]).scan(0);
+    let scan =
+        discovery(dir.path(), &["d/*.log", "d/fifo.log", "d/null.log"], &[]).scan(&OsLogFs, 0);
     assert_eq!(names(dir.path(), &scan), ["d/ok.log"]);
 }
 
@@ -242,7 +245,7 @@ fn a_directory_that_cannot_be_listed_is_reported_and_the_rest_is_found() {
     let dir = tree(&["a/1.log", "b/1.log"]);
     let closed = dir.path().join("a");
     fs::set_permissions(&closed, fs::Permissions::from_mode(0o000)).unwrap();
-    let scan = discovery(dir.path(), &["*/*.log"], &[]).scan(0);
+    let scan = discovery(dir.path(), &["*/*.log"], &[]).scan(&OsLogFs, 0);
     let readable = fs::read_dir(&closed).is_ok(); // root may read everything
     fs::set_permissions(&closed, fs::Permissions::from_mode(0o755)).unwrap();
     if readable {
@@ -258,11 +261,11 @@ fn old_files_are_left_out() {
     let dir = tree(&["a.log"]);
     let mut d = discovery(dir.path(), &["*.log"], &[]);
     d.exclude_older_than = Duration::from_secs(10);
-    let mtime = d.scan(0).files[0].meta.mtime_ns;
-    assert_eq!(d.scan(mtime + 10_000_000_000).files.len(), 1);
-    assert_eq!(d.scan(mtime + 10_000_000_001).files.len(), 0);
+    let mtime = d.scan(&OsLogFs, 0).files[0].meta.mtime_ns;
+    assert_eq!(d.scan(&OsLogFs, mtime + 10_000_000_000).files.len(), 1);
+    assert_eq!(d.scan(&OsLogFs, mtime + 10_000_000_001).files.len(), 0);
     assert!(
-        d.look(&dir.path().join("a.log"), mtime + 10_000_000_001)
+        d.look(&OsLogFs, &dir.path().join("a.log"), mtime + 10_000_000_001)
             .is_none()
     );
 }
@@ -276,7 +279,12 @@ fn relative_patterns_give_relative_paths() {
         ],
         ..discovery(Path::new("/"), &[], &[])
     };
-    let found: Vec<_> = d.scan(0).files.into_iter().map(|f| f.path).collect();
+    let found: Vec<_> = d
+        .scan(&OsLogFs, 0)
+        .files
+        .into_iter()
+        .map(|f| f.path)
+        .collect();
     assert_eq!(
         found,
         [
@@ -292,6 +300,6 @@ fn deep_trees_are_walked() {
     let deep: PathBuf = std::iter::repeat_n("d", 120).collect();
     fs::create_dir_all(dir.path().join(&deep)).unwrap();
     fs::write(dir.path().join(&deep).join("x.log"), "").unwrap();
-    let scan = discovery(dir.path(), &["**/x.log"], &[]).scan(0);
+    let scan = discovery(dir.path(), &["**/x.log"], &[]).scan(&OsLogFs, 0);
     assert_eq!((scan.files.len(), scan.problems.len()), (1, 0));
 }

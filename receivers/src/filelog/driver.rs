@@ -23,7 +23,7 @@ use super::position::Position;
 use super::saver::Saver;
 use super::settings::Settings;
 use super::source::Feedback;
-use super::watch::{Watch, WatchEvent};
+use super::watch::{News, WatchEvent};
 
 /// A scan that something asked for happens this much later, so that one scan serves many events.
 const SCAN_DELAY: Duration = Duration::from_millis(50);
@@ -39,6 +39,8 @@ const SUPERSEDED_KEPT: Duration = Duration::from_secs(5);
 const LAG_INTERVAL: Duration = Duration::from_secs(2);
 /// The longest wait, so that a stop is noticed.
 const WAIT_MAX: Duration = Duration::from_millis(500);
+/// So many notifications at once are a full buffer.
+const FLOOD: usize = 256;
 /// A pause after a full buffer of notifications, so that the kernel can merge equal ones.
 const FLOOD_PAUSE: Duration = Duration::from_millis(5);
 
@@ -59,7 +61,7 @@ pub struct DriverParts {
     /// Finds files.
     pub finder: Discovery,
     /// Listens for changes.
-    pub watch: Watch,
+    pub watch: Box<dyn News>,
     /// Which files there are.
     pub catalog: Catalog,
     /// The shards.
@@ -72,8 +74,6 @@ pub struct DriverParts {
     pub fs: Arc<dyn LogFs>,
     /// The store of positions.
     pub store: CheckpointHandle,
-    /// Set to end the thread.
-    pub stop: Arc<AtomicBool>,
     /// A complete scan happens this often although notifications work.
     pub rescan_interval: Duration,
     /// How far behind.
@@ -105,33 +105,41 @@ impl Driver {
     }
 
     /// Runs until it is told to stop.
-    pub fn run(mut self) {
-        while !self.p.stop.load(Ordering::Acquire) {
+    pub fn run(mut self, stop: &AtomicBool) {
+        while !stop.load(Ordering::Acquire) {
             let now = self.p.clock.now();
-            if now >= self.scan_at {
-                self.scan(now);
+            let next = self.turn(now);
+            let timeout = next.since(now).min(WAIT_MAX).max(Duration::from_millis(1));
+            if self.listen(now, timeout) > FLOOD {
+                std::thread::park_timeout(FLOOD_PAUSE);
             }
-            if now >= self.lag_at {
-                self.measure_lag();
-                self.lag_at = now.after(LAG_INTERVAL);
-            }
-            self.take_feedback(now);
-            let actions = self.p.catalog.catch_up(now);
-            self.send(actions);
-            self.report_problems();
-            self.save();
-            self.wait(now);
         }
     }
 
-    fn wait(&mut self, now: Mono) {
+    /// Does what is due, and says when there will be something to do without any news.
+    pub fn turn(&mut self, now: Mono) -> Mono {
+        if now >= self.scan_at {
+            self.scan(now);
+        }
+        if now >= self.lag_at {
+            self.measure_lag();
+            self.lag_at = now.after(LAG_INTERVAL);
+        }
+        self.take_feedback(now);
+        let actions = self.p.catalog.catch_up(now);
+        self.send(actions);
+        self.report_problems();
+        self.save();
         let due = [
             Some(self.scan_at),
             Some(self.lag_at),
             self.p.catalog.deadline(),
         ];
-        let next = due.into_iter().flatten().min().unwrap_or(now);
-        let timeout = next.since(now).min(WAIT_MAX).max(Duration::from_millis(1));
+        due.into_iter().flatten().min().unwrap_or(now)
+    }
+
+    /// Takes news, waiting for at most `timeout` for some. Returns how many there were.
+    pub fn listen(&mut self, now: Mono, timeout: Duration) -> usize {
         let events = match self.p.watch.wait(timeout) {
             Ok(events) => events,
             Err(e) => {
@@ -140,13 +148,11 @@ impl Driver {
                 Vec::new()
             }
         };
-        let flood = events.len() > 256;
+        let count = events.len();
         for event in events {
             self.take_event(event);
         }
-        if flood {
-            std::thread::park_timeout(FLOOD_PAUSE);
-        }
+        count
     }
 
     fn scan_soon(&mut self, now: Mono) {
@@ -180,7 +186,11 @@ impl Driver {
             }
             return;
         }
-        if let Some(found) = self.p.finder.look(&path, self.p.clock.wall_ns()) {
+        if let Some(found) = self
+            .p
+            .finder
+            .look(&*self.p.fs, &path, self.p.clock.wall_ns())
+        {
             let actions = self.p.catalog.appeared(seen(found), now);
             self.send(actions);
             self.report_problems();
@@ -192,7 +202,7 @@ impl Driver {
     }
 
     fn scan(&mut self, now: Mono) {
-        let found = self.p.finder.scan(self.p.clock.wall_ns());
+        let found = self.p.finder.scan(&*self.p.fs, self.p.clock.wall_ns());
         self.p.watch.follow(&found.dirs);
         let polling = self.p.watch.is_polling();
         if self.p.settings.polling.swap(polling, Ordering::AcqRel) != polling && polling {

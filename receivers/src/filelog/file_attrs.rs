@@ -1,11 +1,12 @@
 //! Attributes that say which file a record came from.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::LazyLock;
 
 use tailwater_pdata::{Column, Key, LogsBatch, Value};
+
+use super::logfs::LogFs;
 
 /// Which of them are wanted (`include_file_*`).
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -50,7 +51,7 @@ static KEYS: LazyLock<[Key; 7]> = LazyLock::new(|| {
 
 impl FileAttributes {
     /// The wanted attributes of the file at `path`. What cannot be found out is left out.
-    pub fn of(path: &Path, rules: &FileAttributeRules) -> FileAttributes {
+    pub fn of(fs: &dyn LogFs, path: &Path, rules: &FileAttributeRules) -> FileAttributes {
         let mut list = Vec::new();
         let mut add = |key: &str, value: String| {
             let key = KEYS.iter().find(|k| ***k == *key);
@@ -64,7 +65,7 @@ impl FileAttributes {
             add("log.file.path", path.to_string_lossy().into_owned());
         }
         if rules.name_resolved || rules.path_resolved {
-            let resolved = fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
+            let resolved = fs.resolve(path).unwrap_or_else(|_| path.to_path_buf());
             if rules.name_resolved {
                 name(&resolved)
                     .into_iter()
@@ -77,20 +78,18 @@ impl FileAttributes {
                 );
             }
         }
-        if let Ok(m) = fs::metadata(path)
-            && (rules.owner || rules.group || rules.permissions)
+        if (rules.owner || rules.group || rules.permissions)
+            && let Ok(m) = fs.owner(path)
         {
             if rules.owner {
-                add("log.file.owner.name", name_of_id("/etc/passwd", m.uid()));
+                add("log.file.owner.name", name_of_id("/etc/passwd", m.uid));
             }
             if rules.group {
-                add(
-                    "log.file.owner.group.name",
-                    name_of_id("/etc/group", m.gid()),
-                );
+                let group = name_of_id("/etc/group", m.gid);
+                add("log.file.owner.group.name", group);
             }
             if rules.permissions {
-                add("log.file.permissions", format!("{:03o}", m.mode() & 0o777));
+                add("log.file.permissions", format!("{:03o}", m.mode & 0o777));
             }
         }
         FileAttributes(list.into_boxed_slice())
@@ -119,6 +118,7 @@ fn name_of_id(database: &str, id: u32) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::logfs::OsLogFs;
     use super::*;
 
     #[test]
@@ -137,7 +137,7 @@ mod tests {
             permissions: true,
             ..Default::default()
         };
-        let FileAttributes(list) = FileAttributes::of(&link, &rules);
+        let FileAttributes(list) = FileAttributes::of(&OsLogFs, &link, &rules);
         let get = |k: &str| {
             list.iter()
                 .find(|(key, _)| &**key == k)

@@ -1,5 +1,6 @@
 //! The file system as the tailer sees it: few calls, replaceable by a simulated one.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
@@ -30,6 +31,39 @@ pub struct Meta {
     pub links: u64,
 }
 
+/// What there is at a path.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// A regular file.
+    File,
+    /// A directory.
+    Dir,
+    /// A symbolic link.
+    Link,
+    /// A device, FIFO or socket.
+    Other,
+}
+
+/// A name in a directory.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Entry {
+    /// The name.
+    pub name: OsString,
+    /// What it is, where the listing tells; links are not followed.
+    pub kind: Option<Kind>,
+}
+
+/// Whose a file is and who may do what with it, as in stat(2).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Owner {
+    /// User id.
+    pub uid: u32,
+    /// Group id.
+    pub gid: u32,
+    /// Mode bits.
+    pub mode: u32,
+}
+
 /// An open log file.
 pub trait LogFile: Send {
     /// Appends up to `max` bytes from `offset` to `buf`; 0 = end of file.
@@ -48,12 +82,26 @@ pub trait LogFile: Send {
 pub trait LogFs: Send + Sync {
     /// Opens a regular file for reading; anything else is an error, without side effects on it.
     fn open(&self, path: &Path) -> io::Result<Box<dyn LogFile>>;
-    /// Stats what `path` leads to, following links.
-    fn meta(&self, path: &Path) -> io::Result<Meta>;
+    /// What is at `path` itself, a link included.
+    fn look(&self, path: &Path) -> io::Result<(Kind, Meta)>;
+    /// What `path` leads to, following links.
+    fn look_through(&self, path: &Path) -> io::Result<(Kind, Meta)>;
+    /// Lists a directory. After an error some of the names may have been given.
+    fn list(&self, dir: &Path, each: &mut dyn FnMut(Entry)) -> io::Result<()>;
+    /// Whose the file is that `path` leads to.
+    fn owner(&self, path: &Path) -> io::Result<Owner>;
     /// The path without symbolic links.
     fn resolve(&self, path: &Path) -> io::Result<PathBuf>;
+    /// Stats what `path` leads to, following links.
+    fn meta(&self, path: &Path) -> io::Result<Meta> {
+        Ok(self.look_through(path)?.1)
+    }
     /// Names in a directory.
-    fn names(&self, dir: &Path) -> io::Result<Vec<PathBuf>>;
+    fn names(&self, dir: &Path) -> io::Result<Vec<PathBuf>> {
+        let mut names = Vec::new();
+        self.list(dir, &mut |e| names.push(PathBuf::from(e.name)))?;
+        Ok(names)
+    }
     /// Deletes a file.
     fn remove(&self, path: &Path) -> io::Result<()>;
 }
@@ -71,7 +119,7 @@ fn meta_of(m: &fs::Metadata) -> Meta {
         id: FileId {
             dev: m.dev(),
             ino: m.ino(),
-            birth_ns: birth.map_or(0, |d| d.as_nanos() as i64),
+            birth_ns: birth.map_or(0, |d| i64::try_from(d.as_nanos()).unwrap_or(0)),
         },
         size: m.size(),
         mtime_ns: m
@@ -79,6 +127,15 @@ fn meta_of(m: &fs::Metadata) -> Meta {
             .saturating_mul(1_000_000_000)
             .saturating_add(m.mtime_nsec()),
         links: m.nlink(),
+    }
+}
+
+fn kind_of(t: fs::FileType) -> Kind {
+    match () {
+        () if t.is_file() => Kind::File,
+        () if t.is_dir() => Kind::Dir,
+        () if t.is_symlink() => Kind::Link,
+        () => Kind::Other,
     }
 }
 
@@ -159,18 +216,38 @@ impl LogFs for OsLogFs {
         ))
     }
 
-    fn meta(&self, path: &Path) -> io::Result<Meta> {
-        Ok(meta_of(&fs::metadata(path)?))
+    fn look(&self, path: &Path) -> io::Result<(Kind, Meta)> {
+        let m = fs::symlink_metadata(path)?;
+        Ok((kind_of(m.file_type()), meta_of(&m)))
+    }
+
+    fn look_through(&self, path: &Path) -> io::Result<(Kind, Meta)> {
+        let m = fs::metadata(path)?;
+        Ok((kind_of(m.file_type()), meta_of(&m)))
+    }
+
+    fn list(&self, dir: &Path, each: &mut dyn FnMut(Entry)) -> io::Result<()> {
+        for entry in fs::read_dir(dir)? {
+            let entry = entry?;
+            each(Entry {
+                name: entry.file_name(),
+                kind: entry.file_type().ok().map(kind_of),
+            });
+        }
+        Ok(())
+    }
+
+    fn owner(&self, path: &Path) -> io::Result<Owner> {
+        let m = fs::metadata(path)?;
+        Ok(Owner {
+            uid: m.uid(),
+            gid: m.gid(),
+            mode: m.mode(),
+        })
     }
 
     fn resolve(&self, path: &Path) -> io::Result<PathBuf> {
         fs::canonicalize(path)
-    }
-
-    fn names(&self, dir: &Path) -> io::Result<Vec<PathBuf>> {
-        fs::read_dir(dir)?
-            .map(|e| e.map(|e| PathBuf::from(e.file_name())))
-            .collect()
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {

@@ -35,4 +35,5 @@ mod under_way;
 pub mod watch;
 mod whole_lines;
 
-pub use node::factory;
+pub use driver::Driver;
+pub use node::{FilelogNode, FilelogSettings, factory};

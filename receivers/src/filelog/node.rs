@@ -25,7 +25,7 @@ use super::settings::{Constants, READ_BYTES, Settings};
 use super::settled::SettledFiles;
 use super::source::{Feedback, FileSource, SourceParts};
 use super::tail::OnTruncate;
-use super::watch::{Waker, Watch};
+use super::watch::{News, Waker, Watch};
 use crate::operators::expr::Template;
 use crate::operators::{BuildCx, Chain};
 
@@ -45,34 +45,40 @@ pub fn factory() -> ReceiverFactory {
 }
 
 fn decode(node: &Node, path: &KeyPath, errors: &mut Errors) -> Option<Box<dyn ReceiverSettings>> {
-    let before = errors.len();
-    let mut section = Section::new(node, path, errors);
-    let config = FilelogConfig::decode(&mut section);
-    section.finish();
-    let wanted = Wanted {
-        config,
-        path: path.clone(),
-    };
-    // Everything that can be wrong is found now, not when it is built.
-    if let Err(more) = wanted.chain() {
-        errors.append(more);
-    }
-    if let Err(more) = wanted.header_chain() {
-        errors.append(more);
-    }
-    if let Err(e) = wanted.constants() {
-        errors.push(*e);
-    }
-    (errors.len() == before).then(|| Box::new(wanted) as Box<dyn ReceiverSettings>)
+    let settings = FilelogSettings::decode(node, path, errors)?;
+    Some(Box::new(settings))
 }
 
 /// A decoded configuration.
-struct Wanted {
+pub struct FilelogSettings {
     config: FilelogConfig,
     path: KeyPath,
 }
 
-impl Wanted {
+impl FilelogSettings {
+    /// Reads the section. `None` only together with an error.
+    pub fn decode(node: &Node, path: &KeyPath, errors: &mut Errors) -> Option<FilelogSettings> {
+        let before = errors.len();
+        let mut section = Section::new(node, path, errors);
+        let config = FilelogConfig::decode(&mut section);
+        section.finish();
+        let wanted = FilelogSettings {
+            config,
+            path: path.clone(),
+        };
+        // Everything that can be wrong is found now, not when it is built.
+        if let Err(more) = wanted.chain() {
+            errors.append(more);
+        }
+        if let Err(more) = wanted.header_chain() {
+            errors.append(more);
+        }
+        if let Err(e) = wanted.constants() {
+            errors.push(*e);
+        }
+        (errors.len() == before).then_some(wanted)
+    }
+
     fn chain(&self) -> Result<Chain, Errors> {
         let path = self.path.child("operators");
         Chain::build(
@@ -167,8 +173,18 @@ fn build_error(cx: &NodeCx, message: impl Into<String>) -> BuildError {
     BuildError::new(format!("receiver {:?}", cx.id), message)
 }
 
-impl ReceiverSettings for Wanted {
+impl ReceiverSettings for FilelogSettings {
     fn build(&self, cx: &NodeCx) -> Result<Box<dyn ReceiverNode>, BuildError> {
+        Ok(Box::new(self.node(cx, Arc::new(OsLogFs))?))
+    }
+}
+
+impl FilelogSettings {
+    /// Builds the node on a file system.
+    ///
+    /// # Errors
+    /// As [`ReceiverSettings::build`].
+    pub fn node(&self, cx: &NodeCx, fs: Arc<dyn LogFs>) -> Result<FilelogNode, BuildError> {
         let settings = Arc::new(self.settings(cx)?);
         let storage = self.config.storage.as_ref().map(|id| id.to_string());
         let store = cx.storages.open(storage.as_deref())?;
@@ -180,7 +196,7 @@ impl ReceiverSettings for Wanted {
                 .map_err(|e| build_error(cx, e.to_string()))?;
             Ok((chain, header))
         });
-        Ok(Box::new(FilelogNode {
+        Ok(FilelogNode {
             chains: chains.collect::<Result<Vec<_>, BuildError>>()?,
             config: self.config.clone(),
             metrics: ReceiverMetrics::new(&cx.metrics, &cx.id, RECEIVER_TRANSPORT_FILE),
@@ -190,18 +206,19 @@ impl ReceiverSettings for Wanted {
             cx: cx.clone(),
             settings,
             store,
-            fs: Arc::new(OsLogFs),
+            fs,
             feedback,
             from_shards,
             links: Vec::new(),
             stop: Arc::default(),
             wake: None,
             thread: None,
-        }))
+        })
     }
 }
 
-struct FilelogNode {
+/// A receiver that is built.
+pub struct FilelogNode {
     cx: NodeCx,
     config: FilelogConfig,
     settings: Arc<Settings>,
@@ -230,7 +247,13 @@ impl ReceiverNode for FilelogNode {
             dirty,
         });
         let (chain, header) = self.chains.pop().unwrap_or_default();
-        let cutter = Cutter::new(self.settings.clone(), chain, header, self.files.clone());
+        let cutter = Cutter::new(
+            self.settings.clone(),
+            self.fs.clone(),
+            chain,
+            header,
+            self.files.clone(),
+        );
         let saver = Saver::new(self.store.clone(), self.cx.id.clone(), shard.waker.clone());
         Box::new(FileSource::new(SourceParts {
             settings: self.settings.clone(),
@@ -250,6 +273,32 @@ impl ReceiverNode for FilelogNode {
     }
 
     fn start(&mut self) -> Result<(), BuildError> {
+        let watch = Watch::new(self.config.watch);
+        self.wake = Some(watch.waker());
+        let (driver, stop) = (self.driver(Box::new(watch)), self.stop.clone());
+        let name = format!("find-{}", self.cx.id);
+        let thread = std::thread::Builder::new()
+            .name(name)
+            .spawn(move || driver.run(&stop));
+        self.thread = Some(thread.map_err(|e| build_error(&self.cx, format!("no thread: {e}")))?);
+        Ok(())
+    }
+
+    fn stop(&mut self) {
+        self.stop.store(true, Ordering::Release);
+        if let Some(wake) = &self.wake {
+            wake.wake();
+        }
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl FilelogNode {
+    /// What finds the files of the sources that were taken: once, after them. It does nothing by
+    /// itself; the thread that [`ReceiverNode::start`] starts runs it.
+    pub fn driver(&mut self, watch: Box<dyn News>) -> Driver {
         let c = &self.config;
         let finder = Discovery {
             include: c.include.clone(),
@@ -268,10 +317,8 @@ impl ReceiverNode for FilelogNode {
             selects: Box::new(move |path| selects.matches(path)),
             started_ns: self.cx.clock.wall_ns(),
         };
-        let watch = Watch::new(c.watch);
-        self.wake = Some(watch.waker());
         let stored = Saver::load(&self.store, &self.cx.id);
-        let driver = Driver::new(DriverParts {
+        Driver::new(DriverParts {
             settings: self.settings.clone(),
             finder,
             watch,
@@ -281,26 +328,9 @@ impl ReceiverNode for FilelogNode {
             clock: self.cx.clock.clone(),
             fs: self.fs.clone(),
             store: self.store.clone(),
-            stop: self.stop.clone(),
             rescan_interval: c.rescan_interval,
             lag: self.lag.clone(),
             files: self.files.clone(),
-        });
-        let name = format!("find-{}", self.cx.id);
-        let thread = std::thread::Builder::new()
-            .name(name)
-            .spawn(move || driver.run());
-        self.thread = Some(thread.map_err(|e| build_error(&self.cx, format!("no thread: {e}")))?);
-        Ok(())
-    }
-
-    fn stop(&mut self) {
-        self.stop.store(true, Ordering::Release);
-        if let Some(wake) = &self.wake {
-            wake.wake();
-        }
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
+        })
     }
 }

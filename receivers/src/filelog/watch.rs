@@ -41,6 +41,39 @@ const EVENTS_MAX: usize = 4096;
 /// Size of the buffer events are read into.
 const BUFFER_BYTES: usize = 16 << 10;
 
+/// Where news of changes come from: [`Watch`], or a simulation.
+pub trait News: Send {
+    /// Watches exactly `dirs` from now on; see [`Watch::follow`].
+    fn follow(&mut self, dirs: &BTreeSet<PathBuf>);
+    /// True if some directory has to be looked at instead.
+    fn is_polling(&self) -> bool;
+    /// Why [`News::is_polling`]; empty if it is not.
+    fn why_polling(&self) -> &str;
+    /// News, as soon as there are some, or none after `timeout`; see [`Watch::wait`].
+    ///
+    /// # Errors
+    /// As [`Watch::wait`].
+    fn wait(&mut self, timeout: Duration) -> io::Result<Vec<WatchEvent>>;
+}
+
+impl News for Watch {
+    fn follow(&mut self, dirs: &BTreeSet<PathBuf>) {
+        Watch::follow(self, dirs);
+    }
+
+    fn is_polling(&self) -> bool {
+        Watch::is_polling(self)
+    }
+
+    fn why_polling(&self) -> &str {
+        Watch::why_polling(self)
+    }
+
+    fn wait(&mut self, timeout: Duration) -> io::Result<Vec<WatchEvent>> {
+        Watch::wait(self, timeout)
+    }
+}
+
 /// Listens for changes in a set of directories.
 pub struct Watch {
     mode: WatchMode,

@@ -1,6 +1,6 @@
 //! Positions of files that are not being read: of earlier runs, and of files that are finished.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 use super::super::file_path::FilePath;
@@ -16,11 +16,11 @@ const OVERWRITTEN_MAX: usize = 16;
 /// See the module's documentation.
 #[derive(Default)]
 pub struct Memory {
-    by_id: HashMap<FileId, Position>,
+    by_id: BTreeMap<FileId, Position>,
     /// Under every path whose rotated form a position's path may be.
     by_base: HashMap<PathBuf, Vec<FileId>>,
     /// Contents that were truncated away under a reader. Rotation may have made copies of them.
-    overwritten: HashMap<FilePath, Vec<Position>>,
+    overwritten: BTreeMap<FilePath, Vec<Position>>,
     /// Positions that were given up for want of room since it was last asked.
     pub evicted: u64,
 }

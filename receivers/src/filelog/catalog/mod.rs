@@ -14,7 +14,7 @@ mod lineage;
 mod memory;
 mod siblings;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -200,7 +200,8 @@ const BESIDE_WAIT: Duration = Duration::from_millis(100);
 pub struct Catalog {
     rules: Rules,
     fs: Arc<dyn LogFs>,
-    live: HashMap<FileNo, Live>,
+    /// In order: what is decided must not depend on how a map is laid out.
+    live: BTreeMap<FileNo, Live>,
     by_inode: HashMap<(u64, u64), FileNo>,
     /// The newest file of each path. A path that a file was renamed from leads to it until its
     /// successor is there.
@@ -216,7 +217,7 @@ pub struct Catalog {
     had_stored: bool,
     deferred: Vec<Deferred>,
     /// Logs whose generations have to be looked at (again), and when.
-    pending: HashMap<PathBuf, Mono>,
+    pending: BTreeMap<PathBuf, Mono>,
     /// Files that wait for their predecessors and were empty when they were opened. By the time
     /// their first bytes are asked for, only who has them open may have them.
     unread: HashMap<FileNo, Box<dyn LogFile>>,
@@ -240,7 +241,7 @@ impl Catalog {
             memory: Memory::new(stored),
             rules,
             fs,
-            live: HashMap::new(),
+            live: BTreeMap::new(),
             by_inode: HashMap::new(),
             by_path: HashMap::new(),
             by_target: HashMap::new(),
@@ -250,7 +251,7 @@ impl Catalog {
             now: Mono::default(),
             scans: 0,
             deferred: Vec::new(),
-            pending: HashMap::new(),
+            pending: BTreeMap::new(),
             unread: HashMap::new(),
             undecided: HashMap::new(),
             problems: Vec::new(),
@@ -364,7 +365,7 @@ impl Catalog {
                 self.open_new(d.seen, false, actions);
             }
         }
-        let due = self.pending.extract_if(|_, at| *at <= now);
+        let due = self.pending.extract_if(.., |_, at| *at <= now);
         let due: Vec<PathBuf> = due.map(|(path, _)| path).collect();
         for base in due {
             let base_known = self.by_path.contains_key(base.as_path());

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use tailwater_pipeline::clock::Mono;
 
-use super::super::logfs::{LogFile, LogFs, Meta, OsLogFs};
+use super::super::logfs::{Entry, Kind, LogFile, LogFs, Meta, OsLogFs, Owner};
 use super::*;
 
 /// The call before which something happens, once.
@@ -44,16 +44,22 @@ impl LogFs for BusyFs {
         self.act(|m| matches!(m, Moment::Open(name) if path.ends_with(name)));
         OsLogFs.open(path)
     }
-    fn meta(&self, path: &Path) -> io::Result<Meta> {
-        OsLogFs.meta(path)
+    fn look(&self, path: &Path) -> io::Result<(Kind, Meta)> {
+        OsLogFs.look(path)
+    }
+    fn look_through(&self, path: &Path) -> io::Result<(Kind, Meta)> {
+        OsLogFs.look_through(path)
+    }
+    fn owner(&self, path: &Path) -> io::Result<Owner> {
+        OsLogFs.owner(path)
     }
     fn resolve(&self, path: &Path) -> io::Result<PathBuf> {
         OsLogFs.resolve(path)
     }
-    fn names(&self, dir: &Path) -> io::Result<Vec<PathBuf>> {
-        let names = OsLogFs.names(dir);
+    fn list(&self, dir: &Path, each: &mut dyn FnMut(Entry)) -> io::Result<()> {
+        let listed = OsLogFs.list(dir, each);
         self.act(|m| m == Moment::Names);
-        names
+        listed
     }
     fn remove(&self, path: &Path) -> io::Result<()> {
         OsLogFs.remove(path)

@@ -229,7 +229,7 @@ fn header_of(entry: &ImportedOffset) -> Vec<(String, String)> {
 
 /// The files of today, each once, with their rotated neighbours.
 fn candidates(finder: &Discovery, head_bytes: usize, fs: &dyn LogFs) -> Vec<Candidate> {
-    let scan = finder.scan(0);
+    let scan = finder.scan(fs, 0);
     let mut known: HashSet<FileId> = HashSet::new();
     let mut out = Vec::new();
     for f in scan.files {

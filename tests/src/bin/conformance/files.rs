@@ -7,6 +7,7 @@ use tailwater_config::{Errors, Section, parse};
 use tailwater_receivers::filelog::config::FilelogConfig;
 use tailwater_receivers::filelog::discover::Discovery;
 use tailwater_receivers::filelog::frame::{FrameState, Frames, Input};
+use tailwater_receivers::filelog::logfs::OsLogFs;
 use tailwater_testkit::tempdir::TempDir;
 use tailwater_testkit::time::system_unix_nanos;
 
@@ -151,7 +152,7 @@ fn pick(config: FilelogConfig, dir: &TempDir, vector: &Json) -> Result<(), Strin
         exclude_older_than: config.exclude_older_than,
         ordering: config.ordering,
     };
-    let scan = discovery.scan(system_unix_nanos());
+    let scan = discovery.scan(&OsLogFs, system_unix_nanos());
     let name = |path: &std::path::Path| {
         path.strip_prefix(dir.path())
             .unwrap_or(path)

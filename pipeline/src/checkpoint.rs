@@ -22,6 +22,8 @@
 //!   lead to the same state. A skipped record leaves an older offset of its key: data may be read
 //!   again, none is lost. No content of these files makes opening fail or panic, but for a format
 //!   that a newer version wrote.
+//! - Checkpoints that were put together come back together: a group of which a part is damaged is
+//!   skipped as a whole.
 //! - Offsets never move back within a generation of a key.
 //! - A file whose synchronisation failed is never written again: the kernel reports lost pages
 //!   once, so everything is written anew.
@@ -39,6 +41,8 @@ mod writer;
 mod crash_tests;
 #[cfg(test)]
 mod damage_tests;
+#[cfg(test)]
+mod group_tests;
 #[cfg(test)]
 mod limit_tests;
 #[cfg(test)]

@@ -1,11 +1,13 @@
 //! Scenario: random use of a store on a disk that loses power, fails and fills up at any
 //! operation. Guarantee: after a restart every key has what the last successful commit saved, or
-//! something that was put later; never anything else, and never a panic. Canaries prove that the
-//! model notices when a step of the protocol is missing.
+//! something that was put later; never anything else, and never a panic. Of what was put together a
+//! restart finds all or nothing. Canaries prove that the model notices when a step of the protocol
+//! is missing.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -31,6 +33,13 @@ fn options() -> StoreOptions {
 enum Step {
     Put {
         key: u8,
+        advance: u64,
+        payload_bytes: usize,
+    },
+    /// Several keys from `key` on, two apart.
+    Together {
+        key: u8,
+        keys: u8,
         advance: u64,
         payload_bytes: usize,
     },
@@ -62,6 +71,10 @@ struct Rig {
     committed: BTreeMap<u8, Checkpoint>,
     /// Everything each key was since the last successful commit.
     later: Vec<(u8, Option<Checkpoint>)>,
+    /// Which of those were put together.
+    batches: Vec<Range<usize>>,
+    /// What is to be put together is put one by one.
+    one_by_one: bool,
     /// The first thing found that must not be.
     wrong: Option<String>,
 }
@@ -75,7 +88,40 @@ impl Rig {
             store: None,
             committed,
             later,
+            batches: Vec::new(),
+            one_by_one: false,
             wrong: None,
+        }
+    }
+
+    /// Which of the things that a key was since the last commit this can be; none for what it was
+    /// then.
+    fn when(&self, key: u8, found: &Option<Checkpoint>) -> Vec<Option<usize>> {
+        let later = self.later.iter().enumerate();
+        let same = later.filter(|(_, (k, v))| *k == key && v == found);
+        let committed = self.committed.get(&key) == found.as_ref();
+        let first = committed.then_some(None).into_iter();
+        first.chain(same.map(|(i, _)| Some(i))).collect()
+    }
+
+    /// Compares what was found with what was put together.
+    fn check_batches(&mut self, store: &CheckpointStore) {
+        let batches = std::mem::take(&mut self.batches);
+        for batch in batches {
+            let keys = self.later[batch.clone()].iter().map(|(key, _)| *key);
+            let when = keys.map(|key| self.when(key, &store.get(&[key])));
+            let when: Vec<Vec<Option<usize>>> = when.collect();
+            let is_in = |at: &Option<usize>| *at >= Some(batch.start);
+            let is_there = |when: &Vec<Option<usize>>| when.iter().all(is_in);
+            let is_not = |when: &Vec<Option<usize>>| !when.iter().any(is_in);
+            if when.iter().any(is_there) && when.iter().any(is_not) {
+                let why = format!("a part of {batch:?}: {when:?}");
+                self.wrong.get_or_insert(why);
+            }
+            // What is put from now on does not come after one that is gone.
+            if when.iter().all(is_there) {
+                self.batches.push(batch);
+            }
         }
     }
 
@@ -88,9 +134,8 @@ impl Rig {
         let Ok((store, _)) = opened else { return false };
         for key in 0..=u8::MAX {
             let found = store.get(&[key]);
-            let committed = self.committed.get(&key).cloned();
-            let was = self.later.iter().any(|(k, v)| *k == key && *v == found);
-            if found != committed && !was {
+            if self.when(key, &found).is_empty() {
+                let committed = self.committed.get(&key);
                 let why = format!("key {key}: found {found:?}, committed {committed:?}");
                 self.wrong.get_or_insert(why);
             }
@@ -99,8 +144,38 @@ impl Rig {
             self.wrong
                 .get_or_insert("a key that was never put".to_owned());
         }
+        self.check_batches(&store);
         self.store = Some(store);
         true
+    }
+
+    fn put_together(&mut self, keys: &[u8], advance: u64, payload_bytes: usize) {
+        let Some(store) = &self.store else { return };
+        let next = |key: u8| {
+            let old = store.get(&[key]).unwrap_or_default();
+            let payload = vec![key ^ advance as u8; payload_bytes];
+            let offset = old.offset + advance;
+            (
+                key,
+                Checkpoint {
+                    offset,
+                    payload,
+                    ..old
+                },
+            )
+        };
+        let batch: Vec<(u8, Checkpoint)> = keys.iter().map(|key| next(*key)).collect();
+        let parts = if self.one_by_one { 1 } else { batch.len() };
+        for part in batch.chunks(parts) {
+            let part = part
+                .iter()
+                .map(|(key, v)| (std::slice::from_ref(key), v.clone()));
+            store.put_all(part).unwrap();
+        }
+        let start = self.later.len();
+        let batch = batch.into_iter().map(|(key, v)| (key, Some(v)));
+        self.later.extend(batch);
+        self.batches.push(start..self.later.len());
     }
 
     fn step(&mut self, step: Step) {
@@ -122,10 +197,24 @@ impl Rig {
                 let capacity = more_bytes.map(|more| self.disk.used_bytes() + more);
                 return self.disk.set_capacity_bytes(capacity);
             }
-            Step::Put { .. } | Step::Restart { .. } | Step::Remove { .. } | Step::Commit => {}
+            Step::Put { .. }
+            | Step::Together { .. }
+            | Step::Restart { .. }
+            | Step::Remove { .. }
+            | Step::Commit => {}
         }
         if !self.open() {
             return;
+        }
+        if let Step::Together {
+            key,
+            keys,
+            advance,
+            payload_bytes,
+        } = step
+        {
+            let keys: Vec<u8> = (0..keys).map(|n| key + 2 * n).collect();
+            return self.put_together(&keys, advance, payload_bytes);
         }
         let Some(store) = &mut self.store else { return };
         match step {
@@ -162,6 +251,7 @@ impl Rig {
                     let live = store.with_prefix(&[]);
                     self.committed = live.into_iter().map(|(key, v)| (key[0], v)).collect();
                     self.later.clear();
+                    self.batches.clear();
                 }
             }
         }
@@ -208,15 +298,23 @@ fn script() -> Vec<Step> {
             8 => steps.extend([Step::Commit, Step::Kill]),
             _ => {}
         }
+        if round % 3 == 0 {
+            steps.push(Step::Together {
+                key: round % 2,
+                keys: 2 + round % 4,
+                advance: 10,
+                payload_bytes: 40,
+            });
+        }
         steps.push(Step::Commit);
     }
     steps
 }
 
-fn run(wrap: fn(SimFs) -> Arc<dyn Fs>, halt_at: u64, seed: u64) -> (Option<String>, u64) {
+fn run(set_up: &dyn Fn(SimFs) -> Rig, halt_at: u64, seed: u64) -> (Option<String>, u64) {
     let disk = SimFs::new(seed);
     disk.halt_at(halt_at);
-    let mut rig = Rig::new(disk.clone(), wrap(disk.clone()));
+    let mut rig = set_up(disk.clone());
     for step in script() {
         // A kill would set the halted machine going again.
         if disk.operations() > halt_at {
@@ -234,11 +332,15 @@ fn run(wrap: fn(SimFs) -> Arc<dyn Fs>, halt_at: u64, seed: u64) -> (Option<Strin
 
 /// Runs the script with a power loss at every operation, in several ways; the first violation.
 fn first_violation(wrap: fn(SimFs) -> Arc<dyn Fs>) -> Option<String> {
-    let (_, operations) = run(wrap, u64::MAX, 1);
+    first_violation_of(&|disk: SimFs| Rig::new(disk.clone(), wrap(disk)))
+}
+
+fn first_violation_of(set_up: &dyn Fn(SimFs) -> Rig) -> Option<String> {
+    let (_, operations) = run(set_up, u64::MAX, 1);
     assert!(operations > 120, "the script does something: {operations}");
     (0..operations).find_map(|halt_at| {
         (8 * halt_at..8 * (halt_at + 1)).find_map(|seed| {
-            let wrong = run(wrap, halt_at, seed).0?;
+            let wrong = run(set_up, halt_at, seed).0?;
             Some(format!("halt at {halt_at}, seed {seed}: {wrong}"))
         })
     })
@@ -346,6 +448,15 @@ fn canary_the_model_catches_a_missing_data_sync() {
 }
 
 #[test]
+fn canary_the_model_catches_positions_that_are_put_one_by_one() {
+    let found = first_violation_of(&|disk: SimFs| Rig {
+        one_by_one: true,
+        ..Rig::new(disk.clone(), Arc::new(disk))
+    });
+    assert!(found.is_some_and(|why| why.contains("a part of")));
+}
+
+#[test]
 fn canary_the_model_catches_missing_checksums() {
     blind::set(true);
     let found = first_violation(|disk| Arc::new(disk));
@@ -425,8 +536,16 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         advance,
         payload_bytes,
     });
+    let together = (key.clone(), 1..4u8, 0..100u64, 0..120usize);
+    let together = together.prop_map(|(key, keys, advance, payload_bytes)| Step::Together {
+        key,
+        keys,
+        advance,
+        payload_bytes,
+    });
     let step = prop_oneof![
         12 => put,
+        4 => together,
         2 => key.clone().prop_map(|key| Step::Restart { key }),
         2 => key.prop_map(|key| Step::Remove { key }),
         8 => Just(Step::Commit),

@@ -533,8 +533,20 @@ const LOG_V1: &str = "\
     74772d636b70740a01000200000000000100000000000000ca8a33e272e3736e17940154f5771900 \
     5037737a01010001000000000000000300000000000000610303030303f57702000a3d068f0262";
 
-#[test]
-fn files_of_version_1_are_read_as_they_were_written() {
+/// The same of version 2: `a` at 1 and `b` at 2 in the snapshot; in the log `a` at 3 and `b` removed
+/// together, then `c` at 1.
+const SNAPSHOT_V2: &str = "\
+    74772d636b70740a02000100000000000100000000000000ca8a33e272e3736e7f906735f5771900 \
+    d6bf689401010001000000000000000100000000000000610101010101f5771900bd81ea8b010100 \
+    01000000000000000200000000000000620202020202f577090032f4335f030200000000000000";
+const LOG_V2: &str = "\
+    74772d636b70740a02000200000000000100000000000000ca8a33e272e3736e3f3d1f0cf5772200 \
+    5ebef1e804000000000200000001010001000000000000000300000000000000610303030303f577 \
+    0b008ef76b680401000000020000000262f5771900dd1ea0d9010100010000000000000001000000 \
+    00000000630101010101";
+
+/// Reads a generation that was written at some time.
+fn written(snapshot: &str, log: &str) -> (Vec<(String, u64)>, OpenReport) {
     let bytes = |hex: &str| -> Vec<u8> {
         let digits: Vec<char> = hex.chars().filter(|c| !c.is_whitespace()).collect();
         let byte = |pair: &[char]| u8::from_str_radix(&pair.iter().collect::<String>(), 16);
@@ -542,15 +554,23 @@ fn files_of_version_1_are_read_as_they_were_written() {
     };
     let fs = SimFs::new(0);
     drop(open(&fs));
-    for (name, hex) in [("snapshot", SNAPSHOT_V1), ("log", LOG_V1)] {
+    for (name, hex) in [("snapshot", snapshot), ("log", log)] {
         let path = Path::new(DIR).join(format!("0000000000000001.{name}"));
         fs.set_content(&path, bytes(hex));
     }
     let (store, report) = open(&fs);
-    let whole = OpenReport {
-        recovered: 1,
+    (offsets(&store), report)
+}
+
+#[test]
+fn files_of_every_version_are_read_as_they_were_written() {
+    let whole = |recovered| OpenReport {
+        recovered,
         ..OpenReport::default()
     };
-    assert_eq!(report, whole);
-    assert_eq!(store.get(b"a"), Some(at(3)));
+    let (found, report) = written(SNAPSHOT_V1, LOG_V1);
+    assert_eq!((found, report), (vec![("a".to_owned(), 3)], whole(1)));
+    let (found, report) = written(SNAPSHOT_V2, LOG_V2);
+    let want = [("a", 3), ("c", 1)].map(|(key, at)| (key.to_owned(), at));
+    assert_eq!((found, report), (want.to_vec(), whole(2)));
 }

@@ -30,6 +30,15 @@ enum Log {
     Unusable,
 }
 
+/// A new generation whose snapshot does not have its name yet.
+struct Begun {
+    log: Box<dyn FsFile>,
+    log_bytes: u64,
+    /// Records and their bytes in the snapshot.
+    records: u64,
+    bytes: u64,
+}
+
 /// See the module's documentation.
 pub(super) struct Disk {
     fs: Arc<dyn Fs>,
@@ -139,10 +148,8 @@ impl Disk {
             }
         };
         let mut writer = |chunk: &[u8]| file.append(chunk);
-        let keys = lock(table).changed_keys(which);
-        let mut keys = keys.iter();
-        let mut encode =
-            |out: &mut Vec<u8>| lock(table).encode(&mut keys, true, *salt, WRITE_BYTES, out);
+        let mut pass = lock(table).changes(which);
+        let mut encode = |out: &mut Vec<u8>| lock(table).encode(&mut pass, *salt, WRITE_BYTES, out);
         match write_chunks(&mut encode, &mut writer) {
             Ok((records, written)) => match file.sync_data() {
                 Ok(()) => {
@@ -175,7 +182,12 @@ impl Disk {
             salt: self.salts.next_u64(),
         };
         let written = self.write_generation(header, table);
-        let (file, records, bytes) = written.inspect_err(|_| self.remove_unfinished())?;
+        let Begun {
+            log,
+            log_bytes,
+            records,
+            bytes,
+        } = written.inspect_err(|_| self.remove_unfinished())?;
 
         let unfinished = unfinished_path_of(&self.dir, self.newest);
         let finished = path_of(&self.dir, self.newest, FileKind::Snapshot);
@@ -196,14 +208,13 @@ impl Disk {
             .map_err(|e| at("synchronise", &self.dir, e))?;
 
         let (generation, salt) = (header.generation, header.salt);
-        let of_headers = 2 * HEADER_BYTES as u64;
-        self.sizes
-            .insert(generation, of_headers + bytes + END_BYTES);
+        let snapshot_bytes = HEADER_BYTES as u64 + bytes + END_BYTES;
+        self.sizes.insert(generation, snapshot_bytes + log_bytes);
         self.log = Log::Open {
             generation,
-            file,
+            file: log,
             salt,
-            bytes: HEADER_BYTES as u64,
+            bytes: log_bytes,
         };
         // What the old state rests on stays until there is a second generation behind it.
         let previous = std::mem::replace(&mut self.keep_from, generation);
@@ -216,7 +227,7 @@ impl Disk {
         &self,
         header: Header,
         table: &Mutex<Table>,
-    ) -> Result<(Box<dyn FsFile>, u64, u64), CheckpointError> {
+    ) -> Result<Begun, CheckpointError> {
         let log_path = path_of(&self.dir, header.generation, FileKind::Log);
         let write_log = || {
             let mut log = self.fs.create(&log_path)?;
@@ -232,7 +243,7 @@ impl Disk {
                 source,
             }
         };
-        let log = write_log().map_err(|e| failed(&log_path, e))?;
+        let mut log = write_log().map_err(|e| failed(&log_path, e))?;
 
         let snapshot_path = unfinished_path_of(&self.dir, header.generation);
         let write_snapshot = || {
@@ -246,20 +257,34 @@ impl Disk {
             )?;
             // In order of age, so that a later run knows it. What is put meanwhile counts as
             // changed, and what is removed is left out here.
-            let keys = lock(table).oldest_first();
-            let mut keys = keys.iter();
-            let mut encode = |out: &mut Vec<u8>| {
-                lock(table).encode(&mut keys, false, header.salt, WRITE_BYTES, out)
+            let (since, mut pass) = {
+                let table = lock(table);
+                (table.sequence(), table.oldest_first())
             };
+            let mut encode =
+                |out: &mut Vec<u8>| lock(table).encode(&mut pass, header.salt, WRITE_BYTES, out);
             let (count, bytes) = write_chunks(&mut encode, &mut |chunk| snapshot.append(chunk))?;
             let mut end = Vec::new();
             Record::End { count }.encode(header.salt, &mut end);
             snapshot.append(&end)?;
             snapshot.sync_data()?;
-            Ok((count, bytes))
+            Ok((count, bytes, since))
         };
-        let (count, bytes) = write_snapshot().map_err(|e| failed(&snapshot_path, e))?;
-        Ok((log, count, bytes))
+        let (records, bytes, since) = write_snapshot().map_err(|e| failed(&snapshot_path, e))?;
+
+        // The snapshot may have one of two that were put together meanwhile.
+        let mut late = Vec::new();
+        lock(table).encode_groups_since(since, header.salt, &mut late);
+        if !late.is_empty() {
+            let written = log.append(&late).and_then(|()| log.sync_data());
+            written.map_err(|e| failed(&log_path, e))?;
+        }
+        Ok(Begun {
+            log,
+            log_bytes: (HEADER_BYTES + late.len()) as u64,
+            records,
+            bytes,
+        })
     }
 
     /// Gives the space of a failed attempt back. What cannot be removed does no harm: an empty

@@ -7,7 +7,13 @@
 //! body    1  key length u16  generation u64  offset u64  key  payload       put
 //!         2  key                                                            remove
 //!         3  number of records u64                                          end of a snapshot
+//!         4  index u32  count u32  body of a put or remove                  part of a group
 //! ```
+//!
+//! The `count` parts of a group follow each other without a gap, `index` from 0 on. They count only
+//! together: where one is missing, none of them is there. Groups are in logs only.
+//!
+//! Version 1 knew no groups; its files are read like those of version 2.
 //!
 //! The salt makes frames of other files, found in reused disk blocks or inside a payload, invalid.
 //! A generation's snapshot and log share one salt, so that either header can be damaged. CRC-32 is
@@ -19,16 +25,18 @@ use super::{KEY_BYTES_MAX, PAYLOAD_BYTES_MAX};
 use crate::fs::FsFile;
 
 /// The format this version writes, and the newest it reads.
-pub(super) const VERSION: u16 = 1;
+pub(super) const VERSION: u16 = 2;
 pub(super) const HEADER_BYTES: usize = 36;
 const MAGIC: [u8; 8] = *b"tw-ckpt\n";
 const MARKER: [u8; 2] = [0xF5, 0x77];
 const FRAME_HEADER_BYTES: usize = 8;
 const PUT_BYTES: usize = 1 + 2 + 8 + 8;
+const PART_BYTES: usize = 1 + 4 + 4;
 /// The frame of an end record.
 pub(super) const END_BYTES: u64 = (FRAME_HEADER_BYTES + 1 + 8) as u64;
 /// The longest frame.
-const FRAME_BYTES_MAX: usize = FRAME_HEADER_BYTES + PUT_BYTES + KEY_BYTES_MAX + PAYLOAD_BYTES_MAX;
+const FRAME_BYTES_MAX: usize =
+    FRAME_HEADER_BYTES + PART_BYTES + PUT_BYTES + KEY_BYTES_MAX + PAYLOAD_BYTES_MAX;
 /// What is read at once.
 const READ_BYTES: usize = 64 << 10;
 /// How often a failing read is tried before the rest of the file counts as unreadable.
@@ -37,6 +45,7 @@ const READ_TRIES: u32 = 3;
 const KIND_PUT: u8 = 1;
 const KIND_REMOVE: u8 = 2;
 const KIND_END: u8 = 3;
+const KIND_PART: u8 = 4;
 
 /// What a file is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -156,6 +165,14 @@ pub(super) enum Record<'a> {
     },
 }
 
+/// Where a record stands in its group.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Part {
+    pub index: u32,
+    /// Records in the group.
+    pub count: u32,
+}
+
 /// Bytes that a put record takes.
 pub(super) fn put_bytes(key: &[u8], payload: &[u8]) -> u64 {
     (FRAME_HEADER_BYTES + PUT_BYTES + key.len() + payload.len()) as u64
@@ -164,8 +181,27 @@ pub(super) fn put_bytes(key: &[u8], payload: &[u8]) -> u64 {
 impl<'a> Record<'a> {
     /// Appends the record's frame. The caller keeps the limits of keys and payloads.
     pub fn encode(&self, salt: u64, out: &mut Vec<u8>) {
+        self.encode_as(None, salt, out);
+    }
+
+    /// Appends the record's frame, as a part of a group if need be.
+    pub fn encode_as(&self, part: Option<Part>, salt: u64, out: &mut Vec<u8>) {
         let start = out.len();
         out.extend_from_slice(&[MARKER[0], MARKER[1], 0, 0, 0, 0, 0, 0]);
+        if let Some(Part { index, count }) = part {
+            out.push(KIND_PART);
+            out.extend_from_slice(&index.to_le_bytes());
+            out.extend_from_slice(&count.to_le_bytes());
+        }
+        self.encode_body(out);
+        let body = start + FRAME_HEADER_BYTES;
+        let len = (out.len() - body) as u16;
+        let crc = frame_crc(salt, len, &out[body..]);
+        out[start + 2..start + 4].copy_from_slice(&len.to_le_bytes());
+        out[start + 4..body].copy_from_slice(&crc.to_le_bytes());
+    }
+
+    fn encode_body(&self, out: &mut Vec<u8>) {
         match *self {
             Record::Put {
                 key,
@@ -189,14 +225,10 @@ impl<'a> Record<'a> {
                 out.extend_from_slice(&count.to_le_bytes());
             }
         }
-        let body = start + FRAME_HEADER_BYTES;
-        let len = (out.len() - body) as u16;
-        let crc = frame_crc(salt, len, &out[body..]);
-        out[start + 2..start + 4].copy_from_slice(&len.to_le_bytes());
-        out[start + 4..body].copy_from_slice(&crc.to_le_bytes());
     }
 
-    fn decode(body: &'a [u8]) -> Option<Record<'a>> {
+    /// Reads a body that is no part of a group.
+    pub fn decode(body: &'a [u8]) -> Option<Record<'a>> {
         let is_key = |key: &[u8]| (1..=KEY_BYTES_MAX).contains(&key.len());
         match *body.first()? {
             KIND_PUT => {
@@ -217,6 +249,20 @@ impl<'a> Record<'a> {
             }),
             _ => None,
         }
+    }
+}
+
+impl Part {
+    /// Reads a part of a group, and what it is a part of: the body of a put or a remove.
+    fn decode(body: &[u8]) -> Option<(Part, &[u8])> {
+        let number = |at| Some(u32::from_le_bytes(*body.get(at..)?.first_chunk()?));
+        let (index, count) = (number(1)?, number(5)?);
+        let record = body.get(PART_BYTES..)?;
+        let known = matches!(
+            Record::decode(record)?,
+            Record::Put { .. } | Record::Remove { .. }
+        );
+        (known && index < count).then_some((Part { index, count }, record))
     }
 }
 
@@ -246,6 +292,8 @@ fn frame_at(bytes: &[u8], salt: u64) -> Option<usize> {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Item<'a> {
     Record(Record<'a>),
+    /// A record of a group, as a body that can be decoded.
+    Part(Part, &'a [u8]),
     /// Bytes that are no record, before one that is.
     Damaged {
         bytes: u64,
@@ -305,11 +353,13 @@ impl<'f> FrameReader<'f> {
                 Some(len) => {
                     let body = self.start + FRAME_HEADER_BYTES..self.start + len;
                     self.start += len;
-                    return match Record::decode(&self.buf[body]) {
-                        Some(record) => Item::Record(record),
-                        // A true checksum over something unknown.
-                        None => Item::Damaged { bytes: len as u64 },
+                    let body = &self.buf[body];
+                    let item = match body.first() {
+                        Some(&KIND_PART) => Part::decode(body).map(|(p, b)| Item::Part(p, b)),
+                        _ => Record::decode(body).map(Item::Record),
                     };
+                    // None: a true checksum over something unknown.
+                    return item.unwrap_or(Item::Damaged { bytes: len as u64 });
                 }
                 None => {
                     self.start += 1;
@@ -382,10 +432,10 @@ mod tests {
             assert_eq!(Header::decode(&bytes[..len]), Err(BadHeader::Damaged));
         }
         let mut newer = bytes;
-        newer[8] = 2;
+        newer[8] = 3;
         let crc = crc32fast::hash(&newer[..32]);
         newer[32..].copy_from_slice(&crc.to_le_bytes());
-        assert_eq!(Header::decode(&newer), Err(BadHeader::Newer(2)));
+        assert_eq!(Header::decode(&newer), Err(BadHeader::Newer(3)));
     }
 
     #[test]
@@ -422,6 +472,44 @@ mod tests {
             "another salt"
         );
         assert_eq!(other.next(), Item::End);
+    }
+
+    #[test]
+    fn parts_of_groups_come_back_and_those_that_make_no_sense_do_not() {
+        let longest = Record::Put {
+            key: &[6; KEY_BYTES_MAX],
+            offset: 1,
+            generation: 2,
+            payload: &[5; PAYLOAD_BYTES_MAX],
+        };
+        let remove = Record::Remove { key: b"k" };
+        let end = Record::End { count: 1 };
+        let part = |index, count| Some(Part { index, count });
+        let mut frames = Vec::new();
+        longest.encode_as(part(0, 2), 3, &mut frames);
+        remove.encode_as(part(1, 2), 3, &mut frames);
+        assert_eq!(
+            frames.len(),
+            FRAME_BYTES_MAX + FRAME_HEADER_BYTES + PART_BYTES + 2
+        );
+        let before = frames.len() as u64;
+        remove.encode_as(part(2, 2), 3, &mut frames);
+        end.encode_as(part(0, 1), 3, &mut frames);
+        let file = file_of(&frames);
+        let mut reader = FrameReader::new(&*file, 3);
+        for (i, want) in [longest, remove].into_iter().enumerate() {
+            let Item::Part(part, body) = reader.next() else {
+                panic!("no part {i}");
+            };
+            assert_eq!((part.index, part.count), (i as u32, 2));
+            assert_eq!(Record::decode(body), Some(want));
+        }
+        let mut bytes = 0;
+        while let Item::Damaged { bytes: n } = reader.next() {
+            bytes += n;
+        }
+        assert_eq!(bytes, frames.len() as u64 - before, "two parts of no group");
+        assert_eq!(reader.next(), Item::End);
     }
 
     #[test]

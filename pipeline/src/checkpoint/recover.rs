@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind::PermissionDenied};
 use std::path::{Path, PathBuf};
 
 use super::frame::{
-    BadHeader, FileKind, FrameReader, HEADER_BYTES, Header, Item, Record, VERSION, read,
+    BadHeader, FileKind, FrameReader, HEADER_BYTES, Header, Item, Part, Record, VERSION, read,
 };
 use super::store::{ReadErrors, StoreOptions};
 use super::table::Table;
@@ -279,6 +279,47 @@ fn load_snapshot(
     }
 }
 
+/// The parts of a group that were read without a gap.
+#[derive(Default)]
+struct Group {
+    bodies: Vec<Box<[u8]>>,
+    bytes: u64,
+    count: u32,
+}
+
+impl Group {
+    /// Takes in the next part; false if it is not that.
+    fn add(&mut self, part: Part, body: &[u8]) -> bool {
+        let next = self.bodies.len() as u32;
+        if part.index != next || next > 0 && part.count != self.count {
+            return false;
+        }
+        self.count = part.count;
+        self.bytes += body.len() as u64;
+        self.bodies.push(body.into());
+        true
+    }
+
+    fn is_whole(&self) -> bool {
+        self.bodies.len() == self.count as usize
+    }
+
+    /// A part is missing: none of them is there.
+    fn give_up(&mut self, report: &mut OpenReport) {
+        let group = std::mem::take(self);
+        report.damaged_records += group.bodies.len() as u64;
+        report.damaged_bytes += group.bytes;
+    }
+
+    fn replay(&mut self, table: &mut Table) {
+        for body in std::mem::take(self).bodies {
+            if let Some(record) = Record::decode(&body) {
+                table.replay(record);
+            }
+        }
+    }
+}
+
 /// Takes in all records that can be read.
 fn replay(
     source: &Source,
@@ -288,9 +329,31 @@ fn replay(
     report: &mut OpenReport,
 ) -> Result<(), CheckpointError> {
     let mut reader = FrameReader::new(&*source.file, salt);
+    let mut group = Group::default();
     loop {
-        match reader.next() {
+        let item = reader.next();
+        match &item {
+            Item::Part(..) => {}
+            // A write that a crash interrupted.
+            Item::Torn { .. } | Item::End => {
+                report.torn_bytes += std::mem::take(&mut group).bytes;
+            }
+            Item::Record(_) | Item::Damaged { .. } | Item::Unreadable(_) => group.give_up(report),
+        }
+        match item {
             Item::Record(record) => table.replay(record),
+            Item::Part(part, body) => {
+                if !group.add(part, body) {
+                    group.give_up(report);
+                    if !group.add(part, body) {
+                        report.damaged_records += 1;
+                        report.damaged_bytes += body.len() as u64;
+                    }
+                }
+                if group.is_whole() {
+                    group.replay(table);
+                }
+            }
             Item::Damaged { bytes } => {
                 report.damaged_records += 1;
                 report.damaged_bytes += bytes;

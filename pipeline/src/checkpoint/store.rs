@@ -174,6 +174,17 @@ impl CheckpointStore {
         lock(&self.table).put(key, checkpoint, false)
     }
 
+    /// Stores checkpoints that are right only together: no crash leaves a part of them on disk.
+    ///
+    /// # Errors
+    /// The first checkpoint that is refused; the others are stored.
+    pub fn put_all<'a>(
+        &self,
+        batch: impl IntoIterator<Item = (&'a [u8], Checkpoint)>,
+    ) -> Result<(), PutError> {
+        lock(&self.table).put_all(batch)
+    }
+
     /// What a key belongs to is gone: its checkpoint is kept while there is room.
     pub fn release(&self, key: &[u8]) {
         lock(&self.table).release(key);

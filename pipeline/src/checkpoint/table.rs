@@ -1,10 +1,10 @@
 //! The state in memory: what is live, and which of it the disk does not have yet.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
-use super::frame::{Record, put_bytes};
+use super::frame::{Part, Record, put_bytes};
 use super::store::StoreStats;
 use super::{KEY_BYTES_MAX, PAYLOAD_BYTES_MAX};
 
@@ -64,6 +64,27 @@ struct Change {
     sequence: u64,
     /// Somebody waits for it.
     urgent: bool,
+    /// The changes that are saved together with it.
+    group: Option<u64>,
+}
+
+/// Keys that are being written, and how far that is.
+pub(super) struct Pass {
+    keys: std::vec::IntoIter<Key>,
+    /// Changes are written: removed keys are recorded, groups are kept together.
+    of_changes: bool,
+    /// Groups that are written.
+    groups: BTreeSet<u64>,
+}
+
+impl Pass {
+    fn new(keys: Vec<Key>, of_changes: bool) -> Pass {
+        Pass {
+            keys: keys.into_iter(),
+            of_changes,
+            groups: BTreeSet::new(),
+        }
+    }
 }
 
 /// Which changes a commit saves.
@@ -89,6 +110,11 @@ pub(super) struct Table {
     evictable: BTreeMap<u64, Key>,
     /// Keys that changed or were removed since they were saved.
     changed: BTreeMap<Key, Change>,
+    /// Keys by the group of their changes. A key whose change has another group by now counts no
+    /// more.
+    groups: BTreeMap<u64, Vec<Key>>,
+    /// Number of the newest group.
+    group: u64,
     /// Number of the newest change.
     sequence: u64,
     live_bytes: u64,
@@ -202,6 +228,49 @@ impl Table {
         Ok(())
     }
 
+    /// Stores checkpoints that are right only together: no crash leaves a part of them, nor of those
+    /// that an earlier call has tied to one of them and that are not saved yet.
+    ///
+    /// # Errors
+    /// The first checkpoint that is refused; the others are stored.
+    pub fn put_all<'a>(
+        &mut self,
+        batch: impl IntoIterator<Item = (&'a [u8], Checkpoint)>,
+    ) -> Result<(), PutError> {
+        let mut result = Ok(());
+        let mut together: BTreeSet<Key> = BTreeSet::new();
+        for (key, checkpoint) in batch {
+            result = result.and(self.put(key, checkpoint, false));
+            let Some((key, change)) = self.changed.get_key_value(key) else {
+                continue;
+            };
+            together.insert(key.clone());
+            if let Some(group) = change.group {
+                together.extend(self.members(group).cloned());
+            }
+        }
+        if together.len() > 1 {
+            self.group += 1;
+            for key in &together {
+                if let Some(change) = self.changed.get_mut(key) {
+                    change.group = Some(self.group);
+                }
+            }
+            let members = together.into_iter().collect();
+            self.groups.insert(self.group, members);
+        }
+        result
+    }
+
+    /// Keys whose changes are of this group.
+    fn members(&self, group: u64) -> impl Iterator<Item = &Key> {
+        let is_of = move |key: &&Key| {
+            let change = self.changed.get(*key);
+            change.is_some_and(|change| change.group == Some(group))
+        };
+        self.groups.get(&group).into_iter().flatten().filter(is_of)
+    }
+
     fn check_size(&self, key: &[u8], new: &Checkpoint) -> Result<(), PutError> {
         if !(1..=KEY_BYTES_MAX).contains(&key.len()) {
             return Err(PutError::KeyLength(key.len()));
@@ -282,58 +351,101 @@ impl Table {
         }
     }
 
-    /// Keys of changes that are not saved, in order of the changes: so the log knows the order.
-    pub fn changed_keys(&self, which: Changes) -> Vec<Key> {
+    /// Changes that are not saved, in order of the changes: so the log knows the order.
+    pub fn changes(&self, which: Changes) -> Pass {
         let wanted = self
             .changed
             .iter()
             .filter(|(_, change)| which.has(**change));
-        in_order(wanted.map(|(key, change)| (change.sequence, key)))
+        let keys = in_order(wanted.map(|(key, change)| (change.sequence, key)));
+        Pass::new(keys, true)
     }
 
-    /// Live keys, the ones first that were not written for the longest time.
-    pub fn oldest_first(&self) -> Vec<Key> {
-        in_order(self.live.iter().map(|(key, entry)| (entry.written, key)))
+    /// All that is live, the ones first that were not written for the longest time.
+    pub fn oldest_first(&self) -> Pass {
+        let keys = in_order(self.live.iter().map(|(key, entry)| (entry.written, key)));
+        Pass::new(keys, false)
     }
 
-    /// Appends the records of `keys` until `out` has `bytes_max` bytes; returns their number, 0 at
-    /// the end. Keys that are not live are left out, or recorded as removed.
-    pub fn encode(
-        &self,
-        keys: &mut std::slice::Iter<'_, Key>,
-        record_removed: bool,
-        salt: u64,
-        bytes_max: usize,
-        out: &mut Vec<u8>,
-    ) -> u64 {
+    /// Appends the next records until `out` has `bytes_max` bytes, or more by what is left of a
+    /// group; returns their number, 0 at the end.
+    pub fn encode(&self, pass: &mut Pass, salt: u64, bytes_max: usize, out: &mut Vec<u8>) -> u64 {
         let mut count = 0;
-        for key in keys {
-            let record = match self.live.get(key) {
-                Some(entry) => put_record(key, entry),
-                None if record_removed => Record::Remove { key },
-                None => continue,
-            };
-            record.encode(salt, out);
-            count += 1;
-            if out.len() >= bytes_max {
-                break;
+        while out.len() < bytes_max
+            && let Some(key) = pass.keys.next()
+        {
+            let change = self.changed.get(&key).filter(|_| pass.of_changes);
+            // What is of a group now may have been of none when the pass began.
+            if let Some(group) = change.and_then(|change| change.group) {
+                if pass.groups.insert(group) {
+                    count += self.encode_group(group, salt, out);
+                }
+                continue;
+            }
+            let record = self.record(&key);
+            if pass.of_changes || matches!(record, Record::Put { .. }) {
+                record.encode(salt, out);
+                count += 1;
             }
         }
         count
+    }
+
+    /// Appends the records of a group; returns their number.
+    fn encode_group(&self, group: u64, salt: u64, out: &mut Vec<u8>) -> u64 {
+        let members: Vec<&Key> = self.members(group).collect();
+        let count = members.len() as u32;
+        for (index, key) in (0..).zip(members) {
+            let part = (count > 1).then_some(Part { index, count });
+            self.record(key).encode_as(part, salt, out);
+        }
+        u64::from(count)
+    }
+
+    /// Appends all groups that came to be after change number `sequence`.
+    pub fn encode_groups_since(&self, sequence: u64, salt: u64, out: &mut Vec<u8>) {
+        let newest = |group: u64| {
+            let members = self.members(group).filter_map(|key| self.changed.get(key));
+            members.map(|change| change.sequence).max()
+        };
+        for &group in self.groups.keys() {
+            if newest(group) > Some(sequence) {
+                self.encode_group(group, salt, out);
+            }
+        }
+    }
+
+    /// What is to be saved of a key.
+    fn record<'a>(&'a self, key: &'a Key) -> Record<'a> {
+        match self.live.get(key) {
+            Some(entry) => put_record(key, entry),
+            None => Record::Remove { key },
+        }
     }
 
     /// Forgets changes up to number `sequence`: the disk has them.
     pub fn saved(&mut self, which: Changes, sequence: u64) {
         self.changed
             .retain(|_, change| !which.has(*change) || change.sequence > sequence);
+        let mut groups = std::mem::take(&mut self.groups);
+        groups.retain(|group, keys| {
+            let is_of = |key: &Key| {
+                self.changed
+                    .get(key)
+                    .is_some_and(|c| c.group == Some(*group))
+            };
+            keys.iter().any(is_of)
+        });
+        self.groups = groups;
     }
 
     fn mark(&mut self, key: Key, urgent: bool) {
         let sequence = self.sequence;
-        let change = self
-            .changed
-            .entry(key)
-            .or_insert(Change { sequence, urgent });
+        let change = self.changed.entry(key).or_insert(Change {
+            sequence,
+            urgent,
+            group: None,
+        });
         change.sequence = sequence;
         change.urgent |= urgent;
     }

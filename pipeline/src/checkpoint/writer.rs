@@ -182,8 +182,9 @@ impl CheckpointHandle {
         result
     }
 
-    /// Stores checkpoints that are right only together: no commit saves one of them and leaves
-    /// another out. They are on disk about an interval later.
+    /// Stores checkpoints that are right only together: whatever happens, the disk has all of them
+    /// or none, nor a part of what an earlier call has tied to one of them. They are on disk about
+    /// an interval later.
     ///
     /// # Errors
     /// The first checkpoint that is refused; the others are stored.
@@ -191,13 +192,9 @@ impl CheckpointHandle {
         &self,
         batch: impl IntoIterator<Item = (&'a [u8], Checkpoint)>,
     ) -> Result<(), PutError> {
-        let mut table = lock(&self.0.table);
-        // Urgent, though nobody waits: a commit of urgent changes alone takes all of them, too.
-        let put = |(key, checkpoint)| table.put(key, checkpoint, true);
-        let results: Vec<_> = batch.into_iter().map(put).collect();
-        drop(table);
+        let result = lock(&self.0.table).put_all(batch);
         self.0.changed();
-        results.into_iter().collect()
+        result
     }
 
     /// What a key belongs to is gone for good. Its checkpoint is kept for the case that it comes

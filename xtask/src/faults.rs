@@ -123,7 +123,7 @@ fn date() -> Result<String> {
 }
 
 /// The commit that was tested, and whether there were changes beside it.
-fn commit() -> Result<String> {
+pub fn commit() -> Result<String> {
     let head = said("git", &["rev-parse", "--short=9", "HEAD"])?;
     let changes = said("git", &["status", "--porcelain", "--untracked-files=no"])?;
     Ok(match changes.is_empty() {

@@ -3,6 +3,7 @@
 mod check;
 mod faults;
 mod run;
+mod soak;
 mod test;
 
 use std::path::PathBuf;
@@ -58,6 +59,16 @@ enum Command {
         #[arg(long)]
         bin: Option<PathBuf>,
     },
+    /// Many logs rotated all the time and a sink that fails, for an hour: nothing may be lost or
+    /// grow. From 60 minutes on the record is kept in docs/faults, else in target/soak.
+    Soak {
+        /// How long lines are written.
+        #[arg(long, default_value_t = 60)]
+        minutes: u32,
+        /// Arguments for the soak, see `cargo xtask soak -- --help`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
     /// Throughput on files it generates, as ratios; without arguments also idle files, the time to
     /// the first line and a backlog in little memory.
     Bench {
@@ -74,6 +85,7 @@ fn main() -> ExitCode {
         Command::Conformance { vectors, configs } => test::conformance(vectors, configs),
         Command::Kill9 { kills, seed } => test::kill9(kills, seed),
         Command::Faults { long, rows, bin } => faults::faults(long, &rows, bin),
+        Command::Soak { minutes, args } => soak::soak(minutes, &args),
         Command::Bench { args } => test::bench(&args),
     };
     match result {

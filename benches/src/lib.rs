@@ -2,6 +2,7 @@
 //!
 //! - `e2e`: throughput per second of CPU, against a [`floor`] and against any other agent.
 //! - `idle`: idle files, time to the first line, a backlog under a memory limit.
+//! - `soak`: many logs rotated all the time for an hour: does anything grow, is anything lost?
 //! - `micro`: the snappy encoder and the reading of container lines.
 //!
 //! Nothing here asserts a time: machines differ. What is asserted is that every line arrived, once
@@ -18,3 +19,4 @@ pub mod process;
 pub mod report;
 pub mod seen;
 pub mod sink;
+pub mod soak;

@@ -6,6 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
 
 /// Clock ticks per second in `/proc/PID/stat`: fixed at 100 in the kernel's interface to programs.
 const TICKS_PER_SECOND: f64 = 100.0;
@@ -21,6 +22,8 @@ pub struct Usage {
     pub resident_bytes: u64,
     /// The most memory that was resident (`VmHWM`), in bytes.
     pub resident_peak_bytes: u64,
+    /// Threads now.
+    pub threads: u64,
 }
 
 impl Usage {
@@ -31,6 +34,7 @@ impl Usage {
 }
 
 /// A running child. Dropping it kills it.
+#[derive(Debug)]
 pub struct Process {
     child: Child,
     started: Instant,
@@ -99,6 +103,25 @@ impl Process {
         let status = fs::read_to_string(proc.join("status")).context("the process is gone")?;
         parse(&stat, &status).context("/proc has an unknown form")
     }
+
+    /// Descriptors it has open.
+    ///
+    /// # Errors
+    /// If the kernel does not say.
+    pub fn descriptors(&self) -> Result<usize> {
+        let dir = Path::new("/proc").join(self.id().to_string()).join("fd");
+        Ok(fs::read_dir(dir).context("the process is gone")?.count())
+    }
+
+    /// Asks it to end (SIGTERM).
+    ///
+    /// # Errors
+    /// If it has ended already.
+    pub fn terminate(&self) -> Result<()> {
+        let id = i32::try_from(self.id())?;
+        let pid = Pid::from_raw(id).context("a child's process id is not 0")?;
+        Ok(kill_process(pid, Signal::TERM)?)
+    }
 }
 
 impl Drop for Process {
@@ -108,7 +131,7 @@ impl Drop for Process {
     }
 }
 
-/// Source: proc(5), fields 14 and 15 of `stat`; `VmRSS` and `VmHWM` of `status`.
+/// Source: proc(5), fields 14 and 15 of `stat`; `VmRSS`, `VmHWM` and `Threads` of `status`.
 fn parse(stat: &str, status: &str) -> Option<Usage> {
     // The second field, the name, may hold blanks and parentheses.
     let (_, stat) = stat.rsplit_once(')')?;
@@ -116,17 +139,18 @@ fn parse(stat: &str, status: &str) -> Option<Usage> {
         .split_ascii_whitespace()
         .skip(11)
         .map(str::parse::<f64>);
-    let memory = |name: &str| {
+    let number = |name: &str| {
         let line = status.lines().find_map(|l| l.strip_prefix(name));
-        let kib = line.and_then(|l| l.split_ascii_whitespace().next()?.parse::<u64>().ok());
-        // A process that has ended has no memory.
-        kib.unwrap_or(0) << 10
+        line.and_then(|l| l.split_ascii_whitespace().next()?.parse::<u64>().ok())
     };
+    // A process that has ended has no memory.
+    let memory = |name: &str| number(name).unwrap_or(0) << 10;
     Some(Usage {
         user_seconds: ticks.next()?.ok()? / TICKS_PER_SECOND,
         system_seconds: ticks.next()?.ok()? / TICKS_PER_SECOND,
         resident_bytes: memory("VmRSS:"),
         resident_peak_bytes: memory("VmHWM:"),
+        threads: number("Threads:").unwrap_or(0),
     })
 }
 
@@ -137,13 +161,14 @@ mod tests {
     #[test]
     fn usage_is_read_in_spite_of_a_strange_name() {
         let stat = "7 (a b) c) S 1 7 7 0 -1 4194560 100 0 0 0 250 50 0 0 20 0 1 0";
-        let status = "Name:\ta\nVmHWM:\t    2048 kB\nVmRSS:\t    1024 kB\n";
+        let status = "Name:\ta\nVmHWM:\t    2048 kB\nVmRSS:\t    1024 kB\nThreads:\t5\n";
         let usage = parse(stat, status).expect("parsed");
         assert_eq!((usage.user_seconds, usage.system_seconds), (2.5, 0.5));
         assert_eq!(
             (usage.resident_bytes, usage.resident_peak_bytes),
             (1 << 20, 2 << 20)
         );
+        assert_eq!(usage.threads, 5);
         assert_eq!(parse("7 (a) S 1", status), None);
     }
 
@@ -157,6 +182,10 @@ mod tests {
         let mut runs = Process::start(Command::new("sh").args(["-c", "read x"]), &log).expect("sh");
         let _ = runs.wait(Duration::from_secs(10));
         let sleeper = Process::start(Command::new("sleep").arg("30"), &log).expect("sleep");
-        assert!(sleeper.usage().expect("running").resident_bytes > 0);
+        let usage = sleeper.usage().expect("running");
+        assert!(usage.resident_bytes > 0 && usage.threads == 1);
+        // Standard input, output and error; perhaps one of the program's own while it starts.
+        assert!(sleeper.descriptors().expect("running") >= 3);
+        sleeper.terminate().expect("running");
     }
 }

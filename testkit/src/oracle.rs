@@ -39,12 +39,37 @@ struct Inner {
     foreign: AtomicU64,
     /// Damaged or well-formed messages that name a writer nobody knows.
     unknown: AtomicU64,
+    /// Lines of a writer whose repeats are told apart, if not the usual number.
+    remembered: Option<u64>,
+}
+
+/// How far a writer's lines have come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// The writer's number.
+    pub writer: u32,
+    /// Lines confirmed.
+    pub written: u64,
+    /// Those of them that arrived, repeats counted once.
+    pub delivered: u64,
 }
 
 impl DeliveryOracle {
     /// An oracle that knows no writer.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// An oracle for long runs: it can tell a repeat that Loki removes from one that it shows
+    /// among the newest `lines` lines of each writer, and not among older ones. A line costs it 4
+    /// bytes for so long, and none afterwards.
+    pub fn remembering(lines: u64) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                remembered: Some(lines),
+                ..Inner::default()
+            }),
+        }
     }
 
     /// Says that `writer` is about to write the lines `seqs` to `file`. The numbers of a writer
@@ -97,6 +122,20 @@ impl DeliveryOracle {
             .all(|(_, tracker)| lock(tracker).missing().readable == 0)
     }
 
+    /// How far the lines of each writer have come, by number of the writer. Cheap enough for many
+    /// times a second.
+    pub fn progress(&self) -> Vec<Progress> {
+        let of = |(writer, tracker): &(u32, Arc<Mutex<Tracker>>)| {
+            let (written, delivered) = lock(tracker).progress();
+            Progress {
+                writer: *writer,
+                written,
+                delivered,
+            }
+        };
+        self.trackers().iter().map(of).collect()
+    }
+
     /// The state of everything. Writers are looked at one after the other, so a report made while
     /// they run is exact for each but not one instant for all.
     pub fn report(&self) -> OracleReport {
@@ -142,7 +181,11 @@ impl DeliveryOracle {
             .writers
             .write()
             .unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(writers.entry(writer).or_default())
+        let tracker = || match self.inner.remembered {
+            Some(lines) => Arc::new(Mutex::new(Tracker::remembering(lines))),
+            None => Arc::default(),
+        };
+        Arc::clone(writers.entry(writer).or_insert_with(tracker))
     }
 
     fn trackers(&self) -> Vec<(u32, Arc<Mutex<Tracker>>)> {

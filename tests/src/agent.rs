@@ -113,9 +113,7 @@ impl Agent {
     /// When it does not get there; its log is in the message.
     pub fn start(config: &Value, state: &Path, dir: &Path) -> Self {
         let mut agent = Self::spawn(config, state, dir).expect("the agent starts");
-        let ready = wait::within(wait::BOUND, || {
-            agent.log().contains(READY) || agent.has_ended()
-        });
+        let ready = wait::within(wait::BOUND, || agent.is_ready() || agent.has_ended());
         assert!(
             ready && !agent.has_ended(),
             "the agent is not ready:\n{}",
@@ -133,6 +131,11 @@ impl Agent {
     pub fn log(&self) -> String {
         let bytes = fs::read(&self.log).unwrap_or_default();
         String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// Whether its pipelines run.
+    pub fn is_ready(&self) -> bool {
+        self.log().contains(READY)
     }
 
     /// Whether the process has ended.
@@ -201,6 +204,16 @@ impl Agent {
         }
         self.child.kill().expect("a running child can be killed");
         self.child.wait().expect("a killed child can be reaped");
+    }
+
+    /// SIGKILL to a process that may have been ended by the test already, in whatever way.
+    ///
+    /// # Panics
+    /// When it cannot be reaped.
+    pub fn end_now(mut self) {
+        // Fails only when it has ended.
+        let _ = self.child.kill();
+        self.child.wait().expect("a child can be reaped");
     }
 
     /// Its metrics now.

@@ -4,6 +4,8 @@
 //! * [`rig::Rig`]: a directory of logs, a state directory, a fake Loki and the oracle that judges
 //!   what arrives there; makes configurations and starts agents on them.
 //! * [`exporter::LokiBench`], [`contract::Case`]: the Loki exporter in this process, on a clock that tests move.
+//! * [`fault_row::Row`]: what a row of the fault matrix did and reached.
+//! * [`front::Front`]: what spoils connections on their way to the sink.
 //! * [`scrape::Scrape`]: the agent's metrics at one instant.
 //! * [`stand::Stand`]: an agent whose records are seen as they are, attributes included.
 //! * [`tls::TlsFront`], [`tls::Proxy`]: what may stand in front of the sink.
@@ -16,6 +18,8 @@
 pub mod agent;
 pub mod contract;
 pub mod exporter;
+pub mod fault_row;
+pub mod front;
 pub mod rig;
 pub mod scrape;
 pub mod stand;

@@ -169,6 +169,18 @@ impl Rig {
         );
     }
 
+    /// The end of a test after which everything is delivered: the agent's account is right, it
+    /// stops with nothing left, and nothing is missing, shown twice, damaged or invented.
+    ///
+    /// # Panics
+    /// When one of these does not hold.
+    pub fn finish(&self, agent: Agent) -> OracleReport {
+        let faults = agent.scrape().faults();
+        assert!(faults.is_empty(), "{faults:?}\n{}", tail(&agent.log()));
+        agent.stop_clean();
+        self.assert_faultless()
+    }
+
     /// Expects that nothing is missing, shown twice, damaged or invented, and gives the report.
     ///
     /// # Panics

@@ -114,6 +114,26 @@ impl Scrape {
         accounts
     }
 
+    /// What is wrong with the account and the engine whatever happens outside: an identity that
+    /// does not hold, a duty that was lost, a panic. Empty when all is well.
+    pub fn faults(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        for unit in ["records", "bytes"] {
+            for (component, a) in self.accounts_in(unit) {
+                if a.unexplained() != 0.0 || a.overdrawn != 0.0 {
+                    faults.push(format!("{component:?} in {unit}: {a:?}"));
+                }
+            }
+        }
+        for name in ["tailwater_tokens_lost", "tailwater_panics"] {
+            let count = self.sum(name, &[]);
+            if count != 0.0 {
+                faults.push(format!("{name} {count}"));
+            }
+        }
+        faults
+    }
+
     /// The sums over the accounts of all components of a kind (`receiver`, `exporter`).
     pub fn account(&self, kind: &str) -> Account {
         let mut sum = Account::default();
@@ -226,6 +246,7 @@ mod tests {
         assert_eq!(scrape.account("exporter"), Account::default());
         let bytes = scrape.accounts_in("bytes").into_values().next().unwrap();
         assert_eq!((bytes.read, bytes.unexplained()), (100.0, 100.0));
+        assert_eq!(scrape.faults().len(), 1, "{:?}", scrape.faults());
         assert_eq!(
             scrape.sum("tailwater_records_dropped", &[("reason", "b")]),
             3.0

@@ -1,9 +1,12 @@
 //! Everything that continuous integration does, runnable by hand: `cargo xtask help`.
 
 mod check;
+mod faults;
 mod run;
+mod soak;
 mod test;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -44,6 +47,28 @@ enum Command {
         #[arg(long, default_value_t = 1)]
         seed: u64,
     },
+    /// Runs the fault matrix on the release binary and writes docs/FAULTS.md.
+    Faults {
+        /// The long forms: hours in all.
+        #[arg(long)]
+        long: bool,
+        /// Only these rows, e.g. `3,12`; the results of the others stay as they are.
+        #[arg(long, value_delimiter = ',')]
+        rows: Vec<u64>,
+        /// This binary instead of a fresh release build.
+        #[arg(long)]
+        bin: Option<PathBuf>,
+    },
+    /// Many logs rotated all the time and a sink that fails, for an hour: nothing may be lost or
+    /// grow. From 60 minutes on the record is kept in docs/faults, else in target/soak.
+    Soak {
+        /// How long lines are written.
+        #[arg(long, default_value_t = 60)]
+        minutes: u32,
+        /// Arguments for the soak, see `cargo xtask soak -- --help`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
     /// Throughput on files it generates, as ratios; without arguments also idle files, the time to
     /// the first line and a backlog in little memory.
     Bench {
@@ -59,6 +84,8 @@ fn main() -> ExitCode {
         Command::Check => check::check(),
         Command::Conformance { vectors, configs } => test::conformance(vectors, configs),
         Command::Kill9 { kills, seed } => test::kill9(kills, seed),
+        Command::Faults { long, rows, bin } => faults::faults(long, &rows, bin),
+        Command::Soak { minutes, args } => soak::soak(minutes, &args),
         Command::Bench { args } => test::bench(&args),
     };
     match result {

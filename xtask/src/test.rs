@@ -125,7 +125,8 @@ pub fn binary() -> PathBuf {
         .join("release/tailwater")
 }
 
-fn release_binary() -> Result<PathBuf> {
+/// Builds the release binary, and says where it is.
+pub fn release_binary() -> Result<PathBuf> {
     step(
         "build the release binary",
         &mut cargo(&["build", "--release", "-p", "tailwater"]),
@@ -163,8 +164,9 @@ pub fn kill9(kills: u32, seed: u64) -> Result<()> {
         "--features",
         "e2e",
         "--test",
-        "kill9",
+        "faults",
         "--",
+        "kills_at_any_moment",
         "--nocapture",
     ];
     let mut c = cargo(&args);

@@ -5,8 +5,8 @@ const CHUNK: u64 = 65_536;
 /// Words of a chunk's bitmap.
 const WORDS: usize = (CHUNK / 64) as usize;
 
-/// Chunks whose forms are remembered: 64 of them hold 4 million lines in 16 MiB. The forms of
-/// older chunks are forgotten first.
+/// Chunks whose forms are remembered if nothing else is said: 64 of them hold 4 million lines in
+/// 16 MiB. The forms of older chunks are forgotten first.
 const FORM_CHUNKS_MAX: usize = 64;
 
 /// Further forms of the same lines that are remembered.
@@ -27,9 +27,10 @@ pub(super) enum Delivery {
 
 /// A set of numbers with a 32-bit form for each. A chunk takes 8 KiB until it is full and nothing
 /// afterwards, and 256 KiB for its forms while they are remembered.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct SeqSet {
     chunks: Vec<Chunk>,
+    form_chunks_max: usize,
     forms: std::collections::BTreeMap<u64, Box<[u32]>>,
     extra: std::collections::HashSet<(u64, u32)>,
 }
@@ -41,7 +42,28 @@ enum Chunk {
     Full,
 }
 
+impl Default for SeqSet {
+    fn default() -> Self {
+        Self::with_form_chunks(FORM_CHUNKS_MAX)
+    }
+}
+
 impl SeqSet {
+    fn with_form_chunks(form_chunks_max: usize) -> Self {
+        Self {
+            chunks: Vec::new(),
+            form_chunks_max,
+            forms: Default::default(),
+            extra: Default::default(),
+        }
+    }
+
+    /// A set that remembers the forms of the newest `lines` numbers, and of up to a chunk more.
+    pub(super) fn remembering(lines: u64) -> Self {
+        let chunks = lines.div_ceil(CHUNK).saturating_add(1);
+        Self::with_form_chunks(usize::try_from(chunks).unwrap_or(usize::MAX))
+    }
+
     /// Adds a number; the caller bounds it, for memory grows with the largest.
     pub(super) fn insert(&mut self, seq: u64, form: u32) -> Delivery {
         let index = seq / CHUNK;
@@ -136,7 +158,7 @@ impl SeqSet {
             .entry(index)
             .or_insert_with(|| vec![0; CHUNK as usize].into_boxed_slice());
         forms[(seq % CHUNK) as usize] = form;
-        while self.forms.len() > FORM_CHUNKS_MAX {
+        while self.forms.len() > self.form_chunks_max {
             self.forms.pop_first();
         }
     }
@@ -207,5 +229,16 @@ mod tests {
         assert_eq!(set.insert(0, 3), Delivery::Unknown);
         assert_eq!(set.insert(CHUNK, 3), Delivery::SameForm);
         assert_eq!(set.forms.len(), FORM_CHUNKS_MAX);
+    }
+
+    #[test]
+    fn forms_of_the_newest_lines_are_remembered_and_take_bounded_memory() {
+        let mut set = SeqSet::remembering(CHUNK + 1);
+        for chunk in 0..10 {
+            assert_eq!(set.insert(chunk * CHUNK, 3), Delivery::First);
+        }
+        assert_eq!(set.forms.len(), 3);
+        assert_eq!(set.insert(8 * CHUNK, 3), Delivery::SameForm);
+        assert_eq!(set.insert(6 * CHUNK, 3), Delivery::Unknown);
     }
 }

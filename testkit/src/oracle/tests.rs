@@ -252,3 +252,19 @@ fn threads_may_deliver_and_report_at_once() {
     assert!(oracle.report().is_faultless());
     assert_eq!(oracle.report().totals.delivered, 8_000);
 }
+
+#[test]
+fn progress_counts_what_was_confirmed_and_what_of_it_arrived() {
+    let oracle = DeliveryOracle::remembering(10);
+    oracle.announce(1, "a.log", 0..12);
+    oracle.confirm(1, 10);
+    for seq in [0, 1, 1, 11] {
+        deliver(&oracle, seq);
+    }
+    let expect = Progress {
+        writer: 1,
+        written: 10,
+        delivered: 2,
+    };
+    assert_eq!(oracle.progress(), [expect]);
+}

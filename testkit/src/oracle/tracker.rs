@@ -58,6 +58,19 @@ pub(super) struct Tracker {
 }
 
 impl Tracker {
+    /// One that can tell repeats of the newest `lines` lines.
+    pub(super) fn remembering(lines: u64) -> Self {
+        Self {
+            delivered: SeqSet::remembering(lines),
+            ..Self::default()
+        }
+    }
+
+    /// Lines confirmed, and those of them that arrived.
+    pub(super) fn progress(&self) -> (u64, u64) {
+        (self.confirmed, self.delivered.count(0, self.confirmed))
+    }
+
     pub(super) fn announce(&mut self, file: &str, seqs: Range<u64>) {
         let seqs = self.announced..seqs.end;
         if seqs.is_empty() {

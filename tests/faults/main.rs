@@ -1,0 +1,18 @@
+//! The fault matrix: what users really meet, against the release binary as a process.
+//!
+//! A file per row, or per few rows; the number is in its name. Each test does the fault, asserts
+//! what must never happen and records what it reached (see [`tailwater_tests::fault_row`]). `cargo
+//! xtask faults` makes docs/FAULTS.md of the records. What this machine cannot show (no root, no
+//! loop device) is said aloud and recorded as such.
+
+mod disk;
+
+mod row_01_kill;
+mod row_02_power_loss;
+mod row_02_state_damage;
+mod row_04_flapping;
+mod row_05_storm;
+mod row_06_bad_lines;
+mod row_07_hidden_refusals;
+mod row_08_bad_answers;
+mod row_10_full_state;

@@ -16,6 +16,7 @@ pub mod behaviour;
 pub mod encode;
 pub mod labels;
 pub mod metadata;
+pub mod model;
 pub mod proto;
 pub mod push;
 pub mod store;

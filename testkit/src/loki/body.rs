@@ -98,7 +98,7 @@ fn inflate(decoder: impl Read, max: usize) -> Result<Vec<u8>, Refusal> {
     Ok(bytes)
 }
 
-fn unsnap(bytes: &[u8], max: usize) -> Result<Vec<u8>, Refusal> {
+pub(super) fn unsnap(bytes: &[u8], max: usize) -> Result<Vec<u8>, Refusal> {
     let corrupt = |_| Refusal::new(400, "snappy: corrupt input");
     check_size(snap::raw::decompress_len(bytes).map_err(corrupt)?, max)?;
     snap::raw::Decoder::new()

@@ -1,0 +1,317 @@
+//! The way to Loki and Loki itself: requests under way, what becomes of them, what is answered.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::{HeaderMap, StatusCode};
+use tailwater_exporters::delivery::{Acks, Judge, OpenAttempt, Reply, SendError, SendErrorKind};
+use tailwater_pipeline::clock::{Mono, Rng64};
+use tailwater_testkit::loki::behaviour::LokiBehaviour;
+use tailwater_testkit::loki::model::{LokiModel, ModelAnswer};
+
+use crate::world::World;
+
+/// How long the client waits for an answer.
+const CLIENT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// An answer that Loki or something before it gives instead of its own, with its text.
+pub type Canned = (u16, &'static str);
+
+/// Answers without anything being stored, as they were seen.
+const REFUSALS: [Canned; 9] = [
+    (
+        429,
+        "ingestion rate limit exceeded for user fake (limit: 4194304 bytes/sec) while attempting to ingest '9' lines totaling '999' bytes, reduce log volume or contact your Loki administrator to see if the limit can be increased\n",
+    ),
+    (
+        500,
+        "rpc error: code = Unavailable desc = connection refused\n",
+    ),
+    (503, "Service Unavailable\n"),
+    (502, "<html>bad gateway</html>"),
+    (
+        500,
+        "at least 2 live replicas required, could only find 1\n",
+    ),
+    (429, "slow down"),
+    (401, "no org id\n"),
+    (
+        260,
+        "ingestion blocked for user fake until '2030-01-01T00:00:00Z' with status code '260'\n",
+    ),
+    (404, "404 page not found\n"),
+];
+
+/// Answers although everything was stored.
+const AFTERTHOUGHTS: [Canned; 3] = [
+    (500, "context deadline exceeded\n"),
+    (504, "upstream request timeout"),
+    (503, "Service Unavailable\n"),
+];
+
+/// What is wrong with the network and Loki, each per thousand requests.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Trouble {
+    /// Everything is answered with this.
+    pub outage: Option<Canned>,
+    /// No connection.
+    pub refused: bool,
+    /// The connection breaks before anything is stored.
+    pub reset_before: u64,
+    /// The connection breaks after everything is stored.
+    pub reset_after: u64,
+    /// No answer in time; it may be stored, even later.
+    pub hang: u64,
+    /// Not processed, and answered with one of [`REFUSALS`].
+    pub refusal: u64,
+    /// Processed, and answered with one of [`AFTERTHOUGHTS`].
+    pub afterthought: u64,
+    /// A proxy says 200 and stores nothing.
+    pub lie: u64,
+    /// Longest time to the answer.
+    pub latency_max: Duration,
+}
+
+impl Trouble {
+    /// Some trouble.
+    pub fn some(rng: &mut Rng64) -> Trouble {
+        let mut t = Trouble {
+            latency_max: Duration::from_millis([5, 100, 2_000][rng.below(3) as usize]),
+            ..Trouble::default()
+        };
+        match rng.below(8) {
+            0 => t.outage = Some(REFUSALS[rng.below(REFUSALS.len() as u64) as usize]),
+            1 => t.refused = true,
+            2 => t.reset_after = 300,
+            3 => (t.reset_before, t.reset_after) = (200, 200),
+            4 => t.hang = 200,
+            5 => t.refusal = 300,
+            6 => t.afterthought = 300,
+            _ => (t.lie, t.refusal) = (100, 50),
+        }
+        t
+    }
+}
+
+/// What becomes of a request.
+#[derive(Clone, Copy, Debug)]
+enum Fate {
+    Process,
+    Broken,
+    BrokenAfter,
+    Refused,
+    Timeout,
+    Answer(Canned),
+    AnswerAfter(Canned),
+}
+
+/// A request under way.
+struct Flight {
+    /// `None` once its sender is gone.
+    open: Option<OpenAttempt<Acks>>,
+    body: Bytes,
+    fate: Fate,
+    /// When it reaches the store, if it does.
+    commit_at: Option<Mono>,
+    reply_at: Mono,
+    answer: Option<ModelAnswer>,
+    number: u64,
+}
+
+/// Entries that were stored, in order: time and line.
+type Arrivals = Arc<Mutex<Vec<(i64, Vec<u8>)>>>;
+
+/// See the module's documentation.
+pub struct Network {
+    /// Loki.
+    pub model: LokiModel,
+    /// What is wrong.
+    pub trouble: Trouble,
+    flights: Vec<Flight>,
+    arrivals: Arrivals,
+    number: u64,
+}
+
+impl Network {
+    /// A Loki that is well.
+    pub fn new() -> Network {
+        let arrivals = Arrivals::default();
+        let sink = arrivals.clone();
+        let hook = move |e: &tailwater_testkit::entry::EntryRef<'_>| {
+            let mut list = sink.lock().unwrap_or_else(PoisonError::into_inner);
+            list.push((e.ts_ns, e.line.to_vec()));
+        };
+        let behaviour = LokiBehaviour {
+            // The plan decides what is too old; the clock may jump.
+            reject_old_samples: None,
+            creation_grace: None,
+            behind_head_max: None,
+            ..LokiBehaviour::default()
+        };
+        Network {
+            model: LokiModel::new(behaviour, Some(Arc::new(hook))),
+            trouble: Trouble::default(),
+            flights: Vec::new(),
+            arrivals,
+            number: 0,
+        }
+    }
+
+    /// True if nothing is under way.
+    pub fn is_idle(&self) -> bool {
+        self.flights.is_empty()
+    }
+
+    /// When something happens by itself.
+    pub fn next(&self) -> Option<Mono> {
+        let at = |f: &Flight| f.commit_at.unwrap_or(f.reply_at).min(f.reply_at);
+        self.flights.iter().map(at).min()
+    }
+
+    /// Sends a request off.
+    pub fn send(&mut self, open: OpenAttempt<Acks>, w: &mut World) {
+        let Some(request) = open.request() else {
+            return;
+        };
+        let body = Bytes::from(request.body.concat());
+        let (items, t) = (request.items, self.trouble);
+        let canned = |w: &mut World, list: &[Canned]| list[w.rng.below(list.len() as u64) as usize];
+        let fate = match () {
+            () if t.refused => Fate::Refused,
+            () if t.outage.is_some() => Fate::Answer(t.outage.unwrap_or_default()),
+            () if w.chance(t.reset_before) => Fate::Broken,
+            () if w.chance(t.reset_after) => Fate::BrokenAfter,
+            () if w.chance(t.hang) => Fate::Timeout,
+            () if w.chance(t.refusal) => Fate::Answer(canned(w, &REFUSALS)),
+            () if w.chance(t.afterthought) => Fate::AnswerAfter(canned(w, &AFTERTHOUGHTS)),
+            () if w.chance(t.lie) => Fate::Answer((200, "ok")),
+            () => Fate::Process,
+        };
+        let now = w.now();
+        let mut some = |max: Duration| Duration::from_nanos(w.rng.below(max.as_nanos() as u64 + 1));
+        let latency = t.latency_max.max(Duration::from_millis(1));
+        let (there, back) = (some(latency), some(latency));
+        let commit_at = now.after(there);
+        let (commit_at, reply_at) = match fate {
+            Fate::Process | Fate::BrokenAfter | Fate::AnswerAfter(_) => {
+                (Some(commit_at), commit_at.after(back))
+            }
+            Fate::Timeout => {
+                let late = now.after(some(CLIENT_TIMEOUT * 2));
+                let stored = some(Duration::from_nanos(3)).as_nanos() > 1;
+                (stored.then_some(late), now.after(CLIENT_TIMEOUT))
+            }
+            Fate::Broken | Fate::Answer(_) | Fate::Refused => (None, commit_at),
+        };
+        self.number += 1;
+        let number = self.number;
+        w.tell("send", || {
+            format!("request {number} with {items} entries: {fate:?}")
+        });
+        w.trace.mix(&[items, body.len() as u64]);
+        self.flights.push(Flight {
+            open: Some(open),
+            body,
+            fate,
+            commit_at,
+            reply_at,
+            answer: None,
+            number,
+        });
+    }
+
+    /// The sender is gone; what is under way may still arrive.
+    pub fn orphan(&mut self, rng: &mut Rng64) {
+        for flight in &mut self.flights {
+            flight.open = None;
+            if rng.below(2) == 0 {
+                flight.commit_at = None;
+            }
+        }
+        self.flights.retain(|f| f.commit_at.is_some());
+    }
+
+    /// The sender cuts what is under way.
+    pub fn cut(&mut self) -> Vec<OpenAttempt<Acks>> {
+        self.flights
+            .iter_mut()
+            .filter_map(|f| f.open.take())
+            .collect()
+    }
+
+    /// Does one thing that is due. The answer, if it is one, is given to `judge`.
+    pub fn step(&mut self, w: &mut World) -> Option<(OpenAttempt<Acks>, Result<Reply, SendError>)> {
+        let now = w.now();
+        let due = |f: &Flight| {
+            f.commit_at.is_some_and(|at| at <= now) || f.open.is_some() && f.reply_at <= now
+        };
+        let due: Vec<usize> = (0..self.flights.len())
+            .filter(|i| due(&self.flights[*i]))
+            .collect();
+        if due.is_empty() {
+            self.flights
+                .retain(|f| f.commit_at.is_some() || f.open.is_some());
+            return None;
+        }
+        let i = due[w.rng.below(due.len() as u64) as usize];
+        let number = self.flights[i].number;
+        if self.flights[i].commit_at.is_some_and(|at| at <= now) {
+            self.flights[i].commit_at = None;
+            let body = self.flights[i].body.clone();
+            let answer = self.model.push(&body, w.disk.now_ns);
+            w.tell("store", || {
+                format!("request {number}: {} {}", answer.status, answer.text.trim())
+            });
+            self.flights[i].answer = Some(answer);
+            let mut list = self.arrivals.lock().unwrap_or_else(PoisonError::into_inner);
+            for (ts, line) in list.drain(..) {
+                w.trace.mix(&[ts as u64, line.len() as u64]);
+                w.oracle.arrived(ts, &line);
+            }
+            return None;
+        }
+        let mut flight = self.flights.remove(i);
+        let open = flight.open.take()?;
+        if flight.commit_at.is_some() {
+            // It is stored although nobody waits for it any more.
+            self.flights.push(Flight {
+                open: None,
+                body: flight.body.clone(),
+                answer: None,
+                ..flight
+            });
+        }
+        w.tell("answer", || format!("request {number}: {:?}", flight.fate));
+        Some((open, result(flight.fate, flight.answer)))
+    }
+}
+
+fn reply(status: u16, text: String) -> Result<Reply, SendError> {
+    Ok(Reply {
+        status: StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+        headers: HeaderMap::new(),
+        body: text.into(),
+        truncated: false,
+    })
+}
+
+fn result(fate: Fate, answer: Option<ModelAnswer>) -> Result<Reply, SendError> {
+    let failed = |kind, text| Err(SendError::new(kind, text));
+    match (fate, answer) {
+        (Fate::Process, Some(a)) => reply(a.status, a.text),
+        (Fate::Answer((status, text)) | Fate::AnswerAfter((status, text)), _) => {
+            reply(status, text.to_owned())
+        }
+        (Fate::Refused, _) => failed(SendErrorKind::Connect, "connection refused"),
+        (Fate::Timeout, _) => failed(SendErrorKind::Timeout, "no answer in 30 s"),
+        (Fate::Process | Fate::Broken | Fate::BrokenAfter, _) => {
+            failed(SendErrorKind::Broken, "connection reset by peer")
+        }
+    }
+}
+
+/// Gives an answer to who decides about it.
+pub fn answer(open: OpenAttempt<Acks>, judge: &dyn Judge<Acks>, result: Result<Reply, SendError>) {
+    open.answered(judge, result);
+}

@@ -1,0 +1,239 @@
+//! Knows which lines were written, which are still there, and which arrived.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read;
+use std::path::Path;
+
+use flate2::read::MultiGzDecoder;
+use tailwater_pipeline::clock::Mono;
+
+use crate::disk::{Disk, Node};
+use crate::lines::{Format, LineId, id_of, physical, physical_id, text, time_ns};
+use crate::world::LOG_DIR;
+
+/// A line.
+#[derive(Clone, Debug)]
+pub struct Line {
+    /// How it was written.
+    pub format: Format,
+    /// When it was complete.
+    pub written: Option<Mono>,
+    /// When the last copy of it was destroyed.
+    pub gone: Option<Mono>,
+    /// A power cut took a part of a file that it was in.
+    pub shaken: bool,
+    /// Times with which it is visible in Loki.
+    pub times: Vec<i64>,
+    /// The entries as they arrived: stream, and number of the arrival.
+    pub first: Option<u64>,
+}
+
+/// What is wrong.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Violation {
+    /// A line that could be read did not arrive and is in no counted drop.
+    Lost(LineId),
+    /// A line is visible more than once, with these times.
+    Repeated(LineId, Vec<i64>),
+    /// What arrived is no line of anybody.
+    Damaged(String),
+    /// A line arrived before an earlier one of its stream.
+    Disordered {
+        /// The line.
+        id: LineId,
+        /// What had arrived already.
+        after: LineId,
+    },
+    /// The time of a line is not the one it carries.
+    WrongTime(LineId, i64),
+    /// The account does not add up.
+    Account(String),
+    /// Some of it panicked.
+    Panic(String),
+    /// The agent does not catch up, although nothing is wrong.
+    Stuck(String),
+    /// The agent does not start.
+    NoStart(String),
+}
+
+/// See the module's documentation.
+#[derive(Default)]
+pub struct Oracle {
+    /// Every line that was begun.
+    pub lines: BTreeMap<LineId, Line>,
+    /// Lines that are there and did not arrive.
+    pub missing: BTreeSet<LineId>,
+    /// What was found wrong so far.
+    pub violations: Vec<Violation>,
+    /// Pieces of lines that power cuts left in files.
+    pub fragments: Vec<Vec<u8>>,
+    /// Lines that arrived and are none, to be looked for among the fragments.
+    strays: Vec<Vec<u8>>,
+    /// The newest line that arrived of each writer.
+    newest: BTreeMap<u16, LineId>,
+    arrivals: u64,
+    /// Lines are allowed to come out of order.
+    pub unordered: bool,
+}
+
+impl Oracle {
+    /// A line is begun.
+    pub fn planned(&mut self, id: LineId, format: Format) {
+        let line = Line {
+            format,
+            written: None,
+            gone: None,
+            shaken: false,
+            times: Vec::new(),
+            first: None,
+        };
+        self.lines.insert(id, line);
+    }
+
+    /// A line is complete.
+    pub fn written(&mut self, id: LineId, now: Mono) {
+        if let Some(line) = self.lines.get_mut(&id) {
+            line.written = Some(now);
+            if line.times.is_empty() {
+                self.missing.insert(id);
+            }
+        }
+    }
+
+    /// Loki stored an entry, maybe once more.
+    pub fn arrived(&mut self, ts_ns: i64, bytes: &[u8]) {
+        self.arrivals += 1;
+        let id = id_of(bytes).map(|(id, _)| id);
+        let known = id.and_then(|id| Some((id, self.lines.get_mut(&id)?)));
+        let Some((id, line)) = known.filter(|(id, l)| text(*id, l.format).as_bytes() == bytes)
+        else {
+            self.strays.push(bytes.to_vec());
+            return;
+        };
+        if line.format == Format::Cri && ts_ns != time_ns(id) {
+            self.violations.push(Violation::WrongTime(id, ts_ns));
+        }
+        if !line.times.contains(&ts_ns) {
+            line.times.push(ts_ns);
+        }
+        if line.first.is_some() {
+            return;
+        }
+        line.first = Some(self.arrivals);
+        self.missing.remove(&id);
+        let newest = self.newest.entry(id.0).or_insert(id);
+        if *newest > id {
+            let after = *newest;
+            if !self.unordered {
+                self.violations.push(Violation::Disordered { id, after });
+            }
+        } else {
+            *newest = id;
+        }
+    }
+
+    /// Content was destroyed: which lines are not there any more?
+    pub fn recheck(&mut self, disk: &Disk, now: Mono) {
+        let there = present(disk, &self.lines);
+        let gone: Vec<LineId> = self
+            .missing
+            .iter()
+            .copied()
+            .filter(|id| !whole(id, &self.lines, &there))
+            .collect();
+        for id in gone {
+            self.missing.remove(&id);
+            if let Some(line) = self.lines.get_mut(&id) {
+                line.gone = Some(now);
+            }
+        }
+    }
+
+    /// The power failed: files may have lost their ends.
+    pub fn power_cut(&mut self, disk: &mut Disk) {
+        let there = present(disk, &self.lines);
+        for (id, line) in &mut self.lines {
+            let is_there = (0..physical(*id, line.format).len()).any(|p| there.contains(&(*id, p)));
+            line.shaken |= !is_there;
+        }
+        for uid in log_files(disk) {
+            let inode = &mut disk.inodes[uid];
+            if inode.plain.is_some() {
+                let mut plain = Vec::new();
+                // What is damaged is read as far as it goes.
+                let _ = MultiGzDecoder::new(&inode.data[..]).read_to_end(&mut plain);
+                inode.plain = Some(plain);
+            }
+            let data = inode.plain.as_ref().unwrap_or(&inode.data);
+            for line in data.split(|b| *b == b'\n').filter(|l| !l.is_empty()) {
+                let is_whole = [Format::Plain, Format::Cri]
+                    .iter()
+                    .any(|f| physical_id(line, *f).is_some());
+                if !is_whole {
+                    self.fragments.push(line.to_vec());
+                }
+            }
+        }
+    }
+
+    /// What is wrong at the end.
+    pub fn verdict(&mut self) -> Vec<Violation> {
+        let mut out = std::mem::take(&mut self.violations);
+        out.extend(self.missing.iter().map(|id| Violation::Lost(*id)));
+        for (id, line) in &self.lines {
+            if line.times.len() > 1 && !line.shaken {
+                out.push(Violation::Repeated(*id, line.times.clone()));
+            }
+        }
+        for stray in &self.strays {
+            let inside =
+                |f: &Vec<u8>| stray.is_empty() || f.windows(stray.len()).any(|w| w == &stray[..]);
+            if !self.fragments.iter().any(inside) {
+                let text = String::from_utf8_lossy(stray);
+                out.push(Violation::Damaged(text.chars().take(160).collect()));
+            }
+        }
+        out.sort();
+        out.dedup();
+        out
+    }
+}
+
+fn log_files(disk: &Disk) -> Vec<usize> {
+    let dir = Path::new(LOG_DIR);
+    let named = disk.names.iter().filter(|(p, _)| p.starts_with(dir));
+    let mut uids: Vec<usize> = named.map(|(_, u)| *u).collect();
+    // What has no name any more may be open.
+    let open = |i: &usize| !disk.inodes[*i].freed && disk.inodes[*i].names == 0;
+    uids.extend((0..disk.inodes.len()).filter(open));
+    uids.retain(|u| disk.inodes[*u].node == Node::File);
+    uids.sort_unstable();
+    uids.dedup();
+    uids
+}
+
+/// Every piece of a line that is in some file.
+fn present(disk: &Disk, lines: &BTreeMap<LineId, Line>) -> BTreeSet<(LineId, usize)> {
+    let mut there = BTreeSet::new();
+    for uid in log_files(disk) {
+        let inode = &disk.inodes[uid];
+        let data = inode.plain.as_ref().unwrap_or(&inode.data);
+        let mut rest = &data[..];
+        // Only what a line end follows is a line.
+        while let Some(end) = rest.iter().position(|b| *b == b'\n') {
+            let line = &rest[..end];
+            rest = &rest[end + 1..];
+            let found = [Format::Plain, Format::Cri].into_iter();
+            let found = found.filter_map(|f| physical_id(line, f));
+            there.extend(found.filter(|(id, _)| lines.contains_key(id)));
+        }
+    }
+    there
+}
+
+fn whole(id: &LineId, lines: &BTreeMap<LineId, Line>, there: &BTreeSet<(LineId, usize)>) -> bool {
+    let Some(line) = lines.get(id) else {
+        return false;
+    };
+    (0..physical(*id, line.format).len()).all(|piece| there.contains(&(*id, piece)))
+}

@@ -1,0 +1,413 @@
+//! Writers of log files and what rotates them, in small steps that anything may come between.
+
+use std::collections::VecDeque;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use tailwater_pipeline::clock::Mono;
+
+use crate::disk::{Node, Uid};
+use crate::lines::{Format, LineId, physical};
+use crate::world::World;
+
+/// A line that was begun is finished after at most this time.
+const LINE_TIME_MAX: Duration = Duration::from_millis(100);
+/// A writer that was not told of a rotation writes to the old file for at most this long.
+const LATE_MAX: Duration = Duration::from_millis(150);
+
+/// How a log is rotated.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Style {
+    /// Not at all.
+    Never,
+    /// `app.log.1`, `app.log.2`, ...: older ones are renamed first.
+    Numbered,
+    /// `app.log.20260101-000001`: a name of its own for each.
+    Dated,
+    /// As `Dated`; the one before the newest is compressed.
+    Compressed,
+    /// As kubelet: `app.log.<time>`, compressed but for the newest.
+    CopyTruncate,
+    /// Deleted and created anew.
+    Delete,
+}
+
+/// A log file and what becomes of it.
+#[derive(Clone, Debug)]
+pub struct LogPlan {
+    /// Where it is.
+    pub path: PathBuf,
+    /// The writer's number; the only one of this file.
+    pub writer: u16,
+    /// How it is written.
+    pub format: Format,
+    /// How it is rotated.
+    pub style: Style,
+    /// Rotated files that are kept.
+    pub keep: usize,
+    /// Chance of a rotation instead of a line, per thousand.
+    pub rotations: u64,
+    /// The writer is told late of a rotation.
+    pub late: bool,
+    /// Lines it writes at most.
+    pub lines_max: u32,
+}
+
+impl Default for LogPlan {
+    fn default() -> LogPlan {
+        LogPlan {
+            path: PathBuf::new(),
+            writer: 0,
+            format: Format::Plain,
+            style: Style::Never,
+            keep: usize::MAX,
+            rotations: 0,
+            late: false,
+            lines_max: 0,
+        }
+    }
+}
+
+/// One step of a rotation.
+#[derive(Clone, Debug)]
+enum Op {
+    Rename(PathBuf, PathBuf),
+    Remove(PathBuf),
+    /// Renames the log; the writer goes on in it for a while.
+    Leave(PathBuf),
+    /// Deletes the log; the writer begins another one.
+    Delete,
+    CopyBegin(PathBuf),
+    CopyEnd(PathBuf),
+    Truncate,
+    GzipBegin(PathBuf),
+    GzipEnd(PathBuf),
+}
+
+/// See the module's documentation.
+#[derive(Default)]
+pub struct Log {
+    /// What it is.
+    pub plan: LogPlan,
+    fd: Option<Uid>,
+    seq: u32,
+    /// The rest of a line, until when it has to be there, and which line that is.
+    rest: Option<(Mono, Vec<u8>, LineId)>,
+    script: VecDeque<Op>,
+    /// When the writer hears of the rotation.
+    reopen_at: Option<Mono>,
+    generation: u32,
+    /// Rotated files, oldest first.
+    rotated: VecDeque<PathBuf>,
+}
+
+impl Log {
+    /// A log that was not begun.
+    pub fn new(plan: LogPlan) -> Log {
+        Log {
+            plan,
+            ..Log::default()
+        }
+    }
+
+    /// True if nothing is left half done.
+    pub fn is_settled(&self) -> bool {
+        self.rest.is_none() && self.script.is_empty() && self.reopen_at.is_none()
+    }
+
+    /// Everything that ran is gone.
+    pub fn power_cut(&mut self) {
+        self.fd = None;
+        self.rest = None;
+        self.script.clear();
+        self.reopen_at = None;
+    }
+
+    /// When [`Log::act_due`] has something to do.
+    pub fn due_at(&self) -> Option<Mono> {
+        let rest = self.rest.as_ref().map(|r| r.0);
+        rest.into_iter().chain(self.reopen_at).min()
+    }
+
+    /// What has to be done by now.
+    pub fn act_due(&mut self, w: &mut World) {
+        let now = w.now();
+        if self.rest.as_ref().is_some_and(|r| r.0 <= now) {
+            self.finish_line(w);
+        }
+        if self.reopen_at.is_some_and(|at| at <= now) {
+            self.reopen(w);
+        }
+    }
+
+    /// One step. False if there is nothing to do.
+    pub fn act(&mut self, w: &mut World) -> bool {
+        if self.plan.path.as_os_str().is_empty() {
+            return false;
+        }
+        if self.rest.is_some() && w.rng.below(2) == 0 {
+            self.finish_line(w);
+            return true;
+        }
+        if let Some(op) = self.script.pop_front() {
+            w.tell("rotate", || format!("{op:?}"));
+            self.step(op, w);
+            return true;
+        }
+        if w.calm {
+            return false;
+        }
+        let rotations = self.plan.rotations;
+        if self.fd.is_some() && self.reopen_at.is_none() && w.chance(rotations) {
+            self.rotate();
+            return true;
+        }
+        if self.seq >= self.plan.lines_max || self.rest.is_some() {
+            return false;
+        }
+        self.write(w);
+        true
+    }
+
+    fn write(&mut self, w: &mut World) {
+        let Some(fd) = self.open(w) else { return };
+        for _ in 0..1 + w.rng.below(5) {
+            if self.seq >= self.plan.lines_max || !has_room(w) {
+                return;
+            }
+            let id = (self.plan.writer, self.seq);
+            self.seq += 1;
+            let lines = physical(id, self.plan.format);
+            w.oracle.planned(id, self.plan.format);
+            let whole: Vec<u8> = lines
+                .iter()
+                .flat_map(|l| [l, &b"\n"[..]].concat())
+                .collect();
+            // Between the pieces of a line, or anywhere.
+            let first = lines[0].len() + 1;
+            let at = match w.rng.below(10) {
+                0 if first < whole.len() => first,
+                1 if w.rng.below(3) == 0 => 1 + w.rng.below(whole.len() as u64 - 1) as usize,
+                _ => whole.len(),
+            };
+            // There is room, so this cannot fail.
+            let _ = w.disk.append(fd, &whole[..at]);
+            if at < whole.len() {
+                w.tell("write", || {
+                    format!("{id:?} to inode object {fd}, {at} of {} bytes", whole.len())
+                });
+                self.rest = Some((w.now().after(LINE_TIME_MAX), whole[at..].to_vec(), id));
+                return;
+            }
+            w.tell("write", || {
+                format!("{id:?} to inode object {fd}, {at} bytes")
+            });
+            let now = w.now();
+            w.oracle.written(id, now);
+        }
+    }
+
+    fn finish_line(&mut self, w: &mut World) {
+        let Some((_, rest, id)) = self.rest.take() else {
+            return;
+        };
+        let Some(fd) = self.open(w) else { return };
+        w.tell("write", || {
+            format!("the rest of {id:?} to inode object {fd}")
+        });
+        let _ = w.disk.append(fd, &rest);
+        let now = w.now();
+        w.oracle.written(id, now);
+    }
+
+    /// The file that is written to.
+    fn open(&mut self, w: &mut World) -> Option<Uid> {
+        if let Some(fd) = self.fd {
+            return Some(fd);
+        }
+        let fd = match w.disk.find(&self.plan.path, true) {
+            Ok(fd) => fd,
+            Err(_) => w.disk.create(&self.plan.path, Node::File).ok()?,
+        };
+        w.disk.inodes[fd].held += 1;
+        // What was torn by a power cut ends here.
+        if w.disk.inodes[fd].data.last().is_some_and(|b| *b != b'\n') {
+            let _ = w.disk.append(fd, b"\n");
+        }
+        self.fd = Some(fd);
+        Some(fd)
+    }
+
+    fn close(&mut self, w: &mut World) {
+        if let Some(fd) = self.fd.take() {
+            w.disk.inodes[fd].held -= 1;
+            w.disk.free_if_unused(fd);
+        }
+    }
+
+    fn reopen(&mut self, w: &mut World) {
+        self.reopen_at = None;
+        self.close(w);
+        self.open(w);
+    }
+
+    fn name(&self, mark: &str) -> PathBuf {
+        let mut name = self.plan.path.as_os_str().to_owned();
+        name.push(mark);
+        PathBuf::from(name)
+    }
+
+    /// Plans a rotation.
+    fn rotate(&mut self) {
+        self.generation += 1;
+        let mut ops = Vec::new();
+        match self.plan.style {
+            Style::Never => return,
+            Style::Delete => ops.push(Op::Delete),
+            Style::Numbered => {
+                let n = self.rotated.len();
+                for i in (1..=n).rev() {
+                    let (from, to) = (
+                        self.name(&format!(".{i}")),
+                        self.name(&format!(".{}", i + 1)),
+                    );
+                    ops.push(Op::Rename(from, to));
+                }
+                ops.push(Op::Leave(self.name(".1")));
+                self.rotated.push_front(self.name(&format!(".{}", n + 1)));
+                if self.rotated.len() > self.plan.keep
+                    && let Some(oldest) = self.rotated.pop_front()
+                {
+                    ops.push(Op::Remove(oldest));
+                }
+            }
+            Style::Dated | Style::Compressed | Style::CopyTruncate => {
+                let to = self.name(&format!(".20260101-{:06}", self.generation));
+                match self.plan.style {
+                    Style::CopyTruncate => {
+                        ops.extend([
+                            Op::CopyBegin(to.clone()),
+                            Op::CopyEnd(to.clone()),
+                            Op::Truncate,
+                        ]);
+                    }
+                    _ => ops.push(Op::Leave(to.clone())),
+                }
+                if self.plan.style == Style::Compressed
+                    && let Some(last) = self.rotated.pop_back()
+                {
+                    ops.extend([Op::GzipBegin(last.clone()), Op::GzipEnd(last.clone())]);
+                    self.rotated.push_back(gz(&last));
+                }
+                self.rotated.push_back(to);
+                if self.rotated.len() > self.plan.keep
+                    && let Some(oldest) = self.rotated.pop_front()
+                {
+                    ops.push(Op::Remove(oldest));
+                }
+            }
+        }
+        self.script.extend(ops);
+    }
+
+    fn step(&mut self, op: Op, w: &mut World) {
+        let path = self.plan.path.clone();
+        match op {
+            // What a power cut undid need not be there.
+            Op::Rename(from, to) => drop(w.disk.rename(&from, &to)),
+            Op::Remove(path) => drop(w.disk.unlink(&path)),
+            Op::Leave(to) => {
+                if w.disk.rename(&path, &to).is_ok() {
+                    let late = match self.plan.late {
+                        true => w.rng.below(LATE_MAX.as_nanos() as u64),
+                        false => 0,
+                    };
+                    self.reopen_at = Some(w.now().after(Duration::from_nanos(late)));
+                }
+            }
+            Op::Delete => {
+                let _ = w.disk.unlink(&path);
+                self.reopen(w);
+            }
+            Op::CopyBegin(to) => {
+                let Some(data) = content(w, &path) else {
+                    return;
+                };
+                let half = w.rng.below(data.len() as u64 + 1) as usize;
+                if let Ok(uid) = w.disk.create(&to, Node::File) {
+                    let _ = w.disk.append(uid, &data[..half]);
+                }
+            }
+            Op::CopyEnd(to) => {
+                let (Some(data), Ok(uid)) = (content(w, &path), w.disk.find(&to, true)) else {
+                    return;
+                };
+                let have = w.disk.inodes[uid].data.len();
+                let _ = w.disk.append(uid, data.get(have..).unwrap_or_default());
+            }
+            Op::Truncate => {
+                if let Ok(uid) = w.disk.find(&path, true) {
+                    w.disk.truncate(uid, 0);
+                }
+            }
+            Op::GzipBegin(from) => {
+                let Some((bytes, _)) = compressed(w, &from) else {
+                    return;
+                };
+                let half = w.rng.below(bytes.len() as u64 + 1) as usize;
+                if let Ok(uid) = w.disk.create(&gz(&from), Node::File) {
+                    let _ = w.disk.append(uid, &bytes[..half]);
+                }
+            }
+            Op::GzipEnd(from) => self.end_gzip(&from, w),
+        }
+    }
+
+    fn end_gzip(&mut self, from: &Path, w: &mut World) {
+        let (Some((bytes, plain)), Ok(uid)) = (compressed(w, from), w.disk.find(&gz(from), true))
+        else {
+            return;
+        };
+        let have = w.disk.inodes[uid].data.len();
+        if bytes.starts_with(&w.disk.inodes[uid].data) {
+            let _ = w.disk.append(uid, &bytes[have..]);
+        } else {
+            // The file was written to after it had been begun.
+            w.disk.truncate(uid, 0);
+            let _ = w.disk.append(uid, &bytes);
+        }
+        w.disk.inodes[uid].plain = Some(plain);
+        // gzip gives the compressed file the time of the plain one.
+        if let Ok(from) = w.disk.find(from, true) {
+            w.disk.inodes[uid].mtime_ns = w.disk.inodes[from].mtime_ns;
+        }
+        let _ = w.disk.unlink(from);
+    }
+}
+
+fn gz(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".gz");
+    PathBuf::from(name)
+}
+
+fn content(w: &World, path: &Path) -> Option<Vec<u8>> {
+    let uid = w.disk.find(path, true).ok()?;
+    Some(w.disk.inodes[uid].data.clone())
+}
+
+fn compressed(w: &World, path: &Path) -> Option<(Vec<u8>, Vec<u8>)> {
+    let plain = content(w, path)?;
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(&plain).ok()?;
+    Some((encoder.finish().ok()?, plain))
+}
+
+/// Writers stop before the disk is full, so that it is the agent that meets it.
+fn has_room(w: &World) -> bool {
+    let limit = w.disk.capacity_bytes.unwrap_or(usize::MAX);
+    w.disk.used_bytes().saturating_add(20_000) < limit
+}

@@ -155,6 +155,24 @@ impl LineParser {
         self.extra.clear();
     }
 
+    /// Gives lines that were joined, by the rows of their first and last parts, the other fields of
+    /// the first part, as they have them when the parts come in several batches.
+    fn keep_first(&mut self, joined: &[(usize, usize)]) {
+        if self.extra.is_empty() {
+            return;
+        }
+        self.extra.retain_mut(|(row, _, _)| {
+            if joined.binary_search_by_key(row, |(_, last)| *last).is_ok() {
+                return false;
+            }
+            // Few lines are joined, and fewer have such fields.
+            if let Some((_, last)) = joined.iter().find(|(first, _)| first == row) {
+                *row = *last;
+            }
+            true
+        });
+    }
+
     #[inline]
     fn line(
         &mut self,
@@ -464,6 +482,9 @@ impl Operator for Container {
             true => None,
             false => Some(self.joiner.join(&mut lines, batch, rows, cx)),
         };
+        if let Some(joined) = &joined {
+            self.parser.keep_first(&joined.within);
+        }
         self.put(batch, rows, &mut lines, whole, joined.is_some());
         if self.add_metadata {
             self.add_metadata(batch, rows);

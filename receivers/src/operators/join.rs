@@ -67,6 +67,8 @@ struct Open {
 /// What a joining left to be done when the columns of the batch are in place.
 #[derive(Debug, Default)]
 pub(super) struct Joined {
+    /// Rows of the first and of the last part of lines that are all in this batch, by the latter.
+    pub(super) within: Vec<(usize, usize)>,
     restore: Vec<(usize, Held)>,
     open: [Open; STREAMS],
 }
@@ -120,6 +122,9 @@ impl Joiner {
             }
             cx.report.cut += u64::from(partial);
             let open = std::mem::take(open);
+            if open.carried.is_none() && open.rows[0] != row {
+                out.within.push((open.rows[0], row));
+            }
             out.restore
                 .extend(complete(open, row, lines, batch, rows, cx));
         }

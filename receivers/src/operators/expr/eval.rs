@@ -9,6 +9,10 @@ use super::Pos;
 use super::ast::{Binary, Kind, Node, Pattern, Variable};
 use crate::operators::go_regex;
 
+/// Most text that a function makes, in bytes: with texts of a record in more than one place, what
+/// `replace` and `join` make grows with the product of their lengths.
+pub(super) const TEXT_BYTES_MAX: usize = 16 << 20;
+
 /// Why an expression could not be evaluated on a record.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum EvalError {
@@ -63,6 +67,14 @@ pub enum EvalError {
     DivisionByZero {
         /// Where the operator is.
         pos: Pos,
+    },
+    /// A function would make more text than a value may have.
+    #[error("{pos}: {name} would make more than {TEXT_BYTES_MAX} bytes")]
+    TooLong {
+        /// Where it is called.
+        pos: Pos,
+        /// Its name.
+        name: &'static str,
     },
     /// The result has to be of another kind.
     #[error("the result is {kind}, it has to be {wanted}")]

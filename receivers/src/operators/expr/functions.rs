@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use tailwater_pdata::{Value, ValueRef};
 
-use super::eval::{EvalError, Record, Val};
+use super::eval::{EvalError, Record, TEXT_BYTES_MAX, Val};
 use super::{Pos, check::Type};
 
 /// A function that is called for each record. `env` is not here: it is answered when compiling.
@@ -170,22 +170,46 @@ impl<'c, 'a> Call<'c, 'a> {
                 let (t, s) = (self.bytes(0)?, self.bytes(1)?);
                 t.strip_suffix(s).unwrap_or(t).into()
             }
-            Function::Join => {
-                let items = self.list()?.iter().map(|v| v.as_ref().to_display_string());
-                let sep = if self.args.len() == 2 {
-                    self.text(1)?
-                } else {
-                    "".into()
-                };
-                items.collect::<Vec<_>>().join(&sep).into_bytes()
-            }
-            Function::Replace => self
-                .text(0)?
-                .replace(&*self.text(1)?, &self.text(2)?)
-                .into_bytes(),
+            Function::Join => self.joined()?,
+            Function::Replace => self.replaced()?,
             Function::Type => self.first().kind().into(),
             _ => to_text(self.first(), self.record).into_bytes(),
         })
+    }
+
+    fn joined(&self) -> Result<Vec<u8>, EvalError> {
+        let separator = match self.args.len() {
+            2 => self.text(1)?,
+            _ => "".into(),
+        };
+        let items = self.list()?.iter().map(|v| v.as_ref().to_display_string());
+        let items: Vec<String> = items.collect();
+        let between = items
+            .len()
+            .saturating_sub(1)
+            .saturating_mul(separator.len());
+        let sum = items.iter().map(String::len).sum::<usize>();
+        self.limited(sum.saturating_add(between))?;
+        Ok(items.join(&separator).into_bytes())
+    }
+
+    fn replaced(&self) -> Result<Vec<u8>, EvalError> {
+        let (text, from, to) = (self.text(0)?, self.text(1)?, self.text(2)?);
+        if to.len() > from.len() {
+            let more = to.len() - from.len();
+            let found = text.matches(&*from).count();
+            self.limited(text.len().saturating_add(found.saturating_mul(more)))?;
+        }
+        Ok(text.replace(&*from, &to).into_bytes())
+    }
+
+    /// Refuses a text of so many bytes before it is made.
+    fn limited(&self, bytes: usize) -> Result<(), EvalError> {
+        let (pos, name) = (self.pos, self.function.name());
+        match bytes > TEXT_BYTES_MAX {
+            true => Err(EvalError::TooLong { pos, name }),
+            false => Ok(()),
+        }
     }
 
     fn number_result(&self) -> Result<Val<'a>, EvalError> {

@@ -256,6 +256,40 @@ fn templates_replace_every_expression() {
 }
 
 #[test]
+fn text_that_a_record_makes_grow_without_bound_is_refused() {
+    let body = "ab".repeat(4 << 10);
+    let batch = LogsBatch::from_entries(&[Entry {
+        body: body.as_str().into(),
+        ..Entry::default()
+    }]);
+    let record = Record {
+        batch: &batch,
+        row: 0,
+    };
+    let eval = |text: &str| {
+        let e = Expr::compile(text, &env()).expect(text);
+        let length = |v: Val<'_>| v.to_value(record);
+        e.eval(record).map(length).map_err(|e| e.to_string())
+    };
+    for (text, name) in [
+        (r#"len(replace(body, "", body))"#, "replace"),
+        (r#"len(replace(body, "a", body))"#, "replace"),
+        (r#"len(join(split(body, "a"), body))"#, "join"),
+    ] {
+        let error = eval(text).expect_err(text);
+        let want = format!("{name} would make more than 16777216 bytes");
+        assert!(error.contains(&want), "{error}");
+    }
+    for (text, length) in [
+        (r#"len(replace(body, "a", "xyz"))"#, 4 << 12),
+        (r#"len(replace(body, "ab", ""))"#, 0),
+        (r#"len(join(split(body, "a"), "12"))"#, 3 << 12),
+    ] {
+        assert_eq!(eval(text), Ok(Value::Int(length)), "{text}");
+    }
+}
+
+#[test]
 fn deep_nesting_is_refused_not_overflowed() {
     for (open, close) in [
         ("(", ")"),

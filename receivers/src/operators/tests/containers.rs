@@ -296,6 +296,36 @@ fn docker_lines_lose_their_line_end_and_parts_are_joined() {
     );
 }
 
+/// Guarantees: a joined line has the other fields of its first part and of no other, whether its parts
+/// are read at once or not, so it is the same when it is read again.
+#[test]
+fn joined_docker_lines_have_the_fields_of_their_first_part() {
+    let part = |log: &str, field: &str| docker(log).replacen('{', &format!(r#"{{{field},"#), 1);
+    let long = "x".repeat(16 * 1024);
+    let all = [
+        part(&long, r#""first":"1","both":"a""#),
+        part(&long, r#""middle":"2""#),
+        part("end\n", r#""last":"3","both":"b""#),
+        part("another\n", r#""both":"c""#),
+    ];
+    let text = |batch: &LogsBatch, row, key: &str| {
+        let value = batch.attribute(row, key)?;
+        Some(value.to_display_string())
+    };
+    for per_read in [4, 1] {
+        let mut chain = chain(r#"[{"type":"container"}]"#);
+        let mut got = Vec::new();
+        for lines in all.chunks(per_read) {
+            let batch = parse(&mut chain, &mut cx(1, 1, 0), 0, lines);
+            let fields = ["first", "middle", "last", "both"];
+            got.extend((0..batch.rows()).map(|row| fields.map(|key| text(&batch, row, key))));
+        }
+        let joined = [Some("1".to_owned()), None, None, Some("a".to_owned())];
+        let another = [None, None, None, Some("c".to_owned())];
+        assert_eq!(got, [joined, another], "{per_read} lines per read");
+    }
+}
+
 /// Guarantees: formats may be mixed, and a line of none of them goes on as it is.
 #[test]
 fn lines_of_several_formats_and_of_none_come_out() {

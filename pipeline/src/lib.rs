@@ -13,6 +13,7 @@ pub mod fs;
 pub mod graph;
 pub mod handover;
 pub mod plan;
+pub mod reach;
 pub mod shard;
 #[cfg(test)]
 mod shard_tests;

@@ -15,6 +15,7 @@ mod commands;
 mod extensions;
 mod progress;
 mod registry;
+mod sandbox;
 mod serve;
 mod signals;
 mod storages;

@@ -13,6 +13,7 @@ use tailwater_pipeline::checkpoint::{
 };
 use tailwater_pipeline::clock::{Clock, Mono};
 use tailwater_pipeline::fs::{Fs, OsFs};
+use tailwater_pipeline::reach::Reach;
 use tailwater_pipeline::storage::Storages;
 use tailwater_telemetry::metrics::{CheckpointMetrics, MetricsRegistry};
 
@@ -26,6 +27,9 @@ pub const STORE_DIR: &str = "tailwater";
 
 /// The directory below the agent's state directory that holds its own store.
 pub const OWN_DIR: &str = "checkpoints";
+
+/// Who may look at positions: their owner.
+const STATE_DIR_MODE: u32 = 0o700;
 
 /// See the module's documentation. Belongs to the agent and outlives every node.
 pub struct AgentStorages {
@@ -64,6 +68,16 @@ pub fn check(file: &ConfigFile, errors: &mut Errors) {
         };
         let path = receiver.path(ComponentKind::Receiver).child("storage");
         errors.push(ConfigError::new(node.span.clone(), path, message));
+    }
+}
+
+/// Adds the store that receivers use which name no storage. Those of a `file_storage` are reached
+/// through it.
+pub fn reach(file: &ConfigFile, reach: &mut Reach) {
+    let receivers = file.components(ComponentKind::Receiver);
+    let own = receivers.iter().any(|r| r.node.get("storage").is_none());
+    if let (true, Ok(dir)) = (own, own_directory()) {
+        reach.writes_below(dir, Some(STATE_DIR_MODE));
     }
 }
 

@@ -70,6 +70,20 @@ pub struct Service {
     pub shutdown_timeout: Duration,
     /// Memory that the agent may use, in MiB; `None` leaves it to the agent. An option of ours.
     pub memory_limit_mib: Option<u64>,
+    /// What the agent may use of the file system. An option of ours.
+    pub sandbox: SandboxOptions,
+}
+
+/// `service::sandbox`: the agent shuts itself into what its configuration needs, where the kernel
+/// can do that.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SandboxOptions {
+    /// Default true.
+    pub enabled: bool,
+    /// Directories that may be read besides, such as those that links will lead to.
+    pub read: Vec<String>,
+    /// Directories that may be written besides.
+    pub write: Vec<String>,
 }
 
 /// Default of `service::shutdown_timeout`.
@@ -233,7 +247,21 @@ fn service(s: &mut Section<'_, '_>) -> Service {
         workers: s.usize("workers", 0, ..=WORKERS_MAX),
         shutdown_timeout: s.duration("shutdown_timeout", SHUTDOWN_TIMEOUT),
         memory_limit_mib: s.u64_optional("memory_limit_mib", 1..=1 << 30),
+        sandbox: s.section("sandbox", |s| SandboxOptions {
+            enabled: s.bool("enabled", true),
+            read: directories(s, "read"),
+            write: directories(s, "write"),
+        }),
     }
+}
+
+/// Absolute paths: what a relative one means depends on where the agent is started.
+fn directories(s: &mut Section<'_, '_>, key: &str) -> Vec<String> {
+    let list = s.string_list(key).unwrap_or_default();
+    if list.iter().any(|path| !path.starts_with('/')) {
+        s.invalid(key, "each must be an absolute path");
+    }
+    list
 }
 
 fn pipelines(s: &mut Section<'_, '_>) -> Vec<Pipeline> {

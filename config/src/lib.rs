@@ -60,7 +60,8 @@ pub use component_id::{
 };
 pub use duration::{format_duration, parse_duration};
 pub use envelope::{
-    ComponentEntry, ConfigFile, Pipeline, Reference, SHUTDOWN_TIMEOUT, Service, WORKERS_MAX,
+    ComponentEntry, ConfigFile, Pipeline, Reference, SHUTDOWN_TIMEOUT, SandboxOptions, Service,
+    WORKERS_MAX,
 };
 pub use environment::{Environment, MemoryEnvironment, ProcessEnvironment};
 pub use error::{ConfigError, ERRORS_MAX, Errors, KeyPath, Warning};

@@ -108,6 +108,7 @@ fn a_whole_configuration_is_read_in_the_order_as_written() {
         service.memory_limit_mib,
     );
     assert_eq!(defaults, (0, Duration::from_secs(30), None));
+    assert!(service.sandbox.enabled && service.sandbox.read.is_empty());
     let otlp = &file.receivers[1];
     let endpoint = otlp.node.at("protocols::http::endpoint").unwrap();
     assert_eq!(endpoint.as_str(), Some("127.0.0.1:4318"));
@@ -129,7 +130,7 @@ fn own_service_options_are_read_and_checked() {
     assert_eq!(service.memory_limit_mib, Some(128));
     check(
         &with_service(
-            "{workers: -1, shutdown_timeout: 5d, memory_limit_mib: 0, wrokers: 1,
+            "{workers: -1, shutdown_timeout: 5d, memory_limit_mib: 0, wrokers: 1, sandbox: {write: [a]},
              pipelines: {logs: {receivers: [otlp], exporters: [debug]}}}",
         ),
         &[
@@ -138,8 +139,9 @@ fn own_service_options_are_read_and_checked() {
              500ms, 30s or 1h30m (units ns, us, ms, s, m, h)",
             "c.yaml:5:64: service::memory_limit_mib: found 0, allowed: an integer from 1 up to \
              1073741824",
+            "c.yaml:5:96: service::sandbox::write: each must be an absolute path",
             "c.yaml:5:67: service::wrokers: unknown option \"wrokers\"; allowed: telemetry, \
-             extensions, pipelines, workers, shutdown_timeout, memory_limit_mib; did you mean \
+             extensions, pipelines, workers, shutdown_timeout, memory_limit_mib, sandbox; did you mean \
              \"workers\"?",
         ],
     );

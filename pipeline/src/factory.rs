@@ -13,6 +13,7 @@ use tailwater_telemetry::metrics::MetricsRegistry;
 use crate::budget::Budget;
 use crate::clock::Clock;
 use crate::component::{BuildError, ExporterNode, ExtensionNode, Processor, ReceiverNode};
+use crate::reach::Reach;
 use crate::storage::Storages;
 
 /// What a node is built with. Everything in it belongs to the agent and outlives the node.
@@ -44,6 +45,10 @@ pub struct NodeCx {
 pub trait ReceiverSettings: Send {
     /// Builds the node. Must not spawn or open listeners.
     fn build(&self, cx: &NodeCx) -> Result<Box<dyn ReceiverNode>, BuildError>;
+
+    /// Adds what the node uses of the file system. Asked before anything is built; may look at
+    /// what is there. The stores of positions are the agent's.
+    fn reach(&self, reach: &mut Reach);
 }
 
 /// Validated settings of a processor.
@@ -56,12 +61,20 @@ pub trait ProcessorSettings: Send {
 pub trait ExporterSettings: Send {
     /// Builds the node. Must not spawn or connect.
     fn build(&self, cx: &NodeCx) -> Result<Box<dyn ExporterNode>, BuildError>;
+
+    /// Adds what the node uses of the file system. Asked before anything is built; may look at
+    /// what is there. The stores of positions are the agent's.
+    fn reach(&self, reach: &mut Reach);
 }
 
 /// Validated settings of an extension.
 pub trait ExtensionSettings: Send {
     /// Builds the node. Must not spawn or listen.
     fn build(&self, cx: &NodeCx) -> Result<Box<dyn ExtensionNode>, BuildError>;
+
+    /// Adds what the node uses of the file system. Asked before anything is built; may look at
+    /// what is there. The stores of positions are the agent's.
+    fn reach(&self, reach: &mut Reach);
 }
 
 /// Decodes the settings of one component. `None` only together with an error.

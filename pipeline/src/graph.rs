@@ -23,6 +23,7 @@ use crate::factory::{
 };
 use crate::handover::Outlet;
 use crate::plan::{GraphSpec, NodeKey, NodeSpec, Plan, canonical, plan};
+use crate::reach::Reach;
 use crate::shard::{Chain, ShardThread, Stage};
 
 /// Every component of a configuration, decoded and validated.
@@ -42,6 +43,27 @@ struct Wiring {
     receivers: Vec<String>,
     processors: Vec<String>,
     exporters: Vec<String>,
+}
+
+impl Resolved {
+    /// What the components of the pipelines, and the extensions, use of the file system.
+    pub fn reach(&self) -> Reach {
+        let mut reach = Reach::default();
+        for (id, receiver) in &self.receivers {
+            if self.pipelines.iter().any(|p| p.receivers.contains(id)) {
+                receiver.reach(&mut reach);
+            }
+        }
+        for (id, exporter) in &self.exporters {
+            if self.pipelines.iter().any(|p| p.exporters.contains(id)) {
+                exporter.reach(&mut reach);
+            }
+        }
+        for (_, extension) in &self.extensions {
+            extension.reach(&mut reach);
+        }
+        reach
+    }
 }
 
 /// Decodes and validates every component of `file`, the unreferenced ones included. All problems

@@ -20,6 +20,7 @@ use tailwater_telemetry::metrics::{
 use super::check::{Checked, check, complain};
 use crate::cli::{ConfigArgs, exit};
 use crate::progress::{ReceiverWatch, judge_exporter, watched};
+use crate::sandbox::Sandbox;
 use crate::serve::{HttpServer, Page, serve};
 use crate::signals::Signals;
 use crate::storages::AgentStorages;
@@ -36,10 +37,12 @@ pub fn run(args: &ConfigArgs) -> Result<u8> {
         Ok(checked) => checked,
         Err(errors) => return Ok(complain(&errors)),
     };
+    // Before there is any other thread: it holds for those that come.
+    let sandbox = Sandbox::enter(&checked);
     // Listened for from the beginning: a signal during a long start must not end the process
     // half-way.
     let signals = Signals::listen()?;
-    let agent = Agent::start(&checked)?;
+    let agent = Agent::start(&checked, sandbox)?;
     agent.serve_until_stopped(checked.loaded.file.service.shutdown_timeout, &signals)
 }
 
@@ -113,8 +116,9 @@ fn raise_open_files_limit() {
 }
 
 impl Agent {
-    /// Builds and starts everything: plan, prepare, commit.
-    pub fn start(checked: &Checked) -> Result<Agent> {
+    /// Builds and starts everything: plan, prepare, commit. All threads but the ones that exist,
+    /// and the one for sockets, are inside of `sandbox`.
+    pub fn start(checked: &Checked, sandbox: Sandbox) -> Result<Agent> {
         let service = &checked.loaded.file.service;
         let reader = checked.telemetry.readers.first();
         let exposition = reader.map(|r| r.exposition.clone()).unwrap_or_default();
@@ -129,6 +133,7 @@ impl Agent {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
         let health = Arc::new(HealthRegistry::new());
         let sockets = Sockets::start()?;
+        sandbox.enter_inner();
         let storages = Arc::new(AgentStorages::new(
             &checked.loaded.file,
             clock.clone(),

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use tailwater_config::{Errors, KeyPath, Node, Section};
 use tailwater_pipeline::factory::{ExtensionFactory, ExtensionSettings, NodeCx};
+use tailwater_pipeline::reach::Reach;
 use tailwater_pipeline::{BuildError, ExtensionNode};
 
 /// The factory of `file_storage`.
@@ -79,6 +80,12 @@ pub fn decode(node: &Node, path: &KeyPath, errors: &mut Errors) -> Option<Settin
 impl ExtensionSettings for Settings {
     fn build(&self, _cx: &NodeCx) -> Result<Box<dyn ExtensionNode>, BuildError> {
         Ok(Box::new(FileStorage))
+    }
+
+    fn reach(&self, reach: &mut Reach) {
+        // The directory as a whole: the store is made in it when a receiver asks for it.
+        let create = self.create_directory.then_some(0o777);
+        reach.writes_below(&self.directory, create);
     }
 }
 

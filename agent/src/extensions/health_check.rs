@@ -12,6 +12,7 @@ use hyper::StatusCode;
 use tailwater_config::{Errors, KeyPath, Node, Section};
 use tailwater_pipeline::clock::Clock;
 use tailwater_pipeline::factory::{ExtensionFactory, ExtensionSettings, NodeCx};
+use tailwater_pipeline::reach::Reach;
 use tailwater_pipeline::{BuildError, ExtensionNode};
 use tailwater_telemetry::health::HealthRegistry;
 
@@ -83,6 +84,9 @@ impl ExtensionSettings for Settings {
             server: None,
         }))
     }
+
+    /// It serves what is in memory.
+    fn reach(&self, _reach: &mut Reach) {}
 }
 
 struct HealthCheck {

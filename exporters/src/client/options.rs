@@ -4,6 +4,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use tailwater_pipeline::reach::Reach;
+
 use super::auth::AuthOptions;
 
 /// Text in PEM form, in a file or in the configuration itself. Debug output shows no content.
@@ -83,6 +85,29 @@ pub struct ClientOptions {
     pub idle_conn_timeout: Duration,
     /// One connection per request.
     pub disable_keep_alives: bool,
+}
+
+impl ClientOptions {
+    /// Adds the files that are read while connections and requests are made.
+    pub fn reach(&self, reach: &mut Reach) {
+        let pem = [&self.tls.ca, &self.tls.cert, &self.tls.key];
+        for source in pem.into_iter().flatten() {
+            if let PemSource::File(path) = source {
+                reach.reads_file(path);
+            }
+        }
+        match &self.auth {
+            AuthOptions::BasicFile {
+                password_file: path,
+                ..
+            }
+            | AuthOptions::BearerFile(path) => reach.reads_file(path),
+            AuthOptions::None
+            | AuthOptions::Extension(_)
+            | AuthOptions::Basic { .. }
+            | AuthOptions::Bearer { .. } => {}
+        }
+    }
 }
 
 impl Default for ClientOptions {

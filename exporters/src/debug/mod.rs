@@ -17,6 +17,7 @@ use tailwater_config::Section;
 use tailwater_pdata::LogsBatch;
 use tailwater_pipeline::clock::Mono;
 use tailwater_pipeline::factory::{ExporterFactory, ExporterSettings, Factory, NodeCx};
+use tailwater_pipeline::reach::Reach;
 use tailwater_pipeline::{
     Admission, Batch, BuildError, DropReason, Exporter, ExporterNode, Outcome, ShardHandle,
 };
@@ -57,6 +58,12 @@ impl ExporterSettings for DebugOptions {
             self,
             &cx.metrics,
         )?))
+    }
+
+    fn reach(&self, reach: &mut Reach) {
+        if !self.use_internal_logger {
+            Output::files(self).for_each(|path| reach.writes_file(path, false));
+        }
     }
 }
 

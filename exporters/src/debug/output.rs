@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::path::Path;
 use std::sync::Mutex;
 
 use super::options::DebugOptions;
@@ -53,6 +54,14 @@ impl Output {
         let sinks: Result<Vec<Sink>, String> =
             options.output_paths.iter().map(|p| Sink::open(p)).collect();
         Ok(Output::Sinks(Mutex::new(sinks?)))
+    }
+
+    /// The files among `output_paths`.
+    pub fn files(options: &DebugOptions) -> impl Iterator<Item = &Path> {
+        let paths = options.output_paths.iter().map(String::as_str);
+        paths
+            .filter(|path| !matches!(*path, "stdout" | "stderr"))
+            .map(Path::new)
     }
 
     /// Shows the summary of a batch, and its text if there is one.

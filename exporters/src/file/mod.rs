@@ -21,6 +21,7 @@ use tailwater_config::Section;
 use tailwater_pdata::{LogsBatch, write_logs_json};
 use tailwater_pipeline::clock::{Clock, Mono};
 use tailwater_pipeline::factory::{ExporterFactory, ExporterSettings, Factory, NodeCx};
+use tailwater_pipeline::reach::Reach;
 use tailwater_pipeline::{Admission, Batch, BuildError, Exporter, ExporterNode, ShardHandle};
 use tailwater_telemetry::metrics::{ExporterMetrics, MetricsRegistry};
 
@@ -55,6 +56,10 @@ impl ExporterSettings for FileOptions {
             clock,
             &cx.metrics,
         )))
+    }
+
+    fn reach(&self, reach: &mut Reach) {
+        reach.writes_file(&self.path, self.create_directory);
     }
 }
 

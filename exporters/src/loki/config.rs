@@ -208,10 +208,27 @@ fn decode_tenant(s: &mut Section<'_, '_>) -> TenantOptions {
             "a tenant id has at most 150 letters, digits and characters of !-_.*'():",
         );
     }
-    s.section("tenant", |t| TenantOptions {
-        from_resource: t.string_optional("from_resource"),
-        from_attribute: t.string_optional("from_attribute"),
-        fixed: fixed.map(Into::into),
+    s.section("tenant", |t| {
+        let options = TenantOptions {
+            from_resource: t.string_optional("from_resource"),
+            from_attribute: t.string_optional("from_attribute"),
+            fixed: fixed.map(Into::into),
+            allow: t.string_list("allow").unwrap_or_default(),
+        };
+        let spelled = |pattern: &String| is_tenant_id(&pattern.replace('*', "a"));
+        if !options.allow.iter().all(spelled) {
+            t.invalid(
+                "allow",
+                "each must be a tenant id; * stands for any characters",
+            );
+        }
+        if options.from_attribute.is_some() && options.allow.is_empty() {
+            t.warn(
+                "from_attribute",
+                "whoever writes a line may choose its tenant; set allow to those that are meant",
+            );
+        }
+        options
     })
 }
 
@@ -292,7 +309,8 @@ mod tests {
                 "attributes": {"stream": "log.iostream"}, "severity": "level",
             },
             "line_format": "logfmt", "structured_metadata": {"include": ["a"], "exclude": ["b"]},
-            "tenant_id": "t", "tenant": {"from_resource": "r", "from_attribute": "a"},
+            "tenant_id": "t",
+            "tenant": {"from_resource": "r", "from_attribute": "a", "allow": ["b", "c*"]},
             "streams_max": 7, "delivery": "verified", "max_request_bytes": "1MiB",
             "reorder_tolerance": "2s", "compression_encoder": "snap",
             "dead_letter_file": "/tmp/x", "success_status": [200, 204], "compression": "snappy",
@@ -318,6 +336,7 @@ mod tests {
         assert!(m.takes("a") && !m.takes("b") && !m.takes("c"));
         assert_eq!(o.tenant.fixed.as_deref(), Some("t"));
         assert_eq!(o.tenant.from_resource.as_deref(), Some("r"));
+        assert_eq!(o.tenant.allow, ["b", "c*"]);
         assert_eq!((o.streams_max, o.delivery), (7, DeliveryMode::Verified));
         assert_eq!(
             (o.max_request_bytes, o.reorder_tolerance.as_secs()),
@@ -361,6 +380,7 @@ mod tests {
             ),
             (json!({"default_labels_enabled": {"jobs": true}}), "jobs"),
             (json!({"tenant_id": "a/b"}), "tenant"),
+            (json!({"tenant": {"allow": ["a/b"]}}), "tenant id"),
             (json!({"max_request_bytes": "4MiB"}), "max_request_bytes"),
             (json!({"max_request_bytes": "100KiB"}), "max_request_bytes"),
             (json!({"success_status": [404]}), "success_status"),

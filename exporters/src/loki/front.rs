@@ -75,6 +75,8 @@ pub(super) struct LokiFront<O> {
     pub(super) streams: Streams,
     /// Labels that are moved to structured metadata for streams beyond the limit.
     pub(super) moved: Vec<String>,
+    /// A tenant was refused, and that was said.
+    pub(super) tenant_refused: bool,
     plans: PlanMemo,
     /// Rows whose stream is known, by a hash of what decides about it; for one batch.
     pub(super) memo: HashMap<u64, (usize, Route), FixedState>,
@@ -139,6 +141,7 @@ impl<O: Outlet> LokiFront<O> {
             outlet,
             streams: Streams::default(),
             moved: Vec::new(),
+            tenant_refused: false,
             plans: PlanMemo::default(),
             memo: HashMap::default(),
             label_text: String::new(),

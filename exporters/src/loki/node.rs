@@ -7,6 +7,7 @@ use std::time::Duration;
 use tailwater_config::Section;
 use tailwater_pipeline::clock::{Clock, Mono};
 use tailwater_pipeline::factory::{ExporterFactory, ExporterSettings, Factory, NodeCx};
+use tailwater_pipeline::reach::Reach;
 use tailwater_pipeline::{BuildError, Exporter, ExporterNode, ShardHandle};
 use tailwater_telemetry::metrics::{LabelBudgetMetrics, MetricsRegistry};
 use tokio::runtime::Handle;
@@ -49,6 +50,13 @@ impl ExporterSettings for LokiSettings {
             runtime: cx.runtime.clone(),
         };
         Ok(Box::new(LokiExporter::new(parts, &cx.metrics)?))
+    }
+
+    fn reach(&self, reach: &mut Reach) {
+        self.client.reach(reach);
+        if let Some(path) = &self.options.dead_letter_file {
+            reach.writes_file(path, false);
+        }
     }
 }
 

@@ -167,6 +167,37 @@ pub struct TenantOptions {
     pub from_attribute: Option<String>,
     /// `tenant_id`: for records that name none.
     pub fixed: Option<Arc<str>>,
+    /// `allow`: which tenants records may name, `*` for any characters; empty = any. What a record
+    /// names may come from whoever wrote the line.
+    pub allow: Vec<String>,
+}
+
+impl TenantOptions {
+    /// Whether a record may belong to `tenant`. The one that is configured needs no allowance.
+    pub fn admits(&self, tenant: &str) -> bool {
+        self.allow.is_empty()
+            || self.fixed.as_deref() == Some(tenant)
+            || self.allow.iter().any(|pattern| fits(pattern, tenant))
+    }
+}
+
+/// Whether `text` is `pattern`, in which `*` stands for any characters.
+fn fits(pattern: &str, text: &str) -> bool {
+    let Some((start, rest)) = pattern.split_once('*') else {
+        return pattern == text;
+    };
+    let Some(mut text) = text.strip_prefix(start) else {
+        return false;
+    };
+    let mut parts: Vec<&str> = rest.split('*').collect();
+    let end = parts.pop().unwrap_or_default();
+    for part in parts {
+        match text.find(part) {
+            Some(at) => text = &text[at + part.len()..],
+            None => return false,
+        }
+    }
+    text.ends_with(end)
 }
 
 /// What to do with an entry outside the window of time that Loki accepts.
@@ -252,4 +283,37 @@ pub enum DeliveryMode {
     /// Each request holds one stream, so every answer is exact. Costs a round trip per stream and
     /// turn, and compresses small streams badly.
     Verified,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tenants_are_allowed_by_name_or_pattern() {
+        for (pattern, text, want) in [
+            ("a", "a", true),
+            ("a", "ab", false),
+            ("a", "", false),
+            ("*", "", true),
+            ("team-*", "team-1", true),
+            ("team-*", "team-", true),
+            ("team-*", "other-team-1", false),
+            ("*-eu", "a-eu", true),
+            ("*-eu", "a-eu-us", false),
+            ("a*a", "a", false),
+            ("a*a", "aa", true),
+            ("a*b*c", "a1b2c", true),
+            ("a*b*c", "a1c2b", false),
+            ("a*bb*b", "abb", false),
+            ("**", "x", true),
+        ] {
+            assert_eq!(fits(pattern, text), want, "{pattern} {text}");
+        }
+        let mut options = TenantOptions::default();
+        assert!(options.admits("whoever"));
+        options.allow = vec!["team-*".into()];
+        options.fixed = Some("rest".into());
+        assert!(options.admits("team-1") && options.admits("rest") && !options.admits("whoever"));
+    }
 }

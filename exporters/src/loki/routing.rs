@@ -39,7 +39,10 @@ impl<O: Outlet> LokiFront<O> {
         let shared = self.shared.clone();
         let options = &shared.options;
         let name = tenant_of(plan, options.tenant.fixed.as_ref(), e.logs, row);
-        let Some(tenant) = self.streams.tenant(name.as_deref()) else {
+        let admitted = name.as_deref().is_none_or(|t| options.tenant.admits(t));
+        let known = admitted.then(|| self.streams.tenant(name.as_deref()));
+        let Some(tenant) = known.flatten() else {
+            self.refuse_tenant(name.as_deref().unwrap_or_default());
             return Route::NoTenant;
         };
         self.write_labels(e.logs, plan, row, false);
@@ -64,6 +67,18 @@ impl<O: Outlet> LokiFront<O> {
                     Route::Stream(stream)
                 };
             }
+        }
+    }
+
+    /// Says that a tenant is refused, but not of which ones: there may be any number.
+    fn refuse_tenant(&mut self, name: &str) {
+        if !self.tenant_refused {
+            self.tenant_refused = true;
+            tracing::warn!(
+                tenant = name,
+                "Records of a tenant that is not allowed (tenant::allow), not a valid id or one too \
+                 many are dropped as tenant_refused; so will be those of others like it."
+            );
         }
     }
 

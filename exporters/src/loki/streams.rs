@@ -20,7 +20,7 @@ use super::parts;
 /// A stream without entries for this long is forgotten.
 const STREAM_IDLE: Duration = Duration::from_secs(600);
 /// Most tenants of one shard.
-const TENANTS_MAX: usize = 10_000;
+pub(super) const TENANTS_MAX: usize = 10_000;
 
 /// A stream.
 #[derive(Debug)]
@@ -372,6 +372,10 @@ impl Streams {
 
     /// Among `names`, the label with the most different values over all streams.
     pub fn most_diverse(&self, names: &[&str]) -> Option<usize> {
+        // Asked for each further stream, and there may be many more than are wanted.
+        if names.is_empty() {
+            return None;
+        }
         let mut values: Vec<HashSet<&str>> = names.iter().map(|_| HashSet::new()).collect();
         for stream in self.streams.iter().flatten() {
             for (name, value) in label_text::parse(&stream.labels).unwrap_or_default() {

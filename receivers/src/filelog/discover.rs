@@ -59,6 +59,16 @@ pub enum Problem {
     Order(OrderError),
 }
 
+impl Problem {
+    /// What the system said, if that is what it is about.
+    pub fn io_error(&self) -> Option<&io::Error> {
+        match self {
+            Problem::Directory(e) | Problem::Stat(e) => Some(e),
+            Problem::TooDeep | Problem::BrokenLink | Problem::Order(_) => None,
+        }
+    }
+}
+
 /// The outcome of a walk.
 #[derive(Debug, Default)]
 pub struct Scan {

@@ -5,6 +5,7 @@
 //! watched only cost time until the next scan.
 
 use std::collections::HashSet;
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -43,6 +44,18 @@ const WAIT_MAX: Duration = Duration::from_millis(500);
 const FLOOD: usize = 256;
 /// A pause after a full buffer of notifications, so that the kernel can merge equal ones.
 const FLOOD_PAUSE: Duration = Duration::from_millis(5);
+
+/// What helps where something may not be opened. Whether the user or the sandbox lacks the right
+/// cannot be told from the error.
+fn remedy(error: Option<&io::Error>) -> &'static str {
+    match error.map(io::Error::kind) {
+        Some(io::ErrorKind::PermissionDenied) => {
+            "; if this user may read it (CAP_DAC_READ_SEARCH reads everything), add its directory \
+             to service::sandbox::read"
+        }
+        _ => "",
+    }
+}
 
 /// The way to one shard.
 pub struct ShardLink {
@@ -213,7 +226,7 @@ impl Driver {
             self.p.shards.iter().for_each(|s| s.handle.waker.wake());
         }
         for (path, problem) in found.problems {
-            self.complain(path, &problem.to_string());
+            self.complain(path, &format!("{problem}{}", remedy(problem.io_error())));
         }
         let files = found.files.into_iter().map(seen).collect();
         let actions = self.p.catalog.scan(files, now);
@@ -258,7 +271,7 @@ impl Driver {
     fn report_problems(&mut self) {
         for (path, error) in std::mem::take(&mut self.p.catalog.problems) {
             self.p.files.file_errors.inc();
-            self.complain(path, &error.to_string());
+            self.complain(path, &format!("{error}{}", remedy(Some(&error))));
         }
     }
 

@@ -7,7 +7,7 @@
 //! A pattern is cut into components, so that a walk can follow it: see [`Components`].
 
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Component as PathComponent, Path};
+use std::path::{Component as PathComponent, Path, PathBuf};
 
 /// Most alternatives that the braces of one pattern may make.
 const ALTERNATIVES_MAX: usize = 1024;
@@ -117,6 +117,12 @@ impl Glob {
     /// The alternatives that braces make; without braces there is one.
     pub fn alternatives(&self) -> &[Components] {
         &self.alternatives
+    }
+
+    /// For each alternative, the deepest directory that all its matches are below: everything before
+    /// the first component with a wildcard, and never the last component.
+    pub fn roots(&self) -> impl Iterator<Item = PathBuf> + '_ {
+        self.alternatives.iter().map(Components::root)
     }
 
     /// True if the whole path matches. `.` components and repeated slashes do not count.
@@ -237,6 +243,17 @@ fn character(rest: &[u8]) -> (Option<char>, usize) {
 }
 
 impl Components {
+    /// See [`Glob::roots`].
+    fn root(&self) -> PathBuf {
+        let above = self.parts.split_last().map_or(&[][..], |(_, above)| above);
+        let mut root = PathBuf::from(if self.absolute { "/" } else { "." });
+        for part in above {
+            let Part::Name(name) = part else { break };
+            root.push(std::ffi::OsStr::from_bytes(name));
+        }
+        root
+    }
+
     fn parse(text: &str) -> Result<Components, GlobError> {
         let mut parts: Vec<Part> = Vec::new();
         for piece in pieces(text) {

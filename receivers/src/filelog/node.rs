@@ -1,5 +1,7 @@
 //! From configuration to a running receiver.
 
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -9,6 +11,7 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use tailwater_config::{ConfigError, Errors, KeyPath, Node, ProcessEnvironment, Section};
 use tailwater_pipeline::checkpoint::CheckpointHandle;
 use tailwater_pipeline::factory::{NodeCx, ReceiverFactory, ReceiverSettings};
+use tailwater_pipeline::reach::Reach;
 use tailwater_pipeline::{BuildError, DropReason, ReceiverNode, ShardHandle, Source};
 use tailwater_telemetry::metrics::{
     Accounting, FilesMetrics, LagMetrics, RECEIVER_TRANSPORT_FILE, ReceiverMetrics,
@@ -17,8 +20,8 @@ use tailwater_telemetry::metrics::{
 use super::catalog::{Catalog, Rules};
 use super::config::{FilelogConfig, StartAt};
 use super::cutter::Cutter;
-use super::discover::Discovery;
 use super::driver::{Driver, DriverParts, ShardLink};
+use super::glob::Glob;
 use super::logfs::{LogFs, OsLogFs};
 use super::saver::Saver;
 use super::settings::{Constants, READ_BYTES, Settings};
@@ -33,6 +36,14 @@ use crate::operators::{BuildCx, Chain};
 const LINGER_RENAMED: Duration = Duration::from_secs(60);
 /// The same for a deleted file, whose writer may still hold it open.
 const LINGER_DELETED: Duration = Duration::from_secs(10);
+
+/// Where container runtimes keep what the links below `/var/log/containers` and `/var/log/pods`
+/// lead to: Kubernetes and containerd, Docker, CRI-O and Podman.
+const CONTAINER_LOGS: [&str; 3] = [
+    "/var/log",
+    "/var/lib/docker/containers",
+    "/var/lib/containers/storage/overlay-containers",
+];
 
 /// The factory of `file_log` (`filelog`).
 pub fn factory() -> ReceiverFactory {
@@ -177,9 +188,36 @@ impl ReceiverSettings for FilelogSettings {
     fn build(&self, cx: &NodeCx) -> Result<Box<dyn ReceiverNode>, BuildError> {
         Ok(Box::new(self.node(cx, Arc::new(OsLogFs))?))
     }
+
+    fn reach(&self, reach: &mut Reach) {
+        let c = &self.config;
+        reach.user_names |= c.file_attributes.owner || c.file_attributes.group;
+        let roots: BTreeSet<PathBuf> = c.include.iter().flat_map(Glob::roots).collect();
+        let mut dirs = self.links_lead_to(&roots);
+        if roots.iter().any(|root| root.starts_with("/var/log")) {
+            let runtimes = CONTAINER_LOGS.iter().map(PathBuf::from);
+            dirs.extend(runtimes.filter(|dir| dir.is_dir()));
+        }
+        for dir in roots.into_iter().chain(dirs) {
+            reach.logs_below(dir, c.delete_after_read);
+        }
+    }
 }
 
 impl FilelogSettings {
+    /// The directories outside of `roots` to which links among the files lead now.
+    fn links_lead_to(&self, roots: &BTreeSet<PathBuf>) -> BTreeSet<PathBuf> {
+        let found = self.config.finder().scan(&OsLogFs, 0);
+        let targets = found.files.iter().filter_map(|f| f.target.as_deref());
+        let mut dirs: BTreeSet<PathBuf> = targets
+            .filter_map(|target| target.parent().map(Path::to_path_buf))
+            .collect();
+        dirs.extend(found.dirs.iter().filter_map(|dir| dir.canonicalize().ok()));
+        let roots: Vec<_> = roots.iter().filter_map(|r| r.canonicalize().ok()).collect();
+        dirs.retain(|dir| !roots.iter().any(|root| dir.starts_with(root)));
+        dirs
+    }
+
     /// Builds the node on a file system.
     ///
     /// # Errors
@@ -300,12 +338,7 @@ impl FilelogNode {
     /// itself; the thread that [`ReceiverNode::start`] starts runs it.
     pub fn driver(&mut self, watch: Box<dyn News>) -> Driver {
         let c = &self.config;
-        let finder = Discovery {
-            include: c.include.clone(),
-            exclude: c.exclude.clone(),
-            exclude_older_than: c.exclude_older_than,
-            ordering: c.ordering.clone(),
-        };
+        let finder = c.finder();
         let selects = finder.clone();
         let rules = Rules {
             head_bytes: c.fingerprint_bytes,

@@ -73,6 +73,55 @@ fn tenants_are_kept_apart_and_bad_ones_are_dropped() {
     assert_eq!(rig.shared.stats.dropped(DropReason::TenantRefused), 1);
 }
 
+/// Guarantee: with `allow`, nobody who writes a line chooses another tenant by it, not by the
+/// attribute that is configured and not by a hint; nothing of theirs is sent, and it is counted.
+#[test]
+fn a_line_cannot_choose_a_tenant_that_is_not_allowed() {
+    let hint = |name: &str, tenant: &str| Entry {
+        attributes: map(&[("loki.tenant", name), (name, tenant)]),
+        ..entry("x")
+    };
+    let named = |tenant: &str| Entry {
+        attributes: map(&[("tenant", tenant)]),
+        ..entry("x")
+    };
+    let mut by_attribute = mapping();
+    by_attribute.tenant.from_attribute = Some("tenant".into());
+    for (mut options, records) in [
+        (
+            by_attribute,
+            ["team-1", "victim", "team", "team-1\r\nX-Other: 1"].map(named),
+        ),
+        (
+            LokiOptions::default(),
+            ["team-1", "victim", "team", "team-1\r\nX-Other: 1"].map(|t| hint("t", t)),
+        ),
+    ] {
+        options.tenant.allow = vec!["team-*".into()];
+        let mut rig = rig(options);
+        rig.export(LogsBatch::from_entries(&records));
+        let sent: Vec<_> = rig.messages().into_iter().map(|m| m.0).collect();
+        assert_eq!(sent, [Some("team-1".to_owned())]);
+        assert_eq!(rig.shared.stats.dropped(DropReason::TenantRefused), 3);
+    }
+}
+
+/// Guarantee: a writer that makes up tenants does not make the agent keep any number of them.
+#[test]
+fn tenants_without_end_are_dropped_and_counted() {
+    let mut options = mapping();
+    options.tenant.from_attribute = Some("tenant".into());
+    let mut rig = rig(options);
+    let records: Vec<Entry> = (0..crate::loki::streams::TENANTS_MAX + 5)
+        .map(|i| Entry {
+            attributes: map(&[("tenant", &format!("t{i}"))]),
+            ..entry("x")
+        })
+        .collect();
+    rig.export(LogsBatch::from_entries(&records));
+    assert_eq!(rig.shared.stats.dropped(DropReason::TenantRefused), 5);
+}
+
 #[test]
 fn labels_beyond_the_limits_of_loki_are_not_sent() {
     let mut options = mapping();

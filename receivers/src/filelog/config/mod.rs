@@ -17,6 +17,7 @@ use tailwater_config::{ComponentId, Node, Section};
 
 use super::catalog::GzipRule;
 use super::charset::Charset;
+use super::discover::Discovery;
 use super::file_attrs::FileAttributeRules;
 use super::frame::{FrameSpec, Oversize, Split, Trim, Units};
 use super::glob::Glob;
@@ -171,6 +172,16 @@ pub struct FilelogConfig {
 }
 
 impl FilelogConfig {
+    /// Finds the files of this configuration.
+    pub fn finder(&self) -> Discovery {
+        Discovery {
+            include: self.include.clone(),
+            exclude: self.exclude.clone(),
+            exclude_older_than: self.exclude_older_than,
+            ordering: self.ordering.clone(),
+        }
+    }
+
     /// Decodes and validates `section`; problems go to its errors, defaults take their place. The
     /// caller ends the section.
     pub fn decode(s: &mut Section<'_, '_>) -> FilelogConfig {

@@ -1,0 +1,334 @@
+//! The agent shuts itself into what its configuration needs (Landlock, Linux 5.13 and newer).
+//!
+//! Two rings. The process as a whole may read logs, the files that the configuration names, and
+//! what the system needs for names, certificates and times; it may write where its positions,
+//! files and own log are; it may execute nothing and gain no privilege. The inner ring, which holds
+//! the threads that find and read files, is closed to `/etc` besides: only the thread for sockets
+//! needs files there that others replace at any time (`resolv.conf`).
+//!
+//! A ring holds for the thread that enters it and for the threads that this one starts. So the
+//! outer one is entered before there is any other thread, the inner one after the socket thread.
+//! Source: the kernel's `Documentation/userspace-api/landlock.rst`.
+
+use std::collections::BTreeMap;
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use landlock::{
+    ABI, Access as _, AccessFs, BitFlags, CompatLevel, Compatible, LandlockStatus, PathBeneath,
+    PathFd, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetStatus,
+};
+use tailwater_config::SandboxOptions;
+use tailwater_pipeline::reach::{Place, Reach, Use};
+use tailwater_telemetry::logs::OutputPath;
+
+use crate::commands::check::Checked;
+use crate::storages;
+
+/// The newest version of the interface whose rights are used; older kernels enforce what they know.
+const KNOWN: ABI = ABI::V5;
+
+/// What the system's libraries and this program read while they run: themselves, certificates
+/// (`openssl version -d` of many systems), time zones, and what the kernel says about the process.
+const SYSTEM: [&str; 24] = [
+    "/lib",
+    "/lib64",
+    "/usr/lib",
+    "/usr/lib64",
+    "/usr/local/lib",
+    "/etc/ld.so.cache",
+    "/etc/ssl",
+    "/etc/pki",
+    "/etc/ca-certificates",
+    "/etc/certs",
+    "/etc/openssl",
+    "/opt/etc/ssl",
+    "/usr/local/etc/openssl",
+    "/usr/local/openssl",
+    "/usr/local/ssl",
+    "/usr/share/ssl",
+    "/usr/share/ca-certificates",
+    "/usr/local/share/ca-certificates",
+    "/usr/share/zoneinfo",
+    "/etc/localtime",
+    "/etc/timezone",
+    "/proc",
+    "/sys/fs/cgroup",
+    "/dev/urandom",
+];
+
+/// Certificates that lead to other places on some systems.
+const CERTIFICATES: [&str; 3] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/ssl/certs/ca-bundle.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+];
+
+/// Variables that name certificates in other places.
+const CERTIFICATE_VARIABLES: [&str; 2] = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
+
+/// Where names are looked up, and users.
+const ETC: &str = "/etc";
+
+/// Leads to another directory where a service looks after it.
+const RESOLVERS: &str = "/etc/resolv.conf";
+
+/// Directories that are not opened for the sake of one in them that may be replaced.
+const SHARED: [&str; 15] = [
+    "/", "/boot", "/dev", "/etc", "/home", "/opt", "/proc", "/root", "/run", "/srv", "/sys",
+    "/tmp", "/usr", "/var", "/mnt",
+];
+
+/// How it went, for the one line in the log.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// Switched off in the configuration.
+    Off,
+    /// Shut in; `read` are the places of logs.
+    Enforced {
+        /// The directories of logs.
+        logs: Vec<PathBuf>,
+        /// The kernel does not know all rights.
+        partly: bool,
+    },
+    /// The kernel cannot do it, or refused.
+    Open(String),
+}
+
+/// What may be done where, until the inner ring is entered.
+pub struct Sandbox {
+    rules: Rules,
+    needs_etc: bool,
+    outcome: Outcome,
+}
+
+/// Rights by place, links resolved.
+#[derive(Clone, Default)]
+struct Rules(BTreeMap<PathBuf, BitFlags<AccessFs>>);
+
+impl Sandbox {
+    /// No sandbox, for those who share their process with others.
+    pub fn off() -> Sandbox {
+        Sandbox {
+            rules: Rules::default(),
+            needs_etc: false,
+            outcome: Outcome::Off,
+        }
+    }
+
+    /// Enters the outer ring. To be called while this is the only thread. Directories that the
+    /// configuration lets the agent create are created now: there is no other way to name them.
+    pub fn enter(checked: &Checked) -> Sandbox {
+        let options = &checked.loaded.file.service.sandbox;
+        if !options.enabled {
+            return Sandbox::off();
+        }
+        let reach = reach(checked);
+        let rules = Rules::of(&reach, options);
+        let mut outer = rules.clone();
+        outer.add(Path::new(ETC), Use::Read);
+        outer.add_directory_of(Path::new(RESOLVERS));
+        let mut logs: Vec<PathBuf> = reach.logs.iter().flat_map(|p| log_dirs(&p.path)).collect();
+        logs.sort();
+        logs.dedup_by(|a, b| a.starts_with(&*b));
+        let outcome = match outer.restrict() {
+            Ok(partly) => Outcome::Enforced { logs, partly },
+            Err(why) => Outcome::Open(why),
+        };
+        Sandbox {
+            rules,
+            needs_etc: reach.user_names,
+            outcome,
+        }
+    }
+
+    /// Enters the inner ring, and says in the log how it went.
+    pub fn enter_inner(mut self) {
+        if matches!(self.outcome, Outcome::Enforced { .. })
+            && !self.needs_etc
+            && let Err(why) = self.rules.restrict()
+        {
+            self.outcome = Outcome::Open(why);
+        }
+        match &self.outcome {
+            Outcome::Off => {}
+            Outcome::Enforced { logs, partly } => tracing::info!(
+                logs = ?logs, partly,
+                "sandboxed: files outside of what the configuration names cannot be opened"
+            ),
+            Outcome::Open(why) => tracing::warn!(
+                why,
+                "not sandboxed: this process can open whatever its user can"
+            ),
+        }
+    }
+}
+
+/// Everything the configuration uses.
+fn reach(checked: &Checked) -> Reach {
+    let mut reach = checked.resolved.reach();
+    storages::reach(&checked.loaded.file, &mut reach);
+    let logs = &checked.telemetry.logs;
+    for path in logs.output_paths.iter().chain(&logs.error_output_paths) {
+        if let OutputPath::File(path) = path {
+            reach.writes_file(path, false);
+        }
+    }
+    reach
+}
+
+/// The directories to be opened for logs in `dir`. One that does not exist yet is below one that
+/// does; one that may be deleted and made again is found by its parent.
+fn log_dirs(dir: &Path) -> Vec<PathBuf> {
+    for known in dir.ancestors() {
+        let known = if known.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            known
+        };
+        let Ok(there) = known.canonicalize() else {
+            continue;
+        };
+        let parent = there.parent().filter(|parent| {
+            let shared = SHARED.iter().any(|s| Path::new(s) == *parent);
+            let of_users = parent.parent() == Some(Path::new("/home"));
+            let of_system = parent.parent() == Some(Path::new("/var/lib"));
+            known == dir && !(shared || of_users || of_system || *parent == Path::new("/var/lib"))
+        });
+        return match parent {
+            Some(parent) => vec![parent.to_path_buf(), there.clone()],
+            None => vec![there],
+        };
+    }
+    Vec::new()
+}
+
+impl Rules {
+    fn of(reach: &Reach, options: &SandboxOptions) -> Rules {
+        let mut rules = Rules::default();
+        for path in SYSTEM {
+            rules.add(Path::new(path), Use::Read);
+        }
+        let named = CERTIFICATE_VARIABLES.iter().filter_map(std::env::var_os);
+        let named: Vec<PathBuf> = named.map(PathBuf::from).collect();
+        for path in CERTIFICATES
+            .iter()
+            .map(Path::new)
+            .chain(named.iter().map(PathBuf::as_path))
+        {
+            rules.add(path, Use::Read);
+            rules.add_directory_of(path);
+        }
+        // The terminal, and what programs throw away.
+        for path in ["/dev/null", "/dev/tty"] {
+            rules.add(Path::new(path), Use::Write);
+        }
+        for place in &reach.logs {
+            for dir in log_dirs(&place.path) {
+                rules.add(&dir, place.usage);
+            }
+        }
+        for place in &reach.places {
+            create(place);
+            rules.add(&place.path, place.usage);
+        }
+        for (list, usage) in [(&options.read, Use::Read), (&options.write, Use::Write)] {
+            for path in list {
+                rules.add(Path::new(path), usage);
+            }
+        }
+        rules
+    }
+
+    /// The directory in which `path` really is: it may be replaced there.
+    fn add_directory_of(&mut self, path: &Path) {
+        let target = path.canonicalize().ok();
+        if let Some(dir) = target.as_deref().and_then(Path::parent) {
+            self.add(dir, Use::Read);
+        }
+    }
+
+    /// What does not exist is left out: whoever needs it says so when it is missing.
+    fn add(&mut self, path: &Path, usage: Use) {
+        let Ok(path) = path.canonicalize() else {
+            return;
+        };
+        let mut access = AccessFs::ReadFile | AccessFs::ReadDir;
+        match usage {
+            Use::Read => {}
+            Use::ReadAndDelete => access |= AccessFs::RemoveFile,
+            Use::Write => {
+                access |= AccessFs::RemoveFile
+                    | AccessFs::RemoveDir
+                    | AccessFs::WriteFile
+                    | AccessFs::Truncate
+                    | AccessFs::MakeReg
+                    | AccessFs::MakeDir;
+            }
+        }
+        if !path.is_dir() {
+            access &= AccessFs::from_file(KNOWN);
+        }
+        *self.0.entry(path).or_default() |= access;
+    }
+
+    /// Restricts this thread and those it will start; true if only in part.
+    fn restrict(&self) -> Result<bool, String> {
+        let text = |e: landlock::RulesetError| e.to_string();
+        let mut ruleset = Ruleset::default()
+            .set_compatibility(CompatLevel::BestEffort)
+            .handle_access(AccessFs::from_all(KNOWN))
+            .and_then(Ruleset::create)
+            .map_err(text)?;
+        for (path, access) in &self.0 {
+            // What went away since, or cannot be named (a pipe behind `/dev/stderr`), stays shut.
+            if let Ok(fd) = PathFd::new(path) {
+                ruleset = ruleset
+                    .add_rule(PathBeneath::new(fd, *access))
+                    .map_err(|e| format!("{}: {e}", path.display()))?;
+            }
+        }
+        let status = ruleset.restrict_self().map_err(text)?;
+        match (status.ruleset, status.landlock) {
+            (RulesetStatus::FullyEnforced, _) => Ok(false),
+            (RulesetStatus::PartiallyEnforced, _) => Ok(true),
+            (RulesetStatus::NotEnforced, LandlockStatus::NotEnabled) => {
+                Err("Landlock is not enabled at boot (lsm=...,landlock)".to_owned())
+            }
+            (RulesetStatus::NotEnforced, _) => {
+                Err("this kernel has no Landlock, or forbids its use".to_owned())
+            }
+        }
+    }
+}
+
+/// Makes a directory that its user would make a moment later; that one reports what fails.
+fn create(place: &Place) {
+    if let Some(mode) = place.create_mode {
+        let _ = DirBuilder::new()
+            .recursive(true)
+            .mode(mode)
+            .create(&place.path);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Guarantee: a directory of logs that is deleted and made again stays readable, one that does
+    /// not exist yet becomes readable, and no directory that everybody shares is opened for it.
+    #[test]
+    fn directories_of_logs_may_come_and_go() {
+        let dir = tailwater_testkit::tempdir::TempDir::new("log-dirs").unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        std::fs::create_dir_all(root.join("app/logs")).unwrap();
+        let logs = root.join("app/logs");
+        assert_eq!(log_dirs(&logs), [root.join("app"), logs.clone()]);
+        assert_eq!(log_dirs(&logs.join("later/still")), [logs]);
+        assert_eq!(log_dirs(Path::new("/var/log")), [Path::new("/var/log")]);
+        assert_eq!(log_dirs(Path::new("/tmp")), [Path::new("/tmp")]);
+        assert_eq!(log_dirs(Path::new("/no-such-place/logs")), [Path::new("/")]);
+    }
+}

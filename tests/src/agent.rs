@@ -246,6 +246,15 @@ impl Agent {
         self.proc_kib("VmRSS:") * 1024
     }
 
+    /// Descriptors it has open now.
+    ///
+    /// # Panics
+    /// When `/proc` does not say.
+    pub fn descriptors(&self) -> usize {
+        let open = fs::read_dir(format!("/proc/{}/fd", self.pid()));
+        open.expect("a running process").count()
+    }
+
     fn proc_kib(&self, field: &str) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid()));
         let status = status.unwrap_or_else(|e| panic!("no status ({e}):\n{}", self.log()));

@@ -8,6 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use crate::wait;
+
 const PIECE_BYTES: usize = 16 * 1024;
 
 /// How long one read or write may take before the connection is given up, so that no thread stays.
@@ -18,6 +20,8 @@ const IO_TIMEOUT: Duration = Duration::from_secs(60);
 pub enum Way {
     /// They are passed on.
     Pass,
+    /// They are passed on at so many bytes a second each.
+    Slow(u64),
     /// A connection is reset once it has sent so many bytes more; until then it is passed on.
     CutAfter(u64),
     /// Whatever is sent is answered with a 500 whose body is so many bytes long.
@@ -150,6 +154,11 @@ fn serve(mut client: TcpStream, shared: &Shared) -> io::Result<()> {
         }
         let pass = match way {
             Way::Pass => waiting,
+            Way::Slow(rate) => {
+                let tenth = usize::try_from(rate / 10).unwrap_or(waiting);
+                wait::let_pass(Duration::from_millis(100));
+                waiting.min(tenth.max(1))
+            }
             Way::CutAfter(bytes) if sent >= bytes => {
                 shared.cuts.fetch_add(1, Ordering::AcqRel);
                 break;

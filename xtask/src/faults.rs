@@ -51,10 +51,9 @@ type Key = (u64, String, bool);
 
 /// Runs the rows (all of them if none is named) and writes the table.
 pub fn faults(long: bool, rows: &[u64], bin: Option<PathBuf>) -> Result<()> {
-    let out = root().join("target/faults.jsonl");
-    if out.exists() {
-        fs::remove_file(&out).with_context(|| out.display().to_string())?;
-    }
+    // Of its own: a long run may go on beside others.
+    let out = root().join(format!("target/faults-{}.jsonl", std::process::id()));
+    let commit = commit()?;
     let given = bin.is_some();
     let bin = match bin {
         Some(bin) => std::path::absolute(bin)?,
@@ -68,13 +67,16 @@ pub fn faults(long: bool, rows: &[u64], bin: Option<PathBuf>) -> Result<()> {
     tests.env("TAILWATER_FAULTS_LONG", if long { "1" } else { "0" });
     let ran = step("the fault matrix", &mut tests);
     let kept = root().join("docs/faults/results.jsonl");
-    let results = merge(&kept, &out, given)?;
+    let results = merge(&kept, &out, &commit, given)?;
     fs::create_dir_all(root().join("docs/faults"))?;
     let mut lines = String::new();
     for result in results.values() {
         writeln!(lines, "{result}")?;
     }
     fs::write(&kept, lines)?;
+    if out.exists() {
+        fs::remove_file(&out)?;
+    }
     let soak = fs::read_to_string(root().join("docs/faults/soak.md")).unwrap_or_default();
     fs::write(root().join("docs/FAULTS.md"), document(&results, &soak)?)?;
     println!("wrote docs/FAULTS.md");
@@ -82,15 +84,15 @@ pub fn faults(long: bool, rows: &[u64], bin: Option<PathBuf>) -> Result<()> {
 }
 
 /// The results kept so far, with those of this run in the place of their like.
-fn merge(kept: &Path, run: &Path, given: bool) -> Result<BTreeMap<Key, Value>> {
+fn merge(kept: &Path, run: &Path, commit: &str, given: bool) -> Result<BTreeMap<Key, Value>> {
     let mut results = BTreeMap::new();
     for result in read(kept)? {
         results.insert(key(&result), result);
     }
-    let (date, commit, machine) = (date()?, commit()?, machine());
+    let (date, machine) = (date()?, machine());
     for mut result in read(run)? {
         result["date"] = date.clone().into();
-        result["commit"] = commit.clone().into();
+        result["commit"] = commit.into();
         result["machine"] = machine.clone().into();
         let binary = if given { "as given" } else { "release" };
         result["binary"] = binary.into();

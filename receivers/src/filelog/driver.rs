@@ -118,7 +118,8 @@ impl Driver {
     }
 
     /// Runs until it is told to stop.
-    pub fn run(mut self, stop: &AtomicBool) {
+    pub fn run(mut self, stop: &Arc<AtomicBool>) {
+        self.p.catalog.stop = stop.clone();
         while !stop.load(Ordering::Acquire) {
             let now = self.p.clock.now();
             let next = self.turn(now);
@@ -330,7 +331,12 @@ impl Driver {
     }
 
     fn take_feedback(&mut self, now: Mono) {
-        while let Ok(feedback) = self.p.feedback.try_recv() {
+        // What comes meanwhile is for the next turn: where logs are cut faster than their directory can
+        // be looked through, nothing else would be done, and nobody would hear that it is to stop.
+        for _ in 0..self.p.feedback.len() {
+            let Ok(feedback) = self.p.feedback.try_recv() else {
+                break;
+            };
             match feedback {
                 Feedback::Truncated(position) => {
                     let actions = self.p.catalog.truncated(*position, now);
@@ -355,6 +361,10 @@ impl Driver {
     }
 
     fn send(&self, actions: Vec<(usize, Action)>) {
+        if self.p.catalog.stop.load(Ordering::Acquire) {
+            // They may be the part of a look at a directory that was broken off.
+            return;
+        }
         let mut woken = vec![false; self.p.shards.len()];
         for (shard, action) in actions {
             let _ = self.p.shards[shard].actions.send(action);

@@ -396,8 +396,9 @@ impl FileSource {
             .accounting
             .owed_lost(DropReason::Truncated as usize, owed);
         tail.acked = Arc::new(tail.position.clone());
-        // Not the other way round: a copy is recognised by what is known of the old content.
-        self.p.saver.save(&before);
+        // Not the other way round: a copy is recognised by what is known of the old content. And at
+        // once: the next time mark is, and takes the place of what is known of the old content.
+        self.p.saver.save_durably(no, &before);
         self.p.saver.save(&tail.position);
         tracing::info!(
             path = %tail.path.display(), delivered = before.offset,

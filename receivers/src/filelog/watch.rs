@@ -40,6 +40,9 @@ pub enum WatchEvent {
 const EVENTS_MAX: usize = 4096;
 /// Size of the buffer events are read into.
 const BUFFER_BYTES: usize = 16 << 10;
+/// News of mounts are heard at most this often: each asks for a look at everything, and where
+/// containers come and go they are many.
+const MOUNTS_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Where news of changes come from: [`Watch`], or a simulation.
 pub trait News: Send {
@@ -86,8 +89,12 @@ pub struct Watch {
     /// Directories that are not watched, and why.
     unwatched: BTreeMap<PathBuf, String>,
     why_polling: String,
-    /// A directory was watched after it had been listed.
+    /// A directory was watched after it had been listed, or something was mounted or unmounted.
     rescan: bool,
+    /// The table of mounts. What a path leads to can change without any news of the directories on
+    /// it; the kernel tells of every change of the table (proc_pid_mounts(5)).
+    mounts: Option<OwnedFd>,
+    mounts_heard_at: Option<Instant>,
 }
 
 /// Ends a wait from another thread.
@@ -137,6 +144,8 @@ impl Watch {
             unwatched: BTreeMap::new(),
             why_polling,
             rescan: false,
+            mounts: mount_table(mode),
+            mounts_heard_at: None,
         }
     }
 
@@ -282,10 +291,11 @@ impl Watch {
     /// If waiting or reading fails for a reason that is not about what is watched.
     pub fn wait(&mut self, timeout: Duration) -> io::Result<Vec<WatchEvent>> {
         let mut events = Vec::new();
+        if !self.rescan {
+            self.sleep(timeout)?;
+        }
         if std::mem::take(&mut self.rescan) {
             events.push(WatchEvent::Rescan);
-        } else {
-            self.sleep(timeout)?;
         }
         let Some(inotify) = self.inotify.take() else {
             return Ok(events);
@@ -296,10 +306,16 @@ impl Watch {
         Ok(events)
     }
 
-    /// Sleeps until there is something to read, or the waker is used.
-    fn sleep(&self, timeout: Duration) -> io::Result<()> {
-        let end = Instant::now() + timeout;
-        let mut fds = Vec::with_capacity(2);
+    /// Sleeps until there is something to read, mounts have changed, or the waker is used.
+    fn sleep(&mut self, timeout: Duration) -> io::Result<()> {
+        let begin = Instant::now();
+        let end = begin + timeout;
+        let mut fds = Vec::with_capacity(3);
+        let heard = self.mounts_heard_at;
+        let deaf = heard.is_some_and(|at| begin.saturating_duration_since(at) < MOUNTS_INTERVAL);
+        if let Some(mounts) = self.mounts.as_ref().filter(|_| !deaf) {
+            fds.push(PollFd::new(mounts, PollFlags::PRI));
+        }
         if let Some(waker) = &self.waker {
             fds.push(PollFd::new(waker, PollFlags::IN));
         }
@@ -314,6 +330,10 @@ impl Watch {
                 Err(e) => return Err(e.into()),
                 Ok(_) => break,
             }
+        }
+        if fds.iter().any(|fd| fd.revents().contains(PollFlags::PRI)) {
+            self.rescan = true;
+            self.mounts_heard_at = Some(begin);
         }
         if let Some(waker) = &self.waker {
             // Resets the counter; empty if it was not the waker.
@@ -418,6 +438,14 @@ fn within(dir: &Path, name: &[u8]) -> PathBuf {
     } else {
         dir.join(name)
     }
+}
+
+/// The table of mounts, where notifications are used; without it, mounts are found by the complete
+/// look every `rescan_interval`.
+fn mount_table(mode: WatchMode) -> Option<OwnedFd> {
+    let wanted = mode != WatchMode::Poll;
+    let open = || std::fs::File::open("/proc/self/mountinfo").ok();
+    wanted.then(open).flatten().map(OwnedFd::from)
 }
 
 fn no_instance(e: Errno) -> String {

@@ -86,6 +86,10 @@ impl Catalog {
         }
         let mut in_vain = 0;
         for attempt in 1..=OPENED_AT_ONCE {
+            if self.stop.load(Ordering::Acquire) {
+                // What comes after it may have been opened too soon; it does not reach a shard any more.
+                return;
+            }
             // What exists is opened in the end, in its order or not.
             let last = in_vain + 1 == ATTEMPTS || attempt == OPENED_AT_ONCE;
             let opened = actions.len();

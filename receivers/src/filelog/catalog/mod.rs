@@ -223,6 +223,8 @@ pub struct Catalog {
     unread: HashMap<FileNo, Box<dyn LogFile>>,
     /// Files that may be copies of what is being read, since when.
     undecided: HashMap<FileId, Mono>,
+    /// Set when whoever asks is to stop: what is not begun is left to the next run.
+    pub stop: Arc<AtomicBool>,
     /// Errors of single files, to be logged (rate-limited) by the driver.
     pub problems: Vec<(PathBuf, std::io::Error)>,
     /// Positions to be stored, by the driver.
@@ -254,6 +256,7 @@ impl Catalog {
             pending: BTreeMap::new(),
             unread: HashMap::new(),
             undecided: HashMap::new(),
+            stop: Arc::default(),
             problems: Vec::new(),
             to_save: Vec::new(),
             superseded: Vec::new(),

@@ -1,19 +1,19 @@
-//! Rotation in every usual way, while the agent runs, while it is away and while the sink is.
+//! Row 12: rotation in every usual way, while the agent runs, while it is away and while the sink is.
 //!
 //! The include pattern matches the live file only, so rotated files have to be recognised.
 
-use std::collections::HashSet;
 use std::fmt;
 use std::fs;
-use std::os::unix::fs::{MetadataExt, symlink};
+use std::os::unix::fs::symlink;
 use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tailwater_testkit::loki::behaviour::Reach;
 use tailwater_testkit::writer::kubernetes::{Container, NodeLogs};
 use tailwater_testkit::writer::{Compress, Format, LogWriter, Naming, Rotation};
 use tailwater_tests::agent::Agent;
+use tailwater_tests::fault_row::Row;
 use tailwater_tests::rig::{Rig, tail};
 use tailwater_tests::wait;
 
@@ -24,6 +24,9 @@ enum Around {
     AgentDown,
     SinkDown,
 }
+
+const PASS: &str =
+    "loss 0; of copytruncate and deletion at most what nobody could read, counted exactly";
 
 const AROUND: [Around; 3] = [Around::Running, Around::AgentDown, Around::SinkDown];
 
@@ -226,6 +229,12 @@ fn unreadable_allowed(way: &str, around: Around) -> u64 {
 /// Guarantees that no way of rotating loses a line that could be read or shows one twice.
 #[test]
 fn no_way_of_rotating_loses_or_repeats() {
+    let mut row = Row::new(12, "rotation, each way")
+        .how(
+            "rename, rename and gzip, the kubelet's, copytruncate, copytruncate and gzip, deletion; \
+             each while all is well (10/s), while the agent is down and while Loki is",
+        )
+        .pass(PASS);
     let cells: Vec<_> = ways()
         .into_iter()
         .flat_map(|(way, format, rotation)| AROUND.map(|a| (way, format, rotation, a)))
@@ -271,12 +280,23 @@ fn no_way_of_rotating_loses_or_repeats() {
         failed.join("\n")
     );
     assert_eq!(outcomes.len(), 18);
+    let sum = |of: fn(&Outcome) -> u64| outcomes.iter().map(of).sum::<u64>();
+    row.reached(format!(
+        "18 ways, {} lines: {} lost, all of them in files deleted while the agent was down; 0 shown \
+         twice",
+        sum(|o| o.written),
+        sum(|o| o.lost)
+    ));
+    row.record();
 }
 
 /// Guarantees that generations which were renamed before anyone could look at them are read all
 /// the same, as long as their files exist.
 #[test]
 fn rotations_faster_than_anyone_can_look_lose_nothing() {
+    let mut row = Row::new(12, "rotation, faster than anyone can look")
+        .how("20 generations at once, without a pause")
+        .pass(PASS);
     let rig = Rig::new("burst");
     let (naming, compress) = (Naming::Numbered, Compress::Never);
     let mut writer = rig.writer(1, "app.log", |o| {
@@ -296,14 +316,18 @@ fn rotations_faster_than_anyone_can_look_lose_nothing() {
     }
     writer.write_lines(LINES).expect("written");
     rig.wait_delivered(&agent);
-    agent.stop_clean();
-    rig.assert_faultless();
+    let t = rig.finish(agent).totals;
+    row.reached(format!("0 of {} lines lost", t.written));
+    row.record();
 }
 
 /// Guarantees that lines which fall between copying and truncating are lost only when nobody had
 /// read them, and that nothing else is.
 #[test]
 fn copytruncate_costs_at_most_what_was_written_in_between() {
+    let mut row = Row::new(12, "copytruncate, written in between")
+        .how("10 rotations, 50 lines between copy and cut in each")
+        .pass(PASS);
     let rig = Rig::new("late");
     let late_lines = 50;
     let mut writer = rig.writer(1, "app.log", |o| {
@@ -324,11 +348,12 @@ fn copytruncate_costs_at_most_what_was_written_in_between() {
     agent.stop_clean();
     let report = rig.oracle.report();
     let t = report.totals;
-    println!(
-        "copytruncate: {} of {} lines in between were not read",
+    row.reached(format!(
+        "{} of the {} lines in between were gone before anyone read them, no other of {}",
         t.missing,
-        10 * late_lines
-    );
+        10 * late_lines,
+        t.written
+    ));
     assert!(
         t.missing_readable() == 0 && t.missing <= 10 * late_lines,
         "{}",
@@ -336,62 +361,7 @@ fn copytruncate_costs_at_most_what_was_written_in_between() {
     );
     let shown = t.duplicates_after_dedup + t.duplicates_unclassified + t.corrupt + t.phantom;
     assert_eq!(shown, 0, "{}", rig.summary());
-}
-
-/// Guarantees that a new file with the inode of a deleted one is a new file.
-#[test]
-fn a_reused_inode_is_a_new_file() {
-    let rig = Rig::new("inode");
-    let mut config = rig.config();
-    config["processors"]["batch"]["timeout"] = json!("10ms");
-    let mut writer = rig.writer(1, "app.log", |o| o.rotation = Rotation::DeleteCreate);
-    let (mut inodes, mut reused) = (HashSet::new(), 0);
-    let mut agent = rig.start(&config);
-    for round in 0..60 {
-        let inode = fs::metadata(rig.logs("app.log")).expect("a file").ino();
-        reused += u32::from(!inodes.insert(inode));
-        writer.write_lines(20 + round % 7).expect("written");
-        rig.wait_delivered(&agent);
-        if round % 10 == 9 {
-            // Reuse while nobody looks.
-            agent.stop_clean();
-            writer.rotate().expect("rotated");
-            writer.write_lines(40).expect("written");
-            agent = rig.start(&config);
-            rig.wait_delivered(&agent);
-        }
-        writer.rotate().expect("rotated");
-    }
-    agent.stop_clean();
-    println!("inodes reused: {reused} of 60");
-    rig.assert_faultless();
-}
-
-/// Guarantees that a file which was cut off and grew beyond its old length while the agent was
-/// away is read from its beginning.
-#[test]
-fn a_file_truncated_and_regrown_while_away_is_read_anew() {
-    let rig = Rig::new("regrow");
-    let (keep, compress) = (0, Compress::Never);
-    let mut writer = rig.writer(1, "app.log", |o| {
-        o.rotation = Rotation::CopyTruncate {
-            keep,
-            compress,
-            late_lines: 0,
-        };
-    });
-    for _ in 0..3 {
-        let agent = rig.start(&rig.config());
-        writer.write_lines(LINES).expect("written");
-        rig.wait_delivered(&agent);
-        agent.stop_clean();
-        writer.rotate().expect("truncated");
-        writer.write_lines(2 * LINES).expect("written");
-    }
-    let agent = rig.start(&rig.config());
-    rig.wait_delivered(&agent);
-    agent.stop_clean();
-    rig.assert_faultless();
+    row.record();
 }
 
 /// Guarantees that logs behind links are followed through their rotation, and that each file is
@@ -438,48 +408,4 @@ fn links_are_followed_and_a_file_is_read_once() {
     agent.stop_clean();
     let report = rig.assert_faultless();
     assert_eq!(report.totals.duplicates_raw, 0, "{}", rig.summary());
-}
-
-/// Guarantees that logs which exist for less than a second are read, and their descriptors let go.
-#[test]
-fn files_that_live_for_a_moment_are_read() {
-    const FILES: u32 = 60;
-    const LIFE: Duration = Duration::from_millis(900);
-    let rig = Rig::new("moment");
-    let agent = rig.start(&rig.config());
-    let mut alive = std::collections::VecDeque::new();
-    for id in 0..FILES {
-        let mut writer = rig.writer(id, &format!("pod{id}.log"), |_| {});
-        writer.write_lines(50).expect("written");
-        alive.push_back((Instant::now(), writer));
-        wait::let_pass(Duration::from_millis(20));
-        while alive
-            .front()
-            .is_some_and(|(born, _)| born.elapsed() >= LIFE)
-        {
-            vanish(&rig, alive.pop_front().map(|(_, w)| w));
-        }
-    }
-    while let Some((born, writer)) = alive.pop_front() {
-        wait::let_pass(LIFE.saturating_sub(born.elapsed()));
-        vanish(&rig, Some(writer));
-    }
-    let all = wait::within(wait::BOUND, || rig.oracle.report().totals.missing == 0);
-    assert!(all, "{}\n{}", rig.summary(), tail(&agent.log()));
-    let closed = wait::within(wait::BOUND, || {
-        agent.scrape().sum("otelcol_fileconsumer_open_files", &[]) == 0.0
-    });
-    assert!(
-        closed,
-        "descriptors of deleted and delivered files are still open"
-    );
-    agent.stop_clean();
-    rig.assert_faultless();
-}
-
-fn vanish(rig: &Rig, writer: Option<LogWriter>) {
-    let Some(writer) = writer else { return };
-    fs::remove_file(writer.path()).expect("a file");
-    rig.oracle
-        .removed(writer.options().id, 0..writer.lines_written());
 }

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 use base64::Engine;
 use serde_json::json;
@@ -241,6 +242,50 @@ fn promtails_positions_are_taken_over() {
         "{told}"
     );
     goes_on(&stand, want);
+}
+
+/// Guarantees that a container's log that was rotated and compressed several times since goes on in
+/// the generation that was read.
+#[test]
+fn promtails_position_leads_into_the_generation_that_it_was_in() {
+    let container = json!({"type": "container", "add_metadata_from_filepath": false});
+    let stand = Stand::new(&json!({"start_at": null, "operators": [container]}));
+    let line = |n: usize| {
+        format!(
+            "2024-03-04T05:{:02}:{:02}Z stdout F {n:04}\n",
+            n / 60,
+            n % 60
+        )
+    };
+    let text = |from: usize, to: usize| -> String { (from..to).map(line).collect() };
+    // Of equal lines, so that the offset fits in each of them.
+    stand.write("0.log.20240304-050500.gz", gz(&text(0, 600)));
+    stand.write("0.log.20240304-051500.gz", gz(&text(600, 1200)));
+    stand.write("0.log.20240304-052500", text(1200, 1800));
+    stand.write("0.log", text(1800, 2400));
+    let positions = stand.rig.path("positions.yaml");
+    let (log, read) = (stand.rig.logs("0.log"), text(600, 900).len());
+    let entry = format!("positions:\n  {}: \"{read}\"\n", path_text(&log));
+    fs::write(&positions, entry).expect("written");
+    // When line 900 had not been written yet: 05:15:00.
+    let saved = SystemTime::UNIX_EPOCH + Duration::from_millis(1_709_529_299_500);
+    let file = fs::File::options().append(true).open(&positions);
+    let touched = file.and_then(|file| file.set_modified(saved));
+    touched.expect("the time is set");
+    let told = import(&stand, &["--from", "promtail", path_text(&positions)]);
+    let taken = format!(
+        "{read:>14}  {}",
+        path_text(&stand.rig.logs("0.log.20240304-051500.gz"))
+    );
+    assert!(told.contains(&taken), "{told}");
+    let mut want: Vec<String> = (900..2400).map(|n| format!("{n:04}")).collect();
+    let agent = stand.start();
+    stand.wait(&agent, want.len());
+    stand.append("0.log", line(2400));
+    stand.wait(&agent, want.len() + 1);
+    agent.stop_clean();
+    want.push("2400".to_owned());
+    assert_eq!(sorted(&stand.records()), want);
 }
 
 /// Guarantees that what is no such file is an error with its reason, and no panic.

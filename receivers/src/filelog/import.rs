@@ -11,7 +11,9 @@
 
 mod bolt;
 mod claim;
+mod claim_paths;
 mod known_files;
+mod place;
 mod positions;
 
 #[cfg(test)]
@@ -19,7 +21,8 @@ mod bolt_writer;
 #[cfg(test)]
 mod tests;
 
-pub use claim::{Claim, claim_offsets, claim_positions, read_bounded};
+pub use claim::{Claim, claim_offsets, read_bounded};
+pub use claim_paths::claim_positions;
 pub use positions::read_positions;
 
 use std::collections::HashMap;

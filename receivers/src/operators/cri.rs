@@ -5,6 +5,20 @@
 
 use super::civil::{days_from_civil, days_in_month};
 
+/// When the runtime wrote a line of a container, in ns since the epoch: a line of the runtime
+/// interface, or one of Docker's JSON. `None` for anything else.
+pub(crate) fn written_at(line: &[u8]) -> Option<i64> {
+    let mut reader = HeaderReader::default();
+    if line.first() != Some(&b'{') {
+        return reader.read(line).ok().map(|header| header.time);
+    }
+    let line: serde_json::Value = serde_json::from_slice(line).ok()?;
+    line.get("log")?.as_str()?;
+    let text = line.get("time")?.as_str()?;
+    let (time, _, len) = reader.time(text.as_bytes())?;
+    (len == text.len()).then_some(time)
+}
+
 /// Where a line was written to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Stream {
@@ -213,6 +227,26 @@ fn zone(text: &[u8]) -> Option<(i64, bool, usize)> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn lines_of_containers_say_when_they_were_written_and_others_do_not() {
+        let text = "2024-04-13T07:59:37.5Z";
+        let want = Some(1_712_995_177_500_000_000);
+        for (line, want) in [
+            (format!("{text} stdout F x"), want),
+            (
+                format!(r#"{{"log":"x\n","stream":"stdout","time":"{text}"}}"#),
+                want,
+            ),
+            (format!(r#"{{"log":"x\n","time":"{text}!"}}"#), None),
+            (format!(r#"{{"msg":"x","time":"{text}"}}"#), None),
+            (format!("{text} something else"), None),
+            (format!(r#"{{"log":"x","time":"{text}""#), None),
+            (String::new(), None),
+        ] {
+            assert_eq!(written_at(line.as_bytes()), want, "{line}");
+        }
+    }
 
     #[test]
     fn headers_are_read_and_what_is_none_is_refused() {

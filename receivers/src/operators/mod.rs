@@ -54,6 +54,7 @@ mod zone;
 
 pub use build::{BuildCx, is_supported};
 pub use chain::Chain;
+pub(crate) use cri::written_at;
 pub use operator::{Cover, OnError, OperatorCx, OperatorErrors, Passed, Report};
 pub use record_error::RecordError;
 

@@ -9,12 +9,12 @@ use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::{ImportedOffset, ImportedPosition};
+use super::ImportedOffset;
 use crate::filelog::discover::Discovery;
 use crate::filelog::frame::FrameState;
 use crate::filelog::gzip::{Gunzip, is_gzip};
 use crate::filelog::gzip_reader::GzipFile;
-use crate::filelog::identity::{Head, TRAIL_BYTES, Trail, is_rotated_name, rotated_from};
+use crate::filelog::identity::{Head, TRAIL_BYTES, Trail, rotated_from};
 use crate::filelog::logfs::{FileId, LogFile, LogFs, Meta};
 use crate::filelog::position::Position;
 
@@ -34,20 +34,25 @@ pub struct Claim {
 }
 
 /// A file of today.
-struct Candidate {
-    path: PathBuf,
+pub(super) struct Candidate {
+    pub path: PathBuf,
     /// The name the receiver knows it by: of the live file, if this is a rotated neighbour.
-    live: PathBuf,
-    meta: Meta,
+    pub live: PathBuf,
+    pub meta: Meta,
     /// Begins like gzip.
-    gzip: bool,
+    pub gzip: bool,
     /// First bytes of the content, decompressed.
-    head: Vec<u8>,
+    pub head: Vec<u8>,
 }
 
 impl Candidate {
     /// `None` if it cannot be read: it is gone, or is no file.
-    fn at(path: PathBuf, live: PathBuf, head_bytes: usize, fs: &dyn LogFs) -> Option<Candidate> {
+    pub fn at(
+        path: PathBuf,
+        live: PathBuf,
+        head_bytes: usize,
+        fs: &dyn LogFs,
+    ) -> Option<Candidate> {
         let file = fs.open(&path).ok()?;
         let (meta, mut head) = (file.meta().ok()?, Vec::new());
         file.read_at(0, head_bytes.max(16), &mut head).ok()?;
@@ -65,7 +70,8 @@ impl Candidate {
         })
     }
 
-    fn open(&self, fs: &dyn LogFs) -> io::Result<Box<dyn LogFile>> {
+    /// Its content.
+    pub fn open(&self, fs: &dyn LogFs) -> io::Result<Box<dyn LogFile>> {
         let file = fs.open(&self.path)?;
         Ok(if self.gzip {
             Box::new(GzipFile::new(file))
@@ -75,8 +81,7 @@ impl Candidate {
     }
 
     /// The position at `offset` of the content; `None` if there is less of it.
-    fn position(&self, offset: u64, fs: &dyn LogFs) -> io::Result<Option<Position>> {
-        let file = self.open(fs)?;
+    pub fn position(&self, offset: u64, file: &dyn LogFile) -> io::Result<Option<Position>> {
         let from = offset.saturating_sub(TRAIL_BYTES as u64);
         let (want, mut trail, mut head) = ((offset - from) as usize, Vec::new(), Vec::new());
         if file.read_at(from, want, &mut trail)? < want {
@@ -126,7 +131,8 @@ fn claim_offset(
             continue;
         }
         alike += 1;
-        match content_offset(entry, c, fs).and_then(|offset| c.position(offset, fs)) {
+        let position = |offset| c.position(offset, &*c.open(fs)?);
+        match content_offset(entry, c, fs).and_then(position) {
             Ok(Some(position)) => fitting.push((c, position)),
             Ok(None) => {}
             Err(e) => problem = Some(format!("{}: {e}", c.path.display())),
@@ -255,92 +261,6 @@ fn candidates(finder: &Discovery, head_bytes: usize, fs: &dyn LogFs) -> Vec<Cand
                 out.extend(Candidate::at(path, live, head_bytes, fs));
             }
         }
-    }
-    out
-}
-
-/// Finds the files of Promtail's entries, which it knew by path only. `saved_ns` is when it saved
-/// them (ns since the epoch, the time of change of its file): a file at the path that is younger has
-/// taken the place of the one it had read, which is looked for among the rotated neighbours.
-pub fn claim_positions(entries: &[ImportedPosition], saved_ns: i64, fs: &dyn LogFs) -> Vec<Claim> {
-    let claim = |entry: &ImportedPosition| {
-        let found = claim_position(entry, saved_ns, fs);
-        let (path, outcome) = match found {
-            Ok((path, position)) => (path, Ok(position)),
-            Err(why) => (entry.path.clone(), Err(why)),
-        };
-        Claim {
-            path,
-            offset: entry.offset,
-            outcome,
-        }
-    };
-    entries.iter().map(claim).collect()
-}
-
-fn claim_position(
-    entry: &ImportedPosition,
-    saved_ns: i64,
-    fs: &dyn LogFs,
-) -> Result<(PathBuf, Position), String> {
-    let at = |path: &Path| Candidate::at(path.to_path_buf(), entry.path.clone(), 0, fs);
-    let position = |c: &Candidate| c.position(entry.offset, fs).ok().flatten();
-    let live = at(&entry.path);
-    if let Some(c) = live.as_ref().filter(|c| c.meta.id.birth_ns <= saved_ns)
-        && let Some(position) = position(c)
-    {
-        return Ok((c.path.clone(), position));
-    }
-    let mut older: Vec<(Candidate, Position)> = neighbours(&entry.path, fs)
-        .iter()
-        .filter_map(|path| at(path))
-        .filter(|c| live.as_ref().is_none_or(|l| l.meta.id != c.meta.id))
-        .filter_map(|c| position(&c).map(|p| (c, p)))
-        .collect();
-    // Plain files that are older than the save: the youngest of them was at the path then.
-    let was_there = |c: &Candidate| (1..=saved_ns).contains(&c.meta.id.birth_ns);
-    if let Some(i) = (0..older.len())
-        .filter(|i| was_there(&older[*i].0))
-        .max_by_key(|i| older[*i].0.meta.id.birth_ns)
-    {
-        let (c, position) = older.swap_remove(i);
-        return Ok((c.path, position));
-    }
-    // A copy or a compressed file is born when it is made, but has the time of its last line. Only
-    // if there is no choice is it safe to skip what was read of it.
-    older.retain(|(c, _)| c.meta.mtime_ns >= saved_ns);
-    match (older.len(), &live) {
-        (1, _) => {
-            let (c, position) = older.swap_remove(0);
-            Ok((c.path, position))
-        }
-        (0, None) => Err("the file is not there, nor a rotated one that is long enough".to_owned()),
-        (0, Some(c)) if c.meta.id.birth_ns > saved_ns => {
-            Err("another file has taken its place, and no rotated one is long enough".to_owned())
-        }
-        (0, Some(_)) => Err("the file is shorter than what was read of it".to_owned()),
-        (n, _) => Err(format!(
-            "{n} rotated files could be the one that was read; it is not clear which"
-        )),
-    }
-}
-
-/// Paths of what rotation may have made of the file at `path`, beside it and beside what it leads
-/// to.
-fn neighbours(path: &Path, fs: &dyn LogFs) -> Vec<PathBuf> {
-    let mut paths = vec![path.to_path_buf()];
-    paths.extend(fs.resolve(path).ok().filter(|p| p != path));
-    let mut out = Vec::new();
-    for path in paths {
-        let (Some(dir), Some(base)) = (path.parent(), path.file_name()) else {
-            continue;
-        };
-        let base = base.to_string_lossy();
-        let names = fs.names(dir).unwrap_or_default();
-        let rotated = names
-            .iter()
-            .filter(|n| is_rotated_name(&base, &n.to_string_lossy()));
-        out.extend(rotated.map(|n| dir.join(n)));
     }
     out
 }

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io::Write;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use super::*;
 use crate::filelog::glob::Glob;
@@ -150,63 +150,6 @@ fn damaged_gzip_is_a_reason_and_no_panic() {
     };
     let claims = claim_offsets(&[entry], &finder(dir.path(), "*.log"), &OsLogFs);
     assert!(told(&claims[0]).is_err());
-}
-
-fn ns(time: SystemTime) -> i64 {
-    time.duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap()
-        .as_nanos() as i64
-}
-
-#[test]
-fn promtails_entries_follow_a_file_that_was_rotated_since() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("app.log");
-    let claim = |offset: u64, saved_ns: i64| {
-        let entries = [ImportedPosition {
-            path: path.clone(),
-            offset,
-        }];
-        claim_positions(&entries, saved_ns, &OsLogFs).remove(0)
-    };
-    let missing = told(&claim(3, 0)).unwrap_err();
-    assert!(missing.contains("not there"), "{missing}");
-    fs::write(&path, "one\ntwo\n").unwrap();
-    let birth = |p: &Path| OsLogFs.meta(p).unwrap().id.birth_ns;
-    let saved = birth(&path).max(1);
-    assert_eq!(told(&claim(4, saved)), ok("app.log", 4));
-    let short = told(&claim(99, saved)).unwrap_err();
-    assert!(short.contains("shorter"), "{short}");
-    // Renamed; the new file is longer than what was read of the old one.
-    fs::rename(&path, dir.path().join("app.log.1")).unwrap();
-    while fs::write(&path, "new file, long enough\n").is_ok() && birth(&path) <= saved {
-        // The clock of the file system may not have moved on yet.
-        fs::remove_file(&path).unwrap();
-    }
-    let claimed = claim(4, saved);
-    assert_eq!(told(&claimed), ok("app.log.1", 4));
-    assert_eq!(*claimed.outcome.unwrap().path, path);
-    // Compressed: born later, but with the time of its last line.
-    let packed = dir.path().join("app.log.1.gz");
-    fs::write(&packed, gz(b"one\ntwo\n")).unwrap();
-    fs::remove_file(dir.path().join("app.log.1")).unwrap();
-    assert_eq!(told(&claim(4, saved)), ok("app.log.1.gz", 4));
-    // Two of them, and nothing says which.
-    fs::write(dir.path().join("app.log.2"), "zero\n").unwrap();
-    let unclear = told(&claim(4, saved)).unwrap_err();
-    assert!(unclear.contains("2 rotated files"), "{unclear}");
-    // One of them got its last line long before.
-    let file = fs::File::options()
-        .append(true)
-        .open(dir.path().join("app.log.2"));
-    file.unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap();
-    assert!(ns(SystemTime::now()) > saved);
-    assert_eq!(told(&claim(4, saved)), ok("app.log.1.gz", 4));
-    assert!(
-        told(&claim(4_000, saved))
-            .unwrap_err()
-            .contains("taken its place")
-    );
 }
 
 #[test]

@@ -33,6 +33,10 @@ use super::under_way::{Joint, UnderWay};
 
 /// How long sources wait before they look again whether more is admitted.
 const CLOSED_PAUSE: Duration = Duration::from_millis(50);
+/// A file without a path is looked at again after a fourth of the time that it was quiet, but not
+/// sooner than this or later than that.
+const GONE_PAUSE_MIN: Duration = Duration::from_millis(100);
+const GONE_PAUSE_MAX: Duration = Duration::from_secs(2);
 /// Bytes read at once while room is scarce.
 const SCARCE_READ_BYTES: usize = 64 << 10;
 
@@ -622,9 +626,9 @@ impl FileSource {
         if deleted {
             self.held_bytes.insert(no, unread);
         }
-        let held: u64 = self.held_bytes.values().sum();
         // The newest one over the budget is given up, so that older ones get their time.
-        let too_much = deleted && held > s.hold_bytes_max && unread > 0;
+        let held = || self.held_bytes.values().sum::<u64>();
+        let too_much = deleted && unread > 0 && held() > s.hold_bytes_max;
         let too_old = too_much || deleted && now.since(since) > s.hold_age_max && unread > 0;
         if too_old {
             self.p.files.files_abandoned_bytes.inc_by(unread);
@@ -637,10 +641,10 @@ impl FileSource {
         if over || too_old {
             return self.finish(no);
         }
-        self.look_again(
-            no,
-            now.after(s.poll_interval.max(Duration::from_millis(100))),
-        );
+        // Who still writes to it does so soon; a look at each of many costs.
+        let pause = (quiet / 4).min(GONE_PAUSE_MAX);
+        let pause = pause.max(s.poll_interval).max(GONE_PAUSE_MIN);
+        self.look_again(no, now.after(pause));
     }
 
     fn finish(&mut self, no: FileNo) {

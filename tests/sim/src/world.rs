@@ -291,13 +291,14 @@ impl World {
 
     /// The power fails: everything that ran is gone.
     pub fn power_cut(&mut self) {
+        let before: Vec<Vec<u8>> = self.disk.inodes.iter().map(|i| i.data.clone()).collect();
         self.disk.close_all(true);
         let mut rng = Rng64::new(self.rng.next_u64());
         self.disk.power_cut(&mut rng);
         for log in &mut self.logs {
             log.power_cut();
         }
-        self.oracle.power_cut(&mut self.disk);
+        self.oracle.power_cut(&mut self.disk, &before);
         self.end_boot();
     }
 

@@ -72,6 +72,9 @@ pub struct Oracle {
     /// The newest line that arrived of each writer.
     newest: BTreeMap<u16, LineId>,
     arrivals: u64,
+    /// Writers whose logs the agent knows, whatever happens to it. What is rotated before that
+    /// counts as read when it starts for the first time.
+    pub known: BTreeSet<u16>,
     /// Lines are allowed to come out of order.
     pub unordered: bool,
     /// Positions could not be saved at some time: what was sent then may come again with other
@@ -133,6 +136,11 @@ impl Oracle {
         } else {
             *newest = id;
         }
+    }
+
+    /// All positions are on disk.
+    pub fn saved(&mut self) {
+        self.known.extend(self.newest.keys());
     }
 
     /// Content was destroyed: which lines are not there any more?

@@ -442,6 +442,10 @@ impl Sim<'_> {
         if let Some(life) = &mut self.life {
             life.store_news = false;
             life.store_at = life.store.step(now);
+            let stats = life.positions.stats();
+            if stats.commits > 0 && stats.unsaved_keys == 0 {
+                self.world.lock().oracle.saved();
+            }
         }
     }
 
@@ -503,6 +507,7 @@ impl Sim<'_> {
         let now = self.world.lock().now();
         let Life {
             store,
+            positions,
             driver,
             shards,
             courier,

@@ -163,7 +163,8 @@ impl Log {
             return false;
         }
         let rotations = self.plan.rotations;
-        if self.fd.is_some() && self.reopen_at.is_none() && w.chance(rotations) {
+        let known = w.oracle.known.contains(&self.plan.writer);
+        if known && self.fd.is_some() && self.reopen_at.is_none() && w.chance(rotations) {
             self.rotate();
             return true;
         }

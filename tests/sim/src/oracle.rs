@@ -75,8 +75,9 @@ pub struct Oracle {
     /// Writers whose logs the agent knows, whatever happens to it. What is rotated before that
     /// counts as read when it starts for the first time.
     pub known: BTreeSet<u16>,
-    /// Lines are allowed to come out of order.
-    pub unordered: bool,
+    /// Writers whose lines may come out of order: what copytruncate leaves in a copy is read after
+    /// what is new in the original.
+    pub unordered: BTreeSet<u16>,
     /// Positions could not be saved at some time: what was sent then may come again with other
     /// times.
     pub unsaved: bool,
@@ -130,7 +131,7 @@ impl Oracle {
         let newest = self.newest.entry(id.0).or_insert(id);
         if *newest > id {
             let after = *newest;
-            if !self.unordered {
+            if !self.unordered.contains(&id.0) {
                 self.violations.push(Violation::Disordered { id, after });
             }
         } else {

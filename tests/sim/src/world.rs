@@ -11,7 +11,7 @@ use tailwater_receivers::filelog::watch::WatchEvent;
 use crate::disk::{Disk, Event, Node};
 use crate::oracle::Oracle;
 use crate::plan::Plan;
-use crate::writers::Log;
+use crate::writers::{Log, Style};
 
 /// Where the logs are.
 pub const LOG_DIR: &str = "/var/log/app";
@@ -163,6 +163,8 @@ impl World {
             next_handle: 1,
         };
         world.trace.story = tell.then(Vec::new);
+        let copied = plan.logs.iter().filter(|l| l.style == Style::CopyTruncate);
+        world.oracle.unordered = copied.map(|l| l.writer).collect();
         world.logs = plan.logs.iter().map(|l| Log::new(l.clone())).collect();
         world
     }

@@ -332,7 +332,10 @@ impl Catalog {
             && let Some(file) = self.unread.get(&no)
         {
             let mut head = Vec::new();
-            if file.read_at(0, self.rules.head_bytes, &mut head).is_ok() {
+            if file
+                .read_whole_at(0, self.rules.head_bytes, &mut head)
+                .is_ok()
+            {
                 known.head = Head::of(&head);
             }
         }
@@ -401,7 +404,8 @@ impl Catalog {
         let head = |path: &Path| -> Option<Vec<u8>> {
             let mut head = Vec::new();
             let file = self.fs.open(path).ok()?;
-            file.read_at(0, self.rules.head_bytes, &mut head).ok()?;
+            file.read_whole_at(0, self.rules.head_bytes, &mut head)
+                .ok()?;
             Some(head)
         };
         let live = |path: PathBuf| {

@@ -156,7 +156,10 @@ impl Log {
         }
         if let Some(op) = self.script.pop_front() {
             w.tell("rotate", || format!("{op:?}"));
+            // What rotates checks that it has room, and leaves things alone if not.
+            let capacity = w.disk.capacity_bytes.take();
             self.step(op, w);
+            w.disk.capacity_bytes = capacity;
             return true;
         }
         if w.calm {

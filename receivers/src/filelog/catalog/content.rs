@@ -230,6 +230,14 @@ impl Opened {
         }
     }
 
+    /// The position at its start, where `known` is of other content of the same file.
+    pub(super) fn anew(&self, known: &Position, start: &Position) -> Position {
+        Position {
+            gzip: self.gzip,
+            ..known.anew(start.head)
+        }
+    }
+
     fn found(&self) -> Found<'_> {
         Found {
             id: self.meta.id,

@@ -310,7 +310,7 @@ impl Catalog {
                     }
                     return Ok(Generation::More(opened, position));
                 }
-                Verdict::Rewritten => start = p.anew(start.head),
+                Verdict::Rewritten => start = opened.anew(p, &start),
                 Verdict::Other => {}
             }
             start.path = base.into();
@@ -416,7 +416,7 @@ impl Catalog {
                     let position = resumed(p, &start);
                     return Ok((opened.file, position));
                 }
-                Verdict::Rewritten => start = p.anew(start.head),
+                Verdict::Rewritten => start = opened.anew(p, &start),
                 Verdict::Other => {}
             }
             start.path = s.path.as_path().into();

@@ -104,6 +104,8 @@ pub struct Tail {
     pub long_record: bool,
     /// When it was last found to have something new.
     pub active_at: Mono,
+    /// When it has a turn without any news.
+    pub look_at: Option<Mono>,
     /// Not tried again before, after an error.
     pub retry_at: Option<Mono>,
     /// Errors in a row.
@@ -167,6 +169,7 @@ impl Tail {
             read_bytes,
             long_record: false,
             active_at: now,
+            look_at: None,
             retry_at: None,
             failures: 0,
             replay_until,

@@ -142,13 +142,16 @@ impl Sim<'_> {
                 break;
             }
         }
-        let missing = self.world.lock().oracle.missing.len();
+        let (missing, first) = {
+            let w = self.world.lock();
+            (w.oracle.missing.len(), w.oracle.missing.first().copied())
+        };
         let queued = self
             .life
             .as_ref()
             .map_or(0, |l| l.exporter.delivery().stats().queue_items());
         let text = format!(
-            "{missing} lines missing, {queued} queued, agent runs: {}",
+            "{missing} lines missing from {first:?} on, {queued} queued, agent runs: {}",
             self.life.is_some()
         );
         self.wrong(Violation::Stuck(text));

@@ -25,7 +25,7 @@ use tailwater_pipeline::clock::Mono;
 use self::memory::{Memory, bases};
 use self::siblings::Listings;
 use super::file_path::FilePath;
-use super::identity::{Head, Known};
+use super::identity::{Head, Known, Verdict};
 use super::logfs::{FileId, LogFile, LogFs, Meta};
 use super::position::Position;
 
@@ -518,8 +518,16 @@ impl Catalog {
             live.shared.looked_into.store(false, Ordering::Release);
             actions.push((live.shard, Action::Gone(no)));
             let (id, path, shard) = (live.id, live.path.clone(), live.shard);
+            // Without birth times another file may have the inode of one that is not open.
+            let doubtful = id.birth_ns == 0 && live.shared.closed.load(Ordering::Acquire);
+            let known = live.shared.known();
             let siblings = self.listings.of(&*self.fs, &path, self.now).files;
-            if let Some(now_at) = siblings.into_iter().find(|s| s.meta.id == id) {
+            let now_at = siblings.into_iter().find(|s| s.meta.id == id);
+            let now_at = now_at.filter(|s| {
+                let same = |o: content::Opened| matches!(o.compare(&known), Verdict::Same);
+                !doubtful || self.open(&s.path, false).is_ok_and(same)
+            });
+            if let Some(now_at) = now_at {
                 actions.push((shard, Action::Moved(no, now_at.path.into())));
             }
         }

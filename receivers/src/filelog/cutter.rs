@@ -149,7 +149,7 @@ impl Cutter {
             return configured;
         }
         let mut mark = Vec::new();
-        let read = tail.file.as_ref().map(|f| f.read_at(0, 2, &mut mark));
+        let read = tail.file.as_ref().map(|f| f.read_whole_at(0, 2, &mut mark));
         match read {
             Some(Ok(2)) => Charset::by_mark(&mark).unwrap_or(configured),
             _ => configured,

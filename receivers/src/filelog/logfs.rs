@@ -68,6 +68,18 @@ pub struct Owner {
 pub trait LogFile: Send {
     /// Appends up to `max` bytes from `offset` to `buf`; 0 = end of file.
     fn read_at(&self, offset: u64, max: usize, buf: &mut Vec<u8>) -> io::Result<usize>;
+    /// As [`LogFile::read_at`], but less than `max` only at the end of the file. Some file systems
+    /// give less than there is; where bytes are evidence, that must not look like other bytes.
+    fn read_whole_at(&self, offset: u64, max: usize, buf: &mut Vec<u8>) -> io::Result<usize> {
+        let mut done = 0;
+        while done < max {
+            match self.read_at(offset + done as u64, max - done, buf)? {
+                0 => break,
+                n => done += n,
+            }
+        }
+        Ok(done)
+    }
     /// Stats the open file.
     fn meta(&self) -> io::Result<Meta>;
     /// Tells the kernel that the pages read so far are not needed again.

@@ -212,8 +212,18 @@ impl FileSource {
         }
     }
 
+    /// Has a turn of the file by `at`. What it waits for besides is found out in that turn again,
+    /// so the earliest time is all that is kept: else each turn would leave one more timer behind.
     fn look_again(&mut self, no: FileNo, at: Mono) {
-        self.timers.insert((at, no), ());
+        let Some(tail) = self.tails.get_mut(&no) else {
+            return;
+        };
+        if tail.look_at.is_none_or(|earlier| at < earlier) {
+            if let Some(later) = tail.look_at.replace(at) {
+                self.timers.remove(&(later, no));
+            }
+            self.timers.insert((at, no), ());
+        }
     }
 
     fn take_timers(&mut self, now: Mono) {
@@ -222,6 +232,9 @@ impl FileSource {
                 break;
             }
             self.timers.pop_first();
+            if let Some(tail) = self.tails.get_mut(&no) {
+                tail.look_at = None;
+            }
             self.queue(no);
         }
     }

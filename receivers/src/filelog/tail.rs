@@ -104,6 +104,8 @@ pub struct Tail {
     pub long_record: bool,
     /// When it was last found to have something new.
     pub active_at: Mono,
+    /// When it has a turn without any news.
+    pub look_at: Option<Mono>,
     /// Not tried again before, after an error.
     pub retry_at: Option<Mono>,
     /// Errors in a row.
@@ -167,6 +169,7 @@ impl Tail {
             read_bytes,
             long_record: false,
             active_at: now,
+            look_at: None,
             retry_at: None,
             failures: 0,
             replay_until,
@@ -190,7 +193,15 @@ impl Tail {
         let trail = self.position.trail;
         let skip = usize::from(trail.len);
         let from = self.position.offset - skip as u64;
-        let n = file.read_at(from, skip + max, &mut buf)?;
+        let mut n = file.read_at(from, skip + max, &mut buf)?;
+        let head = match self.position.offset {
+            0 => (self.position.head.len as usize).min(max),
+            _ => 0,
+        };
+        if n < skip.max(head) {
+            // Less than what confirms the position: the end, or a read that was cut short.
+            n += file.read_whole_at(from + n as u64, skip + max - n, &mut buf)?;
+        }
         if n < skip || (skip > 0 && stable_hash(&buf[..skip]) != trail.hash) {
             return Ok(Err(buf));
         }
@@ -231,7 +242,10 @@ impl Tail {
         if end <= have {
             return;
         }
-        if let Some(Ok(n)) = self.file.as_ref().map(|f| f.read_at(0, end, &mut head))
+        if let Some(Ok(n)) = self
+            .file
+            .as_ref()
+            .map(|f| f.read_whole_at(0, end, &mut head))
             && n > have
             && self.position.head.starts(&head)
         {
@@ -247,7 +261,7 @@ impl Tail {
         };
         let meta = file.meta()?;
         let mut head = Vec::new();
-        file.read_at(0, head_bytes, &mut head)?;
+        file.read_whole_at(0, head_bytes, &mut head)?;
         let size = if self.position.gzip {
             u64::MAX
         } else {
@@ -261,7 +275,7 @@ impl Tail {
         let trail = |offset: u64, len: u16| {
             let mut b = Vec::new();
             let n = file
-                .read_at(offset - u64::from(len), usize::from(len), &mut b)
+                .read_whole_at(offset - u64::from(len), usize::from(len), &mut b)
                 .ok()?;
             (n == usize::from(len)).then(|| stable_hash(&b))
         };
@@ -279,7 +293,7 @@ impl Tail {
             {
                 let len = usize::from(self.position.trail.len);
                 let mut before = Vec::new();
-                file.read_at(offset - len as u64, len, &mut before)?;
+                file.read_whole_at(offset - len as u64, len, &mut before)?;
                 self.position.trail = Trail::of(&before);
                 self.shared.set_known(self.position.known());
                 Ok(Fate::Kept)
@@ -289,7 +303,7 @@ impl Tail {
                 let mut last = Vec::new();
                 let from = meta.size.saturating_sub(TRAIL_BYTES as u64);
                 let file = self.file.as_ref().expect("checked above");
-                file.read_at(from, (meta.size - from) as usize, &mut last)?;
+                file.read_whole_at(from, (meta.size - from) as usize, &mut last)?;
                 self.position.offset = meta.size;
                 self.position.trail = Trail::of(&last);
                 self.cut_before = meta.size;

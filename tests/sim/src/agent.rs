@@ -126,6 +126,8 @@ pub struct Life {
     pub driver_at: Mono,
     /// The shards.
     pub shards: Vec<SimShard>,
+    /// Positions as the receiver sees them.
+    pub positions: CheckpointHandle,
     /// Saves positions.
     pub store: WriterCore,
     /// When it wants to be called; `None` = when something is put.
@@ -190,7 +192,7 @@ impl Life {
             interval: std::time::Duration::from_millis(250),
             ..WriterOptions::default()
         };
-        let (store, handle) = WriterCore::new(store, options);
+        let (store, positions) = WriterCore::new(store, options);
         let cx = NodeCx {
             id: RECEIVER.into(),
             pipeline: None,
@@ -201,7 +203,7 @@ impl Life {
             metrics: Arc::new(MetricsRegistry::default()),
             health: Arc::new(HealthRegistry::new()),
             runtime: runtime.clone(),
-            storages: Arc::new(OneStorage(handle)),
+            storages: Arc::new(OneStorage(positions.clone())),
         };
         let logs = variant.log_fs(Arc::new(fs.clone()));
         let mut receiver = settings
@@ -249,6 +251,7 @@ impl Life {
             driver,
             driver_at: Mono(0),
             shards,
+            positions,
             store,
             store_at: Some(Mono(0)),
             store_news: true,

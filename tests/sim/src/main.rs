@@ -34,9 +34,10 @@ fn main() -> ExitCode {
         if !outcome.violations.is_empty() {
             failed += 1;
             println!(
-                "seed {seed}: {} wrong: {:?}",
+                "seed {seed}: {} wrong: {:?} {:?}",
                 outcome.violations.len(),
-                outcome.violations[0]
+                outcome.violations[0],
+                tailwater_sim::plan::Plan::of(seed).logs.iter().map(|l| l.style).collect::<Vec<_>>()
             );
         }
     }

@@ -160,13 +160,16 @@ impl Network {
 
     /// True if nothing is under way.
     pub fn is_idle(&self) -> bool {
-        self.flights.is_empty()
+        self.next().is_none()
     }
 
     /// When something happens by itself.
     pub fn next(&self) -> Option<Mono> {
-        let at = |f: &Flight| f.commit_at.unwrap_or(f.reply_at).min(f.reply_at);
-        self.flights.iter().map(at).min()
+        let at = |f: &Flight| {
+            let reply_at = f.open.is_some().then_some(f.reply_at);
+            f.commit_at.into_iter().chain(reply_at).min()
+        };
+        self.flights.iter().filter_map(at).min()
     }
 
     /// Sends a request off.

@@ -72,8 +72,15 @@ pub struct Oracle {
     /// The newest line that arrived of each writer.
     newest: BTreeMap<u16, LineId>,
     arrivals: u64,
-    /// Lines are allowed to come out of order.
-    pub unordered: bool,
+    /// Writers whose logs the agent knows, whatever happens to it. What is rotated before that
+    /// counts as read when it starts for the first time.
+    pub known: BTreeSet<u16>,
+    /// Writers whose lines may come out of order: what copytruncate leaves in a copy is read after
+    /// what is new in the original.
+    pub unordered: BTreeSet<u16>,
+    /// Positions could not be saved at some time: what was sent then may come again with other
+    /// times.
+    pub unsaved: bool,
 }
 
 impl Oracle {
@@ -124,12 +131,17 @@ impl Oracle {
         let newest = self.newest.entry(id.0).or_insert(id);
         if *newest > id {
             let after = *newest;
-            if !self.unordered {
+            if !self.unordered.contains(&id.0) {
                 self.violations.push(Violation::Disordered { id, after });
             }
         } else {
             *newest = id;
         }
+    }
+
+    /// All positions are on disk.
+    pub fn saved(&mut self) {
+        self.known.extend(self.newest.keys());
     }
 
     /// Content was destroyed: which lines are not there any more?
@@ -149,12 +161,18 @@ impl Oracle {
         }
     }
 
-    /// The power failed: files may have lost their ends.
-    pub fn power_cut(&mut self, disk: &mut Disk) {
-        let there = present(disk, &self.lines);
-        for (id, line) in &mut self.lines {
-            let is_there = (0..physical(*id, line.format).len()).any(|p| there.contains(&(*id, p)));
-            line.shaken |= !is_there;
+    /// The power failed: files may have lost their ends. `before` is what inodes held.
+    pub fn power_cut(&mut self, disk: &mut Disk, before: &[Vec<u8>]) {
+        for (uid, before) in before.iter().enumerate() {
+            // What follows a position may be other content now, so the file is read again as a
+            // whole; lines without a time of their own get another one.
+            if !disk.inodes[uid].data.starts_with(before) {
+                for (id, _) in pieces_in(before) {
+                    if let Some(line) = self.lines.get_mut(&id) {
+                        line.shaken = true;
+                    }
+                }
+            }
         }
         for uid in log_files(disk) {
             let inode = &mut disk.inodes[uid];
@@ -181,7 +199,7 @@ impl Oracle {
         let mut out = std::mem::take(&mut self.violations);
         out.extend(self.missing.iter().map(|id| Violation::Lost(*id)));
         for (id, line) in &self.lines {
-            if line.times.len() > 1 && !line.shaken {
+            if line.times.len() > 1 && !line.shaken && !self.unsaved {
                 out.push(Violation::Repeated(*id, line.times.clone()));
             }
         }
@@ -212,21 +230,26 @@ fn log_files(disk: &Disk) -> Vec<usize> {
     uids
 }
 
+/// Every piece of a line that is in some content.
+fn pieces_in(data: &[u8]) -> Vec<(LineId, usize)> {
+    let mut pieces = Vec::new();
+    let mut rest = data;
+    // Only what a line end follows is a line.
+    while let Some(end) = rest.iter().position(|b| *b == b'\n') {
+        let formats = [Format::Plain, Format::Cri].into_iter();
+        pieces.extend(formats.filter_map(|f| physical_id(&rest[..end], f)));
+        rest = &rest[end + 1..];
+    }
+    pieces
+}
+
 /// Every piece of a line that is in some file.
 fn present(disk: &Disk, lines: &BTreeMap<LineId, Line>) -> BTreeSet<(LineId, usize)> {
     let mut there = BTreeSet::new();
     for uid in log_files(disk) {
         let inode = &disk.inodes[uid];
-        let data = inode.plain.as_ref().unwrap_or(&inode.data);
-        let mut rest = &data[..];
-        // Only what a line end follows is a line.
-        while let Some(end) = rest.iter().position(|b| *b == b'\n') {
-            let line = &rest[..end];
-            rest = &rest[end + 1..];
-            let found = [Format::Plain, Format::Cri].into_iter();
-            let found = found.filter_map(|f| physical_id(line, f));
-            there.extend(found.filter(|(id, _)| lines.contains_key(id)));
-        }
+        let found = pieces_in(inode.plain.as_ref().unwrap_or(&inode.data));
+        there.extend(found.into_iter().filter(|(id, _)| lines.contains_key(id)));
     }
     there
 }

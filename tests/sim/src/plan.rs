@@ -42,8 +42,10 @@ pub struct Plan {
     pub interference: u64,
     /// What happens to the agent.
     pub blows: Blows,
-    /// Faults of the disk may begin.
+    /// Reading logs may fail.
     pub disk_faults: bool,
+    /// Saving positions may fail.
+    pub state_faults: bool,
     /// The state's disk may be full.
     pub full_disk: bool,
     /// News may be late, and may be lost.
@@ -101,6 +103,7 @@ impl Plan {
             interference: [0, 5, 20, 60][rng.below(4) as usize],
             blows,
             disk_faults: one_in(rng, 3),
+            state_faults: one_in(rng, 5),
             full_disk: one_in(rng, 6),
             news_faults: one_in(rng, 3),
             loki_faults: !one_in(rng, 4),

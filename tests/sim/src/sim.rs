@@ -12,12 +12,14 @@ use crate::network::{Network, Trouble};
 use crate::oracle::Violation;
 use crate::plan::Plan;
 use crate::views::AgentFs;
-use crate::world::{DiskFaults, SharedWorld, World};
+use crate::world::{DiskFaults, START_NS, SharedWorld, World};
 
 /// The agent's thread that finds files looks at least this often.
 const DRIVER_WAIT_MAX: Duration = Duration::from_millis(500);
 /// Without faults everything has to be caught up after this much simulated time.
 const CATCH_UP_MAX: Duration = Duration::from_secs(1_200);
+/// How far the wall clock may be off.
+const CLOCK_OFF_MAX_NS: u64 = 240_000_000_000;
 /// Steps without faults at most, so that a run ends.
 const CALM_STEPS_MAX: u64 = 60_000;
 
@@ -140,13 +142,16 @@ impl Sim<'_> {
                 break;
             }
         }
-        let missing = self.world.lock().oracle.missing.len();
+        let (missing, first) = {
+            let w = self.world.lock();
+            (w.oracle.missing.len(), w.oracle.missing.first().copied())
+        };
         let queued = self
             .life
             .as_ref()
             .map_or(0, |l| l.exporter.delivery().stats().queue_items());
         let text = format!(
-            "{missing} lines missing, {queued} queued, agent runs: {}",
+            "{missing} lines missing from {first:?} on, {queued} queued, agent runs: {}",
             self.life.is_some()
         );
         self.wrong(Violation::Stuck(text));
@@ -183,11 +188,12 @@ impl Sim<'_> {
             return self.toggle();
         }
         if draw(&mut w, blows.clock) {
-            let by = w.rng.below(7_200_000_000_000) as i64 - 3_600_000_000_000;
-            let wall = w.clock.wall_ns() + by;
+            // Within what Loki takes as present: lines that are stamped beyond that are dropped.
+            let off = w.rng.below(2 * CLOCK_OFF_MAX_NS) as i64 - CLOCK_OFF_MAX_NS as i64;
+            let wall = START_NS + w.now().0 as i64 + off;
             w.clock.set_wall_ns(wall);
             w.disk.now_ns = wall;
-            return w.tell("clock", || format!("jumps by {} s", by / 1_000_000_000));
+            return w.tell("clock", || format!("is off by {} s now", off / 1_000_000_000));
         }
         if self.life.is_none() {
             return;
@@ -213,7 +219,7 @@ impl Sim<'_> {
         let plan = self.plan;
         let mut w = self.world.lock();
         match w.rng.below(4) {
-            0 if plan.disk_faults => {
+            0 if plan.disk_faults || plan.state_faults => {
                 let some = |w: &mut World| [0, 0, 20, 200][w.rng.below(4) as usize];
                 w.faults = DiskFaults {
                     read: some(&mut w),
@@ -222,6 +228,16 @@ impl Sim<'_> {
                     list: some(&mut w),
                     state: some(&mut w),
                 };
+                if !plan.disk_faults {
+                    let state = w.faults.state;
+                    w.faults = DiskFaults {
+                        state,
+                        ..DiskFaults::default()
+                    };
+                }
+                if !plan.state_faults {
+                    w.faults.state = 0;
+                }
                 let faults = w.faults;
                 w.tell("disk", || format!("{faults:?}"));
             }
@@ -429,6 +445,10 @@ impl Sim<'_> {
         if let Some(life) = &mut self.life {
             life.store_news = false;
             life.store_at = life.store.step(now);
+            let stats = life.positions.stats();
+            if stats.commits > 0 && stats.unsaved_keys == 0 {
+                self.world.lock().oracle.saved();
+            }
         }
     }
 
@@ -490,6 +510,7 @@ impl Sim<'_> {
         let now = self.world.lock().now();
         let Life {
             store,
+            positions,
             driver,
             shards,
             courier,

@@ -75,6 +75,7 @@ fn open_fault(w: &mut World) -> io::Result<()> {
 
 fn state_fault(w: &mut World) -> io::Result<()> {
     if w.chance(w.faults.state) {
+        w.oracle.unsaved = true;
         return Err(os(Errno::IO));
     }
     Ok(())
@@ -89,6 +90,7 @@ impl LogFs for AgentFs {
                 return Err(os(Errno::INVAL));
             }
             w.disk.inodes[uid].handles += 1;
+            w.tell("open", || format!("{} is inode object {uid}", path.display()));
             Ok(uid)
         })?;
         Ok(Box::new(AgentLogFile(self.clone(), uid)))
@@ -167,6 +169,10 @@ impl LogFile for AgentLogFile {
                 n = 1 + w.rng.below(n as u64 - 1) as usize;
             }
             buf.extend_from_slice(&w.disk.inodes[self.1].data[from..from + n]);
+            let of = w.disk.inodes[self.1].data.len();
+            w.tell("read", || {
+                format!("inode object {}: {n} bytes from {from} of {of}", self.1)
+            });
             Ok(n)
         })
     }
@@ -247,7 +253,9 @@ impl FsFile for AgentStateFile {
                 w.disk.append(self.uid, &bytes[..n])?;
                 return Err(e);
             }
-            w.disk.append(self.uid, bytes)
+            let done = w.disk.append(self.uid, bytes);
+            w.oracle.unsaved |= done.is_err();
+            done
         })
     }
 

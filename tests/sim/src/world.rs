@@ -11,7 +11,7 @@ use tailwater_receivers::filelog::watch::WatchEvent;
 use crate::disk::{Disk, Event, Node};
 use crate::oracle::Oracle;
 use crate::plan::Plan;
-use crate::writers::Log;
+use crate::writers::{Log, Style};
 
 /// Where the logs are.
 pub const LOG_DIR: &str = "/var/log/app";
@@ -163,6 +163,8 @@ impl World {
             next_handle: 1,
         };
         world.trace.story = tell.then(Vec::new);
+        let copied = plan.logs.iter().filter(|l| l.style == Style::CopyTruncate);
+        world.oracle.unordered = copied.map(|l| l.writer).collect();
         world.logs = plan.logs.iter().map(|l| Log::new(l.clone())).collect();
         world
     }
@@ -291,13 +293,14 @@ impl World {
 
     /// The power fails: everything that ran is gone.
     pub fn power_cut(&mut self) {
+        let before: Vec<Vec<u8>> = self.disk.inodes.iter().map(|i| i.data.clone()).collect();
         self.disk.close_all(true);
         let mut rng = Rng64::new(self.rng.next_u64());
         self.disk.power_cut(&mut rng);
         for log in &mut self.logs {
             log.power_cut();
         }
-        self.oracle.power_cut(&mut self.disk);
+        self.oracle.power_cut(&mut self.disk, &before);
         self.end_boot();
     }
 

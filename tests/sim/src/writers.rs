@@ -96,6 +96,8 @@ pub struct Log {
     seq: u32,
     /// The rest of a line, until when it has to be there, and which line that is.
     rest: Option<(Mono, Vec<u8>, LineId)>,
+    /// That rest is a line of the file by itself.
+    rest_is_piece: bool,
     script: VecDeque<Op>,
     /// When the writer hears of the rotation.
     reopen_at: Option<Mono>,
@@ -154,14 +156,18 @@ impl Log {
         }
         if let Some(op) = self.script.pop_front() {
             w.tell("rotate", || format!("{op:?}"));
+            // What rotates checks that it has room, and leaves things alone if not.
+            let capacity = w.disk.capacity_bytes.take();
             self.step(op, w);
+            w.disk.capacity_bytes = capacity;
             return true;
         }
         if w.calm {
             return false;
         }
         let rotations = self.plan.rotations;
-        if self.fd.is_some() && self.reopen_at.is_none() && w.chance(rotations) {
+        let known = w.oracle.known.contains(&self.plan.writer);
+        if known && self.fd.is_some() && self.reopen_at.is_none() && w.chance(rotations) {
             self.rotate();
             return true;
         }
@@ -199,6 +205,7 @@ impl Log {
                 w.tell("write", || {
                     format!("{id:?} to inode object {fd}, {at} of {} bytes", whole.len())
                 });
+                self.rest_is_piece = at == first;
                 self.rest = Some((w.now().after(LINE_TIME_MAX), whole[at..].to_vec(), id));
                 return;
             }
@@ -250,6 +257,11 @@ impl Log {
 
     fn reopen(&mut self, w: &mut World) {
         self.reopen_at = None;
+        // A container's line may go on in the next file, but only between its pieces.
+        let whole_piece = self.plan.format == Format::Cri && self.rest_is_piece;
+        if self.rest.is_some() && !whole_piece {
+            self.finish_line(w);
+        }
         self.close(w);
         self.open(w);
     }
@@ -329,6 +341,7 @@ impl Log {
                 }
             }
             Op::Delete => {
+                self.finish_line(w);
                 let _ = w.disk.unlink(&path);
                 self.reopen(w);
             }
@@ -349,6 +362,7 @@ impl Log {
                 let _ = w.disk.append(uid, data.get(have..).unwrap_or_default());
             }
             Op::Truncate => {
+                self.finish_line(w);
                 if let Ok(uid) = w.disk.find(&path, true) {
                     w.disk.truncate(uid, 0);
                 }

@@ -197,7 +197,7 @@ impl Catalog {
         let (mut size, mut told_size) = (meta.size, Some(meta.size));
         if gzip {
             let mut last = Vec::new();
-            file.read_at(meta.size.saturating_sub(4), 4, &mut last)?;
+            file.read_whole_at(meta.size.saturating_sub(4), 4, &mut last)?;
             told_size = last
                 .try_into()
                 .ok()
@@ -206,7 +206,7 @@ impl Catalog {
             file = Box::new(GzipFile::new(file));
         }
         let mut head = Vec::new();
-        file.read_at(0, self.rules.head_bytes, &mut head)?;
+        file.read_whole_at(0, self.rules.head_bytes, &mut head)?;
         Ok(Opened {
             file,
             meta,
@@ -227,6 +227,14 @@ impl Opened {
             gzip: self.gzip,
             path: path.into(),
             ..Position::default()
+        }
+    }
+
+    /// The position at its start, where `known` is of other content of the same file.
+    pub(super) fn anew(&self, known: &Position, start: &Position) -> Position {
+        Position {
+            gzip: self.gzip,
+            ..known.anew(start.head)
         }
     }
 
@@ -273,14 +281,20 @@ impl Opened {
     fn trail_hash(&self, offset: u64, len: u16) -> Option<u64> {
         let mut buf = Vec::new();
         let from = offset.checked_sub(u64::from(len))?;
-        let n = self.file.read_at(from, usize::from(len), &mut buf).ok()?;
+        let n = self
+            .file
+            .read_whole_at(from, usize::from(len), &mut buf)
+            .ok()?;
         (n == usize::from(len)).then(|| stable_hash(&buf))
     }
 
     pub(super) fn trail_at(&self, offset: u64) -> Trail {
         let mut last = Vec::new();
         let from = offset.saturating_sub(TRAIL_BYTES as u64);
-        match self.file.read_at(from, (offset - from) as usize, &mut last) {
+        match self
+            .file
+            .read_whole_at(from, (offset - from) as usize, &mut last)
+        {
             Ok(_) => Trail::of(&last),
             Err(_) => Trail::default(),
         }
@@ -306,6 +320,6 @@ pub(super) fn resumed(known: &Position, now: &Position) -> Position {
 
 fn is_gzip(file: &dyn LogFile) -> io::Result<bool> {
     let mut magic = Vec::new();
-    file.read_at(0, 2, &mut magic)?;
+    file.read_whole_at(0, 2, &mut magic)?;
     Ok(magic == [0x1f, 0x8b])
 }

@@ -147,6 +147,8 @@ impl Catalog {
                 }
                 Err(e) => {
                     self.problems.push((s.path, e));
+                    // No news will come of a file that nobody writes to.
+                    self.put_off(base, UNDECIDED_WAIT);
                     continue;
                 }
             };
@@ -312,7 +314,7 @@ impl Catalog {
                     }
                     return Ok(Generation::More(opened, position));
                 }
-                Verdict::Rewritten => start = p.anew(start.head),
+                Verdict::Rewritten => start = opened.anew(p, &start),
                 Verdict::Other => {}
             }
             start.path = base.into();
@@ -320,8 +322,16 @@ impl Catalog {
         if self.may_copy_live(base, &opened) {
             return Ok(Generation::Undecided);
         }
+        let since = self.undecided.get(&id);
+        let fresh = since.is_some_and(|at| self.now.since(*at) < COPY_WAIT);
+        let content = self.content(&opened, &start, &[base.to_path_buf()]);
+        if fresh && matches!(content, Content::Doubled) {
+            // Its original is not being read yet, as at a start: it may be truncated before it is,
+            // and then only the copy has what is left of it.
+            return Ok(Generation::Undecided);
+        }
         self.undecided.remove(&id);
-        match self.content(&opened, &start, &[base.to_path_buf()]) {
+        match content {
             Content::Reached(position) if opened.told_size == Some(position.offset) => {
                 self.remember_complete(*position);
                 Ok(Generation::Known)
@@ -410,7 +420,7 @@ impl Catalog {
                     let position = resumed(p, &start);
                     return Ok((opened.file, position));
                 }
-                Verdict::Rewritten => start = p.anew(start.head),
+                Verdict::Rewritten => start = opened.anew(p, &start),
                 Verdict::Other => {}
             }
             start.path = s.path.as_path().into();

@@ -25,7 +25,7 @@ use tailwater_pipeline::clock::Mono;
 use self::memory::{Memory, bases};
 use self::siblings::Listings;
 use super::file_path::FilePath;
-use super::identity::{Head, Known};
+use super::identity::{Head, Known, Verdict};
 use super::logfs::{FileId, LogFile, LogFs, Meta};
 use super::position::Position;
 
@@ -335,7 +335,10 @@ impl Catalog {
             && let Some(file) = self.unread.get(&no)
         {
             let mut head = Vec::new();
-            if file.read_at(0, self.rules.head_bytes, &mut head).is_ok() {
+            if file
+                .read_whole_at(0, self.rules.head_bytes, &mut head)
+                .is_ok()
+            {
                 known.head = Head::of(&head);
             }
         }
@@ -404,7 +407,8 @@ impl Catalog {
         let head = |path: &Path| -> Option<Vec<u8>> {
             let mut head = Vec::new();
             let file = self.fs.open(path).ok()?;
-            file.read_at(0, self.rules.head_bytes, &mut head).ok()?;
+            file.read_whole_at(0, self.rules.head_bytes, &mut head)
+                .ok()?;
             Some(head)
         };
         let live = |path: PathBuf| {
@@ -517,8 +521,16 @@ impl Catalog {
             live.shared.looked_into.store(false, Ordering::Release);
             actions.push((live.shard, Action::Gone(no)));
             let (id, path, shard) = (live.id, live.path.clone(), live.shard);
+            // Without birth times another file may have the inode of one that is not open.
+            let doubtful = id.birth_ns == 0 && live.shared.closed.load(Ordering::Acquire);
+            let known = live.shared.known();
             let siblings = self.listings.of(&*self.fs, &path, self.now).files;
-            if let Some(now_at) = siblings.into_iter().find(|s| s.meta.id == id) {
+            let now_at = siblings.into_iter().find(|s| s.meta.id == id);
+            let now_at = now_at.filter(|s| {
+                let same = |o: content::Opened| matches!(o.compare(&known), Verdict::Same);
+                !doubtful || self.open(&s.path, false).is_ok_and(same)
+            });
+            if let Some(now_at) = now_at {
                 actions.push((shard, Action::Moved(no, now_at.path.into())));
             }
         }

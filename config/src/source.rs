@@ -139,7 +139,7 @@ fn top_map(node: Node) -> Result<Node, Errors> {
         NodeValue::Map(entries) => entries,
         _ => {
             let error = ConfigError::new(span, KeyPath::root(), "no configuration")
-                .found(node.describe())
+                .found(node.type_name())
                 .allowed("a map");
             return Err(error.into());
         }

@@ -224,7 +224,7 @@ fn unknown_keys_and_wrong_types_do_not_hide_each_other() {
     check(
         "recievers: {otlp: }\nexporters: [debug]\nprocessors: {batch: 1}\nservice: {pipelines: []}",
         &[
-            "c.yaml:3:21: processors::batch: found 1, allowed: a map, or null for all defaults",
+            "c.yaml:3:21: processors::batch: found an integer, allowed: a map, or null for all defaults",
             "c.yaml:2:12: exporters: found a list, allowed: a map",
             "c.yaml:4:22: service::pipelines: found a list, allowed: a map",
             "c.yaml:1:1: recievers: unknown option \"recievers\"; allowed: receivers, processors, \

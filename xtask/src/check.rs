@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 
 use crate::run::root;
+use crate::supply;
 
 /// Which of our crates a crate may depend on (development dependencies excepted). Whatever is not
 /// listed here must not exist. Mirrors the picture in docs/ARCHITECTURE.md.
@@ -52,13 +53,16 @@ pub fn check() -> Result<()> {
     documented_paths(&mut found)?;
     texts(&mut found)?;
     changelog(&mut found)?;
+    supply::check(&mut found)?;
     for line in &found {
         println!("{line}");
     }
     if !found.is_empty() {
         bail!("{} violations", found.len());
     }
-    println!("check: dependency direction, documented paths and texts are in order");
+    println!(
+        "check: dependency direction, documented paths, texts, licences and sources are in order"
+    );
     Ok(())
 }
 

@@ -4,6 +4,7 @@ mod check;
 mod faults;
 mod run;
 mod soak;
+mod supply;
 mod test;
 
 use std::path::PathBuf;

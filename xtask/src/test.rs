@@ -26,6 +26,7 @@ pub fn test(quick: bool) -> Result<()> {
     component("rustfmt", "fmt", &["fmt", "--all", "--check"], &mut skipped)?;
     println!("== xtask check");
     check::check()?;
+    advisories(&mut skipped)?;
     let clippy = [
         "clippy",
         "--workspace",
@@ -93,6 +94,32 @@ fn release(skipped: &mut Skipped) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// Known faults of what we depend on. Neither the tool nor its database, a git repository, is part
+/// of the toolchain, and building the tool takes minutes; where both are there they are used.
+fn advisories(skipped: &mut Skipped) -> Result<()> {
+    let what = "known faults of dependencies";
+    let quiet = |args: &[&str]| {
+        let status = cargo(args)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status();
+        status.is_ok_and(|s| s.success())
+    };
+    if !quiet(&["deny", "--version"]) {
+        skipped.add(
+            what,
+            "cargo-deny is not installed (cargo install --locked cargo-deny)",
+        );
+        return Ok(());
+    }
+    if !quiet(&["deny", "fetch", "db"]) {
+        skipped.add(what, "cargo-deny cannot fetch its database");
+        return Ok(());
+    }
+    let check = ["deny", "check", "--disable-fetch", "advisories"];
+    step(what, &mut cargo(&check))
 }
 
 /// Runs a cargo component, installing it when rustup may.

@@ -214,9 +214,15 @@ impl<'n, 'e> Section<'n, 'e> {
     }
 }
 
-/// The problem that a value has another type or form than expected.
+/// The problem that a value has another type or form than expected. A value in place of a section
+/// is not shown: it may be the secret that one of its options should hold.
 pub(crate) fn mismatch(node: &Node, path: &KeyPath, expected: &str) -> ConfigError {
+    let found = if expected.starts_with("a map") {
+        node.type_name().to_owned()
+    } else {
+        node.describe()
+    };
     ConfigError::new(node.span.clone(), path, "")
-        .found(node.describe())
+        .found(found)
         .allowed(expected)
 }

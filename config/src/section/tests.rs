@@ -280,7 +280,7 @@ fn lists_and_maps_of_sections_name_the_element() {
     assert_eq!(
         errors,
         [
-            "f:1:19: at::list::1: found 5, allowed: a map",
+            "f:1:19: at::list::1: found an integer, allowed: a map",
             "f:1:23: at::list::2::nam: unknown option \"nam\"; allowed: name; did you mean \
              \"name\"?",
             "f:2:27: at::map::z::w: unknown option \"w\"; allowed: v",

@@ -19,7 +19,11 @@ const CLIENT_TIMEOUT: Duration = Duration::from_secs(30);
 pub type Canned = (u16, &'static str);
 
 /// Answers without anything being stored, as they were seen.
-const REFUSALS: [Canned; 9] = [
+const REFUSALS: [Canned; 10] = [
+    (
+        429,
+        "maximum active stream limit exceeded when trying to create stream {job=\"sim\", w=\"w0\"}, reduce the number of active streams (reduce labels or reduce label values), or contact your Loki administrator to see if the limit can be increased, user: 'fake'\n",
+    ),
     (
         429,
         "ingestion rate limit exceeded for user fake (limit: 4194304 bytes/sec) while attempting to ingest '9' lines totaling '999' bytes, reduce log volume or contact your Loki administrator to see if the limit can be increased\n",

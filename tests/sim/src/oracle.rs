@@ -75,8 +75,7 @@ pub struct Oracle {
     /// Writers whose logs the agent knows, whatever happens to it. What is rotated before that
     /// counts as read when it starts for the first time.
     pub known: BTreeSet<u16>,
-    /// Writers whose lines may come out of order: what copytruncate leaves in a copy is read after
-    /// what is new in the original.
+    /// Writers whose lines may come out of order.
     pub unordered: BTreeSet<u16>,
     /// Positions could not be saved at some time: what was sent then may come again with other
     /// times.

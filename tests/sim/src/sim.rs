@@ -193,7 +193,9 @@ impl Sim<'_> {
             let wall = START_NS + w.now().0 as i64 + off;
             w.clock.set_wall_ns(wall);
             w.disk.now_ns = wall;
-            return w.tell("clock", || format!("is off by {} s now", off / 1_000_000_000));
+            return w.tell("clock", || {
+                format!("is off by {} s now", off / 1_000_000_000)
+            });
         }
         if self.life.is_none() {
             return;

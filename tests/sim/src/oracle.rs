@@ -96,11 +96,18 @@ impl Oracle {
         self.lines.insert(id, line);
     }
 
+    /// A line follows what a power cut left of a container's line: the two are read as one.
+    pub fn taint(&mut self, id: LineId, now: Mono) {
+        if let Some(line) = self.lines.get_mut(&id) {
+            line.gone = Some(now);
+        }
+    }
+
     /// A line is complete.
     pub fn written(&mut self, id: LineId, now: Mono) {
         if let Some(line) = self.lines.get_mut(&id) {
             line.written = Some(now);
-            if line.times.is_empty() {
+            if line.times.is_empty() && line.gone.is_none() {
                 self.missing.insert(id);
             }
         }
@@ -193,6 +200,17 @@ impl Oracle {
         }
     }
 
+    /// True if this is joined from pieces, one of which a power cut tore.
+    fn is_torn(&self, stray: &[u8]) -> bool {
+        let torn = |id: &LineId| {
+            self.lines
+                .get(id)
+                .is_some_and(|l| l.shaken || l.gone.is_some())
+        };
+        let marks = stray.split(|b| *b == b'#').filter_map(id_of);
+        marks.into_iter().any(|(id, _)| torn(&id))
+    }
+
     /// What is wrong at the end.
     pub fn verdict(&mut self) -> Vec<Violation> {
         let mut out = std::mem::take(&mut self.violations);
@@ -205,7 +223,7 @@ impl Oracle {
         for stray in &self.strays {
             let inside =
                 |f: &Vec<u8>| stray.is_empty() || f.windows(stray.len()).any(|w| w == &stray[..]);
-            if !self.fragments.iter().any(inside) {
+            if !self.fragments.iter().any(inside) && !self.is_torn(stray) {
                 let text = String::from_utf8_lossy(stray);
                 out.push(Violation::Damaged(text.chars().take(160).collect()));
             }

@@ -166,7 +166,10 @@ fn log(rng: &mut Rng64, writer: u16, format: Format) -> LogPlan {
         1 | 2 => Style::Numbered,
         3 | 4 => Style::Dated,
         5 => Style::Compressed,
-        6 => Style::CopyTruncate,
+        // A runtime that splits lines does not rotate like that: what is lost between copy and
+        // truncation could be the end of a line.
+        6 if format == Format::Plain => Style::CopyTruncate,
+        6 => Style::Dated,
         _ => Style::Delete,
     };
     LogPlan {

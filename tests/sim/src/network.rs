@@ -271,10 +271,11 @@ impl Network {
                 format!("request {number}: {} {}", answer.status, answer.text.trim())
             });
             self.flights[i].answer = Some(answer);
+            let alive = self.flights[i].open.is_some();
             let mut list = self.arrivals.lock().unwrap_or_else(PoisonError::into_inner);
             for (ts, line) in list.drain(..) {
                 w.trace.mix(&[ts as u64, line.len() as u64]);
-                w.oracle.arrived(ts, &line);
+                w.oracle.arrived(ts, &line, alive);
             }
             return None;
         }

@@ -72,6 +72,8 @@ pub struct Oracle {
     /// The newest line that arrived of each writer.
     newest: BTreeMap<u16, LineId>,
     arrivals: u64,
+    /// Writers of whom this life of the agent sent something.
+    pub fresh: BTreeSet<u16>,
     /// Writers whose logs the agent knows, whatever happens to it. What is rotated before that
     /// counts as read when it starts for the first time.
     pub known: BTreeSet<u16>,
@@ -113,8 +115,8 @@ impl Oracle {
         }
     }
 
-    /// Loki stored an entry, maybe once more.
-    pub fn arrived(&mut self, ts_ns: i64, bytes: &[u8]) {
+    /// Loki stored an entry, maybe once more. `alive`: its sender lives.
+    pub fn arrived(&mut self, ts_ns: i64, bytes: &[u8], alive: bool) {
         self.arrivals += 1;
         let id = id_of(bytes).map(|(id, _)| id);
         let known = id.and_then(|id| Some((id, self.lines.get_mut(&id)?)));
@@ -125,6 +127,9 @@ impl Oracle {
         };
         if line.format == Format::Cri && ts_ns != time_ns(id) {
             self.violations.push(Violation::WrongTime(id, ts_ns));
+        }
+        if alive {
+            self.fresh.insert(id.0);
         }
         if !line.times.contains(&ts_ns) {
             line.times.push(ts_ns);
@@ -147,7 +152,7 @@ impl Oracle {
 
     /// All positions are on disk.
     pub fn saved(&mut self) {
-        self.known.extend(self.newest.keys());
+        self.known.extend(&self.fresh);
     }
 
     /// Content was destroyed: which lines are not there any more?
@@ -203,9 +208,8 @@ impl Oracle {
     /// True if this is joined from pieces, one of which a power cut tore.
     fn is_torn(&self, stray: &[u8]) -> bool {
         let torn = |id: &LineId| {
-            self.lines
-                .get(id)
-                .is_some_and(|l| l.shaken || l.gone.is_some())
+            let line = self.lines.get(id);
+            line.is_some_and(|l| l.shaken || l.gone.is_some() || l.written.is_none())
         };
         let marks = stray.split(|b| *b == b'#').filter_map(id_of);
         marks.into_iter().any(|(id, _)| torn(&id))

@@ -446,9 +446,10 @@ impl Sim<'_> {
     fn save(&mut self, now: Mono) {
         if let Some(life) = &mut self.life {
             life.store_news = false;
+            let before = life.positions.stats().commits;
             life.store_at = life.store.step(now);
             let stats = life.positions.stats();
-            if stats.commits > 0 && stats.unsaved_keys == 0 {
+            if stats.commits > before && stats.unsaved_keys == 0 {
                 self.world.lock().oracle.saved();
             }
         }

@@ -286,6 +286,7 @@ impl World {
     /// The agent's process is gone: nothing of it has a file open.
     pub fn end_boot(&mut self) {
         self.boot += 1;
+        self.oracle.fresh.clear();
         (self.dead, self.calls_left) = (false, None);
         self.disk.close_all(false);
         self.news.dirs.clear();

@@ -375,7 +375,9 @@ impl Log {
                 let Some((bytes, _)) = compressed(w, &from) else {
                     return;
                 };
+                // The header comes in one piece.
                 let half = w.rng.below(bytes.len() as u64 + 1) as usize;
+                let half = if half < 20 { 0 } else { half };
                 if let Ok(uid) = w.disk.create(&gz(&from), Node::File) {
                     w.disk.append_reserved(uid, &bytes[..half]);
                 }

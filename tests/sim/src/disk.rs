@@ -340,14 +340,19 @@ impl Disk {
             .capacity_bytes
             .map_or(usize::MAX, |c| c.saturating_sub(self.used_bytes()));
         let n = bytes.len().min(room);
-        let inode = &mut self.inodes[uid];
-        inode.data.extend_from_slice(&bytes[..n]);
-        inode.mtime_ns = self.now_ns / TICK_NS * TICK_NS;
-        self.modified(uid);
+        self.append_reserved(uid, &bytes[..n]);
         if n < bytes.len() {
             return Err(os(Errno::NOSPC));
         }
         Ok(())
+    }
+
+    /// Appends what room was kept for.
+    pub fn append_reserved(&mut self, uid: Uid, bytes: &[u8]) {
+        let inode = &mut self.inodes[uid];
+        inode.data.extend_from_slice(bytes);
+        inode.mtime_ns = self.now_ns / TICK_NS * TICK_NS;
+        self.modified(uid);
     }
 
     fn modified(&mut self, uid: Uid) {

@@ -26,3 +26,32 @@ pub mod sim;
 pub mod views;
 pub mod world;
 pub mod writers;
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::canary::Whole;
+use crate::sim::{Outcome, run};
+
+/// Runs seeds on some threads, each seed on one. `tell` is called for each that fails. Returns how
+/// many those are.
+pub fn run_seeds(seeds: Range<u64>, threads: u64, tell: &(dyn Fn(u64, &Outcome) + Sync)) -> u64 {
+    let (next, failed) = (AtomicU64::new(seeds.start), AtomicU64::new(0));
+    let work = || {
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= seeds.end {
+                return;
+            }
+            let outcome = run(seed, &Whole, false);
+            if !outcome.violations.is_empty() {
+                failed.fetch_add(1, Ordering::Relaxed);
+                tell(seed, &outcome);
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        (0..threads).for_each(|_| drop(scope.spawn(work)));
+    });
+    failed.into_inner()
+}

@@ -19,7 +19,11 @@ const CLIENT_TIMEOUT: Duration = Duration::from_secs(30);
 pub type Canned = (u16, &'static str);
 
 /// Answers without anything being stored, as they were seen.
-const REFUSALS: [Canned; 9] = [
+const REFUSALS: [Canned; 10] = [
+    (
+        429,
+        "maximum active stream limit exceeded when trying to create stream {job=\"sim\", w=\"w0\"}, reduce the number of active streams (reduce labels or reduce label values), or contact your Loki administrator to see if the limit can be increased, user: 'fake'\n",
+    ),
     (
         429,
         "ingestion rate limit exceeded for user fake (limit: 4194304 bytes/sec) while attempting to ingest '9' lines totaling '999' bytes, reduce log volume or contact your Loki administrator to see if the limit can be increased\n",
@@ -267,10 +271,11 @@ impl Network {
                 format!("request {number}: {} {}", answer.status, answer.text.trim())
             });
             self.flights[i].answer = Some(answer);
+            let alive = self.flights[i].open.is_some();
             let mut list = self.arrivals.lock().unwrap_or_else(PoisonError::into_inner);
             for (ts, line) in list.drain(..) {
                 w.trace.mix(&[ts as u64, line.len() as u64]);
-                w.oracle.arrived(ts, &line);
+                w.oracle.arrived(ts, &line, alive);
             }
             return None;
         }

@@ -72,11 +72,12 @@ pub struct Oracle {
     /// The newest line that arrived of each writer.
     newest: BTreeMap<u16, LineId>,
     arrivals: u64,
+    /// Writers of whom this life of the agent sent something.
+    pub fresh: BTreeSet<u16>,
     /// Writers whose logs the agent knows, whatever happens to it. What is rotated before that
     /// counts as read when it starts for the first time.
     pub known: BTreeSet<u16>,
-    /// Writers whose lines may come out of order: what copytruncate leaves in a copy is read after
-    /// what is new in the original.
+    /// Writers whose lines may come out of order.
     pub unordered: BTreeSet<u16>,
     /// Positions could not be saved at some time: what was sent then may come again with other
     /// times.
@@ -97,18 +98,25 @@ impl Oracle {
         self.lines.insert(id, line);
     }
 
+    /// A line follows what a power cut left of a container's line: the two are read as one.
+    pub fn taint(&mut self, id: LineId, now: Mono) {
+        if let Some(line) = self.lines.get_mut(&id) {
+            line.gone = Some(now);
+        }
+    }
+
     /// A line is complete.
     pub fn written(&mut self, id: LineId, now: Mono) {
         if let Some(line) = self.lines.get_mut(&id) {
             line.written = Some(now);
-            if line.times.is_empty() {
+            if line.times.is_empty() && line.gone.is_none() {
                 self.missing.insert(id);
             }
         }
     }
 
-    /// Loki stored an entry, maybe once more.
-    pub fn arrived(&mut self, ts_ns: i64, bytes: &[u8]) {
+    /// Loki stored an entry, maybe once more. `alive`: its sender lives.
+    pub fn arrived(&mut self, ts_ns: i64, bytes: &[u8], alive: bool) {
         self.arrivals += 1;
         let id = id_of(bytes).map(|(id, _)| id);
         let known = id.and_then(|id| Some((id, self.lines.get_mut(&id)?)));
@@ -119,6 +127,9 @@ impl Oracle {
         };
         if line.format == Format::Cri && ts_ns != time_ns(id) {
             self.violations.push(Violation::WrongTime(id, ts_ns));
+        }
+        if alive {
+            self.fresh.insert(id.0);
         }
         if !line.times.contains(&ts_ns) {
             line.times.push(ts_ns);
@@ -141,7 +152,7 @@ impl Oracle {
 
     /// All positions are on disk.
     pub fn saved(&mut self) {
-        self.known.extend(self.newest.keys());
+        self.known.extend(&self.fresh);
     }
 
     /// Content was destroyed: which lines are not there any more?
@@ -194,6 +205,16 @@ impl Oracle {
         }
     }
 
+    /// True if this is joined from pieces, one of which a power cut tore.
+    fn is_torn(&self, stray: &[u8]) -> bool {
+        let torn = |id: &LineId| {
+            let line = self.lines.get(id);
+            line.is_some_and(|l| l.shaken || l.gone.is_some() || l.written.is_none())
+        };
+        let marks = stray.split(|b| *b == b'#').filter_map(id_of);
+        marks.into_iter().any(|(id, _)| torn(&id))
+    }
+
     /// What is wrong at the end.
     pub fn verdict(&mut self) -> Vec<Violation> {
         let mut out = std::mem::take(&mut self.violations);
@@ -206,7 +227,7 @@ impl Oracle {
         for stray in &self.strays {
             let inside =
                 |f: &Vec<u8>| stray.is_empty() || f.windows(stray.len()).any(|w| w == &stray[..]);
-            if !self.fragments.iter().any(inside) {
+            if !self.fragments.iter().any(inside) && !self.is_torn(stray) {
                 let text = String::from_utf8_lossy(stray);
                 out.push(Violation::Damaged(text.chars().take(160).collect()));
             }

@@ -193,7 +193,9 @@ impl Sim<'_> {
             let wall = START_NS + w.now().0 as i64 + off;
             w.clock.set_wall_ns(wall);
             w.disk.now_ns = wall;
-            return w.tell("clock", || format!("is off by {} s now", off / 1_000_000_000));
+            return w.tell("clock", || {
+                format!("is off by {} s now", off / 1_000_000_000)
+            });
         }
         if self.life.is_none() {
             return;
@@ -444,9 +446,10 @@ impl Sim<'_> {
     fn save(&mut self, now: Mono) {
         if let Some(life) = &mut self.life {
             life.store_news = false;
+            let before = life.positions.stats().commits;
             life.store_at = life.store.step(now);
             let stats = life.positions.stats();
-            if stats.commits > 0 && stats.unsaved_keys == 0 {
+            if stats.commits > before && stats.unsaved_keys == 0 {
                 self.world.lock().oracle.saved();
             }
         }

@@ -90,7 +90,9 @@ impl LogFs for AgentFs {
                 return Err(os(Errno::INVAL));
             }
             w.disk.inodes[uid].handles += 1;
-            w.tell("open", || format!("{} is inode object {uid}", path.display()));
+            w.tell("open", || {
+                format!("{} is inode object {uid}", path.display())
+            });
             Ok(uid)
         })?;
         Ok(Box::new(AgentLogFile(self.clone(), uid)))

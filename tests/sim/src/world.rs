@@ -11,7 +11,7 @@ use tailwater_receivers::filelog::watch::WatchEvent;
 use crate::disk::{Disk, Event, Node};
 use crate::oracle::Oracle;
 use crate::plan::Plan;
-use crate::writers::{Log, Style};
+use crate::writers::{Log, LogPlan, Style};
 
 /// Where the logs are.
 pub const LOG_DIR: &str = "/var/log/app";
@@ -163,8 +163,11 @@ impl World {
             next_handle: 1,
         };
         world.trace.story = tell.then(Vec::new);
-        let copied = plan.logs.iter().filter(|l| l.style == Style::CopyTruncate);
-        world.oracle.unordered = copied.map(|l| l.writer).collect();
+        // What copytruncate leaves in a copy is read after what is new in the original, and a file
+        // that cannot be read holds nobody up.
+        let unordered = |l: &&LogPlan| plan.disk_faults || l.style == Style::CopyTruncate;
+        let unordered = plan.logs.iter().filter(unordered);
+        world.oracle.unordered = unordered.map(|l| l.writer).collect();
         world.logs = plan.logs.iter().map(|l| Log::new(l.clone())).collect();
         world
     }
@@ -283,6 +286,7 @@ impl World {
     /// The agent's process is gone: nothing of it has a file open.
     pub fn end_boot(&mut self) {
         self.boot += 1;
+        self.oracle.fresh.clear();
         (self.dead, self.calls_left) = (false, None);
         self.disk.close_all(false);
         self.news.dirs.clear();

@@ -98,6 +98,8 @@ pub struct Log {
     rest: Option<(Mono, Vec<u8>, LineId)>,
     /// That rest is a line of the file by itself.
     rest_is_piece: bool,
+    /// The power failed since the last line.
+    was_cut: bool,
     script: VecDeque<Op>,
     /// When the writer hears of the rotation.
     reopen_at: Option<Mono>,
@@ -124,6 +126,7 @@ impl Log {
     pub fn power_cut(&mut self) {
         self.fd = None;
         self.rest = None;
+        self.was_cut = true;
         self.script.clear();
         self.reopen_at = None;
     }
@@ -156,10 +159,7 @@ impl Log {
         }
         if let Some(op) = self.script.pop_front() {
             w.tell("rotate", || format!("{op:?}"));
-            // What rotates checks that it has room, and leaves things alone if not.
-            let capacity = w.disk.capacity_bytes.take();
             self.step(op, w);
-            w.disk.capacity_bytes = capacity;
             return true;
         }
         if w.calm {
@@ -188,6 +188,10 @@ impl Log {
             self.seq += 1;
             let lines = physical(id, self.plan.format);
             w.oracle.planned(id, self.plan.format);
+            if std::mem::take(&mut self.was_cut) && self.plan.format == Format::Cri {
+                let now = w.now();
+                w.oracle.taint(id, now);
+            }
             let whole: Vec<u8> = lines
                 .iter()
                 .flat_map(|l| [l, &b"\n"[..]].concat())
@@ -199,8 +203,7 @@ impl Log {
                 1 if w.rng.below(3) == 0 => 1 + w.rng.below(whole.len() as u64 - 1) as usize,
                 _ => whole.len(),
             };
-            // There is room, so this cannot fail.
-            let _ = w.disk.append(fd, &whole[..at]);
+            w.disk.append_reserved(fd, &whole[..at]);
             if at < whole.len() {
                 w.tell("write", || {
                     format!("{id:?} to inode object {fd}, {at} of {} bytes", whole.len())
@@ -225,7 +228,7 @@ impl Log {
         w.tell("write", || {
             format!("the rest of {id:?} to inode object {fd}")
         });
-        let _ = w.disk.append(fd, &rest);
+        w.disk.append_reserved(fd, &rest);
         let now = w.now();
         w.oracle.written(id, now);
     }
@@ -242,7 +245,7 @@ impl Log {
         w.disk.inodes[fd].held += 1;
         // What was torn by a power cut ends here.
         if w.disk.inodes[fd].data.last().is_some_and(|b| *b != b'\n') {
-            let _ = w.disk.append(fd, b"\n");
+            w.disk.append_reserved(fd, b"\n");
         }
         self.fd = Some(fd);
         Some(fd)
@@ -351,7 +354,7 @@ impl Log {
                 };
                 let half = w.rng.below(data.len() as u64 + 1) as usize;
                 if let Ok(uid) = w.disk.create(&to, Node::File) {
-                    let _ = w.disk.append(uid, &data[..half]);
+                    w.disk.append_reserved(uid, &data[..half]);
                 }
             }
             Op::CopyEnd(to) => {
@@ -359,7 +362,8 @@ impl Log {
                     return;
                 };
                 let have = w.disk.inodes[uid].data.len();
-                let _ = w.disk.append(uid, data.get(have..).unwrap_or_default());
+                w.disk
+                    .append_reserved(uid, data.get(have..).unwrap_or_default());
             }
             Op::Truncate => {
                 self.finish_line(w);
@@ -371,9 +375,11 @@ impl Log {
                 let Some((bytes, _)) = compressed(w, &from) else {
                     return;
                 };
+                // The header comes in one piece.
                 let half = w.rng.below(bytes.len() as u64 + 1) as usize;
+                let half = if half < 20 { 0 } else { half };
                 if let Ok(uid) = w.disk.create(&gz(&from), Node::File) {
-                    let _ = w.disk.append(uid, &bytes[..half]);
+                    w.disk.append_reserved(uid, &bytes[..half]);
                 }
             }
             Op::GzipEnd(from) => self.end_gzip(&from, w),
@@ -387,11 +393,11 @@ impl Log {
         };
         let have = w.disk.inodes[uid].data.len();
         if bytes.starts_with(&w.disk.inodes[uid].data) {
-            let _ = w.disk.append(uid, &bytes[have..]);
+            w.disk.append_reserved(uid, &bytes[have..]);
         } else {
             // The file was written to after it had been begun.
             w.disk.truncate(uid, 0);
-            let _ = w.disk.append(uid, &bytes);
+            w.disk.append_reserved(uid, &bytes);
         }
         w.disk.inodes[uid].plain = Some(plain);
         // gzip gives the compressed file the time of the plain one.

@@ -229,6 +229,11 @@ pub(crate) fn quote(text: &str) -> String {
     format!("{:?}", shorten(text))
 }
 
+/// A text as a part of a line, without quotes.
+pub(crate) fn one_line(text: &str) -> String {
+    shorten(text).escape_debug().to_string()
+}
+
 fn shorten(text: &str) -> String {
     match text.char_indices().nth(SHOWN_CHARS_MAX) {
         Some((cut, _)) => format!("{}...", &text[..cut]),

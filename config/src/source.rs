@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::environment::Environment;
 use crate::error::{ConfigError, Errors, KeyPath};
 use crate::merge::merge;
-use crate::node::{Key, Node, NodeValue, Span, quote};
+use crate::node::{Key, Node, NodeValue, Span, one_line, quote};
 use crate::parse::{DEPTH_MAX, depth_of, parse, parse_bytes};
 
 /// A scheme in front of a URI: a letter and at least one more of letters, digits, `+`, `.`, `-`.
@@ -102,7 +102,8 @@ fn read_variable(name: &str, env: &dyn Environment) -> Result<Node, Errors> {
 /// No equal sign, an empty key, or a value that is no YAML.
 pub fn parse_set(set: &str) -> Result<Node, Errors> {
     // Without the value: it may be a secret, and this is shown with every problem.
-    let source = format!("--set {}", set.split('=').next().unwrap_or_default());
+    let keys = set.split('=').next().unwrap_or_default();
+    let source = format!("--set {}", one_line(keys));
     let span = Span::start_of(source.as_str());
     let fail = |message: &str| ConfigError::new(span.clone(), KeyPath::root(), message);
     let (keys, value) = set
@@ -212,6 +213,8 @@ mod tests {
         for bad in ["a", "=1", "a..b=1", "a=[", ""] {
             assert!(parse_set(bad).is_err(), "{bad}");
         }
+        let lines = parse_set("a\nb: 1").unwrap_err().to_string();
+        assert!(lines.starts_with("--set a\\nb: 1:1:1: "), "{lines}");
         let deep = parse_set(&format!("{}=1", "a.".repeat(100_000) + "b")).unwrap_err();
         assert!(
             deep.to_string().contains("nested deeper"),

@@ -5,7 +5,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::frame::{BadHeader, Header};
+use super::frame::{BadHeader, FileKind, HEADER_BYTES, Header};
+use super::recover::path_of;
 use super::{
     Checkpoint, CheckpointError, CheckpointStore, KEY_BYTES_MAX, OpenReport, PAYLOAD_BYTES_MAX,
     PutError, ReadErrors, StoreOptions,
@@ -223,6 +224,36 @@ fn missing_files_are_damage_too() {
             assert_eq!(found, whole());
         }
     }
+}
+
+#[test]
+fn a_generation_that_was_begun_when_power_was_lost_is_no_damage() {
+    let header = Header {
+        kind: FileKind::Log,
+        generation: 4,
+        salt: 5,
+    };
+    for (content, torn_bytes) in [
+        (Vec::new(), 0),
+        (header.encode()[..20].to_vec(), 20),
+        // A length that was written before the bytes were.
+        (vec![0; HEADER_BYTES], HEADER_BYTES as u64),
+    ] {
+        let fs = two_generations();
+        fs.set_content(&path_of(Path::new(DIR), 4, FileKind::Log), content);
+        let (store, report) = open(&fs);
+        let want = OpenReport {
+            recovered: 3,
+            torn_bytes,
+            ..OpenReport::default()
+        };
+        assert_eq!((offsets(&store), report), (whole(), want));
+        assert!(!report.is_damaged());
+    }
+    let fs = two_generations();
+    let content = vec![0; HEADER_BYTES + 1];
+    fs.set_content(&path_of(Path::new(DIR), 4, FileKind::Log), content);
+    assert!(open(&fs).1.may_lack_keys(), "a record may have stood there");
 }
 
 #[test]

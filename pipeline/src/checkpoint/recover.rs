@@ -100,6 +100,16 @@ impl Generation {
         sources.map(|s| s.file.byte_len().unwrap_or(0)).sum()
     }
 
+    /// Bytes of its log, if a crash came before its header was whole. Nothing was saved here then: the
+    /// snapshot gets its name before the first record is appended.
+    fn begun_bytes(&self) -> Option<u64> {
+        let (None, Some(log)) = (&self.snapshot, &self.log) else {
+            return None;
+        };
+        let bytes = log.file.byte_len().ok()?;
+        (bytes <= HEADER_BYTES as u64).then_some(bytes)
+    }
+
     /// Snapshot and log share it, so one whole header is enough.
     fn salt(&self) -> Option<u64> {
         let sources = [&self.snapshot, &self.log];
@@ -155,8 +165,11 @@ pub(super) fn recover(
             continue;
         }
         let Some(salt) = generation.salt() else {
-            // Without a salt nothing in these files can be told from damage.
-            report.damaged_records += 1;
+            match generation.begun_bytes() {
+                Some(bytes) => report.torn_bytes += bytes,
+                // Without a salt nothing in these files can be told from damage.
+                None => report.damaged_records += 1,
+            }
             continue;
         };
         if salvage && let Some(snapshot) = &generation.snapshot {

@@ -80,13 +80,16 @@ impl Charset {
         let raw = |t: &Token| Slice::shared(skip as u32 + t.start, t.end - t.start);
         let mut slices: Vec<Slice> = match self {
             Charset::Nop | Charset::Utf8Raw => tokens.iter().map(raw).collect(),
-            // One check for all of them; line by line only if it fails.
-            Charset::Utf8 if std::str::from_utf8(&shared[skip..]).is_ok() => {
-                tokens.iter().map(raw).collect()
-            }
             Charset::Utf8 => {
+                // One check for all of them; line by line only if it fails. A record can still end
+                // inside a character, if it may not be as long as one or a pattern matches there.
+                let valid = std::str::from_utf8(&shared[skip..]);
                 let mut repair = |t: &Token| {
-                    let bytes = &shared[skip..][t.range()];
+                    let range = t.range();
+                    if valid.is_ok_and(|text| text.get(range.clone()).is_some()) {
+                        return raw(t);
+                    }
+                    let bytes = &shared[skip..][range];
                     match std::str::from_utf8(bytes) {
                         Ok(_) => raw(t),
                         Err(_) => {
@@ -208,6 +211,33 @@ mod tests {
             run(Charset::Utf16Le, &[0x00, 0xd8, 0x41, 0x00, 0x0a, 0x00]).1,
             1
         );
+    }
+
+    /// Characters that are longer than a record may be, and patterns that match inside of them.
+    #[test]
+    fn parts_of_a_character_are_replaced_and_counted_in_valid_text_too() {
+        let inside = regex::bytes::Regex::new("x*").unwrap();
+        let at_ends = Split::LineEnd {
+            pattern: std::sync::Arc::new(inside),
+            omit: false,
+        };
+        for (split, max_log_bytes) in [(Split::Newline, 1), (at_ends, 1 << 20)] {
+            let spec = FrameSpec {
+                split,
+                units: Units::Utf8,
+                max_log_bytes,
+                oversize: Oversize::Split,
+                trim: Trim::default(),
+            };
+            let (content, mut frames) = ("\u{e4}b\n".as_bytes(), Frames::default());
+            let mut state = FrameState::default();
+            spec.frame(&mut state, content, Input::Flush, &mut frames);
+            let (mut text, mut invalid) = (Text::new(content.to_vec().into()), 0);
+            let slices = Charset::Utf8.slices(&mut text, 0, &frames.tokens, false, &mut invalid);
+            let lines = slices.iter().map(|s| std::str::from_utf8(text.get(*s)));
+            let lines: Result<Vec<_>, _> = lines.collect();
+            assert_eq!((lines, invalid), (Ok(vec!["\u{fffd}", "\u{fffd}", "b"]), 2));
+        }
     }
 
     #[test]

@@ -9,12 +9,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use foldhash::HashSet;
 use tailwater_pdata::{Cell, Column, Key, LogsBatch, Map, Slice, Times, Value, ValueRef};
 
 use super::cri::{HeaderReader, Refusal, Stream, Tag};
 use super::embedded::Embedded;
 use super::field::{Field, Root};
 use super::join::{Joiner, Lines};
+use super::json_parser::{COLUMNS_MAX, FIELDS_MAX};
 use super::json_shape::Shape;
 use super::json_walk::{Range, Raw, RawField, unescape, walk};
 use super::kubelet_path::{self, Metadata, NAMES};
@@ -70,21 +72,22 @@ pub(super) struct Container {
 struct Codes(Vec<Value>);
 
 impl Codes {
-    /// The code of `text`; `None` if there are too many different ones.
-    fn code(&mut self, text: &[u8]) -> Option<u8> {
+    /// True if there is no room for another value.
+    fn is_full(&self) -> bool {
+        self.0.len() >= CODES_MAX
+    }
+
+    /// The code of `text`, for which there must be room.
+    fn code(&mut self, text: &[u8]) -> u8 {
         let found = self
             .0
             .iter()
             .position(|v| v.as_ref().as_text() == Some(text));
-        let code = match found {
-            Some(i) => i,
-            None if self.0.len() >= CODES_MAX => return None,
-            None => {
-                self.0.push(ValueRef::Str(text).to_value());
-                self.0.len() - 1
-            }
-        };
-        Some(code as u8)
+        let code = found.unwrap_or_else(|| {
+            self.0.push(ValueRef::Str(text).to_value());
+            self.0.len() - 1
+        });
+        code as u8
     }
 
     fn cell(&self, code: u8, batch: &mut LogsBatch) -> Cell {
@@ -130,6 +133,8 @@ pub(super) struct LineParser {
     tag_key: Key,
     /// Fields of Docker lines that are neither of log, stream and time.
     extra: Vec<(usize, String, Value)>,
+    /// Their names.
+    extra_names: HashSet<String>,
 }
 
 impl Default for LineParser {
@@ -144,6 +149,7 @@ impl Default for LineParser {
             stream_key: "log.iostream".into(),
             tag_key: "logtag".into(),
             extra: Vec::new(),
+            extra_names: HashSet::default(),
         }
     }
 }
@@ -153,6 +159,12 @@ impl LineParser {
         self.streams.0.truncate(2);
         self.tags.0.truncate(2);
         self.extra.clear();
+        self.extra_names.clear();
+    }
+
+    /// True if another line could be one too many for the columns of a batch.
+    fn is_full(&self) -> bool {
+        self.streams.is_full() || self.tags.is_full() || self.extra_names.len() > COLUMNS_MAX
     }
 
     /// Gives lines that were joined, by the rows of their first and last parts, the other fields of
@@ -200,12 +212,7 @@ impl LineParser {
             Tag::Partial => (1, true),
             Tag::Other { len, partial } => {
                 let tag = &bytes[header.tag_at..header.tag_at + len];
-                (
-                    self.tags
-                        .code(tag)
-                        .ok_or(RecordError::Container(format.name()))?,
-                    partial,
-                )
+                (self.tags.code(tag), partial)
             }
         };
         let stream = match header.stream {
@@ -234,18 +241,21 @@ impl LineParser {
             what: e.what,
             at: e.at,
         })?;
-        let (mut log, mut stream, mut time) = (None, NO_CODE, None);
+        if self.fields.len() > FIELDS_MAX {
+            return Err(RecordError::TooManyFields(FIELDS_MAX));
+        }
+        let (mut log, mut stream, mut time) = (None, None, None);
         for field in &self.fields {
             match (field.key.of(bytes), &field.value) {
                 (b"log", Raw::Str(range)) => log = Some(*range),
-                (b"stream", Raw::Str(range)) => {
-                    let code = self.streams.code(range.of(bytes));
-                    stream = code.ok_or_else(|| refused.clone())?;
-                }
+                (b"stream", Raw::Str(range)) => stream = Some(range.of(bytes)),
                 (b"time", Raw::Str(range)) => time = Some(range.of(bytes)),
                 (b"log" | b"stream" | b"time", _) => return Err(refused),
                 (key, value) => {
                     let key = String::from_utf8_lossy(key).into_owned();
+                    if !self.extra_names.contains(&key) {
+                        self.extra_names.insert(key.clone());
+                    }
                     self.extra.push((row, key, owned(value, bytes)));
                 }
             }
@@ -254,6 +264,7 @@ impl LineParser {
         let time = time
             .and_then(|t| self.reader.time(t).filter(|(_, _, len)| *len == t.len()))
             .ok_or(RecordError::ContainerTime("docker"))?;
+        let stream = stream.map_or(NO_CODE, |text| self.streams.code(text));
         let (body, ends) = self.message(batch, text, log);
         // A line that was cut has no line end; short ones without it are a last line without one.
         let partial = !ends && body.len() >= DOCKER_PART_BYTES;
@@ -347,6 +358,10 @@ impl Container {
             self.read_cri(batch, &mut lines);
         }
         for row in lines.body.len()..n {
+            if self.parser.is_full() {
+                rows.split(row);
+                break;
+            }
             let text = match &batch.body {
                 Column::Slices(s) if of_body && !s[row].is_absent() => Ok(s[row]),
                 _ => text_of(&self.parse_from, batch, row, "container"),
@@ -411,8 +426,8 @@ impl Container {
                 batch.attributes.set(tag_key.clone(), column);
             }
         } else {
-            let n = rows.len();
-            for row in (0..n).filter(|&row| !lines.body[row].is_absent()) {
+            let n = batch.rows();
+            for row in (0..rows.len()).filter(|&row| !lines.body[row].is_absent()) {
                 batch.set_body(row, Cell::Str(lines.body[row]));
                 batch.time.each_mut(n)[row] = lines.time[row];
                 let cells = [
@@ -477,7 +492,7 @@ impl Container {
 impl Operator for Container {
     fn process(&mut self, batch: &mut LogsBatch, rows: &mut Rows, cx: &mut OperatorCx) {
         let mut lines = self.read(batch, rows);
-        let whole = rows.all_active();
+        let whole = rows.all_active() && rows.split_at.is_none();
         let joined = match self.joiner.is_idle(&lines) {
             true => None,
             false => Some(self.joiner.join(&mut lines, batch, rows, cx)),

@@ -11,11 +11,11 @@ use super::operator::{Operator, OperatorCx, Rows};
 use super::record_error::RecordError;
 
 /// Most fields of one record.
-const FIELDS_MAX: usize = 4096;
+pub(super) const FIELDS_MAX: usize = 4096;
 
 /// Columns beyond which the rest of a batch becomes a batch of its own. A column costs memory for
 /// every row, so records that share no keys would otherwise cost the square of their number.
-const COLUMNS_MAX: usize = 512;
+pub(super) const COLUMNS_MAX: usize = 512;
 
 /// See the module. Strings without escapes stay where they are in the read buffer; the i-th key
 /// of a record is probably the i-th key of the record before, so its column is known with it.

@@ -252,12 +252,21 @@ impl Rows {
         self.set(row, Fate::Gone);
     }
 
-    /// Leaves the rows from `at` on for another batch.
+    /// Leaves the rows from `at` on, which the operator has not looked at, for another batch. Where its
+    /// condition failed on them, it fails there again and counts there.
     pub(super) fn split(&mut self, at: usize) {
         self.split_at = Some(at);
         self.rows = at;
-        if !self.fates.is_empty() {
-            self.fates.truncate(at);
+        if self.fates.is_empty() {
+            return;
+        }
+        for fate in self.fates.drain(at..) {
+            let dropped = fate == Fate::Gone;
+            self.errors -= u64::from(dropped || fate == Fate::Failed);
+            self.dropped -= u64::from(dropped);
+        }
+        if self.errors == 0 {
+            self.first_error = None;
         }
     }
 

@@ -326,6 +326,45 @@ fn joined_docker_lines_have_the_fields_of_their_first_part() {
     }
 }
 
+/// Guarantees: however many different tags, streams and fields the lines of a read have, each line is
+/// read, and the columns of a batch stay few.
+#[test]
+fn lines_with_many_tags_streams_and_fields_are_all_read() {
+    let tagged = |i| line("stdout", &format!("F:{i}"), "text");
+    let time = "2024-04-13T07:59:37Z";
+    let streams = |i| format!(r#"{{"log":"text\n","stream":"s{i}","time":"{time}"}}"#);
+    let fields = |i| format!(r#"{{"log":"text\n","k{i}":"v","time":"{time}"}}"#);
+    let all: [&dyn Fn(usize) -> String; 3] = [&tagged, &streams, &fields];
+    for one in all {
+        let lines: Vec<String> = (0..1_500).map(one).collect();
+        let mut chain = chain(r#"[{"type":"container","on_error":"drop"}]"#);
+        let mut c = cx(1, 1, 0);
+        let batch = parse(&mut chain, &mut c, 0, &lines);
+        assert_eq!(bodies(&batch, &c), ["text"; 1_500]);
+        assert_eq!((c.report.dropped, c.report.errors.len()), (0, 0));
+        for batch in std::iter::once(&batch).chain(&c.report.more) {
+            assert!(batch.attributes.len() <= 520, "{}", batch.attributes.len());
+        }
+        let last = c.report.more.last().expect("a batch of the rest");
+        let row = last.rows() - 1;
+        let before: usize = lines[..1_499].iter().map(|l| l.len() + 1).sum();
+        assert_eq!(last.source_offset(row), Some(before as u64));
+        let names = ["logtag", "log.iostream", "k1499"];
+        let has = |name: &&str| last.attribute(row, name).map(|v| v.to_display_string());
+        let own = names.iter().filter_map(has).filter(|v| v != "stdout");
+        assert_eq!(own.count(), 1);
+    }
+    // One line with more fields than any record may have.
+    let many: Vec<String> = (0..5_000).map(|i| format!(r#""k{i}":1"#)).collect();
+    let line = format!(r#"{{"log":"text\n","time":"{time}",{}}}"#, many.join(","));
+    let mut c = cx(1, 1, 0);
+    let mut chain = chain(r#"[{"type":"container"}]"#);
+    let batch = parse(&mut chain, &mut c, 0, std::slice::from_ref(&line));
+    assert_eq!(bodies(&batch, &c), [line]);
+    let error = c.report.errors[0].first.to_string();
+    assert!(error.contains("4096"), "{error}");
+}
+
 /// Guarantees: formats may be mixed, and a line of none of them goes on as it is.
 #[test]
 fn lines_of_several_formats_and_of_none_come_out() {

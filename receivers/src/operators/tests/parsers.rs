@@ -101,6 +101,29 @@ fn json_goes_where_parse_to_says() {
     );
 }
 
+/// Guarantees: a record on which a condition fails is counted once, also if it stands behind those
+/// that become a batch of their own.
+#[test]
+fn what_a_condition_drops_is_counted_once_in_several_batches() {
+    for on_error in ["drop", "send"] {
+        let mut c = chain(&format!(
+            r#"[{{"type":"json_parser","if":"body startsWith \"{{\" or int(body) == 1",
+                 "on_error":"{on_error}"}}]"#
+        ));
+        let mut all: Vec<String> = (0..1_200).map(|i| format!("{{\"k{i}\":1}}")).collect();
+        all.extend(["x", "y", "z"].map(str::to_owned));
+        let mut batch = lines(0, "", &all.iter().map(String::as_str).collect::<Vec<_>>());
+        let mut cx = cx(0, 0, 0);
+        c.process(&mut batch, &mut cx);
+        assert!(cx.report.more.len() >= 2);
+        let dropped = if on_error == "drop" { 3 } else { 0 };
+        assert_eq!(cx.report.dropped, dropped);
+        assert_eq!(bodies(&batch, &cx).len() as u64 + dropped, 1_203);
+        let records: Vec<u64> = cx.report.errors.iter().map(|e| e.records).collect();
+        assert_eq!(records, [3]);
+    }
+}
+
 /// Guarantees: records without common keys cost memory in proportion to their size.
 #[test]
 fn records_without_common_keys_come_out_in_several_batches() {

@@ -63,6 +63,8 @@ pub struct CommitReport {
     pub records: u64,
     /// Bytes written.
     pub bytes: u64,
+    /// Bytes of a new generation among them.
+    pub generation_bytes: u64,
     /// A new generation was begun.
     pub compacted: bool,
 }
@@ -279,7 +281,7 @@ impl CheckpointStore {
         Ok(CommitReport {
             records,
             bytes,
-            compacted: false,
+            ..CommitReport::default()
         })
     }
 
@@ -307,6 +309,7 @@ impl CheckpointStore {
         Ok(CommitReport {
             records: before.records + records,
             bytes: before.bytes + bytes,
+            generation_bytes: bytes,
             compacted: true,
         })
     }

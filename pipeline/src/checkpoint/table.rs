@@ -62,6 +62,8 @@ struct Entry {
 struct Change {
     /// Its number.
     sequence: u64,
+    /// Number of the oldest change of the key that is not saved.
+    first: u64,
     /// Somebody waits for it.
     urgent: bool,
     /// The changes that are saved together with it.
@@ -94,11 +96,17 @@ pub enum Changes {
     All,
     /// Those that somebody waits for.
     Urgent,
+    /// Those, and keys that have not been saved since before this change.
+    Older(u64),
 }
 
 impl Changes {
     fn has(self, change: Change) -> bool {
-        self == Changes::All || change.urgent
+        match self {
+            Changes::All => true,
+            Changes::Urgent => change.urgent,
+            Changes::Older(than) => change.urgent || change.first < than,
+        }
     }
 }
 
@@ -161,6 +169,30 @@ impl Table {
     /// Bytes that a snapshot of the live records takes.
     pub fn live_bytes(&self) -> u64 {
         self.live_bytes
+    }
+
+    /// Of the keys that have not been saved since before change number `than`, the ones that waited
+    /// for the longest time and take `bytes_max` bytes together, at least one: the number of the first
+    /// change that is not of these. `None` if there are no such keys.
+    pub fn older_within(&self, than: u64, bytes_max: u64) -> Option<u64> {
+        let old = self
+            .changed
+            .iter()
+            .filter(|(_, change)| change.first < than);
+        let bytes = |key: &Key| match self.live.get(key) {
+            Some(entry) => put_bytes(key, &entry.checkpoint.payload),
+            None => put_bytes(key, &[]),
+        };
+        let mut old: Vec<(u64, u64)> = old.map(|(key, c)| (c.first, bytes(key))).collect();
+        old.sort_unstable();
+        let mut left = bytes_max.max(old.first()?.1);
+        for (first, bytes) in old {
+            match left.checked_sub(bytes) {
+                Some(less) => left = less,
+                None => return Some(first),
+            }
+        }
+        Some(than)
     }
 
     pub fn changed(&self) -> usize {
@@ -425,8 +457,14 @@ impl Table {
 
     /// Forgets changes up to number `sequence`: the disk has them.
     pub fn saved(&mut self, which: Changes, sequence: u64) {
-        self.changed
-            .retain(|_, change| !which.has(*change) || change.sequence > sequence);
+        self.changed.retain(|_, change| {
+            let is_saved = which.has(*change) && change.sequence <= sequence;
+            if which.has(*change) {
+                // What came while it was saved is not older than that.
+                change.first = change.first.max(sequence + 1);
+            }
+            !is_saved
+        });
         let mut groups = std::mem::take(&mut self.groups);
         groups.retain(|group, keys| {
             let is_of = |key: &Key| {
@@ -443,6 +481,7 @@ impl Table {
         let sequence = self.sequence;
         let change = self.changed.entry(key).or_insert(Change {
             sequence,
+            first: sequence,
             urgent,
             group: None,
         });

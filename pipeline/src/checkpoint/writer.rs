@@ -7,6 +7,7 @@
 //! in meanwhile is in it, so waiting ones share their `fdatasync`. The latest value of a key wins:
 //! memory is that of the live keys, whatever the rate of puts.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -15,7 +16,7 @@ use std::time::Duration;
 
 use super::OpenReport;
 use super::disk::lock;
-use super::store::{Alarm, CheckpointStore, StoreStats, copy_prefix};
+use super::store::{Alarm, CheckpointStore, CommitReport, StoreStats, copy_prefix};
 use super::table::{Changes, Checkpoint, PutError, Table};
 use crate::clock::{Clock, Mono};
 use crate::component::Wake;
@@ -32,12 +33,17 @@ pub struct WriterOptions {
     /// The pause doubles with each further failure up to this. Default 8 s.
     pub retry_interval_max: Duration,
     /// Commits are so rare that no more than this is written per second in the long run, except
-    /// for what somebody waits for. Default 64 KiB, at most one second's worth at once.
+    /// for what somebody waits for (see [`CheckpointHandle::overdrawn`]), and for keys that would
+    /// not be saved for 90 s because of that. Default 64 KiB, at most one second's worth at once.
     pub bytes_per_second_max: u64,
 }
 
 /// However much was written, the next commit is not later than this.
 const PAUSE_MAX: Duration = Duration::from_secs(60);
+/// No key waits longer for being saved, whatever others wait for.
+const UNSAVED_MAX: Duration = Duration::from_secs(90);
+/// How often it is noted how far changes are.
+const NOTE_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Default for WriterOptions {
     fn default() -> Self {
@@ -120,6 +126,8 @@ struct Mail {
     write_time: Duration,
     /// Since when a commit is under way.
     writing_since: Option<Mono>,
+    /// When the bytes of commits that did not wait for the rate are within it.
+    overdrawn_until: Mono,
 }
 
 struct Shared {
@@ -292,6 +300,13 @@ impl CheckpointHandle {
         since.map_or(Duration::ZERO, |since| now.since(since))
     }
 
+    /// For how long nothing should be put that somebody waits for, so that what is written for that
+    /// is within the rate of bytes. Who can do with fewer of such puts keeps them rare accordingly.
+    /// At most a minute.
+    pub fn overdrawn(&self, now: Mono) -> Duration {
+        self.0.mail().overdrawn_until.since(now)
+    }
+
     /// Time that commits have taken so far, those that failed included.
     pub fn write_time(&self) -> Duration {
         self.0.mail().write_time
@@ -309,6 +324,10 @@ pub struct WriterCore {
     paid_at: Mono,
     /// No commit at all before this: the last one failed.
     retry_at: Option<Mono>,
+    /// When keys that had waited for too long were saved.
+    older_saved_at: Mono,
+    /// Numbers of the newest change at times, about a second apart and as far back as needed.
+    changes_at: VecDeque<(Mono, u64)>,
     /// Waiting for a commit that covers them.
     waiters: Vec<Waiter>,
 }
@@ -336,6 +355,8 @@ impl WriterCore {
                 not_before,
                 paid_at: Mono(0),
                 retry_at: None,
+                older_saved_at: Mono(0),
+                changes_at: VecDeque::new(),
                 waiters,
             },
             handle,
@@ -346,6 +367,7 @@ impl WriterCore {
     /// (`None`) only when something is put. A put, a ticket or a flush may come earlier than that.
     pub fn step(&mut self, now: Mono) -> Option<Mono> {
         self.take_mail();
+        self.note_changes(now);
         if self.store.needs_commit() {
             self.shared.mail().unsaved_since.get_or_insert(now);
         } else if self.waiters.is_empty() {
@@ -353,7 +375,7 @@ impl WriterCore {
         }
         let due = match self.retry_at {
             Some(at) => at,
-            None if self.waiters.is_empty() => self.all_at(),
+            None if self.waiters.is_empty() => self.all_at().min(self.older_at()),
             None => now,
         };
         if now < due {
@@ -362,9 +384,14 @@ impl WriterCore {
             }
             return Some(due);
         }
-        self.commit(now, self.which(now));
+        let which = self.which(now);
+        if which == Changes::Urgent && self.waiters.is_empty() {
+            return Some(self.all_at().min(now.after(NOTE_INTERVAL)));
+        }
+        self.commit(now, which);
         let more = self.retry_at.is_some() || self.store.needs_commit();
-        more.then(|| self.retry_at.unwrap_or(self.all_at()))
+        let next = self.all_at().min(self.older_at());
+        more.then(|| self.retry_at.unwrap_or(next))
     }
 
     /// When everything may be committed without anybody waiting for it.
@@ -377,24 +404,63 @@ impl WriterCore {
         Mono(self.paid_at.0.saturating_sub(RATE_WINDOW.as_nanos() as u64))
     }
 
-    /// Who waits for one mark does not pay for everybody's positions, unless they are few.
-    fn which(&self, now: Mono) -> Changes {
-        let whole = |waiter: &Waiter| waiter.waits_for == Changes::All;
-        let some_wait = !self.waiters.is_empty() && !self.waiters.iter().any(whole);
-        if some_wait && now < self.within_rate_at() && self.retry_at.is_none() {
-            Changes::Urgent
-        } else {
-            Changes::All
+    fn note_changes(&mut self, now: Mono) {
+        let due = |(at, _): &(Mono, u64)| now.since(*at) >= NOTE_INTERVAL;
+        if self.changes_at.back().is_none_or(due) {
+            let newest = lock(&self.shared.table).sequence();
+            self.changes_at.push_back((now, newest));
+        }
+        // The newest one that is old enough stays.
+        let is_old = |(at, _): &(Mono, u64)| now.since(*at) >= UNSAVED_MAX;
+        while self.changes_at.get(1).is_some_and(is_old) {
+            self.changes_at.pop_front();
         }
     }
 
-    /// Takes `bytes` off what may be written.
-    fn pay(&mut self, bytes: u64, now: Mono) {
+    /// When some may be committed because they have waited for too long.
+    fn older_at(&self) -> Mono {
+        let (noted, _) = self.changes_at.front().copied().unwrap_or_default();
+        let pause = self.older_saved_at.after(NOTE_INTERVAL);
+        noted.after(UNSAVED_MAX).max(pause).max(self.not_before)
+    }
+
+    /// Who waits for one mark does not pay for everybody's positions, unless they are few, or have
+    /// waited for too long.
+    fn which(&self, now: Mono) -> Changes {
+        let whole = |waiter: &Waiter| waiter.waits_for == Changes::All;
+        let all_wait = self.waiters.iter().any(whole);
+        if all_wait || now >= self.within_rate_at() || self.retry_at.is_some() {
+            return Changes::All;
+        }
+        if now < self.older_at() {
+            return Changes::Urgent;
+        }
+        // Half of the rate is theirs, so that what is waited for gets the other half.
+        let bytes_max = self.options.bytes_per_second_max / 2;
+        let (_, newest) = self.changes_at.front().copied().unwrap_or_default();
+        let older = lock(&self.shared.table).older_within(newest + 1, bytes_max);
+        older.map_or(Changes::Urgent, Changes::Older)
+    }
+
+    /// Takes what was written off what may be written.
+    fn pay(&mut self, report: &CommitReport, which: Changes, now: Mono) {
         let rate = self.options.bytes_per_second_max.max(1);
-        let cost = u128::from(bytes) * 1_000_000_000 / u128::from(rate);
-        let cost = Duration::from_nanos(u64::try_from(cost).unwrap_or(u64::MAX));
         let latest = now.after(PAUSE_MAX + RATE_WINDOW);
-        self.paid_at = self.paid_at.max(now).after(cost).min(latest);
+        let after = |at: Mono, bytes: u64| {
+            let cost = u128::from(bytes) * 1_000_000_000 / u128::from(rate);
+            let cost = Duration::from_nanos(u64::try_from(cost).unwrap_or(u64::MAX));
+            at.max(now).after(cost).min(latest)
+        };
+        // A new generation comes when four times its bytes were appended: those pay for it.
+        let bytes = match report.bytes - report.generation_bytes {
+            0 => report.bytes,
+            appended => appended + appended / 4,
+        };
+        self.paid_at = after(self.paid_at, bytes);
+        if which != Changes::All {
+            let mut mail = self.shared.mail();
+            mail.overdrawn_until = after(mail.overdrawn_until, bytes);
+        }
     }
 
     /// Commits once more, whatever the time, and tells all that wait that there is no more to
@@ -420,12 +486,14 @@ impl WriterCore {
         match &result {
             Ok(report) => {
                 self.retry_at = None;
-                if which == Changes::All {
-                    self.not_before = now.after(self.options.interval);
+                match which {
+                    Changes::All => self.not_before = now.after(self.options.interval),
+                    Changes::Older(_) => self.older_saved_at = now,
+                    Changes::Urgent => {}
                 }
                 // A process begins with a generation of its own; that is not paid for.
                 if !is_first {
-                    self.pay(report.bytes, now);
+                    self.pay(report, which, now);
                 }
             }
             Err(e) => {

@@ -40,8 +40,8 @@ pub struct Cut {
     pub bytes: u64,
     /// Offset of the first byte.
     pub from_offset: u64,
-    /// Some record has no time of its own and the file's mark is too old.
-    pub needs_mark: bool,
+    /// Some record has no time of its own, and none that an earlier reading gave it.
+    pub wants_mark: bool,
     /// The position moved, even if there is no record.
     pub moved: bool,
     /// It had been read before a rewind.
@@ -272,8 +272,7 @@ impl Cutter {
         // Lines that may have been emitted before keep the marks they were stamped with.
         let marks = &tail.position.marks;
         let again = (replay || from_offset < tail.replay_until) && !marks.is_empty_at(from_offset);
-        cut.needs_mark =
-            !again && cut.batches.iter().any(untimed) && marks.is_stale(from_offset, wall_ns);
+        cut.wants_mark = !again && cut.batches.iter().any(untimed);
         Ok(Some(cut))
     }
 
@@ -457,7 +456,7 @@ impl Cutter {
             dropped,
             bytes: 0,
             from_offset: 0,
-            needs_mark: false,
+            wants_mark: false,
             moved: true,
             replay: false,
             parts_of,
@@ -482,7 +481,7 @@ impl Cutter {
             dropped: passed.dropped as u32,
             bytes: 0,
             from_offset: tail.position.offset,
-            needs_mark: false,
+            wants_mark: false,
             moved: true,
             replay: false,
             parts_of: self.relatives(tail.no),

@@ -2,12 +2,15 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tailwater_pipeline::Wake;
 use tailwater_pipeline::checkpoint::{Checkpoint, CheckpointHandle, PutError, Ticket, TicketState};
+use tailwater_pipeline::clock::Mono;
 
 use super::catalog::FileNo;
 use super::position::{Position, key_prefix};
+use super::stamp::{MARK_AGE_LIMIT, MARK_AGE_MAX};
 
 /// See the module's documentation.
 pub struct Saver {
@@ -79,6 +82,14 @@ impl Saver {
         told(store.put(&key, checkpoint(position)), position);
     }
 
+    /// How old a time mark may be at `now`: a second, and up to a minute where so many files need
+    /// new ones that saving them exceeds the store's rate of bytes.
+    pub fn mark_age_max(&self, now: Mono) -> Duration {
+        // More than the time itself, so that it is paid off before the next ones are due.
+        let pause = self.store.overdrawn(now).saturating_mul(4);
+        (MARK_AGE_MAX + pause).min(MARK_AGE_LIMIT)
+    }
+
     /// Saves without delay; [`Saver::is_durable`] tells when it is on disk.
     pub fn save_durably(&mut self, no: FileNo, position: &Position) {
         let key = position.key(&self.namespace);
@@ -131,3 +142,7 @@ fn told(result: Result<(), PutError>, position: &Position) {
         );
     }
 }
+
+#[cfg(test)]
+#[path = "saver_tests.rs"]
+mod tests;

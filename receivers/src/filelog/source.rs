@@ -435,9 +435,9 @@ impl FileSource {
         let Some(tail) = self.tails.get_mut(&no) else {
             return Turn::Rest;
         };
-        if cut.needs_mark {
-            let wall = self.p.clock.wall_ns();
-            let from = cut.from_offset;
+        let (wall, from) = (self.p.clock.wall_ns(), cut.from_offset);
+        let age_max = || self.p.saver.mark_age_max(cx.now());
+        if cut.wants_mark && tail.position.marks.is_stale(from, wall, age_max()) {
             tail.position.marks.add(from, wall);
             let position = tail.durable(wall);
             self.p.saver.save_durably(no, &position);

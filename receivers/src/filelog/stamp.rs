@@ -9,12 +9,17 @@
 //! - Genuine repeats (equal time and text) would collapse into one entry. Each repeat gets one
 //!   nanosecond more than the one before, counted from state that the checkpoint carries.
 
+use std::time::Duration;
+
 use tailwater_pdata::{LogsBatch, Times};
 
 use super::hash::stable_hash;
 
-/// How old a mark may be before a new one is taken, in ns.
-pub const MARK_AGE_MAX_NS: i64 = 1_000_000_000;
+/// How old a mark may be before a new one is taken, where saving marks is cheap.
+pub const MARK_AGE_MAX: Duration = Duration::from_secs(1);
+
+/// However many files there are, no mark is used for longer.
+pub const MARK_AGE_LIMIT: Duration = Duration::from_secs(60);
 
 /// The offset of a mark that stamps nothing: it keeps the time that earlier content of the same file
 /// came to.
@@ -35,12 +40,13 @@ impl Marks {
         &self.0
     }
 
-    /// True if lines from `offset` on need a newer mark at wall time `now_ns`.
-    pub fn is_stale(&self, offset: u64, now_ns: i64) -> bool {
+    /// True if lines from `offset` on need a newer mark at wall time `now_ns`: there is none, or it
+    /// would make them older than `age_max`.
+    pub fn is_stale(&self, offset: u64, now_ns: i64, age_max: Duration) -> bool {
         match self.time_of(offset) {
             None => true,
             // A clock that was set back does not make marks stale: time never goes back here.
-            Some(t) => now_ns.saturating_sub(t) > MARK_AGE_MAX_NS,
+            Some(t) => i128::from(now_ns.saturating_sub(t)) > age_max.as_nanos() as i128,
         }
     }
 
@@ -240,11 +246,13 @@ mod tests {
     #[test]
     fn stamps_grow_with_the_offset_and_never_go_back() {
         let mut m = Marks::default();
-        assert!(m.is_stale(0, 100));
+        let (second, age_max) = (1_000_000_000, MARK_AGE_MAX);
+        assert!(m.is_stale(0, 100, age_max));
         m.add(0, 1_000);
         assert_eq!(m.time_of(50), Some(1_050));
-        assert!(!m.is_stale(50, 1_000 + MARK_AGE_MAX_NS));
-        assert!(m.is_stale(50, 1_051 + MARK_AGE_MAX_NS));
+        assert!(!m.is_stale(50, 1_000 + second, age_max));
+        assert!(m.is_stale(50, 1_051 + second, age_max));
+        assert!(!m.is_stale(50, 1_051 + second, 2 * age_max));
         m.add(100, 900);
         assert_eq!(m.time_of(99), Some(1_099));
         assert_eq!(

@@ -15,6 +15,7 @@ use tailwater_pipeline::{AckSink, Counts, Outcome};
 
 use super::super::logfs::{LogFs, OsLogFs};
 use super::super::position::Position;
+use super::super::stamp::MARK_AGE_MAX;
 use super::super::tail::{Fate, OnTruncate, Tail};
 use super::*;
 
@@ -405,7 +406,7 @@ impl Agent {
         tail.advance(&chunk.buf, chunk.skip, lines.len(), HEAD_BYTES);
         let marks = &tail.position.marks;
         let again = from < tail.replay_until && !marks.is_empty_at(from);
-        if !again && marks.is_stale(from, self.wall_ns) {
+        if !again && marks.is_stale(from, self.wall_ns, MARK_AGE_MAX) {
             tail.position.marks.add(from, self.wall_ns);
             let marked = tail.durable(self.wall_ns);
             self.unsaved.insert(marked.key(""), marked);

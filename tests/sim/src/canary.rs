@@ -435,7 +435,7 @@ pub fn all() -> Vec<Canary> {
         (
             "any 2xx counts as success",
             Box::new(Answers::TrustAnySuccess),
-            100,
+            400,
         ),
         ("parts are forgotten", Box::new(Answers::ForgetParts), 400),
         ("rotated files are left", Box::new(Logs::LeavesRotated), 50),

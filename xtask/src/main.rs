@@ -70,6 +70,21 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Runs the agent in one thread, in a world that a seed decides; each seed is one run.
+    Sim {
+        /// Number of seeds.
+        #[arg(long, default_value_t = 10_000)]
+        seeds: u64,
+        /// The first seed.
+        #[arg(long, default_value_t = 0)]
+        start: u64,
+        /// Threads; all cores by default.
+        #[arg(long)]
+        threads: Option<u64>,
+        /// Tells what happens in this seed instead.
+        #[arg(long)]
+        trace: Option<u64>,
+    },
     /// Throughput on files it generates, as ratios; without arguments also idle files, the time to
     /// the first line and a backlog in little memory.
     Bench {
@@ -87,6 +102,12 @@ fn main() -> ExitCode {
         Command::Kill9 { kills, seed } => test::kill9(kills, seed),
         Command::Faults { long, rows, bin } => faults::faults(long, &rows, bin),
         Command::Soak { minutes, args } => soak::soak(minutes, &args),
+        Command::Sim {
+            seeds,
+            start,
+            threads,
+            trace,
+        } => test::sim(seeds, start, threads, trace),
         Command::Bench { args } => test::bench(&args),
     };
     match result {

@@ -39,7 +39,25 @@ pub fn test(quick: bool) -> Result<()> {
     component("clippy", "clippy", &clippy, &mut skipped)?;
     step(
         "unit, property and golden tests",
-        &mut cargo(&["test", "--workspace", "--locked"]),
+        &mut cargo(&[
+            "test",
+            "--workspace",
+            "--locked",
+            // Thousands of runs: it is built optimised, below.
+            "--exclude",
+            "tailwater-sim",
+        ]),
+    )?;
+    step(
+        "simulation",
+        &mut cargo(&[
+            "test",
+            "--profile",
+            "sim",
+            "--locked",
+            "-p",
+            "tailwater-sim",
+        ]),
     )?;
     if quick {
         skipped.add("end-to-end tests on the release binary", "--quick");
@@ -201,6 +219,37 @@ pub fn kill9(kills: u32, seed: u64) -> Result<()> {
     c.env("TAILWATER_KILLS", kills.to_string())
         .env("TAILWATER_SEED", seed.to_string());
     step("random kills", &mut c)
+}
+
+/// Seeds of the simulation, or the story of one.
+pub fn sim(seeds: u64, start: u64, threads: Option<u64>, trace: Option<u64>) -> Result<()> {
+    let run = [
+        "run",
+        "--quiet",
+        "--profile",
+        "sim",
+        "-p",
+        "tailwater-sim",
+        "--",
+    ];
+    let mut c = cargo(&run);
+    match trace {
+        Some(seed) => {
+            c.arg("--trace").arg(seed.to_string());
+        }
+        None => {
+            c.arg("--seeds").arg(seeds.to_string());
+            c.arg("--start").arg(start.to_string());
+        }
+    }
+    if let Some(threads) = threads {
+        c.arg("--threads").arg(threads.to_string());
+    }
+    let status = c.status()?;
+    if !status.success() {
+        bail!("not every seed held ({status})");
+    }
+    Ok(())
 }
 
 /// The end-to-end benchmark; without arguments also what an agent costs that has little to do.

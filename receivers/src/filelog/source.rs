@@ -158,6 +158,11 @@ impl FileSource {
                     self.bits.entry(bit).or_default().push(no);
                     if let Some(before) = tail.after {
                         self.followers.insert(before, no);
+                        // Its place was taken, whether that was noticed or not: what it got until
+                        // now, and late lines, come first.
+                        if let Some(t) = self.tails.get_mut(&before) {
+                            t.moved_at.get_or_insert(now);
+                        }
                     }
                     self.tails.insert(no, Box::new(tail));
                     self.open += 1;

@@ -21,6 +21,8 @@ use tailwater_pipeline::{
 use tailwater_receivers::filelog::logfs::{Entry, Kind, LogFile, LogFs, Meta, Owner};
 use tailwater_receivers::filelog::watch::News;
 
+use crate::plan::COPYTRUNCATE_FROM;
+
 /// What is put around the parts of an agent to break it. By default nothing is.
 pub trait Breaks {
     /// Around the files of logs.
@@ -398,52 +400,70 @@ impl Breaks for TimesOfNow {
     }
 }
 
-/// A canary: its name, what is broken, and the seeds within which it has to be caught.
-pub type Canary = (&'static str, Box<dyn Breaks>, u64);
+/// A canary: its name, what is broken, the number of seeds within which it has to be caught, and
+/// the first of them.
+pub type Canary = (&'static str, Box<dyn Breaks>, u64, u64);
 
 /// All of them.
 pub fn all() -> Vec<Canary> {
     vec![
-        ("acks before delivery", Box::new(AcksEarly), 20),
-        ("a batch is passed over", Box::new(LeavesHoles), 20),
+        ("acks before delivery", Box::new(AcksEarly), 20, 0),
+        ("a batch is passed over", Box::new(LeavesHoles), 20, 0),
         (
             "names are not synchronised",
             Box::new(State::NoDirSync),
             400,
+            0,
         ),
         (
             "content is not synchronised",
             Box::new(State::NoFileSync),
             100,
+            0,
         ),
         (
             "positions are not found again",
             Box::new(State::Forgotten),
             20,
+            0,
         ),
-        ("a 429 is given up", Box::new(Answers::DropOn429), 50),
+        ("a 429 is given up", Box::new(Answers::DropOn429), 50, 0),
         (
             "a 5xx counts as success",
             Box::new(Answers::TrustServerErrors),
             50,
+            0,
         ),
         (
             "silence counts as success",
             Box::new(Answers::TrustSilence),
             50,
+            0,
         ),
         (
             "any 2xx counts as success",
             Box::new(Answers::TrustAnySuccess),
-            100,
+            400,
+            0,
         ),
-        ("parts are forgotten", Box::new(Answers::ForgetParts), 400),
-        ("rotated files are left", Box::new(Logs::LeavesRotated), 50),
+        (
+            "parts are forgotten",
+            Box::new(Answers::ForgetParts),
+            400,
+            0,
+        ),
+        (
+            "rotated files are left",
+            Box::new(Logs::LeavesRotated),
+            50,
+            0,
+        ),
         (
             "truncation is not seen",
             Box::new(Logs::SeesNoTruncation),
             100,
+            COPYTRUNCATE_FROM,
         ),
-        ("times are those of sending", Box::new(TimesOfNow), 50),
+        ("times are those of sending", Box::new(TimesOfNow), 50, 0),
     ]
 }

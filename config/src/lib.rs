@@ -38,6 +38,9 @@ mod duration;
 mod envelope;
 mod environment;
 mod error;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod load;
 mod merge;
 mod node;

@@ -31,6 +31,9 @@
 
 mod disk;
 mod frame;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod recover;
 mod state_dir;
 mod store;

@@ -1,7 +1,6 @@
 //! Finding files where the kernel gives no notifications.
 
 use std::fs::{self, File};
-use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 

@@ -2,6 +2,7 @@
 
 mod check;
 mod faults;
+mod fuzz;
 mod run;
 mod soak;
 mod supply;
@@ -85,6 +86,14 @@ enum Command {
         #[arg(long)]
         trace: Option<u64>,
     },
+    /// Looks for inputs that break what the fuzz targets demand; needs a nightly toolchain.
+    Fuzz {
+        /// How long each target runs.
+        #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..))]
+        minutes: u32,
+        /// The targets, by the names in fuzz/fuzz_targets; all if none is named.
+        targets: Vec<String>,
+    },
     /// Throughput on files it generates, as ratios; without arguments also idle files, the time to
     /// the first line and a backlog in little memory.
     Bench {
@@ -108,6 +117,7 @@ fn main() -> ExitCode {
             threads,
             trace,
         } => test::sim(seeds, start, threads, trace),
+        Command::Fuzz { minutes, targets } => fuzz::fuzz(minutes, &targets),
         Command::Bench { args } => test::bench(&args),
     };
     match result {

@@ -25,6 +25,9 @@ mod config;
 mod dead_letter;
 mod decode;
 mod front;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod judge;
 mod label_text;
 mod line;

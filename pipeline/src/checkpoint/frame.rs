@@ -266,6 +266,16 @@ impl Part {
     }
 }
 
+/// Appends a frame with any body.
+#[cfg(feature = "fuzzing")]
+pub(super) fn frame(salt: u64, body: &[u8], out: &mut Vec<u8>) {
+    let len = body.len() as u16;
+    out.extend_from_slice(&MARKER);
+    out.extend_from_slice(&len.to_le_bytes());
+    out.extend_from_slice(&frame_crc(salt, len, body).to_le_bytes());
+    out.extend_from_slice(body);
+}
+
 fn frame_crc(salt: u64, len: u16, body: &[u8]) -> u32 {
     let mut crc = crc32fast::Hasher::new();
     crc.update(&salt.to_le_bytes());

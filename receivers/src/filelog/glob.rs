@@ -11,6 +11,8 @@ use std::path::{Component as PathComponent, Path, PathBuf};
 
 /// Most alternatives that the braces of one pattern may make.
 const ALTERNATIVES_MAX: usize = 1024;
+/// Most bytes that they may have in all: compiled they take up to 32 times as much memory.
+const EXPANDED_BYTES_MAX: usize = 256 << 10;
 /// Longest pattern in bytes.
 const PATTERN_BYTES_MAX: usize = 16 << 10;
 
@@ -35,6 +37,11 @@ pub enum GlobError {
     /// Braces multiply.
     #[error("the braces make more than {ALTERNATIVES_MAX} alternatives")]
     TooMany,
+    /// Braces multiply long text.
+    #[error(
+        "the alternatives that the braces make are longer than {EXPANDED_BYTES_MAX} bytes in all"
+    )]
+    TooLong,
     /// A NUL byte, or longer than 16 KiB.
     #[error("no path can match: the pattern holds a NUL or is longer than 16 KiB")]
     Impossible,
@@ -348,6 +355,10 @@ fn expand(pattern: &str, out: &mut Vec<String>) -> Result<(), GlobError> {
         if out.len() == ALTERNATIVES_MAX {
             return Err(GlobError::TooMany);
         }
+        let bytes: usize = out.iter().map(String::len).sum();
+        if bytes + pattern.len() > EXPANDED_BYTES_MAX {
+            return Err(GlobError::TooLong);
+        }
         out.push(pattern.to_owned());
         return Ok(());
     };
@@ -493,6 +504,9 @@ mod tests {
         for (pattern, want) in cases {
             assert_eq!(Glob::new(pattern).err(), Some(want), "{pattern}");
         }
+        let long = "{a,b}".repeat(10) + &"x".repeat(300) + "*";
+        assert_eq!(Glob::new(&long).err(), Some(GlobError::TooLong));
+        assert!(Glob::new(&long[..150]).is_ok());
     }
 
     proptest::proptest! {

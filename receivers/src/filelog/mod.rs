@@ -15,6 +15,9 @@ mod driver;
 pub mod file_attrs;
 pub mod file_path;
 pub mod frame;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod glob;
 pub mod gzip;
 pub mod gzip_reader;

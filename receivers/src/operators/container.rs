@@ -450,7 +450,8 @@ impl Container {
 
     fn add_metadata(&mut self, batch: &mut LogsBatch, rows: &mut Rows) {
         const PATH: &str = "log.file.path";
-        if rows.all_that_stay()
+        if rows.split_at.is_none()
+            && rows.all_that_stay()
             && let Some(Column::Const(path)) = batch.attributes.get(PATH)
         {
             let path = path.clone();

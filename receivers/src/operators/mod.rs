@@ -34,6 +34,9 @@ mod decode;
 mod embedded;
 pub mod expr;
 pub mod field;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod go_layout;
 pub mod go_regex;
 mod join;

@@ -25,6 +25,9 @@
 //! would start (a hole, left by a writer that kept its offset over a truncation) are skipped and
 //! counted; patterns also work on UTF-16.
 
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod lines;
 mod pattern;
 #[cfg(test)]

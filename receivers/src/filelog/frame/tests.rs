@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 
+use super::fuzzing::run;
 use super::*;
 
 fn spec(split: Split, max_log_bytes: usize) -> FrameSpec {
@@ -40,71 +41,6 @@ fn ends(pattern: &str, omit: bool) -> FrameSpec {
         },
         1 << 20,
     )
-}
-
-/// What came of a whole file.
-#[derive(Debug, Default, PartialEq)]
-struct Run {
-    records: Vec<Vec<u8>>,
-    cut: Vec<bool>,
-    nul_bytes: u64,
-    truncated_bytes: u64,
-    /// Bytes between records.
-    around: Vec<u8>,
-    left: Vec<u8>,
-    state: FrameState,
-}
-
-/// Offers `content` in buffers that end at `stops`, flushing at the end if asked to. The state is
-/// stored and read back between any two buffers.
-fn run(spec: &FrameSpec, content: &[u8], stops: &[usize], flush: bool) -> Run {
-    let mut stops: Vec<usize> = stops.iter().map(|s| s % (content.len() + 1)).collect();
-    stops.sort_unstable();
-    stops.push(content.len());
-    let (mut r, mut out, mut done, mut searched) = (Run::default(), Frames::default(), 0, 0);
-    let mut calls: Vec<_> = stops.iter().map(|s| (*s, Input::More)).collect();
-    calls.push((content.len(), if flush { Input::Flush } else { Input::End }));
-    if flush {
-        // What a flush leaves is a cut character; it goes with the next one.
-        calls.push((content.len(), Input::Flush));
-    }
-    for (stop, input) in calls {
-        let buf = &content[done..stop.max(done)];
-        r.state = FrameState::decode(&r.state.encode()).unwrap();
-        spec.frame_on(&mut r.state, buf, searched, input, &mut out);
-        searched = out.searched;
-        assert!(searched <= buf.len() - out.consumed);
-        let mut at = 0;
-        for t in &out.tokens {
-            assert!(
-                t.start < t.end && t.end <= t.next && at <= t.start as usize,
-                "{t:?}"
-            );
-            r.around.extend_from_slice(&buf[at..t.start as usize]);
-            r.records.push(buf[t.range()].to_vec());
-            r.cut.push(t.cut);
-            at = t.end as usize;
-        }
-        assert!(at <= out.consumed && out.consumed <= buf.len());
-        assert!(out.unfinished <= buf.len() - out.consumed);
-        r.around.extend_from_slice(&buf[at..out.consumed]);
-        (r.nul_bytes, r.truncated_bytes) = (
-            r.nul_bytes + out.nul_bytes,
-            r.truncated_bytes + out.truncated_bytes,
-        );
-        done += out.consumed;
-        assert!(
-            buf.len() - out.consumed < spec.buffer_bytes_max().max(2),
-            "a buffer is enough"
-        );
-    }
-    r.left = content[done..].to_vec();
-    if r.left.iter().all(|b| *b == 0) {
-        // How much of a hole at the very end is skipped before something follows it is open.
-        r.nul_bytes += r.left.len() as u64;
-        r.around.append(&mut r.left);
-    }
-    r
 }
 
 fn check(spec: &FrameSpec, content: &str, want: &[&str], left: &str) {

@@ -354,6 +354,15 @@ fn lines_with_many_tags_streams_and_fields_are_all_read() {
         let own = names.iter().filter_map(has).filter(|v| v != "stdout");
         assert_eq!(own.count(), 1);
     }
+    // What is left for a batch of its own is not taken for read.
+    let mut lines: Vec<String> = (0..300).map(tagged).collect();
+    lines.push("not a container line".to_owned());
+    let mut c = cx(1, 1, 0);
+    let mut send = chain(r#"[{"type":"container"}]"#);
+    let batch = parse(&mut send, &mut c, 0, &lines);
+    let last = c.report.more.last().expect("a batch of the rest");
+    let pod = |batch: &LogsBatch, row| batch.resource_attribute(row, "k8s.pod.name").is_some();
+    assert!(pod(&batch, 0) && pod(last, 0) && !pod(last, last.rows() - 1));
     // One line with more fields than any record may have.
     let many: Vec<String> = (0..5_000).map(|i| format!(r#""k{i}":1"#)).collect();
     let line = format!(r#"{{"log":"text\n","time":"{time}",{}}}"#, many.join(","));

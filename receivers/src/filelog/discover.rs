@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::glob::{Components, Glob, Part};
+use super::links::Refusal;
 use super::logfs::{Entry, Kind, LogFs, Meta};
 use super::order::{OrderError, OrderingCriteria};
 
@@ -54,6 +55,9 @@ pub enum Problem {
     /// A link to nothing.
     #[error("the link leads nowhere")]
     BrokenLink,
+    /// A link that is not followed.
+    #[error("{0}")]
+    Refused(io::Error),
     /// The name does not say what `ordering_criteria` asks for.
     #[error(transparent)]
     Order(OrderError),
@@ -64,7 +68,9 @@ impl Problem {
     pub fn io_error(&self) -> Option<&io::Error> {
         match self {
             Problem::Directory(e) | Problem::Stat(e) => Some(e),
-            Problem::TooDeep | Problem::BrokenLink | Problem::Order(_) => None,
+            Problem::Refused(_) | Problem::TooDeep | Problem::BrokenLink | Problem::Order(_) => {
+                None
+            }
         }
     }
 }
@@ -277,9 +283,9 @@ impl Walk<'_> {
             let path = dir.join(&name);
             let target = match kind {
                 Some(k) if k != Kind::Link => None,
-                _ => self.fs.look_through(&path).ok(),
+                _ => self.directory(&path),
             };
-            if let Some((Kind::Dir, target)) = target {
+            if let Some(target) = target {
                 let target = target.id;
                 if self.entered.insert((target.dev, target.ino, parts.len())) {
                     self.step(&path, parts, passed);
@@ -293,9 +299,23 @@ impl Walk<'_> {
         passed.pop();
     }
 
-    fn is_dir(&self, path: &Path) -> bool {
-        let found = self.fs.look_through(path);
-        found.is_ok_and(|(kind, _)| kind == Kind::Dir)
+    fn is_dir(&mut self, path: &Path) -> bool {
+        self.directory(path).is_some()
+    }
+
+    /// The directory that is at `path`, or that a link there leads to.
+    fn directory(&mut self, path: &Path) -> Option<Meta> {
+        match self.fs.look_through(path) {
+            Ok((Kind::Dir, meta)) => Some(meta),
+            Ok(_) => None,
+            Err(e) => {
+                if Refusal::of(&e).is_some() {
+                    self.problems
+                        .push((path.to_path_buf(), Problem::Refused(e)));
+                }
+                None
+            }
+        }
     }
 
     /// The entries of a directory, which is to be watched. One that is gone is no problem, nor is
@@ -390,6 +410,7 @@ fn find(fs: &dyn LogFs, path: &Path) -> Result<Option<FoundFile>, Problem> {
         Err(e) if e.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) => {
             return Err(Problem::BrokenLink);
         }
+        Err(e) if Refusal::of(&e).is_some() => return Err(Problem::Refused(e)),
         Err(e) => return Err(Problem::Stat(e)),
     };
     Ok((kind == Kind::File).then(|| file(meta, fs.resolve(path).ok())))

@@ -18,7 +18,7 @@ use tailwater_pipeline::clock::{Clock, Mono};
 use tailwater_telemetry::metrics::{FilesMetrics, LagMetrics};
 
 use super::catalog::{Action, Catalog, FileNo, Seen};
-use super::discover::{Discovery, FoundFile};
+use super::discover::{Discovery, FoundFile, Problem};
 use super::logfs::LogFs;
 use super::position::Position;
 use super::saver::Saver;
@@ -227,6 +227,9 @@ impl Driver {
             self.p.shards.iter().for_each(|s| s.handle.waker.wake());
         }
         for (path, problem) in found.problems {
+            if matches!(problem, Problem::Refused(_)) && !self.complained.contains(&path) {
+                self.p.files.file_errors.inc();
+            }
             self.complain(path, &format!("{problem}{}", remedy(problem.io_error())));
         }
         let files = found.files.into_iter().map(seen).collect();

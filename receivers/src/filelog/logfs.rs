@@ -204,6 +204,24 @@ impl LogFile for OsLogFile {
     }
 }
 
+/// An open file, if it is a regular one.
+pub(super) fn log_file(file: File) -> io::Result<Box<dyn LogFile>> {
+    let kind = file.metadata()?.file_type();
+    if kind.is_file() {
+        return Ok(Box::new(OsLogFile(file)));
+    }
+    let what = match () {
+        () if kind.is_dir() => "a directory",
+        () if kind.is_fifo() => "a FIFO",
+        () if kind.is_socket() => "a socket",
+        () => "a device",
+    };
+    Err(io::Error::new(
+        io::ErrorKind::InvalidInput,
+        format!("{what}, not a regular file"),
+    ))
+}
+
 impl LogFs for OsLogFs {
     fn open(&self, path: &Path) -> io::Result<Box<dyn LogFile>> {
         // O_NONBLOCK: opening a FIFO that took the place of a file must not hang.
@@ -212,20 +230,7 @@ impl LogFs for OsLogFs {
             .read(true)
             .custom_flags(flags)
             .open(path)?;
-        let kind = file.metadata()?.file_type();
-        if kind.is_file() {
-            return Ok(Box::new(OsLogFile(file)));
-        }
-        let what = match () {
-            () if kind.is_dir() => "a directory",
-            () if kind.is_fifo() => "a FIFO",
-            () if kind.is_socket() => "a socket",
-            () => "a device",
-        };
-        Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            format!("{what}, not a regular file"),
-        ))
+        log_file(file)
     }
 
     fn look(&self, path: &Path) -> io::Result<(Kind, Meta)> {

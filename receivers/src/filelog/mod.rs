@@ -3,6 +3,7 @@
 //! - `catalog`, `identity`: which files there are and which of them we knew;
 //! - `source`, `tail`: the shard's half: reads fairly, follows delivery with checkpoints;
 //! - `discover`, `watch`, `driver`: finds files and hears of changes;
+//! - `links`: which symbolic links are followed;
 //! - `frame`, `charset`, `cutter`: from bytes to records;
 //! - `stamp`: times that are the same when a line is read again.
 
@@ -24,6 +25,7 @@ pub mod gzip_reader;
 pub mod hash;
 pub mod identity;
 pub mod import;
+pub mod links;
 pub mod logfs;
 mod node;
 mod open_files;

@@ -22,7 +22,8 @@ use super::config::{FilelogConfig, StartAt};
 use super::cutter::Cutter;
 use super::driver::{Driver, DriverParts, ShardLink};
 use super::glob::Glob;
-use super::logfs::{LogFs, OsLogFs};
+use super::links::CONTAINER_LOGS;
+use super::logfs::LogFs;
 use super::open_files::OpenFiles;
 use super::saver::Saver;
 use super::settings::{Constants, READ_BYTES, Settings};
@@ -37,14 +38,6 @@ use crate::operators::{BuildCx, Chain};
 const LINGER_RENAMED: Duration = Duration::from_secs(60);
 /// The same for a deleted file, whose writer may still hold it open.
 const LINGER_DELETED: Duration = Duration::from_secs(10);
-
-/// Where container runtimes keep what the links below `/var/log/containers` and `/var/log/pods`
-/// lead to: Kubernetes and containerd, Docker, CRI-O and Podman.
-const CONTAINER_LOGS: [&str; 3] = [
-    "/var/log",
-    "/var/lib/docker/containers",
-    "/var/lib/containers/storage/overlay-containers",
-];
 
 /// The factory of `file_log` (`filelog`).
 pub fn factory() -> ReceiverFactory {
@@ -182,7 +175,8 @@ fn build_error(cx: &NodeCx, message: impl Into<String>) -> BuildError {
 
 impl ReceiverSettings for FilelogSettings {
     fn build(&self, cx: &NodeCx) -> Result<Box<dyn ReceiverNode>, BuildError> {
-        Ok(Box::new(self.node(cx, Arc::new(OsLogFs))?))
+        let fs = Arc::new(self.config.guarded_fs());
+        Ok(Box::new(self.node(cx, fs)?))
     }
 
     fn reach(&self, reach: &mut Reach) {
@@ -194,6 +188,7 @@ impl ReceiverSettings for FilelogSettings {
             let runtimes = CONTAINER_LOGS.iter().map(PathBuf::from);
             dirs.extend(runtimes.filter(|dir| dir.is_dir()));
         }
+        dirs.extend(c.links.roots.iter().cloned());
         for dir in roots.into_iter().chain(dirs) {
             reach.logs_below(dir, c.delete_after_read);
         }
@@ -203,7 +198,7 @@ impl ReceiverSettings for FilelogSettings {
 impl FilelogSettings {
     /// The directories outside of `roots` to which links among the files lead now.
     fn links_lead_to(&self, roots: &BTreeSet<PathBuf>) -> BTreeSet<PathBuf> {
-        let found = self.config.finder().scan(&OsLogFs, 0);
+        let found = self.config.finder().scan(&self.config.guarded_fs(), 0);
         let targets = found.files.iter().filter_map(|f| f.target.as_deref());
         let mut dirs: BTreeSet<PathBuf> = targets
             .filter_map(|target| target.parent().map(Path::to_path_buf))

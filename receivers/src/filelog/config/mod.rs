@@ -9,6 +9,7 @@ mod ordering;
 #[cfg(test)]
 mod tests;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ use super::discover::Discovery;
 use super::file_attrs::FileAttributeRules;
 use super::frame::{FrameSpec, Oversize, Split, Trim, Units};
 use super::glob::Glob;
+use super::links::{Follow, GuardedFs, LinkRules};
 use super::order::OrderingCriteria;
 use super::tail::OnTruncate;
 use crate::operators::go_regex;
@@ -52,6 +54,15 @@ pub enum WatchMode {
     Inotify,
     /// By polling only.
     Poll,
+}
+
+/// Which symbolic links are followed (our own option).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LinkOptions {
+    /// `follow`.
+    pub follow: Follow,
+    /// `roots`: directories that links may lead to, whoever made them.
+    pub roots: Vec<PathBuf>,
 }
 
 /// Limits for deleted files that are not read to their end yet (our own option).
@@ -161,6 +172,8 @@ pub struct FilelogConfig {
     pub operators: Vec<Node>,
     /// Own option `deleted_files`.
     pub deleted_files: DeletedFiles,
+    /// Own option `links`.
+    pub links: LinkOptions,
     /// Own option `watch`.
     pub watch: WatchMode,
     /// Own option `rescan_interval`: how often all directories are looked through although nothing
@@ -172,6 +185,13 @@ pub struct FilelogConfig {
 }
 
 impl FilelogConfig {
+    /// The files of this configuration, with links followed as it says.
+    pub fn guarded_fs(&self) -> GuardedFs {
+        let includes = self.include.iter().flat_map(Glob::roots).collect();
+        let rules = LinkRules::new(self.links.follow, &self.links.roots, includes);
+        GuardedFs::new(rules)
+    }
+
     /// Finds the files of this configuration.
     pub fn finder(&self) -> Discovery {
         Discovery {
@@ -252,6 +272,7 @@ impl FilelogConfig {
             retry_on_failure: retry_on_failure(s),
             operators: s.list("operators").unwrap_or_default().to_vec(),
             deleted_files: deleted_files(s),
+            links: links(s),
             watch: s.choice(
                 "watch",
                 &[
@@ -523,6 +544,25 @@ fn retry_on_failure(s: &mut Section<'_, '_>) -> RetryOnFailure {
         );
     }
     retry
+}
+
+fn links(s: &mut Section<'_, '_>) -> LinkOptions {
+    s.section("links", |s| {
+        let follow = [
+            ("trusted", Follow::Trusted),
+            ("inside", Follow::Inside),
+            ("all", Follow::All),
+        ];
+        let follow = s.choice("follow", &follow, Follow::default());
+        let roots = s.string_list("roots").unwrap_or_default();
+        if roots.iter().any(|dir| !dir.starts_with('/')) {
+            s.invalid("roots", "each must be an absolute path");
+        }
+        LinkOptions {
+            follow,
+            roots: roots.into_iter().map(PathBuf::from).collect(),
+        }
+    })
 }
 
 fn deleted_files(s: &mut Section<'_, '_>) -> DeletedFiles {

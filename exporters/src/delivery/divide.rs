@@ -35,7 +35,7 @@ impl<D: Duty> DeliveryQueue<D> {
     /// Takes a request with several lanes that waits for others out of its slot.
     fn take_crowded(&mut self, id: SlotId) -> Option<OutgoingRequest<D>> {
         let slot = self.slots.get_mut(id)?;
-        let waits = matches!(slot.phase, Phase::Blocked(_));
+        let waits = matches!(slot.phase(), Phase::Blocked(_));
         slot.request.take_if(|r| waits && r.lanes.len() > 1)
     }
 

@@ -40,7 +40,7 @@ impl<D: Duty> DeliveryQueue<D> {
                 };
                 let gate = tenants.get(slot.tenant).map(|t| &t.gate);
                 let pause = gate.is_some_and(|g| g.paused_until().is_some());
-                all || pause || matches!(slot.phase, Phase::Backoff(_))
+                all || pause || matches!(slot.phase(), Phase::Backoff(_))
             })
             .collect();
         self.return_these(paused)

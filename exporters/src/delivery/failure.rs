@@ -118,10 +118,10 @@ impl<D: Duty> DeliveryQueue<D> {
         slot.failures = slot.failures.saturating_add(1);
         slot.key = key;
         if due > now {
-            slot.phase = Phase::Backoff(due);
+            self.slots.set_phase(id, Phase::Backoff(due));
             self.timers.push(Reverse((due, Timer::Request(id))));
         } else {
-            slot.phase = Phase::Ready;
+            self.slots.set_phase(id, Phase::Ready);
             self.make_ready(id);
         }
     }

@@ -3,21 +3,13 @@
 use super::options::Sizer;
 use super::queue::DeliveryQueue;
 use super::request::Duty;
-use super::slots::Phase;
+use super::slots::Usage;
 use super::stats::Load;
 
 /// What waits by itself counts for at most this many fourths of the room.
 const WAITING_FOURTHS_MAX: u64 = 3;
 /// Nothing makes a queue larger than this many times its size.
 const OVERFILL_MAX: u64 = 2;
-
-/// Some requests of a queue.
-#[derive(Clone, Copy, Default)]
-struct Usage {
-    requests: u64,
-    items: u64,
-    bytes: u64,
-}
 
 impl<D: Duty> DeliveryQueue<D> {
     /// How full the queue is for those who want to add to it, see
@@ -55,16 +47,12 @@ impl<D: Duty> DeliveryQueue<D> {
 
     /// What is not sent for a reason of its own: its stream or tenant was refused, or it is behind
     /// something.
-    fn waiting(&self) -> Usage {
+    pub(super) fn waiting(&self) -> Usage {
         let mut sum = Usage::default();
-        for slot in self.slots.iter() {
-            let tenant = self.tenants.get(slot.tenant);
+        for (tenant, usage) in self.slots.usage() {
+            let tenant = self.tenants.get(tenant);
             let refused = tenant.is_some_and(|t| !t.gate.is_open());
-            if refused || matches!(slot.phase, Phase::Backoff(_) | Phase::Blocked(_)) {
-                sum.requests += 1;
-                sum.items += slot.items;
-                sum.bytes += slot.bytes;
-            }
+            sum.add(if refused { usage.all } else { usage.parked });
         }
         sum
     }

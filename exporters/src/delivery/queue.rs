@@ -128,7 +128,12 @@ impl<D: Duty> DeliveryQueue<D> {
         let several = request.lanes.len() > 1;
         let slot = self.admit(request);
         let id = self.slots.append(slot);
-        if several && self.slots.get(id).is_some_and(|s| s.phase != Phase::Ready) {
+        if several
+            && self
+                .slots
+                .get(id)
+                .is_some_and(|s| s.phase() != Phase::Ready)
+        {
             self.crowded.push(id);
         }
         self.make_ready(id);
@@ -154,7 +159,7 @@ impl<D: Duty> DeliveryQueue<D> {
         let Some(slot) = self.slots.get(id) else {
             return;
         };
-        if slot.phase == Phase::Ready {
+        if slot.phase() == Phase::Ready {
             let (tenant, key) = (slot.tenant, slot.key);
             self.tenants.push_ready(tenant, key, id);
         }
@@ -187,13 +192,13 @@ impl<D: Duty> DeliveryQueue<D> {
 
     fn begin(&mut self, now: Mono, id: SlotId) -> Option<Attempt<D>> {
         let slot = self.slots.get_mut(id)?;
-        if slot.phase != Phase::Ready {
+        if slot.phase() != Phase::Ready {
             return None;
         }
         let request = slot.request.take()?;
-        slot.phase = Phase::InFlight;
         slot.first_attempt.get_or_insert(now);
         let tenant_index = slot.tenant;
+        self.slots.set_phase(id, Phase::InFlight);
         let mut tenant_epoch = 0;
         if let Some(tenant) = self.tenants.get_mut(tenant_index) {
             tenant.in_flight += 1;
@@ -220,10 +225,9 @@ impl<D: Duty> DeliveryQueue<D> {
             self.timers.pop();
             match timer {
                 Timer::Request(id) => {
-                    if let Some(slot) = self.slots.get_mut(id)
-                        && slot.phase == Phase::Backoff(due)
-                    {
-                        slot.phase = Phase::Ready;
+                    let phase = self.slots.get(id).map(Slot::phase);
+                    if phase == Some(Phase::Backoff(due)) {
+                        self.slots.set_phase(id, Phase::Ready);
                         self.make_ready(id);
                     }
                 }

@@ -2,6 +2,7 @@
 //!
 //! Order within a lane is a chain: a request waits for the request that was last in each of its
 //! lanes when it came. Submitting and finishing cost one map access per lane; nothing is searched.
+//! What waits is summed up by tenant whenever that changes.
 
 use foldhash::{HashMap, HashMapExt};
 use tailwater_pipeline::clock::Mono;
@@ -31,11 +32,48 @@ pub(super) enum Phase {
     Backoff(Mono),
 }
 
+impl Phase {
+    /// It waits for something of its own, not for its turn.
+    fn is_parked(self) -> bool {
+        matches!(self, Phase::Backoff(_) | Phase::Blocked(_))
+    }
+}
+
+/// Some requests of a queue.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub(super) struct Usage {
+    pub requests: u64,
+    pub items: u64,
+    pub bytes: u64,
+}
+
+impl Usage {
+    pub fn add(&mut self, other: Usage) {
+        self.requests += other.requests;
+        self.items += other.items;
+        self.bytes += other.bytes;
+    }
+
+    fn subtract(&mut self, other: Usage) {
+        self.requests -= other.requests;
+        self.items -= other.items;
+        self.bytes -= other.bytes;
+    }
+}
+
+/// The requests of one tenant.
+#[derive(Clone, Copy, Default)]
+pub(super) struct TenantUsage {
+    pub all: Usage,
+    /// Those that wait for a time or for another request.
+    pub parked: Usage,
+}
+
 /// One request.
 pub(super) struct Slot<D> {
     /// `None` while it is under way.
     pub request: Option<OutgoingRequest<D>>,
-    pub phase: Phase,
+    phase: Phase,
     /// Place among the ready requests of its tenant.
     pub key: u64,
     pub tenant: u32,
@@ -66,6 +104,18 @@ impl<D> Slot<D> {
             followers: Vec::new(),
         }
     }
+
+    pub fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    fn usage(&self) -> Usage {
+        Usage {
+            requests: 1,
+            items: self.items,
+            bytes: self.bytes,
+        }
+    }
 }
 
 /// A slab of slots with the lanes between them.
@@ -74,6 +124,8 @@ pub(super) struct Slots<D> {
     free: Vec<u32>,
     /// The last request of every lane that has one.
     tails: HashMap<u64, SlotId>,
+    /// By tenant, those that have requests.
+    usage: HashMap<u32, TenantUsage>,
 }
 
 impl<D> Slots<D> {
@@ -82,6 +134,31 @@ impl<D> Slots<D> {
             entries: Vec::new(),
             free: Vec::new(),
             tails: HashMap::new(),
+            usage: HashMap::new(),
+        }
+    }
+
+    /// Tenants that have requests, and which.
+    pub fn usage(&self) -> impl Iterator<Item = (u32, TenantUsage)> {
+        self.usage.iter().map(|(tenant, usage)| (*tenant, *usage))
+    }
+
+    /// Changes what a request is doing.
+    pub fn set_phase(&mut self, id: SlotId, phase: Phase) {
+        let Some((generation, Some(slot))) = self.entries.get_mut(id.index as usize) else {
+            return;
+        };
+        if *generation != id.generation {
+            return;
+        }
+        let before = std::mem::replace(&mut slot.phase, phase);
+        if before.is_parked() != phase.is_parked() {
+            let parked = &mut self.usage.entry(slot.tenant).or_default().parked;
+            if phase.is_parked() {
+                parked.add(slot.usage());
+            } else {
+                parked.subtract(slot.usage());
+            }
         }
     }
 
@@ -103,11 +180,6 @@ impl<D> Slots<D> {
         }
     }
 
-    /// The requests.
-    pub fn iter(&self) -> impl Iterator<Item = &Slot<D>> {
-        self.entries.iter().filter_map(|(_, slot)| slot.as_ref())
-    }
-
     /// All slots in use.
     pub fn ids(&self) -> Vec<SlotId> {
         let used = self
@@ -122,7 +194,10 @@ impl<D> Slots<D> {
         .collect()
     }
 
+    /// The slot is new: it is ready.
     fn store(&mut self, slot: Slot<D>) -> SlotId {
+        let usage = self.usage.entry(slot.tenant).or_default();
+        usage.all.add(slot.usage());
         if let Some(index) = self.free.pop() {
             let (generation, entry) = &mut self.entries[index as usize];
             *entry = Some(slot);
@@ -164,13 +239,11 @@ impl<D> Slots<D> {
     }
 
     fn block(&mut self, id: SlotId, blockers: u32) {
-        if let Some(slot) = self.get_mut(id) {
-            slot.phase = if blockers == 0 {
-                Phase::Ready
-            } else {
-                Phase::Blocked(blockers)
-            };
-        }
+        let phase = match blockers {
+            0 => Phase::Ready,
+            n => Phase::Blocked(n),
+        };
+        self.set_phase(id, phase);
     }
 
     /// Takes a request out that nothing is in front of. Returns it with those who waited for it,
@@ -188,23 +261,27 @@ impl<D> Slots<D> {
         let mut slot = entry.take()?;
         *generation = generation.wrapping_add(1);
         self.free.push(id.index);
+        if let Some(usage) = self.usage.get_mut(&slot.tenant) {
+            usage.all.subtract(slot.usage());
+            if slot.phase.is_parked() {
+                usage.parked.subtract(slot.usage());
+            }
+            if usage.all == Usage::default() {
+                self.usage.remove(&slot.tenant);
+            }
+        }
         let followers = std::mem::take(&mut slot.followers);
         Some((slot, followers))
     }
 
     /// One lane in front of a request became free. True if it was the last one.
     pub fn unblock(&mut self, id: SlotId) -> bool {
-        let Some(slot) = self.get_mut(id) else {
-            return false;
-        };
-        if let Phase::Blocked(n) = slot.phase {
-            slot.phase = if n <= 1 {
-                Phase::Ready
-            } else {
-                Phase::Blocked(n - 1)
-            };
+        match self.get(id).map(Slot::phase) {
+            Some(Phase::Blocked(n)) => self.block(id, n.saturating_sub(1)),
+            Some(_) => {}
+            None => return false,
         }
-        slot.phase == Phase::Ready
+        self.get(id).is_some_and(|s| s.phase == Phase::Ready)
     }
 
     /// Puts `parts` where a removed request with the lanes `lanes` and the given followers was.

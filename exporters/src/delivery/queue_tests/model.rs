@@ -1,5 +1,6 @@
 //! Any course of events, against a model.
 
+use super::super::slots::{Phase, Usage};
 use super::*;
 
 #[derive(Clone, Debug)]
@@ -71,6 +72,24 @@ impl Model {
         self.waiting.insert(self.next, (vec![self.next], lanes));
         self.submitted += items;
         self.q.submit(self.now, r);
+    }
+
+    /// What waits by itself is what a look at every request says.
+    fn check_waiting(&self) {
+        let mut walked = Usage::default();
+        let slots = self.q.slots.ids().into_iter();
+        for slot in slots.filter_map(|id| self.q.slots.get(id)) {
+            let tenant = self.q.tenants.get(slot.tenant).expect("it has requests");
+            let parked = matches!(slot.phase(), Phase::Backoff(_) | Phase::Blocked(_));
+            if parked || !tenant.gate.is_open() {
+                walked.add(Usage {
+                    requests: 1,
+                    items: slot.items,
+                    bytes: slot.bytes,
+                });
+            }
+        }
+        assert_eq!(self.q.waiting(), walked);
     }
 
     fn send(&mut self) {
@@ -197,7 +216,9 @@ proptest! {
                 Op::Divide { all, by } => m.divide(all, by),
                 Op::Advance { millis } => m.now = Mono(m.now.0 + millis * 1_000_000),
             }
+            m.check_waiting();
             m.send();
+            m.check_waiting();
         }
         let mut rounds = 0;
         while !m.q.is_empty() {
@@ -216,6 +237,7 @@ proptest! {
                 }
             }
         }
+        m.check_waiting();
         prop_assert_eq!(m.ledger.open(), 0);
         let s = m.q.stats();
         prop_assert_eq!(s.sent_items() + s.dropped_items(), m.submitted);

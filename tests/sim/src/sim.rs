@@ -519,7 +519,6 @@ impl Sim<'_> {
         let now = self.world.lock().now();
         let Life {
             store,
-            positions,
             driver,
             shards,
             courier,

@@ -175,6 +175,12 @@ impl Cutter {
         self.chain.deadline().map(|d| Mono::default().after(d))
     }
 
+    /// Files of the logs of which operators hold lines back.
+    pub fn held_in(&self) -> Vec<FileNo> {
+        let held = |(_, k): &(&FileNo, &Known)| self.chain.holds(k.lineage, FileNo::MAX);
+        self.files.iter().filter(held).map(|(no, _)| *no).collect()
+    }
+
     /// Lines that operators held back and that are passed on by the clock.
     pub fn due(&mut self, now: Mono, wall_ns: i64) -> Vec<Passed> {
         let mut cx = OperatorCx {

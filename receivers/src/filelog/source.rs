@@ -602,7 +602,8 @@ impl FileSource {
     /// Lines that operators held back until their time was up.
     fn take_held(&mut self, cx: &mut dyn SourceCx) {
         let now = cx.now();
-        if self.p.cutter.deadline().is_none_or(|at| at > now) {
+        let due = self.p.cutter.deadline().filter(|at| *at <= now);
+        if due.is_none_or(|at| self.rest_may_be_there(at, now)) {
             return;
         }
         let wall = self.p.clock.wall_ns();
@@ -619,6 +620,22 @@ impl FileSource {
             let cut = self.p.cutter.held(tail, passed);
             self.emit(no, cut, cx);
         }
+    }
+
+    /// True if the rest of a line that is held may be in a file already: while reading waits, for
+    /// delivery or for its turn, the time of the line goes on. It is given up only when all files
+    /// it may go on in were read to their ends after `due`.
+    fn rest_may_be_there(&mut self, due: Mono, now: Mono) -> bool {
+        let unread = |no: &FileNo| {
+            let tail = self.tails.get(no);
+            tail.is_some_and(|t| t.failures == 0 && t.ended_at.is_none_or(|at| at < due))
+        };
+        let files = self.p.cutter.held_in();
+        let unread: Vec<FileNo> = files.into_iter().filter(unread).collect();
+        for no in &unread {
+            self.look_again(*no, now.after(CLOSED_PAUSE));
+        }
+        !unread.is_empty()
     }
 
     /// After a turn that found nothing more: what to wait for.
@@ -737,7 +754,16 @@ impl FileSource {
             };
         }
         let timer = self.timers.first_key_value().map(|((at, _), ())| *at);
-        Progress::Idle(timer.into_iter().chain(self.p.cutter.deadline()).min())
+        // A held line that is overdue waits for its files to be read.
+        let held = self.p.cutter.deadline();
+        let held = held.map(|at| {
+            if at > now {
+                at
+            } else {
+                now.after(CLOSED_PAUSE)
+            }
+        });
+        Progress::Idle(timer.into_iter().chain(held).min())
     }
 }
 

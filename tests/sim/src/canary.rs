@@ -418,7 +418,7 @@ pub fn all() -> Vec<Canary> {
         (
             "content is not synchronised",
             Box::new(State::NoFileSync),
-            100,
+            400,
             0,
         ),
         (

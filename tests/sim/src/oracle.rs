@@ -79,6 +79,8 @@ pub struct Oracle {
     pub known: BTreeSet<u16>,
     /// Writers whose lines may come out of order.
     pub unordered: BTreeSet<u16>,
+    /// A power cut took a part of a compressed file, which may be nothing that can be told from text.
+    torn_gzip: bool,
     /// Positions could not be saved at some time: what was sent then may come again with other
     /// times.
     pub unsaved: bool,
@@ -192,6 +194,7 @@ impl Oracle {
                 // What is damaged is read as far as it goes.
                 let _ = MultiGzDecoder::new(&inode.data[..]).read_to_end(&mut plain);
                 inode.plain = Some(plain);
+                self.torn_gzip |= !before.get(uid).is_some_and(|b| *b == inode.data);
             }
             let data = inode.plain.as_ref().unwrap_or(&inode.data);
             let mut open = None;
@@ -223,6 +226,10 @@ impl Oracle {
 
     /// True if this is joined from pieces, one of which a power cut tore.
     fn is_torn(&self, stray: &[u8]) -> bool {
+        let text = String::from_utf8_lossy(stray);
+        if self.torn_gzip && text.contains(|c: char| !c.is_ascii_graphic() && c != ' ') {
+            return true;
+        }
         let torn = |id: &LineId| {
             let line = self.lines.get(id);
             line.is_some_and(|l| l.shaken || l.gone.is_some() || l.written.is_none())

@@ -18,7 +18,9 @@ use crate::world::{DiskFaults, START_NS, SharedWorld, World};
 const DRIVER_WAIT_MAX: Duration = Duration::from_millis(500);
 /// Without faults everything has to be caught up after this much simulated time.
 const CATCH_UP_MAX: Duration = Duration::from_secs(1_200);
-/// How far the wall clock may be off.
+/// How far the wall clock is set back.
+const CLOCK_BACK_NS: i64 = 1_000_000;
+/// How far ahead the wall clock may be.
 const CLOCK_OFF_MAX_NS: u64 = 240_000_000_000;
 /// Steps without faults at most, so that a run ends.
 const CALM_STEPS_MAX: u64 = 60_000;
@@ -189,8 +191,12 @@ impl Sim<'_> {
         }
         if draw(&mut w, blows.clock) {
             // Within what Loki takes as present: lines that are stamped beyond that are dropped.
-            let off = w.rng.below(2 * CLOCK_OFF_MAX_NS) as i64 - CLOCK_OFF_MAX_NS as i64;
-            let wall = START_NS + w.now().0 as i64 + off;
+            // Never back by much: birth times tell files apart and say which is older.
+            let now = START_NS + w.now().0 as i64;
+            let off = w.clock.wall_ns() - now;
+            let to = w.rng.below(CLOCK_OFF_MAX_NS) as i64;
+            let off = if to > off { to } else { off - CLOCK_BACK_NS };
+            let wall = now + off;
             w.clock.set_wall_ns(wall);
             w.disk.now_ns = wall;
             return w.tell("clock", || {
@@ -513,7 +519,6 @@ impl Sim<'_> {
         let now = self.world.lock().now();
         let Life {
             store,
-            positions,
             driver,
             shards,
             courier,

@@ -303,6 +303,10 @@ impl World {
         self.disk.power_cut(&mut rng);
         for log in &mut self.logs {
             log.power_cut();
+            if log.plan.style == Style::Delete {
+                // What was deleted may be back, and is read after what came later.
+                self.oracle.unordered.insert(log.plan.writer);
+            }
         }
         let now = self.clock.now();
         self.oracle.power_cut(&mut self.disk, &before, now);

@@ -293,10 +293,9 @@ impl Catalog {
         if deferred || self.is_live(id) || (self.rules.selects)(&s.path) {
             return Ok(Generation::Known);
         }
-        if let Some(p) = self.memory.get(id)
-            && p.complete
-            && (p.gzip || s.meta.size <= p.offset)
-        {
+        let nothing_left = |p: &Position| p.complete && (p.gzip || s.meta.size <= p.offset);
+        // Without birth times another file may have got the inode: its content has to tell.
+        if id.birth_ns != 0 && self.memory.get(id).is_some_and(nothing_left) {
             return Ok(Generation::Known);
         }
         let opened = self.open(&s.path, true)?;
@@ -306,6 +305,9 @@ impl Catalog {
         let mut start = opened.start(base);
         if let Some(p) = self.memory.get(id) {
             match opened.compare(&p.known()) {
+                Verdict::Same | Verdict::Shrunk if nothing_left(p) => {
+                    return Ok(Generation::Known);
+                }
                 Verdict::Same | Verdict::Shrunk => {
                     let position = resumed(p, &start);
                     if self.is_left_behind(&opened, &position) {

@@ -1,8 +1,9 @@
 //! File systems of a test's own: images on loop devices whose power can be cut, and small ones in
 //! memory. They need root; who asks is told why there is none.
 
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use tailwater_tests::wait;
@@ -11,6 +12,8 @@ use tailwater_tests::wait;
 /// (include/uapi/linux/ext4.h, fs/xfs/libxfs/xfs_fs.h).
 const SHUTDOWN: &str = "import fcntl, os, struct, sys\n\
     fd = os.open(sys.argv[1], os.O_RDONLY)\n\
+    print('armed', flush=True)\n\
+    sys.stdin.readline()\n\
     fcntl.ioctl(fd, 0x8004587d, struct.pack('I', 2))\n";
 
 /// Runs a program to its end.
@@ -86,13 +89,25 @@ impl Disk {
         run("mount", &mount).map(drop)
     }
 
-    /// Drops everything that is not durable: the page cache and what the journal has not committed,
-    /// as a power cut does (not the cache of a drive).
+    /// Makes ready to cut its power.
     ///
     /// # Errors
-    /// What the system call says.
-    pub fn cut(&self) -> Result<(), String> {
-        run("python3", &["-c", SHUTDOWN, text(&self.at)]).map(drop)
+    /// Why that is not possible here.
+    pub fn arm(&self) -> Result<Cut, String> {
+        let mut child = Command::new("python3")
+            .args(["-c", SHUTDOWN, text(&self.at)])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .map_err(|e| format!("python3: {e}"))?;
+        let mut line = String::new();
+        let said = child.stdout.take().map(BufReader::new);
+        let said = said.map(|mut out| out.read_line(&mut line));
+        let cut = Cut(child);
+        match said {
+            Some(Ok(_)) if line == "armed\n" => Ok(cut),
+            _ => Err(format!("python3 cannot open {}", self.at.display())),
+        }
     }
 
     /// Unmounts it, when its last user has gone.
@@ -116,6 +131,33 @@ impl Drop for Disk {
             .args(["-q", "-l"])
             .arg(&self.at)
             .status();
+    }
+}
+
+/// A cut of the power of a [`Disk`] that is about to come.
+pub struct Cut(Child);
+
+impl Cut {
+    /// Drops everything that is not durable, at once: the page cache and what the journal has not
+    /// committed, as a power cut does (not the cache of a drive).
+    ///
+    /// # Errors
+    /// Why that is not possible here.
+    pub fn now(mut self) -> Result<(), String> {
+        // The end of its input is as good as a line.
+        drop(self.0.stdin.take());
+        match self.0.wait() {
+            Ok(status) if status.success() => Ok(()),
+            other => Err(format!("the file system cannot be shut down: {other:?}")),
+        }
+    }
+}
+
+impl Drop for Cut {
+    fn drop(&mut self) {
+        // Both fail only when it has ended.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 

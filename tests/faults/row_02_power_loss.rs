@@ -11,7 +11,7 @@ use tailwater_tests::fault_row::{Row, scaled};
 use tailwater_tests::rig::Rig;
 use tailwater_tests::wait;
 
-use crate::disk::{Disk, Kind};
+use crate::disk::{Cut, Disk, Kind};
 
 #[test]
 fn power_cuts_lose_nothing_and_never_need_a_hand() {
@@ -44,7 +44,7 @@ fn cuts(name: &str, kind: Kind, options: &'static str) {
         Ok(disk) => disk,
         Err(why) => return row.not_shown(why),
     };
-    if let Err(why) = disk.cut() {
+    if let Err(why) = disk.arm().and_then(Cut::now) {
         return row.not_shown(why);
     }
     disk.unmount().expect("unmounted");
@@ -60,11 +60,12 @@ fn cuts(name: &str, kind: Kind, options: &'static str) {
     for cut in 0..cuts {
         disk.mount().unwrap_or_else(|e| panic!("cut {cut}: {e}"));
         let agent = rig.start(&config);
+        let power = disk.arm().unwrap_or_else(|e| panic!("cut {cut}: {e}"));
         wait::let_pass(Duration::from_millis(50 + rng.below(1_200)));
         // The agent outlives the cut for a moment, which with a real one it does not: nothing that it
         // does in that moment may reach the sink.
         rig.loki.set_faults(|f| f.hang = true);
-        disk.cut().unwrap_or_else(|e| panic!("cut {cut}: {e}"));
+        power.now().unwrap_or_else(|e| panic!("cut {cut}: {e}"));
         agent.kill();
         rig.loki.set_faults(|f| f.hang = false);
         disk.unmount().unwrap_or_else(|e| panic!("cut {cut}: {e}"));
@@ -74,6 +75,10 @@ fn cuts(name: &str, kind: Kind, options: &'static str) {
     let agent = rig.start(&config);
     rig.wait_delivered(&agent);
     let t = rig.finish(agent).totals;
+    assert!(
+        t.duplicates_raw > 0,
+        "no cut came while positions were unsaved"
+    );
     disk.unmount().expect("unmounted");
     row.reached(format!(
         "0 of {} lines lost, {} repeated, none of them shown by Loki; each of {cuts} starts went by \

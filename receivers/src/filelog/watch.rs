@@ -28,7 +28,8 @@ use super::config::WatchMode;
 pub enum WatchEvent {
     /// A file was written to or truncated.
     Modified(PathBuf),
-    /// A file, directory or link is new at this path: created, or moved there.
+    /// A file, directory or link is new at this path: created, or moved there. Or who may do what
+    /// with it has changed.
     Appeared(PathBuf),
     /// What was at this path is gone: deleted, or moved away. Also a watched directory itself.
     Gone(PathBuf),
@@ -212,6 +213,7 @@ impl Watch {
             return None;
         }
         let flags = WatchFlags::MODIFY
+            | WatchFlags::ATTRIB
             | WatchFlags::CREATE
             | WatchFlags::DELETE
             | WatchFlags::MOVED_FROM
@@ -402,7 +404,13 @@ impl Watch {
         } else {
             // Another file may have this name from now on.
             seen.remove(&key);
-            let appeared = is(ReadFlags::CREATE | ReadFlags::MOVED_TO);
+            // What could not be opened or listed perhaps can from now on.
+            let allowed = is(ReadFlags::ATTRIB);
+            if allowed && raw.name.is_empty() {
+                events.push(WatchEvent::Rescan);
+                return;
+            }
+            let appeared = allowed || is(ReadFlags::CREATE | ReadFlags::MOVED_TO);
             if appeared {
                 WatchEvent::Appeared
             } else {

@@ -62,6 +62,19 @@ fn creation_writing_renaming_and_deletion_are_told() {
 }
 
 #[test]
+fn a_change_of_permissions_is_told_as_if_the_file_were_new() {
+    let dir = tempfile::tempdir().unwrap();
+    let a = dir.path().join("a.log");
+    fs::write(&a, "x").unwrap();
+    let mut w = watch(&[dir.path()]);
+    for (path, mode) in [(&*a, 0o600), (dir.path(), 0o700)] {
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
+        fs::set_permissions(path, mode).unwrap();
+    }
+    expect(&mut w, &[WatchEvent::Appeared(a), WatchEvent::Rescan]);
+}
+
+#[test]
 fn many_writes_are_one_event_but_a_new_file_of_the_name_is_told() {
     let dir = tempfile::tempdir().unwrap();
     let (a, other) = (dir.path().join("a"), dir.path().join("o"));

@@ -23,6 +23,7 @@ pub mod identity;
 pub mod import;
 pub mod logfs;
 mod node;
+mod open_files;
 pub mod order;
 pub mod position;
 mod saver;

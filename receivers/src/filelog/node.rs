@@ -23,6 +23,7 @@ use super::cutter::Cutter;
 use super::driver::{Driver, DriverParts, ShardLink};
 use super::glob::Glob;
 use super::logfs::{LogFs, OsLogFs};
+use super::open_files::OpenFiles;
 use super::saver::Saver;
 use super::settings::{Constants, READ_BYTES, Settings};
 use super::settled::SettledFiles;
@@ -142,6 +143,7 @@ impl FilelogSettings {
             .constants()
             .map_err(|e| build_error(cx, e.to_string()))?;
         let shards = cx.shards.max(1);
+        let open_files = OpenFiles::within_limits(c.open_files_max);
         Ok(Settings {
             id: cx.id.clone(),
             read_bytes: c.initial_buffer_bytes.unwrap_or(READ_BYTES).max(4096),
@@ -156,7 +158,9 @@ impl FilelogSettings {
             force_flush_period: c.force_flush_period,
             poll_interval: c.poll_interval,
             on_truncate: c.on_truncate,
-            open_files_max: open_files_budget(c.open_files_max).div_ceil(shards),
+            open_files_max: open_files.budget.div_ceil(shards),
+            open_files_most: open_files.most.div_ceil(shards),
+            open_files: Arc::default(),
             acquire_fs_lock: c.acquire_fs_lock,
             forget_pages: c.file_cache_advise,
             delete_after_read: c.delete_after_read,
@@ -170,14 +174,6 @@ impl FilelogSettings {
             polling: AtomicBool::new(false),
         })
     }
-}
-
-/// What is configured, but never more than half of what the process may open.
-fn open_files_budget(configured: usize) -> usize {
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-    limit
-        .map_or(configured, |l| configured.min((l / 2) as usize))
-        .max(1)
 }
 
 fn build_error(cx: &NodeCx, message: impl Into<String>) -> BuildError {
@@ -349,6 +345,8 @@ impl FilelogNode {
             shards: self.links.len(),
             selects: Box::new(move |path| selects.matches(path)),
             started_ns: self.cx.clock.wall_ns(),
+            open_files: self.settings.open_files.clone(),
+            open_files_max: OpenFiles::within_limits(self.config.open_files_max).most,
         };
         let stored = Saver::load(&self.store, &self.cx.id);
         Driver::new(DriverParts {

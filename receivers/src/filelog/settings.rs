@@ -1,6 +1,7 @@
 //! Validated settings, as the shards use them.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::time::Duration;
 
 use regex::bytes::Regex;
@@ -38,6 +39,10 @@ pub struct Settings {
     pub on_truncate: OnTruncate,
     /// Open files per shard.
     pub open_files_max: usize,
+    /// With so many open files a shard opens no further one.
+    pub open_files_most: usize,
+    /// Files that the receiver has open now, in all its threads.
+    pub open_files: Arc<AtomicUsize>,
     /// `acquire_fs_lock`.
     pub acquire_fs_lock: bool,
     /// `file_cache_advise`.
@@ -59,7 +64,7 @@ pub struct Settings {
     /// `attributes` and `resource`.
     pub constants: Constants,
     /// Changes are found by looking instead of by notification.
-    pub polling: std::sync::atomic::AtomicBool,
+    pub polling: AtomicBool,
 }
 
 impl Settings {

@@ -101,6 +101,8 @@ pub struct FileSource {
     /// Files that are read after others, by those.
     followers: HashMap<FileNo, FileNo>,
     open: usize,
+    /// Files that are closed and wait until fewer are open.
+    wait_to_open: VecDeque<FileNo>,
     /// Open files, and deleted ones that are held, as they were told last.
     reported: (i64, i64),
     pool: Arc<BufferPool>,
@@ -140,6 +142,7 @@ impl FileSource {
             held_bytes: HashMap::new(),
             followers: HashMap::new(),
             open: 0,
+            wait_to_open: VecDeque::new(),
             reported: (0, 0),
             pool: Arc::default(),
         }
@@ -159,8 +162,9 @@ impl FileSource {
                     if let Some(before) = tail.after {
                         self.followers.insert(before, no);
                     }
+                    // The catalog has counted it for all.
+                    self.open += usize::from(tail.file.is_some());
                     self.tails.insert(no, Box::new(tail));
-                    self.open += 1;
                     self.queue(no);
                     self.keep_budget(now);
                 }
@@ -241,7 +245,7 @@ impl FileSource {
 
     /// Closes files at rest while more descriptors are open than the budget allows.
     fn keep_budget(&mut self, now: Mono) {
-        while self.open > self.p.settings.open_files_max {
+        while self.is_crowded() {
             let Some((no, at)) = self.at_rest.pop_front() else {
                 break;
             };
@@ -253,9 +257,25 @@ impl FileSource {
                 continue;
             }
             tail.close();
-            self.open -= 1;
+            self.one_less_open();
         }
         let _ = now;
+    }
+
+    /// True if files at rest are to be closed.
+    fn is_crowded(&self) -> bool {
+        let s = &self.p.settings;
+        let needed = !self.wait_to_open.is_empty() && self.open >= s.open_files_most;
+        needed || self.open > s.open_files_max
+    }
+
+    /// A file was closed: one that waits may be opened.
+    fn one_less_open(&mut self) {
+        self.open -= 1;
+        self.p.settings.open_files.fetch_sub(1, Ordering::AcqRel);
+        if let Some(no) = self.wait_to_open.pop_front() {
+            self.queue(no);
+        }
     }
 
     /// One turn of one file.
@@ -281,6 +301,15 @@ impl FileSource {
             return Turn::Rest;
         };
         tail.after = None;
+        if tail.file.is_none() && self.open >= self.p.settings.open_files_most {
+            // Whatever is closed makes the first of those that wait go on.
+            self.wait_to_open.push_back(no);
+            self.keep_budget(now);
+            return Turn::Blocked;
+        }
+        let Some(tail) = self.tails.get_mut(&no) else {
+            return Turn::Rest;
+        };
         let scarce = cx.admission() == Admission::Scarce;
         if !tail.has_room() || (scarce && !tail.window.is_empty()) {
             return Turn::Blocked;
@@ -332,11 +361,21 @@ impl FileSource {
         let was_closed = tail.file.is_none();
         if was_closed {
             if !tail.reopen(&*self.p.fs)? {
-                // Its place was taken while it was closed and at rest: nothing of it is left.
+                // Its place was taken while it was closed. It was at rest, so nothing of it is left,
+                // unless it was never opened for want of descriptors.
+                let unread = tail.unread_of_closed();
+                if unread > 0 {
+                    self.p.files.files_abandoned_bytes.inc_by(unread);
+                    tracing::error!(
+                        path = %tail.path.display(), bytes = unread,
+                        "the file was gone before it could be opened: too many files are open"
+                    );
+                }
                 tail.gone_since = Some(now);
                 return Ok(Got::Nothing);
             }
             self.open += 1;
+            self.p.settings.open_files.fetch_add(1, Ordering::AcqRel);
         }
         if self.p.settings.acquire_fs_lock
             && !tail
@@ -675,7 +714,7 @@ impl FileSource {
         let _ = self.p.feedback.send(told);
         tail.shared.finished.store(true, Ordering::Release);
         if tail.file.is_some() {
-            self.open -= 1;
+            self.one_less_open();
         }
         if let Some(files) = self.bits.get_mut(&SettledFiles::bit_of(no)) {
             files.retain(|n| *n != no);

@@ -148,7 +148,7 @@ impl Tail {
         Tail {
             no: open.no,
             path: open.path,
-            file: Some(open.file),
+            file: open.file,
             acked: at_open.clone(),
             clean: at_open,
             cut_before: open.position.offset,
@@ -358,6 +358,15 @@ impl Tail {
         Ok(true)
     }
 
+    /// Bytes of a closed file that nobody has read, as far as is known.
+    pub fn unread_of_closed(&self) -> u64 {
+        let size = self.shared.size.load(Ordering::Acquire);
+        match self.position.gzip {
+            true => 0,
+            false => size.saturating_sub(self.position.offset),
+        }
+    }
+
     /// Gives the descriptor back; only for files that are at rest.
     pub fn close(&mut self) {
         self.file = None;
@@ -488,7 +497,7 @@ mod tests {
         };
         let open = OpenFile {
             no: 1,
-            file,
+            file: Some(file),
             path: log.path().into(),
             position,
             after: None,
@@ -517,7 +526,7 @@ mod tests {
         let file = OsLogFs.open(log.path()).unwrap();
         let open = OpenFile {
             no: 1,
-            file,
+            file: Some(file),
             path: log.path().into(),
             position: Position::default(),
             after: None,

@@ -16,7 +16,7 @@ mod siblings;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -86,8 +86,8 @@ impl Shared {
 pub struct OpenFile {
     /// Its number.
     pub no: FileNo,
-    /// The open file.
-    pub file: Box<dyn LogFile>,
+    /// The open file; none where too many are open: it is opened in its turn.
+    pub file: Option<Box<dyn LogFile>>,
     /// The path it is known by.
     pub path: FilePath,
     /// Where to start, and what is known of it.
@@ -138,6 +138,10 @@ pub struct Rules {
     pub selects: Selects,
     /// Wall time of the start, ns since the epoch: what was born before it was there before us.
     pub started_ns: i64,
+    /// Files that the receiver has open now, in all its threads.
+    pub open_files: Arc<AtomicUsize>,
+    /// At so many a file that is new is left closed until its turn.
+    pub open_files_max: usize,
 }
 
 /// `compression`.
@@ -639,6 +643,14 @@ impl Catalog {
             shared: shared.clone(),
         };
         self.live.insert(no, live);
+        // What rotation may take away at any moment is not left closed.
+        let fragile = finish_only || after.is_some();
+        let crowded = self.rules.open_files.load(Ordering::Acquire) >= self.rules.open_files_max;
+        let file = (fragile || !crowded).then_some(file);
+        match file.is_some() {
+            true => _ = self.rules.open_files.fetch_add(1, Ordering::AcqRel),
+            false => shared.closed.store(true, Ordering::Release),
+        }
         let open = OpenFile {
             no,
             file,

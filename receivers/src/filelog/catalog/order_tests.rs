@@ -95,7 +95,8 @@ fn opened(actions: Vec<(usize, Action)>, last: &mut Option<FileNo>) -> Vec<Strin
             assert_eq!(open.after, *last, "read after the one opened before it");
             *last = Some(open.no);
             let mut text = Vec::new();
-            open.file.read_at(0, 100, &mut text).unwrap();
+            let file = open.file.expect("few files are open");
+            file.read_at(0, 100, &mut text).unwrap();
             texts.push(String::from_utf8(text).unwrap().trim().to_owned());
         }
     }
@@ -112,6 +113,8 @@ fn catalog(base: &Path, fs: Arc<dyn LogFs>) -> Catalog {
         shards: 1,
         selects: Box::new(move |path| path == selected),
         started_ns: 0,
+        open_files: Arc::default(),
+        open_files_max: usize::MAX,
         keep_offset: false,
     };
     Catalog::new(rules, fs, Vec::new())

@@ -256,6 +256,8 @@ impl Agent {
             shards: 1,
             selects: Box::new(move |path| path == base),
             started_ns: wall(),
+            open_files: Arc::default(),
+            open_files_max: usize::MAX,
         };
         Catalog::new(rules, Arc::new(OsLogFs), stored)
     }

@@ -230,7 +230,8 @@ pub struct Limits {
     /// Oldest entry. Zero (the default) = as Loki says when it refuses one: those that follow
     /// are then not sent. A refused entry costs only itself.
     pub age_max: Duration,
-    /// Furthest in the future; zero = any. Default 10 min.
+    /// Furthest in the future of our own clock. Zero (the default) = Loki decides: our clock may be
+    /// the wrong one, and a refused entry costs only itself.
     pub future_max: Duration,
     /// What to do with others.
     pub outside_window: OutsideWindow,
@@ -258,7 +259,7 @@ impl Default for Limits {
             line_bytes_max: 256 << 10,
             line_too_long: LineTooLong::default(),
             age_max: Duration::ZERO,
-            future_max: Duration::from_secs(600),
+            future_max: Duration::ZERO,
             outside_window: OutsideWindow::default(),
             label_names_max: 15,
             label_name_bytes_max: 1024,

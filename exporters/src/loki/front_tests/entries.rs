@@ -85,6 +85,7 @@ fn entries_outside_the_window_are_dropped_and_counted_or_clamped() {
     let records = [at(NOW - 169 * HOUR), at(NOW), at(NOW + HOUR)];
     let limits = |outside_window| Limits {
         age_max: Duration::from_secs(168 * 3600),
+        future_max: Duration::from_secs(600),
         outside_window,
         ..Limits::default()
     };
@@ -114,6 +115,18 @@ fn entries_outside_the_window_are_dropped_and_counted_or_clamped() {
     let times: Vec<_> = messages[0].1[0].1.iter().map(|e| e.time() - NOW).collect();
     assert_eq!(times, [-168 * HOUR + 60_000_000_000, 0, 600_000_000_000]);
     assert_eq!(rig2.shared.stats.clamped_times(), 2);
+}
+
+/// Our clock may be the wrong one: unless it is asked for, nothing is dropped by it alone.
+#[test]
+fn entries_ahead_of_our_clock_are_sent_unless_told_otherwise() {
+    let mut rig = rig(mapping());
+    let ahead = Entry {
+        time: NOW + 10_000 * HOUR,
+        ..entry("ahead")
+    };
+    rig.export(LogsBatch::from_entries(&[ahead, entry("now")]));
+    assert_eq!(lines(&rig.messages()[0])[0].1, ["now", "ahead"]);
 }
 
 #[test]

@@ -6,9 +6,8 @@ use std::process::{Command, Output, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-use tailwater_testkit::rng::Rng;
 use tailwater_testkit::tempdir::TempDir;
-use tailwater_tests::agent::{binary, free_port, run_once};
+use tailwater_tests::agent::{binary, free_port, has_place, run_once};
 use tailwater_tests::rig::Rig;
 use tailwater_tests::wait;
 
@@ -68,16 +67,6 @@ fn texts(output: &Output) -> (Option<i32>, String, String) {
         text(&output.stdout),
         text(&output.stderr),
     )
-}
-
-/// Whether a line begins with `<file>:<line>:<column>: `.
-fn has_place(line: &str, file: &str) -> bool {
-    let Some(rest) = line.strip_prefix(file).and_then(|r| r.strip_prefix(':')) else {
-        return false;
-    };
-    let mut parts = rest.splitn(3, ':');
-    let number = |part: Option<&str>| part.is_some_and(|p| p.parse::<u32>().is_ok_and(|n| n > 0));
-    number(parts.next()) && number(parts.next()) && parts.next().is_some()
 }
 
 /// Guarantees that a good file is accepted silently on stdout and with code 0.
@@ -526,78 +515,4 @@ fn checkpoints(args: &[&str], state: &Path) -> String {
     let (code, out, err) = texts(&run_once(&all, state).expect("the binary runs"));
     assert_eq!(code, Some(0), "{all:?}: {err}");
     out
-}
-
-/// One random change of a text.
-fn mutate(text: &str, rng: &mut Rng) -> String {
-    const TOKENS: [&str; 14] = [
-        "~",
-        "[",
-        "]",
-        "{",
-        "}",
-        "\"",
-        ":",
-        "- ",
-        "!!int x",
-        "${env:NO_SUCH}",
-        "&a",
-        "*a",
-        "\u{0}",
-        "99999999999999999999",
-    ];
-    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
-    let at = rng.below(lines.len() as u64) as usize;
-    match rng.below(6) {
-        0 => drop(lines.remove(at)),
-        1 => lines.insert(at, lines[at].clone()),
-        2 => lines[at] = format!(" {}", lines[at]),
-        3 => lines[at] = lines[at].trim_start().to_owned(),
-        4 => {
-            let keep = rng.below(lines[at].len() as u64 + 1) as usize;
-            lines[at].truncate(keep);
-        }
-        _ => {
-            let place = rng.below(lines[at].len() as u64 + 1) as usize;
-            let token = TOKENS[rng.below(TOKENS.len() as u64) as usize];
-            lines[at].insert_str(place, token);
-        }
-    }
-    lines.join("\n") + "\n"
-}
-
-/// Guarantees that no broken file makes it panic or pass silently: accepted, or refused with a
-/// place.
-#[test]
-fn two_hundred_broken_files_are_accepted_or_refused_with_a_place() {
-    let cli = Cli::new();
-    let mut rng = Rng::new(7);
-    let (mut accepted, mut refused) = (0, 0);
-    for n in 0..200 {
-        let mut text = GOOD.to_owned();
-        for _ in 0..=rng.below(3) {
-            text = mutate(&text, &mut rng);
-        }
-        let file = cli.file(&text);
-        let (code, _, err) = cli.run(&["validate", "--config", &file]);
-        match code {
-            Some(0) => accepted += 1,
-            Some(1) => refused += 1,
-            _ => panic!("file {n}: code {code:?}\n{err}\n--- file\n{text}"),
-        }
-        assert!(
-            !err.contains("panicked"),
-            "file {n}:\n{err}\n--- file\n{text}"
-        );
-        let placed = err.lines().any(|l| has_place(l, &file));
-        assert!(
-            code == Some(0) || placed,
-            "file {n}: no place:\n{err}\n--- file\n{text}"
-        );
-    }
-    println!("{accepted} accepted, {refused} refused");
-    assert!(
-        refused > 100 && accepted > 0,
-        "{accepted} accepted, {refused} refused"
-    );
 }

@@ -1,8 +1,6 @@
-//! Finding files where that is hard: things that only look like logs, and kernels that give no
-//! notifications.
+//! Finding files where that is hard: kernels that give no notifications.
 
 use std::fs::{self, File};
-use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -10,38 +8,6 @@ use serde_json::{Value, json};
 use tailwater_tests::agent::binary;
 use tailwater_tests::stand::{Stand, sorted};
 use tailwater_tests::wait;
-
-/// Guarantees that what only looks like a log hurts nobody: it is left alone, and every real file
-/// beside it is read once, under however many names.
-#[test]
-fn what_only_looks_like_a_log_is_left_alone() {
-    let mut stand = Stand::new(&json!({}));
-    let logs = stand.dir();
-    let at = |name: &str| logs.join(name);
-    stand.write("a.log", "a\n");
-    stand.write("directory.log/inner.log", "inner\n");
-    fs::hard_link(at("a.log"), at("hard.log")).expect("a hard link");
-    symlink(at("a.log"), at("soft.log")).expect("a link");
-    symlink(at("nothing"), at("dangling.log")).expect("a link");
-    symlink(at("loop2.log"), at("loop1.log")).expect("a link");
-    symlink(at("loop1.log"), at("loop2.log")).expect("a link");
-    symlink("/dev/zero", at("zero.log")).expect("a link");
-    symlink(&logs, at("directory.log/up")).expect("a link");
-    let status = Command::new("mkfifo").arg(at("pipe.log")).status();
-    assert!(status.expect("mkfifo runs").success());
-    stand.set(&json!({"include": [
-        at("**/*.log"), "/dev/zero", "/dev/null", at("pipe.log"), at("directory.log"),
-    ]}));
-    let agent = stand.start();
-    stand.wait(&agent, 2);
-    // What is put right later is read then.
-    stand.write("nothing", "no longer dangling\n");
-    stand.append("a.log", "b\n");
-    stand.wait(&agent, 4);
-    agent.stop_clean();
-    let want = ["a", "b", "inner", "no longer dangling"];
-    assert_eq!(sorted(&stand.records()), want);
-}
 
 /// A process that is killed and reaped on drop.
 struct Running(Child);

@@ -5,6 +5,7 @@
 //! xtask faults` makes docs/FAULTS.md of the records. What this machine cannot show (no root, no
 //! loop device) is said aloud and recorded as such.
 
+mod by_hand;
 mod disk;
 
 mod row_01_kill;
@@ -24,3 +25,15 @@ mod row_12_rotation_storm;
 mod row_13_inode_reuse;
 mod row_14_regrown;
 mod row_15_many_files;
+mod row_16_fast_growth;
+mod row_17_strange_bytes;
+mod row_18_long_lines;
+mod row_19_clock;
+mod row_20_stop;
+mod row_22_bad_config;
+mod row_24_few_descriptors;
+mod row_25_read_errors;
+mod row_26_strange_files;
+mod row_27_memory;
+mod row_28_stalls;
+mod row_36_versions;

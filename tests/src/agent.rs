@@ -47,6 +47,16 @@ pub fn run_once(args: &[&str], state: &Path) -> io::Result<Output> {
         .output()
 }
 
+/// Whether a line begins with `<file>:<line>:<column>: `.
+pub fn has_place(line: &str, file: &str) -> bool {
+    let Some(rest) = line.strip_prefix(file).and_then(|r| r.strip_prefix(':')) else {
+        return false;
+    };
+    let mut parts = rest.splitn(3, ':');
+    let number = |part: Option<&str>| part.is_some_and(|p| p.parse::<u32>().is_ok_and(|n| n > 0));
+    number(parts.next()) && number(parts.next()) && parts.next().is_some()
+}
+
 /// A port of 127.0.0.1 that was free a moment ago.
 ///
 /// # Errors
@@ -73,6 +83,21 @@ impl Agent {
     /// # Errors
     /// What writing the files or starting the process fails with.
     pub fn spawn(config: &Value, state: &Path, dir: &Path) -> io::Result<Self> {
+        Self::spawn_by(config, state, dir, |command| command)
+    }
+
+    /// As [`Agent::spawn`], with the command as `change` makes it of the usual one: with other
+    /// variables, or started by another program that becomes the agent (see
+    /// [`crate::confine::after`]).
+    ///
+    /// # Errors
+    /// As [`Agent::spawn`].
+    pub fn spawn_by(
+        config: &Value,
+        state: &Path,
+        dir: &Path,
+        change: impl FnOnce(Command) -> Command,
+    ) -> io::Result<Self> {
         let port = free_port()?;
         let mut config = config.clone();
         let exporter = json!({"prometheus": {"host": "127.0.0.1", "port": port}});
@@ -92,10 +117,12 @@ impl Agent {
         let file = dir.join(format!("agent-{port}.yaml"));
         fs::write(&file, serde_json::to_string_pretty(&config)?)?;
         let log = dir.join(format!("agent-{port}.log"));
-        let child = Command::new(binary())
+        let mut command = Command::new(binary());
+        command
             .arg("--config")
             .arg(&file)
-            .env("TAILWATER_STATE_DIR", state)
+            .env("TAILWATER_STATE_DIR", state);
+        let child = change(command)
             .stdin(Stdio::null())
             .stdout(File::create(log.with_extension("out"))?)
             .stderr(File::create(&log)?)
@@ -113,13 +140,21 @@ impl Agent {
     /// When it does not get there; its log is in the message.
     pub fn start(config: &Value, state: &Path, dir: &Path) -> Self {
         let mut agent = Self::spawn(config, state, dir).expect("the agent starts");
-        let ready = wait::within(wait::BOUND, || agent.is_ready() || agent.has_ended());
-        assert!(
-            ready && !agent.has_ended(),
-            "the agent is not ready:\n{}",
-            agent.log()
-        );
+        agent.expect_ready();
         agent
+    }
+
+    /// Waits until the pipelines run.
+    ///
+    /// # Panics
+    /// When they do not; its log is in the message.
+    pub fn expect_ready(&mut self) {
+        let ready = wait::within(wait::BOUND, || self.is_ready() || self.has_ended());
+        assert!(
+            ready && !self.has_ended(),
+            "the agent is not ready:\n{}",
+            self.log()
+        );
     }
 
     /// Its process id.
@@ -246,13 +281,28 @@ impl Agent {
         self.proc_kib("VmRSS:") * 1024
     }
 
-    /// Descriptors it has open now.
+    /// CPU time it has used, user and system, in seconds.
+    ///
+    /// # Panics
+    /// When `/proc` does not say.
+    pub fn cpu_seconds(&self) -> f64 {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).expect("a stat");
+        // Source: proc(5), fields 14 and 15, in hundredths; the second may hold blanks.
+        let (_, rest) = stat.rsplit_once(')').expect("a name in parentheses");
+        let ticks = rest.split_whitespace().skip(11).take(2);
+        ticks
+            .map(|t| t.parse::<f64>().expect("a number"))
+            .sum::<f64>()
+            / 100.0
+    }
+
+    /// Descriptors it has open.
     ///
     /// # Panics
     /// When `/proc` does not say.
     pub fn descriptors(&self) -> usize {
-        let open = fs::read_dir(format!("/proc/{}/fd", self.pid()));
-        open.expect("a running process").count()
+        let dir = fs::read_dir(format!("/proc/{}/fd", self.pid()));
+        dir.expect("a list of descriptors").count()
     }
 
     fn proc_kib(&self, field: &str) -> u64 {

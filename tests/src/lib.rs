@@ -3,6 +3,7 @@
 //! * [`agent::Agent`]: a running agent, its log and its exit code.
 //! * [`rig::Rig`]: a directory of logs, a state directory, a fake Loki and the oracle that judges
 //!   what arrives there; makes configurations and starts agents on them.
+//! * [`confine::Group`]: limits of memory and CPU for an agent, and other ways to start it.
 //! * [`exporter::LokiBench`], [`contract::Case`]: the Loki exporter in this process, on a clock that tests move.
 //! * [`fault_row::Row`]: what a row of the fault matrix did and reached.
 //! * [`front::Front`]: what spoils connections on their way to the sink.
@@ -16,6 +17,7 @@
 //! process id.
 
 pub mod agent;
+pub mod confine;
 pub mod contract;
 pub mod exporter;
 pub mod fault_row;

@@ -3,10 +3,12 @@
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use tailwater_testkit::loki::behaviour::{Faults, LokiBehaviour};
+use tailwater_testkit::loki::store::StoreMode;
 use tailwater_testkit::loki::{FakeLoki, LokiOptions};
 use tailwater_testkit::oracle::{DeliveryOracle, OracleReport};
 use tailwater_testkit::tempdir::TempDir;
@@ -40,6 +42,20 @@ impl Rig {
     /// # Panics
     /// When directories or the server cannot be made.
     pub fn with(label: &str, behaviour: LokiBehaviour, faults: Faults) -> Self {
+        Self::of(label, behaviour, faults, StoreMode::default())
+    }
+
+    /// A rig whose sink accepts everything and keeps what `store` says: many lines need not be
+    /// kept to be judged.
+    ///
+    /// # Panics
+    /// As [`Rig::with`].
+    pub fn keeping(label: &str, store: StoreMode) -> Self {
+        let behaviour = LokiBehaviour::permissive();
+        Self::of(label, behaviour, Faults::default(), store)
+    }
+
+    fn of(label: &str, behaviour: LokiBehaviour, faults: Faults, store: StoreMode) -> Self {
         let dir = TempDir::new(label).expect("a temporary directory");
         for sub in ["logs", "state", "run"] {
             fs::create_dir(dir.join(sub)).expect("a sub-directory");
@@ -49,6 +65,7 @@ impl Rig {
         let options = LokiOptions {
             behaviour,
             faults,
+            store,
             on_entry,
             ..LokiOptions::default()
         };
@@ -145,6 +162,18 @@ impl Rig {
     /// When the process cannot be started.
     pub fn spawn(&self, config: &Value) -> Agent {
         Agent::spawn(config, &self.state(), &self.dir.join("run")).expect("a process")
+    }
+
+    /// Starts an agent with a command that `change` makes of the usual one, and waits until it is
+    /// ready.
+    ///
+    /// # Panics
+    /// When the process cannot be started, or does not get there.
+    pub fn start_by(&self, config: &Value, change: impl FnOnce(Command) -> Command) -> Agent {
+        let agent = Agent::spawn_by(config, &self.state(), &self.dir.join("run"), change);
+        let mut agent = agent.expect("a process");
+        agent.expect_ready();
+        agent
     }
 
     /// Waits until every line that can still be read has arrived.

@@ -1,0 +1,190 @@
+//! Row 22: configurations that cannot work, at the start. That a running agent is not touched by one
+//! comes with reload.
+
+use std::fs;
+use std::net::TcpListener;
+
+use serde_json::{Value, json};
+use tailwater_testkit::rng::Rng;
+use tailwater_testkit::tempdir::TempDir;
+use tailwater_tests::agent::{has_place, run_once};
+use tailwater_tests::fault_row::{Row, scaled};
+use tailwater_tests::rig::{Rig, with_health_check};
+
+const PASS: &str = "100 % refused with the reason and its place, or accepted; no panic";
+
+const GOOD: &str = r#"receivers:
+  filelog:
+    include: [/var/log/app/*.log]
+    start_at: beginning
+    poll_interval: 200ms
+    operators:
+      - type: regex_parser
+        regex: '^(?P<time>\S+) (?P<level>\S+) '
+        severity: {parse_from: attributes.level}
+processors:
+  batch:
+    timeout: 1s
+exporters:
+  loki:
+    endpoint: http://127.0.0.1:3100/loki/api/v1/push
+    headers:
+      Authorization: Bearer hunter2
+    labels:
+      static: {job: app}
+service:
+  pipelines:
+    logs:
+      receivers: [filelog]
+      processors: [batch]
+      exporters: [loki]
+"#;
+
+/// One random change of a text.
+fn mutate(text: &str, rng: &mut Rng) -> String {
+    const TOKENS: [&str; 14] = [
+        "~",
+        "[",
+        "]",
+        "{",
+        "}",
+        "\"",
+        ":",
+        "- ",
+        "!!int x",
+        "${env:NO_SUCH}",
+        "&a",
+        "*a",
+        "\u{0}",
+        "99999999999999999999",
+    ];
+    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    let at = rng.below(lines.len() as u64) as usize;
+    match rng.below(6) {
+        0 => drop(lines.remove(at)),
+        1 => lines.insert(at, lines[at].clone()),
+        2 => lines[at] = format!(" {}", lines[at]),
+        3 => lines[at] = lines[at].trim_start().to_owned(),
+        4 => {
+            let keep = rng.below(lines[at].len() as u64 + 1) as usize;
+            lines[at].truncate(keep);
+        }
+        _ => {
+            let place = rng.below(lines[at].len() as u64 + 1) as usize;
+            let token = TOKENS[rng.below(TOKENS.len() as u64) as usize];
+            lines[at].insert_str(place, token);
+        }
+    }
+    lines.join("\n") + "\n"
+}
+
+/// Guarantees that no broken file makes it panic or pass silently: accepted, or refused with a
+/// place.
+#[test]
+fn two_hundred_broken_files_are_accepted_or_refused_with_a_place() {
+    let files = scaled(200, 5_000);
+    let mut row = Row::new(22, "bad configuration at the start: broken text")
+        .how(format!(
+            "validate on {files} random changes of a good configuration"
+        ))
+        .pass(PASS);
+    let dir = TempDir::new("mutated").expect("a temporary directory");
+    let mut rng = Rng::new(7);
+    let (mut accepted, mut refused) = (0, 0);
+    let path = dir.join("agent.yaml");
+    let file = path.to_str().expect("temporary paths are UTF-8");
+    for n in 0..files {
+        let mut text = GOOD.to_owned();
+        for _ in 0..=rng.below(3) {
+            text = mutate(&text, &mut rng);
+        }
+        fs::write(&path, &text).expect("written");
+        let output = run_once(&["validate", "--config", file], &dir.join("state"));
+        let output = output.expect("the binary runs");
+        let err = String::from_utf8_lossy(&output.stderr);
+        let code = output.status.code();
+        match code {
+            Some(0) => accepted += 1,
+            Some(1) => refused += 1,
+            _ => panic!("file {n}: code {code:?}\n{err}\n--- file\n{text}"),
+        }
+        assert!(
+            !err.contains("panicked"),
+            "file {n}:\n{err}\n--- file\n{text}"
+        );
+        let placed = err.lines().any(|l| has_place(l, file));
+        assert!(
+            code == Some(0) || placed,
+            "file {n}: no place:\n{err}\n--- file\n{text}"
+        );
+    }
+    assert!(
+        refused > files / 2 && accepted > 0,
+        "{accepted} accepted, {refused} refused"
+    );
+    row.reached(format!(
+        "{refused} refused, each with a place; {accepted} accepted"
+    ));
+    row.record();
+}
+
+/// Guarantees that what only the start can find is said before anything runs, with code 1: nothing
+/// is read, nothing is left in the state directory that would change the next start.
+#[test]
+fn what_cannot_start_is_refused_by_name() {
+    let mut row = Row::new(
+        22,
+        "bad configuration at the start: what the machine does not have",
+    )
+    .how("a port in use, certificates and a CA that are missing or are none")
+    .pass(PASS);
+    let rig = Rig::new("unstartable");
+    let mut writer = rig.writer(1, "app.log", |_| {});
+    writer.write_lines(100).expect("written");
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let taken = taken.local_addr().expect("an address").to_string();
+    let no_pem = rig.path("empty.pem");
+    fs::write(&no_pem, "not a certificate").expect("written");
+    let missing = rig.path("missing.pem");
+    let tls = |option: &str, file: &std::path::Path| {
+        let mut config = rig.config();
+        let url = rig.loki.push_url().replace("http://", "https://");
+        config["exporters"]["loki"]["endpoint"] = url.into();
+        config["exporters"]["loki"]["tls"] = json!({option: file});
+        config
+    };
+    let mut port = rig.config();
+    with_health_check(&mut port);
+    port["extensions"]["health_check"]["endpoint"] = taken.as_str().into();
+    let no_pair = tls("cert_file", &missing);
+    let cases: Vec<(&str, Value)> = vec![
+        (&taken, port),
+        ("missing.pem", tls("ca_file", &missing)),
+        ("tls::ca_file: no certificate", tls("ca_file", &no_pem)),
+        ("key_file", no_pair),
+    ];
+    for (named, config) in &cases {
+        let file = rig.path("run/bad.yaml");
+        fs::write(&file, config.to_string()).expect("written");
+        let file = file.to_str().expect("temporary paths are UTF-8");
+        let output = run_once(&["--config", file], &rig.state()).expect("the binary runs");
+        let err = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{named}: {err}");
+        assert!(
+            err.contains(named) && !err.contains("panicked"),
+            "{named}: {err}"
+        );
+    }
+    assert_eq!(rig.loki.stats().pushes, 0, "something was sent");
+    let agent = rig.start(&rig.config());
+    rig.wait_delivered(&agent);
+    let t = rig.finish(agent).totals;
+    row.reached(format!(
+        "{} of {} refused by name with code 1; the start after them delivered {} of {} lines",
+        cases.len(),
+        cases.len(),
+        t.delivered,
+        t.written
+    ));
+    row.record();
+}

@@ -80,7 +80,7 @@ impl Old {
     }
 
     fn append(&self, name: &str, lines: std::ops::Range<u32>) {
-        let path = self.dir.join(&format!("logs/{name}.log"));
+        let path = self.dir.join(format!("logs/{name}.log"));
         let file = fs::OpenOptions::new().create(true).append(true).open(path);
         let mut file = file.expect("a file");
         for n in lines {

@@ -194,7 +194,7 @@ impl Oracle {
                 // What is damaged is read as far as it goes.
                 let _ = MultiGzDecoder::new(&inode.data[..]).read_to_end(&mut plain);
                 inode.plain = Some(plain);
-                self.torn_gzip |= !before.get(uid).is_some_and(|b| *b == inode.data);
+                self.torn_gzip |= before.get(uid).is_none_or(|b| *b != inode.data);
             }
             let data = inode.plain.as_ref().unwrap_or(&inode.data);
             let mut open = None;

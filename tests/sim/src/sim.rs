@@ -77,7 +77,7 @@ pub fn run_plan(plan: &Plan, seed: u64, variant: &dyn Breaks, tell: bool) -> Out
                 plan,
                 settings,
                 world: world.clone(),
-                net: Network::new(),
+                net: Network::default(),
                 life: None,
                 start_at: Mono(0),
                 variant,
@@ -496,9 +496,11 @@ impl Sim<'_> {
             w.now().after(Duration::from_millis(most))
         };
         self.until(deadline, |life, _| {
-            life.shards
-                .iter_mut()
-                .fold(true, |done, s| s.shard.drain() && done)
+            let mut done = true;
+            for s in &mut life.shards {
+                done &= s.shard.drain();
+            }
+            done
         });
         let Some(life) = &self.life else { return };
         life.delivery().close();

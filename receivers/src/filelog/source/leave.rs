@@ -1,0 +1,125 @@
+//! When a file needs no more turns for now, or none at all.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tailwater_pipeline::clock::Mono;
+
+use super::super::catalog::FileNo;
+use super::super::settled::SettledFiles;
+use super::settle::partners;
+use super::{Feedback, FileSource};
+
+/// A file without a path is looked at again after a fourth of the time that it was quiet, but not
+/// sooner than this or later than that.
+const GONE_PAUSE_MIN: Duration = Duration::from_millis(100);
+const GONE_PAUSE_MAX: Duration = Duration::from_secs(2);
+
+impl FileSource {
+    /// After a turn that found nothing more: what to wait for.
+    pub(super) fn rest(&mut self, no: FileNo, now: Mono) {
+        let s = self.p.settings.clone();
+        let Some(tail) = self.tails.get_mut(&no) else {
+            return;
+        };
+        if let Some(at) = tail.retry_at.filter(|at| *at > now) {
+            return self.look_again(no, at);
+        }
+        if let Some(due) = tail.flush_clock.due_at(s.force_flush_period) {
+            let at = Mono::default()
+                .after(due)
+                .max(now.after(Duration::from_millis(1)));
+            self.look_again(no, at);
+        }
+        let Some(tail) = self.tails.get_mut(&no) else {
+            return;
+        };
+        if let Some(since) = tail.gone_since {
+            return self.let_go(no, since, now);
+        }
+        if s.delete_after_read && tail.is_at_rest() {
+            let _ = self.p.feedback.send(Feedback::Delete(no));
+            tail.gone_since = Some(now);
+            return self.look_again(no, now.after(s.poll_interval));
+        }
+        tail.window.rest();
+        let idle = now.since(tail.active_at);
+        if let Some(interval) = s.probe_interval(idle) {
+            let at = now.after(interval);
+            self.look_again(no, at);
+        }
+        let Some(tail) = self.tails.get_mut(&no) else {
+            return;
+        };
+        if tail.file.is_some() && self.open + 64 > s.open_files_max {
+            let active_at = tail.active_at;
+            self.at_rest.push_back((no, active_at));
+            self.keep_budget(now);
+        }
+    }
+
+    /// A file whose path is gone: finished when it has been at rest for a while.
+    fn let_go(&mut self, no: FileNo, since: Mono, now: Mono) {
+        let s = self.p.settings.clone();
+        let Some(tail) = self.tails.get_mut(&no) else {
+            return;
+        };
+        let meta = tail.file.as_ref().and_then(|f| f.meta().ok());
+        let deleted = meta.is_some_and(|m| m.links == 0);
+        let quiet = now.since(tail.active_at.max(since));
+        let linger = if deleted {
+            s.linger_deleted
+        } else if tail.left && tail.acked.offset == tail.position.offset {
+            Duration::ZERO
+        } else {
+            s.linger_renamed
+        };
+        let unread = meta.map_or(0, |m| m.size.saturating_sub(tail.acked.offset));
+        if deleted {
+            self.held_bytes.insert(no, unread);
+        }
+        // The newest one over the budget is given up, so that older ones get their time.
+        let held = || self.held_bytes.values().sum::<u64>();
+        let too_much = deleted && unread > 0 && held() > s.hold_bytes_max;
+        let too_old = too_much || deleted && now.since(since) > s.hold_age_max && unread > 0;
+        if too_old {
+            self.p.files.files_abandoned_bytes.inc_by(unread);
+            tracing::error!(
+                path = %tail.path.display(), bytes = unread,
+                "deleted files are held for longer, or more of them, than deleted_files allows; what was not delivered of this one is given up"
+            );
+        }
+        let over = tail.file.is_none() || (tail.is_at_rest() && quiet >= linger);
+        if over || too_old {
+            return self.finish(no);
+        }
+        // Who still writes to it does so soon; a look at each of many costs.
+        let pause = (quiet / 4).min(GONE_PAUSE_MAX);
+        let pause = pause.max(s.poll_interval).max(GONE_PAUSE_MIN);
+        self.look_again(no, now.after(pause));
+    }
+
+    pub(super) fn finish(&mut self, no: FileNo) {
+        self.held_bytes.remove(&no);
+        let Some(mut tail) = self.tails.remove(&no) else {
+            return;
+        };
+        self.p.cutter.closed(no);
+        let partners = partners(&tail);
+        self.settle_account(&mut tail);
+        let mut left = tail.durable(self.p.clock.wall_ns());
+        left.complete = tail.is_at_rest() && left.offset == tail.position.offset;
+        self.p.saver.finished(no, &left);
+        let told = Feedback::Finished(no, Box::new(left));
+        let _ = self.p.feedback.send(told);
+        tail.shared.finished.store(true, Ordering::Release);
+        if tail.file.is_some() {
+            self.one_less_open();
+        }
+        if let Some(files) = self.bits.get_mut(&SettledFiles::bit_of(no)) {
+            files.retain(|n| *n != no);
+        }
+        // They need not wait for it any more.
+        partners.into_iter().for_each(|other| self.settle(other));
+    }
+}

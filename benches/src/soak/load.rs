@@ -32,6 +32,9 @@ pub struct LoadOptions {
     /// Mean time between two rotations of a log; the real ones are between half and one and a half
     /// of it.
     pub rotate_every: Duration,
+    /// One log in six is copied and cut instead of renamed. What is written between copy and cut
+    /// would be gone; nothing is here, so everything can be read.
+    pub copytruncate: bool,
     /// Seed of everything random.
     pub seed: u64,
 }
@@ -119,7 +122,7 @@ impl Log {
         oracle: &DeliveryOracle,
         rng: &mut Rng,
     ) -> io::Result<Log> {
-        let (format, rotation) = kind(id);
+        let (format, rotation) = kind(id, options.copytruncate);
         let sub = match format {
             Format::Plain => "plain",
             Format::Cri | Format::Docker => "containers",
@@ -139,14 +142,14 @@ impl Log {
     }
 }
 
-/// Whether the log `id` is copied and cut. Its generations are files of their own then, and those
-/// that nobody read in time come after what is in the log by then: no order is promised.
+/// Whether the log `id` is copied and cut, if any is. Its generations are files of their own then,
+/// and those that nobody read in time come after what is in the log by then: no order is promised.
 pub fn is_copied(id: u32) -> bool {
-    matches!(kind(id).1, Rotation::CopyTruncate { .. })
+    matches!(kind(id, true).1, Rotation::CopyTruncate { .. })
 }
 
 /// How logs are written and rotated, in turn.
-fn kind(id: u32) -> (Format, Rotation) {
+fn kind(id: u32, copytruncate: bool) -> (Format, Rotation) {
     let rename = |naming, compress, late_lines| Rotation::RenameCreate {
         naming,
         keep: KEPT,
@@ -170,7 +173,8 @@ fn kind(id: u32) -> (Format, Rotation) {
         ),
         3 => (Format::Cri, rename(Naming::Kubernetes, Compress::Never, 2)),
         4 => (Format::Plain, rename(Naming::Numbered, Compress::AtOnce, 0)),
-        _ => (Format::Plain, copy),
+        _ if copytruncate => (Format::Plain, copy),
+        _ => (Format::Cri, rename(Naming::Numbered, Compress::Delayed, 1)),
     }
 }
 

@@ -10,7 +10,7 @@ pub fn section(record: &Value) -> String {
     let mut out = format!(
         "## Soak\n\n\
          {} logs, {:.2} MB and {:.0} lines a second in all, each log rotated every few seconds ({} rotations: renamed,\n\
-         compressed at once or later, copied and cut; old ones deleted), {} of {} requests failed on purpose.\n\
+         compressed at once or later, old ones deleted{}), {} of {} requests failed on purpose.\n\
          {:.0} minutes, begun {}, commit {}: `{}`.\n\n\
          ![The run over time](faults/soak.svg)\n\n\
          | what | figure |\n|---|---|\n",
@@ -18,6 +18,10 @@ pub fn section(record: &Value) -> String {
         number("bytes_per_second") / 1e6,
         number("lines_per_second"),
         record["rotations"],
+        match account["copytruncate"].is_null() {
+            true => "",
+            false => "; one log in six copied and cut",
+        },
         account["requests_failed"],
         account["requests"],
         number("minutes"),
@@ -34,7 +38,7 @@ pub fn section(record: &Value) -> String {
 fn figures(record: &Value) -> Vec<(&'static str, String)> {
     let number = |name: &str| number(record, &[name]);
     let count = |name: &str| record["account"][name].to_string();
-    vec![
+    let mut rows = vec![
         ("lines written", count("written")),
         ("lines delivered", count("delivered")),
         ("lost", count("lost")),
@@ -44,11 +48,7 @@ fn figures(record: &Value) -> Vec<(&'static str, String)> {
             count("damaged") + ", " + &count("invented"),
         ),
         ("sent again, which Loki shows once", count("sent_again")),
-        ("out of order, copytruncate left out", count("out_of_order")),
-        (
-            "out of order by copytruncate, where no order is promised",
-            count("out_of_order_by_copytruncate"),
-        ),
+        ("out of order", count("out_of_order")),
         (
             "resident memory, MiB",
             format!(
@@ -93,7 +93,16 @@ fn figures(record: &Value) -> Vec<(&'static str, String)> {
             "CPU, percent of a core",
             format!("{:.1}", number("cpu_percent_of_a_core")),
         ),
-    ]
+    ];
+    if let Some(copied) = record["account"]["copytruncate"].as_object() {
+        let told = copied.iter().map(|(name, n)| format!("{name} {n}"));
+        let told: Vec<String> = told.collect();
+        rows.push((
+            "of these by copytruncate",
+            told.join(", ").replace('_', " "),
+        ));
+    }
+    rows
 }
 
 /// A straight line through a figure, in words.

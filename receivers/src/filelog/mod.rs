@@ -41,5 +41,8 @@ mod under_way;
 pub mod watch;
 mod whole_lines;
 
+#[cfg(test)]
+mod joint_tests;
+
 pub use driver::Driver;
 pub use node::{FilelogNode, FilelogSettings, factory};

@@ -289,7 +289,10 @@ impl FileSource {
             return Turn::Rest;
         }
         if let Some(before) = tail.after {
-            let before_it = self.tails.get(&before).filter(|t| !t.is_read_out(now));
+            let flush = self.p.settings.force_flush_period;
+            // What its last write left unfinished is a line of its own soon.
+            let is_due = |t: &Tail| t.is_read_out(now) && !t.waits_for_flush(flush);
+            let before_it = self.tails.get(&before).filter(|t| !is_due(t));
             if let Some(t) = before_it {
                 if t.wants_last_read(now) {
                     self.queue(before);

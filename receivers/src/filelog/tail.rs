@@ -383,6 +383,12 @@ impl Tail {
         self.at_end && now >= due && (unreadable || self.ended_at.is_some_and(|at| at >= due))
     }
 
+    /// True if an unfinished record at its end is one by itself when `force_flush_period` is over.
+    pub fn waits_for_flush(&self, force_flush_period: Duration) -> bool {
+        let due = self.flush_clock.due_at(force_flush_period);
+        self.unfinished && self.file.is_some() && self.failures == 0 && due.is_some()
+    }
+
     /// True if all that keeps it from being read out is a look at its end.
     pub fn wants_last_read(&self, now: Mono) -> bool {
         self.at_end && now >= self.late_until() && !self.is_read_out(now)

@@ -209,7 +209,8 @@ fn document(results: &BTreeMap<Key, Value>, soak: &str) -> Result<String> {
             writeln!(out, "| {row} | | | | | no result recorded | |")?;
         }
     }
-    out += "\nRow 37, everything at once and at random, is the simulation: see [TESTING.md](TESTING.md).\n\n## Runs\n\n";
+    out += "\nRow 37, everything at once and at random, is the simulation: see [TESTING.md](TESTING.md).\n\n## Runs\n\n\
+             A release binary is a fresh build; one as given was named by `--bin`, and may be built without link-time optimisation.\n\n";
     for (i, run) in runs.iter().enumerate() {
         writeln!(out, "- [{}] {run}", i + 1)?;
     }

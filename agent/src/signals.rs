@@ -4,32 +4,56 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, Result};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Counts requests to stop, and wakes the thread that waits for them.
-pub struct Signals {
-    stops: Arc<AtomicU32>,
+/// The signals, caught but not counted yet.
+pub struct Caught {
+    runtime: Runtime,
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
 }
 
-impl Signals {
-    /// Listens from now on, for as long as the process runs: SIGTERM and SIGINT are counted and
-    /// unpark the calling thread. SIGHUP, with which the collector is reloaded, does nothing but
-    /// say so: a service manager's reload must not end an agent that cannot do it.
+impl Caught {
+    /// From now on, for as long as the process runs, none of the signals ends it; they are kept for
+    /// [`Caught::listen`]. Starts no thread.
     ///
     /// # Errors
     /// The system does not allow it.
-    pub fn listen() -> Result<Signals> {
-        let stops = Arc::new(AtomicU32::new(0));
-        let (told, waiting) = (stops.clone(), std::thread::current());
+    pub fn catch() -> Result<Caught> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_io()
             .build()
             .context("cannot listen for signals")?;
         let context = runtime.enter();
-        let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
-        let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
-        let mut hang_up = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
+        let terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+        let interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+        let hang_up = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
         drop(context);
+        Ok(Caught {
+            runtime,
+            terminate,
+            interrupt,
+            hang_up,
+        })
+    }
+
+    /// Counts them: SIGTERM and SIGINT unpark the calling thread. SIGHUP, with which the collector is
+    /// reloaded, does nothing but say so: a service manager's reload must not end an agent that
+    /// cannot do it.
+    ///
+    /// # Errors
+    /// There is no thread to be had.
+    pub fn listen(self) -> Result<Signals> {
+        let stops = Arc::new(AtomicU32::new(0));
+        let (told, waiting) = (stops.clone(), std::thread::current());
+        let Caught {
+            runtime,
+            mut terminate,
+            mut interrupt,
+            mut hang_up,
+        } = self;
         let count = async move {
             loop {
                 tokio::select! {
@@ -50,6 +74,21 @@ impl Signals {
             .spawn(move || runtime.block_on(count))
             .context("cannot listen for signals")?;
         Ok(Signals { stops })
+    }
+}
+
+/// Counts requests to stop, and wakes the thread that waits for them.
+pub struct Signals {
+    stops: Arc<AtomicU32>,
+}
+
+impl Signals {
+    /// Catches the signals and counts them.
+    ///
+    /// # Errors
+    /// As [`Caught::catch`] and [`Caught::listen`].
+    pub fn listen() -> Result<Signals> {
+        Caught::catch()?.listen()
     }
 
     /// How often stopping was asked for.

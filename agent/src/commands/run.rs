@@ -22,7 +22,7 @@ use crate::cli::{ConfigArgs, exit};
 use crate::progress::{ReceiverWatch, judge_exporter, watched};
 use crate::sandbox::Sandbox;
 use crate::serve::{HttpServer, Page, serve};
-use crate::signals::Signals;
+use crate::signals::{Caught, Signals};
 use crate::storages::AgentStorages;
 
 /// Bytes of records that may be held between a read and their encoding.
@@ -37,11 +37,12 @@ pub fn run(args: &ConfigArgs) -> Result<u8> {
         Ok(checked) => checked,
         Err(errors) => return Ok(complain(&errors)),
     };
+    // From the beginning: a signal during a long start must not end the process half-way. Not before
+    // the configuration is read: that may wait for a pipe, and nothing is begun until then.
+    let signals = Caught::catch()?;
     // Before there is any other thread: it holds for those that come.
     let sandbox = Sandbox::enter(&checked);
-    // Listened for from the beginning: a signal during a long start must not end the process
-    // half-way.
-    let signals = Signals::listen()?;
+    let signals = signals.listen()?;
     let agent = Agent::start(&checked, sandbox)?;
     agent.serve_until_stopped(checked.loaded.file.service.shutdown_timeout, &signals)
 }

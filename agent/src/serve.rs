@@ -4,7 +4,7 @@
 //! number and time. An accept error (no descriptors left) pauses accepting, it does not end it.
 
 use std::convert::Infallible;
-use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,7 +50,7 @@ pub fn serve(
     pages: Pages,
     runtime: &tokio::runtime::Handle,
 ) -> std::io::Result<HttpServer> {
-    let addrs: Vec<SocketAddr> = endpoint.to_socket_addrs()?.collect();
+    let addrs = addresses(endpoint, runtime)?;
     let listener = TcpListener::bind(&addrs[..])?;
     listener.set_nonblocking(true)?;
     let addr = listener.local_addr()?;
@@ -60,6 +60,23 @@ pub fn serve(
     drop(guard);
     runtime.spawn(accept(listener, pages, stopped));
     Ok(HttpServer { addr, _stop: stop })
+}
+
+/// The addresses of `host:port`. Names are looked up by the thread for sockets: it alone may read what
+/// that takes (see `sandbox`).
+fn addresses(endpoint: &str, runtime: &tokio::runtime::Handle) -> std::io::Result<Vec<SocketAddr>> {
+    if let Ok(addr) = endpoint.parse() {
+        return Ok(vec![addr]);
+    }
+    let (tell, told) = std::sync::mpsc::channel();
+    let endpoint = endpoint.to_owned();
+    runtime.spawn(async move {
+        let found = tokio::net::lookup_host(endpoint).await;
+        // Nobody waits any more only if the agent has ended.
+        let _ = tell.send(found.map(Iterator::collect));
+    });
+    let ended = |_| std::io::Error::other("the thread for sockets has ended");
+    told.recv().map_err(ended)?
 }
 
 async fn accept(listener: tokio::net::TcpListener, pages: Pages, mut stop: watch::Receiver<()>) {

@@ -11,7 +11,7 @@ use landlock::{
 };
 use serde_json::{Value, json};
 use tailwater_testkit::tempdir::TempDir;
-use tailwater_tests::agent::Agent;
+use tailwater_tests::agent::{Agent, free_port};
 use tailwater_tests::stand::{Stand, sorted};
 use tailwater_tests::wait;
 
@@ -54,6 +54,25 @@ fn refused(agent: &Agent, path: &Path) -> bool {
     let path = path.to_string_lossy().into_owned();
     log.lines()
         .any(|l| l.contains(&path) && l.contains("service::sandbox::read"))
+}
+
+/// Guarantees that names are looked up as before: the defaults of metrics and health check, which name
+/// `localhost`, work.
+#[test]
+fn servers_listen_on_names() {
+    with_landlock("names in the sandbox", || {
+        let mut stand = stand(Value::Null);
+        let free = || free_port().expect("a free port");
+        let exporter = json!({"prometheus": {"host": "localhost", "port": free()}});
+        stand.config["service"]["telemetry"]["metrics"]["readers"] =
+            json!([{"pull": {"exporter": exporter}}]);
+        let health = format!("localhost:{}", free());
+        stand.config["extensions"]["health_check"] = json!({"endpoint": health});
+        stand.config["service"]["extensions"] = json!(["health_check"]);
+        let agent = stand.start();
+        assert!(agent.log().contains(SANDBOXED), "{}", agent.log());
+        agent.stop_clean();
+    });
 }
 
 /// Guarantees that a file outside of all that the configuration names cannot be opened, by

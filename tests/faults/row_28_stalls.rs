@@ -137,6 +137,14 @@ fn a_disk_that_does_not_answer_costs_no_line() {
     let mut config: Value = rig.config();
     let health = with_health_check(&mut config);
     let agent = rig.start(&config);
+    // A disk that never answered from the start is a state directory that is lost.
+    let live = writers(&rig);
+    let saved = wait::within(wait::BOUND, || {
+        let entries = agent.scrape().sum("tailwater_checkpoint_entries", &[]);
+        let writes = agent.scrape().sum("tailwater_checkpoint_writes", &[]);
+        entries >= 4.0 && writes >= 2.0
+    });
+    assert!(saved, "nothing is saved\n{}", tail(&agent.log()));
     let inject = format!("inject=fdatasync,fsync:delay_enter={}", stalled.as_micros());
     let tracer = Command::new("strace")
         .args([
@@ -167,7 +175,6 @@ fn a_disk_that_does_not_answer_costs_no_line() {
         let _ = tracer.wait();
         return row.not_shown("strace may not trace here");
     }
-    let live = writers(&rig);
     let end = Instant::now() + 2 * stalled;
     while Instant::now() < end {
         let alive = get(health, "/live").expect("an answer");

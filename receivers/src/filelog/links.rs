@@ -11,13 +11,15 @@
 //! opened is what was judged, whoever changes the directories meanwhile. Sources: openat2(2),
 //! path_resolution(7), the kernel's `Documentation/admin-guide/sysctl/fs.rst`.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
+use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path, PathBuf};
+use std::sync::{Arc, Mutex};
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
@@ -106,14 +108,23 @@ impl From<Refusal> for io::Error {
 }
 
 /// See the module's documentation.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct LinkRules {
     follow: Follow,
-    /// `links::roots`, without links.
+    /// `links::roots`.
     named: Vec<PathBuf>,
     /// The fixed beginnings of the patterns, as written.
     includes: Vec<PathBuf>,
     user: u32,
+    /// What they were without links when somebody last asked in vain.
+    places: Mutex<Arc<Places>>,
+}
+
+/// Directories, without links; those that do not exist are left out.
+#[derive(Debug, Default)]
+struct Places {
+    named: Vec<PathBuf>,
+    logs: Vec<PathBuf>,
 }
 
 /// What a link leads to.
@@ -131,23 +142,54 @@ impl LinkRules {
             named: roots.to_vec(),
             includes,
             user: rustix::process::geteuid().as_raw(),
+            places: Mutex::default(),
+        }
+    }
+
+    fn places(&self) -> Places {
+        let real = |dir: &PathBuf| fs::canonicalize(dir).ok();
+        let runtimes = CONTAINER_LOGS.iter().map(PathBuf::from);
+        Places {
+            named: self.named.iter().filter_map(real).collect(),
+            logs: self
+                .includes
+                .iter()
+                .cloned()
+                .chain(runtimes)
+                .filter_map(|dir| real(&dir))
+                .collect(),
         }
     }
 
     /// Whether links of `owners` are followed to `target`.
     fn judge(&self, owners: &[u32], target: &Target<'_>) -> Result<(), Refusal> {
-        let below = |dir: &Path| {
-            let real = fs::canonicalize(dir);
-            real.is_ok_and(|dir| target.path.starts_with(dir))
-        };
-        if self.follow == Follow::All || self.named.iter().any(|dir| below(dir)) {
+        let known = self
+            .places
+            .lock()
+            .unwrap_or_else(|e| e.into_inner())
+            .clone();
+        self.judge_by(&known, owners, target).or_else(|_| {
+            // A directory may have come, or be another one by now.
+            let fresh = Arc::new(self.places());
+            *self.places.lock().unwrap_or_else(|e| e.into_inner()) = fresh.clone();
+            self.judge_by(&fresh, owners, target)
+        })
+    }
+
+    fn judge_by(
+        &self,
+        places: &Places,
+        owners: &[u32],
+        target: &Target<'_>,
+    ) -> Result<(), Refusal> {
+        let below = |dirs: &[PathBuf]| dirs.iter().any(|dir| target.path.starts_with(dir));
+        if self.follow == Follow::All || below(&places.named) {
             return Ok(());
         }
         let trusted = |owner: &u32| *owner == 0 || *owner == self.user || *owner == target.owner;
         let untrusted = owners.iter().find(|owner| !trusted(owner));
         let shown = || target.path.display().to_string();
-        let inside = self.includes.iter().any(|dir| below(dir))
-            || CONTAINER_LOGS.iter().any(|dir| below(Path::new(dir)));
+        let inside = below(&places.logs);
         if inside && (untrusted.is_none() || target.mode & 0o004 != 0) {
             return Ok(());
         }
@@ -308,16 +350,26 @@ impl Walk {
     }
 }
 
+/// Names that were looked at, remembered at most.
+const SEEN_MAX: usize = 1 << 17;
+
 /// The operating system's file system, with links followed by rules.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct GuardedFs {
     rules: LinkRules,
+    hash: RandomState,
+    /// Hashes of paths with what they led to, which need no other look: nothing is opened by that.
+    seen: Mutex<HashSet<u64>>,
 }
 
 impl GuardedFs {
     /// Follows links by `rules`.
     pub fn new(rules: LinkRules) -> GuardedFs {
-        GuardedFs { rules }
+        GuardedFs {
+            rules,
+            hash: RandomState::new(),
+            seen: Mutex::default(),
+        }
     }
 }
 
@@ -352,14 +404,23 @@ impl LogFs for GuardedFs {
 
     /// Links on the way are not judged: whoever walks there has judged them, or opens it next.
     fn look_through(&self, path: &Path) -> io::Result<(Kind, Meta)> {
-        let own = OsLogFs.look(path)?;
-        if own.0 != Kind::Link {
-            return Ok(own);
-        }
         let found = OsLogFs.look_through(path)?;
-        if matches!(found.0, Kind::File | Kind::Dir) {
+        if !matches!(found.0, Kind::File | Kind::Dir) {
+            return Ok(found);
+        }
+        let hash = self.hash.hash_one((path.as_os_str(), found.1.id));
+        let seen = || self.seen.lock().unwrap_or_else(|e| e.into_inner());
+        if seen().contains(&hash) {
+            return Ok(found);
+        }
+        if OsLogFs.look(path)?.0 == Kind::Link {
             self.rules.walk(path, true)?;
         }
+        let mut seen = seen();
+        if seen.len() >= SEEN_MAX {
+            seen.clear();
+        }
+        seen.insert(hash);
         Ok(found)
     }
 

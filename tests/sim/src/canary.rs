@@ -412,7 +412,7 @@ pub fn all() -> Vec<Canary> {
         (
             "names are not synchronised",
             Box::new(State::NoDirSync),
-            400,
+            2_000,
             0,
         ),
         (

@@ -449,7 +449,7 @@ pub fn all() -> Vec<Canary> {
         (
             "parts are forgotten",
             Box::new(Answers::ForgetParts),
-            400,
+            3_000,
             0,
         ),
         (

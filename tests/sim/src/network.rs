@@ -137,9 +137,9 @@ pub struct Network {
     number: u64,
 }
 
-impl Network {
+impl Default for Network {
     /// A Loki that is well.
-    pub fn new() -> Network {
+    fn default() -> Network {
         let arrivals = Arrivals::default();
         let sink = arrivals.clone();
         let hook = move |e: &tailwater_testkit::entry::EntryRef<'_>| {
@@ -161,7 +161,9 @@ impl Network {
             number: 0,
         }
     }
+}
 
+impl Network {
     /// True if nothing is under way.
     pub fn is_idle(&self) -> bool {
         self.next().is_none()

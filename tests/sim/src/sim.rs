@@ -77,7 +77,7 @@ pub fn run_plan(plan: &Plan, seed: u64, variant: &dyn Breaks, tell: bool) -> Out
                 plan,
                 settings,
                 world: world.clone(),
-                net: Network::new(),
+                net: Network::default(),
                 life: None,
                 start_at: Mono(0),
                 variant,
@@ -496,9 +496,9 @@ impl Sim<'_> {
             w.now().after(Duration::from_millis(most))
         };
         self.until(deadline, |life, _| {
-            life.shards
-                .iter_mut()
-                .fold(true, |done, s| s.shard.drain() && done)
+            let drained = life.shards.iter_mut().map(|s| s.shard.drain());
+            // Each of them, not only up to the first that is not.
+            drained.filter(|done| !done).count() == 0
         });
         let Some(life) = &self.life else { return };
         life.delivery().close();

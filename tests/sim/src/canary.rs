@@ -412,7 +412,7 @@ pub fn all() -> Vec<Canary> {
         (
             "names are not synchronised",
             Box::new(State::NoDirSync),
-            400,
+            2_000,
             0,
         ),
         (
@@ -449,7 +449,7 @@ pub fn all() -> Vec<Canary> {
         (
             "parts are forgotten",
             Box::new(Answers::ForgetParts),
-            400,
+            3_000,
             0,
         ),
         (

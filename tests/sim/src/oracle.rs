@@ -193,8 +193,14 @@ impl Oracle {
                 let mut plain = Vec::new();
                 // What is damaged is read as far as it goes.
                 let _ = MultiGzDecoder::new(&inode.data[..]).read_to_end(&mut plain);
-                inode.plain = Some(plain);
+                // The plain file may be back beside it. Small ones are read rather than taken for copies.
+                for (id, _) in pieces_in(&plain) {
+                    if let Some(line) = self.lines.get_mut(&id) {
+                        line.shaken = true;
+                    }
+                }
                 self.torn_gzip |= before.get(uid).is_none_or(|b| *b != inode.data);
+                inode.plain = Some(plain);
             }
             let data = inode.plain.as_ref().unwrap_or(&inode.data);
             let mut open = None;

@@ -127,7 +127,7 @@ impl Plan {
             queue_size: [2, 8, 100][rng.below(3) as usize],
             verified: one_in(rng, 3),
             batch: one_in(rng, 4),
-            open_files_max: [2, 1024][rng.below(2) as usize],
+            open_files_max: [16, 1024][rng.below(2) as usize],
             rescan: Duration::from_secs(1 + rng.below(8)),
             log_bytes_min: [1 << 11, 1 << 20][rng.below(2) as usize],
         }

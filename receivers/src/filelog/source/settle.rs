@@ -3,14 +3,15 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use tailwater_pipeline::{DropReason, Front, Outcome, Settled};
+use tailwater_pipeline::clock::Mono;
+use tailwater_pipeline::{DropReason, Front, Outcome, Settled, SourceCx};
 use tailwater_telemetry::metrics::{Accounting, Amount, Settlement};
 
 use super::super::catalog::FileNo;
 use super::super::position::Position;
 use super::super::tail::Tail;
 use super::super::under_way::{Joint, UnderWay};
-use super::FileSource;
+use super::{CLOSED_PAUSE, FileSource};
 
 fn count(accounting: &Accounting, s: &Settled<UnderWay>) {
     accounting.settled(Settlement {
@@ -153,6 +154,45 @@ impl FileSource {
             self.rewind(other, Outcome::Retry);
             self.queue(other);
         }
+    }
+
+    /// Lines that operators held back until their time was up.
+    pub(super) fn take_held(&mut self, cx: &mut dyn SourceCx) {
+        let now = cx.now();
+        let due = self.p.cutter.deadline().filter(|at| *at <= now);
+        if due.is_none_or(|at| self.rest_may_be_there(at, now)) {
+            return;
+        }
+        let wall = self.p.clock.wall_ns();
+        for passed in self.p.cutter.due(now, wall) {
+            // The newest of its files: the others are let go with it.
+            let owner = passed
+                .covers
+                .last()
+                .and_then(|c| Some((c.source, self.tails.get_mut(&c.source)?)));
+            let Some((no, tail)) = owner else {
+                tracing::error!("a held line belongs to no file");
+                continue;
+            };
+            let cut = self.p.cutter.held(tail, passed);
+            self.emit(no, cut, cx);
+        }
+    }
+
+    /// True if the rest of a line that is held may be in a file already: while reading waits, for
+    /// delivery or for its turn, the time of the line goes on. It is given up only when all files
+    /// it may go on in were read to their ends after `due`.
+    fn rest_may_be_there(&mut self, due: Mono, now: Mono) -> bool {
+        let unread = |no: &FileNo| {
+            let tail = self.tails.get(no);
+            tail.is_some_and(|t| t.failures == 0 && t.ended_at.is_none_or(|at| at < due))
+        };
+        let files = self.p.cutter.held_in();
+        let unread: Vec<FileNo> = files.into_iter().filter(unread).collect();
+        for no in &unread {
+            self.look_again(*no, now.after(CLOSED_PAUSE));
+        }
+        !unread.is_empty()
     }
 
     /// Ends the account of a file that is let go: what is still under way was given up.

@@ -27,6 +27,8 @@ use tailwater_testkit::loki::store::StoreMode;
 use tailwater_testkit::loki::{FakeLoki, LokiOptions};
 use tailwater_testkit::oracle::{DeliveryOracle, OracleReport};
 
+/// Longest wait for the agent to be there.
+const START_MAX: Duration = Duration::from_secs(30);
 /// How long the last lines may take once nothing is written any more.
 const LAST_LINES: Duration = Duration::from_secs(180);
 
@@ -158,8 +160,17 @@ impl<'a> Run<'a> {
         let mut command = Command::new(std::path::absolute(&options.bin)?);
         command.arg("--config").arg(&file).current_dir(work);
         command.env("TAILWATER_STATE_DIR", &state);
-        let load = Load::start(&logs, of_load, &oracle)?;
+        fs::create_dir(&logs)?;
         let process = Process::start(&mut command, &work.join("output.txt"))?;
+        // What rotated away before the agent was there is not its to read.
+        let waited = Instant::now();
+        while TcpStream::connect(metrics).is_err() {
+            if waited.elapsed() > START_MAX {
+                bail!("the agent did not start within {START_MAX:?}");
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let load = Load::start(&logs, of_load, &oracle)?;
         Ok(Run {
             options,
             begin: now_text(),

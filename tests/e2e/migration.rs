@@ -279,6 +279,14 @@ fn promtails_position_leads_into_the_generation_that_it_was_in() {
     );
     assert!(told.contains(&taken), "{told}");
     let mut want: Vec<String> = (900..2400).map(|n| format!("{n:04}")).collect();
+    // What was made at the moment of a start, as far as clocks tell, would be news.
+    let last = fs::metadata(&log).and_then(|m| m.modified());
+    let last = last.expect("a time");
+    let aged = wait::within(wait::BOUND, || {
+        last.elapsed()
+            .is_ok_and(|age| age > Duration::from_millis(100))
+    });
+    assert!(aged);
     let agent = stand.start();
     stand.wait(&agent, want.len());
     stand.append("0.log", line(2400));

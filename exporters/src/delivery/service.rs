@@ -5,7 +5,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
 use tailwater_pipeline::clock::{Clock, Mono};
-use tailwater_pipeline::{Admission, Wake};
+use tailwater_pipeline::{Admission, Outcome, Wake};
 use tailwater_telemetry::metrics::MetricsRegistry;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
@@ -396,6 +396,9 @@ impl<D: Duty> OpenAttempt<D> {
         let (cause, items) = (verdict.cause(), request.items);
         let (tenant, body) = (request.tenant.clone(), request.body.clone());
         let judged = matches!(verdict, Verdict::Drop { .. });
+        // Nothing is settled before what was given up is written down.
+        let failed = matches!(verdict, Verdict::Retry { .. } | Verdict::Hold { .. });
+        let unsettled = failed.then(|| request.duty.share());
         if let Some(attempt) = self.attempt.take() {
             let decision = self.shared.on_result(attempt, verdict);
             let (name, tenant, cause) = (&self.shared.name, tenant.as_deref(), cause.as_deref());
@@ -403,6 +406,9 @@ impl<D: Duty> OpenAttempt<D> {
                 judge.given_up(&body, tenant, *reason, cause.unwrap_or_default());
             }
             log(name, tenant, items, &decision, cause);
+        }
+        if let Some(duty) = unsettled {
+            duty.resolve(Outcome::Delivered);
         }
     }
 }

@@ -22,7 +22,7 @@ fn a_log_that_grows_as_fast_as_the_machine_writes_is_read_to_its_end() {
     let mut row = Row::new(16, "a file that grows at device speed")
         .how(format!(
             "one writer without a pause for {} s, rotated each 200,000 lines of a kilobyte, all \
-             generations kept; 15 min in the matrix: more than this machine has disk for",
+             generations kept; 15 min in the matrix, which was not run",
             time.as_secs()
         ))
         .pass("loss 0 to the rotation limit; RSS <= budget; unread bytes exported");

@@ -70,7 +70,7 @@ fn a_backlog_under_a_limit_of_memory_is_delivered_whole() {
     let mut row = Row::new(27, "memory limit of 128 MiB, a backlog, 1,000 streams")
         .how(format!(
             "control group; {STREAMS} files of {lines_each} lines of a kilobyte, a stream each, \
-             with and without the limit (50 GB in the matrix: more than this machine has disk for)"
+             with and without the limit (50 GB in the matrix, which was not run)"
         ))
         .pass("0 OOM kills; loss 0; >= 50 % of unlimited rate");
     let group = match Group::memory(LIMIT) {

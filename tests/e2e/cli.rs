@@ -8,35 +8,9 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tailwater_testkit::tempdir::TempDir;
 use tailwater_tests::agent::{binary, free_port, has_place, run_once};
+use tailwater_tests::configs::GOOD;
 use tailwater_tests::rig::Rig;
 use tailwater_tests::wait;
-
-const GOOD: &str = r#"receivers:
-  filelog:
-    include: [/var/log/app/*.log]
-    start_at: beginning
-    poll_interval: 200ms
-    operators:
-      - type: regex_parser
-        regex: '^(?P<time>\S+) (?P<level>\S+) '
-        severity: {parse_from: attributes.level}
-processors:
-  batch:
-    timeout: 1s
-exporters:
-  loki:
-    endpoint: http://127.0.0.1:3100/loki/api/v1/push
-    headers:
-      Authorization: Bearer hunter2
-    labels:
-      static: {job: app}
-service:
-  pipelines:
-    logs:
-      receivers: [filelog]
-      processors: [batch]
-      exporters: [loki]
-"#;
 
 struct Cli {
     dir: TempDir,

@@ -8,37 +8,11 @@ use serde_json::{Value, json};
 use tailwater_testkit::rng::Rng;
 use tailwater_testkit::tempdir::TempDir;
 use tailwater_tests::agent::{has_place, run_once};
+use tailwater_tests::configs::GOOD;
 use tailwater_tests::fault_row::{Row, scaled};
 use tailwater_tests::rig::{Rig, with_health_check};
 
 const PASS: &str = "100 % refused with the reason and its place, or accepted; no panic";
-
-const GOOD: &str = r#"receivers:
-  filelog:
-    include: [/var/log/app/*.log]
-    start_at: beginning
-    poll_interval: 200ms
-    operators:
-      - type: regex_parser
-        regex: '^(?P<time>\S+) (?P<level>\S+) '
-        severity: {parse_from: attributes.level}
-processors:
-  batch:
-    timeout: 1s
-exporters:
-  loki:
-    endpoint: http://127.0.0.1:3100/loki/api/v1/push
-    headers:
-      Authorization: Bearer hunter2
-    labels:
-      static: {job: app}
-service:
-  pipelines:
-    logs:
-      receivers: [filelog]
-      processors: [batch]
-      exporters: [loki]
-"#;
 
 /// One random change of a text.
 fn mutate(text: &str, rng: &mut Rng) -> String {

@@ -3,6 +3,7 @@
 //! * [`agent::Agent`]: a running agent, its log and its exit code.
 //! * [`rig::Rig`]: a directory of logs, a state directory, a fake Loki and the oracle that judges
 //!   what arrives there; makes configurations and starts agents on them.
+//! * [`configs`]: configurations that several tests start from.
 //! * [`confine::Group`]: limits of memory and CPU for an agent, and other ways to start it.
 //! * [`exporter::LokiBench`], [`contract::Case`]: the Loki exporter in this process, on a clock that tests move.
 //! * [`fault_row::Row`]: what a row of the fault matrix did and reached.
@@ -17,6 +18,7 @@
 //! process id.
 
 pub mod agent;
+pub mod configs;
 pub mod confine;
 pub mod contract;
 pub mod exporter;

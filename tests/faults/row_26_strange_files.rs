@@ -47,6 +47,11 @@ fn what_only_looks_like_a_log_is_left_alone() {
     stand.append("a.log", "b\n");
     stand.wait(&agent, 4);
     let used = agent.cpu_seconds();
+    let said = agent
+        .log()
+        .matches("has further names (hard links)")
+        .count();
+    assert!(said > 0, "nothing is said of the hard link");
     agent.stop_clean();
     let want = ["a", "b", "inner", "no longer dangling"];
     assert_eq!(sorted(&stand.records()), want);

@@ -6,7 +6,7 @@
 
 use std::collections::HashSet;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -232,6 +232,7 @@ impl Driver {
             }
             self.complain(path, &format!("{problem}{}", remedy(problem.io_error())));
         }
+        self.warn_of_hard_links(&found.files);
         let files = found.files.into_iter().map(seen).collect();
         let actions = self.p.catalog.scan(files, now);
         self.send(actions);
@@ -260,11 +261,28 @@ impl Driver {
         }
     }
 
-    fn complain(&mut self, path: PathBuf, problem: &str) {
+    /// A link can be judged by who made it (see [`super::links`]), a further name of a file cannot: it
+    /// may be of anybody who may write to its directory, and of a file that is no log.
+    fn warn_of_hard_links(&mut self, files: &[FoundFile]) {
+        for file in files.iter().filter(|f| f.meta.links > 1) {
+            if self.is_first_complaint(&file.path) {
+                tracing::warn!(
+                    receiver = %self.p.settings.id, path = %file.path.display(), names = file.meta.links,
+                    "the file has further names (hard links): it is read once, under one that matches; see that the content of no other file is meant"
+                );
+            }
+        }
+    }
+
+    fn is_first_complaint(&mut self, path: &Path) -> bool {
         if self.complained.len() > 10_000 {
             self.complained.clear();
         }
-        if self.complained.insert(path.clone()) {
+        self.complained.insert(path.to_path_buf())
+    }
+
+    fn complain(&mut self, path: PathBuf, problem: &str) {
+        if self.is_first_complaint(&path) {
             tracing::warn!(
                 receiver = %self.p.settings.id, path = %path.display(), problem,
                 "a path cannot be used now; it is tried again"

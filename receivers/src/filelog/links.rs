@@ -11,7 +11,7 @@
 //! opened is what was judged, whoever changes the directories meanwhile. Sources: openat2(2),
 //! path_resolution(7), the kernel's `Documentation/admin-guide/sysctl/fs.rst`.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::hash::{BuildHasher, RandomState};
@@ -360,6 +360,9 @@ pub struct GuardedFs {
     hash: RandomState,
     /// Hashes of paths with what they led to, which need no other look: nothing is opened by that.
     seen: Mutex<HashSet<u64>>,
+    /// Links with what they were without links when last asked. A look at both ends costs two calls;
+    /// finding the way, one for each component of each path on it.
+    resolved: Mutex<HashMap<PathBuf, PathBuf>>,
 }
 
 impl GuardedFs {
@@ -369,6 +372,7 @@ impl GuardedFs {
             rules,
             hash: RandomState::new(),
             seen: Mutex::default(),
+            resolved: Mutex::default(),
         }
     }
 }
@@ -433,7 +437,22 @@ impl LogFs for GuardedFs {
     }
 
     fn resolve(&self, path: &Path) -> io::Result<PathBuf> {
-        OsLogFs.resolve(path)
+        let resolved = || self.resolved.lock().unwrap_or_else(|e| e.into_inner());
+        let known = resolved().get(path).cloned();
+        if let Some(known) = known
+            && let (Ok((_, there)), Ok((kind, here))) =
+                (OsLogFs.look_through(path), OsLogFs.look(&known))
+            && (kind, here.id) == (Kind::File, there.id)
+        {
+            return Ok(known);
+        }
+        let found = OsLogFs.resolve(path)?;
+        let mut resolved = resolved();
+        if resolved.len() >= SEEN_MAX {
+            resolved.clear();
+        }
+        resolved.insert(path.to_owned(), found.clone());
+        Ok(found)
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {

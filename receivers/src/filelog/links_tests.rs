@@ -243,3 +243,45 @@ fn only_regular_files_are_opened() {
         assert_eq!(error.kind(), io::ErrorKind::InvalidInput, "{path:?}");
     }
 }
+
+/// Guarantee: what is remembered of a link is not believed once it leads elsewhere, be it by the link
+/// itself, by one on its way, or because the file there is another.
+#[test]
+fn a_remembered_link_is_looked_at_again_when_it_has_changed() {
+    let (_dir, logs, data) = dirs();
+    let (one, two) = (data.join("one"), data.join("two"));
+    for dir in [&one, &two] {
+        fs::create_dir(dir).unwrap();
+        fs::write(dir.join("0.log"), "x\n").unwrap();
+    }
+    let (way, link) = (data.join("way"), logs.join("a.log"));
+    symlink(&one, &way).unwrap();
+    symlink(way.join("0.log"), &link).unwrap();
+    let guarded = GuardedFs::new(LinkRules::new(Follow::Trusted, &[], vec![logs.clone()]));
+    let leads_to = |to: &Path| {
+        for _ in 0..2 {
+            let file = guarded.look_through(&link).unwrap().1.id;
+            assert_eq!(file, OsLogFs.look(to).unwrap().1.id);
+            assert_eq!(guarded.resolve(&link).unwrap(), to);
+        }
+    };
+    leads_to(&one.join("0.log"));
+    fs::rename(one.join("0.log"), one.join("1.log")).unwrap();
+    fs::write(one.join("0.log"), "y\n").unwrap();
+    leads_to(&one.join("0.log"));
+    fs::remove_file(&way).unwrap();
+    symlink(&two, &way).unwrap();
+    leads_to(&two.join("0.log"));
+    fs::remove_file(&link).unwrap();
+    symlink(one.join("1.log"), &link).unwrap();
+    leads_to(&one.join("1.log"));
+    // The same file, under another name.
+    fs::rename(one.join("1.log"), one.join("2.log")).unwrap();
+    symlink(one.join("2.log"), one.join("1.log")).unwrap();
+    leads_to(&one.join("2.log"));
+    // To a secret that was no target before.
+    fs::remove_file(&link).unwrap();
+    symlink("/etc/shadow", &link).unwrap();
+    let error = guarded.look_through(&link).unwrap_err();
+    assert!(Refusal::of(&error).is_some(), "{error}");
+}

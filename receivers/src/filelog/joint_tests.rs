@@ -299,3 +299,25 @@ fn a_split_line_whose_last_file_is_given_up_is_counted_once() {
     assert_eq!(rig.stored().0, FIRST.len() as u64, "nothing waits for it");
     assert!(rig.take().0.is_empty());
 }
+
+/// Guarantee: where a line begins, which is what it is stamped by, does not depend on whether blank
+/// lines before it were read together with it.
+#[test]
+fn blank_lines_that_were_read_before_do_not_move_a_line() {
+    const START: &str = "2024-01-01T00:00:01Z stdout F one\n\n\n";
+    const LINE: &str = "2024-01-01T00:00:02Z stdout F two\n";
+    let whole = format!("{START}{LINE}");
+    let begins = |steps: &[&str]| {
+        let mut rig = Rig::new();
+        for step in steps {
+            fs::write(rig.path("0.log"), step).unwrap();
+            rig.pass_ms(700);
+        }
+        let (texts, parts) = rig.take();
+        assert_eq!(texts, ["one", "two"]);
+        let last = parts.last().unwrap();
+        last.logs.source_offset(last.logs.rows() - 1)
+    };
+    assert_eq!(begins(&[START, &whole]), Some(START.len() as u64));
+    assert_eq!(begins(&[&whole]), Some(START.len() as u64));
+}

@@ -308,18 +308,14 @@ impl World {
         let before: Vec<Vec<u8>> = self.disk.inodes.iter().map(|i| i.data.clone()).collect();
         self.disk.close_all(true);
         self.disk.power_cut(&mut self.dice.power);
+        let now = self.clock.now();
         for log in &mut self.logs {
-            log.power_cut();
-            if let Some(link) = &log.plan.link {
-                // Whoever makes links makes them again.
-                let _ = self.disk.create(link, Node::Link(log.plan.path.clone()));
-            }
+            log.power_cut(now);
             if log.plan.style == Style::Delete {
                 // What was deleted may be back, and is read after what came later.
                 self.oracle.unordered.insert(log.plan.writer);
             }
         }
-        let now = self.clock.now();
         self.oracle.power_cut(&mut self.disk, &before, now);
         self.end_boot();
     }

@@ -126,13 +126,13 @@ impl Log {
         self.rest.is_none() && self.script.is_empty() && self.reopen_at.is_none()
     }
 
-    /// Everything that ran is gone.
-    pub fn power_cut(&mut self) {
+    /// Everything that ran is gone. What is read by a link is there again after the start.
+    pub fn power_cut(&mut self, now: Mono) {
         self.fd = None;
         self.rest = None;
         self.was_cut = true;
         self.script.clear();
-        self.reopen_at = None;
+        self.reopen_at = self.plan.link.is_some().then_some(now);
     }
 
     /// When [`Log::act_due`] has something to do.

@@ -376,8 +376,9 @@ impl Cutter {
             .charset
             .slices(&mut text, skip, tokens, base == 0, &mut invalid);
         self.metrics.invalid_utf8.inc_by(invalid);
-        let before = std::iter::once(0).chain(tokens.iter().map(|t| t.next));
-        let rel: Vec<u32> = before.take(tokens.len()).collect();
+        // Where a record itself begins, not where what was skipped before it does: lines are stamped
+        // by it, and blank ones may have been skipped by an earlier read.
+        let rel: Vec<u32> = tokens.iter().map(|t| t.from).collect();
         let mut batch = LogsBatch::from_slices(text, slices);
         if tail.charset == Charset::Nop {
             raw_bodies(&mut batch);

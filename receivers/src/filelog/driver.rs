@@ -200,6 +200,8 @@ impl Driver {
             }
             return;
         }
+        // What links lead to is told of by its own name.
+        let path = self.p.catalog.link_to(&path).unwrap_or(path);
         if let Some(found) = self
             .p
             .finder

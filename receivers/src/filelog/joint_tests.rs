@@ -109,6 +109,7 @@ fn settings(dir: &Path) -> FilelogSettings {
     let yaml = format!(
         "include: [{}/0.log]\n\
          start_at: beginning\n\
+         compression: auto\n\
          deleted_files: {{hold_age_max: 5s}}\n\
          operators: [{{type: container, add_metadata_from_filepath: false}}]\n",
         dir.display()
@@ -298,4 +299,61 @@ fn a_split_line_whose_last_file_is_given_up_is_counted_once() {
     assert_eq!(rig.settled(), (1, 2), "and not counted again");
     assert_eq!(rig.stored().0, FIRST.len() as u64, "nothing waits for it");
     assert!(rig.take().0.is_empty());
+}
+
+/// Guarantee: where a line begins, which is what it is stamped by, does not depend on whether blank
+/// lines before it were read together with it.
+#[test]
+fn blank_lines_that_were_read_before_do_not_move_a_line() {
+    const START: &str = "2024-01-01T00:00:01Z stdout F one\n\n\n";
+    const LINE: &str = "2024-01-01T00:00:02Z stdout F two\n";
+    let whole = format!("{START}{LINE}");
+    let begins = |steps: &[&str]| {
+        let mut rig = Rig::new();
+        for step in steps {
+            fs::write(rig.path("0.log"), step).unwrap();
+            rig.pass_ms(700);
+        }
+        let (texts, parts) = rig.take();
+        assert_eq!(texts, ["one", "two"]);
+        let last = parts.last().unwrap();
+        last.logs.source_offset(last.logs.rows() - 1)
+    };
+    assert_eq!(begins(&[START, &whole]), Some(START.len() as u64));
+    assert_eq!(begins(&[&whole]), Some(START.len() as u64));
+}
+
+/// Guarantee: what comes after a compressed generation that is damaged is read, and what is before
+/// the damage, too.
+#[test]
+fn a_damaged_generation_does_not_hold_up_the_log() {
+    let mut rig = Rig::new();
+    fs::write(rig.path("0.log"), FIRST).unwrap();
+    rig.pass_ms(500);
+    let (_, parts) = rig.take();
+    rig.settle(parts, Outcome::Delivered);
+    let line = |n: u64| {
+        let noise = n.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        format!("2024-01-01T00:00:05Z stdout F {n} {noise:x}\n")
+    };
+    let content: String = (0..2_000).map(line).collect();
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    std::io::Write::write_all(&mut encoder, content.as_bytes()).unwrap();
+    let mut packed = encoder.finish().unwrap();
+    let middle = packed.len() / 2;
+    packed[middle..middle + 64].fill(0xFF);
+    // The beginning of a line that is split would wait for its end.
+    fs::remove_file(rig.path("0.log")).unwrap();
+    fs::write(rig.path(&format!("{ROTATED}.gz")), packed).unwrap();
+    fs::write(rig.path("0.log"), "2024-01-01T00:00:06Z stdout F last\n").unwrap();
+    let mut all = Vec::new();
+    for _ in 0..200 {
+        rig.pass_ms(200);
+        let (texts, parts) = rig.take();
+        rig.settle(parts, Outcome::Delivered);
+        all.extend(texts);
+    }
+    let kept = all.iter().filter(|t| t.contains(' ')).count();
+    assert!((100..2_000).contains(&kept), "{kept}");
+    assert_eq!(all.last().map(String::as_str), Some("last"));
 }

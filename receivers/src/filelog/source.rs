@@ -349,6 +349,15 @@ impl FileSource {
             return;
         };
         self.p.files.file_errors.inc();
+        if e.kind() == std::io::ErrorKind::InvalidData {
+            // Damaged for good, as compressed content is: nothing more of it can be read.
+            tail.reached_end(now);
+            tracing::warn!(
+                path = %tail.path.display(), error = %e, offset = tail.position.offset,
+                "a file ends with damage; what is behind it is lost"
+            );
+            return;
+        }
         let pause = tail.failed(now);
         tracing::warn!(
             path = %tail.path.display(), error = %e, offset = tail.position.offset,

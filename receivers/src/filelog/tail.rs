@@ -29,6 +29,8 @@ pub const WINDOW_BYTES_MAX: u64 = 16 << 20;
 
 /// How long a file that was rotated away may still get lines before its successor is read.
 const LATE_WRITES: Duration = Duration::from_millis(250);
+/// After so many failures in a row, half a minute, what comes after a file does not wait for it.
+const FAILURES_MAX: u32 = 8;
 
 /// What became of a file under a tail.
 #[derive(Debug, PartialEq, Eq)]
@@ -380,6 +382,9 @@ impl Tail {
         // A file that is closed or cannot be read holds nobody up.
         let unreadable = self.file.is_none() || self.failures > 0;
         let due = self.late_until();
+        if self.failures >= FAILURES_MAX {
+            return now >= due;
+        }
         self.at_end && now >= due && (unreadable || self.ended_at.is_some_and(|at| at >= due))
     }
 
@@ -456,7 +461,7 @@ impl Tail {
 
     /// After an I/O error: not again before a while. The position stays where it is.
     pub fn failed(&mut self, now: Mono) -> Duration {
-        self.failures = (self.failures + 1).min(8);
+        self.failures = (self.failures + 1).min(FAILURES_MAX);
         let pause = Duration::from_millis(100 << self.failures.min(6));
         self.retry_at = Some(now.after(pause));
         pause
@@ -546,5 +551,29 @@ mod tests {
         tail.close();
         let due = Mono(0).after(LATE_WRITES);
         assert!(!tail.is_read_out(Mono(0)) && tail.is_read_out(due));
+    }
+
+    /// Guarantee: a file of which nothing can be read holds its successor up for a while only.
+    #[test]
+    fn a_file_that_fails_from_its_start_holds_nobody_up_for_ever() {
+        let log = tempfile::NamedTempFile::new().unwrap();
+        let open = OpenFile {
+            no: 1,
+            file: Some(OsLogFs.open(log.path()).unwrap()),
+            path: log.path().into(),
+            position: Position::default(),
+            after: None,
+            finish_only: true,
+            left: true,
+            shared: Arc::default(),
+            shard: 0,
+        };
+        let mut tail = Tail::new(open, Arc::new(NobodyWaits), 1 << 16, Mono(0));
+        let mut now = Mono(0);
+        while !tail.is_read_out(now) {
+            now = now.after(tail.failed(now));
+            assert!(now < Mono(60_000_000_000));
+        }
+        assert!(now > Mono(10_000_000_000), "it is tried for a while");
     }
 }

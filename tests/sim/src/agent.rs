@@ -183,7 +183,7 @@ impl Life {
     ) -> Result<Life, String> {
         let (clock, seed) = {
             let mut world = fs.world.lock();
-            (world.clock.clone(), world.rng.next_u64())
+            (world.clock.clone(), world.dice.lives.next_u64())
         };
         let clock: Arc<dyn Clock> = clock;
         let state = variant.state_fs(Arc::new(fs.clone()));

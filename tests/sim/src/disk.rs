@@ -4,9 +4,11 @@
 //! some byte on, as with delayed allocation. Changes of names and truncations go to a journal.
 //! What a cut leaves of it depends on [`Journal`].
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
@@ -14,6 +16,9 @@ use tailwater_pipeline::clock::Rng64;
 
 /// Number of an inode object; never used twice, unlike the inode number.
 pub type Uid = usize;
+
+/// Names and what they lead to. Compared byte by byte: paths are looked up all the time.
+type Names = BTreeMap<OsString, Uid>;
 
 /// What a cut leaves of changes that were not synchronised.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -55,8 +60,10 @@ pub struct Inode {
     synced: usize,
     /// What it holds, where that is compressed.
     pub plain: Option<Vec<u8>>,
+    /// It is not of the state: logs, their directories and links.
+    pub is_log: bool,
     /// Names.
-    pub names: u32,
+    pub names: Vec<PathBuf>,
     /// Open files of the agent.
     pub handles: u32,
     /// Open files of others.
@@ -69,10 +76,19 @@ pub struct Inode {
     pub locked_by: Option<u64>,
 }
 
+impl Inode {
+    /// What readers see, unpacked.
+    pub fn content(&self) -> &[u8] {
+        self.plain.as_ref().unwrap_or(&self.data)
+    }
+}
+
 /// Step of modification times, ns.
 pub const TICK_NS: i64 = 4_000_000;
 /// Unit in which unwritten content reads as zeros.
 const PAGE_BYTES: usize = 64;
+/// What is below is logs.
+const LOG_ROOT: &str = "/var/log";
 /// The first inode number that is given out.
 const FIRST_INO: u64 = 12;
 
@@ -102,17 +118,17 @@ impl Change {
         }
     }
 
-    fn apply(self, names: &mut BTreeMap<PathBuf, Uid>) {
+    fn apply(self, names: &mut Names) {
         match self {
             Change::Link(path, uid) => {
-                names.insert(path, uid);
+                names.insert(path.into(), uid);
             }
             Change::Unlink(path, _) => {
-                names.remove(&path);
+                names.remove(path.as_os_str());
             }
             Change::Rename(from, to, uid) => {
-                names.remove(&from);
-                names.insert(to, uid);
+                names.remove(from.as_os_str());
+                names.insert(to.into(), uid);
             }
             Change::Cut(..) => {}
         }
@@ -135,17 +151,20 @@ pub struct Disk {
     journal_kind: Journal,
     /// All inodes there ever were.
     pub inodes: Vec<Inode>,
-    /// The names that are there.
-    pub names: BTreeMap<PathBuf, Uid>,
-    durable: BTreeMap<PathBuf, Uid>,
+    names: Names,
+    durable: Names,
     journal: Vec<Change>,
-    used: BTreeSet<u64>,
+    /// Inode numbers below `next_ino` that nothing has.
+    free: BTreeSet<u64>,
+    next_ino: u64,
+    /// There are symbolic links.
+    has_links: bool,
     /// Bytes of all files together; `None` = no limit.
     pub capacity_bytes: Option<usize>,
-    /// What happened since it was last taken.
-    pub events: Vec<(PathBuf, OsString, Event)>,
-    /// Content was destroyed since it was last asked.
-    pub destroyed: bool,
+    /// What happened to logs since it was last taken.
+    pub events: Vec<(PathBuf, Event)>,
+    /// Content of logs that was destroyed since it was last taken.
+    pub destroyed: Vec<Vec<u8>>,
     /// File times are told without birth times.
     pub no_birth: bool,
     /// Wall time, ns; kept by the world.
@@ -162,27 +181,33 @@ impl Disk {
         let mut disk = Disk {
             journal_kind,
             inodes: Vec::new(),
-            names: BTreeMap::new(),
-            durable: BTreeMap::new(),
+            names: Names::new(),
+            durable: Names::new(),
             journal: Vec::new(),
-            used: BTreeSet::new(),
+            free: BTreeSet::new(),
+            next_ino: FIRST_INO,
+            has_links: false,
             capacity_bytes: None,
             events: Vec::new(),
-            destroyed: false,
+            destroyed: Vec::new(),
             no_birth: false,
             now_ns: 0,
         };
-        let root = disk.new_inode(Node::Dir);
-        disk.inodes[root].names = 1;
-        disk.names.insert(PathBuf::from("/"), root);
+        let root = disk.new_inode(Node::Dir, false);
+        disk.add_name(PathBuf::from("/"), root);
         disk.durable = disk.names.clone();
         disk
     }
 
-    fn new_inode(&mut self, node: Node) -> Uid {
-        let free = (FIRST_INO..).find(|ino| !self.used.contains(ino));
-        let ino = free.unwrap_or(FIRST_INO);
-        self.used.insert(ino);
+    /// What a power cut leaves.
+    pub fn journal_kind(&self) -> Journal {
+        self.journal_kind
+    }
+
+    fn new_inode(&mut self, node: Node, is_log: bool) -> Uid {
+        let ino = self.free.pop_first().unwrap_or(self.next_ino);
+        self.next_ino = self.next_ino.max(ino + 1);
+        self.has_links |= matches!(node, Node::Link(_));
         self.inodes.push(Inode {
             node,
             ino,
@@ -191,7 +216,8 @@ impl Disk {
             data: Vec::new(),
             synced: 0,
             plain: None,
-            names: 0,
+            is_log,
+            names: Vec::new(),
             handles: 0,
             held: 0,
             freed: false,
@@ -201,10 +227,20 @@ impl Disk {
         self.inodes.len() - 1
     }
 
-    fn event(&mut self, path: &Path, event: Event) {
-        if let (Some(dir), Some(name)) = (path.parent(), path.file_name()) {
-            self.events
-                .push((dir.to_path_buf(), name.to_os_string(), event));
+    fn add_name(&mut self, path: PathBuf, uid: Uid) {
+        self.inodes[uid].names.push(path.clone());
+        self.names.insert(path.into(), uid);
+    }
+
+    fn remove_name(&mut self, path: &Path) -> Option<Uid> {
+        let uid = self.names.remove(path.as_os_str())?;
+        self.inodes[uid].names.retain(|n| n != path);
+        Some(uid)
+    }
+
+    fn event(&mut self, path: &Path, uid: Uid, event: Event) {
+        if self.inodes[uid].is_log {
+            self.events.push((path.to_path_buf(), event));
         }
     }
 
@@ -212,13 +248,16 @@ impl Disk {
     ///
     /// # Errors
     /// `ELOOP`.
-    pub fn resolve(&self, path: &Path, last: bool) -> io::Result<PathBuf> {
+    pub fn resolve<'p>(&self, path: &'p Path, last: bool) -> io::Result<Cow<'p, Path>> {
+        if !self.has_links {
+            return Ok(Cow::Borrowed(path));
+        }
         let mut rest: Vec<OsString> = path.iter().map(OsString::from).collect();
         rest.reverse();
         let (mut at, mut links) = (PathBuf::new(), 0);
         while let Some(name) = rest.pop() {
             at.push(&name);
-            let Some(&uid) = self.names.get(&at) else {
+            let Some(&uid) = self.names.get(at.as_os_str()) else {
                 continue;
             };
             if let Node::Link(target) = &self.inodes[uid].node
@@ -233,7 +272,7 @@ impl Disk {
                 at = PathBuf::new();
             }
         }
-        Ok(at)
+        Ok(Cow::Owned(at))
     }
 
     /// What `path` leads to.
@@ -242,7 +281,10 @@ impl Disk {
     /// `ENOENT`, `ELOOP`.
     pub fn find(&self, path: &Path, follow: bool) -> io::Result<Uid> {
         let path = self.resolve(path, follow)?;
-        self.names.get(&path).copied().ok_or(os(Errno::NOENT))
+        self.names
+            .get(path.as_os_str())
+            .copied()
+            .ok_or(os(Errno::NOENT))
     }
 
     /// Creates something at a path where there is nothing.
@@ -250,8 +292,8 @@ impl Disk {
     /// # Errors
     /// `EEXIST`, or the directory is not there.
     pub fn create(&mut self, path: &Path, node: Node) -> io::Result<Uid> {
-        let path = self.resolve(path, false)?;
-        if self.names.contains_key(&path) {
+        let path = self.resolve(path, false)?.into_owned();
+        if self.names.contains_key(path.as_os_str()) {
             return Err(os(Errno::EXIST));
         }
         let parent = path.parent().ok_or(os(Errno::INVAL))?;
@@ -259,10 +301,9 @@ impl Disk {
         if self.inodes[dir].node != Node::Dir {
             return Err(os(Errno::NOTDIR));
         }
-        let uid = self.new_inode(node);
-        self.inodes[uid].names = 1;
-        self.names.insert(path.clone(), uid);
-        self.event(&path, Event::Appeared);
+        let uid = self.new_inode(node, path.starts_with(LOG_ROOT));
+        self.add_name(path.clone(), uid);
+        self.event(&path, uid, Event::Appeared);
         self.journal.push(Change::Link(path, uid));
         Ok(uid)
     }
@@ -273,12 +314,11 @@ impl Disk {
     /// There is no such file, or the name is taken.
     pub fn link(&mut self, from: &Path, to: &Path) -> io::Result<()> {
         let uid = self.find(from, false)?;
-        if self.names.contains_key(to) {
+        if self.names.contains_key(to.as_os_str()) {
             return Err(os(Errno::EXIST));
         }
-        self.inodes[uid].names += 1;
-        self.names.insert(to.to_path_buf(), uid);
-        self.event(to, Event::Appeared);
+        self.add_name(to.to_path_buf(), uid);
+        self.event(to, uid, Event::Appeared);
         self.journal.push(Change::Link(to.to_path_buf(), uid));
         Ok(())
     }
@@ -288,10 +328,9 @@ impl Disk {
     /// # Errors
     /// There is none.
     pub fn unlink(&mut self, path: &Path) -> io::Result<()> {
-        let path = self.resolve(path, false)?;
-        let uid = self.names.remove(&path).ok_or(os(Errno::NOENT))?;
-        self.inodes[uid].names -= 1;
-        self.event(&path, Event::Gone);
+        let path = self.resolve(path, false)?.into_owned();
+        let uid = self.remove_name(&path).ok_or(os(Errno::NOENT))?;
+        self.event(&path, uid, Event::Gone);
         self.journal.push(Change::Unlink(path, uid));
         self.free_if_unused(uid);
         Ok(())
@@ -303,13 +342,14 @@ impl Disk {
     /// There is no such file.
     pub fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()> {
         let (from, to) = (self.resolve(from, false)?, self.resolve(to, false)?);
-        let uid = self.names.remove(&from).ok_or(os(Errno::NOENT))?;
-        let replaced = self.names.insert(to.clone(), uid);
-        self.event(&from, Event::Gone);
-        self.event(&to, Event::Appeared);
+        let (from, to) = (from.into_owned(), to.into_owned());
+        let uid = self.remove_name(&from).ok_or(os(Errno::NOENT))?;
+        let replaced = self.remove_name(&to);
+        self.add_name(to.clone(), uid);
+        self.event(&from, uid, Event::Gone);
+        self.event(&to, uid, Event::Appeared);
         self.journal.push(Change::Rename(from, to, uid));
         if let Some(old) = replaced {
-            self.inodes[old].names -= 1;
             self.free_if_unused(old);
         }
         Ok(())
@@ -318,10 +358,12 @@ impl Disk {
     /// Gives an inode number back that nothing leads to.
     pub fn free_if_unused(&mut self, uid: Uid) {
         let inode = &mut self.inodes[uid];
-        if inode.names == 0 && inode.handles == 0 && inode.held == 0 && !inode.freed {
+        if inode.names.is_empty() && inode.handles == 0 && inode.held == 0 && !inode.freed {
             inode.freed = true;
-            self.used.remove(&inode.ino);
-            self.destroyed = true;
+            self.free.insert(inode.ino);
+            if inode.is_log {
+                self.destroyed.push(inode.content().to_vec());
+            }
         }
     }
 
@@ -331,14 +373,18 @@ impl Disk {
         there.map(|i| i.data.len()).sum()
     }
 
+    /// Bytes that still fit.
+    pub fn room(&self) -> usize {
+        let room = |c: usize| c.saturating_sub(self.used_bytes());
+        self.capacity_bytes.map_or(usize::MAX, room)
+    }
+
     /// Appends; what does not fit is left out.
     ///
     /// # Errors
     /// `ENOSPC` if not all of it fits.
     pub fn append(&mut self, uid: Uid, bytes: &[u8]) -> io::Result<()> {
-        let room = self
-            .capacity_bytes
-            .map_or(usize::MAX, |c| c.saturating_sub(self.used_bytes()));
+        let room = self.room();
         let n = bytes.len().min(room);
         self.append_reserved(uid, &bytes[..n]);
         if n < bytes.len() {
@@ -356,10 +402,10 @@ impl Disk {
     }
 
     fn modified(&mut self, uid: Uid) {
-        let at = self.names.iter().filter(|(_, u)| **u == uid);
-        let paths: Vec<PathBuf> = at.map(|(p, _)| p.clone()).collect();
-        for path in paths {
-            self.event(&path, Event::Modified);
+        let inode = &self.inodes[uid];
+        if inode.is_log {
+            let event = |p: &PathBuf| (p.clone(), Event::Modified);
+            self.events.extend(inode.names.iter().map(event));
         }
     }
 
@@ -371,11 +417,13 @@ impl Disk {
             return;
         }
         let before = inode.data.clone();
+        if inode.is_log {
+            self.destroyed.push(before.clone());
+        }
         self.journal.push(Change::Cut(uid, before, inode.synced));
         inode.data.truncate(len);
         inode.synced = inode.synced.min(len);
         inode.mtime_ns = self.now_ns / TICK_NS * TICK_NS;
-        self.destroyed = true;
         self.modified(uid);
     }
 
@@ -483,42 +531,47 @@ impl Disk {
 
     /// Brings everything that follows from names and content up to date.
     fn after_cut(&mut self) {
-        self.used.clear();
         for inode in &mut self.inodes {
-            (inode.names, inode.handles, inode.held) = (0, 0, 0);
+            inode.names.clear();
+            (inode.handles, inode.held) = (0, 0);
             (inode.locked_by, inode.sync_lies, inode.freed) = (None, false, true);
         }
-        let mut gone = Vec::new();
-        for (path, &uid) in &self.names {
+        let mut used = BTreeSet::new();
+        for (path, uid) in std::mem::take(&mut self.names) {
             let inode = &mut self.inodes[uid];
-            if inode.freed && !self.used.insert(inode.ino) {
-                gone.push(path.clone());
+            if inode.freed && !used.insert(inode.ino) {
                 continue;
             }
             inode.freed = false;
-            inode.names += 1;
+            inode.names.push(path.clone().into());
+            self.names.insert(path, uid);
         }
-        for path in gone {
-            self.names.remove(&path);
-        }
+        self.free = (FIRST_INO..self.next_ino)
+            .filter(|i| !used.contains(i))
+            .collect();
         self.durable = self.names.clone();
         self.events.clear();
-        self.destroyed = true;
+        self.destroyed.clear();
     }
 
     /// The names in a directory, in order.
     pub fn list(&self, dir: &Path) -> io::Result<Vec<(OsString, Uid)>> {
         let dir = self.resolve(dir, true)?;
-        let uid = self.names.get(&dir).ok_or(os(Errno::NOENT))?;
+        let uid = self.names.get(dir.as_os_str()).ok_or(os(Errno::NOENT))?;
         if self.inodes[*uid].node != Node::Dir {
             return Err(os(Errno::NOTDIR));
         }
-        let below = self.names.range(dir.clone()..).skip(1);
-        let below = below.take_while(|(p, _)| p.starts_with(&dir));
-        let inside = below.filter(|(p, _)| p.parent() == Some(&dir));
-        Ok(inside
-            .filter_map(|(p, u)| Some((p.file_name()?.to_os_string(), *u)))
-            .collect())
+        let mut first = dir.as_os_str().to_owned();
+        first.push("/");
+        let prefix = first.as_encoded_bytes();
+        let name = |path: &OsStr| {
+            let name = path.as_encoded_bytes().strip_prefix(prefix)?;
+            let inside = !name.is_empty() && !name.contains(&b'/');
+            inside.then(|| OsString::from(OsStr::from_bytes(name)))
+        };
+        let below = self.names.range(first.clone()..);
+        let below = below.take_while(|(p, _)| p.as_encoded_bytes().starts_with(prefix));
+        Ok(below.filter_map(|(p, u)| Some((name(p)?, *u))).collect())
     }
 }
 

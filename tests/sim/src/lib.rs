@@ -10,13 +10,16 @@
 //! - `writers`, `lines`: who writes logs and rotates them, in steps that anything may come between;
 //! - `network`: Loki (the model of `tailwater_testkit`) and the way to it;
 //! - `world`: all of it together, with notifications that are late, lost or too many;
-//! - `oracle`: knows each line, and what became of it;
+//! - `oracle`: knows each line, and what became of it; `cuts`: what power cuts mean for that;
+//! - `dice`: random numbers, a stream of its own for each thing that is decided;
 //! - `plan`: what a seed stands for; `sim`: the run; `canary`: agents that are broken on purpose.
 //!
 //! One seed decides everything and gives the same run every time.
 
 pub mod agent;
 pub mod canary;
+mod cuts;
+pub mod dice;
 pub mod disk;
 pub mod lines;
 pub mod network;

@@ -1,12 +1,22 @@
 //! What writers write: every line says who wrote it and which of theirs it is, and everything else
 //! in it follows from that. So a line that arrives can be checked to the byte.
 
+use std::sync::LazyLock;
+use std::time::Duration;
+
 use tailwater_testkit::time::rfc3339_nanos;
 
 use crate::world::START_NS;
 
 /// A line: the writer's number, and the line's among those of the writer.
 pub type LineId = (u16, u32);
+
+/// Writers of a run at most.
+pub const WRITERS: u16 = 4;
+/// Lines of a writer at most.
+pub const LINES: u32 = 200;
+/// Loki's window: what is this much older than the newest of its stream is refused.
+pub const WINDOW: Duration = Duration::from_secs(3_600);
 
 /// How a writer writes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -15,6 +25,44 @@ pub enum Format {
     Plain,
     /// As a container runtime: time, stream, `P` or `F`, text. Some lines are split.
     Cri,
+    /// The same; some lines, and runs of them, carry times of hours ago.
+    OldCri,
+}
+
+impl Format {
+    /// All of them.
+    pub const ALL: [Format; 3] = [Format::Plain, Format::Cri, Format::OldCri];
+
+    /// True for those of container runtimes.
+    pub fn is_cri(self) -> bool {
+        self != Format::Plain
+    }
+}
+
+/// A line as it is written and as it arrives. The same in every run, so it is made once.
+#[derive(Debug)]
+pub struct Written {
+    /// The lines of the file, without line ends: one, or two if it is split.
+    pub physical: Vec<Vec<u8>>,
+    /// The text as it has to arrive.
+    pub text: Vec<u8>,
+    /// The time that it carries, ns.
+    pub time_ns: i64,
+}
+
+static WRITTEN: LazyLock<Vec<Written>> = LazyLock::new(|| {
+    let ids = (0..WRITERS).flat_map(|w| (0..LINES).map(move |seq| (w, seq)));
+    let each = |format| ids.clone().map(move |id| make(id, format));
+    Format::ALL.into_iter().flat_map(each).collect()
+});
+
+/// The line, if there can be one.
+pub fn written((writer, seq): LineId, format: Format) -> Option<&'static Written> {
+    if writer >= WRITERS || seq >= LINES {
+        return None;
+    }
+    let of_writer = format as usize * usize::from(WRITERS) + usize::from(writer);
+    WRITTEN.get(of_writer * LINES as usize + seq as usize)
 }
 
 fn hash(id: LineId, salt: u64) -> u64 {
@@ -44,60 +92,68 @@ fn name((writer, seq): LineId) -> String {
 /// The pieces of the text: one, or two if the line is split.
 fn pieces(id: LineId, format: Format) -> Vec<String> {
     let first = format!("{} {}.", name(id), pad(id, 1));
-    if format == Format::Cri && hash(id, 7).is_multiple_of(6) {
+    if format.is_cri() && hash(id, 7).is_multiple_of(6) {
         return vec![first, format!("#{} {}.", name(id), pad(id, 2))];
     }
     vec![first]
 }
 
-/// The text as it has to arrive.
-pub fn text(id: LineId, format: Format) -> String {
-    pieces(id, format).concat()
+fn time_ns((writer, seq): LineId, format: Format) -> i64 {
+    let time = START_NS + i64::from(writer) * 1_000 + i64::from(seq) * 3_000_037;
+    // Alone, or several in a row.
+    let is_old = hash((writer, seq), 3).is_multiple_of(9) || seq % 32 > 29;
+    if format != Format::OldCri || !is_old {
+        return time;
+    }
+    let back = WINDOW.as_nanos() as u64 + hash((writer, seq), 4) % (2 * WINDOW.as_nanos() as u64);
+    time - back as i64
 }
 
-/// The time that a container line carries, ns.
-pub fn time_ns((writer, seq): LineId) -> i64 {
-    START_NS + i64::from(writer) * 1_000 + i64::from(seq) * 3_000_037
-}
-
-/// The lines of the file that it is written as, without line ends.
-pub fn physical(id: LineId, format: Format) -> Vec<Vec<u8>> {
+fn make(id: LineId, format: Format) -> Written {
     let pieces = pieces(id, format);
     let last = pieces.len() - 1;
-    let line = |(i, piece): (usize, String)| match format {
-        Format::Plain => piece.into_bytes(),
-        Format::Cri => {
+    let line = |(i, piece): (usize, &String)| match format {
+        Format::Plain => piece.clone().into_bytes(),
+        Format::Cri | Format::OldCri => {
             let tag = if i == last { 'F' } else { 'P' };
-            let time = rfc3339_nanos(time_ns(id));
+            let time = rfc3339_nanos(time_ns(id, format));
             format!("{time} stdout {tag} {piece}").into_bytes()
         }
     };
-    pieces.into_iter().enumerate().map(line).collect()
+    Written {
+        physical: pieces.iter().enumerate().map(line).collect(),
+        text: pieces.concat().into_bytes(),
+        time_ns: time_ns(id, format),
+    }
 }
 
 /// The line that `bytes` begin to be, as text or as a piece of it.
 pub fn id_of(bytes: &[u8]) -> Option<(LineId, usize)> {
-    let text = std::str::from_utf8(bytes).ok()?;
-    let (piece, text) = match text.strip_prefix('#') {
+    let (piece, text) = match bytes.strip_prefix(b"#") {
         Some(rest) => (1, rest),
-        None => (0, text),
+        None => (0, bytes),
     };
-    let (writer, rest) = text.strip_prefix('w')?.split_once(' ')?;
-    let seq = rest.get(..6)?;
+    let rest = text.strip_prefix(b"w")?;
+    // Five digits are the most that a writer's number has.
+    let space = rest.iter().take(6).position(|b| *b == b' ')?;
+    let digits = |bytes| std::str::from_utf8(bytes).ok();
+    let writer = digits(&rest[..space])?;
+    let seq = digits(rest.get(space + 1..space + 7)?)?;
     Some(((writer.parse().ok()?, seq.parse().ok()?), piece))
 }
 
-/// The line that a line of a file is a piece of, if it is whole.
-pub fn physical_id(bytes: &[u8], format: Format) -> Option<(LineId, usize)> {
-    let text = match format {
-        Format::Plain => bytes,
-        Format::Cri => {
-            let mut fields = bytes.splitn(4, |b| *b == b' ');
-            fields.nth(3)?
-        }
+/// The line that a line of a file is a piece of, if it is whole, and the ways in which it may have
+/// been written.
+pub fn physical_id(bytes: &[u8]) -> Option<(LineId, usize)> {
+    let is = |(id, piece): (LineId, usize), format| {
+        let line = written(id, format).and_then(|w| w.physical.get(piece));
+        line.is_some_and(|l| l == bytes)
     };
-    let (id, piece) = id_of(text)?;
-    (physical(id, format).get(piece).map(Vec::as_slice) == Some(bytes)).then_some((id, piece))
+    if let Some(found) = id_of(bytes) {
+        return is(found, Format::Plain).then_some(found);
+    }
+    let found = id_of(bytes.splitn(4, |b| *b == b' ').nth(3)?)?;
+    (is(found, Format::Cri) || is(found, Format::OldCri)).then_some(found)
 }
 
 #[cfg(test)]
@@ -106,19 +162,21 @@ mod tests {
 
     #[test]
     fn lines_are_found_again_and_damage_is_not() {
-        let mut split = 0;
-        for seq in 0..200 {
-            for format in [Format::Plain, Format::Cri] {
+        let (mut split, mut old) = (0, 0);
+        for seq in 0..LINES {
+            for format in Format::ALL {
                 let id = (3, seq);
-                let lines = physical(id, format);
-                split += lines.len() - 1;
-                for (i, line) in lines.iter().enumerate() {
-                    assert_eq!(physical_id(line, format), Some((id, i)));
-                    assert_eq!(physical_id(&line[..line.len() - 1], format), None);
+                let line = written(id, format).expect("there");
+                split += line.physical.len() - 1;
+                old += i32::from(line.time_ns < START_NS);
+                for (i, physical) in line.physical.iter().enumerate() {
+                    assert_eq!(physical_id(physical), Some((id, i)));
+                    assert_eq!(physical_id(&physical[..physical.len() - 1]), None);
                 }
-                assert_eq!(id_of(text(id, format).as_bytes()), Some((id, 0)));
+                assert_eq!(id_of(&line.text), Some((id, 0)));
             }
         }
-        assert!(split > 10);
+        assert!(split > 10 && old > 10);
+        assert!(written((0, LINES), Format::Plain).is_none());
     }
 }

@@ -1,16 +1,19 @@
 //! The way to Loki and Loki itself: requests under way, what becomes of them, what is answered.
 
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::{HeaderMap, StatusCode};
-use tailwater_exporters::delivery::{Acks, Judge, OpenAttempt, Reply, SendError, SendErrorKind};
-use tailwater_pipeline::clock::{Mono, Rng64};
+use tailwater_exporters::delivery::{Acks, OpenAttempt, Reply, SendError, SendErrorKind};
+use tailwater_pipeline::clock::{Clock, Mono, Rng64};
 use tailwater_testkit::loki::behaviour::LokiBehaviour;
-use tailwater_testkit::loki::model::{LokiModel, ModelAnswer};
+use tailwater_testkit::loki::model::{LokiModel, ModelAnswer, ModelEntry};
+use tailwater_testkit::loki::store::StoreMode;
 
-use crate::world::World;
+use crate::dice::{chance, one_of};
+use crate::lines::{WINDOW, id_of};
+use crate::plan::{BURST_BYTES, Plan, RATE_BYTES};
+use crate::world::{START_NS, World};
 
 /// How long the client waits for an answer.
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -73,6 +76,8 @@ pub struct Trouble {
     pub afterthought: u64,
     /// A proxy says 200 and stores nothing.
     pub lie: u64,
+    /// Processed; what is answered comes byte by byte, maybe not all of it in time.
+    pub slow_body: u64,
     /// Longest time to the answer.
     pub latency_max: Duration,
 }
@@ -81,17 +86,18 @@ impl Trouble {
     /// Some trouble.
     pub fn some(rng: &mut Rng64) -> Trouble {
         let mut t = Trouble {
-            latency_max: Duration::from_millis([5, 100, 2_000][rng.below(3) as usize]),
+            latency_max: Duration::from_millis(one_of(rng, [5, 100, 2_000])),
             ..Trouble::default()
         };
-        match rng.below(8) {
-            0 => t.outage = Some(REFUSALS[rng.below(REFUSALS.len() as u64) as usize]),
+        match rng.below(9) {
+            0 => t.outage = Some(one_of(rng, REFUSALS)),
             1 => t.refused = true,
             2 => t.reset_after = 300,
             3 => (t.reset_before, t.reset_after) = (200, 200),
             4 => t.hang = 200,
             5 => t.refusal = 300,
             6 => t.afterthought = 300,
+            7 => t.slow_body = 300,
             _ => (t.lie, t.refusal) = (100, 50),
         }
         t
@@ -106,6 +112,7 @@ enum Fate {
     BrokenAfter,
     Refused,
     Timeout,
+    SlowBody,
     Answer(Canned),
     AnswerAfter(Canned),
 }
@@ -118,13 +125,13 @@ struct Flight {
     fate: Fate,
     /// When it reaches the store, if it does.
     commit_at: Option<Mono>,
+    sent: Mono,
     reply_at: Mono,
     answer: Option<ModelAnswer>,
     number: u64,
+    /// Positions could not be saved when it was sent.
+    unsaved: bool,
 }
-
-/// Entries that were stored, in order: time and line.
-type Arrivals = Arc<Mutex<Vec<(i64, Vec<u8>)>>>;
 
 /// See the module's documentation.
 pub struct Network {
@@ -132,38 +139,53 @@ pub struct Network {
     pub model: LokiModel,
     /// What is wrong.
     pub trouble: Trouble,
+    /// Entries that the agent was told are refused for good, in this life.
+    pub refused: u64,
     flights: Vec<Flight>,
-    arrivals: Arrivals,
     number: u64,
 }
 
-impl Default for Network {
-    /// A Loki that is well.
-    fn default() -> Network {
-        let arrivals = Arrivals::default();
-        let sink = arrivals.clone();
-        let hook = move |e: &tailwater_testkit::entry::EntryRef<'_>| {
-            let mut list = sink.lock().unwrap_or_else(PoisonError::into_inner);
-            list.push((e.ts_ns, e.line.to_vec()));
-        };
+impl Network {
+    /// The Loki of a plan, well.
+    pub fn new(plan: &Plan) -> Network {
         let behaviour = LokiBehaviour {
-            // The plan decides what is too old; the clock may jump.
-            reject_old_samples: None,
-            creation_grace: None,
-            behind_head_max: None,
+            // As Loki has them.
+            behind_head_max: (plan.limits.window || plan.wild_clock).then_some(WINDOW),
+            line_bytes_max: plan.limits.line_bytes_max.or(Some(256 * 1024)),
             ..LokiBehaviour::default()
         };
         Network {
-            model: LokiModel::new(behaviour, Some(Arc::new(hook))),
+            model: LokiModel::new(behaviour, StoreMode::CountOnly),
             trouble: Trouble::default(),
+            refused: 0,
             flights: Vec::new(),
-            arrivals,
             number: 0,
         }
     }
-}
 
-impl Network {
+    /// Loki limits the rate of each stream, or not; with its streams divided into shards, or not.
+    pub fn limit_rate(&mut self, on: bool, shard_streams: bool) {
+        let b = &mut self.model.behaviour;
+        let defaults = LokiBehaviour::default();
+        b.shard_streams = shard_streams;
+        (b.stream_rate_bytes, b.stream_burst_bytes) = match on {
+            true => (Some(RATE_BYTES), BURST_BYTES),
+            false => (defaults.stream_rate_bytes, defaults.stream_burst_bytes),
+        };
+    }
+
+    /// Loki takes so many streams.
+    pub fn limit_streams(&mut self, max: usize) {
+        self.model.behaviour.streams_max = Some(max);
+    }
+
+    /// Loki is well.
+    pub fn heal(&mut self) {
+        self.trouble = Trouble::default();
+        self.limit_rate(false, true);
+        self.limit_streams(5_000);
+    }
+
     /// True if nothing is under way.
     pub fn is_idle(&self) -> bool {
         self.next().is_none()
@@ -185,26 +207,34 @@ impl Network {
         };
         let body = Bytes::from(request.body.concat());
         let (items, t) = (request.items, self.trouble);
-        let canned = |w: &mut World, list: &[Canned]| list[w.rng.below(list.len() as u64) as usize];
+        let rng = &mut w.dice.network;
         let fate = match () {
             () if t.refused => Fate::Refused,
             () if t.outage.is_some() => Fate::Answer(t.outage.unwrap_or_default()),
-            () if w.chance(t.reset_before) => Fate::Broken,
-            () if w.chance(t.reset_after) => Fate::BrokenAfter,
-            () if w.chance(t.hang) => Fate::Timeout,
-            () if w.chance(t.refusal) => Fate::Answer(canned(w, &REFUSALS)),
-            () if w.chance(t.afterthought) => Fate::AnswerAfter(canned(w, &AFTERTHOUGHTS)),
-            () if w.chance(t.lie) => Fate::Answer((200, "ok")),
+            () if chance(rng, t.reset_before) => Fate::Broken,
+            () if chance(rng, t.reset_after) => Fate::BrokenAfter,
+            () if chance(rng, t.hang) => Fate::Timeout,
+            () if chance(rng, t.refusal) => Fate::Answer(one_of(rng, REFUSALS)),
+            () if chance(rng, t.afterthought) => Fate::AnswerAfter(one_of(rng, AFTERTHOUGHTS)),
+            () if chance(rng, t.lie) => Fate::Answer((200, "ok")),
+            () if chance(rng, t.slow_body) => Fate::SlowBody,
             () => Fate::Process,
         };
-        let now = w.now();
-        let mut some = |max: Duration| Duration::from_nanos(w.rng.below(max.as_nanos() as u64 + 1));
+        let now = w.clock.now();
+        let mut some = |max: Duration| Duration::from_nanos(rng.below(max.as_nanos() as u64 + 1));
         let latency = t.latency_max.max(Duration::from_millis(1));
         let (there, back) = (some(latency), some(latency));
         let commit_at = now.after(there);
         let (commit_at, reply_at) = match fate {
             Fate::Process | Fate::BrokenAfter | Fate::AnswerAfter(_) => {
                 (Some(commit_at), commit_at.after(back))
+            }
+            Fate::SlowBody => {
+                let whole = commit_at.after(some(CLIENT_TIMEOUT * 2));
+                (
+                    Some(commit_at),
+                    whole.min(now.after(CLIENT_TIMEOUT)).max(commit_at),
+                )
             }
             Fate::Timeout => {
                 let late = now.after(some(CLIENT_TIMEOUT * 2));
@@ -224,9 +254,11 @@ impl Network {
             body,
             fate,
             commit_at,
+            sent: now,
             reply_at,
             answer: None,
             number,
+            unsaved: w.oracle.unsaved,
         });
     }
 
@@ -263,22 +295,30 @@ impl Network {
                 .retain(|f| f.commit_at.is_some() || f.open.is_some());
             return None;
         }
-        let i = due[w.rng.below(due.len() as u64) as usize];
+        let i = due[w.dice.network.below(due.len() as u64) as usize];
         let number = self.flights[i].number;
         if self.flights[i].commit_at.is_some_and(|at| at <= now) {
             self.flights[i].commit_at = None;
             let body = self.flights[i].body.clone();
-            let answer = self.model.push(&body, w.disk.now_ns);
+            // Loki has a clock of its own.
+            let loki_ns = START_NS + now.0 as i64;
+            let answer = self.model.push(&body, loki_ns);
             w.tell("store", || {
-                format!("request {number}: {} {}", answer.status, answer.text.trim())
+                format!(
+                    "request {number}: {} {}; stored {}, not {}",
+                    answer.status,
+                    answer.text.trim().replace('\n', " "),
+                    ids(&answer.stored),
+                    ids(&answer.refused)
+                )
             });
-            self.flights[i].answer = Some(answer);
-            let alive = self.flights[i].open.is_some();
-            let mut list = self.arrivals.lock().unwrap_or_else(PoisonError::into_inner);
-            for (ts, line) in list.drain(..) {
-                w.trace.mix(&[ts as u64, line.len() as u64]);
-                w.oracle.arrived(ts, &line, alive);
+            let (alive, unsaved) = (self.flights[i].open.is_some(), self.flights[i].unsaved);
+            for (ts, line) in &answer.stored {
+                w.trace.mix(&[*ts as u64, line.len() as u64]);
+                w.oracle.arrived(*ts, line, alive, unsaved);
             }
+            w.oracle.stored_in_part(&answer.stored, &answer.refused);
+            self.flights[i].answer = Some(answer);
             return None;
         }
         let mut flight = self.flights.remove(i);
@@ -292,9 +332,35 @@ impl Network {
                 ..flight
             });
         }
+        let in_time = now < flight.sent.after(CLIENT_TIMEOUT);
         w.tell("answer", || format!("request {number}: {:?}", flight.fate));
-        Some((open, result(flight.fate, flight.answer)))
+        if let (Fate::Process | Fate::SlowBody, Some(a), true) =
+            (flight.fate, &flight.answer, in_time)
+            && (a.status == 204 || is_final(a))
+        {
+            w.oracle.refused(&a.refused, a.status);
+            if a.status == 400 {
+                self.refused += a.refused.len() as u64;
+            }
+        }
+        Some((open, result(flight.fate, flight.answer, in_time)))
     }
+}
+
+/// Which lines entries are, for people.
+fn ids(entries: &[ModelEntry]) -> String {
+    let id = |e: &ModelEntry| match id_of(&e.1) {
+        Some(((writer, seq), 0)) => format!("{writer}/{seq}"),
+        Some(((writer, seq), _)) => format!("#{writer}/{seq}"),
+        None => "?".to_owned(),
+    };
+    entries.iter().map(id).collect::<Vec<_>>().join(" ")
+}
+
+/// True if what an answer refuses is refused for good. Entries over a rate among others are not:
+/// the stream is sent again.
+fn is_final(answer: &ModelAnswer) -> bool {
+    answer.status == 400 && !answer.text.contains("Per stream rate limit")
 }
 
 fn reply(status: u16, text: String) -> Result<Reply, SendError> {
@@ -306,22 +372,17 @@ fn reply(status: u16, text: String) -> Result<Reply, SendError> {
     })
 }
 
-fn result(fate: Fate, answer: Option<ModelAnswer>) -> Result<Reply, SendError> {
+fn result(fate: Fate, answer: Option<ModelAnswer>, in_time: bool) -> Result<Reply, SendError> {
     let failed = |kind, text| Err(SendError::new(kind, text));
     match (fate, answer) {
-        (Fate::Process, Some(a)) => reply(a.status, a.text),
+        (Fate::Process | Fate::SlowBody, Some(a)) if in_time => reply(a.status, a.text),
         (Fate::Answer((status, text)) | Fate::AnswerAfter((status, text)), _) => {
             reply(status, text.to_owned())
         }
         (Fate::Refused, _) => failed(SendErrorKind::Connect, "connection refused"),
-        (Fate::Timeout, _) => failed(SendErrorKind::Timeout, "no answer in 30 s"),
+        (Fate::Timeout | Fate::SlowBody, _) => failed(SendErrorKind::Timeout, "no answer in 30 s"),
         (Fate::Process | Fate::Broken | Fate::BrokenAfter, _) => {
             failed(SendErrorKind::Broken, "connection reset by peer")
         }
     }
-}
-
-/// Gives an answer to who decides about it.
-pub fn answer(open: OpenAttempt<Acks>, judge: &dyn Judge<Acks>, result: Result<Reply, SendError>) {
-    open.answered(judge, result);
 }

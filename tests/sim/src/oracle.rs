@@ -1,15 +1,13 @@
 //! Knows which lines were written, which are still there, and which arrived.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Read;
-use std::path::Path;
 
-use flate2::read::MultiGzDecoder;
 use tailwater_pipeline::clock::Mono;
+use tailwater_testkit::loki::model::ModelEntry;
 
-use crate::disk::{Disk, Node};
-use crate::lines::{Format, LineId, id_of, physical, physical_id, text, time_ns};
-use crate::world::LOG_DIR;
+use crate::disk::{Disk, Node, Uid};
+use crate::lines::{Format, LineId, id_of, physical_id, written};
+use crate::world::START_NS;
 
 /// A line.
 #[derive(Clone, Debug)]
@@ -22,10 +20,16 @@ pub struct Line {
     pub gone: Option<Mono>,
     /// A power cut took a part of a file that it was in.
     pub shaken: bool,
+    /// It was under way while positions could not be saved.
+    unsaved: bool,
+    /// Loki refused it for good, and said so.
+    pub refused: bool,
     /// Times with which it is visible in Loki.
     pub times: Vec<i64>,
-    /// The entries as they arrived: stream, and number of the arrival.
-    pub first: Option<u64>,
+    /// Loki stored later ones without it.
+    passed: bool,
+    /// Its pieces that arrived apart, a bit each.
+    apart: u8,
 }
 
 /// What is wrong.
@@ -46,7 +50,7 @@ pub enum Violation {
     },
     /// The time of a line is not the one it carries.
     WrongTime(LineId, i64),
-    /// The account does not add up.
+    /// The account does not add up, or says something else than what Loki was sent and answered.
     Account(String),
     /// Some of it panicked.
     Panic(String),
@@ -59,19 +63,18 @@ pub enum Violation {
 /// See the module's documentation.
 #[derive(Default)]
 pub struct Oracle {
-    /// Every line that was begun.
-    pub lines: BTreeMap<LineId, Line>,
+    /// Every line that was begun, by writer.
+    lines: BTreeMap<u16, Vec<Line>>,
     /// Lines that are there and did not arrive.
     pub missing: BTreeSet<LineId>,
     /// What was found wrong so far.
     pub violations: Vec<Violation>,
     /// Pieces of lines that power cuts left in files.
-    pub fragments: Vec<Vec<u8>>,
+    pub(crate) fragments: Vec<Vec<u8>>,
     /// Lines that arrived and are none, to be looked for among the fragments.
     strays: Vec<Vec<u8>>,
     /// The newest line that arrived of each writer.
     newest: BTreeMap<u16, LineId>,
-    arrivals: u64,
     /// Writers of whom this life of the agent sent something.
     pub fresh: BTreeSet<u16>,
     /// Writers whose logs the agent knows, whatever happens to it. What is rotated before that
@@ -79,37 +82,63 @@ pub struct Oracle {
     pub known: BTreeSet<u16>,
     /// Writers whose lines may come out of order.
     pub unordered: BTreeSet<u16>,
-    /// A power cut took a part of a compressed file, which may be nothing that can be told from text.
-    torn_gzip: bool,
-    /// Positions could not be saved at some time: what was sent then may come again with other
-    /// times.
+    /// Files may not be readable for a time: then the pieces of a line may arrive apart.
+    pub pieces_apart: bool,
+    /// What Loki refuses behind a success cannot be known: it has other limits than configured.
+    pub hidden_excused: bool,
+    /// A power cut took a part of a compressed file, which may be nothing that can be told from
+    /// text.
+    pub(crate) torn_gzip: bool,
+    /// Positions cannot be saved: what is sent now may come again with other times.
     pub unsaved: bool,
 }
 
 impl Oracle {
-    /// A line is begun.
-    pub fn planned(&mut self, id: LineId, format: Format) {
+    /// A line is begun. Each writer begins its lines in their order.
+    pub fn planned(&mut self, (writer, _): LineId, format: Format) {
         let line = Line {
             format,
             written: None,
             gone: None,
             shaken: false,
+            unsaved: false,
+            refused: false,
             times: Vec::new(),
-            first: None,
+            passed: false,
+            apart: 0,
         };
-        self.lines.insert(id, line);
+        self.lines.entry(writer).or_default().push(line);
     }
 
-    /// A line follows what a power cut left of a container's line: the two are read as one.
+    /// A line.
+    pub fn line(&self, (writer, seq): LineId) -> Option<&Line> {
+        self.lines.get(&writer)?.get(seq as usize)
+    }
+
+    /// A line.
+    pub fn line_mut(&mut self, (writer, seq): LineId) -> Option<&mut Line> {
+        self.lines.get_mut(&writer)?.get_mut(seq as usize)
+    }
+
+    /// All lines that were begun.
+    pub fn lines(&self) -> impl Iterator<Item = (LineId, &Line)> {
+        self.lines.iter().flat_map(|(writer, lines)| {
+            let numbered = lines.iter().enumerate();
+            numbered.map(|(seq, line)| ((*writer, seq as u32), line))
+        })
+    }
+
+    /// What there is of a line cannot be told from what it follows, or is not there any more.
     pub fn taint(&mut self, id: LineId, now: Mono) {
-        if let Some(line) = self.lines.get_mut(&id) {
-            line.gone = Some(now);
+        if let Some(line) = self.line_mut(id) {
+            line.gone.get_or_insert(now);
+            self.missing.remove(&id);
         }
     }
 
     /// A line is complete.
     pub fn written(&mut self, id: LineId, now: Mono) {
-        if let Some(line) = self.lines.get_mut(&id) {
+        if let Some(line) = self.line_mut(id) {
             line.written = Some(now);
             if line.times.is_empty() && line.gone.is_none() {
                 self.missing.insert(id);
@@ -117,35 +146,50 @@ impl Oracle {
         }
     }
 
-    /// Loki stored an entry, maybe once more. `alive`: its sender lives.
-    pub fn arrived(&mut self, ts_ns: i64, bytes: &[u8], alive: bool) {
-        self.arrivals += 1;
-        let id = id_of(bytes).map(|(id, _)| id);
-        let known = id.and_then(|id| Some((id, self.lines.get_mut(&id)?)));
-        let Some((id, line)) = known.filter(|(id, l)| text(*id, l.format).as_bytes() == bytes)
-        else {
-            self.strays.push(bytes.to_vec());
+    /// The line that this is.
+    fn whole(&self, bytes: &[u8]) -> Option<LineId> {
+        let (id, _) = id_of(bytes)?;
+        let whole = written(id, self.line(id)?.format)?;
+        (whole.text == bytes).then_some(id)
+    }
+
+    /// Loki stored an entry, maybe once more. `alive`: its sender lives. `unsaved`: it was sent
+    /// while positions could not be saved.
+    pub fn arrived(&mut self, ts_ns: i64, bytes: &[u8], alive: bool, unsaved: bool) {
+        let Some(id) = self.whole(bytes) else {
+            return self.arrived_apart(bytes);
+        };
+        let unsaved = unsaved || self.unsaved;
+        let Some(line) = self.line_mut(id) else {
             return;
         };
-        if line.format == Format::Cri && ts_ns != time_ns(id) && line.gone.is_none() {
+        line.unsaved |= unsaved;
+        let (first, passed) = (line.times.is_empty(), line.passed);
+        if !line.times.contains(&ts_ns) {
+            line.times.push(ts_ns);
+        }
+        let own = written(id, line.format).map_or(0, |w| w.time_ns);
+        // A power cut may take the time and leave the text.
+        let intact = line.gone.is_none() && !line.shaken;
+        if line.format.is_cri() && ts_ns != own && intact {
             self.violations.push(Violation::WrongTime(id, ts_ns));
         }
         if alive {
             self.fresh.insert(id.0);
         }
-        if !line.times.contains(&ts_ns) {
-            line.times.push(ts_ns);
-        }
-        if line.first.is_some() {
+        if !first {
             return;
         }
-        line.first = Some(self.arrivals);
         self.missing.remove(&id);
+        if own < START_NS {
+            // A request is in the order of times.
+            return;
+        }
         let newest = self.newest.entry(id.0).or_insert(id);
         if *newest > id {
             let after = *newest;
             // What was under way when its sender died may be stored whenever the network likes.
-            if alive && !self.unordered.contains(&id.0) {
+            if alive && !passed && !self.unordered.contains(&id.0) {
                 self.violations.push(Violation::Disordered { id, after });
             }
         } else {
@@ -153,81 +197,99 @@ impl Oracle {
         }
     }
 
+    /// Something arrived that is no line: pieces, in a world in which they may come apart, or not.
+    fn arrived_apart(&mut self, bytes: &[u8]) {
+        let pieces = pieces_of(bytes).filter(|_| self.pieces_apart);
+        let Some(pieces) = pieces else {
+            self.strays.push(bytes.to_vec());
+            return;
+        };
+        for (id, piece) in pieces {
+            let Some(line) = self.line_mut(id) else {
+                continue;
+            };
+            line.apart |= 1 << piece;
+            let all = written(id, line.format).map_or(0, |w| (1 << w.physical.len()) - 1);
+            if line.apart == all {
+                self.missing.remove(&id);
+            }
+        }
+    }
+
+    /// Loki stored a part of a request. What it left out of a stream cannot come in its order.
+    pub fn stored_in_part(&mut self, stored: &[ModelEntry], refused: &[ModelEntry]) {
+        for (_, bytes) in refused {
+            let Some(id) = self.whole(bytes) else {
+                continue;
+            };
+            let later = |e: &ModelEntry| id_of(&e.1).is_some_and(|(s, _)| s.0 == id.0 && s > id);
+            if let Some(line) = self.line_mut(id) {
+                line.passed |= stored.iter().any(later);
+            }
+        }
+    }
+
+    /// Loki refused these entries for good, and told the agent `status`.
+    pub fn refused(&mut self, entries: &[ModelEntry], status: u16) {
+        // A success that hides a refusal is none.
+        if status == 204 && !self.hidden_excused {
+            return;
+        }
+        for (_, bytes) in entries {
+            if let Some(id) = self.whole(bytes) {
+                self.missing.remove(&id);
+                if let Some(line) = self.line_mut(id) {
+                    line.refused = true;
+                }
+            } else {
+                self.arrived_apart(bytes);
+            }
+        }
+    }
+
     /// All positions are on disk.
     pub fn saved(&mut self) {
         self.known.extend(&self.fresh);
+        self.unsaved = false;
     }
 
     /// Content was destroyed: which lines are not there any more?
-    pub fn recheck(&mut self, disk: &Disk, now: Mono) {
-        let there = present(disk, &self.lines);
-        let gone: Vec<LineId> = self
-            .missing
-            .iter()
-            .copied()
-            .filter(|id| !whole(id, &self.lines, &there))
-            .collect();
-        for id in gone {
-            self.missing.remove(&id);
-            if let Some(line) = self.lines.get_mut(&id) {
-                line.gone = Some(now);
+    pub fn destroyed(&mut self, content: &[Vec<u8>], disk: &Disk, now: Mono) {
+        let pieces = content.iter().flat_map(|c| pieces_in(c));
+        let open = |(id, _): &(LineId, usize)| self.is_open(*id);
+        let pieces: Vec<(LineId, usize)> = pieces.filter(open).collect();
+        if pieces.is_empty() {
+            return;
+        }
+        let there = present(disk);
+        for (id, piece) in pieces {
+            if !there.contains(&(id, piece)) {
+                self.taint(id, now);
             }
         }
     }
 
-    /// The power failed: files may have lost their ends. `before` is what inodes held.
-    pub fn power_cut(&mut self, disk: &mut Disk, before: &[Vec<u8>], now: Mono) {
-        for (uid, before) in before.iter().enumerate() {
-            // What follows a position may be other content now, so the file is read again as a
-            // whole; lines without a time of their own get another one.
-            if !disk.inodes[uid].data.starts_with(before) {
-                for (id, _) in pieces_in(before) {
-                    if let Some(line) = self.lines.get_mut(&id) {
-                        line.shaken = true;
-                    }
-                }
-            }
-        }
-        for uid in log_files(disk) {
-            let inode = &mut disk.inodes[uid];
-            if inode.plain.is_some() {
-                let mut plain = Vec::new();
-                // What is damaged is read as far as it goes.
-                let _ = MultiGzDecoder::new(&inode.data[..]).read_to_end(&mut plain);
-                // The plain file may be back beside it. Small ones are read rather than taken for copies.
-                for (id, _) in pieces_in(&plain) {
-                    if let Some(line) = self.lines.get_mut(&id) {
-                        line.shaken = true;
-                    }
-                }
-                self.torn_gzip |= before.get(uid).is_none_or(|b| *b != inode.data);
-                inode.plain = Some(plain);
-            }
-            let data = inode.plain.as_ref().unwrap_or(&inode.data);
-            let mut open = None;
-            for line in data.split(|b| *b == b'\n').filter(|l| !l.is_empty()) {
-                let formats = [Format::Plain, Format::Cri].into_iter();
-                let Some((id, piece)) = formats.filter_map(|f| physical_id(line, f)).next() else {
-                    self.fragments.push(line.to_vec());
-                    // It may look like the beginning of a line.
-                    open = Some((u16::MAX, 0));
-                    continue;
-                };
-                // What follows a container's line that lost its end is taken for its end.
-                if open.is_some_and(|o| o != id)
-                    && let Some(line) = self.lines.get_mut(&id)
-                    && line.format == Format::Cri
-                {
-                    line.shaken = true;
-                    line.gone.get_or_insert(now);
-                    self.missing.remove(&id);
-                }
-                let begins = self
-                    .lines
-                    .get(&id)
-                    .map(|l| physical(id, l.format).len() > 1);
-                open = (piece == 0 && begins == Some(true)).then_some(id);
-            }
+    /// True if nobody knows yet what becomes of the line.
+    fn is_open(&self, id: LineId) -> bool {
+        let line = self.line(id);
+        line.is_some_and(|l| l.times.is_empty() && l.gone.is_none() && !l.refused)
+    }
+
+    /// As [`Oracle::destroyed`], where anything may be.
+    pub(crate) fn recheck(&mut self, disk: &Disk, now: Mono) {
+        let there = present(disk);
+        let open = self
+            .lines()
+            .map(|(id, _)| id)
+            .filter(|id| self.is_open(*id));
+        let whole = |id: &LineId| {
+            let format = self.line(*id).map_or(Format::Plain, |l| l.format);
+            let pieces = written(*id, format).map_or(0, |w| w.physical.len());
+            (0..pieces).all(|piece| there.contains(&(*id, piece)))
+        };
+        let gone: Vec<LineId> = open.filter(|id| !whole(id)).collect();
+        for id in gone {
+            self.taint(id, now);
         }
     }
 
@@ -238,20 +300,21 @@ impl Oracle {
             return true;
         }
         let torn = |id: &LineId| {
-            let line = self.lines.get(id);
+            let line = self.line(*id);
             line.is_some_and(|l| l.shaken || l.gone.is_some() || l.written.is_none())
         };
-        let marks = stray.split(|b| *b == b'#').filter_map(id_of);
-        marks.into_iter().any(|(id, _)| torn(&id))
+        let at = (0..stray.len()).filter(|i| matches!(stray[*i], b'w' | b'#'));
+        let ids = at.filter_map(|i| id_of(&stray[i..]));
+        ids.into_iter().any(|(id, _)| torn(&id))
     }
 
     /// What is wrong at the end.
     pub fn verdict(&mut self) -> Vec<Violation> {
         let mut out = std::mem::take(&mut self.violations);
         out.extend(self.missing.iter().map(|id| Violation::Lost(*id)));
-        for (id, line) in &self.lines {
-            if line.times.len() > 1 && !line.shaken && !self.unsaved {
-                out.push(Violation::Repeated(*id, line.times.clone()));
+        for (id, line) in self.lines() {
+            if line.times.len() > 1 && !line.shaken && !line.unsaved {
+                out.push(Violation::Repeated(id, line.times.clone()));
             }
         }
         for stray in &self.strays {
@@ -268,46 +331,39 @@ impl Oracle {
     }
 }
 
-fn log_files(disk: &Disk) -> Vec<usize> {
-    let dir = Path::new(LOG_DIR);
-    let named = disk.names.iter().filter(|(p, _)| p.starts_with(dir));
-    let mut uids: Vec<usize> = named.map(|(_, u)| *u).collect();
-    // What has no name any more may be open.
-    let open = |i: &usize| !disk.inodes[*i].freed && disk.inodes[*i].names == 0;
-    uids.extend((0..disk.inodes.len()).filter(open));
-    uids.retain(|u| disk.inodes[*u].node == Node::File);
-    uids.sort_unstable();
-    uids.dedup();
-    uids
+/// Every file of logs, with a name or open.
+pub(crate) fn log_files(disk: &Disk) -> Vec<Uid> {
+    let is_file = |uid: &Uid| {
+        let i = &disk.inodes[*uid];
+        i.is_log && !i.freed && i.node == Node::File
+    };
+    (0..disk.inodes.len()).filter(is_file).collect()
 }
 
 /// Every piece of a line that is in some content.
-fn pieces_in(data: &[u8]) -> Vec<(LineId, usize)> {
-    let mut pieces = Vec::new();
-    let mut rest = data;
+pub(crate) fn pieces_in(data: &[u8]) -> Vec<(LineId, usize)> {
     // Only what a line end follows is a line.
-    while let Some(end) = rest.iter().position(|b| *b == b'\n') {
-        let formats = [Format::Plain, Format::Cri].into_iter();
-        pieces.extend(formats.filter_map(|f| physical_id(&rest[..end], f)));
-        rest = &rest[end + 1..];
-    }
-    pieces
+    let end = data.iter().rposition(|b| *b == b'\n').unwrap_or(0);
+    let lines = data[..end].split(|b| *b == b'\n');
+    lines.filter_map(physical_id).collect()
 }
 
 /// Every piece of a line that is in some file.
-fn present(disk: &Disk, lines: &BTreeMap<LineId, Line>) -> BTreeSet<(LineId, usize)> {
-    let mut there = BTreeSet::new();
-    for uid in log_files(disk) {
-        let inode = &disk.inodes[uid];
-        let found = pieces_in(inode.plain.as_ref().unwrap_or(&inode.data));
-        there.extend(found.into_iter().filter(|(id, _)| lines.contains_key(id)));
-    }
-    there
+fn present(disk: &Disk) -> BTreeSet<(LineId, usize)> {
+    let content = |uid: Uid| disk.inodes[uid].content();
+    let files = log_files(disk).into_iter();
+    files.flat_map(|uid| pieces_in(content(uid))).collect()
 }
 
-fn whole(id: &LineId, lines: &BTreeMap<LineId, Line>, there: &BTreeSet<(LineId, usize)>) -> bool {
-    let Some(line) = lines.get(id) else {
-        return false;
-    };
-    (0..physical(*id, line.format).len()).all(|piece| there.contains(&(*id, piece)))
+/// The pieces that a text is joined from, if it is nothing else.
+fn pieces_of(mut text: &[u8]) -> Option<Vec<(LineId, usize)>> {
+    let mut found = Vec::new();
+    while !text.is_empty() {
+        let (id, piece) = id_of(text)?;
+        let line = written(id, Format::Cri)?.physical.get(piece)?;
+        let body = line.splitn(4, |b| *b == b' ').nth(3)?;
+        text = text.strip_prefix(body)?;
+        found.push((id, piece));
+    }
+    Some(found)
 }

@@ -3,16 +3,20 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use tailwater_pipeline::clock::Rng64;
-
+use crate::dice::{one_of, stream};
 use crate::disk::Journal;
 use crate::lines::Format;
-use crate::world::LOG_DIR;
+use crate::world::{LOG_DIR, TARGET_DIR};
 use crate::writers::{LogPlan, Style};
 
 /// Seeds from here on also rotate by copytruncate. Not all of those hold yet: of copies of less
 /// than 4 KiB that are made within a second, some are read again.
 pub const COPYTRUNCATE_FROM: u64 = 1_000_000_000;
+
+/// The lowest rate of a stream, bytes per second.
+pub const RATE_BYTES: u64 = 20_000;
+/// What a stream may take at once, bytes.
+pub const BURST_BYTES: u64 = 30_000;
 
 /// Chances of what happens to the agent, per ten thousand steps.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
@@ -31,6 +35,21 @@ pub struct Blows {
     pub faults: u64,
 }
 
+/// What Loki does not take although it is well.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct LokiLimits {
+    /// Entries this far behind the newest of their stream are refused.
+    pub window: bool,
+    /// Longer lines are refused, bytes; the agent is not told.
+    pub line_bytes_max: Option<usize>,
+    /// A stream's rate may be limited for a time.
+    pub rate: bool,
+    /// The agent is configured for the lowest rate.
+    pub rate_known: bool,
+    /// The number of streams may be limited for a time.
+    pub streams: bool,
+}
+
 /// See the module's documentation.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -38,6 +57,8 @@ pub struct Plan {
     pub journal: Journal,
     /// The file system has no birth times.
     pub no_birth: bool,
+    /// What is read are symbolic links to the files.
+    pub links: bool,
     /// The files.
     pub logs: Vec<LogPlan>,
     /// Steps with faults.
@@ -56,6 +77,10 @@ pub struct Plan {
     pub news_faults: bool,
     /// Loki may fail.
     pub loki_faults: bool,
+    /// What Loki refuses.
+    pub limits: LokiLimits,
+    /// The wall clock may be set anywhere, not only ahead by minutes. Loki has its own.
+    pub wild_clock: bool,
     /// Shards.
     pub shards: usize,
     /// `num_consumers`.
@@ -77,66 +102,66 @@ pub struct Plan {
 impl Plan {
     /// The plan of a seed.
     pub fn of(seed: u64) -> Plan {
-        let mut rng = Rng64::new(seed);
-        let rng = &mut rng;
-        let one_in = |rng: &mut Rng64, n| rng.below(n) == 0;
-        let journal = match rng.below(3) {
-            0 => Journal::Ext4,
-            1 => Journal::Xfs,
-            _ => Journal::Loose,
-        };
+        let below = |what, n| stream(seed, what).below(n);
+        let one_in = |what, n| below(what, n) == 0;
         let mut blows = Blows {
             faults: 100,
             ..Blows::default()
         };
-        match rng.below(4) {
+        match below("blows", 4) {
             0 => {}
             1 => (blows.kill, blows.kill_inside) = (20, 20),
             2 => (blows.power, blows.kill_inside) = (15, 10),
             _ => (blows.kill, blows.power, blows.stop) = (15, 10, 15),
         }
-        if one_in(rng, 8) {
+        if one_in("clock", 8) {
             blows.clock = 20;
         }
-        let format = match rng.below(3) {
-            0 => Format::Cri,
-            _ => Format::Plain,
+        let limits = LokiLimits {
+            window: one_in("window", 4),
+            line_bytes_max: one_in("line length", 6).then_some(2_000),
+            rate: one_in("rate", 5),
+            rate_known: one_in("known rate", 2),
+            streams: one_in("streams", 8),
         };
-        if format == Format::Cri {
-            // What a power cut leaves of split lines is joined at random by any reader.
-            (blows.kill, blows.power) = (blows.kill + blows.power, 0);
-        }
+        let format = match one_in("format", 3) {
+            true if limits.window => Format::OldCri,
+            true => Format::Cri,
+            false => Format::Plain,
+        };
+        let links = one_in("links", 6);
         let copies = seed >= COPYTRUNCATE_FROM;
-        let logs = (0..1 + rng.below(3)).map(|i| log(rng, i as u16, format, copies));
-        let logs = logs.collect();
+        let logs = 0..1 + below("logs", 3) as u16;
         Plan {
-            journal,
-            no_birth: one_in(rng, 6) && format == Format::Plain,
-            logs,
-            steps: 300 + rng.below(500),
-            interference: [0, 5, 20, 60][rng.below(4) as usize],
+            journal: [Journal::Ext4, Journal::Xfs, Journal::Loose][below("journal", 3) as usize],
+            no_birth: one_in("birth times", 6) && format == Format::Plain,
+            links,
+            logs: logs.map(|i| log(seed, i, format, links, copies)).collect(),
+            steps: 300 + below("steps", 500),
+            interference: [0, 5, 20, 60][below("interference", 4) as usize],
             blows,
-            // A file that cannot be read holds nobody up: the pieces of a line may meet others.
-            disk_faults: one_in(rng, 3) && format == Format::Plain,
-            state_faults: one_in(rng, 5),
-            full_disk: one_in(rng, 6),
-            news_faults: one_in(rng, 3),
-            loki_faults: !one_in(rng, 4),
-            shards: 1 + rng.below(2) as usize,
-            consumers: 1 + rng.below(4) as usize,
-            queue_size: [2, 8, 100][rng.below(3) as usize],
-            verified: one_in(rng, 3),
-            batch: one_in(rng, 4),
-            open_files_max: [16, 1024][rng.below(2) as usize],
-            rescan: Duration::from_secs(1 + rng.below(8)),
-            log_bytes_min: [1 << 11, 1 << 20][rng.below(2) as usize],
+            disk_faults: one_in("disk faults", 3),
+            state_faults: one_in("state faults", 5),
+            full_disk: one_in("full disk", 6),
+            news_faults: one_in("news", 3),
+            loki_faults: !one_in("loki", 4),
+            limits,
+            wild_clock: one_in("wild clock", 4),
+            shards: 1 + below("shards", 2) as usize,
+            consumers: 1 + below("consumers", 4) as usize,
+            queue_size: [2, 8, 100][below("queue", 3) as usize],
+            verified: one_in("verified", 3),
+            batch: one_in("batch", 4),
+            open_files_max: [16, 1024][below("open files", 2) as usize],
+            rescan: Duration::from_secs(1 + below("rescan", 8)),
+            log_bytes_min: [1 << 11, 1 << 20][below("state size", 2) as usize],
         }
     }
 
     /// The configuration of the agent.
     pub fn config(&self) -> String {
         let format = match self.logs.first().map(|l| l.format) {
-            Some(Format::Cri) => {
+            Some(f) if f.is_cri() => {
                 "      - {type: container, format: containerd, add_metadata_from_filepath: false}\n"
             }
             _ => "",
@@ -160,17 +185,24 @@ exporters:
     delivery: {delivery}
     labels: {{static: {{job: sim}}, attributes: {{w: w}}}}
     sending_queue: {{queue_size: {queue}, num_consumers: {consumers}}}
-"#,
+{limits}"#,
             rescan = self.rescan.as_millis(),
             open = self.open_files_max,
             delivery = if self.verified { "verified" } else { "probed" },
             queue = self.queue_size,
             consumers = self.consumers,
+            limits = match self.limits.rate_known {
+                true => format!(
+                    "    limits: {{stream_rate_bytes: {RATE_BYTES}, stream_burst_bytes: {BURST_BYTES}}}\n"
+                ),
+                false => String::new(),
+            },
         )
     }
 }
 
-fn log(rng: &mut Rng64, writer: u16, format: Format, copies: bool) -> LogPlan {
+fn log(seed: u64, writer: u16, format: Format, links: bool, copies: bool) -> LogPlan {
+    let mut rng = stream(seed, ["log 0", "log 1", "log 2"][usize::from(writer % 3)]);
     let style = match rng.below(8) {
         0 => Style::Never,
         1 | 2 => Style::Numbered,
@@ -182,13 +214,18 @@ fn log(rng: &mut Rng64, writer: u16, format: Format, copies: bool) -> LogPlan {
         6 => Style::Dated,
         _ => Style::Delete,
     };
+    let name = PathBuf::from(format!("{LOG_DIR}/a{writer}.log"));
     LogPlan {
-        path: PathBuf::from(format!("{LOG_DIR}/a{writer}.log")),
+        path: match links {
+            true => PathBuf::from(format!("{TARGET_DIR}/a{writer}/0.log")),
+            false => name.clone(),
+        },
+        link: links.then_some(name),
         writer,
         format,
         style,
-        keep: [usize::MAX, usize::MAX, 1, 3][rng.below(4) as usize],
-        rotations: [10, 50, 200][rng.below(3) as usize],
+        keep: one_of(&mut rng, [usize::MAX, usize::MAX, 1, 3]),
+        rotations: one_of(&mut rng, [10, 50, 200]),
         late: rng.below(3) == 0,
         lines_max: 20 + rng.below(150) as u32,
     }

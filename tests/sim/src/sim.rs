@@ -4,10 +4,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tailwater_pipeline::clock::{Clock, Mono};
+use tailwater_pipeline::clock::{Clock, Mono, Rng64};
 
 use crate::agent::{Life, Settings};
 use crate::canary::Breaks;
+use crate::dice::{one_of, stream};
 use crate::network::{Network, Trouble};
 use crate::oracle::Violation;
 use crate::plan::Plan;
@@ -22,6 +23,8 @@ const CATCH_UP_MAX: Duration = Duration::from_secs(1_200);
 const CLOCK_BACK_NS: i64 = 1_000_000;
 /// How far ahead the wall clock may be.
 const CLOCK_OFF_MAX_NS: u64 = 240_000_000_000;
+/// How far off a clock may be that is set anywhere.
+const CLOCK_WILD_NS: u64 = 3 * 3_600_000_000_000;
 /// Steps without faults at most, so that a run ends.
 const CALM_STEPS_MAX: u64 = 60_000;
 
@@ -38,6 +41,43 @@ pub struct Outcome {
     pub lines: usize,
     /// Lines that nobody could read in time.
     pub gone: usize,
+}
+
+/// Something that happens to the agent or its world; each by a random stream of its own.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Blow {
+    Clock,
+    KillInside,
+    Kill,
+    Power,
+    Stop,
+    Disk,
+    State,
+    Full,
+    News,
+    Trouble,
+    Rate,
+    Streams,
+}
+
+/// Those that begin and end.
+const FAULTS: [Blow; 7] = [
+    Blow::Disk,
+    Blow::State,
+    Blow::Full,
+    Blow::News,
+    Blow::Trouble,
+    Blow::Rate,
+    Blow::Streams,
+];
+
+/// The random streams of all of them.
+fn chances(seed: u64) -> Vec<Rng64> {
+    use Blow::*;
+    let others = [Clock, KillInside, Kill, Power, Stop];
+    let all = others.into_iter().chain(FAULTS);
+    all.map(|b| stream(seed, &format!("chance of {b:?}")))
+        .collect()
 }
 
 /// Something that can be done.
@@ -58,6 +98,8 @@ struct Sim<'a> {
     life: Option<Life>,
     start_at: Mono,
     variant: &'a dyn Breaks,
+    /// By [`Blow`].
+    chances: Vec<Rng64>,
     runtime: tokio::runtime::Handle,
 }
 
@@ -77,10 +119,11 @@ pub fn run_plan(plan: &Plan, seed: u64, variant: &dyn Breaks, tell: bool) -> Out
                 plan,
                 settings,
                 world: world.clone(),
-                net: Network::default(),
+                net: Network::new(plan),
                 life: None,
                 start_at: Mono(0),
                 variant,
+                chances: chances(seed),
                 runtime: runtime.handle().clone(),
             };
             let done = catch_unwind(AssertUnwindSafe(|| sim.run()));
@@ -102,12 +145,11 @@ pub fn run_plan(plan: &Plan, seed: u64, variant: &dyn Breaks, tell: bool) -> Out
         violations,
         hash: world.trace.hash,
         story: world.trace.story.take().unwrap_or_default(),
-        lines: world.oracle.lines.len(),
+        lines: world.oracle.lines().count(),
         gone: world
             .oracle
-            .lines
-            .values()
-            .filter(|l| l.gone.is_some())
+            .lines()
+            .filter(|(_, l)| l.gone.is_some())
             .count(),
     }
 }
@@ -177,44 +219,39 @@ impl Sim<'_> {
         w.disk.capacity_bytes = None;
         w.calls_left = None;
         (w.news.lost, w.news.delay_max) = (0, Duration::ZERO);
-        self.net.trouble = Trouble::default();
+        self.net.heal();
     }
 
-    /// One of the things that may go wrong, now and then.
+    /// True if this happens now.
+    fn hits(&mut self, blow: Blow, per_10_000: u64) -> bool {
+        let rng = &mut self.chances[blow as usize];
+        per_10_000 > 0 && rng.below(10_000) < per_10_000
+    }
+
+    /// The things that may go wrong, now and then.
     fn blow(&mut self) {
         let blows = self.plan.blows;
-        let mut w = self.world.lock();
-        let draw = |w: &mut World, chance: u64| w.rng.below(10_000) < chance;
-        if draw(&mut w, blows.faults) {
-            drop(w);
-            return self.toggle();
+        for fault in FAULTS {
+            if self.hits(fault, blows.faults / 4) {
+                self.toggle(fault);
+            }
         }
-        if draw(&mut w, blows.clock) {
-            // Within what Loki takes as present: lines that are stamped beyond that are dropped.
-            // Never back by much: birth times tell files apart and say which is older.
-            let now = START_NS + w.now().0 as i64;
-            let off = w.clock.wall_ns() - now;
-            let to = w.rng.below(CLOCK_OFF_MAX_NS) as i64;
-            let off = if to > off { to } else { off - CLOCK_BACK_NS };
-            let wall = now + off;
-            w.clock.set_wall_ns(wall);
-            w.disk.now_ns = wall;
-            return w.tell("clock", || {
-                format!("is off by {} s now", off / 1_000_000_000)
-            });
+        if self.hits(Blow::Clock, blows.clock) {
+            self.set_clock();
         }
+        // Drawn whether there is somebody to be hit or not.
+        let inside = self.hits(Blow::KillInside, blows.kill_inside);
+        let kill = self.hits(Blow::Kill, blows.kill);
+        let power = self.hits(Blow::Power, blows.power);
+        let stop = self.hits(Blow::Stop, blows.stop);
         if self.life.is_none() {
             return;
         }
-        if draw(&mut w, blows.kill_inside) && w.calls_left.is_none() {
-            w.calls_left = Some(1 + w.rng.below(30));
+        if inside {
+            let mut w = self.world.lock();
+            let calls = 1 + w.dice.inside.below(30);
+            w.calls_left.get_or_insert(calls);
         }
-        let (kill, power, stop) = (
-            draw(&mut w, blows.kill),
-            draw(&mut w, blows.power),
-            draw(&mut w, blows.stop),
-        );
-        drop(w);
         if kill || power {
             self.die(power);
         } else if stop {
@@ -222,55 +259,81 @@ impl Sim<'_> {
         }
     }
 
-    /// Some kind of fault begins or ends.
-    fn toggle(&mut self) {
-        let plan = self.plan;
+    /// Somebody sets the wall clock.
+    fn set_clock(&mut self) {
+        let rng = &mut self.chances[Blow::Clock as usize];
         let mut w = self.world.lock();
-        match w.rng.below(4) {
-            0 if plan.disk_faults || plan.state_faults => {
-                let some = |w: &mut World| [0, 0, 20, 200][w.rng.below(4) as usize];
+        let now = START_NS + w.now().0 as i64;
+        let off = w.clock.wall_ns() - now;
+        let to = if self.plan.wild_clock {
+            rng.below(2 * CLOCK_WILD_NS) as i64 - CLOCK_WILD_NS as i64
+        } else {
+            // Within what Loki takes as present, and never back by much.
+            let to = rng.below(CLOCK_OFF_MAX_NS) as i64;
+            if to > off { to } else { off - CLOCK_BACK_NS }
+        };
+        w.clock.set_wall_ns(now + to);
+        w.disk.now_ns = now + to;
+        w.tell("clock", || {
+            format!("is off by {} s now", to / 1_000_000_000)
+        });
+    }
+
+    /// Some kind of fault begins or ends.
+    fn toggle(&mut self, fault: Blow) {
+        let plan = self.plan;
+        let rng = &mut self.chances[fault as usize];
+        let mut w = self.world.lock();
+        match fault {
+            Blow::Disk if plan.disk_faults => {
+                let state = w.faults.state;
                 w.faults = DiskFaults {
-                    read: some(&mut w),
-                    short: some(&mut w),
-                    open: some(&mut w),
-                    list: some(&mut w),
-                    state: some(&mut w),
+                    read: one_of(rng, [0, 0, 20, 200]),
+                    short: one_of(rng, [0, 0, 20, 200]),
+                    open: one_of(rng, [0, 0, 20, 200]),
+                    list: one_of(rng, [0, 0, 20, 200]),
+                    state,
                 };
-                if !plan.disk_faults {
-                    let state = w.faults.state;
-                    w.faults = DiskFaults {
-                        state,
-                        ..DiskFaults::default()
-                    };
-                }
-                if !plan.state_faults {
-                    w.faults.state = 0;
-                }
                 let faults = w.faults;
                 w.tell("disk", || format!("{faults:?}"));
             }
-            1 if plan.full_disk => {
+            Blow::State if plan.state_faults => {
+                w.faults.state = one_of(rng, [0, 0, 20, 200]);
+                let faults = w.faults;
+                w.tell("disk", || format!("{faults:?}"));
+            }
+            Blow::Full if plan.full_disk => {
                 let full = w.disk.capacity_bytes.is_none();
-                let room = w.rng.below(2_000) as usize;
+                let room = rng.below(2_000) as usize;
                 w.disk.capacity_bytes = full.then(|| w.disk.used_bytes() + room);
                 w.tell("full", || format!("{full}"));
             }
-            2 if plan.news_faults => {
-                w.news.lost = [0, 100, 1000][w.rng.below(3) as usize];
-                w.news.delay_max = Duration::from_millis([0, 20, 1_500][w.rng.below(3) as usize]);
-                w.news.queue_max = [64, 4][w.rng.below(2) as usize];
+            Blow::News if plan.news_faults => {
+                w.news.lost = one_of(rng, [0, 100, 1000]);
+                w.news.delay_max = Duration::from_millis(one_of(rng, [0, 20, 1_500]));
+                w.news.queue_max = one_of(rng, [64, 4]);
                 let (lost, delay) = (w.news.lost, w.news.delay_max);
                 w.tell("news", || format!("lost {lost}, late {delay:?}"));
             }
-            3 if plan.loki_faults => {
-                let well = w.rng.below(2) == 0;
+            Blow::Trouble if plan.loki_faults => {
+                let well = rng.below(2) == 0;
                 self.net.trouble = if well {
                     Trouble::default()
                 } else {
-                    Trouble::some(&mut w.rng)
+                    Trouble::some(rng)
                 };
                 let trouble = self.net.trouble;
                 w.tell("trouble", || format!("{trouble:?}"));
+            }
+            Blow::Rate if plan.limits.rate => {
+                let (on, sharded) = (rng.below(2) == 0, rng.below(2) == 0);
+                self.net.limit_rate(on, sharded);
+                w.tell("rate", || format!("limited: {on}, sharded: {sharded}"));
+            }
+            Blow::Streams if plan.limits.streams => {
+                let max = one_of(rng, [1, 2, 5_000]);
+                self.net.limit_streams(max);
+                w.tell("streams", || format!("at most {max}"));
             }
             _ => {}
         }
@@ -280,14 +343,15 @@ impl Sim<'_> {
     fn die(&mut self, power: bool) {
         let mut w = self.world.lock();
         w.tell(if power { "power" } else { "kill" }, String::new);
-        self.net.orphan(&mut w.rng);
+        self.net.orphan(&mut w.dice.lives);
         if power {
             w.power_cut();
         } else {
             w.end_boot();
         }
-        let pause = [0, 10, 300, 5_000][w.rng.below(4) as usize];
-        self.start_at = w.now().after(Duration::from_millis(w.rng.below(pause + 1)));
+        let pause = one_of(&mut w.dice.lives, [0, 10, 300, 5_000]);
+        let pause = Duration::from_millis(w.dice.lives.below(pause + 1));
+        self.start_at = w.now().after(pause);
         drop(w);
         if let Some(life) = self.life.take() {
             self.check_accounts(&life);
@@ -331,7 +395,7 @@ impl Sim<'_> {
         let mut w = self.world.lock();
         w.act_due();
         let (now, calm) = (w.now(), w.calm);
-        match w.rng.below(100) {
+        match w.dice.turn.below(100) {
             0..16 if !calm => {
                 w.act();
                 return;
@@ -350,7 +414,7 @@ impl Sim<'_> {
         if jobs.is_empty() {
             return self.pass_to_next(&mut w);
         }
-        let job = jobs[w.rng.below(jobs.len() as u64) as usize];
+        let job = jobs[w.dice.turn.below(jobs.len() as u64) as usize];
         w.tell("job", || format!("{job:?}"));
         drop(w);
         self.do_job(job, now);
@@ -361,12 +425,12 @@ impl Sim<'_> {
 
     /// Lets some time pass.
     fn pass(&self, w: &mut World) {
-        let most = match w.rng.below(20) {
+        let most = match w.dice.turn.below(20) {
             0 => 1_000_000,
             1..5 => 60_000,
             _ => 2_000,
         };
-        let by = Duration::from_micros(1 + w.rng.below(most));
+        let by = Duration::from_micros(1 + w.dice.turn.below(most));
         self.advance(w, by);
     }
 
@@ -491,7 +555,7 @@ impl Sim<'_> {
             let most = if w.calm {
                 30_000
             } else {
-                [0, 200, 30_000][w.rng.below(3) as usize]
+                one_of(&mut w.dice.lives, [0, 200, 30_000])
             };
             w.now().after(Duration::from_millis(most))
         };
@@ -539,7 +603,7 @@ impl Sim<'_> {
         drop(exporter);
         let mut w = self.world.lock();
         w.end_boot();
-        let pause = w.rng.below(3_000);
+        let pause = w.dice.lives.below(3_000);
         self.start_at = w.now().after(Duration::from_millis(pause));
     }
 

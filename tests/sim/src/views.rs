@@ -11,6 +11,7 @@ use tailwater_pipeline::fs::{Fs, FsFile};
 use tailwater_receivers::filelog::logfs::{Entry, FileId, Kind, LogFile, LogFs, Meta, Owner};
 use tailwater_receivers::filelog::watch::{News, WatchEvent};
 
+use crate::dice::{chance, one_of};
 use crate::disk::{Disk, Node, Uid};
 use crate::world::{SharedWorld, World};
 
@@ -45,7 +46,7 @@ fn meta(disk: &Disk, uid: Uid) -> (Kind, Meta) {
         },
         size: i.data.len() as u64,
         mtime_ns: i.mtime_ns,
-        links: u64::from(i.names),
+        links: i.names.len() as u64,
     };
     (kind, meta)
 }
@@ -65,16 +66,15 @@ impl AgentFs {
 
 /// Fails as files fail that cannot be opened now.
 fn open_fault(w: &mut World) -> io::Result<()> {
-    if !w.chance(w.faults.open) {
+    if !chance(&mut w.dice.disk, w.faults.open) {
         return Ok(());
     }
     let errors = [Errno::ACCESS, Errno::IO, Errno::MFILE];
-    let i = w.rng.below(errors.len() as u64) as usize;
-    Err(os(errors[i]))
+    Err(os(one_of(&mut w.dice.disk, errors)))
 }
 
 fn state_fault(w: &mut World) -> io::Result<()> {
-    if w.chance(w.faults.state) {
+    if chance(&mut w.dice.disk, w.faults.state) {
         w.oracle.unsaved = true;
         return Err(os(Errno::IO));
     }
@@ -122,9 +122,9 @@ impl LogFs for AgentFs {
                 kind: Some(meta(&w.disk, uid).0),
             };
             let entries: Vec<Entry> = entries.into_iter().map(entry).collect();
-            let fails = w.chance(w.faults.list);
+            let fails = chance(&mut w.dice.disk, w.faults.list);
             let n = match fails {
-                true => w.rng.below(entries.len() as u64 + 1) as usize,
+                true => w.dice.disk.below(entries.len() as u64 + 1) as usize,
                 false => entries.len(),
             };
             entries.into_iter().take(n).for_each(each);
@@ -143,7 +143,7 @@ impl LogFs for AgentFs {
     fn resolve(&self, path: &Path) -> io::Result<PathBuf> {
         self.call(|w| {
             w.disk.find(path, true)?;
-            w.disk.resolve(path, true)
+            Ok(w.disk.resolve(path, true)?.into_owned())
         })
     }
 
@@ -158,17 +158,17 @@ struct AgentLogFile(AgentFs, Uid);
 impl LogFile for AgentLogFile {
     fn read_at(&self, offset: u64, max: usize, buf: &mut Vec<u8>) -> io::Result<usize> {
         self.0.call(|w| {
-            if w.chance(w.faults.read) {
+            if chance(&mut w.dice.disk, w.faults.read) {
                 return Err(os(Errno::IO));
             }
-            let short = w.chance(w.faults.short);
+            let short = chance(&mut w.dice.disk, w.faults.short);
             let data = &w.disk.inodes[self.1].data;
             let from = usize::try_from(offset)
                 .unwrap_or(usize::MAX)
                 .min(data.len());
             let mut n = (data.len() - from).min(max);
             if short && n > 1 {
-                n = 1 + w.rng.below(n as u64 - 1) as usize;
+                n = 1 + w.dice.disk.below(n as u64 - 1) as usize;
             }
             buf.extend_from_slice(&w.disk.inodes[self.1].data[from..from + n]);
             let of = w.disk.inodes[self.1].data.len();
@@ -251,7 +251,7 @@ impl FsFile for AgentStateFile {
         }
         self.fs.call(|w| {
             if let Err(e) = state_fault(w) {
-                let n = w.rng.below(bytes.len() as u64 + 1) as usize;
+                let n = w.dice.disk.below(bytes.len() as u64 + 1) as usize;
                 w.disk.append(self.uid, &bytes[..n])?;
                 return Err(e);
             }
@@ -338,7 +338,7 @@ impl Fs for AgentFs {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.call(|w| {
             if let Err(e) = state_fault(w) {
-                if w.rng.below(2) == 0 {
+                if w.dice.disk.below(2) == 0 {
                     w.disk.rename(from, to)?;
                 }
                 return Err(e);

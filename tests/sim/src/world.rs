@@ -5,16 +5,19 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tailwater_pipeline::clock::{Clock, Mono, Rng64, SimClock};
+use tailwater_pipeline::clock::{Clock, Mono, SimClock};
 use tailwater_receivers::filelog::watch::WatchEvent;
 
+use crate::dice::{Dice, chance};
 use crate::disk::{Disk, Event, Node};
 use crate::oracle::Oracle;
 use crate::plan::Plan;
 use crate::writers::{Log, LogPlan, Style};
 
-/// Where the logs are.
+/// Where the logs are, or the links to them.
 pub const LOG_DIR: &str = "/var/log/app";
+/// Where the logs are if there are links.
+pub const TARGET_DIR: &str = "/var/log/pods";
 /// Where the positions are.
 pub const STATE_DIR: &str = "/var/lib/tailwater/checkpoints";
 /// The wall time at the beginning, ns.
@@ -91,7 +94,7 @@ impl Trace {
 /// See the module's documentation.
 pub struct World {
     /// What decides.
-    pub rng: Rng64,
+    pub dice: Dice,
     /// Time.
     pub clock: Arc<SimClock>,
     /// The disk.
@@ -137,14 +140,17 @@ impl World {
         let mut disk = Disk::new(plan.journal);
         disk.now_ns = START_NS;
         disk.no_birth = plan.no_birth;
-        for dir in ["/var", "/var/log", LOG_DIR, "/var/lib"] {
+        let dirs = ["/var", "/var/log", LOG_DIR, TARGET_DIR, "/var/lib"];
+        let of_links = plan.logs.iter().filter(|l| l.link.is_some());
+        let targets = of_links.filter_map(|l| l.path.parent());
+        for dir in dirs.iter().map(Path::new).chain(targets) {
             // The tree is empty but for these.
-            let _ = disk.create(Path::new(dir), Node::Dir);
+            let _ = disk.create(dir, Node::Dir);
         }
         disk.commit_all();
         disk.events.clear();
         let mut world = World {
-            rng: Rng64::new(seed ^ 0x5EED),
+            dice: Dice::new(seed),
             clock,
             disk,
             logs: Vec::new(),
@@ -168,6 +174,8 @@ impl World {
         let unordered = |l: &&LogPlan| plan.disk_faults || l.style == Style::CopyTruncate;
         let unordered = plan.logs.iter().filter(unordered);
         world.oracle.unordered = unordered.map(|l| l.writer).collect();
+        world.oracle.pieces_apart = plan.disk_faults;
+        world.oracle.hidden_excused = !plan.verified && plan.limits.rate && !plan.limits.rate_known;
         world.logs = plan.logs.iter().map(|l| Log::new(l.clone())).collect();
         world
     }
@@ -189,11 +197,6 @@ impl World {
         self.next_handle
     }
 
-    /// True in `per_mille` of a thousand cases.
-    pub fn chance(&mut self, per_mille: u64) -> bool {
-        per_mille > 0 && self.rng.below(1000) < per_mille
-    }
-
     /// Tells that something happened.
     pub fn tell(&mut self, what: &str, text: impl FnOnce() -> String) {
         let now = self.now();
@@ -202,19 +205,22 @@ impl World {
 
     /// What the disk did: news for the agent, and content that is gone.
     pub fn settle(&mut self) {
-        if std::mem::take(&mut self.disk.destroyed) {
-            let now = self.clock.now();
-            self.oracle.recheck(&self.disk, now);
+        if !self.disk.destroyed.is_empty() {
+            let content = std::mem::take(&mut self.disk.destroyed);
+            self.oracle
+                .destroyed(&content, &self.disk, self.clock.now());
         }
         if self.disk.events.is_empty() {
             return;
         }
         let now = self.now();
-        for (dir, name, event) in std::mem::take(&mut self.disk.events) {
-            if !self.news.dirs.contains(&dir) || self.chance(self.news.lost) {
+        for (path, event) in std::mem::take(&mut self.disk.events) {
+            let is_watched = path
+                .parent()
+                .is_some_and(|dir| self.news.dirs.contains(dir));
+            if !is_watched || chance(&mut self.dice.news, self.news.lost) {
                 continue;
             }
-            let path = dir.join(name);
             let event = match event {
                 Event::Modified => WatchEvent::Modified(path),
                 Event::Appeared => WatchEvent::Appeared(path),
@@ -223,7 +229,10 @@ impl World {
             if event_is_queued(&self.news.queue, &event) {
                 continue;
             }
-            let delay = self.rng.below(self.news.delay_max.as_nanos() as u64 + 1);
+            let delay = self
+                .dice
+                .news
+                .below(self.news.delay_max.as_nanos() as u64 + 1);
             let last = self.news.queue.back().map_or(Mono(0), |q| q.0);
             let at = now.after(Duration::from_nanos(delay)).max(last);
             self.news.queue.push_back((at, event));
@@ -240,7 +249,7 @@ impl World {
         if self.logs.is_empty() {
             return false;
         }
-        let i = self.rng.below(self.logs.len() as u64) as usize;
+        let i = self.dice.writers.below(self.logs.len() as u64) as usize;
         let mut log = std::mem::take(&mut self.logs[i]);
         let acted = log.act(self);
         self.logs[i] = log;
@@ -276,8 +285,7 @@ impl World {
         if self.dead || boot != self.boot {
             return false;
         }
-        let per_mille = self.interference;
-        if self.chance(per_mille) {
+        if chance(&mut self.dice.inside, self.interference) {
             self.act();
         }
         true
@@ -299,27 +307,26 @@ impl World {
     pub fn power_cut(&mut self) {
         let before: Vec<Vec<u8>> = self.disk.inodes.iter().map(|i| i.data.clone()).collect();
         self.disk.close_all(true);
-        let mut rng = Rng64::new(self.rng.next_u64());
-        self.disk.power_cut(&mut rng);
+        self.disk.power_cut(&mut self.dice.power);
+        let now = self.clock.now();
         for log in &mut self.logs {
-            log.power_cut();
+            log.power_cut(now);
             if log.plan.style == Style::Delete {
                 // What was deleted may be back, and is read after what came later.
                 self.oracle.unordered.insert(log.plan.writer);
             }
         }
-        let now = self.clock.now();
         self.oracle.power_cut(&mut self.disk, &before, now);
         self.end_boot();
     }
 
     /// What the kernel does by itself: content and names reach the disk.
     pub fn write_back(&mut self) {
-        if self.rng.below(2) == 0 {
+        if self.dice.power.below(2) == 0 {
             self.disk.commit_all();
         }
         for uid in 0..self.disk.inodes.len() {
-            if !self.disk.inodes[uid].freed && self.rng.below(2) == 0 {
+            if !self.disk.inodes[uid].freed && self.dice.power.below(2) == 0 {
                 self.disk.write_back(uid);
             }
         }

@@ -9,8 +9,9 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use tailwater_pipeline::clock::Mono;
 
+use crate::dice::chance;
 use crate::disk::{Node, Uid};
-use crate::lines::{Format, LineId, physical};
+use crate::lines::{Format, LineId, written};
 use crate::world::World;
 
 /// A line that was begun is finished after at most this time.
@@ -40,6 +41,8 @@ pub enum Style {
 pub struct LogPlan {
     /// Where it is.
     pub path: PathBuf,
+    /// The symbolic link to it that is read.
+    pub link: Option<PathBuf>,
     /// The writer's number; the only one of this file.
     pub writer: u16,
     /// How it is written.
@@ -60,6 +63,7 @@ impl Default for LogPlan {
     fn default() -> LogPlan {
         LogPlan {
             path: PathBuf::new(),
+            link: None,
             writer: 0,
             format: Format::Plain,
             style: Style::Never,
@@ -122,13 +126,13 @@ impl Log {
         self.rest.is_none() && self.script.is_empty() && self.reopen_at.is_none()
     }
 
-    /// Everything that ran is gone.
-    pub fn power_cut(&mut self) {
+    /// Everything that ran is gone. What is read by a link is there again after the start.
+    pub fn power_cut(&mut self, now: Mono) {
         self.fd = None;
         self.rest = None;
         self.was_cut = true;
         self.script.clear();
-        self.reopen_at = None;
+        self.reopen_at = self.plan.link.is_some().then_some(now);
     }
 
     /// When [`Log::act_due`] has something to do.
@@ -153,7 +157,7 @@ impl Log {
         if self.plan.path.as_os_str().is_empty() {
             return false;
         }
-        if self.rest.is_some() && w.rng.below(2) == 0 {
+        if self.rest.is_some() && w.dice.writers.below(2) == 0 {
             self.finish_line(w);
             return true;
         }
@@ -167,7 +171,11 @@ impl Log {
         }
         let rotations = self.plan.rotations;
         let known = w.oracle.known.contains(&self.plan.writer);
-        if known && self.fd.is_some() && self.reopen_at.is_none() && w.chance(rotations) {
+        if known
+            && self.fd.is_some()
+            && self.reopen_at.is_none()
+            && chance(&mut w.dice.writers, rotations)
+        {
             self.rotate();
             return true;
         }
@@ -180,27 +188,32 @@ impl Log {
 
     fn write(&mut self, w: &mut World) {
         let Some(fd) = self.open(w) else { return };
-        for _ in 0..1 + w.rng.below(5) {
+        for _ in 0..1 + w.dice.writers.below(5) {
             if self.seq >= self.plan.lines_max || !has_room(w) {
                 return;
             }
             let id = (self.plan.writer, self.seq);
             self.seq += 1;
-            let lines = physical(id, self.plan.format);
+            let Some(line) = written(id, self.plan.format) else {
+                return;
+            };
             w.oracle.planned(id, self.plan.format);
-            if std::mem::take(&mut self.was_cut) && self.plan.format == Format::Cri {
+            if std::mem::take(&mut self.was_cut) && self.plan.format.is_cri() {
                 let now = w.now();
                 w.oracle.taint(id, now);
             }
-            let whole: Vec<u8> = lines
-                .iter()
-                .flat_map(|l| [l, &b"\n"[..]].concat())
-                .collect();
+            if self.plan.format == Format::Plain && w.dice.blank.below(12) == 0 {
+                w.disk.append_reserved(fd, b"\n");
+            }
+            let mut whole = line.physical.join(&b'\n');
+            whole.push(b'\n');
             // Between the pieces of a line, or anywhere.
-            let first = lines[0].len() + 1;
-            let at = match w.rng.below(10) {
+            let first = line.physical[0].len() + 1;
+            let at = match w.dice.writers.below(10) {
                 0 if first < whole.len() => first,
-                1 if w.rng.below(3) == 0 => 1 + w.rng.below(whole.len() as u64 - 1) as usize,
+                1 if w.dice.writers.below(3) == 0 => {
+                    1 + w.dice.writers.below(whole.len() as u64 - 1) as usize
+                }
                 _ => whole.len(),
             };
             w.disk.append_reserved(fd, &whole[..at]);
@@ -242,6 +255,10 @@ impl Log {
             Ok(fd) => fd,
             Err(_) => w.disk.create(&self.plan.path, Node::File).ok()?,
         };
+        if let Some(link) = &self.plan.link {
+            // It is there already but for the first time and after power cuts.
+            let _ = w.disk.create(link, Node::Link(self.plan.path.clone()));
+        }
         w.disk.inodes[fd].held += 1;
         // What was torn by a power cut ends here.
         if w.disk.inodes[fd].data.last().is_some_and(|b| *b != b'\n') {
@@ -261,7 +278,7 @@ impl Log {
     fn reopen(&mut self, w: &mut World) {
         self.reopen_at = None;
         // A container's line may go on in the next file, but only between its pieces.
-        let whole_piece = self.plan.format == Format::Cri && self.rest_is_piece;
+        let whole_piece = self.plan.format.is_cri() && self.rest_is_piece;
         if self.rest.is_some() && !whole_piece {
             self.finish_line(w);
         }
@@ -337,7 +354,7 @@ impl Log {
             Op::Leave(to) => {
                 if w.disk.rename(&path, &to).is_ok() {
                     let late = match self.plan.late {
-                        true => w.rng.below(LATE_MAX.as_nanos() as u64),
+                        true => w.dice.writers.below(LATE_MAX.as_nanos() as u64),
                         false => 0,
                     };
                     self.reopen_at = Some(w.now().after(Duration::from_nanos(late)));
@@ -352,7 +369,7 @@ impl Log {
                 let Some(data) = content(w, &path) else {
                     return;
                 };
-                let half = w.rng.below(data.len() as u64 + 1) as usize;
+                let half = w.dice.writers.below(data.len() as u64 + 1) as usize;
                 if let Ok(uid) = w.disk.create(&to, Node::File) {
                     w.disk.append_reserved(uid, &data[..half]);
                 }
@@ -376,7 +393,7 @@ impl Log {
                     return;
                 };
                 // The header comes in one piece.
-                let half = w.rng.below(bytes.len() as u64 + 1) as usize;
+                let half = w.dice.writers.below(bytes.len() as u64 + 1) as usize;
                 let half = if half < 20 { 0 } else { half };
                 if let Ok(uid) = w.disk.create(&gz(&from), Node::File) {
                     w.disk.append_reserved(uid, &bytes[..half]);
@@ -428,6 +445,5 @@ fn compressed(w: &World, path: &Path) -> Option<(Vec<u8>, Vec<u8>)> {
 
 /// Writers stop before the disk is full, so that it is the agent that meets it.
 fn has_room(w: &World) -> bool {
-    let limit = w.disk.capacity_bytes.unwrap_or(usize::MAX);
-    w.disk.used_bytes().saturating_add(20_000) < limit
+    w.disk.room() > 20_000
 }

@@ -283,13 +283,21 @@ impl Catalog {
         Some((no, live.shard, &live.shared))
     }
 
+    /// The link by which the log at `path` is read.
+    pub fn link_to(&self, path: &Path) -> Option<PathBuf> {
+        let live = self.live.get(self.by_target.get(path)?)?;
+        Some(live.lineage().to_path_buf())
+    }
+
     /// Takes a complete scan: every path that matches now, in the order to read them.
     pub fn scan(&mut self, seen: Vec<Seen>, now: Mono) -> Vec<(usize, Action)> {
         let mut actions = Vec::new();
         self.look_around(now);
+        self.forget_links();
         let mut present = HashSet::with_capacity(seen.len());
         // A file that moved away is noticed before its successor is opened.
         for s in &seen {
+            self.listings.leads(&s.path, s.target.as_deref());
             self.rematch(s, &mut present, &mut actions);
         }
         self.mark_missing(&present, &mut actions);
@@ -318,6 +326,13 @@ impl Catalog {
             let shared = live.get(no).map(|l| &l.shared);
             shared.is_some_and(|s| s.known().head.len == 0 && !s.closed.load(Ordering::Acquire))
         });
+    }
+
+    /// Links that no log is read by any more.
+    fn forget_links(&mut self) {
+        let (by_path, memory) = (&self.by_path, &self.memory);
+        let is_log = |path: &Path| by_path.contains_key(path) || memory.of(path).next().is_some();
+        self.listings.retain_links(is_log);
     }
 
     /// Keeps a file that may be gone before its first bytes are known.
@@ -438,6 +453,7 @@ impl Catalog {
         let mut actions = Vec::new();
         let mut present = HashSet::new();
         self.look_around(now);
+        self.listings.leads(&seen.path, seen.target.as_deref());
         self.rematch(&seen, &mut present, &mut actions);
         self.take_new(seen, false, &mut actions);
         actions
@@ -682,12 +698,15 @@ impl Catalog {
     /// beside that log is looked at soon.
     pub fn appeared_beside(&mut self, path: &Path, now: Mono) {
         self.now = now;
-        let is_log = |base: &PathBuf| {
-            let live = self.by_path.get(base.as_path());
-            let live = live.and_then(|no| self.live.get(no));
-            live.is_some_and(|l| l.lineage() == base)
+        let log = |base: PathBuf| {
+            let named = self.by_path.get(base.as_path());
+            let live = named.and_then(|no| self.live.get(no));
+            if live.is_some_and(|l| l.lineage() == base) {
+                return Some(base);
+            }
+            self.link_to(&base)
         };
-        let logs: Vec<PathBuf> = bases(path).into_iter().skip(1).filter(is_log).collect();
+        let logs: Vec<PathBuf> = bases(path).into_iter().skip(1).filter_map(log).collect();
         logs.iter().for_each(|base| self.put_off(base, BESIDE_WAIT));
     }
 

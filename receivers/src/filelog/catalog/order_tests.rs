@@ -244,3 +244,36 @@ fn a_log_that_is_rotated_before_it_is_seen_keeps_the_order() {
     all.extend(opened(catalog.catch_up(now), &mut last));
     assert_eq!(all, ["lines of 1", "lines of 2"]);
 }
+
+/// Guarantee: generations of a log that is read by a link are found where the link leads, under the
+/// name that they have there, and news from there are about the log.
+#[test]
+fn generations_of_a_log_behind_a_link_are_found_where_it_leads() {
+    let dir = tempfile::tempdir().unwrap();
+    let real = dir.path().join("pod");
+    fs::create_dir(&real).unwrap();
+    let (link, target) = (dir.path().join("container.log"), real.join("app.log"));
+    fs::write(&target, "lines of 1\n").unwrap();
+    std::os::unix::fs::symlink(&target, &link).unwrap();
+    let mut catalog = catalog(&link, Arc::new(OsLogFs));
+    let seen = || Seen {
+        path: link.clone(),
+        meta: OsLogFs.meta(&link).unwrap(),
+        target: Some(target.clone()),
+    };
+    let mut last = None;
+    let at = |ms: u64| Mono(ms * 1_000_000);
+    let first = opened(catalog.scan(vec![seen()], at(0)), &mut last);
+    assert_eq!(first, ["lines of 1"]);
+    (1..4).for_each(|n| rotate(&real, n));
+    assert_eq!(catalog.link_to(&target), Some(link.clone()));
+    let rest = opened(catalog.appeared(seen(), at(10)), &mut last);
+    assert_eq!(rest, ["lines of 2", "lines of 3", "lines of 4"]);
+    // Renamed and nothing in its place yet: only what is beside it tells.
+    fs::rename(&target, real.join(generation(4))).unwrap();
+    (5..6).for_each(|n| fs::write(real.join(generation(n)), "lines of 5\n").unwrap());
+    catalog.scan(Vec::new(), at(20));
+    catalog.appeared_beside(&real.join(generation(5)), at(30));
+    let due = catalog.deadline().unwrap();
+    assert_eq!(opened(catalog.catch_up(due), &mut last), ["lines of 5"]);
+}

@@ -1,4 +1,7 @@
 //! The rotated files beside a log: which names are its generations, and in what order they came.
+//!
+//! Where a log is read by a symbolic link, they are beside what it leads to and named after that, as
+//! those of containers below `/var/log/containers` are.
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -40,6 +43,8 @@ const ASKED_OFTEN: u32 = 8;
 #[derive(Default)]
 pub struct Listings {
     dirs: HashMap<PathBuf, Listing>,
+    /// Where links among the logs lead, also while nothing is there.
+    links: HashMap<PathBuf, PathBuf>,
 }
 
 struct Listing {
@@ -58,23 +63,44 @@ impl Listings {
         self.dirs.retain(|_, l| fresh(l));
     }
 
-    /// Forgets the directory of `base`.
+    /// Takes note of where the log at `base` is: at `target`, if it is a link.
+    pub fn leads(&mut self, base: &Path, target: Option<&Path>) {
+        match target {
+            None if self.links.is_empty() => {}
+            None => drop(self.links.remove(base)),
+            Some(target) if self.links.get(base).is_some_and(|t| t == target) => {}
+            Some(target) => drop(self.links.insert(base.into(), target.into())),
+        }
+    }
+
+    /// Forgets where links lead, except for those at which `is_log` is true.
+    pub fn retain_links(&mut self, is_log: impl Fn(&Path) -> bool) {
+        self.links.retain(|base, _| is_log(base));
+    }
+
+    /// Where the log at `base` is.
+    fn place<'a>(&'a self, base: &'a Path) -> &'a Path {
+        self.links.get(base).map_or(base, PathBuf::as_path)
+    }
+
+    /// Forgets the directory of the log at `base`.
     pub fn forget(&mut self, base: &Path) {
-        if let Some(dir) = base.parent() {
-            self.dirs.remove(dir);
+        if let Some(dir) = self.place(base).parent().map(Path::to_path_buf) {
+            self.dirs.remove(&dir);
         }
     }
 
     /// True if the answer for `base` may be older than the question.
     pub fn is_stale(&self, base: &Path, now: Mono) -> bool {
-        let listing = base.parent().and_then(|dir| self.dirs.get(dir));
+        let listing = self.place(base).parent().and_then(|d| self.dirs.get(d));
         listing.is_some_and(|l| l.at < now)
     }
 
     /// The rotated files of the log at `base`. A file whose compressed form appears beside it is
     /// there once, as itself: the other one is still being written.
     pub fn of(&mut self, fs: &dyn LogFs, base: &Path, now: Mono) -> Siblings {
-        let (Some(dir), Some(name)) = (base.parent(), base.file_name().and_then(|n| n.to_str()))
+        let place = self.place(base).to_path_buf();
+        let (Some(dir), Some(name)) = (place.parent(), place.file_name().and_then(|n| n.to_str()))
         else {
             return Siblings {
                 stable: true,

@@ -1,0 +1,115 @@
+//! What a power cut means for the lines that were written: which of them nobody can tell any more.
+
+use std::io::Read;
+
+use flate2::read::MultiGzDecoder;
+use tailwater_pipeline::clock::Mono;
+
+use crate::disk::{Disk, Journal, Uid};
+use crate::lines::{LineId, physical_id, written};
+use crate::oracle::{Oracle, log_files, pieces_in};
+
+/// What a file's lines are, in order, with `None` for what is no line.
+fn lines_in(data: &[u8]) -> impl Iterator<Item = (&[u8], Option<(LineId, usize)>)> {
+    let lines = data.split(|b| *b == b'\n').filter(|l| !l.is_empty());
+    lines.map(|l| (l, physical_id(l)))
+}
+
+impl Oracle {
+    /// The power failed: files may have lost their ends. `before` is what inodes held.
+    pub fn power_cut(&mut self, disk: &mut Disk, before: &[Vec<u8>], now: Mono) {
+        for (uid, before) in before.iter().enumerate() {
+            // What follows a position may be other content now, so the file is read again as a
+            // whole; lines without a time of their own get another one.
+            if !disk.inodes[uid].data.starts_with(before) {
+                self.shake(before);
+            }
+        }
+        let files = log_files(disk);
+        for &uid in &files {
+            if disk.inodes[uid].plain.is_some() {
+                self.unpack(disk, uid, before);
+            }
+        }
+        self.recheck(disk, now);
+        let mut open_ended = Vec::new();
+        for &uid in &files {
+            open_ended.extend(self.taint_followers(disk.inodes[uid].content(), now));
+        }
+        // What is first in the file after it is taken for the end of a line that a file begins.
+        // Which file that is, is lost with the names where each goes for itself.
+        let loose = disk.journal_kind() == Journal::Loose;
+        for &uid in &files {
+            let first = lines_in(disk.inodes[uid].content()).next();
+            let Some((_, Some((id, _)))) = first else {
+                continue;
+            };
+            let of_writer = |(writer, _): &&(u16, LineId)| *writer == id.0;
+            let mut ends = open_ended.iter().filter(of_writer).peekable();
+            let goes_on = ends.clone().any(|(_, open)| *open == id) && !loose;
+            if ends.peek().is_some() && !goes_on && self.is_container(id) {
+                self.taint(id, now);
+            }
+        }
+        for (_, id) in open_ended.iter().filter(|_| loose) {
+            self.taint(*id, now);
+        }
+    }
+
+    fn shake(&mut self, content: &[u8]) {
+        for (id, _) in pieces_in(content) {
+            if let Some(line) = self.line_mut(id) {
+                line.shaken = true;
+            }
+        }
+    }
+
+    fn unpack(&mut self, disk: &mut Disk, uid: Uid, before: &[Vec<u8>]) {
+        let inode = &mut disk.inodes[uid];
+        let mut plain = Vec::new();
+        // What is damaged is read as far as it goes.
+        let _ = MultiGzDecoder::new(&inode.data[..]).read_to_end(&mut plain);
+        self.torn_gzip |= before.get(uid).is_none_or(|b| *b != inode.data);
+        // The plain file may be back beside it. Small ones are read rather than taken for copies.
+        self.shake(&plain);
+        inode.plain = Some(plain);
+    }
+
+    fn is_container(&self, id: LineId) -> bool {
+        self.line(id).is_some_and(|l| l.format.is_cri())
+    }
+
+    /// Whatever follows a container's line that lost its end is taken for its end. Returns whose
+    /// file it is and the line that is open at its end.
+    fn taint_followers(&mut self, data: &[u8], now: Mono) -> Option<(u16, LineId)> {
+        let (mut open, mut writer) = (None, None);
+        let mut tainted = Vec::new();
+        for (bytes, found) in lines_in(data) {
+            let Some((id, piece)) = found else {
+                self.fragments.push(bytes.to_vec());
+                // It may look like the beginning of a line.
+                open = Some((u16::MAX, 0));
+                continue;
+            };
+            writer = Some(id.0);
+            if !self.is_container(id) {
+                continue;
+            }
+            if open.is_some_and(|o| o != id) {
+                tainted.push(id);
+            }
+            let format = self.line(id).map(|l| l.format);
+            let pieces = format
+                .and_then(|f| written(id, f))
+                .map_or(1, |w| w.physical.len());
+            open = (piece + 1 < pieces).then_some(id);
+        }
+        for id in tainted {
+            if let Some(line) = self.line_mut(id) {
+                line.shaken = true;
+            }
+            self.taint(id, now);
+        }
+        writer.zip(open)
+    }
+}

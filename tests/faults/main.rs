@@ -36,4 +36,5 @@ mod row_25_read_errors;
 mod row_26_strange_files;
 mod row_27_memory;
 mod row_28_stalls;
+mod row_29_names;
 mod row_36_versions;

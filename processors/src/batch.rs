@@ -13,6 +13,10 @@ use tailwater_pipeline::factory::{Factory, NodeCx, ProcessorFactory, ProcessorSe
 use tailwater_pipeline::{Batch, BuildError, Output, Part, Processor};
 use tailwater_telemetry::metrics::BatchMetrics;
 
+/// Bytes of memory that are enough to pass a batch on, however few records they are: more than any
+/// request has room for. Records of a megabyte would otherwise fill all memory that sources may use.
+const KEPT_BYTES_MAX: usize = 4 << 20;
+
 /// The factory of this processor.
 pub fn factory() -> ProcessorFactory {
     Factory {
@@ -116,6 +120,8 @@ pub struct BatchProcessor {
     metrics: Arc<BatchMetrics>,
     kept: Vec<Part>,
     kept_records: usize,
+    /// Memory of what is kept.
+    kept_bytes: usize,
     deadline: Option<Mono>,
 }
 
@@ -128,6 +134,7 @@ impl BatchProcessor {
             metrics,
             kept: Vec::new(),
             kept_records: 0,
+            kept_bytes: 0,
             deadline: None,
         }
     }
@@ -148,7 +155,7 @@ impl BatchProcessor {
     fn take(&mut self) -> Batch {
         let max = self.config.send_batch_max_size;
         if max == 0 || self.kept_records <= max {
-            self.kept_records = 0;
+            (self.kept_records, self.kept_bytes) = (0, 0);
             return Batch {
                 parts: std::mem::take(&mut self.kept),
             };
@@ -170,6 +177,7 @@ impl BatchProcessor {
             parts.push(std::mem::replace(cut, rest));
         }
         self.kept_records -= max;
+        self.kept_bytes = self.kept.iter().map(|p| p.logs.heap_bytes()).sum();
         Batch { parts }
     }
 
@@ -181,7 +189,9 @@ impl BatchProcessor {
             1
         };
         let mut sent = false;
-        while self.kept_records >= enough {
+        while self.kept_records >= enough
+            || (self.kept_records > 0 && self.kept_bytes >= KEPT_BYTES_MAX)
+        {
             self.metrics.size_trigger_send.inc();
             self.send(out);
             sent = true;
@@ -199,6 +209,7 @@ impl Processor for BatchProcessor {
         for part in batch.parts {
             if let Some(part) = part.non_empty() {
                 self.kept_records += part.logs.rows();
+                self.kept_bytes += part.logs.heap_bytes();
                 self.kept.push(part);
                 self.settle(out);
             }
@@ -319,6 +330,25 @@ mod tests {
                 part.ack.resolve(Outcome::Delivered);
             }
             numbers
+        }
+    }
+
+    /// Guarantees that few records which take much memory do not wait for more of them.
+    #[test]
+    fn memory_decides_too() {
+        for max in [0, 50] {
+            let mut s = Setup::new(50, 100, max);
+            for _ in 0..9 {
+                let mut part = s.part(1);
+                let mut text = vec![b'x'; KEPT_BYTES_MAX / 4];
+                text.splice(..6, *b"000000");
+                part.logs = LogsBatch::from_lines(text.into(), &[(0, 6)]);
+                s.processor.process(Batch { parts: vec![part] }, &mut s.out);
+            }
+            assert_eq!(s.sizes(), [4, 4]);
+            assert_eq!(s.metrics.size_trigger_send.get(), 2);
+            s.at_ms(100);
+            assert_eq!(s.sizes(), [4, 4, 1]);
         }
     }
 

@@ -36,4 +36,6 @@ mod row_25_read_errors;
 mod row_26_strange_files;
 mod row_27_memory;
 mod row_28_stalls;
+mod row_29_names;
+mod row_30_certificates;
 mod row_36_versions;

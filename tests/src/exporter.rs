@@ -84,7 +84,7 @@ impl LokiBench {
             seed: 1,
             runtime: sockets.handle.clone(),
         };
-        let metrics = MetricsRegistry::default();
+        let metrics = Arc::new(MetricsRegistry::default());
         let mut exporter = LokiExporter::new(parts, &metrics).expect("an exporter");
         let shard = ShardHandle {
             index: 0,

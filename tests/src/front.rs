@@ -22,6 +22,8 @@ pub enum Way {
     Pass,
     /// They are passed on at so many bytes a second each.
     Slow(u64),
+    /// What arrives is read and goes nowhere.
+    Swallow,
     /// A connection is reset once it has sent so many bytes more; until then it is passed on.
     CutAfter(u64),
     /// Whatever is sent is answered with a 500 whose body is so many bytes long.
@@ -34,6 +36,7 @@ struct Shared {
     way: Mutex<Way>,
     stop: AtomicBool,
     cuts: AtomicU64,
+    passed: AtomicU64,
     endless: AtomicU64,
     endless_bytes_max: AtomicU64,
 }
@@ -58,13 +61,22 @@ impl Front {
     /// # Errors
     /// What binding or starting a thread fails with.
     pub fn start(target: SocketAddr) -> io::Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        Self::start_at((Ipv4Addr::LOCALHOST, 0).into(), target)
+    }
+
+    /// As [`Front::start`], at an address of loopback.
+    ///
+    /// # Errors
+    /// As [`Front::start`].
+    pub fn start_at(addr: SocketAddr, target: SocketAddr) -> io::Result<Self> {
+        let listener = TcpListener::bind(addr)?;
         let addr = listener.local_addr()?;
         let shared = Arc::new(Shared {
             target,
             way: Mutex::new(Way::Pass),
             stop: AtomicBool::new(false),
             cuts: AtomicU64::new(0),
+            passed: AtomicU64::new(0),
             endless: AtomicU64::new(0),
             endless_bytes_max: AtomicU64::new(0),
         });
@@ -91,6 +103,11 @@ impl Front {
             .way
             .lock()
             .unwrap_or_else(PoisonError::into_inner) = way;
+    }
+
+    /// Bytes of requests that were passed on so far.
+    pub fn passed(&self) -> u64 {
+        self.shared.passed.load(Ordering::Acquire)
     }
 
     /// Connections that were cut so far.
@@ -154,6 +171,10 @@ fn serve(mut client: TcpStream, shared: &Shared) -> io::Result<()> {
         }
         let pass = match way {
             Way::Pass => waiting,
+            Way::Swallow => {
+                client.read_exact(&mut piece[..waiting])?;
+                continue;
+            }
             Way::Slow(rate) => {
                 let tenth = usize::try_from(rate / 10).unwrap_or(waiting);
                 wait::let_pass(Duration::from_millis(100));
@@ -169,6 +190,7 @@ fn serve(mut client: TcpStream, shared: &Shared) -> io::Result<()> {
         client.read_exact(&mut piece[..pass])?;
         server.write_all(&piece[..pass])?;
         sent += pass as u64;
+        shared.passed.fetch_add(pass as u64, Ordering::AcqRel);
     }
     let _ = server.shutdown(Shutdown::Both);
     drop(client);

@@ -5,6 +5,7 @@
 //!   what arrives there; makes configurations and starts agents on them.
 //! * [`configs`]: configurations that several tests start from.
 //! * [`confine::Group`]: limits of memory and CPU for an agent, and other ways to start it.
+//! * [`dns::NameServer`]: a name server that says what a test wants.
 //! * [`exporter::LokiBench`], [`contract::Case`]: the Loki exporter in this process, on a clock that tests move.
 //! * [`fault_row::Row`]: what a row of the fault matrix did and reached.
 //! * [`front::Front`]: what spoils connections on their way to the sink.
@@ -14,13 +15,14 @@
 //! * [`wait`]: waiting for a condition, always with a bound.
 //!
 //! Helpers panic with what they saw when the machine or the agent does something a test cannot
-//! go on after; everything listens on 127.0.0.1 only, and an agent is only ever ended by its own
+//! go on after; everything listens on loopback addresses only, and an agent is only ever ended by its own
 //! process id.
 
 pub mod agent;
 pub mod configs;
 pub mod confine;
 pub mod contract;
+pub mod dns;
 pub mod exporter;
 pub mod fault_row;
 pub mod front;

@@ -11,6 +11,7 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::{ProtocolVersion, RootCertStore, ServerConfig, SupportedProtocolVersion};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
 use crate::exporter::Sockets;
@@ -19,7 +20,8 @@ use crate::exporter::Sockets;
 const HEAD_BYTES_MAX: usize = 64 << 10;
 
 /// A test certificate or key: authorities `ca1.pem` and `ca2.pem`; `server1`, `server2` (`.pem`,
-/// `.key`) of each for localhost, other.test and 127.0.0.1; `client1` of the first.
+/// `.key`) of each for localhost, other.test and 127.0.0.1; of the first `client1`, `client2`, and
+/// `server_expired`, `client_expired`.
 pub fn certificate(name: &str) -> PathBuf {
     let certs = "../exporters/src/client/test_certs";
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -34,13 +36,13 @@ pub struct Handshake {
     pub name: Option<String>,
     /// What was agreed on.
     pub version: Option<ProtocolVersion>,
-    /// Whether the client showed a certificate.
-    pub client_certificate: bool,
+    /// The certificate that the client showed, if it did.
+    pub client_certificate: Option<Vec<u8>>,
 }
 
 /// How a [`TlsFront`] behaves.
 pub struct TlsServer {
-    /// `server1` or `server2`.
+    /// `server1`, `server2` or `server_expired`.
     pub certificate: &'static str,
     /// Accepts only clients with a certificate of `ca1`.
     pub mutual: bool,
@@ -85,6 +87,7 @@ pub struct TlsFront {
     /// Where it listens.
     pub addr: SocketAddr,
     seen: Arc<Mutex<Vec<Handshake>>>,
+    config: watch::Sender<Arc<ServerConfig>>,
     _sockets: Sockets,
 }
 
@@ -94,28 +97,44 @@ impl TlsFront {
     /// # Panics
     /// When there is no port, or the certificates cannot be read.
     pub fn start(server: &TlsServer, to: SocketAddr) -> Self {
-        let acceptor = TlsAcceptor::from(Arc::new(server.config()));
+        let (config, configs) = watch::channel(Arc::new(server.config()));
         let seen = Arc::new(Mutex::new(Vec::new()));
         let book = seen.clone();
         let (sockets, addr) = listen(move |tcp| {
-            let (acceptor, book) = (acceptor.clone(), book.clone());
+            let (mut configs, book) = (configs.clone(), book.clone());
             async move {
+                let acceptor = TlsAcceptor::from(configs.borrow_and_update().clone());
                 let mut tls = acceptor.accept(tcp).await?;
                 let (_, session) = tls.get_ref();
                 book.lock().expect("no panic").push(Handshake {
                     name: session.server_name().map(str::to_owned),
                     version: session.protocol_version(),
-                    client_certificate: session.peer_certificates().is_some(),
+                    client_certificate: session
+                        .peer_certificates()
+                        .and_then(|chain| Some(chain.first()?.to_vec())),
                 });
                 let mut up = TcpStream::connect(to).await?;
-                copy_bidirectional(&mut tls, &mut up).await.map(|_| ())
+                tokio::select! {
+                    passed = copy_bidirectional(&mut tls, &mut up) => passed.map(|_| ()),
+                    // The server starts again.
+                    _ = configs.changed() => Ok(()),
+                }
             }
         });
         Self {
             addr,
             seen,
+            config,
             _sockets: sockets,
         }
+    }
+
+    /// Behaves in another way from now on. Connections end, as when a server starts again.
+    ///
+    /// # Panics
+    /// When the certificates cannot be read.
+    pub fn restart(&self, server: &TlsServer) {
+        self.config.send_replace(Arc::new(server.config()));
     }
 
     /// The handshakes that succeeded.

@@ -1,53 +1,48 @@
 //! Opening a connection: name, TCP, proxy, TLS.
 
-use std::future::Future;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
-use std::pin::Pin;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::header::HeaderValue;
+use rustls::ClientConfig;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout_at};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_rustls::TlsConnector;
 
 use super::endpoint::Endpoint;
+use super::names::Names;
 use super::tls::TlsSource;
 use crate::delivery::{SendError, SendErrorKind};
 
 /// Largest answer to `CONNECT` that is read.
 const CONNECT_ANSWER_BYTES_MAX: usize = 16 << 10;
-/// Least time that one address gets, if there is that much left.
-const ADDRESS_TIME_MIN: Duration = Duration::from_millis(250);
-
-/// The addresses of a host, in the order to try them.
-pub type Addresses<'a> = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send + 'a>>;
-
-/// Finds addresses. Asked anew for every connection.
-pub trait Resolver: Send + Sync {
-    /// The addresses of `host` with `port`.
-    fn resolve<'a>(&'a self, host: &'a str, port: u16) -> Addresses<'a>;
-}
-
-/// The system's resolver (`getaddrinfo`), on tokio's blocking threads.
-#[derive(Debug, Default)]
-pub struct SystemResolver;
-
-impl Resolver for SystemResolver {
-    fn resolve<'a>(&'a self, host: &'a str, port: u16) -> Addresses<'a> {
-        Box::pin(async move { Ok(tokio::net::lookup_host((host, port)).await?.collect()) })
-    }
-}
+/// How long one address is waited for before the next is tried beside it (RFC 8305, 5).
+const ADDRESS_DELAY: Duration = Duration::from_millis(250);
+/// How long what was sent may go without a sign of the peer. With the wait before the next attempt
+/// less than 30 s: after that, a server that moved without a word is reached at its new address.
+const PEER_SILENT_MAX: Duration = Duration::from_secs(20);
+/// How long a connection may be quiet before the peer is asked whether it is there.
+const QUIET_MAX: Duration = Duration::from_secs(15);
 
 /// A connection, plain or not.
 pub(super) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
+/// An open connection and where it leads: to the server or its proxy.
+pub(super) struct Connection {
+    pub io: Box<dyn Io>,
+    pub peer: SocketAddr,
+    /// How TLS was made, if it was.
+    pub secured: Option<Arc<ClientConfig>>,
+}
+
 /// What opens connections for one client.
 pub(super) struct Connector {
-    pub resolver: Arc<dyn Resolver>,
+    pub names: Names,
     pub tls: TlsSource,
     pub timeout: Duration,
 }
@@ -59,22 +54,24 @@ impl Connector {
         &self,
         target: &Endpoint,
         proxy: Option<&Endpoint>,
-    ) -> Result<Box<dyn Io>, SendError> {
+    ) -> Result<Connection, SendError> {
         let deadline = Instant::now() + self.timeout;
-        let tcp = match proxy {
+        let (tcp, peer) = match proxy {
             None => self.tcp(target, "", deadline).await?,
             Some(proxy) => {
-                let mut tcp = self.tcp(proxy, "proxy ", deadline).await?;
+                let (mut tcp, peer) = self.tcp(proxy, "proxy ", deadline).await?;
                 if target.https {
                     let tunnel = open_tunnel(&mut tcp, target, proxy.basic.as_ref());
                     let slow = || connect_error(format!("proxy {proxy}: no answer to CONNECT"));
                     timeout_at(deadline, tunnel).await.map_err(|_| slow())??;
                 }
-                tcp
+                (tcp, peer)
             }
         };
         if !target.https {
-            return Ok(Box::new(tcp));
+            let io = Box::new(tcp);
+            let secured = None;
+            return Ok(Connection { io, peer, secured });
         }
         let fail = |problem: String| {
             let name = target.host_port();
@@ -83,9 +80,17 @@ impl Connector {
         let name = self.tls.server_name(&target.host).map_err(fail)?;
         let config = self.tls.current();
         let config = config.map_err(|e| SendError::new(SendErrorKind::Config, e.to_string()))?;
-        let handshake = TlsConnector::from(config).connect(name, tcp);
+        let handshake = TlsConnector::from(config.clone()).connect(name, tcp);
         match timeout_at(deadline, handshake).await {
-            Ok(Ok(stream)) => Ok(Box::new(stream)),
+            Ok(Ok(stream)) => {
+                let shown = stream.get_ref().1.peer_certificates();
+                self.tls.server_showed(shown.unwrap_or_default());
+                Ok(Connection {
+                    io: Box::new(stream),
+                    peer,
+                    secured: Some(config),
+                })
+            }
             Ok(Err(e)) if is_tls_refusal(&e) => Err(fail(e.to_string())),
             Ok(Err(e)) => Err(connect_error(format!(
                 "TLS with {}: {e}",
@@ -99,59 +104,77 @@ impl Connector {
         }
     }
 
-    /// Tries every address of `server` until one answers.
+    /// Tries the addresses of `server`, the next one as soon as one fails or takes its time, until
+    /// one answers.
     async fn tcp(
         &self,
         server: &Endpoint,
         what: &str,
         deadline: Instant,
-    ) -> Result<TcpStream, SendError> {
+    ) -> Result<(TcpStream, SocketAddr), SendError> {
         let name = format!("{what}{}", server.host_port());
-        let addresses = self.addresses(server, &name, deadline).await?;
+        let found = timeout_at(deadline, self.names.addresses(server)).await;
+        let found = found.unwrap_or_else(|_| Err("no answer in time".to_owned()));
+        let addresses = found.map_err(|e| connect_error(format!("cannot resolve {name}: {e}")))?;
+        let mut left = addresses.into_iter();
+        let mut silent = Vec::new();
+        let mut trying = JoinSet::new();
         let mut problems = Vec::new();
-        for (i, address) in addresses.iter().enumerate() {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let share = left / (addresses.len() - i) as u32;
-            let until = Instant::now() + share.max(ADDRESS_TIME_MIN.min(left));
-            match timeout_at(until, TcpStream::connect(address)).await {
-                Ok(Ok(stream)) => {
-                    // Bodies are written whole; waiting to fill segments would only delay them.
-                    stream
-                        .set_nodelay(true)
-                        .map_err(|e| connect_error(format!("{name}: {e}")))?;
-                    return Ok(stream);
-                }
-                Ok(Err(e)) => problems.push(format!("{address}: {e}")),
-                Err(_) => problems.push(format!("{address}: no answer")),
+        loop {
+            if let Some(address) = left.next() {
+                silent.push(address);
+                trying.spawn(async move { (address, TcpStream::connect(address).await) });
             }
+            let wait = match left.len() {
+                0 => deadline,
+                _ => deadline.min(Instant::now() + ADDRESS_DELAY),
+            };
+            tokio::select! {
+                result = trying.join_next() => match result {
+                    Some(Ok((address, Ok(stream)))) => {
+                        let told = tell_kernel(&stream);
+                        told.map_err(|e| connect_error(format!("{name}: {e}")))?;
+                        silent.retain(|a| *a != address);
+                        silent.into_iter().for_each(|a| self.names.avoid(a));
+                        return Ok((stream, address));
+                    }
+                    Some(Ok((address, Err(e)))) => {
+                        silent.retain(|a| *a != address);
+                        self.names.avoid(address);
+                        problems.push(format!("{address}: {e}"));
+                    }
+                    Some(Err(_)) => {}
+                    None => break,
+                },
+                () = sleep_until(wait) => {
+                    if wait == deadline {
+                        break;
+                    }
+                }
+            }
+        }
+        for address in silent {
+            self.names.avoid(address);
+            problems.push(format!("{address}: no answer"));
         }
         Err(connect_error(format!(
             "cannot connect to {name}: {}",
             problems.join("; ")
         )))
     }
+}
 
-    async fn addresses(
-        &self,
-        server: &Endpoint,
-        name: &str,
-        deadline: Instant,
-    ) -> Result<Vec<SocketAddr>, SendError> {
-        if let Ok(ip) = server.host.parse::<IpAddr>() {
-            return Ok(vec![SocketAddr::new(ip, server.port)]);
-        }
-        let found = self.resolver.resolve(&server.host, server.port);
-        match timeout_at(deadline, found).await {
-            Ok(Ok(addresses)) if addresses.is_empty() => Err(connect_error(format!(
-                "cannot resolve {name}: it has no address"
-            ))),
-            Ok(Ok(addresses)) => Ok(addresses),
-            Ok(Err(e)) => Err(connect_error(format!("cannot resolve {name}: {e}"))),
-            Err(_) => Err(connect_error(format!(
-                "cannot resolve {name}: no answer in time"
-            ))),
-        }
-    }
+/// What the kernel has to know of a connection.
+fn tell_kernel(stream: &TcpStream) -> io::Result<()> {
+    use rustix::net::sockopt;
+    // Bodies are written whole; waiting to fill segments would only delay them.
+    stream.set_nodelay(true)?;
+    let silent = u32::try_from(PEER_SILENT_MAX.as_millis()).unwrap_or(u32::MAX);
+    sockopt::set_tcp_user_timeout(stream, silent)?;
+    sockopt::set_socket_keepalive(stream, true)?;
+    sockopt::set_tcp_keepidle(stream, QUIET_MAX)?;
+    sockopt::set_tcp_keepintvl(stream, PEER_SILENT_MAX / 4)?;
+    Ok(())
 }
 
 fn connect_error(message: String) -> SendError {
@@ -159,7 +182,7 @@ fn connect_error(message: String) -> SendError {
 }
 
 /// True if one side refused the other's certificate or version, rather than the network failing.
-fn is_tls_refusal(e: &io::Error) -> bool {
+pub(super) fn is_tls_refusal(e: &io::Error) -> bool {
     e.get_ref().is_some_and(|inner| inner.is::<rustls::Error>())
 }
 

@@ -1,13 +1,14 @@
 //! The client itself: one attempt, from headers to answer.
 
 use std::error::Error as _;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use hyper::client::conn::http1::{self, SendRequest};
+use hyper::client::conn::http1;
 use hyper::header::{
     CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, PROXY_AUTHORIZATION,
     TRANSFER_ENCODING, USER_AGENT,
@@ -17,10 +18,12 @@ use hyper_util::rt::TokioIo;
 
 use super::auth::{Authenticator, Credentials};
 use super::body::Chunks;
-use super::connect::{Connector, Resolver, SystemResolver};
+use super::connect::{Connection, Connector, is_tls_refusal};
 use super::endpoint::Endpoint;
+use super::expiry::Expiry;
+use super::names::{Names, Resolver, SystemResolver};
 use super::options::ClientOptions;
-use super::pool::{Key, Limits, Pool};
+use super::pool::{Key, Limits, Pool, Usable};
 use super::proxy::{self, ProxyEnv};
 use super::tls::TlsSource;
 use super::{ClientError, proxy::ProxyError};
@@ -41,6 +44,8 @@ pub struct ClientParts {
     pub resolver: Arc<dyn Resolver>,
     /// Value of the `User-Agent` header.
     pub user_agent: String,
+    /// Shows when certificates end.
+    pub expiry: Option<Expiry>,
 }
 
 impl ClientParts {
@@ -53,6 +58,7 @@ impl ClientParts {
             proxy_env: ProxyEnv::of_process(),
             resolver: Arc::new(SystemResolver),
             user_agent: format!("Tailwater/{} ({os}/{arch})", env!("CARGO_PKG_VERSION")),
+            expiry: None,
         }
     }
 }
@@ -87,8 +93,8 @@ impl HttpClient {
             })?;
         Ok(HttpClient {
             connector: Connector {
-                resolver: parts.resolver,
-                tls: TlsSource::new(o.tls)?,
+                names: Names::new(parts.resolver),
+                tls: TlsSource::new(o.tls, parts.expiry)?,
                 timeout: o.connect_timeout,
             },
             pool: Pool::new(Limits {
@@ -162,20 +168,32 @@ impl HttpClient {
             Ok(request)
         };
         let _permit = self.pool.permit(&key).await;
-        while let Some(sender) = self.pool.take(&key) {
-            match self.exchange(endpoint, &key, sender, request()?).await {
+        let server = proxy.as_ref().unwrap_or(endpoint);
+        while let Some(usable) = self.pool.take(&key) {
+            let names = &self.connector.names;
+            let moved = !names.is_current(server, usable.peer);
+            if moved || !self.connector.tls.is_current(&usable.secured) {
+                continue;
+            }
+            match self.exchange(endpoint, &key, usable, request()?).await {
                 Ok(reply) => return Ok(reply),
                 Err(Failure::ClosedBeforeAnswer(_)) => {}
                 Err(Failure::Other(e)) => return Err(e),
             }
         }
-        let stream = self.connector.connect(endpoint, proxy.as_ref()).await?;
-        let (sender, connection) = http1::handshake(TokioIo::new(stream))
+        let Connection { io, peer, secured } =
+            self.connector.connect(endpoint, proxy.as_ref()).await?;
+        let (sender, connection) = http1::handshake(TokioIo::new(io))
             .await
             .map_err(|e| broken(endpoint, &e))?;
         // Ends when the sender is dropped or the server closes; its error is the sender's too.
         tokio::spawn(async move { connection.await.ok() });
-        match self.exchange(endpoint, &key, sender, request()?).await {
+        let usable = Usable {
+            sender,
+            peer,
+            secured,
+        };
+        match self.exchange(endpoint, &key, usable, request()?).await {
             Ok(reply) => Ok(reply),
             Err(Failure::ClosedBeforeAnswer(e) | Failure::Other(e)) => Err(e),
         }
@@ -224,16 +242,24 @@ impl HttpClient {
         &self,
         endpoint: &Endpoint,
         key: &Key,
-        mut sender: SendRequest<Chunks>,
+        mut usable: Usable,
         request: Request<Chunks>,
     ) -> Result<Reply, Failure> {
-        let response = match sender.send_request(request).await {
+        // The attempt is dropped when its time is over.
+        let mut silence = Silence {
+            client: self,
+            peer: Some(usable.peer),
+        };
+        let response = match usable.sender.send_request(request).await {
             Ok(response) => response,
             Err(e) => {
                 let closed = e.is_canceled() || e.is_closed() || e.is_incomplete_message();
                 let error = broken(endpoint, &e);
                 return Err(match closed || is_reset(&e) {
-                    true => Failure::ClosedBeforeAnswer(error),
+                    true => {
+                        silence.peer = None;
+                        Failure::ClosedBeforeAnswer(error)
+                    }
                     false => Failure::Other(error),
                 });
             }
@@ -241,8 +267,9 @@ impl HttpClient {
         let reply = read(response)
             .await
             .map_err(|e| Failure::Other(broken(endpoint, &e)))?;
+        silence.peer = None;
         if !reply.truncated {
-            self.pool.put(key.clone(), sender);
+            self.pool.put(key.clone(), usable);
         }
         Ok(reply)
     }
@@ -251,6 +278,22 @@ impl HttpClient {
     #[cfg(test)]
     pub(super) fn idle(&self) -> usize {
         self.pool.idle()
+    }
+}
+
+/// Dropped with a peer, it says that the peer did not answer: other connections to it are not used
+/// again, and other addresses of its name are tried before it.
+struct Silence<'a> {
+    client: &'a HttpClient,
+    peer: Option<SocketAddr>,
+}
+
+impl Drop for Silence<'_> {
+    fn drop(&mut self) {
+        if let Some(peer) = self.peer {
+            self.client.pool.forget(peer);
+            self.client.connector.names.avoid(peer);
+        }
     }
 }
 
@@ -288,10 +331,13 @@ fn config_error(message: String) -> SendError {
     SendError::new(SendErrorKind::Config, message)
 }
 
+fn io_source(e: &hyper::Error) -> Option<&std::io::Error> {
+    e.source()?.downcast_ref()
+}
+
 fn is_reset(e: &hyper::Error) -> bool {
     use std::io::ErrorKind::{BrokenPipe, ConnectionReset};
-    let io = e.source().and_then(|s| s.downcast_ref::<std::io::Error>());
-    io.is_some_and(|io| matches!(io.kind(), ConnectionReset | BrokenPipe))
+    io_source(e).is_some_and(|io| matches!(io.kind(), ConnectionReset | BrokenPipe))
 }
 
 fn broken(endpoint: &Endpoint, e: &hyper::Error) -> SendError {
@@ -301,7 +347,13 @@ fn broken(endpoint: &Endpoint, e: &hyper::Error) -> SendError {
         message = format!("{message}: {inner}");
         source = inner.source();
     }
-    SendError::new(SendErrorKind::Broken, message)
+    // With TLS 1.3 the server says after the handshake that it does not want us.
+    let refused = io_source(e).is_some_and(is_tls_refusal);
+    let kind = match refused {
+        true => SendErrorKind::Tls,
+        false => SendErrorKind::Broken,
+    };
+    SendError::new(kind, message)
 }
 
 /// Configured headers. Those that belong to the connection are refused.

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use hyper::header::{HeaderValue, USER_AGENT};
 use hyper::{HeaderMap, Method, StatusCode};
 
-use super::connect::Addresses;
+use super::names::Addresses;
 use super::test_server::*;
 use super::*;
 use crate::delivery::SendErrorKind;
@@ -190,7 +190,7 @@ fn client_at(addresses: Vec<SocketAddr>, options: ClientOptions) -> (HttpClient,
 }
 
 #[test]
-fn every_address_is_tried_and_names_are_resolved_for_every_connection() {
+fn every_address_is_tried_and_names_are_asked_for_rarely() {
     let server = Server::echo();
     let options = ClientOptions {
         disable_keep_alives: true,
@@ -207,8 +207,117 @@ fn every_address_is_tried_and_names_are_resolved_for_every_connection() {
     });
     assert_eq!(
         (resolver.1.load(Ordering::SeqCst), server.connections()),
-        (2, 2)
+        (1, 2)
     );
+}
+
+/// An address that takes no connection and does not say so; it lasts as long as what comes with it.
+async fn silent_address() -> (SocketAddr, Vec<tokio::net::TcpStream>, TcpListener) {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = socket.listen(0).unwrap().into_std().unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut waiting = Vec::new();
+    let full = Duration::from_millis(300);
+    while let Ok(stream) = tokio::time::timeout(full, tokio::net::TcpStream::connect(address)).await
+    {
+        waiting.push(stream.unwrap());
+    }
+    (address, waiting, listener)
+}
+
+#[test]
+fn an_address_that_is_silent_delays_nothing() {
+    let server = Server::echo();
+    run(async {
+        let (address, _waiting, _listener) = silent_address().await;
+        let options = ClientOptions {
+            connect_timeout: 100 * LONG,
+            ..ClientOptions::default()
+        };
+        let (client, _) = client_at(vec![address, server.address], options);
+        let to = Endpoint::parse("http://loki.test:3100/").unwrap();
+        post(&client, &to).await.unwrap();
+    });
+}
+
+#[test]
+fn a_server_that_takes_requests_and_does_not_answer_is_left_for_another_address() {
+    let stuck = Server::start(|_, mut stream| while receive(&mut stream).is_some() {});
+    let server = Server::echo();
+    let options = ClientOptions {
+        timeout: Duration::from_millis(100),
+        ..ClientOptions::default()
+    };
+    let (client, _) = client_at(vec![stuck.address, server.address], options);
+    let to = Endpoint::parse("http://loki.test:3100/").unwrap();
+    run(async {
+        let error = post(&client, &to).await.unwrap_err();
+        assert_eq!(error.kind, SendErrorKind::Timeout);
+        post(&client, &to).await.unwrap();
+    });
+}
+
+#[test]
+fn idle_connections_to_a_server_that_became_silent_are_forgotten() {
+    // Each connection answers once.
+    let server = Server::start(|n, mut stream| {
+        receive(&mut stream).expect("the first request");
+        answer(&mut stream, "200 OK", "");
+        match n {
+            0..3 => while receive(&mut stream).is_some() {},
+            _ => echo(&mut stream),
+        }
+    });
+    let client = client(ClientOptions {
+        timeout: Duration::from_secs(1),
+        ..ClientOptions::default()
+    });
+    let to = server.endpoint("/");
+    run(async {
+        let (a, b, c) = tokio::join!(post(&client, &to), post(&client, &to), post(&client, &to));
+        assert!(a.is_ok() && b.is_ok() && c.is_ok());
+        assert_eq!(client.idle(), 3);
+        post(&client, &to).await.unwrap_err();
+        assert_eq!(client.idle(), 0);
+        post(&client, &to).await.unwrap();
+    });
+}
+
+/// Says another address each time it is asked.
+struct Moving(Vec<SocketAddr>, AtomicUsize);
+
+impl Resolver for Moving {
+    fn resolve<'a>(&'a self, _: &'a str, _: u16) -> Addresses<'a> {
+        let n = self.1.fetch_add(1, Ordering::SeqCst);
+        Box::pin(std::future::ready(Ok(vec![
+            self.0[n.min(self.0.len() - 1)],
+        ])))
+    }
+}
+
+#[test]
+fn a_server_that_still_works_is_left_when_its_name_has_moved() {
+    let (old, new) = (Server::echo(), Server::echo());
+    let addresses = vec![old.address, new.address];
+    let parts = ClientParts {
+        resolver: Arc::new(Moving(addresses, AtomicUsize::new(0))),
+        ..parts(ClientOptions::default())
+    };
+    let client = HttpClient::new(parts).unwrap();
+    let to = Endpoint::parse("http://loki.test:3100/").unwrap();
+    run(async {
+        post(&client, &to).await.unwrap();
+        post(&client, &to).await.unwrap();
+        assert_eq!((old.connections(), new.connections()), (1, 0));
+        tokio::time::pause();
+        tokio::time::advance(super::names::LOOK_AGAIN).await;
+        tokio::time::resume();
+        for _ in 0..2 {
+            post(&client, &to).await.unwrap();
+        }
+        assert_eq!((old.connections(), new.connections()), (1, 1));
+    });
 }
 
 #[test]

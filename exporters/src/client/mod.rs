@@ -2,8 +2,8 @@
 //! authentication and limits, configured under the collector's names.
 //!
 //! One client belongs to one exporter. It runs on the agent's socket runtime and never blocks it
-//! for longer than it takes to `stat` a few certificate files per new connection. Names are
-//! resolved anew for every connection and every address is tried; certificate and secret files are
+//! for longer than it takes to `stat` a few certificate files per new connection. Every address of
+//! a name is tried, and a connection is left when its name has moved; certificate and secret files are
 //! read again when they change. HTTP/2 is not built, and its options are refused by name.
 
 mod auth;
@@ -11,7 +11,9 @@ mod body;
 mod config;
 mod connect;
 mod endpoint;
+mod expiry;
 mod http;
+mod names;
 mod options;
 mod pool;
 mod proxy;
@@ -22,15 +24,18 @@ mod delivery_tests;
 #[cfg(test)]
 mod http_tests;
 #[cfg(test)]
+mod names_tests;
+#[cfg(test)]
 mod test_server;
 #[cfg(test)]
 mod tls_tests;
 
 pub use auth::{AuthOptions, Authenticator};
 pub use config::decode_fixed_compression;
-pub use connect::{Resolver, SystemResolver};
 pub use endpoint::{Endpoint, EndpointError};
+pub use expiry::Expiry;
 pub use http::{ClientParts, HttpClient, HttpSender, RESPONSE_BYTES_MAX};
+pub use names::{Resolver, SystemResolver};
 pub use options::{ClientOptions, PemSource, TlsOptions, TlsVersion};
 pub use proxy::{ProxyEnv, ProxyError};
 pub use tls::TlsError;

@@ -1,10 +1,12 @@
 //! Idle connections, kept for the next request to the same server.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
 use foldhash::HashMap;
 use hyper::client::conn::http1::SendRequest;
+use rustls::ClientConfig;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
@@ -30,8 +32,17 @@ pub(super) struct Limits {
     pub disabled: bool,
 }
 
+/// A connection that nobody uses.
+pub(super) struct Usable {
+    pub sender: SendRequest<Chunks>,
+    /// Where it leads: to the server or its proxy.
+    pub peer: SocketAddr,
+    /// How TLS was made, if it was.
+    pub secured: Option<Arc<ClientConfig>>,
+}
+
 struct Idle {
-    sender: SendRequest<Chunks>,
+    usable: Usable,
     since: Instant,
 }
 
@@ -52,7 +63,7 @@ impl Inner {
         self.idle.retain(|_, list| {
             list.retain(|i| {
                 let old = !timeout.is_zero() && i.since.elapsed() >= timeout;
-                !old && !i.sender.is_closed()
+                !old && !i.usable.sender.is_closed()
             });
             !list.is_empty()
         });
@@ -92,16 +103,24 @@ impl Pool {
     }
 
     /// The connection that was used last and still works.
-    pub fn take(&self, key: &Key) -> Option<SendRequest<Chunks>> {
+    pub fn take(&self, key: &Key) -> Option<Usable> {
         let mut inner = lock(&self.inner);
         inner.prune(self.limits.idle_timeout);
-        inner.idle.get_mut(key)?.pop().map(|idle| idle.sender)
+        inner.idle.get_mut(key)?.pop().map(|idle| idle.usable)
+    }
+
+    /// Forgets the idle connections to `peer`: one like them was silent.
+    pub fn forget(&self, peer: SocketAddr) {
+        let mut inner = lock(&self.inner);
+        for list in inner.idle.values_mut() {
+            list.retain(|i| i.usable.peer != peer);
+        }
     }
 
     /// Keeps a connection whose answer was read to its end, if the limits let it.
-    pub fn put(&self, key: Key, sender: SendRequest<Chunks>) {
+    pub fn put(&self, key: Key, usable: Usable) {
         let limits = self.limits;
-        if limits.disabled || sender.is_closed() {
+        if limits.disabled || usable.sender.is_closed() {
             return;
         }
         let mut inner = lock(&self.inner);
@@ -113,7 +132,7 @@ impl Pool {
             return;
         }
         inner.idle.entry(key).or_default().push(Idle {
-            sender,
+            usable,
             since: Instant::now(),
         });
         if !limits.idle_timeout.is_zero() && !std::mem::replace(&mut inner.reaping, true) {

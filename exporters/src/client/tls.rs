@@ -12,6 +12,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
+use super::expiry::{Expiry, Whose};
 use super::options::{PemSource, TlsOptions, TlsVersion};
 
 /// Largest PEM file that is read.
@@ -80,12 +81,13 @@ pub(super) struct TlsSource {
     options: TlsOptions,
     provider: Arc<CryptoProvider>,
     loaded: Mutex<Loaded>,
+    expiry: Option<Expiry>,
 }
 
 impl TlsSource {
     /// Reads the configured files once, so that mistakes show before anything runs. The system's
     /// authorities are read for the first TLS connection: who sends plain HTTP needs none.
-    pub fn new(options: TlsOptions) -> Result<TlsSource, TlsError> {
+    pub fn new(options: TlsOptions, expiry: Option<Expiry>) -> Result<TlsSource, TlsError> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let marks = marks(&options);
         let config = if options.ca.is_some() || options.cert.is_some() || options.key.is_some() {
@@ -103,11 +105,46 @@ impl TlsSource {
             marks,
             looked: Instant::now(),
         });
-        Ok(TlsSource {
+        let source = TlsSource {
             options,
             provider,
             loaded,
-        })
+            expiry,
+        };
+        source.show_expiry();
+        Ok(source)
+    }
+
+    /// Whether a connection was made as one would be made now. Files that changed are read again.
+    pub fn is_current(&self, secured: &Option<Arc<ClientConfig>>) -> bool {
+        let Some(secured) = secured else { return true };
+        // Without a configuration that works there is none to prefer.
+        self.current()
+            .map_or(true, |now| Arc::ptr_eq(&now, secured))
+    }
+
+    /// Shows when the server's certificate ends, the first one of `chain`.
+    pub fn server_showed(&self, chain: &[CertificateDer<'_>]) {
+        if let Some(expiry) = &self.expiry {
+            expiry.show(Whose::Server, &chain[..chain.len().min(1)]);
+        }
+    }
+
+    /// Shows when what is configured ends.
+    fn show_expiry(&self) {
+        let Some(expiry) = &self.expiry else { return };
+        let whose = [
+            (Whose::Authority, "ca_file", &self.options.ca, usize::MAX),
+            // The rest of our chain are authorities that others renew.
+            (Whose::Client, "cert_file", &self.options.cert, 1),
+        ];
+        for (whose, option, source, most) in whose {
+            // What could not be read was said already.
+            let found = source.as_ref().map(|source| certificates(option, source));
+            if let Some(Ok(found)) = found {
+                expiry.show(whose, &found[..found.len().min(most)]);
+            }
+        }
     }
 
     /// The configuration for a new connection. Files that changed are read again; if that fails,
@@ -132,6 +169,7 @@ impl TlsSource {
                 let config = Arc::new(config);
                 loaded.config = Some(config.clone());
                 loaded.marks = marks;
+                self.show_expiry();
                 tracing::info!("TLS certificates were read again");
                 Ok(config)
             }

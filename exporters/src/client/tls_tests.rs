@@ -105,7 +105,51 @@ fn a_client_certificate_is_shown() {
         ..trusting("ca1.pem")
     };
     run(post(&client(with(tls)), &https(&server))).unwrap();
-    assert!(run(post(&client(with(trusting("ca1.pem"))), &https(&server))).is_err());
+    // Said after the handshake, or before its end, as the version has it.
+    for version in [TlsVersion::V12, TlsVersion::V13] {
+        let tls = TlsOptions {
+            max_version: Some(version),
+            ..trusting("ca1.pem")
+        };
+        let error = run(post(&client(with(tls)), &https(&server))).unwrap_err();
+        assert_eq!(error.kind, SendErrorKind::Tls, "{error}");
+    }
+}
+
+#[test]
+fn a_connection_is_left_when_the_pair_is_replaced_and_kept_while_it_is_half_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let place = |to: &str| dir.path().join(to);
+    let replace = |from: &str, to: &str| {
+        std::fs::copy(pem(from), place("new")).unwrap();
+        std::fs::rename(place("new"), place(to)).unwrap();
+    };
+    replace("client1.pem", "cert");
+    replace("client1.key", "key");
+    let server = tls_server("server1", true);
+    let tls = TlsOptions {
+        cert: Some(PemSource::File(place("cert"))),
+        key: Some(PemSource::File(place("key"))),
+        ..trusting("ca1.pem")
+    };
+    let client = client(with(tls));
+    run(async {
+        let to = https(&server);
+        post(&client, &to).await.unwrap();
+        replace("client2.pem", "cert");
+        for _ in 0..2 {
+            post(&client, &to).await.unwrap();
+        }
+        assert_eq!(server.connections(), 1, "the pair does not fit yet");
+        std::fs::write(place("key"), "-----BEGIN PRIVATE KEY-----\nMIG").unwrap();
+        post(&client, &to).await.unwrap();
+        assert_eq!(server.connections(), 1, "half of a key");
+        replace("client2.key", "key");
+        for _ in 0..2 {
+            post(&client, &to).await.unwrap();
+        }
+        assert_eq!(server.connections(), 2);
+    });
 }
 
 #[test]

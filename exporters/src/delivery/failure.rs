@@ -1,7 +1,6 @@
 //! What the queue does with a request that was not accepted but may be later.
 
 use std::cmp::Reverse;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
@@ -133,13 +132,10 @@ impl<D: Duty> DeliveryQueue<D> {
         request: OutgoingRequest<D>,
         epochs: (u32, u32),
         scope: RetryScope,
-        cause: Arc<str>,
+        wait: Option<Duration>,
     ) -> Decision {
-        self.stats.set_alarm(Some(cause));
-        let wait = self
-            .retry
-            .max_interval
-            .max(Duration::from_secs(HOLD_SECONDS_MIN));
+        let longest = self.retry.max_interval;
+        let wait = wait.unwrap_or(longest.max(Duration::from_secs(HOLD_SECONDS_MIN)));
         let pause = match scope {
             RetryScope::Request | RetryScope::Lanes => Duration::ZERO,
             RetryScope::Tenant => self.pause_tenant(id, |gate, _| gate.hold(now, epochs.0, wait)),

@@ -288,7 +288,10 @@ impl<D: Duty> DeliveryQueue<D> {
                 let after = after.map(|asked| asked.min(THROTTLE_MAX));
                 self.retry(now, id, request, epochs, scope, after)
             }
-            Verdict::Hold { scope, cause } => self.hold(now, id, request, epochs, scope, cause),
+            Verdict::Hold { scope, wait, cause } => {
+                self.stats.set_alarm(Some(cause));
+                self.hold(now, id, request, epochs, scope, wait)
+            }
         };
         self.waiting_since = match decision {
             _ if self.slots.len() == 0 => None,

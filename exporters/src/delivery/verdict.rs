@@ -65,10 +65,16 @@ pub enum Verdict<D> {
     Hold {
         /// What waits.
         scope: RetryScope,
+        /// How long; without it, as long as retries wait at most, and at least 30 s.
+        wait: Option<Duration>,
         /// For people.
         cause: Arc<str>,
     },
 }
+
+/// The wait where nothing was sent: files that are mended, or a server that is, are to be noticed
+/// within 10 s, and trying costs no more than a handshake.
+const LOCAL_WAIT: Duration = Duration::from_secs(8);
 
 impl<D> Verdict<D> {
     /// The explanation for people, if the verdict has one.
@@ -140,6 +146,7 @@ impl SendError {
             SendErrorKind::Tls | SendErrorKind::Config => {
                 return Verdict::Hold {
                     scope: RetryScope::Destination,
+                    wait: Some(LOCAL_WAIT),
                     cause,
                 };
             }

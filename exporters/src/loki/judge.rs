@@ -174,6 +174,7 @@ impl Context<'_> {
     fn hold<D>(&self, reach: Reach) -> Verdict<D> {
         Verdict::Hold {
             scope: scope(reach),
+            wait: None,
             cause: self.cause.clone(),
         }
     }

@@ -12,7 +12,7 @@ use tailwater_pipeline::{BuildError, Exporter, ExporterNode, ShardHandle};
 use tailwater_telemetry::metrics::{LabelBudgetMetrics, MetricsRegistry};
 use tokio::runtime::Handle;
 
-use crate::client::{ClientParts, HttpClient, HttpSender};
+use crate::client::{ClientParts, Expiry, HttpClient, HttpSender};
 use crate::delivery::{Acks, Delivery, DeliveryHandle, DeliveryParts, Judge};
 
 use super::config::LokiSettings;
@@ -89,7 +89,10 @@ pub struct LokiExporter {
 
 impl LokiExporter {
     /// An exporter; connects to nothing before it is started. Reads certificate and secret files.
-    pub fn new(parts: LokiParts, metrics: &MetricsRegistry) -> Result<LokiExporter, BuildError> {
+    pub fn new(
+        parts: LokiParts,
+        metrics: &Arc<MetricsRegistry>,
+    ) -> Result<LokiExporter, BuildError> {
         let LokiSettings {
             endpoint,
             client,
@@ -97,7 +100,11 @@ impl LokiExporter {
             retry,
             options,
         } = parts.settings;
-        let client = HttpClient::new(ClientParts::new(client))
+        let client = ClientParts {
+            expiry: Some(Expiry::new(metrics.clone(), parts.name.clone())),
+            ..ClientParts::new(client)
+        };
+        let client = HttpClient::new(client)
             .map_err(|e| BuildError::new(node_name(&parts.name), e.to_string()))?;
         let letters = options.dead_letter_file.clone();
         let dead_letters = letters.map(|p| Arc::new(DeadLetters::new(p, DEAD_LETTER_BYTES_MAX)));

@@ -130,6 +130,7 @@ fn rig(url: &str, extra: Value) -> Rig {
         runtime: sockets.handle.clone(),
     };
     let metrics = MetricsRegistry::new(Exposition::default(), SERIES_MAX_DEFAULT);
+    let metrics = Arc::new(metrics);
     let mut node = LokiExporter::new(parts, &metrics).unwrap();
     let shard = ShardHandle {
         index: 0,

@@ -16,6 +16,7 @@ use super::charset::Charset;
 use super::file_attrs::FileAttributes;
 use super::frame::{FrameSpec, FrameState, Frames, Input, Oversize, Split, Token, Trim};
 use super::hash::stable_hash;
+use super::identity::TRAIL_BYTES;
 use super::logfs::LogFs;
 use super::position::Position;
 use super::settings::Settings;
@@ -232,6 +233,10 @@ impl Cutter {
             pool.put(buf);
             return Ok(None);
         }
+        if let Some(cut) = self.skip_hole(tail, &buf, skip, at_end, now, wall_ns)? {
+            pool.put(buf);
+            return Ok(Some(cut));
+        }
         let from_offset = tail.position.offset;
         let end_offset = from_offset + content.len() as u64;
         let period = s.force_flush_period;
@@ -280,6 +285,50 @@ impl Cutter {
         let again = (replay || from_offset < tail.replay_until) && !marks.is_empty_at(from_offset);
         cut.wants_mark = !again && cut.batches.iter().any(untimed);
         Ok(Some(cut))
+    }
+
+    /// Skips a hole in which all of `buf` from `skip` on is, if it is longer than what is left unread
+    /// because it may still be filled. As if its NULs had been read.
+    fn skip_hole(
+        &mut self,
+        tail: &mut Tail,
+        buf: &[u8],
+        skip: usize,
+        at_end: bool,
+        now: Mono,
+        wall_ns: i64,
+    ) -> std::io::Result<Option<Cut>> {
+        let s = self.settings.clone();
+        let spec = s.frame(tail.charset);
+        let in_header = s.header.is_some() && !tail.position.header_done;
+        // In the middle of a record they are a part of it, and some want them as they are.
+        let in_record = !tail.position.frame.is_empty() || matches!(spec.split, Split::None);
+        let nul = || buf[skip..].iter().all(|b| *b == 0);
+        if at_end || in_header || in_record || !nul() {
+            return Ok(None);
+        }
+        let keep = spec.buffer_bytes_max().max(TRAIL_BYTES) as u64;
+        let bytes = tail.hole_ahead(keep)?;
+        if bytes == 0 {
+            return Ok(None);
+        }
+        let from_offset = tail.position.offset;
+        let replay = from_offset < tail.cut_before;
+        tail.advance(buf, skip, 0, s.head_bytes);
+        tail.skip_hole(bytes);
+        tail.flush_clock.clear();
+        tail.unfinished = false;
+        (tail.read_bytes, tail.long_record) = (s.read_bytes, false);
+        tail.active_at = now;
+        self.metrics.nul_bytes_skipped.inc_by(bytes);
+        let nothing = LogsBatch::from_lines(Bytes::new(), &[]);
+        let cut = self.operate(tail, nothing, now, wall_ns);
+        Ok(Some(Cut {
+            from_offset,
+            bytes,
+            replay,
+            ..cut
+        }))
     }
 
     /// Cuts `content`, which begins at `offset`, into records.

@@ -80,6 +80,11 @@ pub trait LogFile: Send {
         }
         Ok(done)
     }
+    /// Where the next written part begins, at `from` or behind it; `None` if there is none. What is
+    /// not known to be a hole is taken for written.
+    fn next_data(&self, from: u64) -> io::Result<Option<u64>> {
+        Ok(Some(from))
+    }
     /// Stats the open file.
     fn meta(&self) -> io::Result<Meta>;
     /// Tells the kernel that the pages read so far are not needed again.
@@ -172,6 +177,17 @@ impl LogFile for OsLogFile {
                 Err(rustix::io::Errno::INTR) => {}
                 Err(e) => return Err(e.into()),
             }
+        }
+    }
+
+    fn next_data(&self, from: u64) -> io::Result<Option<u64>> {
+        // The descriptor's offset, which this moves, is not used by anything else.
+        match rustix::fs::seek(&self.0, rustix::fs::SeekFrom::Data(from)) {
+            Ok(data) => Ok(Some(data)),
+            Err(rustix::io::Errno::NXIO) => Ok(None),
+            // The file system does not tell.
+            Err(rustix::io::Errno::INVAL | rustix::io::Errno::OPNOTSUPP) => Ok(Some(from)),
+            Err(e) => Err(e.into()),
         }
     }
 

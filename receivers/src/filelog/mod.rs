@@ -23,6 +23,7 @@ pub mod glob;
 pub mod gzip;
 pub mod gzip_reader;
 pub mod hash;
+mod holes;
 pub mod identity;
 pub mod import;
 pub mod links;

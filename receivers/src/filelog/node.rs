@@ -24,7 +24,7 @@ use super::driver::{Driver, DriverParts, ShardLink};
 use super::glob::Glob;
 use super::links::CONTAINER_LOGS;
 use super::logfs::LogFs;
-use super::open_files::OpenFiles;
+use super::open_files::within_limits;
 use super::saver::Saver;
 use super::settings::{Constants, READ_BYTES, Settings};
 use super::settled::SettledFiles;
@@ -136,7 +136,6 @@ impl FilelogSettings {
             .constants()
             .map_err(|e| build_error(cx, e.to_string()))?;
         let shards = cx.shards.max(1);
-        let open_files = OpenFiles::within_limits(c.open_files_max);
         Ok(Settings {
             id: cx.id.clone(),
             read_bytes: c.initial_buffer_bytes.unwrap_or(READ_BYTES).max(4096),
@@ -151,8 +150,7 @@ impl FilelogSettings {
             force_flush_period: c.force_flush_period,
             poll_interval: c.poll_interval,
             on_truncate: c.on_truncate,
-            open_files_max: open_files.budget.div_ceil(shards),
-            open_files_most: open_files.most.div_ceil(shards),
+            open_files_max: within_limits(c.open_files_max).div_ceil(shards),
             open_files: Arc::default(),
             acquire_fs_lock: c.acquire_fs_lock,
             forget_pages: c.file_cache_advise,
@@ -341,7 +339,7 @@ impl FilelogNode {
             selects: Box::new(move |path| selects.matches(path)),
             started_ns: self.cx.clock.wall_ns(),
             open_files: self.settings.open_files.clone(),
-            open_files_max: OpenFiles::within_limits(c.open_files_max).most,
+            open_files_max: within_limits(c.open_files_max),
         };
         let stored = Saver::load(&self.store, &self.cx.id);
         Driver::new(DriverParts {

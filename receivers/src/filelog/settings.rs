@@ -39,8 +39,6 @@ pub struct Settings {
     pub on_truncate: OnTruncate,
     /// Open files per shard.
     pub open_files_max: usize,
-    /// With so many open files a shard opens no further one.
-    pub open_files_most: usize,
     /// Files that the receiver has open now, in all its threads.
     pub open_files: Arc<AtomicUsize>,
     /// `acquire_fs_lock`.

@@ -266,8 +266,8 @@ impl FileSource {
     /// True if files at rest are to be closed.
     fn is_crowded(&self) -> bool {
         let s = &self.p.settings;
-        let needed = !self.wait_to_open.is_empty() && self.open >= s.open_files_most;
-        needed || self.open > s.open_files_max
+        let needed = usize::from(!self.wait_to_open.is_empty());
+        self.open + needed > s.open_files_max
     }
 
     /// A file was closed: one that waits may be opened.
@@ -305,7 +305,9 @@ impl FileSource {
             return Turn::Rest;
         };
         tail.after = None;
-        if tail.file.is_none() && self.open >= self.p.settings.open_files_most {
+        // One that others wait for is read however many are open: they may be all that is open.
+        let must_wait = tail.file.is_none() && !self.followers.contains_key(&no);
+        if must_wait && self.open >= self.p.settings.open_files_max {
             // Whatever is closed makes the first of those that wait go on.
             self.wait_to_open.push_back(no);
             self.keep_budget(now);

@@ -17,6 +17,7 @@ use super::charset::Charset;
 use super::file_path::FilePath;
 use super::frame::FlushClock;
 use super::hash::stable_hash;
+use super::holes::hole_bytes;
 use super::identity::{Found, Head, TRAIL_BYTES, Trail, Verdict, judge};
 use super::logfs::{LogFile, LogFs, Meta};
 use super::position::Position;
@@ -229,6 +230,26 @@ impl Tail {
             self.position.trail = Trail::of(&buf[..skip + consumed]);
         }
         self.position.offset += consumed as u64;
+        self.cut_before = self.cut_before.max(self.position.offset);
+        self.shared.set_known(self.position.known());
+    }
+
+    /// Bytes that can be skipped because nothing was ever written there: 0, or more than `keep`,
+    /// which are left at the end of the file.
+    pub fn hole_ahead(&self, keep: u64) -> io::Result<u64> {
+        let Some(file) = &self.file else {
+            return Ok(0);
+        };
+        let bytes = hole_bytes(&**file, self.position.offset, keep)?;
+        // Whole characters of every encoding.
+        let bytes = bytes / 4 * 4;
+        Ok(if bytes > keep { bytes } else { 0 })
+    }
+
+    /// Moves the position over `bytes` that read as NUL, at least [`TRAIL_BYTES`].
+    pub fn skip_hole(&mut self, bytes: u64) {
+        self.position.trail = Trail::of(&[0; TRAIL_BYTES]);
+        self.position.offset += bytes;
         self.cut_before = self.cut_before.max(self.position.offset);
         self.shared.set_known(self.position.known());
     }

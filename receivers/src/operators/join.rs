@@ -170,6 +170,9 @@ impl Joiner {
                 let source = cx.source;
                 held.from.push(Cover { source, offset });
             }
+            // No more than it takes: doubling would hold twice the longest line.
+            let more = open.rows.iter().map(|r| lines.body[*r].len()).sum();
+            held.text.reserve_exact(more);
             for row in open.rows {
                 held.text.extend_from_slice(batch.bytes(lines.body[row]));
                 rows.join(row);
@@ -254,11 +257,10 @@ fn complete(
     rows: &mut Rows,
     cx: &mut OperatorCx,
 ) -> Option<(usize, Held)> {
-    let mut parts = Vec::with_capacity(open.rows.len() + 1);
-    parts.extend(open.carried.as_ref().map(|h| batch.text.push(&h.text)));
-    parts.extend(open.rows.iter().map(|&r| lines.body[r]));
-    if parts.len() > 1 {
-        lines.body[row] = batch.text.concat(&parts);
+    let before = open.carried.as_ref().map_or(&[][..], |h| &h.text);
+    if open.carried.is_some() || open.rows.len() > 1 {
+        let parts: Vec<Slice> = open.rows.iter().map(|&r| lines.body[r]).collect();
+        lines.body[row] = batch.text.concat_after(before, &parts);
     }
     for &part in open.rows.iter().filter(|&&r| r != row) {
         rows.join(part);

@@ -85,6 +85,13 @@ metric_group! {
 }
 
 metric_group! {
+    /// A certificate that an exporter uses or meets.
+    pub struct CertificateMetrics { exporter, certificate }
+    /// Unix time in seconds at which the certificate ends.
+    expiry: Gauge, Basic, Seconds, "tailwater_certificate_expiry_timestamp_seconds";
+}
+
+metric_group! {
     /// The queue in front of an exporter's sender.
     pub struct QueueMetrics { exporter, data_type }
     /// What is in the queue now, in the unit of its sizer.
@@ -206,6 +213,7 @@ pub(crate) const FAMILIES: &[&[Family]] = &[
     BatchMetrics::FAMILIES,
     MemoryLimiterMetrics::FAMILIES,
     ExporterMetrics::FAMILIES,
+    CertificateMetrics::FAMILIES,
     QueueMetrics::FAMILIES,
     FilesMetrics::FAMILIES,
     LagMetrics::FAMILIES,
@@ -233,6 +241,7 @@ mod tests {
             Box::new(BatchMetrics::new(registry, "batch")),
             Box::new(MemoryLimiterMetrics::new(registry, "memory_limiter")),
             Box::new(ExporterMetrics::new(registry, "loki")),
+            Box::new(CertificateMetrics::new(registry, "loki", "client")),
             Box::new(QueueMetrics::new(registry, "loki", "logs")),
             Box::new(FilesMetrics::new(registry, "filelog")),
             Box::new(LagMetrics::new(registry, "filelog", "default")),

@@ -17,9 +17,9 @@ mod value;
 
 pub use accounting::{Accounting, Amount, FilterCount, Settlement, Snapshot};
 pub use component::{
-    BatchMetrics, CheckpointMetrics, EngineMetrics, ExporterMetrics, FilesMetrics,
-    LabelBudgetMetrics, LagMetrics, MemoryLimiterMetrics, ProcessorMetrics, QueueMetrics,
-    RECEIVER_TRANSPORT_FILE, ReceiverMetrics, SelfLogMetrics,
+    BatchMetrics, CertificateMetrics, CheckpointMetrics, EngineMetrics, ExporterMetrics,
+    FilesMetrics, LabelBudgetMetrics, LagMetrics, MemoryLimiterMetrics, ProcessorMetrics,
+    QueueMetrics, RECEIVER_TRANSPORT_FILE, ReceiverMetrics, SelfLogMetrics,
 };
 pub use exposition::{ConstantLabels, Exposition};
 pub use family::{Collect, Family, Gather, Kind, Labels, Level, Unit};

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Makes the certificates of the tests: two authorities, a server of each for localhost and
-# 127.0.0.1, and a client of the first. The keys protect nothing. Valid from 2024 to 2124.
+# 127.0.0.1, two clients of the first. The keys protect nothing. Valid from 2024 to 2124; those of
+# the first authority that are called expired, to 2025.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 work=$(mktemp -d)
@@ -30,18 +31,24 @@ extendedKeyUsage = clientAuth
 CONF
 : > index
 echo 01 > serial
+end=21240101000000Z
 make() { # name, extensions, how to sign
   name=$1 extensions=$2
   shift 2
   openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj "/CN=test $name" \
     -keyout "$name.key" -out "$name.csr"
   openssl ca -batch -config ca.cnf -notext -extensions "$extensions" "$@" \
-    -startdate 20240101000000Z -enddate 21240101000000Z -in "$name.csr" -out "$name.pem"
+    -startdate 20240101000000Z -enddate $end -in "$name.csr" -out "$name.pem"
 }
 for n in 1 2; do
   make "ca$n" authority -selfsign -keyfile "ca$n.key"
   make "server$n" serverAuth -cert "ca$n.pem" -keyfile "ca$n.key"
 done
 make client1 clientAuth -cert ca1.pem -keyfile ca1.key
-cp ca1.pem ca2.pem server1.pem server1.key server2.pem server2.key client1.pem client1.key "$here"
+make client2 clientAuth -cert ca1.pem -keyfile ca1.key
+end=20250101000000Z
+make server_expired serverAuth -cert ca1.pem -keyfile ca1.key
+make client_expired clientAuth -cert ca1.pem -keyfile ca1.key
+rm ca1.key ca2.key
+cp ca?.pem server*.pem server*.key client*.pem client*.key "$here"
 chmod 644 "$here"/*.key

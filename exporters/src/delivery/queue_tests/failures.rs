@@ -194,6 +194,7 @@ fn what_is_held_is_kept_and_raises_an_alarm_until_it_passes() {
     let a = q.next_to_send(at(0)).expect("ready");
     let v = Verdict::Hold {
         scope: RetryScope::Destination,
+        wait: None,
         cause: "no org id".into(),
     };
     assert_eq!(

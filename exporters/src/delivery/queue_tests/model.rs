@@ -123,6 +123,7 @@ impl Model {
             0..=3 => retry(scopes[how as usize]),
             12 => Verdict::Hold {
                 scope: RetryScope::Tenant,
+                wait: None,
                 cause: "h".into(),
             },
             4 => {

@@ -25,6 +25,14 @@ impl OpenFiles {
         OpenFiles { budget, most }
     }
 
+    /// An equal part of it for each of `n`, at least one file.
+    pub fn part(self, n: usize) -> OpenFiles {
+        OpenFiles {
+            budget: (self.budget / n).max(1),
+            most: (self.most / n).max(1),
+        }
+    }
+
     /// As [`OpenFiles::of`], with the limit of this process.
     pub fn within_limits(configured: usize) -> OpenFiles {
         let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
@@ -52,5 +60,7 @@ mod tests {
             (1, 1),
             "nothing works, and reading least"
         );
+        let part = OpenFiles::of(1024, None).part(3);
+        assert_eq!((part.budget, part.most), (341, 512));
     }
 }

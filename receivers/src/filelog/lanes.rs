@@ -11,9 +11,10 @@
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tailwater_pipeline::checkpoint::{Checkpoint, CheckpointHandle};
+use tailwater_pipeline::checkpoint::{Checkpoint, CheckpointHandle, PutError};
 
 use super::driver::FORGET_AFTER;
 use super::identity::Trail;
@@ -159,33 +160,24 @@ impl Sets<'_> {
         [prefix.as_bytes(), file].concat()
     }
 
-    /// Stores a set as a whole: a part of it would make a first start of the rest.
-    fn put(&self, place: Option<(char, &str)>, mut set: Set) {
-        match place {
-            None => set.remove(MARK),
-            Some(_) => set.insert(MARK.into(), Checkpoint::default()),
+    /// A set as it is stored at a place.
+    fn at<'s>(
+        &'s self,
+        place: Option<(char, &'s str)>,
+        set: &'s Set,
+    ) -> impl Iterator<Item = (Vec<u8>, Checkpoint)> + 's {
+        let file = move |(file, checkpoint): (&Vec<u8>, &Checkpoint)| {
+            (self.key(place, file), checkpoint.clone())
         };
-        let keys: Vec<_> = set.keys().map(|file| self.key(place, file)).collect();
-        let batch = keys.iter().map(Vec::as_slice).zip(set.values().cloned());
-        if let Err(e) = self.store.put_all(batch) {
-            tracing::error!(
-                receiver = self.receiver, error = %e,
-                "a file position was not stored; its lines may be delivered again after a restart"
-            );
-        }
-        // Whoever reads the file takes hold of it.
-        let positions = keys.iter().filter(|key| !is_mark(key));
-        positions.for_each(|key| self.store.release(key));
+        set.iter().map(file)
     }
 
-    fn remove<'s>(
-        &self,
-        place: Option<(char, &str)>,
-        files: impl IntoIterator<Item = &'s Vec<u8>>,
-    ) {
-        for file in files {
-            self.store.remove(&self.key(place, file));
-        }
+    /// A set as it is to be stored at the place of a lane, with its mark.
+    fn marked(&self, separator: char, exporter: &str, set: &Set) -> Vec<(Vec<u8>, Checkpoint)> {
+        let place = Some((separator, exporter));
+        let mark = (self.key(place, MARK), Checkpoint::default());
+        let positions = self.at(place, set).filter(|(key, _)| !is_mark(key));
+        std::iter::once(mark).chain(positions).collect()
     }
 
     /// Where an exporter begins that has no positions of its own. If it takes the place of another,
@@ -226,51 +218,96 @@ fn compare(a: &Set, b: &Set) -> Ordering {
     ahead.cmp(&0)
 }
 
-/// Brings the stored positions of `receiver` in line with the `exporters` it reaches now. The store
-/// keeps the order of changes, so a crash at any point leaves what the next start makes the same of:
-/// a set is removed only after it stands where it is to be.
-pub fn arrange(store: &CheckpointHandle, receiver: &str, exporters: &[Arc<str>], wall_ns: i64) {
+/// Brings the stored positions of `receiver` in line with the `exporters` it reaches now, in one step
+/// whatever happens meanwhile.
+///
+/// # Errors
+/// There is no room for the positions of another exporter. Nothing is changed then.
+pub fn arrange(
+    store: &CheckpointHandle,
+    receiver: &str,
+    exporters: &[Arc<str>],
+    wall_ns: i64,
+) -> Result<(), PutError> {
     let mut sets = Sets::of_lanes(store, receiver);
     let wanted: Vec<String> = exporters.iter().map(|e| canonical(e)).collect();
     let alone = wanted.len() == 1;
     if alone && sets.in_use.is_empty() && sets.kept.is_empty() {
-        return;
+        return Ok(());
     }
     sets.read_single();
-    let new = sets.of_a_new_one(&wanted);
-    for exporter in &wanted {
+    let mut moves = Moves::default();
+    begin(&sets, &wanted, &mut moves);
+    leave(&sets, &wanted, wall_ns, &mut moves);
+    store.replace(&moves.remove, &moves.put)?;
+    if !alone {
+        // Whoever reads a file takes hold of its position; of the marks nobody else does.
+        for exporter in &wanted {
+            let mark = sets.key(Some((IN_USE, exporter)), MARK);
+            store.put(&mark, Checkpoint::default())?;
+        }
+    }
+    Ok(())
+}
+
+/// Changes of a store that are right only together.
+#[derive(Default)]
+struct Moves {
+    remove: Vec<Vec<u8>>,
+    put: Vec<(Vec<u8>, Checkpoint)>,
+}
+
+impl Moves {
+    fn remove(&mut self, sets: &Sets<'_>, place: Option<(char, &str)>, set: &Set) {
+        self.remove
+            .extend(set.keys().map(|file| sets.key(place, file)));
+    }
+}
+
+/// Sets of the exporters that are wanted.
+fn begin(sets: &Sets<'_>, wanted: &[String], moves: &mut Moves) {
+    let alone = wanted.len() == 1;
+    let new = sets.of_a_new_one(wanted);
+    for exporter in wanted {
         let own = sets.in_use.get(exporter);
         let set = own.or(sets.kept.get(exporter)).or(new);
         if !alone && own.is_none() {
-            let set = set.cloned().unwrap_or_default();
-            sets.put(Some((IN_USE, exporter)), set);
+            let none = Set::new();
+            let set = sets.marked(IN_USE, exporter, set.unwrap_or(&none));
+            moves.put.extend(set);
         } else if let Some(set) = set.filter(|set| alone && !std::ptr::eq(*set, &sets.single)) {
-            sets.put(None, set.clone());
-            let others = sets.single.keys().filter(|file| !set.contains_key(*file));
-            sets.remove(None, others);
+            let positions = sets.at(None, set).filter(|(key, _)| !is_mark(key));
+            moves.put.extend(positions);
+            moves.remove(sets, None, &sets.single);
         }
         if let Some(kept) = sets.kept.get(exporter) {
-            sets.remove(Some((KEPT, exporter)), kept.keys());
+            moves.remove(sets, Some((KEPT, exporter)), kept);
         }
     }
+}
+
+/// Sets that are not in use any more: they are kept for a while.
+fn leave(sets: &Sets<'_>, wanted: &[String], wall_ns: i64, moves: &mut Moves) {
+    let alone = wanted.len() == 1;
     for (exporter, set) in &sets.in_use {
         let is_wanted = wanted.contains(exporter);
         if !is_wanted {
             let seen = |(file, c): (&Vec<u8>, &Checkpoint)| (file.clone(), seen_at(c, wall_ns));
-            sets.put(Some((KEPT, exporter)), set.iter().map(seen).collect());
+            let seen = set.iter().map(seen).collect();
+            moves.put.extend(sets.marked(KEPT, exporter, &seen));
         }
         if alone || !is_wanted {
-            sets.remove(Some((IN_USE, exporter)), set.keys());
+            moves.remove(sets, Some((IN_USE, exporter)), set);
         }
     }
     if !alone {
-        sets.remove(None, sets.single.keys());
+        moves.remove(sets, None, &sets.single);
     }
     for (exporter, set) in &sets.kept {
         let seen = set.values().filter_map(|c| Some(position(c)?.seen_ns));
         let age = wall_ns.saturating_sub(seen.max().unwrap_or(i64::MIN));
-        if age > FORGET_AFTER.as_nanos() as i64 {
-            sets.remove(Some((KEPT, exporter)), set.keys());
+        if age > FORGET_AFTER.as_nanos() as i64 && !sets.in_use.contains_key(exporter) {
+            moves.remove(sets, Some((KEPT, exporter)), set);
         }
     }
 }
@@ -297,7 +334,7 @@ type Ends = Vec<Option<(u64, Trail)>>;
 /// What the lanes of a receiver share.
 pub struct Lanes {
     exporters: Vec<Arc<str>>,
-    arranged: Once,
+    arranged: AtomicBool,
     /// How far each lane has delivered files that are to be deleted.
     delivered: Mutex<HashMap<FileId, Ends>>,
 }
@@ -307,7 +344,7 @@ impl Lanes {
     pub fn new(exporters: Vec<Arc<str>>) -> Lanes {
         Lanes {
             exporters,
-            arranged: Once::new(),
+            arranged: AtomicBool::new(false),
             delivered: Mutex::default(),
         }
     }
@@ -326,20 +363,27 @@ impl Lanes {
     }
 
     /// As [`arrange`], by the first lane that asks for it.
-    pub fn arrange(&self, store: &CheckpointHandle, receiver: &str, wall_ns: i64) {
-        if self.exporters.is_empty() {
-            return;
+    ///
+    /// # Errors
+    /// As [`arrange`].
+    pub fn arrange(
+        &self,
+        store: &CheckpointHandle,
+        receiver: &str,
+        wall_ns: i64,
+    ) -> Result<(), PutError> {
+        if self.exporters.is_empty() || self.arranged.swap(true, Relaxed) {
+            return Ok(());
         }
-        self.arranged.call_once(|| {
-            arrange(store, receiver, &self.exporters, wall_ns);
-            if self.count() > 1 {
-                tracing::info!(
-                    receiver,
-                    exporters = self.count(),
-                    "files are read once for each exporter, with positions of its own"
-                );
-            }
-        });
+        arrange(store, receiver, &self.exporters, wall_ns)?;
+        if self.count() > 1 {
+            tracing::info!(
+                receiver,
+                exporters = self.count(),
+                "files are read once for each exporter, with positions of its own"
+            );
+        }
+        Ok(())
     }
 
     /// A lane has delivered a file to its end, as it knows it. True if all have delivered as much.

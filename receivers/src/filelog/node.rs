@@ -357,6 +357,12 @@ impl ReceiverNode for FilelogNode {
     }
 
     fn start(&mut self) -> Result<(), BuildError> {
+        let (lanes, wall_ns) = (&self.settings.lanes, self.cx.clock.wall_ns());
+        let arranged = lanes.arrange(&self.store, &self.cx.id, wall_ns);
+        arranged.map_err(|e| {
+            let text = format!("the positions of another exporter cannot be stored: {e}");
+            build_error(&self.cx, text)
+        })?;
         let watch = Watch::new(self.config.watch);
         self.wake = Some(watch.waker());
         let (driver, stop) = (self.driver(Box::new(watch)), self.stop.clone());
@@ -400,9 +406,7 @@ impl FilelogNode {
                 .part(self.settings.lanes.count())
                 .most,
         };
-        let (settings, wall_ns) = (&self.settings, self.cx.clock.wall_ns());
-        settings.lanes.arrange(&self.store, &self.cx.id, wall_ns);
-        let stored = Saver::load(&self.store, &settings.namespace);
+        let stored = Saver::load(&self.store, &self.settings.namespace);
         Driver::new(DriverParts {
             settings: self.settings.clone(),
             finder,

@@ -7,8 +7,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tailwater_testkit::loki::behaviour::{LokiBehaviour, Reach};
+use tailwater_testkit::loki::behaviour::{Faults, LokiBehaviour, Reach};
 use tailwater_testkit::loki::{FakeLoki, LokiOptions};
+use tailwater_testkit::rng::Rng;
+use tailwater_testkit::writer::live::{LiveOptions, LiveWriter};
+use tailwater_testkit::writer::{Compress, Naming, Rotation};
 use tailwater_tests::agent::{Agent, run_once};
 use tailwater_tests::rig::{Rig, tail};
 use tailwater_tests::wait;
@@ -112,6 +115,65 @@ fn a_dead_destination_costs_a_live_one_nothing_over_kills_and_restarts() {
         "nothing again to the live one"
     );
     assert_eq!(dead.stats().entries_distinct, Some(written));
+}
+
+/// Guarantees that kills at any moment, under rotation with compression, cost neither of two
+/// destinations a line and show none twice: one that fails now and then, and one that is down most of
+/// the time, and so reads from files that were compressed long ago.
+#[test]
+fn kills_at_any_moment_cost_neither_of_two_destinations_a_line() {
+    const KILLS: u64 = 20;
+    let (rig, other) = (Rig::new("lanes-kills"), dead_sink());
+    let config = with_dead(&rig, &other);
+    rig.loki
+        .set_faults(|f| (f.status_500, f.status_429, f.reset_after) = (0.1, 0.05, 0.1));
+    let live = [(1, Compress::Delayed), (2, Compress::Never)].map(|(id, compress)| {
+        let writer = rig.writer(id, &format!("app{id}.log"), |o| {
+            o.rotation = Rotation::RenameCreate {
+                naming: Naming::Numbered,
+                keep: 1_000,
+                compress,
+                late_lines: 3,
+            };
+        });
+        let options = LiveOptions {
+            lines_per_second: 1_500,
+            rotate_every_lines: Some(700 + 400 * u64::from(id)),
+            lines_max: None,
+        };
+        LiveWriter::start(writer, options).expect("a thread")
+    });
+    let mut rng = Rng::new(9);
+    for kill in 0..KILLS {
+        // Down for eight lives, up for two.
+        let reach = if kill % 10 < 8 {
+            Reach::Refused
+        } else {
+            Reach::Up
+        };
+        other.set_reach(reach).expect("the port is still free");
+        let agent = rig.spawn(&config);
+        wait::let_pass(Duration::from_millis(100 + rng.below(700)));
+        agent.kill();
+    }
+    let written: u64 = live
+        .map(|w| w.stop().expect("written").lines_written())
+        .iter()
+        .sum();
+    rig.loki.set_faults(|f| *f = Faults::default());
+    other.set_reach(Reach::Up).expect("the port is still free");
+    let agent = rig.start(&config);
+    rig.wait_delivered(&agent);
+    let has_all = || other.stats().entries_distinct >= Some(written);
+    let all = wait::within(2 * wait::BOUND, has_all);
+    assert!(
+        all,
+        "{:?} of {written}\n{}",
+        other.stats(),
+        tail(&agent.log())
+    );
+    rig.finish(agent);
+    assert_eq!(other.stats().entries_distinct, Some(written));
 }
 
 /// Agents on one directory of logs that write to files, an exporter for each.

@@ -10,6 +10,7 @@ use tailwater_pipeline::checkpoint::{
 use tailwater_pipeline::clock::{Clock, Mono, SystemClock};
 use tailwater_pipeline::factory::NodeCx;
 use tailwater_pipeline::fs::SimFs;
+use tailwater_pipeline::lanes::Lane;
 use tailwater_pipeline::storage::Storages;
 use tailwater_pipeline::{
     Admission, Batch, Budget, BuildError, Outcome, Output, Progress, ShardHandle, SourceCx, Wake,
@@ -101,7 +102,14 @@ fn a_long_line_is_read_whole_when_room_is_scarce() {
             runtime: runtime.handle().clone(),
             storages: stores(clock.clone()),
         };
-        let mut node = settings.expect("valid").build(&cx).expect("built");
+        let lane = Lane {
+            exporter: "loki".into(),
+            metrics: cx.metrics.clone(),
+            budget: cx.budget.clone(),
+            alone: true,
+        };
+        let nodes = settings.expect("valid").build(&cx, &[lane]);
+        let mut node = nodes.expect("built").remove(0);
         let waker = Arc::new(Nobody);
         let mut source = node.source(&ShardHandle { index: 0, waker });
         node.start().expect("started");

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use tailwater_pipeline::DropReason;
 use tailwater_pipeline::clock::Mono;
+use tailwater_pipeline::lanes::Lane;
 use tailwater_telemetry::health::{ComponentHealth, HealthRegistry, State, Watch};
-use tailwater_telemetry::metrics::{Accounting, FilesMetrics, LagMetrics, MetricsRegistry};
+use tailwater_telemetry::metrics::{Accounting, FilesMetrics, LagMetrics};
 
 /// Something that had work for so long while nothing of it was done is not healthy.
 pub const STALLED_AFTER: Duration = Duration::from_secs(20);
@@ -52,16 +53,12 @@ pub struct ReceiverWatch {
 }
 
 impl ReceiverWatch {
-    /// A watch over receiver `id`.
-    pub fn new(
-        id: &str,
-        metrics: &MetricsRegistry,
-        health: &HealthRegistry,
-        now: Mono,
-    ) -> ReceiverWatch {
+    /// A watch over a lane of receiver `id`.
+    pub fn new(id: &str, lane: &Lane, health: &HealthRegistry, now: Mono) -> ReceiverWatch {
+        let metrics = &*lane.metrics;
         let files = FilesMetrics::new(metrics, id);
         ReceiverWatch {
-            health: watched(health, "receiver", id, now),
+            health: watched(health, "receiver", &lane.name(id), now),
             account: Accounting::new(metrics, "receiver", id, DropReason::NAMES),
             errors: files.file_errors.get(),
             files,
@@ -116,23 +113,30 @@ impl ReceiverWatch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tailwater_telemetry::metrics::{Amount, Settlement};
+    use tailwater_pipeline::Budget;
+    use tailwater_telemetry::metrics::{Amount, MetricsRegistry, Settlement};
 
     fn at(seconds: u64) -> Mono {
         Mono(0).after(Duration::from_secs(seconds))
     }
 
     struct Rig {
-        metrics: MetricsRegistry,
+        metrics: Arc<MetricsRegistry>,
         health: HealthRegistry,
         watch: ReceiverWatch,
     }
 
     impl Rig {
         fn new() -> Rig {
-            let (metrics, health) = (MetricsRegistry::default(), HealthRegistry::new());
+            let (metrics, health) = (Arc::<MetricsRegistry>::default(), HealthRegistry::new());
             health.pipelines_up(0, 0);
-            let watch = ReceiverWatch::new("filelog", &metrics, &health, at(0));
+            let lane = Lane {
+                exporter: "loki".into(),
+                metrics: metrics.clone(),
+                budget: Budget::new(1),
+                alone: true,
+            };
+            let watch = ReceiverWatch::new("filelog", &lane, &health, at(0));
             Rig {
                 metrics,
                 health,

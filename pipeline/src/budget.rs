@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 pub struct Budget {
     used_bytes: AtomicUsize,
     limit_bytes: usize,
+    /// The budget that this one is a part of.
+    whole: Option<Arc<Budget>>,
 }
 
 impl Budget {
@@ -17,12 +19,30 @@ impl Budget {
         Arc::new(Budget {
             used_bytes: AtomicUsize::new(0),
             limit_bytes,
+            whole: None,
         })
+    }
+
+    /// One of `parts` equal parts: what is taken from it counts for the whole, too, but only this
+    /// part is exhausted by it.
+    pub fn part_of(self: &Arc<Budget>, parts: usize) -> Arc<Budget> {
+        Arc::new(Budget {
+            used_bytes: AtomicUsize::new(0),
+            limit_bytes: self.limit_bytes / parts.max(1),
+            whole: Some(self.clone()),
+        })
+    }
+
+    /// This budget and those it is a part of.
+    fn chain(&self) -> impl Iterator<Item = &Budget> {
+        std::iter::successors(Some(self), |b| b.whole.as_deref())
     }
 
     /// Takes `bytes` until the permit is dropped.
     pub fn take(self: &Arc<Budget>, bytes: usize) -> Permit {
-        self.used_bytes.fetch_add(bytes, Ordering::AcqRel);
+        for budget in self.chain() {
+            budget.used_bytes.fetch_add(bytes, Ordering::AcqRel);
+        }
         Permit {
             budget: Some(self.clone()),
             bytes,
@@ -76,8 +96,8 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        if let Some(b) = &self.budget {
-            b.used_bytes.fetch_sub(self.bytes, Ordering::AcqRel);
+        for budget in self.budget.iter().flat_map(|b| b.chain()) {
+            budget.used_bytes.fetch_sub(self.bytes, Ordering::AcqRel);
         }
     }
 }
@@ -98,5 +118,21 @@ mod tests {
         assert_eq!(b.used_bytes(), 30);
         drop(q);
         assert_eq!(b.used_bytes(), 0);
+    }
+
+    /// Guarantee: who uses up a part leaves the others theirs, and the whole knows of all of them.
+    #[test]
+    fn parts_are_exhausted_each_for_itself() {
+        let whole = Budget::new(100);
+        let (a, b) = (whole.part_of(2), whole.part_of(2));
+        let mut permit = a.take(50);
+        assert!(a.is_exhausted() && !b.is_exhausted() && !whole.is_exhausted());
+        let half = permit.split(25);
+        let other = b.take(50);
+        assert!(whole.is_exhausted());
+        drop((permit, other));
+        assert_eq!((a.used_bytes(), b.used_bytes()), (25, 0));
+        drop(half);
+        assert_eq!((a.used_bytes(), whole.used_bytes()), (0, 0));
     }
 }

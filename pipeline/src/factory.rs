@@ -13,6 +13,7 @@ use tailwater_telemetry::metrics::MetricsRegistry;
 use crate::budget::Budget;
 use crate::clock::Clock;
 use crate::component::{BuildError, ExporterNode, ExtensionNode, Processor, ReceiverNode};
+use crate::lanes::Lane;
 use crate::reach::Reach;
 use crate::storage::Storages;
 
@@ -43,8 +44,8 @@ pub struct NodeCx {
 
 /// Validated settings of a receiver.
 pub trait ReceiverSettings: Send {
-    /// Builds the node. Must not spawn or open listeners.
-    fn build(&self, cx: &NodeCx) -> Result<Box<dyn ReceiverNode>, BuildError>;
+    /// Builds a node for each of `lanes`, in their order. Must not spawn or open listeners.
+    fn build(&self, cx: &NodeCx, lanes: &[Lane]) -> Result<Vec<Box<dyn ReceiverNode>>, BuildError>;
 
     /// Adds what the node uses of the file system. Asked before anything is built; may look at
     /// what is there. The stores of positions are the agent's.

@@ -22,6 +22,7 @@ use crate::factory::{
     Registry,
 };
 use crate::handover::Outlet;
+use crate::lanes::{Lane, Wiring, lanes};
 use crate::plan::{GraphSpec, NodeKey, NodeSpec, Plan, canonical, plan};
 use crate::reach::Reach;
 use crate::shard::{Chain, ShardThread, Stage};
@@ -36,13 +37,6 @@ pub struct Resolved {
     pipelines: Vec<Wiring>,
     /// The graph as the plan sees it.
     pub spec: GraphSpec,
-}
-
-struct Wiring {
-    id: String,
-    receivers: Vec<String>,
-    processors: Vec<String>,
-    exporters: Vec<String>,
 }
 
 impl Resolved {
@@ -302,19 +296,25 @@ pub struct Graph {
     cx: NodeCx,
     engine: Arc<EngineMetrics>,
     shards: Vec<ShardThread>,
-    receivers: Vec<(String, Box<dyn ReceiverNode>)>,
+    receivers: Vec<Reading>,
     exporters: Vec<(String, Box<dyn ExporterNode>)>,
     extensions: Vec<(String, Box<dyn ExtensionNode>)>,
     spec: GraphSpec,
     generation: u64,
 }
 
-/// A receiver's id, node, and the pipelines it feeds.
-type PreparedReceiver = (String, Box<dyn ReceiverNode>, Vec<Arc<str>>);
+/// A receiver's node in one lane.
+struct Reading {
+    id: String,
+    lane: Lane,
+    /// Ids of the chains it feeds.
+    feeds: Vec<Arc<str>>,
+    node: Box<dyn ReceiverNode>,
+}
 
 /// New parts, built but not started.
 pub struct Prepared {
-    receivers: Vec<PreparedReceiver>,
+    receivers: Vec<Reading>,
     exporters: Vec<(String, Box<dyn ExporterNode>)>,
     extensions: Vec<(String, Box<dyn ExtensionNode>)>,
     /// Per shard: its chains.
@@ -365,9 +365,9 @@ impl Graph {
             .map(|(id, e)| (id.as_str(), e.stalled_for()))
     }
 
-    /// Ids of the receivers that run.
-    pub fn receiver_ids(&self) -> impl Iterator<Item = &str> {
-        self.receivers.iter().map(|(id, _)| id.as_str())
+    /// Ids of the receivers that run, once for each of their lanes.
+    pub fn receivers(&self) -> impl Iterator<Item = (&str, &Lane)> {
+        self.receivers.iter().map(|r| (r.id.as_str(), &r.lane))
     }
 
     fn cx_of(&self, id: &str, pipeline: Option<&str>) -> NodeCx {
@@ -399,20 +399,34 @@ impl Graph {
         }
         let chains = (0..self.shards.len())
             .map(|_| {
-                wanted
-                    .pipelines
-                    .iter()
-                    .map(|w| self.chain(w, wanted))
+                let ends = |w| Wiring::ends(w).map(move |exporter| (w, exporter));
+                let ends = wanted.pipelines.iter().flat_map(ends);
+                ends.map(|(w, exporter)| self.chain(w, exporter, wanted))
                     .collect()
             })
             .collect::<Result<Vec<Vec<Chain>>, BuildError>>()?;
+        let parts: BTreeMap<&str, _> = used(|w| &w.exporters)
+            .into_iter()
+            .map(|id| (id.as_str(), self.cx.budget.part_of(exporters.len())))
+            .collect();
+        let part = |exporter: &str| parts.get(exporter).unwrap_or(&self.cx.budget).clone();
         let mut receivers = Vec::new();
         for id in used(|w| &w.receivers) {
-            if let Some(settings) = wanted.receivers.get(id) {
-                let feeds = wanted.pipelines.iter().filter(|w| w.receivers.contains(id));
-                let feeds = feeds.map(|w| Arc::from(w.id.as_str())).collect();
-                receivers.push((id.clone(), settings.build(&self.cx_of(id, None))?, feeds));
-            }
+            let Some(settings) = wanted.receivers.get(id) else {
+                continue;
+            };
+            let (lanes, feeds): (Vec<Lane>, Vec<_>) =
+                lanes(id, &wanted.pipelines, &self.cx.metrics, part)
+                    .into_iter()
+                    .unzip();
+            let nodes = settings.build(&self.cx_of(id, None), &lanes)?;
+            let readings = lanes.into_iter().zip(feeds).zip(nodes);
+            receivers.extend(readings.map(|((lane, feeds), node)| Reading {
+                id: id.clone(),
+                lane,
+                feeds,
+                node,
+            }));
         }
         let spec = wanted.spec.clone();
         Ok(Prepared {
@@ -425,29 +439,30 @@ impl Graph {
         })
     }
 
-    fn chain(&self, w: &Wiring, wanted: &Resolved) -> Result<Chain, BuildError> {
+    /// The chain of a pipeline that ends in `exporter`.
+    fn chain(&self, w: &Wiring, exporter: &str, wanted: &Resolved) -> Result<Chain, BuildError> {
+        let cx = |id| NodeCx {
+            metrics: w.metrics(exporter, &self.cx.metrics),
+            ..self.cx_of(id, Some(&w.id))
+        };
         let mut processors = Vec::new();
         for id in &w.processors {
             let Some(settings) = wanted.processors.get(id) else {
                 continue;
             };
-            let metrics = ProcessorMetrics::new(&self.cx.metrics, id, "logs");
+            let cx = cx(id);
+            let metrics = ProcessorMetrics::new(&cx.metrics, id, "logs");
             let (incoming, outgoing) = (metrics.clone(), metrics);
             processors.push(Stage {
-                processor: settings.build(&self.cx_of(id, Some(&w.id)))?,
+                processor: settings.build(&cx)?,
                 incoming: Arc::new(move |n| incoming.incoming_items.inc_by(n)),
                 outgoing: Arc::new(move |n| outgoing.outgoing_items.inc_by(n)),
             });
         }
-        let exporters = w
-            .exporters
-            .iter()
-            .map(|id| Arc::from(id.as_str()))
-            .collect();
         Ok(Chain {
-            id: w.id.as_str().into(),
+            id: w.chain_id(exporter),
             processors,
-            exporters,
+            exporters: vec![exporter.into()],
         })
     }
 
@@ -474,7 +489,10 @@ impl Graph {
             let sources: Vec<_> = p
                 .receivers
                 .iter_mut()
-                .map(|(id, r, feeds)| (Arc::from(id.as_str()), r.source(handle), feeds.clone()))
+                .map(|r| {
+                    let name = Arc::from(r.lane.name(&r.id));
+                    (name, r.node.source(handle), r.feeds.clone())
+                })
                 .collect();
             shard.run(Box::new(move |s| {
                 fronts.into_iter().for_each(|outlet| s.add_exporter(outlet));
@@ -484,14 +502,13 @@ impl Graph {
                 }
             }));
         }
-        for (id, r, _) in &mut p.receivers {
-            r.start().map_err(|e| self.start_failed(id, e))?;
+        for r in &mut p.receivers {
+            r.node.start().map_err(|e| self.start_failed(&r.id, e))?;
         }
         p.extensions
             .iter_mut()
             .for_each(|(_, e)| e.pipelines_ready(true));
-        self.receivers
-            .extend(p.receivers.into_iter().map(|(id, r, _)| (id, r)));
+        self.receivers.extend(p.receivers);
         self.exporters.extend(p.exporters);
         self.extensions.extend(p.extensions);
         self.spec = p.spec;
@@ -512,7 +529,7 @@ impl Graph {
         self.extensions
             .iter_mut()
             .for_each(|(_, e)| e.pipelines_ready(false));
-        self.receivers.iter_mut().for_each(|(_, r)| r.stop());
+        self.receivers.iter_mut().for_each(|r| r.node.stop());
         self.shards.iter().for_each(ShardThread::drain);
         let late = |clock: &Arc<dyn Clock>| clock.now() >= deadline || abort();
         while !self.shards.iter().all(ShardThread::is_drained) && !late(&self.cx.clock) {

@@ -13,6 +13,7 @@ pub mod factory;
 pub mod fs;
 pub mod graph;
 pub mod handover;
+pub mod lanes;
 pub mod plan;
 pub mod reach;
 pub mod shard;

@@ -9,6 +9,7 @@ use tailwater_receivers::filelog::glob::Glob;
 use tailwater_receivers::filelog::import::{
     Claim, claim_offsets, claim_positions, read_bounded, read_file_storage, read_positions,
 };
+use tailwater_receivers::filelog::lanes::{Owner, is_mark, namespaces_in_use};
 use tailwater_receivers::filelog::logfs::{LogFs, OsLogFs};
 use tailwater_receivers::filelog::position::Position;
 
@@ -18,7 +19,7 @@ use crate::storages::{OWN_DIR, STORE_DIR, open_store, own_directory};
 /// One stored position.
 struct Row {
     key: Vec<u8>,
-    receiver: String,
+    owner: Owner,
     position: Position,
 }
 
@@ -60,18 +61,19 @@ fn rows(store: &CheckpointStore) -> (Vec<Row>, usize) {
         },
     ) in store.with_prefix(b"")
     {
-        let receiver = key.split(|b| *b == 0).next().unwrap_or_default();
-        let receiver = String::from_utf8_lossy(receiver).into_owned();
+        if is_mark(&key) {
+            continue;
+        }
         match Position::decode(offset, generation, &payload) {
             Ok(position) => rows.push(Row {
+                owner: Owner::of(&key),
                 key: key.to_vec(),
-                receiver,
                 position,
             }),
             Err(_) => unreadable += 1,
         }
     }
-    rows.sort_by(|a, b| (&a.receiver, &a.position.path).cmp(&(&b.receiver, &b.position.path)));
+    rows.sort_by(|a, b| (&a.owner, &a.position.path).cmp(&(&b.owner, &b.position.path)));
     (rows, unreadable)
 }
 
@@ -101,7 +103,7 @@ pub fn list(args: &StateArgs) -> Result<u8> {
         let p = &r.position;
         say!(
             "{:<20} {:>14} {:>12}  {}",
-            r.receiver,
+            r.owner.to_string(),
             p.offset,
             p.records,
             p.path.display()
@@ -118,7 +120,9 @@ pub fn export(args: &StateArgs) -> Result<u8> {
     for r in &rows {
         let p = &r.position;
         let line = serde_json::json!({
-            "receiver": r.receiver,
+            "receiver": r.owner.receiver,
+            "exporter": r.owner.exporter,
+            "kept": r.owner.kept,
             "path": p.path.to_string_lossy(),
             "offset": p.offset,
             "generation": p.generation,
@@ -145,7 +149,7 @@ pub fn reset(args: &StateArgs, path: Option<&str>, yes: bool) -> Result<u8> {
         .collect();
     let print_chosen = || -> Result<()> {
         for r in &chosen {
-            say!("{} {}", r.receiver, r.position.path.display());
+            say!("{} {}", r.owner, r.position.path.display());
         }
         Ok(())
     };
@@ -176,10 +180,13 @@ pub fn import(
     include: &[String],
 ) -> Result<u8> {
     let mut store = open(args)?;
+    let keys = store.with_prefix(b"");
+    // Each destination of the receiver goes on from there.
+    let sets = namespaces_in_use(keys.iter().map(|(key, _)| &**key), receiver);
     let mut done = Done::default();
     match from {
-        ImportFrom::Promtail => import_promtail(&store, file, receiver, &mut done)?,
-        ImportFrom::Collector => import_collector(&store, file, receiver, include, &mut done)?,
+        ImportFrom::Promtail => import_promtail(&store, file, &sets, &mut done)?,
+        ImportFrom::Collector => import_collector(&store, file, &sets, include, &mut done)?,
     }
     store.commit().context("the positions could not be saved")?;
     for row in &done.rows {
@@ -228,7 +235,7 @@ const POSITIONS_BYTES_MAX: u64 = 64 << 20;
 fn import_promtail(
     store: &CheckpointStore,
     file: &Path,
-    receiver: &str,
+    sets: &[String],
     done: &mut Done,
 ) -> Result<()> {
     let named = || file.display().to_string();
@@ -237,7 +244,7 @@ fn import_promtail(
     let found = read_positions(&text).with_context(named)?;
     found.notes.iter().for_each(|n| eprintln!("note: {n}"));
     for claim in claim_positions(&found.files, saved_ns, &OsLogFs) {
-        take_over(store, receiver, claim, done);
+        take_over(store, sets, claim, done);
     }
     Ok(())
 }
@@ -247,7 +254,7 @@ fn import_promtail(
 fn import_collector(
     store: &CheckpointStore,
     file: &Path,
-    receiver: &str,
+    sets: &[String],
     include: &[String],
     done: &mut Done,
 ) -> Result<()> {
@@ -270,7 +277,7 @@ fn import_collector(
         let found = read_file_storage(&bytes).with_context(named)?;
         found.notes.iter().for_each(|n| eprintln!("note: {n}"));
         for claim in claim_offsets(&found.files, &finder, &OsLogFs) {
-            take_over(store, receiver, claim, done);
+            take_over(store, sets, claim, done);
         }
     }
     Ok(())
@@ -298,8 +305,8 @@ fn databases(file: &Path) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// Stores a position, unless we know it better.
-fn take_over(store: &CheckpointStore, receiver: &str, claim: Claim, done: &mut Done) {
+/// Stores a position in all `sets`, unless we know it better.
+fn take_over(store: &CheckpointStore, sets: &[String], claim: Claim, done: &mut Done) {
     let Claim {
         path,
         offset,
@@ -309,8 +316,8 @@ fn take_over(store: &CheckpointStore, receiver: &str, claim: Claim, done: &mut D
         Ok(position) => position,
         Err(why) => return done.tell(&path, offset, Some(&why)),
     };
-    let key = position.key(receiver);
-    if store.get(&key).is_some() {
+    let keys: Vec<_> = sets.iter().map(|set| position.key(set)).collect();
+    if keys.iter().any(|key| store.get(key).is_some()) {
         let why = "this agent has a position of its own for it";
         return done.tell(&path, offset, Some(why));
     }
@@ -319,7 +326,8 @@ fn take_over(store: &CheckpointStore, receiver: &str, claim: Claim, done: &mut D
         generation: position.generation,
         payload: position.encode(),
     };
-    match store.put(&key, checkpoint) {
+    let batch = keys.iter().map(|key| (key.as_slice(), checkpoint.clone()));
+    match store.put_all(batch) {
         Ok(()) => done.tell(&path, offset, None),
         Err(e) => done.tell(&path, offset, Some(&e.to_string())),
     }

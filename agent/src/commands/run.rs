@@ -191,8 +191,8 @@ impl Agent {
             .map(|(id, _)| (id.to_owned(), watched(&health, "exporter", id, now)))
             .collect();
         let receivers = graph
-            .receiver_ids()
-            .map(|id| ReceiverWatch::new(id, &metrics, &health, now))
+            .receivers()
+            .map(|(id, lane)| ReceiverWatch::new(id, lane, &health, now))
             .collect();
         let checkpoints = watched(&health, "store", "positions", now);
         Ok(Agent {

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use super::store::StoreOptions;
-use super::table::{Changes, Table};
-use super::{Checkpoint, CheckpointStore, OpenReport};
+use super::table::{Changes, PutError, Table};
+use super::{Checkpoint, CheckpointStore, OpenReport, WriterCore, WriterOptions};
+use crate::clock::Mono;
 use crate::fs::{Fs, FsFile, SimFs};
 
 const DIR: &str = "/s";
@@ -136,6 +137,56 @@ fn what_shares_a_key_with_a_group_that_is_not_saved_joins_it() {
     }
     let want = [[1, 0, 0, 0, 0], [1, 9, 3, 3, 0]];
     assert_eq!(seen.into_iter().collect::<Vec<_>>(), want);
+}
+
+/// Guarantee: what takes the place of others is there, or they are, whatever a power loss leaves of the
+/// log; what is not saved yet and is tied to one of them comes along.
+#[test]
+fn what_is_replaced_is_replaced_as_a_whole() {
+    let mut seen = std::collections::BTreeSet::new();
+    for seed in 0..200 {
+        let fs = SimFs::new(seed);
+        let (store, _) = open(&fs);
+        let (mut core, handle) = WriterCore::new(store, WriterOptions::default());
+        for key in KEYS {
+            handle.put(key, at(5)).unwrap();
+        }
+        let saved: [(&[u8], _); 1] = [(b"x", at(1))];
+        handle.put_durable(saved, None).unwrap();
+        core.step(Mono(1));
+        core.step(Mono(u64::MAX / 2));
+        core.step(Mono(u64::MAX / 2 + 1));
+        handle
+            .put_all([(KEYS[2], at(6)), (KEYS[3], at(6))])
+            .unwrap();
+        let removed: Vec<_> = KEYS[..2].iter().map(|key| key.to_vec()).collect();
+        let put = [(KEYS[2].to_vec(), at(4)), (b"new".to_vec(), at(3))];
+        handle.replace(&removed, &put).unwrap();
+        fs.halt_at(fs.operations() + seed / 4 % 3);
+        drop(core.finish(Mono(u64::MAX / 2 + 2)));
+        fs.crash(seed);
+        let keys: [&[u8]; 5] = [KEYS[0], KEYS[1], KEYS[2], KEYS[3], b"new"];
+        seen.insert(offsets(&open(&fs).0, keys));
+    }
+    let want = [[0, 0, 4, 6, 3], [5, 5, 5, 5, 0]];
+    assert_eq!(seen.into_iter().collect::<Vec<_>>(), want);
+}
+
+/// Guarantee: where there is no room for all of it, nothing is replaced.
+#[test]
+fn what_does_not_fit_replaces_nothing() {
+    let fs = Arc::new(SimFs::new(0));
+    let options = StoreOptions {
+        live_bytes_max: 200,
+        ..StoreOptions::default()
+    };
+    let (store, _) = CheckpointStore::open(fs, Path::new("/state"), options).unwrap();
+    let (_core, handle) = WriterCore::new(store, WriterOptions::default());
+    handle.put(b"a", at(1)).unwrap();
+    let put: Vec<_> = (0..20u8).map(|n| (vec![n + 1], at(1))).collect();
+    let refused = handle.replace(&[b"a".to_vec()], &put);
+    assert!(matches!(refused, Err(PutError::Full { .. })), "{refused:?}");
+    assert_eq!((handle.stats().keys, handle.get(b"a")), (1, Some(at(1))));
 }
 
 #[test]

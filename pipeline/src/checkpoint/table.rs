@@ -281,6 +281,12 @@ impl Table {
                 together.extend(self.members(group).cloned());
             }
         }
+        self.tie(together);
+        result
+    }
+
+    /// Makes a group of changed keys.
+    fn tie(&mut self, together: BTreeSet<Key>) {
         if together.len() > 1 {
             self.group += 1;
             for key in &together {
@@ -291,7 +297,60 @@ impl Table {
             let members = together.into_iter().collect();
             self.groups.insert(self.group, members);
         }
-        result
+    }
+
+    /// Removes keys and stores checkpoints in their place: all of it or nothing, here and on disk.
+    /// What is stored may be behind what was there, and nobody holds it yet.
+    ///
+    /// # Errors
+    /// One of them is too long, or there is no room for all. Nothing is changed then.
+    pub fn replace(
+        &mut self,
+        remove: &[Vec<u8>],
+        put: &[(Vec<u8>, Checkpoint)],
+    ) -> Result<(), PutError> {
+        for (key, new) in put {
+            self.check_size(key, new)?;
+        }
+        let gone: BTreeSet<&[u8]> = remove
+            .iter()
+            .chain(put.iter().map(|p| &p.0))
+            .map(Vec::as_slice)
+            .collect();
+        let live = gone.iter().filter_map(|key| self.live.get_key_value(*key));
+        let freed: u64 = live
+            .map(|(key, e)| put_bytes(key, &e.checkpoint.payload))
+            .sum();
+        let needed: u64 = put
+            .iter()
+            .map(|(key, new)| put_bytes(key, &new.payload))
+            .sum();
+        if self.live_bytes - freed + needed > self.live_bytes_max {
+            return Err(PutError::Full {
+                live_bytes_max: self.live_bytes_max,
+            });
+        }
+        let mut together = BTreeSet::new();
+        for key in gone {
+            if let Some(key) = self.take(key) {
+                self.mark(key.clone(), false);
+                together.insert(key);
+            }
+        }
+        for (key, new) in put {
+            let key = self.insert(key, new.clone(), false);
+            self.mark(key.clone(), false);
+            together.insert(key);
+        }
+        let earlier: Vec<Key> = together
+            .iter()
+            .filter_map(|key| self.changed.get(key)?.group)
+            .flat_map(|group| self.members(group).cloned())
+            .collect();
+        together.extend(earlier);
+        self.full = false;
+        self.tie(together);
+        Ok(())
     }
 
     /// Keys whose changes are of this group.

@@ -205,6 +205,21 @@ impl CheckpointHandle {
         result
     }
 
+    /// Removes keys and stores checkpoints in their place: all of it or nothing, here and on disk.
+    /// What is stored may be behind what was there; it makes room for others until it is put again.
+    ///
+    /// # Errors
+    /// One of them is too long, or there is no room for all. Nothing is changed then.
+    pub fn replace(
+        &self,
+        remove: &[Vec<u8>],
+        put: &[(Vec<u8>, Checkpoint)],
+    ) -> Result<(), PutError> {
+        let result = lock(&self.0.table).replace(remove, put);
+        self.0.changed();
+        result
+    }
+
     /// What a key belongs to is gone for good. Its checkpoint is kept for the case that it comes
     /// back, but makes room for others when the store is full, the one first that was not written
     /// for the longest time. A key that was put in this run and not released is never removed by

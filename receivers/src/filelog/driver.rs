@@ -29,7 +29,7 @@ use super::watch::{News, WatchEvent};
 /// A scan that something asked for happens this much later, so that one scan serves many events.
 const SCAN_DELAY: Duration = Duration::from_millis(50);
 /// The position of a file that is not found is kept this long.
-const FORGET_AFTER: Duration = Duration::from_secs(7 * 24 * 3_600);
+pub(super) const FORGET_AFTER: Duration = Duration::from_secs(7 * 24 * 3_600);
 /// The same for a file that was read and delivered to its end.
 const FORGET_COMPLETE_AFTER: Duration = Duration::from_secs(600);
 /// Positions that are checked for it in one go.
@@ -307,7 +307,7 @@ impl Driver {
             if let Some(p) = self.p.catalog.remembered_mut(position.id) {
                 p.seen_ns = wall;
             }
-            Saver::store_left(&self.p.store, &self.p.settings.id, &position);
+            Saver::store_left(&self.p.store, &self.p.settings.namespace, &position);
         }
         // Not before what took their place is surely on disk.
         let now = self.p.clock.now();
@@ -315,7 +315,7 @@ impl Driver {
         self.superseded.extend(new.into_iter().map(|p| (now, p)));
         let due = |(at, _): &mut (Mono, Position)| now.since(*at) >= SUPERSEDED_KEPT;
         for (_, p) in self.superseded.extract_if(.., due) {
-            Saver::forget(&self.p.store, &self.p.settings.id, &p);
+            Saver::forget(&self.p.store, &self.p.settings.namespace, &p);
         }
         let evicted = self.p.catalog.take_evicted();
         if evicted > 0 {
@@ -349,7 +349,7 @@ impl Driver {
                 continue;
             }
             self.p.catalog.forget_position(&p);
-            Saver::forget(&self.p.store, &self.p.settings.id, &p);
+            Saver::forget(&self.p.store, &self.p.settings.namespace, &p);
         }
     }
 

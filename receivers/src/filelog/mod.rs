@@ -5,6 +5,7 @@
 //! - `discover`, `watch`, `driver`: finds files and hears of changes;
 //! - `links`: which symbolic links are followed;
 //! - `frame`, `charset`, `cutter`: from bytes to records;
+//! - `lanes`: positions of each destination;
 //! - `stamp`: times that are the same when a line is read again.
 
 pub mod catalog;
@@ -26,6 +27,7 @@ pub mod hash;
 mod holes;
 pub mod identity;
 pub mod import;
+pub mod lanes;
 pub mod links;
 pub mod logfs;
 mod node;

@@ -11,6 +11,7 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use tailwater_config::{ConfigError, Errors, KeyPath, Node, ProcessEnvironment, Section};
 use tailwater_pipeline::checkpoint::CheckpointHandle;
 use tailwater_pipeline::factory::{NodeCx, ReceiverFactory, ReceiverSettings};
+use tailwater_pipeline::lanes::Lane;
 use tailwater_pipeline::reach::Reach;
 use tailwater_pipeline::{BuildError, DropReason, ReceiverNode, ShardHandle, Source};
 use tailwater_telemetry::metrics::{
@@ -22,6 +23,7 @@ use super::config::{FilelogConfig, StartAt};
 use super::cutter::Cutter;
 use super::driver::{Driver, DriverParts, ShardLink};
 use super::glob::Glob;
+use super::lanes::Lanes;
 use super::links::CONTAINER_LOGS;
 use super::logfs::LogFs;
 use super::open_files::within_limits;
@@ -130,14 +132,25 @@ impl FilelogSettings {
         ))
     }
 
-    fn settings(&self, cx: &NodeCx) -> Result<Settings, BuildError> {
+    /// The settings of a lane; what the receiver may use is divided among its lanes.
+    fn settings(
+        &self,
+        cx: &NodeCx,
+        name: String,
+        lanes: &Arc<Lanes>,
+        lane: usize,
+    ) -> Result<Settings, BuildError> {
         let c = &self.config;
         let constants = self
             .constants()
             .map_err(|e| build_error(cx, e.to_string()))?;
         let shards = cx.shards.max(1);
+        let hold_bytes_max = c.deleted_files.hold_bytes_max / lanes.count() as u64;
         Ok(Settings {
-            id: cx.id.clone(),
+            id: name.into(),
+            namespace: lanes.namespace(&cx.id, lane).into(),
+            lanes: lanes.clone(),
+            lane,
             read_bytes: c.initial_buffer_bytes.unwrap_or(READ_BYTES).max(4096),
             head_bytes: c.fingerprint_bytes,
             charset: c.charset,
@@ -150,7 +163,7 @@ impl FilelogSettings {
             force_flush_period: c.force_flush_period,
             poll_interval: c.poll_interval,
             on_truncate: c.on_truncate,
-            open_files_max: within_limits(c.open_files_max).div_ceil(shards),
+            open_files_max: within_limits(c.open_files_max, lanes.count()).div_ceil(shards),
             open_files: Arc::default(),
             acquire_fs_lock: c.acquire_fs_lock,
             forget_pages: c.file_cache_advise,
@@ -158,7 +171,7 @@ impl FilelogSettings {
             linger_renamed: LINGER_RENAMED,
             linger_deleted: LINGER_DELETED,
             hold_age_max: c.deleted_files.hold_age_max,
-            hold_bytes_max: c.deleted_files.hold_bytes_max.div_ceil(shards as u64),
+            hold_bytes_max: hold_bytes_max.div_ceil(shards as u64),
             attributes: c.file_attributes.clone(),
             header: c.header.as_ref().map(|h| h.pattern.clone()),
             constants,
@@ -172,9 +185,10 @@ fn build_error(cx: &NodeCx, message: impl Into<String>) -> BuildError {
 }
 
 impl ReceiverSettings for FilelogSettings {
-    fn build(&self, cx: &NodeCx) -> Result<Box<dyn ReceiverNode>, BuildError> {
+    fn build(&self, cx: &NodeCx, lanes: &[Lane]) -> Result<Vec<Box<dyn ReceiverNode>>, BuildError> {
         let fs = Arc::new(self.config.guarded_fs());
-        Ok(Box::new(self.node(cx, fs)?))
+        let nodes = self.nodes(cx, lanes, fs)?.into_iter();
+        Ok(nodes.map(|node| Box::new(node) as _).collect())
     }
 
     fn reach(&self, reach: &mut Reach) {
@@ -207,12 +221,52 @@ impl FilelogSettings {
         dirs
     }
 
-    /// Builds the node on a file system.
+    /// Builds the only node on a file system.
     ///
     /// # Errors
     /// As [`ReceiverSettings::build`].
     pub fn node(&self, cx: &NodeCx, fs: Arc<dyn LogFs>) -> Result<FilelogNode, BuildError> {
-        let settings = Arc::new(self.settings(cx)?);
+        self.lane(
+            cx,
+            cx.id.to_string(),
+            Arc::new(Lanes::new(Vec::new())),
+            0,
+            fs,
+        )
+    }
+
+    /// Builds the nodes of `lanes` on a file system.
+    ///
+    /// # Errors
+    /// As [`ReceiverSettings::build`].
+    pub fn nodes(
+        &self,
+        cx: &NodeCx,
+        lanes: &[Lane],
+        fs: Arc<dyn LogFs>,
+    ) -> Result<Vec<FilelogNode>, BuildError> {
+        let exporters = lanes.iter().map(|lane| lane.exporter.clone()).collect();
+        let shared = Arc::new(Lanes::new(exporters));
+        let node = |(number, lane): (usize, &Lane)| {
+            let cx = NodeCx {
+                metrics: lane.metrics.clone(),
+                budget: lane.budget.clone(),
+                ..cx.clone()
+            };
+            self.lane(&cx, lane.name(&cx.id), shared.clone(), number, fs.clone())
+        };
+        lanes.iter().enumerate().map(node).collect()
+    }
+
+    fn lane(
+        &self,
+        cx: &NodeCx,
+        name: String,
+        lanes: Arc<Lanes>,
+        lane: usize,
+        fs: Arc<dyn LogFs>,
+    ) -> Result<FilelogNode, BuildError> {
+        let settings = Arc::new(self.settings(cx, name, &lanes, lane)?);
         let storage = self.config.storage.as_ref().map(|id| id.to_string());
         let store = cx.storages.open(storage.as_deref())?;
         let (feedback, from_shards) = unbounded();
@@ -281,7 +335,8 @@ impl ReceiverNode for FilelogNode {
             header,
             self.files.clone(),
         );
-        let saver = Saver::new(self.store.clone(), self.cx.id.clone(), shard.waker.clone());
+        let namespace = self.settings.namespace.clone();
+        let saver = Saver::new(self.store.clone(), namespace, shard.waker.clone());
         Box::new(FileSource::new(SourceParts {
             settings: self.settings.clone(),
             clock: self.cx.clock.clone(),
@@ -300,10 +355,16 @@ impl ReceiverNode for FilelogNode {
     }
 
     fn start(&mut self) -> Result<(), BuildError> {
+        let (lanes, wall_ns) = (&self.settings.lanes, self.cx.clock.wall_ns());
+        let arranged = lanes.arrange(&self.store, &self.cx.id, wall_ns);
+        arranged.map_err(|e| {
+            let text = format!("the positions of another exporter cannot be stored: {e}");
+            build_error(&self.cx, text)
+        })?;
         let watch = Watch::new(self.config.watch);
         self.wake = Some(watch.waker());
         let (driver, stop) = (self.driver(Box::new(watch)), self.stop.clone());
-        let name = format!("find-{}", self.cx.id);
+        let name = format!("find-{}", self.settings.id);
         let thread = std::thread::Builder::new()
             .name(name)
             .spawn(move || driver.run(&stop));
@@ -339,9 +400,9 @@ impl FilelogNode {
             selects: Box::new(move |path| selects.matches(path)),
             started_ns: self.cx.clock.wall_ns(),
             open_files: self.settings.open_files.clone(),
-            open_files_max: within_limits(c.open_files_max),
+            open_files_max: within_limits(c.open_files_max, self.settings.lanes.count()),
         };
-        let stored = Saver::load(&self.store, &self.cx.id);
+        let stored = Saver::load(&self.store, &self.settings.namespace);
         Driver::new(DriverParts {
             settings: self.settings.clone(),
             finder,

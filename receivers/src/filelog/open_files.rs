@@ -6,10 +6,10 @@ const DESCRIPTORS_RESERVED: usize = 40;
 /// So many files may be open: what is configured, but never more than half of what the process may
 /// open, and what the process needs for itself is left to it. When they are used up, further files
 /// wait until some are read and delivered; only generations that rotation may take away at any
-/// moment do not.
-pub fn within_limits(configured: usize) -> usize {
+/// moment do not. Each of `lanes` has an equal part of it, and at least one.
+pub fn within_limits(configured: usize, lanes: usize) -> usize {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
-    within(configured, limit.current)
+    (within(configured, limit.current) / lanes.max(1)).max(1)
 }
 
 fn within(configured: usize, limit: Option<u64>) -> usize {
@@ -36,5 +36,7 @@ mod tests {
             1,
             "nothing works, and reading least"
         );
+        assert_eq!(within_limits(12, 3), within_limits(12, 1) / 3);
+        assert_eq!(within_limits(1, 3), 1, "each lane has one");
     }
 }

@@ -198,11 +198,18 @@ impl Position {
     }
 }
 
-/// What the keys of all positions of a receiver begin with. The type counts without underscores, so
-/// that `filelog` may be renamed to `file_log` (as the collector's storage keys do).
-pub fn key_prefix(receiver: &str) -> String {
-    let (kind, name) = receiver.split_at(receiver.find('/').unwrap_or(receiver.len()));
-    format!("{}{name}\0", kind.replace('_', ""))
+/// What the keys of all positions in a namespace begin with: a receiver, or one of its lanes. The
+/// types of ids count without underscores, so that `filelog` may be renamed to `file_log` (as the
+/// collector's storage keys do).
+pub fn key_prefix(namespace: &str) -> String {
+    let mut prefix = String::with_capacity(namespace.len() + 1);
+    for id in namespace.split_inclusive(char::is_control) {
+        let (kind, name) = id.split_at(id.find('/').unwrap_or(id.len()));
+        prefix.extend(kind.chars().filter(|c| *c != '_'));
+        prefix.push_str(name);
+    }
+    prefix.push('\0');
+    prefix
 }
 
 struct Writer(Vec<u8>);

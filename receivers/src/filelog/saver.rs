@@ -9,6 +9,7 @@ use tailwater_pipeline::checkpoint::{Checkpoint, CheckpointHandle, PutError, Tic
 use tailwater_pipeline::clock::Mono;
 
 use super::catalog::FileNo;
+use super::lanes::is_mark;
 use super::position::{Position, key_prefix};
 use super::stamp::{MARK_AGE_LIMIT, MARK_AGE_MAX};
 
@@ -53,11 +54,9 @@ impl Saver {
                 None
             }
         };
-        store
-            .with_prefix(prefix.as_bytes())
-            .into_iter()
-            .filter_map(decode)
-            .collect()
+        let stored = store.with_prefix(prefix.as_bytes()).into_iter();
+        let positions = stored.filter(|(key, _)| !is_mark(key));
+        positions.filter_map(decode).collect()
     }
 
     /// Everything before the position is delivered.

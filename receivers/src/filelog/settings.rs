@@ -10,6 +10,7 @@ use tailwater_pdata::{Cell, Column, Key, LogsBatch, Map, Value};
 use super::charset::Charset;
 use super::file_attrs::FileAttributeRules;
 use super::frame::FrameSpec;
+use super::lanes::Lanes;
 use super::tail::OnTruncate;
 use crate::operators::expr::{Record, Template};
 
@@ -18,8 +19,14 @@ pub const READ_BYTES: usize = 256 << 10;
 
 /// See the module's documentation.
 pub struct Settings {
-    /// The receiver's id.
+    /// The receiver's id, with the exporter it serves where there are several; for messages.
     pub id: Arc<str>,
+    /// Where positions are stored.
+    pub namespace: Arc<str>,
+    /// What it shares with the other lanes of the receiver, and which of them it is.
+    pub lanes: Arc<Lanes>,
+    /// See `lanes`.
+    pub lane: usize,
     /// Bytes read at once.
     pub read_bytes: usize,
     /// `fingerprint_size`.

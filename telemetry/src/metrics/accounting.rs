@@ -147,12 +147,13 @@ impl Accounting {
         component: &str,
         reasons: &'static [&'static str],
     ) -> Arc<Accounting> {
-        let key = ("Accounting", vec![kind.to_owned(), component.to_owned()]);
         let labels = vec![
             ("kind", kind.to_owned()),
             ("component", component.to_owned()),
         ];
-        registry.group_with(key, || Accounting::create(labels, reasons))
+        registry.group_with("Accounting", labels, |labels| {
+            Accounting::create(labels, reasons)
+        })
     }
 
     fn create(labels: Labels, reasons: &'static [&'static str]) -> Accounting {

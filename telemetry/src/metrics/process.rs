@@ -189,8 +189,7 @@ pub struct ProcessMetrics {
 impl ProcessMetrics {
     /// Shows the process from now on; the uptime counts from the first call.
     pub fn new(registry: &MetricsRegistry) -> Arc<ProcessMetrics> {
-        let key = ("ProcessMetrics", Vec::new());
-        registry.group_with(key, || ProcessMetrics {
+        registry.group_with("ProcessMetrics", Vec::new(), |_| ProcessMetrics {
             started: Instant::now(),
         })
     }

@@ -22,9 +22,17 @@ pub(crate) const SERIES_REFUSED: Family = Family {
 
 type Key = (&'static str, Vec<String>);
 
-/// All metrics of the process. Cheap to share; only building a component and scraping lock it.
+/// All metrics of the process, or a view of them that adds a label. Cheap to share; only building a
+/// component and scraping lock it.
 #[derive(Debug)]
 pub struct MetricsRegistry {
+    all: Arc<All>,
+    /// Added to the labels of what is made through this view.
+    scope: Option<(&'static str, String)>,
+}
+
+#[derive(Debug)]
+struct All {
     groups: Mutex<BTreeMap<Key, Weak<dyn AnyGroup>>>,
     exposition: RwLock<Exposition>,
     series_max: usize,
@@ -47,37 +55,55 @@ impl MetricsRegistry {
     /// An empty registry that shows at most `series_max` series. A group beyond that works but is
     /// not shown, and `tailwater_series_refused` says so.
     pub fn new(exposition: Exposition, series_max: usize) -> MetricsRegistry {
-        MetricsRegistry {
+        let all = All {
             groups: Mutex::default(),
             exposition: RwLock::new(exposition),
             series_max,
             refused: AtomicU64::new(0),
+        };
+        MetricsRegistry {
+            all: Arc::new(all),
+            scope: None,
+        }
+    }
+
+    /// The same registry, for a component that is there several times: groups that are made through
+    /// it have a further label, so that each has series of its own.
+    pub fn scoped(&self, label: &'static str, value: &str) -> MetricsRegistry {
+        MetricsRegistry {
+            all: self.all.clone(),
+            scope: Some((label, value.to_owned())),
         }
     }
 
     /// Changes level, naming and labels of later scrapes. Handles and values are not touched.
     pub fn set_exposition(&self, exposition: Exposition) {
-        *self.exposition.write().unwrap_or_else(|e| e.into_inner()) = exposition;
+        *self
+            .all
+            .exposition
+            .write()
+            .unwrap_or_else(|e| e.into_inner()) = exposition;
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Key, Weak<dyn AnyGroup>>> {
-        self.groups.lock().unwrap_or_else(|e| e.into_inner())
+        self.all.groups.lock().unwrap_or_else(|e| e.into_inner())
     }
 
     /// The living group of these labels, or a new one.
     pub(crate) fn group<G: Group>(&self, labels: Labels) -> Arc<G> {
-        let key: Key = (
-            G::KIND,
-            labels.iter().map(|(_, value)| value.clone()).collect(),
-        );
-        self.group_with(key, || G::create(labels))
+        self.group_with(G::KIND, labels, G::create)
     }
 
+    /// As [`MetricsRegistry::group`]; `create` gets the labels, that of the view among them.
     pub(crate) fn group_with<G: AnyGroup + Any>(
         &self,
-        key: Key,
-        create: impl FnOnce() -> G,
+        kind: &'static str,
+        mut labels: Labels,
+        create: impl FnOnce(Labels) -> G,
     ) -> Arc<G> {
+        labels.extend(self.scope.clone());
+        let values = labels.iter().map(|(_, value)| value.clone());
+        let key: Key = (kind, values.collect());
         let mut groups = self.lock();
         if let Some(living) = groups.get(&key).and_then(Weak::upgrade)
             && let Ok(group) = living.into_any().downcast::<G>()
@@ -85,14 +111,14 @@ impl MetricsRegistry {
             return group;
         }
         groups.retain(|_, weak| weak.strong_count() > 0);
-        let group = Arc::new(create());
+        let group = Arc::new(create(labels));
         let shown: usize = groups
             .values()
             .filter_map(Weak::upgrade)
             .map(|g| g.series())
             .sum();
-        if shown + super::family::Collect::series(&*group) > self.series_max {
-            self.refused.fetch_add(1, Ordering::Relaxed);
+        if shown + super::family::Collect::series(&*group) > self.all.series_max {
+            self.all.refused.fetch_add(1, Ordering::Relaxed);
             return group;
         }
         let shared: Arc<dyn AnyGroup> = group.clone();
@@ -110,6 +136,7 @@ impl MetricsRegistry {
     /// All series in Prometheus' text format 0.0.4, sorted by name. Empty at level `none`.
     pub fn render(&self) -> String {
         let exposition = self
+            .all
             .exposition
             .read()
             .unwrap_or_else(|e| e.into_inner())
@@ -127,7 +154,7 @@ impl MetricsRegistry {
         for group in self.living() {
             group.collect(&mut out);
         }
-        let refused = self.refused.load(Ordering::Relaxed) as f64;
+        let refused = self.all.refused.load(Ordering::Relaxed) as f64;
         out.counter(&SERIES_REFUSED, &Labels::new(), refused);
         render(out, exposition)
     }
@@ -153,6 +180,26 @@ mod tests {
         assert!(!registry.render().contains("otelcol_receiver"));
         let fresh = ReceiverMetrics::new(&registry, "filelog", RECEIVER_TRANSPORT_FILE);
         assert_eq!(fresh.accepted_log_records.get(), 0);
+    }
+
+    /// Guarantee: what is made through a view has a further label and numbers of its own.
+    #[test]
+    fn a_view_keeps_its_series_apart_by_a_label() {
+        let registry = MetricsRegistry::default();
+        let of = |r: &MetricsRegistry| ReceiverMetrics::new(r, "filelog", RECEIVER_TRANSPORT_FILE);
+        let plain = of(&registry);
+        let lane = of(&registry.scoped("exporter", "loki"));
+        let again = of(&registry.scoped("exporter", "loki"));
+        plain.accepted_log_records.inc();
+        lane.accepted_log_records.inc_by(2);
+        again.accepted_log_records.inc_by(3);
+        let text = registry.render();
+        for line in [
+            "records{receiver=\"filelog\",transport=\"file\"} 1\n",
+            "records{receiver=\"filelog\",transport=\"file\",exporter=\"loki\"} 5\n",
+        ] {
+            assert!(text.contains(line), "{line} is not in\n{text}");
+        }
     }
 
     #[test]

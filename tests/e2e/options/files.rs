@@ -285,19 +285,25 @@ fn compressed_files_are_read_as_the_option_says() {
     assert!(!got.contains(&"packed".to_owned()) && got.contains(&"plain".to_owned()));
 }
 
-/// Guarantees that a file goes away once everything of it is delivered, and not before.
+/// Guarantees that a file goes away once everything of it is delivered, and not before: not when its
+/// writer has not written anything yet, either.
 #[test]
 fn files_are_deleted_after_reading_when_asked() {
     let stand = Stand::new(&json!({"delete_after_read": true}));
     stand.write("a.log", "one\ntwo");
+    stand.write("empty.log", "");
     let agent = stand.start();
     stand.wait(&agent, 2);
     let gone = wait::within(wait::BOUND, || !stand.rig.logs("a.log").exists());
     assert!(gone, "still there\n{}", tail(&agent.log()));
     stand.write("b.log", "three\n");
     stand.wait(&agent, 3);
+    stand.append("empty.log", "four\n");
+    stand.wait(&agent, 4);
+    let gone = wait::within(wait::BOUND, || !stand.rig.logs("empty.log").exists());
+    assert!(gone, "still there\n{}", tail(&agent.log()));
     agent.stop_clean();
-    assert_eq!(stand.bodies(), texts(&["one", "two", "three"]));
+    assert_eq!(stand.bodies(), texts(&["one", "two", "three", "four"]));
 }
 
 /// Guarantees that `acquire_fs_lock` leaves a file alone as long as somebody else has it locked,

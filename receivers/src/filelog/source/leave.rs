@@ -37,7 +37,10 @@ impl FileSource {
         if let Some(since) = tail.gone_since {
             return self.let_go(no, since, now);
         }
-        if s.delete_after_read && tail.is_at_rest() {
+        // Nobody has read an empty file: its writer has only begun.
+        let was_read = tail.position.offset > 0 && tail.is_at_rest();
+        let delivered = s.delete_after_read && was_read;
+        if delivered && s.lanes.all_delivered(s.lane, &tail.position) {
             let _ = self.p.feedback.send(Feedback::Delete(no));
             tail.gone_since = Some(now);
             return self.look_again(no, now.after(s.poll_interval));
@@ -105,6 +108,7 @@ impl FileSource {
             return;
         };
         self.p.cutter.closed(no);
+        self.p.settings.lanes.gone(tail.position.id);
         let partners = partners(&tail);
         self.settle_account(&mut tail);
         let mut left = tail.durable(self.p.clock.wall_ns());

@@ -14,6 +14,7 @@ pub mod fs;
 pub mod graph;
 pub mod handover;
 pub mod plan;
+pub mod queue;
 pub mod reach;
 pub mod shard;
 #[cfg(test)]

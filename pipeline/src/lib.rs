@@ -15,6 +15,7 @@ pub mod graph;
 pub mod handover;
 pub mod lanes;
 pub mod plan;
+pub mod queue;
 pub mod reach;
 pub mod shard;
 #[cfg(test)]

@@ -155,11 +155,11 @@ mod tests {
             assert_eq!(not_after(bytes), None);
         }
         let mut damaged = whole.clone();
-        for at in 0..whole.len() {
-            damaged[at] ^= 0xff;
+        for (at, byte) in whole.iter().enumerate() {
+            damaged[at] = !byte;
             // Whatever it says, it says it without a panic.
             let _ = not_after(&damaged);
-            damaged[at] = whole[at];
+            damaged[at] = *byte;
         }
     }
 

@@ -4,8 +4,8 @@
 //! kept, so that an unfinished line can be read again; going back further decodes from the start
 //! once more. Reads of the first bytes, which tell files apart, never disturb the reading position.
 
-use std::cell::RefCell;
 use std::io;
+use std::sync::{Mutex, PoisonError};
 
 use super::gzip::{Gunzip, GzipError};
 use super::logfs::{LogFile, Meta};
@@ -22,7 +22,7 @@ const HEAD_BYTES: u64 = 64 << 10;
 /// See the module's documentation.
 pub struct GzipFile {
     file: Box<dyn LogFile>,
-    main: RefCell<Stream>,
+    main: Mutex<Stream>,
 }
 
 /// One pass over the file.
@@ -110,7 +110,7 @@ impl GzipFile {
     pub fn new(file: Box<dyn LogFile>) -> GzipFile {
         GzipFile {
             file,
-            main: RefCell::default(),
+            main: Mutex::default(),
         }
     }
 }
@@ -120,7 +120,7 @@ impl LogFile for GzipFile {
     /// Of the file below; and `InvalidData` where the content ends with damage. A member that is
     /// cut short is no error: more of it may come.
     fn read_at(&self, offset: u64, max: usize, buf: &mut Vec<u8>) -> io::Result<usize> {
-        let mut main = self.main.borrow_mut();
+        let mut main = self.main.lock().unwrap_or_else(PoisonError::into_inner);
         if self.file.meta()?.size < main.input_offset {
             // Truncated: what was decoded is of no use any more.
             *main = Stream::default();

@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
 /// Which file this is, as the kernel tells. Not enough alone: inodes are reused at once.
@@ -65,7 +66,7 @@ pub struct Owner {
 }
 
 /// An open log file.
-pub trait LogFile: Send {
+pub trait LogFile: Send + Sync {
     /// Appends up to `max` bytes from `offset` to `buf`; 0 = end of file.
     fn read_at(&self, offset: u64, max: usize, buf: &mut Vec<u8>) -> io::Result<usize>;
     /// As [`LogFile::read_at`], but less than `max` only at the end of the file. Some file systems
@@ -93,6 +94,33 @@ pub trait LogFile: Send {
     fn try_lock_shared(&self) -> io::Result<bool>;
     /// Gives the lock back.
     fn unlock(&self) -> io::Result<()>;
+}
+
+/// An open file that several look at.
+impl LogFile for Arc<dyn LogFile> {
+    fn read_at(&self, offset: u64, max: usize, buf: &mut Vec<u8>) -> io::Result<usize> {
+        (**self).read_at(offset, max, buf)
+    }
+
+    fn read_whole_at(&self, offset: u64, max: usize, buf: &mut Vec<u8>) -> io::Result<usize> {
+        (**self).read_whole_at(offset, max, buf)
+    }
+
+    fn meta(&self) -> io::Result<Meta> {
+        (**self).meta()
+    }
+
+    fn forget_pages(&self) -> io::Result<()> {
+        (**self).forget_pages()
+    }
+
+    fn try_lock_shared(&self) -> io::Result<bool> {
+        (**self).try_lock_shared()
+    }
+
+    fn unlock(&self) -> io::Result<()> {
+        (**self).unlock()
+    }
 }
 
 /// Opens and looks at files by path.

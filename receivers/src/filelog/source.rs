@@ -294,7 +294,8 @@ impl FileSource {
             let is_due = |t: &Tail| t.is_read_out(now) && !t.waits_for_flush(flush);
             let before_it = self.tails.get(&before).filter(|t| !is_due(t));
             if let Some(t) = before_it {
-                if t.wants_last_read(now) {
+                let may_wait_to_open = t.file.is_none() && t.after.is_none();
+                if t.wants_last_read(now) || may_wait_to_open {
                     self.queue(before);
                 }
                 self.look_again(no, now.after(CLOSED_PAUSE));
@@ -304,7 +305,9 @@ impl FileSource {
         let Some(tail) = self.tails.get_mut(&no) else {
             return Turn::Rest;
         };
-        tail.after = None;
+        if let Some(before) = tail.after.take() {
+            self.followers.remove(&before);
+        }
         // One that others wait for is read however many are open: they may be all that is open.
         let must_wait = tail.file.is_none() && !self.followers.contains_key(&no);
         if must_wait && self.open >= self.p.settings.open_files_max {
@@ -376,6 +379,11 @@ impl FileSource {
         let was_closed = tail.file.is_none();
         if was_closed {
             if !tail.reopen(&*self.p.fs)? {
+                if tail.gone_since.is_none() {
+                    // The catalog finds out where it is, and tells.
+                    self.look_again(no, now.after(CLOSED_PAUSE));
+                    return Ok(Got::Nothing);
+                }
                 // Its place was taken while it was closed. It was at rest, so nothing of it is left,
                 // unless it was never opened for want of descriptors.
                 let unread = tail.unread_of_closed();
@@ -386,7 +394,6 @@ impl FileSource {
                         "the file was gone before it could be opened: too many files are open"
                     );
                 }
-                tail.gone_since = Some(now);
                 return Ok(Got::Nothing);
             }
             self.open += 1;
@@ -676,8 +683,8 @@ impl FileSource {
     /// What was to be read after `no` has its turn as soon as that is read out.
     fn queue_follower(&mut self, no: FileNo, now: Mono) {
         let read_out = self.tails.get(&no).is_none_or(|t| t.is_read_out(now));
-        if read_out && let Some(next) = self.followers.remove(&no) {
-            self.queue(next);
+        if read_out && let Some(next) = self.followers.get(&no) {
+            self.queue(*next);
         }
     }
 

@@ -16,6 +16,7 @@ use super::catalog::{FileNo, OpenFile, Shared};
 use super::charset::Charset;
 use super::file_path::FilePath;
 use super::frame::FlushClock;
+use super::gzip_reader::GzipFile;
 use super::hash::stable_hash;
 use super::holes::hole_bytes;
 use super::identity::{Found, Head, TRAIL_BYTES, Trail, Verdict, judge};
@@ -371,10 +372,11 @@ impl Tail {
         if !same {
             return Ok(false);
         }
-        self.file = Some(if self.position.gzip {
-            Box::new(super::gzip_reader::GzipFile::new(file))
-        } else {
-            file
+        let file: Arc<dyn LogFile> = Arc::from(file);
+        self.shared.show(&file);
+        self.file = Some(match self.position.gzip {
+            true => Box::new(GzipFile::new(Box::new(file))),
+            false => Box::new(file),
         });
         self.shared.closed.store(false, Ordering::Release);
         self.at_end = true; // confirm the position at the next read
@@ -400,8 +402,8 @@ impl Tail {
     /// moved has had a moment to finish, and it was read to its end since then. That it once was
     /// says nothing: while reading waits for delivery, it grows.
     pub fn is_read_out(&self, now: Mono) -> bool {
-        // A file that is closed or cannot be read holds nobody up.
-        let unreadable = self.file.is_none() || self.failures > 0;
+        // A file that cannot be read holds nobody up. One that was closed is opened for a last look.
+        let unreadable = self.failures > 0;
         let due = self.late_until();
         if self.failures >= FAILURES_MAX {
             return now >= due;
@@ -551,9 +553,10 @@ mod tests {
         assert!(tail.is_read_out(at(60_250)));
     }
 
-    /// Guarantee: a file that cannot be read holds its successor up no longer than a late write.
+    /// Guarantee: a file that is closed is looked at once more before its successor is read; one that
+    /// cannot be read holds it up no longer than a late write.
     #[test]
-    fn a_closed_file_holds_nobody_up() {
+    fn a_closed_file_is_looked_at_before_its_successor() {
         let log = tempfile::NamedTempFile::new().unwrap();
         let file = OsLogFs.open(log.path()).unwrap();
         let open = OpenFile {
@@ -571,6 +574,8 @@ mod tests {
         tail.reached_end(Mono(0));
         tail.close();
         let due = Mono(0).after(LATE_WRITES);
+        assert!(!tail.is_read_out(due) && tail.wants_last_read(due));
+        tail.failed(due);
         assert!(!tail.is_read_out(Mono(0)) && tail.is_read_out(due));
     }
 

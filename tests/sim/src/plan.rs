@@ -152,7 +152,7 @@ impl Plan {
             queue_size: [2, 8, 100][below("queue", 3) as usize],
             verified: one_in("verified", 3),
             batch: one_in("batch", 4),
-            open_files_max: [16, 1024][below("open files", 2) as usize],
+            open_files_max: [2, 1024][below("open files", 2) as usize],
             rescan: Duration::from_secs(1 + below("rescan", 8)),
             log_bytes_min: [1 << 11, 1 << 20][below("state size", 2) as usize],
         }

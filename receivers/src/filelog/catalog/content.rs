@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::super::gzip_reader::GzipFile;
 use super::super::hash::stable_hash;
@@ -19,6 +20,8 @@ pub(super) const DOUBLE_BYTES_MIN: u64 = 4096;
 /// An open file and its content.
 pub(super) struct Opened {
     pub(super) file: Box<dyn LogFile>,
+    /// The same as it is on the disk.
+    pub(super) handle: Arc<dyn LogFile>,
     pub(super) meta: Meta,
     pub(super) gzip: bool,
     pub(super) head: Vec<u8>,
@@ -85,7 +88,11 @@ impl Catalog {
             {
                 let large = opened.told_size.is_some_and(|s| s >= DOUBLE_BYTES_MIN);
                 let original = self.open(&original, false);
-                if large && original.is_ok_and(|o| opened.is_part_of(&o)) {
+                if large
+                    && original
+                        .and_then(|o| opened.is_part_of(&o))
+                        .unwrap_or(false)
+                {
                     return Content::Doubled;
                 }
                 continue;
@@ -187,14 +194,20 @@ impl Catalog {
 
     /// Opens a file; `compressed`: content that is gzip is decompressed, whatever the rule.
     pub(super) fn open(&self, path: &Path, compressed: bool) -> io::Result<Opened> {
-        let mut file = self.fs.open(path)?;
+        self.opened(self.fs.open(path)?, compressed)
+    }
+
+    /// What is in an open file; see [`Catalog::open`].
+    pub(super) fn opened(&self, file: Box<dyn LogFile>, compressed: bool) -> io::Result<Opened> {
+        let file: Arc<dyn LogFile> = Arc::from(file);
         let meta = file.meta()?;
         let gzip = match self.rules.gzip {
-            GzipRule::Never => compressed && is_gzip(&*file)?,
+            GzipRule::Never => compressed && is_gzip(&file)?,
             GzipRule::Always => true,
-            GzipRule::Auto => is_gzip(&*file)?,
+            GzipRule::Auto => is_gzip(&file)?,
         };
         let (mut size, mut told_size) = (meta.size, Some(meta.size));
+        let mut content: Box<dyn LogFile> = Box::new(file.clone());
         if gzip {
             let mut last = Vec::new();
             file.read_whole_at(meta.size.saturating_sub(4), 4, &mut last)?;
@@ -203,12 +216,13 @@ impl Catalog {
                 .ok()
                 .map(|b| u64::from(u32::from_le_bytes(b)));
             size = u64::MAX;
-            file = Box::new(GzipFile::new(file));
+            content = Box::new(GzipFile::new(content));
         }
         let mut head = Vec::new();
-        file.read_whole_at(0, self.rules.head_bytes, &mut head)?;
+        content.read_whole_at(0, self.rules.head_bytes, &mut head)?;
         Ok(Opened {
-            file,
+            file: content,
+            handle: file,
             meta,
             gzip,
             head,
@@ -268,14 +282,20 @@ impl Opened {
     }
 
     /// True if `original` begins with this content, as far as its first and its last bytes tell.
-    pub(super) fn is_part_of(&self, original: &Opened) -> bool {
+    pub(super) fn is_part_of(&self, original: &Opened) -> io::Result<bool> {
         let size = self.told_size.unwrap_or(self.head.len() as u64);
         // The last bytes of compressed content cost its decompression.
         if !original.head.starts_with(&self.head) || size > original.size {
-            return false;
+            return Ok(false);
         }
-        let trail = self.trail_at(size);
-        original.trail_hash(size, trail.len) == Some(trail.hash)
+        let last = |of: &Opened| {
+            let from = size.saturating_sub(TRAIL_BYTES as u64);
+            let mut bytes = Vec::new();
+            of.file
+                .read_whole_at(from, (size - from) as usize, &mut bytes)?;
+            Ok::<_, io::Error>(bytes)
+        };
+        Ok(last(self)? == last(original)?)
     }
 
     fn trail_hash(&self, offset: u64, len: u16) -> Option<u64> {

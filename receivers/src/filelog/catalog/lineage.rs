@@ -22,12 +22,12 @@ use std::time::Duration;
 use tailwater_pipeline::clock::Mono;
 
 use super::super::identity::{Likeness, Verdict};
-use super::super::logfs::{FileId, LogFile, Meta};
+use super::super::logfs::{FileId, Meta};
 use super::super::position::Position;
 use super::content::{Content, DOUBLE_BYTES_MIN, Opened, resumed};
 use super::memory::bases;
 use super::siblings::Sibling;
-use super::{Action, COPY_WAIT, Catalog, Rotated, Seen, TICK_NS};
+use super::{Action, COPY_WAIT, Catalog, Live, Rotated, Seen, Shared, TICK_NS, inode};
 
 /// How often a directory whose names change meanwhile is looked at again at once without finding
 /// anything to open.
@@ -41,12 +41,24 @@ const AGAIN: Duration = Duration::from_millis(500);
 /// A file that looks like a copy of one that is being read is looked at again this often.
 const UNDECIDED_WAIT: Duration = Duration::from_secs(5);
 
+/// Whether a file is a copy of one that is being read.
+enum InLive {
+    No,
+    /// All of it is there.
+    Doubled,
+    /// The original cannot be looked at, or its reader has to look first.
+    Perhaps,
+}
+
 /// What a rotated file is.
 enum Generation {
     /// Nothing of it is left to read, or it is being read.
     Known,
     /// Known, and there is more.
     More(Opened, Position),
+    /// What a file that is being read holds too, so that nothing comes too late with it; nobody
+    /// knows yet whether it will be needed.
+    Doubled,
     /// Cannot be told yet.
     Undecided,
     /// Unknown content.
@@ -125,7 +137,7 @@ impl Catalog {
         }
         let mut base_known = base_known;
         let mut generations = Vec::with_capacity(found.files.len());
-        let rotated = |l: &&super::Live| l.gone && l.lineage() == base;
+        let rotated = |l: &&Live| l.gone && l.lineage() == base;
         let mut open = self.live.values().filter(rotated).count();
         let mut files = found.files.into_iter();
         while let Some(s) = files.next() {
@@ -133,6 +145,12 @@ impl Catalog {
             if open >= OPENED_AT_ONCE && !done && !self.is_live(s.meta.id) {
                 self.put_off(base, AGAIN);
                 break;
+            }
+            if let Some(no) = self.by_inode.get(&inode(s.meta.id)).copied()
+                && self.is_live(s.meta.id)
+            {
+                // What comes after it waits for it, and it may be closed.
+                self.tell_place(no, &s.path, actions);
             }
             let generation = match self.examine(base, &s) {
                 Ok(generation) => generation,
@@ -182,7 +200,7 @@ impl Catalog {
                     known_before = true;
                     continue;
                 }
-                Generation::Undecided => {
+                Generation::Doubled | Generation::Undecided => {
                     tracing::debug!(path = %s.path.display(), "a rotated file may be a copy of one that is being read");
                     let since = self.undecided.get(&s.meta.id);
                     let fresh = since.is_none_or(|at| self.now.since(*at) < COPY_WAIT);
@@ -217,7 +235,7 @@ impl Catalog {
                 written_at: base.into(),
                 left: opened.gzip || i + 1 < count,
             });
-            self.admit(seen, opened.file, position, before, rotated, actions);
+            self.admit(seen, opened, position, before, rotated, actions);
         }
     }
 
@@ -321,8 +339,10 @@ impl Catalog {
             }
             start.path = base.into();
         }
-        if self.may_copy_live(base, &opened) {
-            return Ok(Generation::Undecided);
+        match self.in_live(base, &opened) {
+            InLive::Doubled => return Ok(Generation::Doubled),
+            InLive::Perhaps => return Ok(Generation::Undecided),
+            InLive::No => {}
         }
         let since = self.undecided.get(&id);
         let fresh = since.is_some_and(|at| self.now.since(*at) < COPY_WAIT);
@@ -330,7 +350,7 @@ impl Catalog {
         if fresh && matches!(content, Content::Doubled) {
             // Its original is not being read yet, as at a start: it may be truncated before it is,
             // and then only the copy has what is left of it.
-            return Ok(Generation::Undecided);
+            return Ok(Generation::Doubled);
         }
         self.undecided.remove(&id);
         match content {
@@ -365,45 +385,61 @@ impl Catalog {
         self.memory.insert(position);
     }
 
-    /// True if this may be a copy of what is being read from its original right now. When that is
-    /// finished or truncated, its content is known and tells.
-    fn may_copy_live(&mut self, base: &Path, opened: &Opened) -> bool {
+    /// Whether this is a copy of what is being read from its original right now. When that is finished
+    /// or truncated, its content is known and tells.
+    fn in_live(&mut self, base: &Path, opened: &Opened) -> InLive {
         let since = *self.undecided.entry(opened.meta.id).or_insert(self.now);
         // Copytruncate truncates right after it has copied.
         let fresh = self.now.since(since) < COPY_WAIT;
-        let originals: Vec<_> = self
-            .live
-            .iter()
-            .filter(|(_, l)| l.lineage() == base && l.id.birth_ns <= opened.meta.id.birth_ns)
-            .map(|(no, l)| (l.id, l.path.clone(), l.gone, l.shared.clone(), *no))
+        let of_base = |l: &&Live| l.lineage() == base && l.id.birth_ns <= opened.meta.id.birth_ns;
+        let originals = self.live.values().filter(of_base);
+        let originals: Vec<_> = originals
+            .map(|l| (l.id, l.path.clone(), l.gzip, l.shared.clone()))
             .collect();
-        originals.into_iter().any(|(id, path, gone, shared, no)| {
-            let known = self.known_now(no, &shared);
-            let alike = opened.likeness(&known) > Likeness::None || opened.is_cut_short(&known);
-            let original = self.find(id, &path).map(|path| self.open(&path, false));
-            match original {
-                // Its reader has not noticed yet that its content is another one now.
-                Some(Ok(o)) if !matches!(o.compare(&known), Verdict::Same) => alike,
-                Some(Ok(o)) => {
+        let mut answer = InLive::No;
+        for (id, path, gzip, shared) in originals {
+            let known = shared.known();
+            let alike = || opened.likeness(&known) > Likeness::None || opened.is_cut_short(&known);
+            match self.open_live(id, &path, gzip, &shared) {
+                Some(Ok(o)) if matches!(o.compare(&known), Verdict::Same) => {
                     let small = opened.told_size.is_some_and(|s| s < DOUBLE_BYTES_MIN);
-                    opened.is_part_of(&o) && (fresh || !small)
+                    // Nobody truncates what has no name.
+                    let stays = o.meta.links == 0;
+                    match opened.is_part_of(&o) {
+                        Ok(true) if fresh || stays || !small => return InLive::Doubled,
+                        Ok(_) => {}
+                        Err(_) => answer = InLive::Perhaps,
+                    }
                 }
-                // Only its reader has it: it was deleted, for example when it was compressed. What
-                // was empty when it was last looked into may be anything.
-                _ => {
-                    let empty = gone && shared.looked_into.load(Ordering::Acquire);
-                    alike || (known.head.len == 0 && !empty)
-                }
+                // Its reader has not noticed yet that its content is another one now.
+                Some(Ok(_)) if !alike() => {}
+                // It was deleted while it was closed.
+                None if !alike() && known.head.len > 0 => {}
+                _ => answer = InLive::Perhaps,
             }
-        })
+        }
+        answer
+    }
+
+    /// A live file as it is now: as its reader has it open, else by its name.
+    fn open_live(
+        &mut self,
+        id: FileId,
+        path: &Path,
+        gzip: bool,
+        shared: &Shared,
+    ) -> Option<io::Result<Opened>> {
+        if let Some(handle) = shared.handle() {
+            let opened = self.opened(Box::new(handle), gzip);
+            if opened.as_ref().is_ok_and(|o| o.meta.id == id) {
+                return Some(opened);
+            }
+        }
+        self.find(id, path).map(|path| self.open(&path, gzip))
     }
 
     /// Opens a file that matches, and finds out where to start.
-    pub(super) fn look(
-        &mut self,
-        s: &Seen,
-        at_end: bool,
-    ) -> io::Result<(Box<dyn LogFile>, Position)> {
+    pub(super) fn look(&mut self, s: &Seen, at_end: bool) -> io::Result<(Opened, Position)> {
         // Rotation may have compressed what was read before, whatever `compression` says of files
         // that are new.
         let bases = bases(&s.path);
@@ -415,12 +451,12 @@ impl Catalog {
             match opened.compare(&p.known()) {
                 Verdict::Same | Verdict::Shrunk => {
                     let position = resumed(p, &start);
-                    return Ok((opened.file, position));
+                    return Ok((opened, position));
                 }
                 // Its reader takes what is there for the continuation.
                 Verdict::Rewritten if self.rules.keep_offset && p.head.starts(&opened.head) => {
                     let position = resumed(p, &start);
-                    return Ok((opened.file, position));
+                    return Ok((opened, position));
                 }
                 Verdict::Rewritten => start = opened.anew(p, &start),
                 Verdict::Other => {}
@@ -428,11 +464,11 @@ impl Catalog {
             start.path = s.path.as_path().into();
         }
         match self.content(&opened, &start, &bases) {
-            Content::Reached(position) => return Ok((opened.file, *position)),
+            Content::Reached(position) => return Ok((opened, *position)),
             Content::Read => {
                 start.offset = opened.told_size.unwrap_or_default();
                 start.trail = opened.trail_at(start.offset);
-                return Ok((opened.file, start));
+                return Ok((opened, start));
             }
             // A copy that matches by itself is wanted.
             Content::Doubled | Content::Unknown => {}
@@ -441,7 +477,7 @@ impl Catalog {
             start.offset = opened.size;
             start.trail = opened.trail_at(opened.size);
         }
-        Ok((opened.file, start))
+        Ok((opened, start))
     }
 
     /// Told by a shard where delivery stood in content that was truncated away: what is left of it

@@ -17,15 +17,16 @@ mod siblings;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use tailwater_pipeline::clock::Mono;
 
+use self::content::Opened;
 use self::memory::{Memory, bases};
 use self::siblings::Listings;
 use super::file_path::FilePath;
-use super::identity::{Head, Known, Verdict};
+use super::identity::{Known, Verdict};
 use super::logfs::{FileId, LogFile, LogFs, Meta};
 use super::position::Position;
 
@@ -45,7 +46,7 @@ pub struct Seen {
 
 /// What shard and catalog both know of a file. Written by the shard, read by the catalog and by
 /// telemetry.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Shared {
     /// Next byte to read.
     pub read_offset: AtomicU64,
@@ -67,6 +68,8 @@ pub struct Shared {
     pub looked_into: AtomicBool,
     /// What reading has seen of its content.
     known: Mutex<Known>,
+    /// The descriptor it is read with, as long as that is open.
+    handle: Mutex<Option<Weak<dyn LogFile>>>,
 }
 
 impl Shared {
@@ -79,6 +82,18 @@ impl Shared {
     pub fn set_known(&self, known: Known) {
         *self.known.lock().unwrap_or_else(PoisonError::into_inner) = known;
         self.read_offset.store(known.offset, Ordering::Release);
+    }
+
+    /// Lets the catalog look at a file as long as its reader has it open, whatever became of its name.
+    pub fn show(&self, file: &Arc<dyn LogFile>) {
+        let handle = Some(Arc::downgrade(file));
+        *self.handle.lock().unwrap_or_else(PoisonError::into_inner) = handle;
+    }
+
+    /// The file as its reader has it open, compressed if it is.
+    fn handle(&self) -> Option<Arc<dyn LogFile>> {
+        let handle = self.handle.lock().unwrap_or_else(PoisonError::into_inner);
+        handle.as_ref().and_then(Weak::upgrade)
     }
 }
 
@@ -158,12 +173,15 @@ pub enum GzipRule {
 struct Live {
     id: FileId,
     path: FilePath,
+    /// Where its reader looks for it, if it has to open it again.
+    place: FilePath,
     /// The path it was written to, where that is another one.
     written_at: Option<FilePath>,
     target: Option<PathBuf>,
     shard: usize,
     matched: bool,
     gone: bool,
+    gzip: bool,
     shared: Arc<Shared>,
 }
 
@@ -195,8 +213,6 @@ const TICK_NS: i64 = 20_000_000;
 const UNDECIDED_KEPT: usize = 1_000;
 /// Nothing stays undecided for so long that still exists.
 const UNDECIDED_MAX: Duration = Duration::from_secs(3_600);
-/// Files that are kept open for their first bytes.
-const UNREAD_MAX: usize = 256;
 /// How soon a rotated file that appeared is looked at.
 const BESIDE_WAIT: Duration = Duration::from_millis(100);
 
@@ -222,9 +238,6 @@ pub struct Catalog {
     deferred: Vec<Deferred>,
     /// Logs whose generations have to be looked at (again), and when.
     pending: BTreeMap<PathBuf, Mono>,
-    /// Files that wait for their predecessors and were empty when they were opened. By the time
-    /// their first bytes are asked for, only who has them open may have them.
-    unread: HashMap<FileNo, Box<dyn LogFile>>,
     /// Files that may be copies of what is being read, since when.
     undecided: HashMap<FileId, Mono>,
     /// Set when whoever asks is to stop: what is not begun is left to the next run.
@@ -258,7 +271,6 @@ impl Catalog {
             scans: 0,
             deferred: Vec::new(),
             pending: BTreeMap::new(),
-            unread: HashMap::new(),
             undecided: HashMap::new(),
             stop: Arc::default(),
             problems: Vec::new(),
@@ -321,11 +333,6 @@ impl Catalog {
         if self.undecided.len() > UNDECIDED_KEPT {
             self.undecided.retain(|_, at| recent(at));
         }
-        let live = &self.live;
-        self.unread.retain(|no, _| {
-            let shared = live.get(no).map(|l| &l.shared);
-            shared.is_some_and(|s| s.known().head.len == 0 && !s.closed.load(Ordering::Acquire))
-        });
     }
 
     /// Links that no log is read by any more.
@@ -333,35 +340,6 @@ impl Catalog {
         let (by_path, memory) = (&self.by_path, &self.memory);
         let is_log = |path: &Path| by_path.contains_key(path) || memory.of(path).next().is_some();
         self.listings.retain_links(is_log);
-    }
-
-    /// Keeps a file that may be gone before its first bytes are known.
-    fn keep_unread(&mut self, no: FileNo, path: &Path, position: &Position) {
-        if position.head.len > 0 || position.gzip || self.unread.len() >= UNREAD_MAX {
-            return;
-        }
-        if let Ok(file) = self.fs.open(path)
-            && file.meta().is_ok_and(|m| m.id == position.id)
-        {
-            self.unread.insert(no, file);
-        }
-    }
-
-    /// What is known of the content of a live file; of one that was never read, what it begins with.
-    fn known_now(&self, no: FileNo, shared: &Shared) -> Known {
-        let mut known = shared.known();
-        if known.head.len == 0
-            && let Some(file) = self.unread.get(&no)
-        {
-            let mut head = Vec::new();
-            if file
-                .read_whole_at(0, self.rules.head_bytes, &mut head)
-                .is_ok()
-            {
-                known.head = Head::of(&head);
-            }
-        }
-        known
     }
 
     /// When [`Catalog::catch_up`] has something to do, if ever.
@@ -522,6 +500,7 @@ impl Catalog {
             // there, which then knows what it comes after.
             let path = FilePath::from(s.path.as_path());
             let before = std::mem::replace(&mut live.path, path.clone());
+            live.place = path.clone();
             live.written_at.get_or_insert(before);
             self.by_path.insert(path.clone(), no);
             actions.push((shard, Action::Renamed(no, path)));
@@ -540,19 +519,29 @@ impl Catalog {
             live.gone = true;
             live.shared.looked_into.store(false, Ordering::Release);
             actions.push((live.shard, Action::Gone(no)));
-            let (id, path, shard) = (live.id, live.path.clone(), live.shard);
-            // Without birth times another file may have the inode of one that is not open.
-            let doubtful = id.birth_ns == 0 && live.shared.closed.load(Ordering::Acquire);
-            let known = live.shared.known();
+            let (id, path) = (live.id, live.path.clone());
             let siblings = self.listings.of(&*self.fs, &path, self.now).files;
-            let now_at = siblings.into_iter().find(|s| s.meta.id == id);
-            let now_at = now_at.filter(|s| {
-                let same = |o: content::Opened| matches!(o.compare(&known), Verdict::Same);
-                !doubtful || self.open(&s.path, false).is_ok_and(same)
-            });
-            if let Some(now_at) = now_at {
-                actions.push((shard, Action::Moved(no, now_at.path.into())));
+            if let Some(now_at) = siblings.into_iter().find(|s| s.meta.id == id) {
+                self.tell_place(no, &now_at.path, actions);
             }
+        }
+    }
+
+    /// Tells the reader of a file that is at `path` now where to find it, should it be closed.
+    fn tell_place(&mut self, no: FileNo, path: &Path, actions: &mut Vec<(usize, Action)>) {
+        let Some(live) = self.live.get(&no).filter(|l| *l.place != *path) else {
+            return;
+        };
+        // Without birth times another file may have the inode of one that is not open.
+        let doubtful = live.id.birth_ns == 0 && live.shared.closed.load(Ordering::Acquire);
+        let known = live.shared.known();
+        let same = |o: Opened| matches!(o.compare(&known), Verdict::Same);
+        if doubtful && !self.open(path, live.gzip).is_ok_and(same) {
+            return;
+        }
+        if let Some(live) = self.live.get_mut(&no) {
+            live.place = path.into();
+            actions.push((live.shard, Action::Moved(no, live.place.clone())));
         }
     }
 
@@ -573,7 +562,7 @@ impl Catalog {
             (false, true) => self.reconcile_before(&mut s, actions),
         }
         match self.look(&s, at_end) {
-            Ok((file, position)) => {
+            Ok((opened, position)) => {
                 if position.id != s.meta.id {
                     // It was replaced since it was seen: that one is a generation by now.
                     self.listings.forget(&s.path);
@@ -581,7 +570,7 @@ impl Catalog {
                 }
                 if !self.is_live(position.id) {
                     let before = self.by_path.get(s.path.as_path()).copied();
-                    self.admit(s, file, position, before, None, actions);
+                    self.admit(s, opened, position, before, None, actions);
                 }
             }
             // A later scan tries again.
@@ -606,7 +595,7 @@ impl Catalog {
     fn admit(
         &mut self,
         s: Seen,
-        file: Box<dyn LogFile>,
+        opened: Opened,
         mut position: Position,
         after: Option<FileNo>,
         rotated: Option<Rotated>,
@@ -627,9 +616,6 @@ impl Catalog {
         let written_at = rotated.map(|r| r.written_at);
         self.memory.take(position.id);
         position.surveyed = true;
-        if after.is_some() {
-            self.keep_unread(no, &s.path, &position);
-        }
         let path = FilePath::from(s.path);
         if position.path == path {
             position.path = path.clone();
@@ -651,18 +637,23 @@ impl Catalog {
         let live = Live {
             id: position.id,
             path: path.clone(),
+            place: path.clone(),
             written_at,
             target: s.target,
             shard,
             matched: !finish_only,
             gone: finish_only,
+            gzip: opened.gzip,
             shared: shared.clone(),
         };
         self.live.insert(no, live);
         // What rotation may take away at any moment is not left closed.
         let fragile = finish_only || after.is_some();
         let crowded = self.rules.open_files.load(Ordering::Acquire) >= self.rules.open_files_max;
-        let file = (fragile || !crowded).then_some(file);
+        let file = (fragile || !crowded).then_some(opened.file);
+        if file.is_some() {
+            shared.show(&opened.handle);
+        }
         match file.is_some() {
             true => _ = self.rules.open_files.fetch_add(1, Ordering::AcqRel),
             false => shared.closed.store(true, Ordering::Release),

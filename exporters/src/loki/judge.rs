@@ -183,7 +183,8 @@ impl Context<'_> {
     fn partial<D: Duty>(&self, request: &OutgoingRequest<D>, refusals: &[Refusal]) -> Verdict<D> {
         let letters = self.judge.dead_letters.as_deref();
         let whole_stream = refusals.iter().any(|r| r.entries.is_none());
-        let view = if letters.is_some() || whole_stream || self.truncated {
+        let counted = refusals.iter().any(|r| r.checked.is_some());
+        let view = if letters.is_some() || whole_stream || counted || self.truncated {
             RequestView::decode(&request.body).ok()
         } else {
             None
@@ -191,6 +192,8 @@ impl Context<'_> {
         let mut refusals = refused::merge(refusals);
         if let (Some(view), true) = (&view, self.truncated) {
             refusals = refused::widen(view, &refusals);
+        } else if let Some(view) = &view {
+            refusals.extend(refused::unnamed(view, &refusals));
         }
         let mut room = request.items;
         let mut dropped: Vec<(DropReason, u64)> = Vec::new();

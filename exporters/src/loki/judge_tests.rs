@@ -369,6 +369,28 @@ fn refusals_are_counted_by_reason_and_never_exceed_the_request() {
     assert_eq!(dropped(&mut r, many), [(DropReason::LineTooLong, 5)]);
 }
 
+/// Guarantee: entries that the distributor refused are counted where the ingester's answer takes the
+/// place of its own.
+#[test]
+fn refusals_behind_those_of_an_ingester_are_counted() {
+    let judge = judge();
+    let text = |n: usize| {
+        format!(
+            "entry with timestamp x ignored, reason: 'entry too far behind, oldest acceptable timestamp is: 1970-01-01T00:00:01Z',\nuser 'fake', total ignored: 1 out of {n} for stream: {{a=\"1\"}}"
+        )
+    };
+    let mut r = request(&[("{a=\"2\"}", &["4", "5"]), ("{a=\"1\"}", &["1", "2", "3"])]);
+    for (n, unnamed) in [(3, None), (2, Some(1)), (1, Some(2)), (9, None)] {
+        let Verdict::DeliveredExcept { dropped } = judge.judge(&mut r, Ok(reply(400, &text(n))))
+        else {
+            panic!("partial");
+        };
+        let mut want = vec![(DropReason::TooFarBehind, 1)];
+        want.extend(unnamed.map(|n| (DropReason::Rejected, n)));
+        assert_eq!(dropped, want, "{n}");
+    }
+}
+
 #[test]
 fn an_answer_that_was_cut_is_completed_from_the_request() {
     let judge = judge();

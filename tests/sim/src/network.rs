@@ -155,6 +155,11 @@ impl Network {
             line_bytes_max: plan.limits.line_bytes_max.or(Some(256 * 1024)),
             ..LokiBehaviour::default()
         };
+        let streams_max = if plan.limits.streams { 1 } else { 5_000 };
+        let behaviour = LokiBehaviour {
+            streams_max: Some(streams_max),
+            ..behaviour
+        };
         Network {
             model: LokiModel::new(behaviour, StoreMode::CountOnly),
             trouble: Trouble::default(),

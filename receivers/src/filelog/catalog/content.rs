@@ -206,7 +206,11 @@ impl Catalog {
             file = Box::new(GzipFile::new(file));
         }
         let mut head = Vec::new();
-        file.read_whole_at(0, self.rules.head_bytes, &mut head)?;
+        match file.read_whole_at(0, self.rules.head_bytes, &mut head) {
+            // Content that is damaged ends there.
+            Err(e) if gzip && e.kind() == io::ErrorKind::InvalidData => {}
+            read => drop(read?),
+        }
         Ok(Opened {
             file,
             meta,

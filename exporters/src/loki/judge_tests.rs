@@ -380,6 +380,7 @@ fn refusals_behind_those_of_an_ingester_are_counted() {
         )
     };
     let mut r = request(&[("{a=\"2\"}", &["4", "5"]), ("{a=\"1\"}", &["1", "2", "3"])]);
+    assert!(judge.divide(&mut r).is_empty());
     for (n, unnamed) in [(3, None), (2, Some(1)), (1, Some(2)), (9, None)] {
         let Verdict::DeliveredExcept { dropped } = judge.judge(&mut r, Ok(reply(400, &text(n))))
         else {
@@ -389,6 +390,11 @@ fn refusals_behind_those_of_an_ingester_are_counted() {
         want.extend(unnamed.map(|n| (DropReason::Rejected, n)));
         assert_eq!(dropped, want, "{n}");
     }
+    // From now on the stream is sent alone: with others behind it, a refusal would not be seen.
+    let items: Vec<u64> = judge.divide(&mut r).iter().map(|p| p.items).collect();
+    assert_eq!(items, [3, 2]);
+    judge.judge(&mut r, Ok(reply(204, "")));
+    assert_eq!(judge.divide(&mut r).len(), 2);
 }
 
 #[test]

@@ -33,6 +33,7 @@ pub(super) struct StreamBuffer {
     sealed_bytes: usize,
     entries: u32,
     newest: i64,
+    oldest: i64,
     disordered: bool,
 }
 
@@ -56,6 +57,11 @@ impl StreamBuffer {
     /// Time of the newest entry; meaningless without entries.
     pub fn newest(&self) -> i64 {
         self.newest
+    }
+
+    /// Time of the oldest entry; meaningless without entries.
+    pub fn oldest(&self) -> i64 {
+        self.oldest
     }
 }
 
@@ -120,12 +126,13 @@ impl BodyWriter {
     ) {
         if stream.entries == 0 {
             stream.raw = self.raw_pool.take();
-            stream.newest = time;
+            (stream.newest, stream.oldest) = (time, time);
         }
         if time >= stream.newest {
             stream.newest = time;
-        } else if stream.newest.saturating_sub(time) > self.disorder_max_ns {
-            stream.disordered = true;
+        } else {
+            stream.oldest = stream.oldest.min(time);
+            stream.disordered |= stream.newest.saturating_sub(time) > self.disorder_max_ns;
         }
         stream.entries += 1;
         wire::put_entry(&mut stream.raw, time, line, metadata);

@@ -183,7 +183,8 @@ impl Context<'_> {
     fn partial<D: Duty>(&self, request: &OutgoingRequest<D>, refusals: &[Refusal]) -> Verdict<D> {
         let letters = self.judge.dead_letters.as_deref();
         let whole_stream = refusals.iter().any(|r| r.entries.is_none());
-        let view = if letters.is_some() || whole_stream || self.truncated {
+        let counted = refusals.iter().any(|r| r.checked.is_some());
+        let view = if letters.is_some() || whole_stream || counted || self.truncated {
             RequestView::decode(&request.body).ok()
         } else {
             None
@@ -191,6 +192,11 @@ impl Context<'_> {
         let mut refusals = refused::merge(refusals);
         if let (Some(view), true) = (&view, self.truncated) {
             refusals = refused::widen(view, &refusals);
+        } else if let Some(view) = &view {
+            refusals.extend(refused::unnamed(view, &refusals));
+        }
+        if let Some(view) = &view {
+            self.doubt(request, view, &refusals);
         }
         let mut room = request.items;
         let mut dropped: Vec<(DropReason, u64)> = Vec::new();
@@ -228,6 +234,23 @@ impl Context<'_> {
             "The destination refused some entries of a request; the others are stored."
         );
         Verdict::DeliveredExcept { dropped }
+    }
+
+    /// Streams of which entries were too far behind are sent alone from now on, those included that
+    /// wait in requests with others.
+    fn doubt<D>(&self, request: &OutgoingRequest<D>, view: &RequestView, refusals: &[Refusal]) {
+        let behind = |r: &&Refusal| r.reason == DropReason::TooFarBehind;
+        for refusal in refusals.iter().filter(behind) {
+            for stream in &view.streams {
+                let ours = view.labels(stream);
+                let named = refusal.stream.as_ref();
+                let is_it = named.is_none_or(|labels| same_stream(&ours, labels));
+                let lane = parts::lane(request.tenant.as_deref(), &ours);
+                if is_it && self.judge.parked.doubt(lane) {
+                    self.judge.parkings.fetch_add(1, Ordering::Release);
+                }
+            }
+        }
     }
 
     /// Divides a request into one with the stream that has to wait and one with the others, so

@@ -369,6 +369,34 @@ fn refusals_are_counted_by_reason_and_never_exceed_the_request() {
     assert_eq!(dropped(&mut r, many), [(DropReason::LineTooLong, 5)]);
 }
 
+/// Guarantee: entries that the distributor refused are counted where the ingester's answer takes the
+/// place of its own.
+#[test]
+fn refusals_behind_those_of_an_ingester_are_counted() {
+    let judge = judge();
+    let text = |n: usize| {
+        format!(
+            "entry with timestamp x ignored, reason: 'entry too far behind, oldest acceptable timestamp is: 1970-01-01T00:00:01Z',\nuser 'fake', total ignored: 1 out of {n} for stream: {{a=\"1\"}}"
+        )
+    };
+    let mut r = request(&[("{a=\"2\"}", &["4", "5"]), ("{a=\"1\"}", &["1", "2", "3"])]);
+    assert!(judge.divide(&mut r).is_empty());
+    for (n, unnamed) in [(3, None), (2, Some(1)), (1, Some(2)), (9, None)] {
+        let Verdict::DeliveredExcept { dropped } = judge.judge(&mut r, Ok(reply(400, &text(n))))
+        else {
+            panic!("partial");
+        };
+        let mut want = vec![(DropReason::TooFarBehind, 1)];
+        want.extend(unnamed.map(|n| (DropReason::Rejected, n)));
+        assert_eq!(dropped, want, "{n}");
+    }
+    // From now on the stream is sent alone: with others behind it, a refusal would not be seen.
+    let items: Vec<u64> = judge.divide(&mut r).iter().map(|p| p.items).collect();
+    assert_eq!(items, [3, 2]);
+    judge.judge(&mut r, Ok(reply(204, "")));
+    assert_eq!(judge.divide(&mut r).len(), 2);
+}
+
 #[test]
 fn an_answer_that_was_cut_is_completed_from_the_request() {
     let judge = judge();

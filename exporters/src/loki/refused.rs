@@ -1,6 +1,8 @@
 //! Which entries of a request an answer is about. Loki says how many it refused and why, not always
 //! which; the number is exact, the choice is what fits best.
 
+use tailwater_pipeline::DropReason;
+
 use super::decode::{EntryView, RequestView};
 use super::label_text::same_stream;
 use super::response::{Refusal, Which};
@@ -56,6 +58,25 @@ pub(super) fn widen(view: &RequestView, refusals: &[Refusal]) -> Vec<Refusal> {
         refusal.entries = refusal.entries.map(|n| n.max(named));
     }
     wide
+}
+
+/// What an ingester's answer does not tell of: entries of its stream that the distributor refused
+/// before. Its errors give way to those of the ingester; only the number of entries that were left
+/// shows that there were any.
+pub(super) fn unnamed(view: &RequestView, refusals: &[Refusal]) -> Option<Refusal> {
+    let told = refusals.iter().find(|r| r.checked.is_some())?;
+    let all = Refusal {
+        reason: DropReason::Rejected,
+        which: Which::Any,
+        checked: None,
+        ..told.clone()
+    };
+    let sent = stream_entries(view, &all);
+    let n = sent.checked_sub(told.checked?).filter(|n| *n > 0)?;
+    Some(Refusal {
+        entries: Some(n),
+        ..all
+    })
 }
 
 /// How many entries the stream of a refusal has.

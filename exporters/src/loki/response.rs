@@ -71,6 +71,8 @@ pub(super) struct Refusal {
     pub stream: Option<String>,
     /// Which entries of the stream.
     pub which: Which,
+    /// How many entries of the stream came as far as the check that failed, if the answer says so.
+    pub checked: Option<u64>,
 }
 
 /// Which entries of a stream a refusal is about.
@@ -226,6 +228,7 @@ fn grouped(body: &str) -> Vec<(u64, &str)> {
 fn ingester_refusals(entries: &str, trailer: &str) -> Vec<Refusal> {
     let digits = trailer.bytes().take_while(u8::is_ascii_digit).count();
     let total: u64 = trailer[..digits].parse().unwrap_or(1);
+    let checked = number_after(trailer, " out of ");
     let stream = trailer
         .split_once("for stream: ")
         .and_then(|(_, rest)| label_set(rest));
@@ -237,6 +240,7 @@ fn ingester_refusals(entries: &str, trailer: &str) -> Vec<Refusal> {
         };
         listed += 1;
         refusal.stream = stream.clone();
+        refusal.checked = checked;
         match found.iter_mut().find(|f| f.reason == refusal.reason) {
             Some(same) => same.entries = same.entries.map(|n| n + 1),
             None => found.push(refusal),
@@ -251,6 +255,7 @@ fn ingester_refusals(entries: &str, trailer: &str) -> Vec<Refusal> {
             entries: Some(total),
             stream,
             which: Which::Any,
+            checked,
         }),
     }
     found
@@ -265,6 +270,7 @@ fn refusal(message: &str, count: u64) -> Option<Refusal> {
             entries: None,
             stream,
             which: Which::Any,
+            checked: None,
         });
     }
     let (marker, reason) = ENTRY_MARKERS.iter().find(|(m, _)| lower.contains(m))?;
@@ -287,6 +293,7 @@ fn refusal(message: &str, count: u64) -> Option<Refusal> {
         entries: Some(count),
         stream,
         which: which.unwrap_or(Which::Any),
+        checked: None,
     })
 }
 

@@ -37,9 +37,12 @@ pub(super) struct Stream {
     pub open: Option<u32>,
     /// True until a request with it was handed to delivery: Loki may refuse to create it.
     pub fresh: bool,
-    /// Entries before this time are too far behind what was sent.
+    /// Entries before this time may be too far behind what Loki has.
     pub behind: i64,
     newest_sent: i64,
+    /// The oldest entry of the first request. Loki may have had newer ones from an earlier run; that
+    /// it takes this one is what is known of its window.
+    oldest_first: i64,
     used: Mono,
     /// What Loki's token bucket for the stream holds, in bytes, as far as we know.
     tokens: i64,
@@ -57,6 +60,7 @@ impl Stream {
             fresh: true,
             behind: i64::MIN,
             newest_sent: i64::MIN,
+            oldest_first: i64::MIN,
             used: now,
             tokens: limits.stream_burst_bytes as i64,
             refilled: now,
@@ -75,11 +79,14 @@ impl Stream {
 
     /// Books that the entries of the buffer are sent.
     pub fn sent(&mut self, limits: &Limits, now: Mono) {
-        self.fresh = false;
+        if std::mem::take(&mut self.fresh) {
+            self.oldest_first = self.buffer.oldest();
+        }
         self.used = now;
         self.newest_sent = self.newest_sent.max(self.buffer.newest());
         let behind_ns = i64::try_from(limits.behind_max.as_nanos()).unwrap_or(i64::MAX);
-        self.behind = self.newest_sent.saturating_sub(behind_ns);
+        let window = self.newest_sent.saturating_sub(behind_ns);
+        self.behind = window.max(self.oldest_first);
         let bytes = self.buffer.entries_bytes() as i64;
         self.tokens = self.tokens.saturating_sub(bytes);
     }
@@ -133,12 +140,16 @@ fn headers(tenant: Option<&str>) -> Option<HeaderMap> {
     Some(headers)
 }
 
-/// Streams that Loki did not take lately. They get requests of their own, so that others do not
-/// wait with them. Shared by the shards, which ask, and the judge, which knows.
+/// Streams that Loki did not take lately, and those of which it refused entries as too far behind.
+/// They get requests of their own, so that others do not wait with them, and so that a refusal is
+/// seen: where the window of a stream ends is not known. Shared by the shards, which ask, and the judge, which knows.
 #[derive(Debug, Default)]
 pub(super) struct ParkedLanes {
     count: AtomicUsize,
     lanes: Mutex<HashSet<u64>>,
+    /// Those that Loki may refuse entries of at any time.
+    doubtful: Mutex<HashSet<u64>>,
+    doubtful_count: AtomicUsize,
     /// Age in ns beyond which Loki said it takes no entries; 0 = it has not said.
     age_max_ns: AtomicI64,
 }
@@ -168,6 +179,14 @@ impl ParkedLanes {
         self.count.store(lanes.len(), Ordering::Release);
     }
 
+    /// Remembers `lane` for good: entries of it were too far behind. False if that is known.
+    pub fn doubt(&self, lane: u64) -> bool {
+        let mut lanes = self.doubtful.lock().unwrap_or_else(|e| e.into_inner());
+        let is_new = lanes.len() < PARKED_MAX && lanes.insert(lane);
+        self.doubtful_count.store(lanes.len(), Ordering::Release);
+        is_new
+    }
+
     /// Forgets `of`, which were accepted.
     pub fn accepted(&self, of: &[u64]) {
         if self.count.load(Ordering::Acquire) == 0 {
@@ -180,14 +199,16 @@ impl ParkedLanes {
         self.count.store(lanes.len(), Ordering::Release);
     }
 
-    /// True if `lane` is parked. One atomic read while nothing is.
+    /// True if requests of `lane` are its own. Two atomic reads while there are no such lanes.
     pub fn contains(&self, lane: u64) -> bool {
-        self.count.load(Ordering::Acquire) > 0
-            && self
-                .lanes
-                .lock()
-                .unwrap_or_else(|e| e.into_inner())
-                .contains(&lane)
+        let is_in = |count: &AtomicUsize, lanes: &Mutex<HashSet<u64>>| {
+            count.load(Ordering::Acquire) > 0
+                && lanes
+                    .lock()
+                    .unwrap_or_else(|e| e.into_inner())
+                    .contains(&lane)
+        };
+        is_in(&self.count, &self.lanes) || is_in(&self.doubtful_count, &self.doubtful)
     }
 }
 

@@ -139,8 +139,9 @@ pub struct Network {
     pub model: LokiModel,
     /// What is wrong.
     pub trouble: Trouble,
-    /// Entries that the agent was told are refused for good, in this life.
-    pub refused: u64,
+    /// Entries that the agent was told are refused for good, in this life: at least, at most.
+    pub refused: (u64, u64),
+    exact: bool,
     flights: Vec<Flight>,
     number: u64,
 }
@@ -154,10 +155,16 @@ impl Network {
             line_bytes_max: plan.limits.line_bytes_max.or(Some(256 * 1024)),
             ..LokiBehaviour::default()
         };
+        let streams_max = if plan.limits.streams { 1 } else { 5_000 };
+        let behaviour = LokiBehaviour {
+            streams_max: Some(streams_max),
+            ..behaviour
+        };
         Network {
             model: LokiModel::new(behaviour, StoreMode::CountOnly),
             trouble: Trouble::default(),
-            refused: 0,
+            refused: (0, 0),
+            exact: plan.verified || plan.limits.line_bytes_max.is_none(),
             flights: Vec::new(),
             number: 0,
         }
@@ -340,10 +347,24 @@ impl Network {
         {
             w.oracle.refused(&a.refused, a.status);
             if a.status == 400 {
-                self.refused += a.refused.len() as u64;
+                self.refused.0 += self.told(a);
+                self.refused.1 += a.refused.len() as u64;
             }
         }
         Some((open, result(flight.fate, flight.answer, in_time)))
+    }
+}
+
+impl Network {
+    /// How many refusals an answer tells of. An ingester's, about one stream, takes the place of
+    /// what the distributor has to say about the others of a request.
+    fn told(&self, answer: &ModelAnswer) -> u64 {
+        let mark = "total ignored: ";
+        let Some((_, rest)) = answer.text.split_once(mark).filter(|_| !self.exact) else {
+            return answer.refused.len() as u64;
+        };
+        let digits = rest.split(' ').next();
+        digits.and_then(|n| n.parse().ok()).unwrap_or_default()
     }
 }
 

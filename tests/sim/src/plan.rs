@@ -13,10 +13,10 @@ use crate::writers::{LogPlan, Style};
 /// than 4 KiB that are made within a second, some are read again.
 pub const COPYTRUNCATE_FROM: u64 = 1_000_000_000;
 
-/// The lowest rate of a stream, bytes per second.
-pub const RATE_BYTES: u64 = 20_000;
+/// The lowest rate of a stream, bytes per second; no line is longer than a second of it.
+pub const RATE_BYTES: u64 = 6_000;
 /// What a stream may take at once, bytes.
-pub const BURST_BYTES: u64 = 30_000;
+pub const BURST_BYTES: u64 = 8_000;
 
 /// Chances of what happens to the agent, per ten thousand steps.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
@@ -46,7 +46,7 @@ pub struct LokiLimits {
     pub rate: bool,
     /// The agent is configured for the lowest rate.
     pub rate_known: bool,
-    /// The number of streams may be limited for a time.
+    /// The number of streams is limited to one at first, and changes.
     pub streams: bool,
 }
 

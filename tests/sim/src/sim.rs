@@ -180,7 +180,7 @@ impl Sim<'_> {
         for step in 0..CALM_STEPS_MAX {
             self.turn();
             if step % 16 == 0 && self.is_caught_up() {
-                return;
+                return self.check_drops(true);
             }
             if self.world.lock().now().since(began) > CATCH_UP_MAX {
                 break;
@@ -353,8 +353,28 @@ impl Sim<'_> {
         let pause = Duration::from_millis(w.dice.lives.below(pause + 1));
         self.start_at = w.now().after(pause);
         drop(w);
+        self.check_drops(false);
         if let Some(life) = self.life.take() {
             self.check_accounts(&life);
+        }
+    }
+
+    /// What this life of the agent counts as given up is what Loki told it that it refuses: never
+    /// more, and when all is settled, not less.
+    fn check_drops(&self, is_settled: bool) {
+        let Some(life) = &self.life else { return };
+        let dropped = life.accounts.each_ref().map(|a| {
+            let dropped = a.snapshot().dropped;
+            dropped.iter().map(|(_, n)| n.records).sum::<u64>()
+        });
+        let (least, most) = self.net.refused;
+        let wrong = |n: &u64| *n > most || is_settled && *n < least;
+        if dropped.iter().any(wrong) {
+            let [receiver, exporter] = dropped;
+            self.wrong(Violation::Account(format!(
+                "Loki refused {least} to {most} entries; given up by the receiver's account {receiver}, \
+                 by the exporter's {exporter}"
+            )));
         }
     }
 
@@ -370,6 +390,7 @@ impl Sim<'_> {
             w.tell("start", String::new);
             (w.boot, w.calm)
         };
+        self.net.refused = (0, 0);
         let fs = AgentFs {
             world: self.world.clone(),
             boot,

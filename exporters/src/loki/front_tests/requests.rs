@@ -38,6 +38,15 @@ fn known_streams_share_a_request_and_only_one_that_may_be_refused_stands_last() 
     last.sort();
     assert_eq!(last, [labels("a"), labels("newer")]);
     assert_eq!(rig.shared.stats.probing_requests(), 5);
+    // So does one older than all that was sent in this run: Loki may have newer ones of it.
+    let older = Entry {
+        time: NOW - HOUR / 60,
+        ..one("b", "older")
+    };
+    rig.export(LogsBatch::from_entries(&[older, one("a", "x")]));
+    let messages = rig.messages();
+    assert_eq!(messages.len(), 1);
+    assert_eq!(messages[0].1.last().unwrap().0, labels("b"));
 }
 
 #[test]

@@ -219,7 +219,11 @@ impl Catalog {
             content = Box::new(GzipFile::new(content));
         }
         let mut head = Vec::new();
-        content.read_whole_at(0, self.rules.head_bytes, &mut head)?;
+        match content.read_whole_at(0, self.rules.head_bytes, &mut head) {
+            // Content that is damaged ends there.
+            Err(e) if gzip && e.kind() == io::ErrorKind::InvalidData => {}
+            read => drop(read?),
+        }
         Ok(Opened {
             file: content,
             handle: file,

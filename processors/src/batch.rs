@@ -15,7 +15,7 @@ use tailwater_telemetry::metrics::BatchMetrics;
 
 /// Bytes of memory that are enough to pass a batch on, however few records they are: more than any
 /// request has room for. Records of a megabyte would otherwise fill all memory that sources may use.
-const KEPT_BYTES_MAX: usize = 4 << 20;
+const KEPT_BYTES_MAX: usize = 2 << 20;
 
 /// The factory of this processor.
 pub fn factory() -> ProcessorFactory {

@@ -93,7 +93,8 @@ fn a_hole_of_zero_bytes_is_skipped() {
     let (before, cpu) = (agent.resident_bytes_peak(), agent.cpu_seconds());
     let begin = Instant::now();
     let mut file = File::options().write(true).open(&path).expect("a file");
-    file.seek(SeekFrom::Start(1024 * MIB)).expect("a position");
+    file.seek(SeekFrom::End(1024 * MIB as i64))
+        .expect("a position");
     let next = text(&rig, 1, FIRST..FIRST + 100);
     file.write_all(&next).expect("written");
     rig.wait_delivered(&agent);

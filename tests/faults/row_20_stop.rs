@@ -64,6 +64,11 @@ fn a_stop_while_the_sink_is_down_ends_in_its_grace_and_loses_nothing() {
         if second {
             wait::let_pass(Duration::from_millis(rng.below(300)));
             twice += 1;
+            // Signals do not queue: one that comes before the other was taken is the same one.
+            let taken = wait::within(wait::BOUND, || {
+                agent.has_ended() || agent.log().contains("Starting shutdown")
+            });
+            assert!(taken, "the first signal: {}", tail(&agent.log()));
             if !agent.has_ended() {
                 agent.terminate();
                 allowed = allowed.min(begin.elapsed());

@@ -193,7 +193,7 @@ fn an_address_that_is_dead_costs_nothing() {
     let mut row = Row::new(29, "one dead address of two")
         .how(
             "the dead one first: refuses; takes no connections and does not say so; takes requests and says \
-             nothing (timeout: 2s); a connection per request",
+             nothing (timeout: 2s); resets connections; a connection per request",
         )
         .pass(PASS);
     let mut named = match Named::new("dead", 11, Says::Failure) {
@@ -202,15 +202,26 @@ fn an_address_that_is_dead_costs_nothing() {
     };
     let (mut lines, mut asked, mut figures) = (0, 0, Vec::new());
     let begin = Instant::now();
-    for dead in ["refuses", "takes no connections", "says nothing"] {
+    for dead in [
+        "refuses",
+        "takes no connections",
+        "says nothing",
+        "resets connections",
+    ] {
         named.rig = Rig::new("dead");
         let live_one = named.front(2);
         let at = SocketAddr::from((named.ip(1), named.port));
         let _queue = (dead == "takes no connections").then(|| full_queue(at));
-        let swallow = (dead == "says nothing").then(|| named.front(1));
-        if let Some(front) = &swallow {
-            front.set(Way::Swallow);
-        }
+        let way = match dead {
+            "says nothing" => Some(Way::Swallow),
+            "resets connections" => Some(Way::CutAfter(0)),
+            _ => None,
+        };
+        let _dead_one = way.map(|way| {
+            let front = named.front(1);
+            front.set(way);
+            front
+        });
         named.say(&[1, 2]);
         let agent = named.start(&json!({"timeout": "2s", "disable_keep_alives": true}));
         let mut writer = named.rig.writer(1, "a.log", |_| {});
@@ -236,7 +247,7 @@ fn an_address_that_is_dead_costs_nothing() {
     }
     let seconds = begin.elapsed().as_secs_f64();
     row.reached(format!(
-        "{asked} questions of three agents in {seconds:.0} s"
+        "{asked} questions of four agents in {seconds:.0} s"
     ));
     row.record();
 }

@@ -176,7 +176,7 @@ fn certificates_that_are_replaced_expire_or_are_wrong_lose_nothing() {
 
     it.replace("ca1.pem", "ca");
     it.front.restart(&server("server_expired"));
-    it.until_refused("Expired");
+    it.until_refused("certificate expired");
     it.front.restart(&server("server1"));
     slowest = slowest.max(it.until_delivered("the server's new certificate"));
 

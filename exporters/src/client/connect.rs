@@ -40,6 +40,27 @@ pub(super) struct Connection {
     pub secured: Option<Arc<ClientConfig>>,
 }
 
+/// Dropped before it is settled, which is also what happens when an attempt takes too long, it has
+/// other addresses of the name tried before `peer`.
+struct Doubt<'a> {
+    names: &'a Names,
+    peer: Option<SocketAddr>,
+}
+
+impl Doubt<'_> {
+    fn settled(mut self) {
+        self.peer = None;
+    }
+}
+
+impl Drop for Doubt<'_> {
+    fn drop(&mut self) {
+        if let Some(peer) = self.peer {
+            self.names.avoid(peer);
+        }
+    }
+}
+
 /// What opens connections for one client.
 pub(super) struct Connector {
     pub names: Names,
@@ -56,23 +77,37 @@ impl Connector {
         proxy: Option<&Endpoint>,
     ) -> Result<Connection, SendError> {
         let deadline = Instant::now() + self.timeout;
-        let (tcp, peer) = match proxy {
+        let (mut tcp, peer) = match proxy {
             None => self.tcp(target, "", deadline).await?,
-            Some(proxy) => {
-                let (mut tcp, peer) = self.tcp(proxy, "proxy ", deadline).await?;
-                if target.https {
-                    let tunnel = open_tunnel(&mut tcp, target, proxy.basic.as_ref());
-                    let slow = || connect_error(format!("proxy {proxy}: no answer to CONNECT"));
-                    timeout_at(deadline, tunnel).await.map_err(|_| slow())??;
-                }
-                (tcp, peer)
-            }
+            Some(proxy) => self.tcp(proxy, "proxy ", deadline).await?,
         };
         if !target.https {
             let io = Box::new(tcp);
             let secured = None;
             return Ok(Connection { io, peer, secured });
         }
+        let doubt = Doubt {
+            names: &self.names,
+            peer: Some(peer),
+        };
+        if let Some(proxy) = proxy {
+            let tunnel = open_tunnel(&mut tcp, target, proxy.basic.as_ref());
+            let slow = || connect_error(format!("proxy {proxy}: no answer to CONNECT"));
+            timeout_at(deadline, tunnel).await.map_err(|_| slow())??;
+        }
+        let connection = self.secure(target, tcp, peer, deadline).await?;
+        doubt.settled();
+        Ok(connection)
+    }
+
+    /// TLS with `target` over `tcp`.
+    async fn secure(
+        &self,
+        target: &Endpoint,
+        tcp: TcpStream,
+        peer: SocketAddr,
+        deadline: Instant,
+    ) -> Result<Connection, SendError> {
         let fail = |problem: String| {
             let name = target.host_port();
             SendError::new(SendErrorKind::Tls, format!("TLS with {name}: {problem}"))

@@ -195,7 +195,11 @@ impl HttpClient {
         };
         match self.exchange(endpoint, &key, usable, request()?).await {
             Ok(reply) => Ok(reply),
-            Err(Failure::ClosedBeforeAnswer(e) | Failure::Other(e)) => Err(e),
+            Err(Failure::ClosedBeforeAnswer(e) | Failure::Other(e)) => {
+                // It was not idle before: something is wrong there.
+                self.connector.names.avoid(peer);
+                Err(e)
+            }
         }
     }
 

@@ -259,6 +259,21 @@ fn a_server_that_takes_requests_and_does_not_answer_is_left_for_another_address(
 }
 
 #[test]
+fn a_server_that_closes_at_once_is_left_for_another_address() {
+    let broken = Server::start(|_, mut stream| drop(receive(&mut stream)));
+    let server = Server::echo();
+    let (client, _) = client_at(
+        vec![broken.address, server.address],
+        ClientOptions::default(),
+    );
+    let to = Endpoint::parse("http://loki.test:3100/").unwrap();
+    run(async {
+        post(&client, &to).await.unwrap_err();
+        post(&client, &to).await.unwrap();
+    });
+}
+
+#[test]
 fn idle_connections_to_a_server_that_became_silent_are_forgotten() {
     // Each connection answers once.
     let server = Server::start(|n, mut stream| {

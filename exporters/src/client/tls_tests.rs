@@ -1,7 +1,7 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::PathBuf;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use super::test_server::*;
 use super::*;
@@ -113,6 +113,38 @@ fn a_client_certificate_is_shown() {
         };
         let error = run(post(&client(with(tls)), &https(&server))).unwrap_err();
         assert_eq!(error.kind, SendErrorKind::Tls, "{error}");
+    }
+}
+
+#[test]
+fn an_address_without_a_secure_connection_is_left_for_another_one() {
+    let server = tls_server("server1", false);
+    // The wrong authority; and one that never says anything, for longer than an attempt may take.
+    let stranger = tls_server("server2", false);
+    let silent = Server::start(|_, mut stream| drop(stream.read_to_end(&mut Vec::new())));
+    for first in [&stranger, &silent] {
+        let parts = ClientParts {
+            resolver: Arc::new(Both(vec![first.address, server.address])),
+            ..parts(ClientOptions {
+                timeout: std::time::Duration::from_millis(500),
+                ..with(trusting("ca1.pem"))
+            })
+        };
+        let client = HttpClient::new(parts).unwrap();
+        let to = Endpoint::parse("https://localhost:3100/").unwrap();
+        run(async {
+            post(&client, &to).await.unwrap_err();
+            post(&client, &to).await.unwrap();
+        });
+    }
+}
+
+/// Gives these addresses for every name.
+struct Both(Vec<std::net::SocketAddr>);
+
+impl Resolver for Both {
+    fn resolve<'a>(&'a self, _: &'a str, _: u16) -> super::names::Addresses<'a> {
+        Box::pin(std::future::ready(Ok(self.0.clone())))
     }
 }
 

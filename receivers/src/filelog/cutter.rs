@@ -287,8 +287,8 @@ impl Cutter {
         Ok(Some(cut))
     }
 
-    /// Skips a hole in which all of `buf` from `skip` on is, if it is longer than what is left unread
-    /// because it may still be filled. As if its NULs had been read.
+    /// Skips a hole that `buf`, all NUL from `skip` on, reaches into, if it is longer than what is left
+    /// unread because it may still be filled. As if its NULs had been read.
     fn skip_hole(
         &mut self,
         tail: &mut Tail,
@@ -308,7 +308,7 @@ impl Cutter {
             return Ok(None);
         }
         let keep = spec.buffer_bytes_max().max(TRAIL_BYTES) as u64;
-        let bytes = tail.hole_ahead(keep)?;
+        let bytes = tail.hole_ahead((buf.len() - skip) as u64, keep)?;
         if bytes == 0 {
             return Ok(None);
         }

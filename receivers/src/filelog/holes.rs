@@ -7,10 +7,11 @@ use super::logfs::LogFile;
 
 /// A hole that is longer is skipped in several turns.
 pub const HOLE_BYTES_MAX: u64 = 1 << 30;
-/// Of a hole, so much is looked at in every [`SAMPLE_EACH`]. File systems are known to have told
-/// of holes where something had just been written (ZFS until 2.2.2).
-const SAMPLE_BYTES: usize = 4096;
-const SAMPLE_EACH: u64 = 128 << 10;
+/// Of a hole, so much is looked at, in so many places from its beginning to its end. File systems are
+/// known to have told of holes where something had just been written (ZFS until 2.2.2). More places
+/// would have the kernel fill its cache with what is not there.
+const SAMPLE_BYTES: u64 = 4096;
+const SAMPLES: u64 = 64;
 
 /// Bytes of the hole that begins at `from` or before; 0 if there is none, or if the file system
 /// does not tell. A hole at the end of the file ends `keep` bytes before it, for it may still be
@@ -24,18 +25,21 @@ pub fn hole_bytes(file: &dyn LogFile, from: u64, keep: u64) -> io::Result<u64> {
         None => file.meta()?.size.saturating_sub(keep),
     };
     let end = end.min(from.saturating_add(HOLE_BYTES_MAX));
-    let mut at = from;
-    let mut sample = Vec::with_capacity(SAMPLE_BYTES);
-    while at < end {
+    let bytes = end.saturating_sub(from);
+    if bytes == 0 {
+        return Ok(0);
+    }
+    let length = bytes.min(SAMPLE_BYTES);
+    let mut sample = Vec::with_capacity(length as usize);
+    for i in 0..SAMPLES {
         sample.clear();
-        let length = SAMPLE_BYTES.min(usize::try_from(end - at).unwrap_or(SAMPLE_BYTES));
-        file.read_at(at, length, &mut sample)?;
+        let at = from + (bytes - length) * i / (SAMPLES - 1);
+        file.read_at(at, length as usize, &mut sample)?;
         if sample.iter().any(|b| *b != 0) {
             return Ok(0);
         }
-        at += SAMPLE_EACH;
     }
-    Ok(end.saturating_sub(from))
+    Ok(bytes)
 }
 
 #[cfg(test)]
@@ -98,5 +102,8 @@ mod tests {
         let liar = Liar(OsLogFs.open(written.path()).unwrap());
         assert_eq!(hole_bytes(&liar, 0, 0).unwrap(), 0);
         assert_eq!(hole_bytes(&liar, 0, MIB).unwrap(), 3 * MIB);
+        written.seek(SeekFrom::Start(3 * MIB - 10)).unwrap();
+        written.write_all(b"the newest").unwrap();
+        assert_eq!(hole_bytes(&liar, 0, MIB).unwrap(), 0);
     }
 }

@@ -235,15 +235,17 @@ impl Tail {
         self.shared.set_known(self.position.known());
     }
 
-    /// Bytes that can be skipped because nothing was ever written there: 0, or more than `keep`,
-    /// which are left at the end of the file.
-    pub fn hole_ahead(&self, keep: u64) -> io::Result<u64> {
+    /// Bytes from the position on that can be skipped, where `read` of them are NUL and nothing was
+    /// ever written behind these: 0, or more than `keep`, which are left at the end of the file.
+    pub fn hole_ahead(&self, read: u64, keep: u64) -> io::Result<u64> {
         let Some(file) = &self.file else {
             return Ok(0);
         };
-        let bytes = hole_bytes(&**file, self.position.offset, keep)?;
-        // Whole characters of every encoding.
-        let bytes = bytes / 4 * 4;
+        let bytes = match hole_bytes(&**file, self.position.offset + read, keep)? {
+            0 => 0,
+            // Whole characters of every encoding.
+            beyond => (read + beyond) / 4 * 4,
+        };
         Ok(if bytes > keep { bytes } else { 0 })
     }
 

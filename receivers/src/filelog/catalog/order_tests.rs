@@ -298,13 +298,13 @@ fn generations_of_a_log_behind_a_link_are_found_where_it_leads() {
         meta: OsLogFs.meta(&link).unwrap(),
         target: Some(target.clone()),
     };
-    let mut last = None;
+    let mut reader = Reader::default();
     let at = |ms: u64| Mono(ms * 1_000_000);
-    let first = opened(catalog.scan(vec![seen()], at(0)), &mut last);
+    let first = reader.opened(catalog.scan(vec![seen()], at(0)));
     assert_eq!(first, ["lines of 1"]);
     (1..4).for_each(|n| rotate(&real, n));
     assert_eq!(catalog.link_to(&target), Some(link.clone()));
-    let rest = opened(catalog.appeared(seen(), at(10)), &mut last);
+    let rest = reader.opened(catalog.appeared(seen(), at(10)));
     assert_eq!(rest, ["lines of 2", "lines of 3", "lines of 4"]);
     // Renamed and nothing in its place yet: only what is beside it tells.
     fs::rename(&target, real.join(generation(4))).unwrap();
@@ -312,5 +312,5 @@ fn generations_of_a_log_behind_a_link_are_found_where_it_leads() {
     catalog.scan(Vec::new(), at(20));
     catalog.appeared_beside(&real.join(generation(5)), at(30));
     let due = catalog.deadline().unwrap();
-    assert_eq!(opened(catalog.catch_up(due), &mut last), ["lines of 5"]);
+    assert_eq!(reader.opened(catalog.catch_up(due)), ["lines of 5"]);
 }

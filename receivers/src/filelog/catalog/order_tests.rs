@@ -90,7 +90,7 @@ fn compress(dir: &Path, n: u32) {
 /// Has the files open that are to be read, and reads none.
 #[derive(Default)]
 struct Reader {
-    files: Vec<Box<OpenFile>>,
+    files: Vec<OpenFile>,
 }
 
 impl Reader {
@@ -105,7 +105,7 @@ impl Reader {
                 let file = open.file.as_ref().expect("few files are open");
                 file.read_at(0, 100, &mut text).unwrap();
                 texts.push(String::from_utf8(text).unwrap().trim().to_owned());
-                self.files.push(open);
+                self.files.push(*open);
             }
         }
         texts

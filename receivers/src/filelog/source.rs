@@ -270,12 +270,16 @@ impl FileSource {
         self.open + needed > s.open_files_max
     }
 
-    /// A file was closed: one that waits may be opened.
+    /// A file was closed: one that waits may be opened. Some that waited are open, finished or
+    /// have a turn by now, and each may be there several times.
     fn one_less_open(&mut self) {
         self.open -= 1;
         self.p.settings.open_files.fetch_sub(1, Ordering::AcqRel);
-        if let Some(no) = self.wait_to_open.pop_front() {
-            self.queue(no);
+        while let Some(no) = self.wait_to_open.pop_front() {
+            let waits = |t: &Tail| t.file.is_none() && !t.queued;
+            if self.tails.get(&no).is_some_and(|t| waits(t)) {
+                return self.queue(no);
+            }
         }
     }
 

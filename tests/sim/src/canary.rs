@@ -220,6 +220,10 @@ pub enum Answers {
     ForgetParts,
     /// A success that is none counts as one.
     TrustAnySuccess,
+    /// What a 400 names is not counted.
+    ForgetRefusals,
+    /// A 400 is taken for a refusal of all of a request.
+    DropOn400,
 }
 
 impl Breaks for Answers {
@@ -242,7 +246,12 @@ impl Judge<Acks> for BrokenJudge {
                 reason: DropReason::RateLimited,
                 cause: "broken on purpose".into(),
             },
-            (Answers::TrustServerErrors, 500..600)
+            (Answers::DropOn400, 400) => Verdict::Drop {
+                reason: DropReason::Rejected,
+                cause: "broken on purpose".into(),
+            },
+            (Answers::ForgetRefusals, 400)
+            | (Answers::TrustServerErrors, 500..600)
             | (Answers::TrustSilence, 0)
             | (Answers::TrustAnySuccess, 200..300) => Verdict::Delivered,
             (Answers::ForgetParts, _) => match self.0.judge(request, result) {
@@ -431,7 +440,7 @@ pub fn all() -> Vec<Canary> {
         (
             "a 5xx counts as success",
             Box::new(Answers::TrustServerErrors),
-            50,
+            600,
             0,
         ),
         (
@@ -449,7 +458,19 @@ pub fn all() -> Vec<Canary> {
         (
             "parts are forgotten",
             Box::new(Answers::ForgetParts),
-            3_000,
+            300,
+            0,
+        ),
+        (
+            "refusals are not counted",
+            Box::new(Answers::ForgetRefusals),
+            50,
+            0,
+        ),
+        (
+            "a 400 is taken for all of a request",
+            Box::new(Answers::DropOn400),
+            50,
             0,
         ),
         (

@@ -6,7 +6,7 @@ use flate2::read::MultiGzDecoder;
 use tailwater_pipeline::clock::Mono;
 
 use crate::disk::{Disk, Journal, Uid};
-use crate::lines::{LineId, physical_id, written};
+use crate::lines::{LineId, id_of, physical_id, written};
 use crate::oracle::{Oracle, log_files, pieces_in};
 
 /// What a file's lines are, in order, with `None` for what is no line.
@@ -72,6 +72,15 @@ impl Oracle {
         self.torn_gzip |= before.get(uid).is_none_or(|b| *b != inode.data);
         // The plain file may be back beside it. Small ones are read rather than taken for copies.
         self.shake(&plain);
+        // And the line in which the damage is.
+        let end = plain.iter().rposition(|b| *b == b'\n').map_or(0, |i| i + 1);
+        for at in end..plain.len() {
+            if let Some((id, _)) = id_of(&plain[at..])
+                && let Some(line) = self.line_mut(id)
+            {
+                line.shaken = true;
+            }
+        }
         inode.plain = Some(plain);
     }
 

@@ -199,7 +199,10 @@ impl Oracle {
 
     /// Something arrived that is no line: pieces, in a world in which they may come apart, or not.
     fn arrived_apart(&mut self, bytes: &[u8]) {
-        let pieces = pieces_of(bytes).filter(|_| self.pieces_apart);
+        // Whose end is gone is joined with what comes next: no reader can tell.
+        let is_gone = |id| self.line(id).is_some_and(|l| l.gone.is_some());
+        let may_be = |p: &Vec<(LineId, usize)>| self.pieces_apart || p.iter().any(|p| is_gone(p.0));
+        let pieces = pieces_of(bytes).filter(may_be);
         let Some(pieces) = pieces else {
             self.strays.push(bytes.to_vec());
             return;
@@ -296,7 +299,10 @@ impl Oracle {
     /// True if this is joined from pieces, one of which a power cut tore.
     fn is_torn(&self, stray: &[u8]) -> bool {
         let text = String::from_utf8_lossy(stray);
-        if self.torn_gzip && text.contains(|c: char| !c.is_ascii_graphic() && c != ' ') {
+        // Decoders differ in how much they give of what is damaged.
+        let begins = id_of(stray).is_some_and(|(id, _)| self.line(id).is_some());
+        if self.torn_gzip && (begins || text.contains(|c: char| !c.is_ascii_graphic() && c != ' '))
+        {
             return true;
         }
         let torn = |id: &LineId| {

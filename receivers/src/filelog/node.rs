@@ -187,7 +187,7 @@ fn build_error(cx: &NodeCx, message: impl Into<String>) -> BuildError {
 impl ReceiverSettings for FilelogSettings {
     fn build(&self, cx: &NodeCx, lanes: &[Lane]) -> Result<Vec<Box<dyn ReceiverNode>>, BuildError> {
         let fs = Arc::new(self.config.guarded_fs());
-        let nodes = self.nodes(cx, lanes, fs)?.into_iter();
+        let nodes = self.nodes(cx, lanes, &|_| fs.clone())?.into_iter();
         Ok(nodes.map(|node| Box::new(node) as _).collect())
     }
 
@@ -235,7 +235,7 @@ impl FilelogSettings {
         )
     }
 
-    /// Builds the nodes of `lanes` on a file system.
+    /// Builds the nodes of `lanes`, each on a file system.
     ///
     /// # Errors
     /// As [`ReceiverSettings::build`].
@@ -243,7 +243,7 @@ impl FilelogSettings {
         &self,
         cx: &NodeCx,
         lanes: &[Lane],
-        fs: Arc<dyn LogFs>,
+        fs: &dyn Fn(&Lane) -> Arc<dyn LogFs>,
     ) -> Result<Vec<FilelogNode>, BuildError> {
         let exporters = lanes.iter().map(|lane| lane.exporter.clone()).collect();
         let shared = Arc::new(Lanes::new(exporters));
@@ -253,7 +253,7 @@ impl FilelogSettings {
                 budget: lane.budget.clone(),
                 ..cx.clone()
             };
-            self.lane(&cx, lane.name(&cx.id), shared.clone(), number, fs.clone())
+            self.lane(&cx, lane.name(&cx.id), shared.clone(), number, fs(lane))
         };
         lanes.iter().enumerate().map(node).collect()
     }
@@ -355,12 +355,7 @@ impl ReceiverNode for FilelogNode {
     }
 
     fn start(&mut self) -> Result<(), BuildError> {
-        let (lanes, wall_ns) = (&self.settings.lanes, self.cx.clock.wall_ns());
-        let arranged = lanes.arrange(&self.store, &self.cx.id, wall_ns);
-        arranged.map_err(|e| {
-            let text = format!("the positions of another exporter cannot be stored: {e}");
-            build_error(&self.cx, text)
-        })?;
+        self.arrange()?;
         let watch = Watch::new(self.config.watch);
         self.wake = Some(watch.waker());
         let (driver, stop) = (self.driver(Box::new(watch)), self.stop.clone());
@@ -384,6 +379,20 @@ impl ReceiverNode for FilelogNode {
 }
 
 impl FilelogNode {
+    /// Brings the stored positions in line with the lanes of the receiver: once, before any of them
+    /// has a driver.
+    ///
+    /// # Errors
+    /// There is no room for those of a lane.
+    pub fn arrange(&self) -> Result<(), BuildError> {
+        let (lanes, wall_ns) = (&self.settings.lanes, self.cx.clock.wall_ns());
+        let arranged = lanes.arrange(&self.store, &self.cx.id, wall_ns);
+        arranged.map_err(|e| {
+            let text = format!("the positions of another exporter cannot be stored: {e}");
+            build_error(&self.cx, text)
+        })
+    }
+
     /// What finds the files of the sources that were taken: once, after them. It does nothing by
     /// itself; the thread that [`ReceiverNode::start`] starts runs it.
     pub fn driver(&mut self, watch: Box<dyn News>) -> Driver {

@@ -1,8 +1,10 @@
 //! One life of the agent: the production parts, built from a configuration, without their threads.
 
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use tailwater_config::{Errors, KeyPath, Node, Section, parse};
 use tailwater_exporters::delivery::{Acks, Courier, Delivery, Judge};
@@ -15,12 +17,16 @@ use tailwater_pipeline::clock::{Clock, Mono};
 use tailwater_pipeline::factory::{NodeCx, ProcessorSettings};
 use tailwater_pipeline::fs::Fs;
 use tailwater_pipeline::handover::Outlet;
+use tailwater_pipeline::lanes::{LANE_LABEL, Lane};
 use tailwater_pipeline::shard::{Chain, Shard, Stage};
 use tailwater_pipeline::storage::Storages;
 use tailwater_pipeline::{
-    Budget, BuildError, DropReason, ExporterNode, ReceiverNode, ShardHandle, Wake,
+    Admission, Batch, Budget, BuildError, DropReason, Exporter, ExporterNode, ReceiverNode,
+    ShardHandle, Wake,
 };
-use tailwater_receivers::filelog::{Driver, FilelogSettings};
+use tailwater_receivers::filelog::logfs::LogFs;
+use tailwater_receivers::filelog::watch::{News, WatchEvent};
+use tailwater_receivers::filelog::{Driver, FilelogNode, FilelogSettings};
 use tailwater_telemetry::health::HealthRegistry;
 use tailwater_telemetry::metrics::{Accounting, MetricsRegistry};
 
@@ -35,6 +41,8 @@ const BUDGET_BYTES: usize = 4 << 20;
 const RECEIVER: &str = "file_log";
 /// The exporter's id.
 const EXPORTER: &str = "loki";
+/// The id of the second one.
+const DOWN: &str = "loki/down";
 
 /// A validated configuration; lives are built from it.
 pub struct Settings {
@@ -124,6 +132,8 @@ pub struct Life {
     pub driver: Driver,
     /// When it has something to do without news.
     pub driver_at: Mono,
+    /// Finds files for the second destination.
+    pub second: Option<Driver>,
     /// The shards.
     pub shards: Vec<SimShard>,
     /// Positions as the receiver sees them.
@@ -205,11 +215,8 @@ impl Life {
             runtime: runtime.clone(),
             storages: Arc::new(OneStorage(positions.clone())),
         };
-        let logs = variant.log_fs(Arc::new(fs.clone()));
-        let mut receiver = settings
-            .receiver
-            .node(&cx, logs)
-            .map_err(|e| e.to_string())?;
+        let readings = readings(settings, plan, &cx, fs, variant);
+        let (mut receiver, mut second, metrics) = readings.map_err(|e| e.to_string())?;
         let parts = LokiParts {
             name: EXPORTER.into(),
             settings: settings.exporter.clone(),
@@ -218,8 +225,11 @@ impl Life {
             runtime: runtime.clone(),
         };
         let mut exporter = LokiExporter::new(parts, &cx.metrics).map_err(|e| e.to_string())?;
-        let account = |kind, id| Accounting::new(&cx.metrics, kind, id, DropReason::NAMES);
-        let accounts = [account("receiver", RECEIVER), account("exporter", EXPORTER)];
+        let account = |of, kind, id| Accounting::new(of, kind, id, DropReason::NAMES);
+        let accounts = [
+            account(&metrics, "receiver", RECEIVER),
+            account(&cx.metrics, "exporter", EXPORTER),
+        ];
         let mut shards = Vec::new();
         for index in 0..plan.shards {
             let waker = Arc::new(SimWaker::default());
@@ -236,6 +246,19 @@ impl Life {
             shard.add_chain(chain(settings, &cx, variant)?);
             let source = receiver.source(&handle);
             shard.add_source(RECEIVER.into(), source, vec!["logs".into()]);
+            if let Some(second) = &mut second {
+                shard.add_exporter(Outlet {
+                    key: DOWN.into(),
+                    exporter: Box::new(Down::default()),
+                    account: account(&cx.metrics, "exporter", DOWN),
+                });
+                shard.add_chain(Chain {
+                    id: DOWN.into(),
+                    processors: Vec::new(),
+                    exporters: vec![DOWN.into()],
+                });
+                shard.add_source(DOWN.into(), second.source(&handle), vec![DOWN.into()]);
+            }
             shards.push(SimShard {
                 shard,
                 waker,
@@ -244,12 +267,14 @@ impl Life {
         }
         let news = variant.news(Box::new(SimNews(fs.clone())));
         let driver = receiver.driver(news);
+        let second = second.map(|mut node| node.driver(Box::new(NoNews)));
         let (delivery, judge) = exporter.sender();
         let judge = variant.judge(judge);
         let courier = delivery.courier(judge.clone());
         Ok(Life {
             driver,
             driver_at: Mono(0),
+            second,
             shards,
             positions,
             store,
@@ -279,6 +304,79 @@ impl Life {
                 .map_err(|e| format!("{name}: {e}"))?;
         }
         Ok(())
+    }
+}
+
+/// The nodes of the receiver: for the destination that is judged, for the second one if there is one;
+/// and where the metrics of the first are.
+type Readings = (FilelogNode, Option<FilelogNode>, Arc<MetricsRegistry>);
+
+fn readings(
+    settings: &Settings,
+    plan: &Plan,
+    cx: &NodeCx,
+    fs: &AgentFs,
+    variant: &dyn Breaks,
+) -> Result<Readings, BuildError> {
+    let logs = variant.log_fs(Arc::new(fs.clone()));
+    if !plan.second {
+        let node = settings.receiver.node(cx, logs)?;
+        return Ok((node, None, cx.metrics.clone()));
+    }
+    let lanes = [EXPORTER, DOWN].map(|exporter| Lane {
+        exporter: exporter.into(),
+        metrics: Arc::new(cx.metrics.scoped(LANE_LABEL, exporter)),
+        budget: cx.budget.part_of(2),
+        alone: false,
+    });
+    let beside: Arc<dyn LogFs> = Arc::new(AgentFs {
+        keeps: false,
+        ..fs.clone()
+    });
+    let fs_of = |lane: &Lane| match &*lane.exporter {
+        EXPORTER => logs.clone(),
+        _ => beside.clone(),
+    };
+    let mut nodes = settings.receiver.nodes(cx, &lanes, &fs_of)?.into_iter();
+    let node = nodes.next();
+    let node = node.ok_or_else(|| BuildError::new(RECEIVER, "it has no node".to_owned()))?;
+    node.arrange()?;
+    Ok((node, nodes.next(), lanes[0].metrics.clone()))
+}
+
+/// A destination that takes some and answers nothing.
+#[derive(Default)]
+struct Down(Vec<Batch>);
+
+impl Exporter for Down {
+    fn export(&mut self, batch: Batch, _now: Mono) {
+        self.0.push(batch);
+    }
+
+    fn admission(&self) -> Admission {
+        match self.0.len() {
+            0..4 => Admission::Open,
+            _ => Admission::Closed,
+        }
+    }
+}
+
+/// Complete looks find everything.
+struct NoNews;
+
+impl News for NoNews {
+    fn follow(&mut self, _dirs: &BTreeSet<PathBuf>) {}
+
+    fn is_polling(&self) -> bool {
+        false
+    }
+
+    fn why_polling(&self) -> &str {
+        ""
+    }
+
+    fn wait(&mut self, _timeout: Duration) -> std::io::Result<Vec<WatchEvent>> {
+        Ok(Vec::new())
     }
 }
 

@@ -13,6 +13,9 @@ use crate::writers::{LogPlan, Style};
 /// than 4 KiB that are made within a second, some are read again.
 pub const COPYTRUNCATE_FROM: u64 = 1_000_000_000;
 
+/// Seeds from here on, up to those with copytruncate, have a second destination that takes nothing.
+pub const SECOND_FROM: u64 = 500_000_000;
+
 /// The lowest rate of a stream, bytes per second; no line is longer than a second of it.
 pub const RATE_BYTES: u64 = 6_000;
 /// What a stream may take at once, bytes.
@@ -81,6 +84,8 @@ pub struct Plan {
     pub limits: LokiLimits,
     /// The wall clock may be set anywhere, not only ahead by minutes. Loki has its own.
     pub wild_clock: bool,
+    /// There is a second destination, which is down all the time.
+    pub second: bool,
     /// Shards.
     pub shards: usize,
     /// `num_consumers`.
@@ -147,6 +152,7 @@ impl Plan {
             loki_faults: !one_in("loki", 4),
             limits,
             wild_clock: one_in("wild clock", 4),
+            second: (SECOND_FROM..COPYTRUNCATE_FROM).contains(&seed),
             shards: 1 + below("shards", 2) as usize,
             consumers: 1 + below("consumers", 4) as usize,
             queue_size: [2, 8, 100][below("queue", 3) as usize],

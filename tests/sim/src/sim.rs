@@ -394,6 +394,7 @@ impl Sim<'_> {
         let fs = AgentFs {
             world: self.world.clone(),
             boot,
+            keeps: true,
         };
         match Life::start(&self.settings, self.plan, &fs, self.variant, &self.runtime) {
             Ok(life) => self.life = Some(life),
@@ -515,6 +516,9 @@ impl Sim<'_> {
         match job {
             Job::Driver => {
                 let next = life.driver.turn(now);
+                if let Some(second) = &mut life.second {
+                    second.turn(now);
+                }
                 let heard = life.driver.listen(now, Duration::ZERO);
                 let latest = now.after(DRIVER_WAIT_MAX);
                 life.driver_at = if heard > 0 { now } else { next.min(latest) };

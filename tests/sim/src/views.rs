@@ -25,6 +25,9 @@ pub struct AgentFs {
     pub world: SharedWorld,
     /// Which life.
     pub boot: u64,
+    /// What it has open is not gone when it has no name any more. False for who only stands beside
+    /// the one that is judged: what that one cannot read is gone.
+    pub keeps: bool,
 }
 
 fn os(e: Errno) -> io::Error {
@@ -89,7 +92,7 @@ impl LogFs for AgentFs {
             if w.disk.inodes[uid].node != Node::File {
                 return Err(os(Errno::INVAL));
             }
-            w.disk.inodes[uid].handles += 1;
+            w.disk.inodes[uid].handles += u32::from(self.keeps);
             w.tell("open", || {
                 format!("{} is inode object {uid}", path.display())
             });
@@ -209,7 +212,7 @@ fn close(fs: &AgentFs, uid: Uid, handle: Option<u64>) {
         return;
     }
     let inode = &mut world.disk.inodes[uid];
-    inode.handles = inode.handles.saturating_sub(1);
+    inode.handles = inode.handles.saturating_sub(u32::from(fs.keeps));
     if handle.is_some() && inode.locked_by == handle {
         inode.locked_by = None;
     }

@@ -138,7 +138,11 @@ impl Catalog {
         let mut base_known = base_known;
         let mut generations = Vec::with_capacity(found.files.len());
         let rotated = |l: &&Live| l.gone && l.lineage() == base;
-        let mut open = self.live.values().filter(rotated).count();
+        // Most logs have none, and there may be ten thousand logs.
+        let mut open = match found.files.is_empty() {
+            true => 0,
+            false => self.live.values().filter(rotated).count(),
+        };
         let mut files = found.files.into_iter();
         while let Some(s) = files.next() {
             let done = self.memory.get(s.meta.id).is_some_and(|p| p.complete);

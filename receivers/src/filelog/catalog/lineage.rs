@@ -32,12 +32,15 @@ use super::{Action, COPY_WAIT, Catalog, Live, Rotated, Seen, Shared, TICK_NS, in
 /// How often a directory whose names change meanwhile is looked at again at once without finding
 /// anything to open.
 const ATTEMPTS: usize = 4;
-/// Generations of one log that are opened at once; the others follow when these are finished.
+/// Unread generations of one log that are opened at once; the others follow when these are read.
 pub(super) const OPENED_AT_ONCE: usize = 64;
 /// A rotated file that was not written to for so long is not written to any more, in ns.
 const LATE_WRITES_NS: i64 = 60_000_000_000;
 /// Then, or after names went on changing, the log is looked at again this much later.
 const AGAIN: Duration = Duration::from_millis(500);
+/// What comes after a file that may be a copy of what is being read waits for no longer than this
+/// until that can be told.
+const GAP_MAX: Duration = Duration::from_secs(10);
 /// A file that looks like a copy of one that is being read is looked at again this often.
 const UNDECIDED_WAIT: Duration = Duration::from_secs(5);
 
@@ -137,19 +140,18 @@ impl Catalog {
         }
         let mut base_known = base_known;
         let mut generations = Vec::with_capacity(found.files.len());
-        let rotated = |l: &&Live| l.gone && l.lineage() == base;
+        let unread = |l: &&Live| l.gone && !l.shared.looked_into.load(Ordering::Acquire);
         // Most logs have none, and there may be ten thousand logs.
         let mut open = match found.files.is_empty() {
             true => 0,
-            false => self.live.values().filter(rotated).count(),
+            false => {
+                let unread = self.live.values().filter(unread);
+                unread.filter(|l| l.lineage() == base).count()
+            }
         };
+        let mut gap = false;
         let mut files = found.files.into_iter();
         while let Some(s) = files.next() {
-            let done = self.memory.get(s.meta.id).is_some_and(|p| p.complete);
-            if open >= OPENED_AT_ONCE && !done && !self.is_live(s.meta.id) {
-                self.put_off(base, AGAIN);
-                break;
-            }
             if let Some(no) = self.by_inode.get(&inode(s.meta.id)).copied()
                 && self.is_live(s.meta.id)
             {
@@ -174,11 +176,34 @@ impl Catalog {
                     continue;
                 }
             };
-            open += usize::from(!matches!(generation, Generation::Known));
+            gap = match generation {
+                Generation::More(..) | Generation::New(..) => {
+                    open += 1;
+                    open > OPENED_AT_ONCE
+                }
+                Generation::Undecided => self.undecided_for(s.meta.id) < GAP_MAX,
+                Generation::Known | Generation::Doubled => false,
+            };
+            if gap {
+                self.put_off(base, AGAIN);
+                base_known |= self.is_known(s.meta.id) || files.any(|s| self.is_known(s.meta.id));
+                break;
+            }
             generations.push((s, generation));
         }
         self.open_generations(base, base_known, generations, actions);
+        match gap {
+            true => self.open_gap(base),
+            false if stable || last => self.close_gap(base, actions),
+            false => {}
+        }
         stable
+    }
+
+    /// How long it has not been known whether a file is a copy.
+    fn undecided_for(&self, id: FileId) -> Duration {
+        let since = self.undecided.get(&id).copied().unwrap_or(self.now);
+        self.now.since(since)
     }
 
     /// True if a file is being read or was read, as far as its identity tells.
@@ -202,12 +227,15 @@ impl Catalog {
             let (opened, position) = match generation {
                 Generation::Known => {
                     known_before = true;
+                    let live = self.by_inode.get(&inode(s.meta.id)).copied();
+                    if live.is_some() && live == self.behind_gap(base) {
+                        self.close_gap(base, actions);
+                    }
                     continue;
                 }
                 Generation::Doubled | Generation::Undecided => {
                     tracing::debug!(path = %s.path.display(), "a rotated file may be a copy of one that is being read");
-                    let since = self.undecided.get(&s.meta.id);
-                    let fresh = since.is_none_or(|at| self.now.since(*at) < COPY_WAIT);
+                    let fresh = self.undecided_for(s.meta.id) < COPY_WAIT;
                     self.put_off(base, if fresh { COPY_WAIT } else { UNDECIDED_WAIT });
                     continue;
                 }
@@ -229,7 +257,7 @@ impl Catalog {
                 "a rotated file is read to its end"
             );
             known_before = true;
-            let before = self.by_path.get(base).copied();
+            let before = self.predecessor(base);
             let seen = Seen {
                 path: s.path,
                 meta: opened.meta,

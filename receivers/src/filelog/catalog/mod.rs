@@ -6,10 +6,11 @@
 //!
 //! Here are the files under way and what scans and notifications mean for them. `lineage` finds the
 //! generations that rotation put beside a log, `content` tells whether one is a copy of what was
-//! read, `memory` holds the positions of files that are not
+//! read, `gap` keeps what has to wait for it, `memory` holds the positions of files that are not
 //! being read, `siblings` says which names are rotated forms of a log and how old each is.
 
 mod content;
+mod gap;
 mod lineage;
 mod memory;
 mod siblings;
@@ -238,6 +239,8 @@ pub struct Catalog {
     deferred: Vec<Deferred>,
     /// Logs whose generations have to be looked at (again), and when.
     pending: BTreeMap<PathBuf, Mono>,
+    /// Logs of which generations are not opened yet.
+    gaps: HashMap<PathBuf, gap::Gap>,
     /// Files that may be copies of what is being read, since when.
     undecided: HashMap<FileId, Mono>,
     /// Set when whoever asks is to stop: what is not begun is left to the next run.
@@ -271,6 +274,7 @@ impl Catalog {
             scans: 0,
             deferred: Vec::new(),
             pending: BTreeMap::new(),
+            gaps: HashMap::new(),
             undecided: HashMap::new(),
             stop: Arc::default(),
             problems: Vec::new(),
@@ -602,7 +606,10 @@ impl Catalog {
         actions: &mut Vec<(usize, Action)>,
     ) -> FileNo {
         let after = after.filter(|no| self.live.contains_key(no));
-        let shard = match after.and_then(|no| self.live.get(&no)) {
+        let base = rotated.as_ref().map_or(&*s.path, |r| &*r.written_at);
+        let base = base.to_path_buf();
+        let behind = self.behind_gap(&base);
+        let shard = match after.or(behind).and_then(|no| self.live.get(&no)) {
             Some(l) => l.shard,
             None => (0..self.load.len())
                 .min_by_key(|i| self.load[*i])
@@ -628,7 +635,9 @@ impl Catalog {
         shared.set_known(position.known());
         self.by_inode.insert(inode(position.id), no);
         self.by_path.insert(path.clone(), no);
-        if let Some(base) = &written_at {
+        if let Some(base) = &written_at
+            && behind.is_none()
+        {
             self.by_path.insert(base.clone(), no);
         }
         if let Some(target) = &s.target {
@@ -648,7 +657,7 @@ impl Catalog {
         };
         self.live.insert(no, live);
         // What rotation may take away at any moment is not left closed.
-        let fragile = finish_only || after.is_some();
+        let fragile = finish_only || after.is_some() || self.gaps.contains_key(&base);
         let crowded = self.rules.open_files.load(Ordering::Acquire) >= self.rules.open_files_max;
         let file = (fragile || !crowded).then_some(opened.file);
         if file.is_some() {
@@ -669,7 +678,7 @@ impl Catalog {
             shared,
             shard,
         };
-        actions.push((shard, Action::Open(Box::new(open))));
+        self.send_open(&base, Box::new(open), actions);
         no
     }
 

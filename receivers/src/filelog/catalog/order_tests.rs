@@ -73,7 +73,7 @@ fn rotate(dir: &Path, n: u32) {
 }
 
 fn generation(n: u32) -> String {
-    format!("app.log.20240101-00000{n}")
+    format!("app.log.20240101-{n:06}")
 }
 
 fn compress(dir: &Path, n: u32) {
@@ -313,4 +313,45 @@ fn generations_of_a_log_behind_a_link_are_found_where_it_leads() {
     catalog.appeared_beside(&real.join(generation(5)), at(30));
     let due = catalog.deadline().unwrap();
     assert_eq!(reader.opened(catalog.catch_up(due)), ["lines of 5"]);
+}
+
+/// Guarantee: however many generations came while nobody looked, they are read in order, the log last,
+/// and few of them are open at once. What is rotated meanwhile keeps its place.
+#[test]
+fn any_number_of_generations_is_read_before_the_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let base = dir.path().join("app.log");
+    fs::write(&base, "lines of 1\n").unwrap();
+    let mut catalog = catalog(&base, Arc::new(OsLogFs));
+    let seen = || Seen {
+        path: base.clone(),
+        meta: OsLogFs.meta(&base).unwrap(),
+        target: None,
+    };
+    let mut reader = Reader::default();
+    let mut now = Mono::default();
+    let mut all = reader.opened(catalog.scan(vec![seen()], now));
+    (1..=300).for_each(|n| rotate(dir.path(), n));
+    (1..=300).step_by(7).for_each(|n| compress(dir.path(), n));
+    now = now.after(std::time::Duration::from_millis(10));
+    all.extend(reader.opened(catalog.appeared(seen(), now)));
+    assert_eq!(all.len(), 1 + lineage::OPENED_AT_ONCE);
+    for n in 301..303 {
+        rotate(dir.path(), n);
+        now = now.after(std::time::Duration::from_millis(10));
+        all.extend(reader.opened(catalog.appeared(seen(), now)));
+    }
+    for _ in 0..50 {
+        // A part of what is open is read to its end.
+        let unread = |f: &&Box<OpenFile>| !f.shared.looked_into.load(Ordering::Acquire);
+        let open = reader.files.iter().filter(unread);
+        open.take(40)
+            .for_each(|f| f.shared.looked_into.store(true, Ordering::Release));
+        now = now.max(catalog.deadline().unwrap_or(now));
+        all.extend(reader.opened(catalog.catch_up(now)));
+        let open = reader.files.iter().filter(unread).count();
+        assert!(open <= lineage::OPENED_AT_ONCE + 3, "{open} are open");
+    }
+    let want: Vec<String> = (1..=303).map(|n| format!("lines of {n}")).collect();
+    assert_eq!(all, want);
 }

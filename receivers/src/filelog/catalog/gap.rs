@@ -1,0 +1,88 @@
+//! What comes after generations that cannot be opened yet.
+//!
+//! Only so many unread generations of a log are opened at once, and now and then one cannot be told
+//! from a copy of what is being read. What comes after such a gap is opened, so that rotation does
+//! not take it away, but kept from its shard until the gap is closed: generations are read in order,
+//! however many they are.
+
+use std::path::Path;
+
+use super::{Action, Catalog, FileNo, OpenFile};
+
+/// A gap in the generations of a log.
+pub(super) struct Gap {
+    /// The newest file before it, if it is being read.
+    before: Option<FileNo>,
+    /// What comes after it, in order. The first one's place is told by `before`.
+    #[expect(clippy::vec_box, reason = "boxed for its action")]
+    after: Vec<Box<OpenFile>>,
+}
+
+impl Catalog {
+    /// Not all of what comes after the newest file of `base` can be opened.
+    pub(super) fn open_gap(&mut self, base: &Path) {
+        let before = self.by_path.get(base).copied();
+        let gap = || Gap {
+            before,
+            after: Vec::new(),
+        };
+        self.gaps.entry(base.to_path_buf()).or_insert_with(gap);
+    }
+
+    /// The first file behind the gap of `base`, if there are a gap and such a file.
+    pub(super) fn behind_gap(&self, base: &Path) -> Option<FileNo> {
+        self.gaps.get(base)?.after.first().map(|open| open.no)
+    }
+
+    /// What a generation of `base` that is opened now is read after.
+    pub(super) fn predecessor(&self, base: &Path) -> Option<FileNo> {
+        match self.gaps.get(base) {
+            Some(gap) if !gap.after.is_empty() => gap.before,
+            _ => self.by_path.get(base).copied(),
+        }
+    }
+
+    /// Sends a file to its shard, or keeps it if it is the log at `base` and has to wait.
+    pub(super) fn send_open(
+        &mut self,
+        base: &Path,
+        open: Box<OpenFile>,
+        actions: &mut Vec<(usize, Action)>,
+    ) {
+        match self.gaps.get_mut(base) {
+            Some(gap) if !open.finish_only => {
+                if gap.after.is_empty() {
+                    gap.before = open.after;
+                }
+                gap.after.push(open);
+            }
+            Some(gap) => {
+                gap.before = Some(open.no);
+                actions.push((open.shard, Action::Open(open)));
+            }
+            None => actions.push((open.shard, Action::Open(open))),
+        }
+    }
+
+    /// Every generation before what was kept is opened or was read.
+    pub(super) fn close_gap(&mut self, base: &Path, actions: &mut Vec<(usize, Action)>) {
+        let Some(gap) = self.gaps.remove(base) else {
+            return;
+        };
+        let mut before = gap.before.filter(|no| self.live.contains_key(no));
+        for mut open in gap.after {
+            let Some(live) = self.live.get(&open.no) else {
+                continue;
+            };
+            // Its shard was told nothing of what became of it meanwhile.
+            open.after = before.replace(open.no);
+            open.finish_only = live.gone;
+            open.path = live.path.clone();
+            open.position.path = live.path.clone();
+            let moved = (live.place != live.path).then(|| live.place.clone());
+            let (no, shard) = (open.no, open.shard);
+            actions.push((shard, Action::Open(open)));
+            actions.extend(moved.map(|place| (shard, Action::Moved(no, place))));
+        }
+    }
+}

@@ -343,7 +343,7 @@ fn any_number_of_generations_is_read_before_the_log() {
     }
     for _ in 0..50 {
         // A part of what is open is read to its end.
-        let unread = |f: &&Box<OpenFile>| !f.shared.looked_into.load(Ordering::Acquire);
+        let unread = |f: &&OpenFile| !f.shared.looked_into.load(Ordering::Acquire);
         let open = reader.files.iter().filter(unread);
         open.take(40)
             .for_each(|f| f.shared.looked_into.store(true, Ordering::Release));

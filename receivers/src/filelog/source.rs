@@ -33,6 +33,9 @@ use super::under_way::{Joint, UnderWay};
 
 /// How long sources wait before they look again whether more is admitted.
 const CLOSED_PAUSE: Duration = Duration::from_millis(50);
+/// A closed file that is not where it was is given up after this time if the catalog does not tell where
+/// it is: without birth times, another one may have its inode.
+const MISSING_MAX: Duration = Duration::from_secs(60);
 /// Bytes read at once while room is scarce.
 const SCARCE_READ_BYTES: usize = 64 << 10;
 
@@ -383,11 +386,13 @@ impl FileSource {
         let was_closed = tail.file.is_none();
         if was_closed {
             if !tail.reopen(&*self.p.fs)? {
-                if tail.gone_since.is_none() {
+                let since = *tail.missing_since.get_or_insert(now);
+                if tail.gone_since.is_none() && now.since(since) < MISSING_MAX {
                     // The catalog finds out where it is, and tells.
                     self.look_again(no, now.after(CLOSED_PAUSE));
                     return Ok(Got::Nothing);
                 }
+                tail.gone_since.get_or_insert(now);
                 // Its place was taken while it was closed. It was at rest, so nothing of it is left,
                 // unless it was never opened for want of descriptors.
                 let unread = tail.unread_of_closed();

@@ -114,6 +114,8 @@ pub struct Tail {
     pub retry_at: Option<Mono>,
     /// Errors in a row.
     pub failures: u32,
+    /// Since when it was closed and could not be opened again, as it is not where it was.
+    pub missing_since: Option<Mono>,
     /// The highest offset that was cut into records in this generation: below it, a read is a
     /// replay after a rewind.
     pub cut_before: u64,
@@ -176,6 +178,7 @@ impl Tail {
             look_at: None,
             retry_at: None,
             failures: 0,
+            missing_since: None,
             replay_until,
             owed: (0, 0),
         }
@@ -380,6 +383,7 @@ impl Tail {
             true => Box::new(GzipFile::new(Box::new(file))),
             false => Box::new(file),
         });
+        self.missing_since = None;
         self.shared.closed.store(false, Ordering::Release);
         self.at_end = true; // confirm the position at the next read
         Ok(true)

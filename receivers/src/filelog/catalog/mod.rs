@@ -516,18 +516,24 @@ impl Catalog {
         let missing = |(no, l): (&FileNo, &Live)| (!l.gone && !present.contains(no)).then_some(*no);
         let missing: Vec<FileNo> = self.live.iter().filter_map(missing).collect();
         for no in missing {
-            let Some(live) = self.live.get_mut(&no) else {
+            self.mark_gone(no, actions);
+            let Some(live) = self.live.get(&no) else {
                 continue;
             };
-            live.matched = false;
-            live.gone = true;
-            live.shared.looked_into.store(false, Ordering::Release);
-            actions.push((live.shard, Action::Gone(no)));
             let (id, path) = (live.id, live.path.clone());
             let siblings = self.listings.of(&*self.fs, &path, self.now).files;
             if let Some(now_at) = siblings.into_iter().find(|s| s.meta.id == id) {
                 self.tell_place(no, &now_at.path, actions);
             }
+        }
+    }
+
+    fn mark_gone(&mut self, no: FileNo, actions: &mut Vec<(usize, Action)>) {
+        if let Some(live) = self.live.get_mut(&no) {
+            live.matched = false;
+            live.gone = true;
+            live.shared.looked_into.store(false, Ordering::Release);
+            actions.push((live.shard, Action::Gone(no)));
         }
     }
 
@@ -574,6 +580,13 @@ impl Catalog {
                 }
                 if !self.is_live(position.id) {
                     let before = self.by_path.get(s.path.as_path()).copied();
+                    let replaced = before.and_then(|no| self.live.get(&no));
+                    if replaced.is_some_and(|l| !l.gone && *l.place == *s.path)
+                        && let Some(no) = before
+                    {
+                        // It is not beside it either: should it be closed, it need not be waited for.
+                        self.mark_gone(no, actions);
+                    }
                     self.admit(s, opened, position, before, None, actions);
                 }
             }

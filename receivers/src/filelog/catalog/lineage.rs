@@ -141,14 +141,7 @@ impl Catalog {
         let mut base_known = base_known;
         let mut generations = Vec::with_capacity(found.files.len());
         let unread = |l: &&Live| l.gone && !l.shared.looked_into.load(Ordering::Acquire);
-        // Most logs have none, and there may be ten thousand logs.
-        let mut open = match found.files.is_empty() {
-            true => 0,
-            false => {
-                let unread = self.live.values().filter(unread);
-                unread.filter(|l| l.lineage() == base).count()
-            }
-        };
+        let mut open = self.lineage(base).filter(unread).count();
         let mut gap = false;
         let mut files = found.files.into_iter();
         while let Some(s) = files.next() {
@@ -423,8 +416,8 @@ impl Catalog {
         let since = *self.undecided.entry(opened.meta.id).or_insert(self.now);
         // Copytruncate truncates right after it has copied.
         let fresh = self.now.since(since) < COPY_WAIT;
-        let of_base = |l: &&Live| l.lineage() == base && l.id.birth_ns <= opened.meta.id.birth_ns;
-        let originals = self.live.values().filter(of_base);
+        let older = |l: &&Live| l.id.birth_ns <= opened.meta.id.birth_ns;
+        let originals = self.lineage(base).filter(older);
         let originals: Vec<_> = originals
             .map(|l| (l.id, l.path.clone(), l.gzip, l.shared.clone()))
             .collect();

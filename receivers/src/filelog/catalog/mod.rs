@@ -223,6 +223,8 @@ pub struct Catalog {
     fs: Arc<dyn LogFs>,
     /// In order: what is decided must not depend on how a map is laid out.
     live: BTreeMap<FileNo, Live>,
+    /// The files of each log, in order.
+    lineages: HashMap<PathBuf, Vec<FileNo>>,
     by_inode: HashMap<(u64, u64), FileNo>,
     /// The newest file of each path. A path that a file was renamed from leads to it until its
     /// successor is there.
@@ -264,6 +266,7 @@ impl Catalog {
             rules,
             fs,
             live: BTreeMap::new(),
+            lineages: HashMap::new(),
             by_inode: HashMap::new(),
             by_path: HashMap::new(),
             by_target: HashMap::new(),
@@ -380,6 +383,12 @@ impl Catalog {
         }
     }
 
+    /// The files of the log at `base` that are being read.
+    fn lineage(&self, base: &Path) -> impl Iterator<Item = &Live> {
+        let files = self.lineages.get(base).into_iter().flatten();
+        files.filter_map(|no| self.live.get(no))
+    }
+
     fn is_live(&self, id: FileId) -> bool {
         let live = self.by_inode.get(&inode(id));
         let live = live.and_then(|no| self.live.get(no));
@@ -446,6 +455,12 @@ impl Catalog {
             return;
         };
         self.load[live.shard] -= 1;
+        if let Some(files) = self.lineages.get_mut(live.lineage()) {
+            files.retain(|n| *n != no);
+            if files.is_empty() {
+                self.lineages.remove(live.lineage());
+            }
+        }
         if self.by_inode.get(&inode(live.id)) == Some(&no) {
             self.by_inode.remove(&inode(live.id));
         }
@@ -668,6 +683,10 @@ impl Catalog {
             gzip: opened.gzip,
             shared: shared.clone(),
         };
+        self.lineages
+            .entry(live.lineage().to_path_buf())
+            .or_default()
+            .push(no);
         self.live.insert(no, live);
         // What rotation may take away at any moment is not left closed.
         let fragile = finish_only || after.is_some() || self.gaps.contains_key(&base);

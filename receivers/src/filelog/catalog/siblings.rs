@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tailwater_pipeline::clock::Mono;
 
-use super::super::identity::{is_rotated_name, rotated_from};
+use super::super::identity::is_rotated_name;
 use super::super::logfs::{LogFs, Meta};
 
 /// A rotated file.
@@ -36,8 +36,6 @@ pub struct Siblings {
 const LARGE: usize = 2_000;
 /// How old a listing of a large directory may be.
 const LARGE_AGE_MAX: Duration = Duration::from_millis(200);
-/// From this many questions on, the names of a directory are sorted by the logs they belong to.
-const ASKED_OFTEN: u32 = 8;
 
 /// Names of directories, kept for the length of one look around.
 #[derive(Default)]
@@ -51,9 +49,8 @@ struct Listing {
     at: Mono,
     /// False if the directory could not be listed.
     is_whole: bool,
+    /// In order, so that those of one log are found among many.
     names: Vec<String>,
-    asked: u32,
-    by_base: Option<HashMap<String, Vec<usize>>>,
 }
 
 impl Listings {
@@ -115,12 +112,12 @@ impl Listings {
                 Err(e) => e.kind() == io::ErrorKind::NotFound,
             };
             let names = names.unwrap_or_default();
+            let mut names: Vec<String> = names.into_iter().filter_map(text).collect();
+            names.sort_unstable();
             Listing {
                 at: now,
                 is_whole,
-                names: names.into_iter().filter_map(text).collect(),
-                asked: 0,
-                by_base: None,
+                names,
             }
         });
         let stable = listing.is_whole;
@@ -148,27 +145,13 @@ impl Listings {
 }
 
 impl Listing {
-    fn rotated(&mut self, base: &str) -> Vec<&str> {
-        self.asked += 1;
-        if self.asked > ASKED_OFTEN && self.by_base.is_none() {
-            let mut by_base: HashMap<String, Vec<usize>> = HashMap::new();
-            for (i, name) in self.names.iter().enumerate() {
-                for base in rotated_from(name) {
-                    by_base.entry(base).or_default().push(i);
-                }
-            }
-            self.by_base = Some(by_base);
-        }
-        match &self.by_base {
-            Some(by_base) => {
-                let found = by_base.get(base).into_iter().flatten();
-                found.map(|i| self.names[*i].as_str()).collect()
-            }
-            None => {
-                let names = self.names.iter().map(String::as_str);
-                names.filter(|n| is_rotated_name(base, n)).collect()
-            }
-        }
+    /// Rotated forms of `base`. All of them begin with what is before its extension.
+    fn rotated(&self, base: &str) -> Vec<&str> {
+        let stem = base.rsplit_once('.').map_or(base, |(stem, _)| stem);
+        let from = self.names.partition_point(|n| n.as_str() < stem);
+        let names = self.names[from..].iter().map(String::as_str);
+        let names = names.take_while(|n| n.starts_with(stem));
+        names.filter(|n| is_rotated_name(base, n)).collect()
     }
 }
 

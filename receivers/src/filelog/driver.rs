@@ -209,6 +209,10 @@ impl Driver {
         {
             let actions = self.p.catalog.appeared(seen(found), now);
             self.send(actions);
+            if std::mem::take(&mut self.p.catalog.has_new_links) {
+                // A scan finds out which directories are to be watched.
+                self.scan_soon(now);
+            }
             self.report_problems();
         } else if self.p.finder.matches(&path) || self.p.finder.may_hold_matches(&path) {
             self.scan_soon(now);

@@ -247,6 +247,8 @@ pub struct Catalog {
     undecided: HashMap<FileId, Mono>,
     /// Set when whoever asks is to stop: what is not begun is left to the next run.
     pub stop: Arc<AtomicBool>,
+    /// A link appeared, or leads to another place: whoever asks has to follow what happens there.
+    pub has_new_links: bool,
     /// Errors of single files, to be logged (rate-limited) by the driver.
     pub problems: Vec<(PathBuf, std::io::Error)>,
     /// Positions to be stored, by the driver.
@@ -280,6 +282,7 @@ impl Catalog {
             gaps: HashMap::new(),
             undecided: HashMap::new(),
             stop: Arc::default(),
+            has_new_links: false,
             problems: Vec::new(),
             to_save: Vec::new(),
             superseded: Vec::new(),
@@ -316,7 +319,7 @@ impl Catalog {
         let mut present = HashSet::with_capacity(seen.len());
         // A file that moved away is noticed before its successor is opened.
         for s in &seen {
-            self.listings.leads(&s.path, s.target.as_deref());
+            let _ = self.listings.leads(&s.path, s.target.as_deref());
             self.rematch(s, &mut present, &mut actions);
         }
         self.mark_missing(&present, &mut actions);
@@ -444,7 +447,7 @@ impl Catalog {
         let mut actions = Vec::new();
         let mut present = HashSet::new();
         self.look_around(now);
-        self.listings.leads(&seen.path, seen.target.as_deref());
+        self.has_new_links |= self.listings.leads(&seen.path, seen.target.as_deref());
         self.rematch(&seen, &mut present, &mut actions);
         self.take_new(seen, false, &mut actions);
         actions

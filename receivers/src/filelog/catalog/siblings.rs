@@ -60,14 +60,18 @@ impl Listings {
         self.dirs.retain(|_, l| fresh(l));
     }
 
-    /// Takes note of where the log at `base` is: at `target`, if it is a link.
-    pub fn leads(&mut self, base: &Path, target: Option<&Path>) {
+    /// Takes note of where the log at `base` is: at `target`, if it is a link. True if that is news.
+    pub fn leads(&mut self, base: &Path, target: Option<&Path>) -> bool {
         match target {
             None if self.links.is_empty() => {}
             None => drop(self.links.remove(base)),
             Some(target) if self.links.get(base).is_some_and(|t| t == target) => {}
-            Some(target) => drop(self.links.insert(base.into(), target.into())),
+            Some(target) => {
+                self.links.insert(base.into(), target.into());
+                return true;
+            }
         }
+        false
     }
 
     /// Forgets where links lead, except for those at which `is_log` is true.

@@ -15,7 +15,7 @@ mod lineage;
 mod memory;
 mod siblings;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -309,6 +309,11 @@ impl Catalog {
     pub fn link_to(&self, path: &Path) -> Option<PathBuf> {
         let live = self.live.get(self.by_target.get(path)?)?;
         Some(live.lineage().to_path_buf())
+    }
+
+    /// Where links among the logs lead, also while nothing is there.
+    pub fn link_dirs(&self) -> BTreeSet<PathBuf> {
+        self.listings.link_dirs()
     }
 
     /// Takes a complete scan: every path that matches now, in the order to read them.

@@ -241,6 +241,8 @@ impl Cutter {
         let end_offset = from_offset + content.len() as u64;
         let period = s.force_flush_period;
         let due = at_end && tail.flush_clock.is_due(end_offset, elapsed(now), period);
+        // A read may give less than there is.
+        let due = due && !tail.has_grown(end_offset);
         let header = self.header(tail, content, wall_ns);
         if tail.position.header_done || s.header.is_none() {
             let input = match (at_end, due) {

@@ -209,6 +209,10 @@ impl Driver {
         {
             let actions = self.p.catalog.appeared(seen(found), now);
             self.send(actions);
+            if std::mem::take(&mut self.p.catalog.has_new_links) {
+                // A scan finds out which directories are to be watched.
+                self.scan_soon(now);
+            }
             self.report_problems();
         } else if self.p.finder.matches(&path) || self.p.finder.may_hold_matches(&path) {
             self.scan_soon(now);
@@ -218,7 +222,9 @@ impl Driver {
     }
 
     fn scan(&mut self, now: Mono) {
-        let found = self.p.finder.scan(&*self.p.fs, self.p.clock.wall_ns());
+        let mut found = self.p.finder.scan(&*self.p.fs, self.p.clock.wall_ns());
+        // While a log behind a link is renamed, the link leads to nothing, and no match tells of it.
+        found.dirs.extend(self.p.catalog.link_dirs());
         self.p.watch.follow(&found.dirs);
         let polling = self.p.watch.is_polling();
         if self.p.settings.polling.swap(polling, Ordering::AcqRel) != polling && polling {

@@ -389,6 +389,12 @@ impl Tail {
         Ok(true)
     }
 
+    /// True if the file is known to be longer than `end`.
+    pub fn has_grown(&self, end: u64) -> bool {
+        let meta = self.file.as_ref().and_then(|f| f.meta().ok());
+        !self.position.gzip && meta.is_some_and(|m| m.size > end)
+    }
+
     /// Bytes of a closed file that nobody has read, as far as is known.
     pub fn unread_of_closed(&self) -> u64 {
         let size = self.shared.size.load(Ordering::Acquire);

@@ -164,7 +164,7 @@ impl Network {
             model: LokiModel::new(behaviour, StoreMode::CountOnly),
             trouble: Trouble::default(),
             refused: (0, 0),
-            exact: plan.verified || plan.limits.line_bytes_max.is_none(),
+            exact: plan.verified,
             flights: Vec::new(),
             number: 0,
         }
@@ -356,15 +356,19 @@ impl Network {
 }
 
 impl Network {
-    /// How many refusals an answer tells of. An ingester's, about one stream, takes the place of
-    /// what the distributor has to say about the others of a request.
+    /// How many refusals an answer tells of. It may be about one of several streams, and an
+    /// ingester's takes the place of what the distributor has to say.
     fn told(&self, answer: &ModelAnswer) -> u64 {
-        let mark = "total ignored: ";
-        let Some((_, rest)) = answer.text.split_once(mark).filter(|_| !self.exact) else {
+        if self.exact {
             return answer.refused.len() as u64;
-        };
-        let digits = rest.split(' ').next();
-        digits.and_then(|n| n.parse().ok()).unwrap_or_default()
+        }
+        if let Some((_, rest)) = answer.text.split_once("total ignored: ") {
+            let digits = rest.split(' ').next();
+            return digits.and_then(|n| n.parse().ok()).unwrap_or_default();
+        }
+        let before = answer.text.split(" errors like: ");
+        let number = |t: &str| t.rsplit(' ').next().and_then(|n| n.parse::<u64>().ok());
+        before.filter_map(number).sum()
     }
 }
 

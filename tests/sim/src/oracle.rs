@@ -82,6 +82,9 @@ pub struct Oracle {
     pub known: BTreeSet<u16>,
     /// Writers whose lines may come out of order.
     pub unordered: BTreeSet<u16>,
+    /// Writers whose lines may come again with other times: without birth times, the position of a
+    /// file is lost when another one gets its inode, and a compressed copy is not recognised by it.
+    pub repeating: BTreeSet<u16>,
     /// Files may not be readable for a time: then the pieces of a line may arrive apart.
     pub pieces_apart: bool,
     /// What Loki refuses behind a success cannot be known: it has other limits than configured.
@@ -319,7 +322,8 @@ impl Oracle {
         let mut out = std::mem::take(&mut self.violations);
         out.extend(self.missing.iter().map(|id| Violation::Lost(*id)));
         for (id, line) in self.lines() {
-            if line.times.len() > 1 && !line.shaken && !line.unsaved {
+            let excused = line.shaken || line.unsaved || self.repeating.contains(&id.0);
+            if line.times.len() > 1 && !excused {
                 out.push(Violation::Repeated(id, line.times.clone()));
             }
         }

@@ -171,9 +171,16 @@ impl World {
         world.trace.story = tell.then(Vec::new);
         // What copytruncate leaves in a copy is read after what is new in the original, and a file
         // that cannot be read holds nobody up.
-        let unordered = |l: &&LogPlan| plan.disk_faults || l.style == Style::CopyTruncate;
+        // Without birth times, closed files are told from others that have their inodes by content
+        // alone.
+        let confused = plan.no_birth && plan.open_files_max < 16;
+        let unordered =
+            |l: &&LogPlan| plan.disk_faults || confused || l.style == Style::CopyTruncate;
         let unordered = plan.logs.iter().filter(unordered);
         world.oracle.unordered = unordered.map(|l| l.writer).collect();
+        let repeating = |l: &&LogPlan| plan.no_birth && l.style == Style::Compressed;
+        let repeating = plan.logs.iter().filter(repeating);
+        world.oracle.repeating = repeating.map(|l| l.writer).collect();
         world.oracle.pieces_apart = plan.disk_faults;
         world.oracle.hidden_excused = !plan.verified && plan.limits.rate && !plan.limits.rate_known;
         world.logs = plan.logs.iter().map(|l| Log::new(l.clone())).collect();

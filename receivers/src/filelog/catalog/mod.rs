@@ -15,7 +15,7 @@ mod lineage;
 mod memory;
 mod siblings;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -247,6 +247,8 @@ pub struct Catalog {
     undecided: HashMap<FileId, Mono>,
     /// Set when whoever asks is to stop: what is not begun is left to the next run.
     pub stop: Arc<AtomicBool>,
+    /// A link appeared, or leads to another place: whoever asks has to follow what happens there.
+    pub has_new_links: bool,
     /// Errors of single files, to be logged (rate-limited) by the driver.
     pub problems: Vec<(PathBuf, std::io::Error)>,
     /// Positions to be stored, by the driver.
@@ -280,6 +282,7 @@ impl Catalog {
             gaps: HashMap::new(),
             undecided: HashMap::new(),
             stop: Arc::default(),
+            has_new_links: false,
             problems: Vec::new(),
             to_save: Vec::new(),
             superseded: Vec::new(),
@@ -308,6 +311,11 @@ impl Catalog {
         Some(live.lineage().to_path_buf())
     }
 
+    /// Where links among the logs lead, also while nothing is there.
+    pub fn link_dirs(&self) -> BTreeSet<PathBuf> {
+        self.listings.link_dirs()
+    }
+
     /// Takes a complete scan: every path that matches now, in the order to read them.
     pub fn scan(&mut self, seen: Vec<Seen>, now: Mono) -> Vec<(usize, Action)> {
         let mut actions = Vec::new();
@@ -316,7 +324,7 @@ impl Catalog {
         let mut present = HashSet::with_capacity(seen.len());
         // A file that moved away is noticed before its successor is opened.
         for s in &seen {
-            self.listings.leads(&s.path, s.target.as_deref());
+            let _ = self.listings.leads(&s.path, s.target.as_deref());
             self.rematch(s, &mut present, &mut actions);
         }
         self.mark_missing(&present, &mut actions);
@@ -444,7 +452,7 @@ impl Catalog {
         let mut actions = Vec::new();
         let mut present = HashSet::new();
         self.look_around(now);
-        self.listings.leads(&seen.path, seen.target.as_deref());
+        self.has_new_links |= self.listings.leads(&seen.path, seen.target.as_deref());
         self.rematch(&seen, &mut present, &mut actions);
         self.take_new(seen, false, &mut actions);
         actions

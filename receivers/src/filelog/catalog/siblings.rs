@@ -3,7 +3,7 @@
 //! Where a log is read by a symbolic link, they are beside what it leads to and named after that, as
 //! those of containers below `/var/log/containers` are.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -60,19 +60,29 @@ impl Listings {
         self.dirs.retain(|_, l| fresh(l));
     }
 
-    /// Takes note of where the log at `base` is: at `target`, if it is a link.
-    pub fn leads(&mut self, base: &Path, target: Option<&Path>) {
+    /// Takes note of where the log at `base` is: at `target`, if it is a link. True if that is news.
+    pub fn leads(&mut self, base: &Path, target: Option<&Path>) -> bool {
         match target {
             None if self.links.is_empty() => {}
             None => drop(self.links.remove(base)),
             Some(target) if self.links.get(base).is_some_and(|t| t == target) => {}
-            Some(target) => drop(self.links.insert(base.into(), target.into())),
+            Some(target) => {
+                self.links.insert(base.into(), target.into());
+                return true;
+            }
         }
+        false
     }
 
     /// Forgets where links lead, except for those at which `is_log` is true.
     pub fn retain_links(&mut self, is_log: impl Fn(&Path) -> bool) {
         self.links.retain(|base, _| is_log(base));
+    }
+
+    /// The directories that links lead to.
+    pub fn link_dirs(&self) -> BTreeSet<PathBuf> {
+        let dirs = self.links.values().filter_map(|t| t.parent());
+        dirs.map(Path::to_path_buf).collect()
     }
 
     /// Where the log at `base` is.

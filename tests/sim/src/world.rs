@@ -171,11 +171,14 @@ impl World {
         world.trace.story = tell.then(Vec::new);
         // What copytruncate leaves in a copy is read after what is new in the original, and a file
         // that cannot be read holds nobody up.
-        // Without birth times, closed files are told from others that have their inodes by content
-        // alone.
+        // Without birth times, a closed file is told from its compressed copy and from another one
+        // with its inode by content alone.
         let confused = plan.no_birth && plan.open_files_max < 16;
-        let unordered =
-            |l: &&LogPlan| plan.disk_faults || confused || l.style == Style::CopyTruncate;
+        let unordered = |l: &&LogPlan| match l.style {
+            Style::CopyTruncate => true,
+            Style::Compressed => plan.disk_faults || confused,
+            _ => plan.disk_faults,
+        };
         let unordered = plan.logs.iter().filter(unordered);
         world.oracle.unordered = unordered.map(|l| l.writer).collect();
         let repeating = |l: &&LogPlan| plan.no_birth && l.style == Style::Compressed;

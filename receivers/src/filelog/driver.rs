@@ -187,24 +187,7 @@ impl Driver {
                 }
             }
             WatchEvent::Appeared(path) => self.appeared(path, now),
-            WatchEvent::Gone(path) => self.vanished(&path, now),
-            WatchEvent::Rescan => self.scan_soon(now),
-        }
-    }
-
-    /// A path that lost its file.
-    fn vanished(&mut self, path: &Path, now: Mono) {
-        let actions = match self.p.finder.ordering {
-            None => self.p.catalog.vanished(path, now),
-            // Which files are read depends on all of them.
-            Some(_) => None,
-        };
-        match actions {
-            Some(actions) => {
-                self.send(actions);
-                self.report_problems();
-            }
-            None => self.scan_soon(now),
+            WatchEvent::Gone(_) | WatchEvent::Rescan => self.scan_soon(now),
         }
     }
 

@@ -4,16 +4,15 @@
 //! answers with [`Action`]s for the shards; it opens files (to look at their first bytes) but
 //! never reads a line. It has no thread: the driver drives it, tests do too.
 //!
-//! Here are the files under way and what scans and notifications mean for them; `presence` tells
-//! where they are. `lineage` finds the generations that rotation put beside a log, `content` tells
-//! whether one is a copy of what was read, `gap` keeps what has to wait for it, `memory` holds the
-//! positions of files that are not being read, `siblings` says which names are rotated forms of a log and how old each is.
+//! Here are the files under way and what scans and notifications mean for them. `lineage` finds the
+//! generations that rotation put beside a log, `content` tells whether one is a copy of what was
+//! read, `gap` keeps what has to wait for it, `memory` holds the positions of files that are not
+//! being read, `siblings` says which names are rotated forms of a log and how old each is.
 
 mod content;
 mod gap;
 mod lineage;
 mod memory;
-mod presence;
 mod siblings;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -28,7 +27,7 @@ use self::content::Opened;
 use self::memory::{Memory, bases};
 use self::siblings::Listings;
 use super::file_path::FilePath;
-use super::identity::Known;
+use super::identity::{Known, Verdict};
 use super::logfs::{FileId, LogFile, LogFs, Meta};
 use super::position::Position;
 
@@ -484,6 +483,98 @@ impl Catalog {
             && self.by_target.get(target) == Some(&no)
         {
             self.by_target.remove(target);
+        }
+    }
+
+    /// Recognises a file that is under way: the same inode, maybe under another path.
+    fn rematch(
+        &mut self,
+        s: &Seen,
+        present: &mut HashSet<FileNo>,
+        actions: &mut Vec<(usize, Action)>,
+    ) {
+        let Some(&no) = self.by_inode.get(&inode(s.meta.id)) else {
+            return;
+        };
+        let Some(live) = self.live.get_mut(&no) else {
+            return;
+        };
+        let closed = live.shared.closed.load(Ordering::Acquire);
+        let finished = live.shared.finished.load(Ordering::Acquire);
+        let reused = live.id.birth_ns != s.meta.id.birth_ns
+            && live.id.birth_ns != 0
+            && s.meta.id.birth_ns != 0;
+        if reused && (closed || finished) {
+            // Nothing pins the inode of a file that is not open, so this is another file.
+            let shard = live.shard;
+            actions.push((shard, Action::Gone(no)));
+            self.by_inode.remove(&inode(s.meta.id));
+            return;
+        }
+        if !present.insert(no) {
+            return; // a second path to the same file
+        }
+        let shard = live.shard;
+        live.matched = true;
+        if std::mem::take(&mut live.gone) {
+            actions.push((shard, Action::Back(no)));
+        }
+        if s.meta.size != live.shared.size.load(Ordering::Acquire) {
+            live.shared.dirty.store(true, Ordering::Release);
+        }
+        if *live.path != s.path {
+            // `by_path` keeps leading from the old path to this file until a successor is opened
+            // there, which then knows what it comes after.
+            let path = FilePath::from(s.path.as_path());
+            let before = std::mem::replace(&mut live.path, path.clone());
+            live.place = path.clone();
+            live.written_at.get_or_insert(before);
+            self.by_path.insert(path.clone(), no);
+            actions.push((shard, Action::Renamed(no, path)));
+        }
+    }
+
+    /// Files that no path of the scan leads to any more.
+    fn mark_missing(&mut self, present: &HashSet<FileNo>, actions: &mut Vec<(usize, Action)>) {
+        let missing = |(no, l): (&FileNo, &Live)| (!l.gone && !present.contains(no)).then_some(*no);
+        let missing: Vec<FileNo> = self.live.iter().filter_map(missing).collect();
+        for no in missing {
+            self.mark_gone(no, actions);
+            let Some(live) = self.live.get(&no) else {
+                continue;
+            };
+            let (id, path) = (live.id, live.path.clone());
+            let siblings = self.listings.of(&*self.fs, &path, self.now).files;
+            if let Some(now_at) = siblings.into_iter().find(|s| s.meta.id == id) {
+                self.tell_place(no, &now_at.path, actions);
+            }
+        }
+    }
+
+    fn mark_gone(&mut self, no: FileNo, actions: &mut Vec<(usize, Action)>) {
+        if let Some(live) = self.live.get_mut(&no) {
+            live.matched = false;
+            live.gone = true;
+            live.shared.looked_into.store(false, Ordering::Release);
+            actions.push((live.shard, Action::Gone(no)));
+        }
+    }
+
+    /// Tells the reader of a file that is at `path` now where to find it, should it be closed.
+    fn tell_place(&mut self, no: FileNo, path: &Path, actions: &mut Vec<(usize, Action)>) {
+        let Some(live) = self.live.get(&no).filter(|l| *l.place != *path) else {
+            return;
+        };
+        // Without birth times another file may have the inode of one that is not open.
+        let doubtful = live.id.birth_ns == 0 && live.shared.closed.load(Ordering::Acquire);
+        let known = live.shared.known();
+        let same = |o: Opened| matches!(o.compare(&known), Verdict::Same);
+        if doubtful && !self.open(path, live.gzip).is_ok_and(same) {
+            return;
+        }
+        if let Some(live) = self.live.get_mut(&no) {
+            live.place = path.into();
+            actions.push((live.shard, Action::Moved(no, live.place.clone())));
         }
     }
 

@@ -48,9 +48,15 @@ impl From<&KeyPath> for KeyPath {
     }
 }
 
+/// Control characters are escaped: a problem is one line, whatever keys are called.
 impl fmt::Display for KeyPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        let mut rest = self.0.as_str();
+        while let Some((at, c)) = rest.char_indices().find(|(_, c)| c.is_control()) {
+            write!(f, "{}{}", &rest[..at], c.escape_debug())?;
+            rest = &rest[at + c.len_utf8()..];
+        }
+        f.write_str(rest)
     }
 }
 
@@ -305,6 +311,13 @@ impl std::error::Error for Errors {}
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn keys_with_control_characters_are_shown_on_one_line() {
+        let path = KeyPath::from("receivers").child("a\n\u{1b}b");
+        assert_eq!(path.to_string(), "receivers::a\\n\\u{1b}b");
+        assert_eq!(path.as_str(), "receivers::a\n\u{1b}b");
+    }
 
     #[test]
     fn a_problem_is_shown_with_all_that_is_known_of_it() {

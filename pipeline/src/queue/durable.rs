@@ -53,6 +53,8 @@ pub struct DurableQueue {
     next_seq: u64,
     /// Items below are on disk.
     durable: u64,
+    /// Items that were appended went with a segment that was given up; nobody was told.
+    untold: bool,
     /// Items that were found when the queue was opened and of which is not known whether a process
     /// before said that they are stored.
     unsure: Range<u64>,
@@ -106,6 +108,7 @@ impl DurableQueue {
             salts: Rng64::new(seed),
             next_seq: 0,
             durable: 0,
+            untold: false,
             unsure: 0..0,
             read_seq: settled.mark,
             saved_files: [false; 2],
@@ -156,7 +159,8 @@ impl DurableQueue {
     }
 
     /// Adds an item, which may be in pieces, and returns its number. It is stored for sure once
-    /// [`DurableQueue::sync`] returned `Ok`. After an error it is not there.
+    /// [`DurableQueue::sync`] returned `Ok`. After an error it is not there, nor perhaps those before it
+    /// that were not synchronised: `sync` says so.
     pub fn append(&mut self, item: &[&[u8]]) -> Result<u64, QueueError> {
         let len: usize = item.iter().map(|piece| piece.len()).sum();
         let needed = FRAME_BYTES + len as u64;
@@ -262,6 +266,12 @@ impl DurableQueue {
     /// Makes every appended item durable, and returns the numbers of those that were not before.
     /// After an error these are not there any more: offer them again.
     pub fn sync(&mut self) -> Result<Range<u64>, QueueError> {
+        if self.untold {
+            self.abandon();
+            self.untold = false;
+            let lost = io::Error::other("items went with a segment that was given up");
+            return Err(QueueError::io("synchronise", &self.dir, lost));
+        }
         let new = self.durable..self.next_seq;
         if new.is_empty() {
             return Ok(new);
@@ -287,6 +297,7 @@ impl DurableQueue {
                     None => self.dir.clone(),
                 };
                 self.abandon();
+                self.untold = false;
                 Err(QueueError::io("synchronise", path, e))
             }
         }
@@ -295,6 +306,7 @@ impl DurableQueue {
     /// The segment is not written any more; what is not durable in it is not there.
     fn abandon(&mut self) {
         self.active = None;
+        self.untold |= self.next_seq > self.durable;
         self.next_seq = self.durable;
     }
 

@@ -1,5 +1,6 @@
 //! Problems in a configuration: each says where, what was found, and what would be right.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use crate::node::Span;
@@ -51,13 +52,20 @@ impl From<&KeyPath> for KeyPath {
 /// Control characters are escaped: a problem is one line, whatever keys are called.
 impl fmt::Display for KeyPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut rest = self.0.as_str();
-        while let Some((at, c)) = rest.char_indices().find(|(_, c)| c.is_control()) {
-            write!(f, "{}{}", &rest[..at], c.escape_debug())?;
-            rest = &rest[at + c.len_utf8()..];
-        }
-        f.write_str(rest)
+        f.write_str(&one_line(&self.0))
     }
+}
+
+/// `text` with its control characters escaped.
+fn one_line(text: &str) -> Cow<'_, str> {
+    if !text.contains(char::is_control) {
+        return Cow::Borrowed(text);
+    }
+    let escaped = |out: String, c: char| match c.is_control() {
+        true => out + &c.escape_debug().to_string(),
+        false => out + c.encode_utf8(&mut [0; 4]),
+    };
+    Cow::Owned(text.chars().fold(String::new(), escaped))
 }
 
 /// One problem. Displayed as
@@ -128,18 +136,18 @@ impl fmt::Display for ConfigError {
         }
         // Libraries explain over several lines; a problem is one.
         for (i, line) in self.message.lines().map(str::trim).enumerate() {
-            write!(f, "{}{line}", if i > 0 { " " } else { "" })?;
+            write!(f, "{}{}", if i > 0 { " " } else { "" }, one_line(line))?;
         }
         let mut separator = if self.message.is_empty() { "" } else { "; " };
         if let Some(found) = &self.found {
-            write!(f, "{separator}found {found}")?;
+            write!(f, "{separator}found {}", one_line(found))?;
             separator = ", ";
         }
         if let Some(allowed) = &self.allowed {
-            write!(f, "{separator}allowed: {allowed}")?;
+            write!(f, "{separator}allowed: {}", one_line(allowed))?;
         }
         if let Some(suggestion) = &self.suggestion {
-            write!(f, "; did you mean \"{suggestion}\"?")?;
+            write!(f, "; did you mean \"{}\"?", one_line(suggestion))?;
         }
         Ok(())
     }
@@ -164,7 +172,7 @@ impl fmt::Display for Warning {
         if !self.path.as_str().is_empty() {
             write!(f, "{}: ", self.path)?;
         }
-        f.write_str(&self.message)
+        f.write_str(&one_line(&self.message))
     }
 }
 
@@ -317,6 +325,12 @@ mod tests {
         let path = KeyPath::from("receivers").child("a\n\u{1b}b");
         assert_eq!(path.to_string(), "receivers::a\\n\\u{1b}b");
         assert_eq!(path.as_str(), "receivers::a\n\u{1b}b");
+        let error = ConfigError::new(None, "", "unknown").allowed("x\ny");
+        let error = error.suggest(Some("x\ny"));
+        assert_eq!(
+            error.to_string(),
+            "unknown; allowed: x\\ny; did you mean \"x\\ny\"?"
+        );
     }
 
     #[test]

@@ -21,8 +21,10 @@ mod entry;
 mod logs;
 mod map_build;
 mod number;
+pub mod otlp;
 mod otlp_json;
 mod rows;
+mod signal;
 mod text;
 mod value;
 
@@ -31,5 +33,6 @@ pub use entry::Entry;
 pub use logs::{LogsBatch, Scope, Severities, SourceRows, Times, TraceColumns};
 pub use number::Digits;
 pub use otlp_json::write_logs_json;
+pub use signal::Signal;
 pub use text::{Slice, Text};
 pub use value::{Map, Value, ValueRef};

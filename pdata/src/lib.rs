@@ -30,7 +30,9 @@ mod value;
 
 pub use column::{Cell, Column, Columns, Key};
 pub use entry::Entry;
-pub use logs::{LogsBatch, Scope, Severities, SourceRows, Times, TraceColumns};
+pub use logs::{
+    LogsBatch, OtlpFields, ResourceFields, Scope, Severities, SourceRows, Times, TraceColumns,
+};
 pub use number::Digits;
 pub use otlp_json::write_logs_json;
 pub use signal::Signal;

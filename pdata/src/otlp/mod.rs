@@ -18,16 +18,29 @@
 //! # Ok::<(), tailwater_pdata::otlp::WireError>(())
 //! ```
 
+mod columns;
+mod decode;
+mod encode;
 mod encoded;
 mod error;
 mod limits;
 mod schema;
+mod value;
 mod walk;
 mod wire;
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod oracle;
+
+#[cfg(test)]
+mod logs_tests;
+#[cfg(test)]
+mod samples;
 #[cfg(test)]
 mod tests;
 
+pub use decode::decode_logs;
+pub use encode::encode_logs;
 pub use encoded::Encoded;
 pub use error::{Problem, WireError};
 pub use limits::Limits;

@@ -17,7 +17,7 @@ pub(super) fn len(number: u8, body: &[u8]) -> Vec<u8> {
 }
 
 /// A request with one log record, whose fields are `record`.
-fn log(record: &[u8]) -> Vec<u8> {
+pub(super) fn log(record: &[u8]) -> Vec<u8> {
     len(1, &len(2, &len(2, record)))
 }
 

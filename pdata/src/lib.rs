@@ -18,11 +18,11 @@
 
 mod column;
 mod entry;
+mod json_text;
 mod logs;
 mod map_build;
 mod number;
 pub mod otlp;
-mod otlp_json;
 mod rows;
 mod signal;
 mod text;
@@ -34,7 +34,7 @@ pub use logs::{
     LogsBatch, OtlpFields, ResourceFields, Scope, Severities, SourceRows, Times, TraceColumns,
 };
 pub use number::Digits;
-pub use otlp_json::write_logs_json;
+pub use otlp::json::write_logs_json;
 pub use signal::Signal;
 pub use text::{Slice, Text};
 pub use value::{Map, Value, ValueRef};

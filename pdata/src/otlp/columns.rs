@@ -216,8 +216,7 @@ impl<'k> Builder<'k> {
     #[inline]
     pub fn value(&mut self, buf: &[u8], (start, end): (usize, usize)) -> Cell {
         let mut cell = Cell::Null;
-        let mut fields = Fields::new(&buf[..end], start);
-        while let Some((number, raw)) = fields.next() {
+        for (number, raw) in Fields::new(&buf[..end], start) {
             cell = match (number, raw) {
                 (1, Raw::Len(from, to)) => {
                     Cell::Str(Slice::shared(from as u32, (to - from) as u32))

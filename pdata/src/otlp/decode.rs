@@ -48,11 +48,14 @@ struct Last<T> {
     value: T,
 }
 
+/// Attributes, and what else a resource may have.
+type Resource = (Arc<Map>, Option<Arc<ResourceFields>>);
+
 #[derive(Default)]
 struct Decoder {
     out: Vec<LogsBatch>,
     keys: Keys,
-    resource: Option<Last<(Arc<Map>, Option<Arc<ResourceFields>>)>>,
+    resource: Option<Last<Resource>>,
     scope: Option<Last<Arc<Scope>>>,
 }
 
@@ -138,7 +141,7 @@ impl Decoder {
     }
 }
 
-fn resource(buf: &Bytes, url: &Bytes) -> (Arc<Map>, Option<Arc<ResourceFields>>) {
+fn resource(buf: &Bytes, url: &Bytes) -> Resource {
     let mut entries = Entries::default();
     entries.decode(buf, 1);
     let mut rest = ResourceFields {

@@ -67,10 +67,6 @@ impl Encoded {
         &self.chunks
     }
 
-    pub(super) fn into_parts(self) -> Vec<Chunk> {
-        self.chunks
-    }
-
     /// What it carries.
     pub fn signal(&self) -> Signal {
         self.signal

@@ -23,6 +23,7 @@ mod decode;
 mod encode;
 mod encoded;
 mod error;
+pub mod json;
 mod limits;
 mod schema;
 mod value;
@@ -32,6 +33,8 @@ mod wire;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod oracle;
 
+#[cfg(test)]
+mod json_tests;
 #[cfg(test)]
 mod logs_tests;
 #[cfg(test)]

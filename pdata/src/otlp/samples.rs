@@ -187,7 +187,8 @@ impl<'a> Dice<'a> {
         }
     }
 
-    fn record(&mut self) -> LogRecord {
+    /// One log record.
+    pub fn record(&mut self) -> LogRecord {
         LogRecord {
             time_unix_nano: self.number(),
             observed_time_unix_nano: self.number(),
@@ -220,7 +221,8 @@ impl<'a> Dice<'a> {
         }
     }
 
-    fn metric(&mut self) -> Metric {
+    /// One metric.
+    pub fn metric(&mut self) -> Metric {
         Metric {
             name: self.text(),
             description: self.text(),
@@ -353,7 +355,8 @@ impl<'a> Dice<'a> {
         }
     }
 
-    fn span(&mut self) -> Span {
+    /// One span.
+    pub fn span(&mut self) -> Span {
         Span {
             trace_id: self.id(16),
             span_id: self.id(8),

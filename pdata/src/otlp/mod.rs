@@ -26,6 +26,7 @@ mod error;
 pub mod json;
 mod limits;
 mod schema;
+mod split;
 mod value;
 mod walk;
 mod wire;
@@ -39,6 +40,8 @@ mod json_tests;
 mod logs_tests;
 #[cfg(test)]
 mod samples;
+#[cfg(test)]
+mod split_tests;
 #[cfg(test)]
 mod tests;
 

@@ -105,6 +105,8 @@ pub(super) enum Role {
     Item,
     /// A metric: what its kinds of data hold counts only for the last kind given.
     Metric,
+    /// A message with items, or with messages that have them.
+    Container,
     /// A key and its value.
     Attribute,
     /// Anything else.
@@ -150,6 +152,17 @@ impl Message {
     pub fn position(&self, number: u32) -> Option<usize> {
         match self.by_number.get(number as usize) {
             Some(&i) if i != NONE => Some(i as usize),
+            _ => None,
+        }
+    }
+
+    /// The message in field `number`, if items are there or below.
+    #[inline]
+    pub fn towards_items(&'static self, number: u32) -> Option<&'static Message> {
+        match self.field(number)?.kind {
+            Kind::Message(m) if matches!(m.role, Role::Item | Role::Metric | Role::Container) => {
+                Some(m)
+            }
             _ => None,
         }
     }
@@ -205,17 +218,17 @@ use Kind::{
 };
 
 message! { /// `ExportLogsServiceRequest`.
-LOGS:
+LOGS, Container:
     1 "resource_logs" "resourceLogs" Sub(&RESOURCE_LOGS), Many;
 }
 message! { /// `ResourceLogs`.
-RESOURCE_LOGS:
+RESOURCE_LOGS, Container:
     1 "resource" "resource" Sub(&RESOURCE), One;
     2 "scope_logs" "scopeLogs" Sub(&SCOPE_LOGS), Many;
     3 "schema_url" "schemaUrl" Str, One;
 }
 message! { /// `ScopeLogs`.
-SCOPE_LOGS:
+SCOPE_LOGS, Container:
     1 "scope" "scope" Sub(&SCOPE), One;
     2 "log_records" "logRecords" Sub(&LOG_RECORD), Many;
     3 "schema_url" "schemaUrl" Str, One;
@@ -280,17 +293,17 @@ KEY_VALUE_LIST:
 }
 
 message! { /// `ExportMetricsServiceRequest`.
-METRICS:
+METRICS, Container:
     1 "resource_metrics" "resourceMetrics" Sub(&RESOURCE_METRICS), Many;
 }
 message! { /// `ResourceMetrics`.
-RESOURCE_METRICS:
+RESOURCE_METRICS, Container:
     1 "resource" "resource" Sub(&RESOURCE), One;
     2 "scope_metrics" "scopeMetrics" Sub(&SCOPE_METRICS), Many;
     3 "schema_url" "schemaUrl" Str, One;
 }
 message! { /// `ScopeMetrics`.
-SCOPE_METRICS:
+SCOPE_METRICS, Container:
     1 "scope" "scope" Sub(&SCOPE), One;
     2 "metrics" "metrics" Sub(&METRIC), Many;
     3 "schema_url" "schemaUrl" Str, One;
@@ -308,27 +321,27 @@ METRIC, Metric:
     12 "metadata" "metadata" Sub(&KEY_VALUE), Many;
 }
 message! { /// `Gauge`.
-GAUGE:
+GAUGE, Container:
     1 "data_points" "dataPoints" Sub(&NUMBER_POINT), Many;
 }
 message! { /// `Sum`.
-SUM:
+SUM, Container:
     1 "data_points" "dataPoints" Sub(&NUMBER_POINT), Many;
     2 "aggregation_temporality" "aggregationTemporality" Enum(&TEMPORALITY), One;
     3 "is_monotonic" "isMonotonic" Bool, One;
 }
 message! { /// `Histogram`.
-HISTOGRAM:
+HISTOGRAM, Container:
     1 "data_points" "dataPoints" Sub(&HISTOGRAM_POINT), Many;
     2 "aggregation_temporality" "aggregationTemporality" Enum(&TEMPORALITY), One;
 }
 message! { /// `ExponentialHistogram`.
-EXPONENTIAL_HISTOGRAM:
+EXPONENTIAL_HISTOGRAM, Container:
     1 "data_points" "dataPoints" Sub(&EXPONENTIAL_POINT), Many;
     2 "aggregation_temporality" "aggregationTemporality" Enum(&TEMPORALITY), One;
 }
 message! { /// `Summary`.
-SUMMARY:
+SUMMARY, Container:
     1 "data_points" "dataPoints" Sub(&SUMMARY_POINT), Many;
 }
 message! { /// `NumberDataPoint`.
@@ -403,17 +416,17 @@ EXEMPLAR:
 }
 
 message! { /// `ExportTraceServiceRequest`.
-TRACES:
+TRACES, Container:
     1 "resource_spans" "resourceSpans" Sub(&RESOURCE_SPANS), Many;
 }
 message! { /// `ResourceSpans`.
-RESOURCE_SPANS:
+RESOURCE_SPANS, Container:
     1 "resource" "resource" Sub(&RESOURCE), One;
     2 "scope_spans" "scopeSpans" Sub(&SCOPE_SPANS), Many;
     3 "schema_url" "schemaUrl" Str, One;
 }
 message! { /// `ScopeSpans`.
-SCOPE_SPANS:
+SCOPE_SPANS, Container:
     1 "scope" "scope" Sub(&SCOPE), One;
     2 "spans" "spans" Sub(&SPAN), Many;
     3 "schema_url" "schemaUrl" Str, One;

@@ -165,7 +165,7 @@ impl Walk<'_> {
                     return Err(self.error(Problem::Items(self.limits.items), Some(field)));
                 }
             }
-            Role::Metric | Role::Other => {
+            Role::Metric | Role::Container | Role::Other => {
                 if around.message.role == Role::Metric && field.count == Count::OneOf {
                     // Whoever reads a metric with two kinds of data sees the last one.
                     if around.data != field.number {

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use tailwater_config::{Errors, KeyPath, parse};
+use tailwater_pdata::Signal;
 use tailwater_pipeline::checkpoint::{
     CheckpointHandle, CheckpointStore, CheckpointWriter, StoreOptions, WriterOptions,
 };
@@ -28,7 +29,7 @@ struct Scarce {
 
 impl Output for Scarce {
     fn emit(&mut self, batch: Batch) {
-        for part in batch.parts {
+        for part in batch.into_logs() {
             for row in 0..part.logs.rows() {
                 let body = part.logs.body(row).and_then(|b| b.as_text());
                 self.bodies.push(body.expect("text").to_vec());
@@ -93,6 +94,7 @@ fn a_long_line_is_read_whole_when_room_is_scarce() {
         let cx = NodeCx {
             id: "file_log".into(),
             pipeline: None,
+            signal: None,
             shards: 1,
             clock: clock.clone(),
             seed: 1,
@@ -107,6 +109,7 @@ fn a_long_line_is_read_whole_when_room_is_scarce() {
             metrics: cx.metrics.clone(),
             budget: cx.budget.clone(),
             alone: true,
+            signals: vec![Signal::Logs],
         };
         let nodes = settings.expect("valid").build(&cx, &[lane]);
         let mut node = nodes.expect("built").remove(0);

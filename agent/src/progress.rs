@@ -113,6 +113,7 @@ impl ReceiverWatch {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tailwater_pdata::Signal;
     use tailwater_pipeline::Budget;
     use tailwater_telemetry::metrics::{Amount, MetricsRegistry, Settlement};
 
@@ -135,6 +136,7 @@ mod tests {
                 metrics: metrics.clone(),
                 budget: Budget::new(1),
                 alone: true,
+                signals: vec![Signal::Logs],
             };
             let watch = ReceiverWatch::new("filelog", &lane, &health, at(0));
             Rig {

@@ -158,6 +158,7 @@ impl Agent {
         let cx = NodeCx {
             id: "".into(),
             pipeline: None,
+            signal: None,
             shards: 1,
             clock: clock.clone(),
             seed: 1,

@@ -144,6 +144,11 @@ pub struct Columns {
 }
 
 impl Columns {
+    /// Columns whose names are known to differ.
+    pub(crate) fn from_unique(cols: Vec<(Key, Column)>) -> Columns {
+        Columns { cols }
+    }
+
     /// Number of columns.
     pub fn len(&self) -> usize {
         self.cols.len()

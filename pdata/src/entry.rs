@@ -32,6 +32,10 @@ pub struct Entry {
     pub span_id: [u8; 8],
     /// Trace flags.
     pub flags: u32,
+    /// Event name, empty = unset.
+    pub event_name: String,
+    /// Attributes that were left out before.
+    pub dropped_attributes: u32,
 }
 
 impl LogsBatch {
@@ -51,6 +55,9 @@ impl LogsBatch {
             trace_id: trace.map(|t| t.trace_id[row]).unwrap_or_default(),
             span_id: trace.map(|t| t.span_id[row]).unwrap_or_default(),
             flags: trace.map(|t| t.flags[row]).unwrap_or_default(),
+            event_name: String::from_utf8_lossy(self.event_name(row).unwrap_or_default())
+                .into_owned(),
+            dropped_attributes: self.dropped_attributes(row),
         }
     }
 
@@ -91,6 +98,17 @@ impl LogsBatch {
                 t.trace_id[row] = e.trace_id;
                 t.span_id[row] = e.span_id;
                 t.flags[row] = e.flags;
+            }
+            if !e.event_name.is_empty() {
+                let name = b.text.push(e.event_name.as_bytes());
+                let names = &mut b.otlp.get_or_insert_default().event_name;
+                names.resize(n, Slice::ABSENT);
+                names[row] = name;
+            }
+            if e.dropped_attributes != 0 {
+                let dropped = &mut b.otlp.get_or_insert_default().dropped_attributes;
+                dropped.resize(n, 0);
+                dropped[row] = e.dropped_attributes;
             }
         }
         b

@@ -18,18 +18,23 @@
 
 mod column;
 mod entry;
+mod json_text;
 mod logs;
 mod map_build;
 mod number;
-mod otlp_json;
+pub mod otlp;
 mod rows;
+mod signal;
 mod text;
 mod value;
 
 pub use column::{Cell, Column, Columns, Key};
 pub use entry::Entry;
-pub use logs::{LogsBatch, Scope, Severities, SourceRows, Times, TraceColumns};
+pub use logs::{
+    LogsBatch, OtlpFields, ResourceFields, Scope, Severities, SourceRows, Times, TraceColumns,
+};
 pub use number::Digits;
-pub use otlp_json::write_logs_json;
+pub use otlp::json::write_logs_json;
+pub use signal::Signal;
 pub use text::{Slice, Text};
 pub use value::{Map, Value, ValueRef};

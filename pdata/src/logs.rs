@@ -90,6 +90,32 @@ pub struct Scope {
     pub version: Arc<str>,
     /// Attributes.
     pub attributes: Map,
+    /// How many attributes whoever made the scope left out.
+    pub dropped_attributes: u32,
+    /// Schema of the scope and its records, may be empty.
+    pub schema_url: Arc<str>,
+}
+
+/// What only log records that came by OTLP have.
+#[derive(Clone, Debug, Default)]
+pub struct OtlpFields {
+    /// Event name of each row, [`Slice::ABSENT`] = unset. Empty if no row has one.
+    pub event_name: Vec<Slice>,
+    /// Attributes that were left out before each row was sent. Empty if none were.
+    pub dropped_attributes: Vec<u32>,
+    /// What comes with the resource, shared between batches of the same origin.
+    pub resource: Arc<ResourceFields>,
+}
+
+/// What a resource has besides its attributes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ResourceFields {
+    /// Schema of the resource, may be empty.
+    pub schema_url: Arc<str>,
+    /// How many attributes whoever made the resource left out.
+    pub dropped_attributes: u32,
+    /// `entity_refs` of the resource as protobuf fields, as they came.
+    pub entity_refs: Bytes,
 }
 
 /// Where the rows of a file batch came from.
@@ -135,6 +161,8 @@ pub struct LogsBatch {
     pub trace: Option<Box<TraceColumns>>,
     /// File offsets of the rows, if they came from a file.
     pub source: Option<SourceRows>,
+    /// What is rare and came by OTLP, so that it can be passed on.
+    pub otlp: Option<Box<OtlpFields>>,
 }
 
 /// What every batch begins with, shared so that a batch does not allocate them.
@@ -174,6 +202,7 @@ impl LogsBatch {
             scope: NO_SCOPE.clone(),
             trace: None,
             source: None,
+            otlp: None,
         }
     }
 
@@ -216,6 +245,20 @@ impl LogsBatch {
     /// The severity text of `row`.
     pub fn severity_text(&self, row: usize) -> Option<ValueRef<'_>> {
         self.severity_text.as_ref().and_then(|c| self.value(c, row))
+    }
+
+    /// The event name of `row`.
+    pub fn event_name(&self, row: usize) -> Option<&[u8]> {
+        let name = *self.otlp.as_ref()?.event_name.get(row)?;
+        (!name.is_absent()).then(|| self.text.get(name))
+    }
+
+    /// How many attributes were left out before `row` was sent.
+    pub fn dropped_attributes(&self, row: usize) -> u32 {
+        let fields = self.otlp.as_ref();
+        fields
+            .and_then(|o| o.dropped_attributes.get(row).copied())
+            .unwrap_or(0)
     }
 
     /// File offset of the first byte of `row`, if it came from a file.

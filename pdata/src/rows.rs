@@ -201,6 +201,10 @@ impl LogsBatch {
         if let Some(s) = &mut self.source {
             apply(&mut s.rel, keep);
         }
+        if let Some(o) = &mut self.otlp {
+            apply(&mut o.event_name, keep);
+            apply(&mut o.dropped_attributes, keep);
+        }
         self.rows = kept;
     }
 
@@ -244,6 +248,15 @@ impl LogsBatch {
             source: self.source.as_mut().map(|s| crate::SourceRows {
                 base: s.base,
                 rel: s.rel.split_off(at),
+            }),
+            otlp: self.otlp.as_mut().map(|o| {
+                Box::new(crate::OtlpFields {
+                    event_name: o.event_name.split_off(at.min(o.event_name.len())),
+                    dropped_attributes: o
+                        .dropped_attributes
+                        .split_off(at.min(o.dropped_attributes.len())),
+                    resource: o.resource.clone(),
+                })
             }),
         };
         self.rows = at;

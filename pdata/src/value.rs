@@ -153,7 +153,7 @@ impl<'a> ValueRef<'a> {
     /// Appends the text form the collector's `AsString` gives: text as it is, numbers in their
     /// shortest form, bytes in base64, lists and maps as JSON (map keys sorted).
     pub fn write_string(self, out: &mut Vec<u8>) {
-        crate::otlp_json::write_as_string(self, out);
+        crate::json_text::write_as_string(self, out);
     }
 
     /// [`Self::write_string`] as an owned string.

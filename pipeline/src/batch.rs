@@ -1,13 +1,26 @@
 //! What is handed from node to node.
 
-use tailwater_pdata::LogsBatch;
+use tailwater_pdata::{LogsBatch, Signal};
 
-use crate::ack::{AckToken, DropReason, Outcome};
+use crate::ack::{AckToken, Outcome};
 use crate::budget::Permit;
+use crate::payload::{Logs, Payload};
 
-/// Records of one resource with the duty to deliver them and the memory they hold.
+/// Data with the duty to deliver it and the memory it holds.
 #[derive(Debug)]
 pub struct Part {
+    /// The data.
+    pub data: Payload,
+    /// The delivery duty.
+    pub ack: AckToken,
+    /// The memory.
+    pub permit: Permit,
+}
+
+/// Log records of one resource and scope, with their duty and memory: what nodes that look at
+/// records work on.
+#[derive(Debug)]
+pub struct LogsPart {
     /// The records.
     pub logs: LogsBatch,
     /// The delivery duty.
@@ -16,48 +29,86 @@ pub struct Part {
     pub permit: Permit,
 }
 
-impl Part {
-    /// Splits off the rows from `at`, duty and memory included.
-    pub fn split_off(&mut self, at: usize) -> Part {
-        let total = self.logs.rows().max(1);
-        let tail = self.logs.split_off(at);
-        let share = self.permit.bytes() * tail.rows() / total;
+impl From<LogsPart> for Part {
+    fn from(part: LogsPart) -> Part {
         Part {
-            logs: tail,
+            data: part.logs.into(),
+            ack: part.ack,
+            permit: part.permit,
+        }
+    }
+}
+
+impl Part {
+    /// Splits off the items from `at`, duty and memory included.
+    pub fn split_off(&mut self, at: usize) -> Part {
+        let total = self.data.items().max(1);
+        let tail = self.data.split_off(at);
+        let share = self.permit.bytes() * tail.items() / total;
+        Part {
+            data: tail,
             ack: self.ack.clone(),
             permit: self.permit.split(share),
         }
     }
 
-    /// Keeps the rows for which `keep` is true and counts the others as filtered. `None` (and the
-    /// duty resolved) if none is left.
-    pub fn filter(mut self, keep: &[bool]) -> Option<Part> {
-        let before = self.logs.rows();
-        self.logs.retain_rows(keep);
-        self.ack.count_filtered((before - self.logs.rows()) as u32);
-        self.non_empty()
-    }
-
-    /// Keeps the rows for which `keep` is true and counts the others as dropped for `reason`.
-    pub fn drop_rows(mut self, keep: &[bool], reason: DropReason) -> Option<Part> {
-        let before = self.logs.rows();
-        self.logs.retain_rows(keep);
-        self.ack
-            .count_dropped(reason, (before - self.logs.rows()) as u32);
-        self.non_empty()
-    }
-
-    /// The part itself, or its duty resolved as filtered if it has no records left.
+    /// The part itself, or its duty resolved as filtered if it has no items left.
     pub fn non_empty(self) -> Option<Part> {
-        if self.logs.is_empty() {
+        if self.data.is_empty() {
             self.ack.resolve(Outcome::Filtered);
             return None;
         }
         Some(self)
     }
+
+    /// The log records in it, decoded if they are not yet. Duty and memory are shared out; a part
+    /// without records resolves its duty as filtered.
+    pub fn into_logs(self) -> LogsParts {
+        let total = self.data.items().max(1);
+        LogsParts {
+            total,
+            bytes: self.permit.bytes(),
+            logs: self.data.into_logs(),
+            duty: Some((self.ack, self.permit)),
+        }
+    }
 }
 
-/// The unit of hand-off between nodes: parts of possibly different origin, not copied together.
+/// The parts that [`Part::into_logs`] makes of one.
+pub struct LogsParts {
+    total: usize,
+    bytes: usize,
+    logs: Logs,
+    /// Goes with the last one.
+    duty: Option<(AckToken, Permit)>,
+}
+
+impl Iterator for LogsParts {
+    type Item = LogsPart;
+
+    fn next(&mut self) -> Option<LogsPart> {
+        let Some(logs) = self.logs.next() else {
+            if let Some((ack, _)) = self.duty.take() {
+                ack.resolve(Outcome::Filtered);
+            }
+            return None;
+        };
+        if self.logs.len() == 0 {
+            let (ack, permit) = self.duty.take()?;
+            return Some(LogsPart { logs, ack, permit });
+        }
+        let (ack, permit) = self.duty.as_mut()?;
+        let share = permit.split(self.bytes * logs.rows() / self.total);
+        Some(LogsPart {
+            logs,
+            ack: ack.clone(),
+            permit: share,
+        })
+    }
+}
+
+/// The unit of hand-off between nodes: parts of possibly different origin, not copied together, all of
+/// one signal.
 #[derive(Debug, Default)]
 pub struct Batch {
     /// The parts, in order.
@@ -66,13 +117,20 @@ pub struct Batch {
 
 impl Batch {
     /// A batch of one part.
-    pub fn of(part: Part) -> Batch {
-        Batch { parts: vec![part] }
+    pub fn of(part: impl Into<Part>) -> Batch {
+        Batch {
+            parts: vec![part.into()],
+        }
     }
 
-    /// Number of records.
-    pub fn records(&self) -> usize {
-        self.parts.iter().map(|p| p.logs.rows()).sum()
+    /// The signal of its parts; `None` without any.
+    pub fn signal(&self) -> Option<Signal> {
+        self.parts.first().map(|p| p.data.signal())
+    }
+
+    /// Number of items: log records, data points or spans.
+    pub fn items(&self) -> usize {
+        self.parts.iter().map(|p| p.data.items()).sum()
     }
 
     /// Bytes of memory it holds, as its permits say.
@@ -80,13 +138,18 @@ impl Batch {
         self.parts.iter().map(|p| p.permit.bytes()).sum()
     }
 
-    /// True without records.
+    /// True without parts.
     pub fn is_empty(&self) -> bool {
         self.parts.is_empty()
     }
 
-    /// `n` batches with the same records for `n` branches; the duties are forked. Text is shared,
-    /// columns are copied for all but the last branch.
+    /// Its log records, decoded where they are not yet.
+    pub fn into_logs(self) -> impl Iterator<Item = LogsPart> {
+        self.parts.into_iter().flat_map(Part::into_logs)
+    }
+
+    /// `n` batches with the same items for `n` branches; the duties are forked. Text and encoded
+    /// bytes are shared, columns are copied for all but the last branch.
     pub fn fork(self, n: usize) -> Vec<Batch> {
         if n == 1 {
             return vec![self];
@@ -96,22 +159,30 @@ impl Batch {
             let mut tokens = part.ack.fork(n);
             let last = tokens.pop();
             for (branch, ack) in branches.iter_mut().zip(tokens) {
-                let logs = part.logs.clone();
                 branch.parts.push(Part {
-                    logs,
+                    data: part.data.clone(),
                     ack,
                     permit: Permit::none(),
                 });
             }
             if let (Some(branch), Some(ack)) = (branches.last_mut(), last) {
                 branch.parts.push(Part {
-                    logs: part.logs,
+                    data: part.data,
                     ack,
                     permit: part.permit,
                 });
             }
         }
         branches
+    }
+}
+
+impl Batch {
+    /// A batch of parts that hold log records.
+    pub fn of_logs(parts: impl IntoIterator<Item = LogsPart>) -> Batch {
+        Batch {
+            parts: parts.into_iter().map(Part::from).collect(),
+        }
     }
 }
 
@@ -124,7 +195,7 @@ mod tests {
     fn part(lines: &[(u32, u32)], bytes: usize) -> Part {
         let logs = LogsBatch::from_lines(Bytes::from_static(b"abcdef"), lines);
         Part {
-            logs,
+            data: logs.into(),
             ack: AckToken::detached(),
             permit: Budget::new(1000).take(bytes),
         }
@@ -134,7 +205,7 @@ mod tests {
     fn splitting_shares_the_duty_and_the_memory() {
         let mut a = part(&[(0, 1), (1, 1), (2, 1), (3, 1)], 100);
         let b = a.split_off(1);
-        assert_eq!((a.logs.rows(), b.logs.rows()), (1, 3));
+        assert_eq!((a.data.items(), b.data.items()), (1, 3));
         assert_eq!((a.permit.bytes(), b.permit.bytes()), (25, 75));
         assert!(a.ack.same_as(&b.ack));
         a.ack.resolve(Outcome::Delivered);
@@ -143,6 +214,6 @@ mod tests {
 
     #[test]
     fn a_part_without_records_resolves_itself() {
-        assert!(part(&[(0, 1)], 0).filter(&[false]).is_none());
+        assert!(part(&[], 0).non_empty().is_none());
     }
 }

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use tailwater_config::{Errors, KeyPath, Node};
+use tailwater_pdata::Signal;
 use tailwater_telemetry::health::HealthRegistry;
 use tailwater_telemetry::metrics::MetricsRegistry;
 
@@ -24,6 +25,8 @@ pub struct NodeCx {
     pub id: Arc<str>,
     /// The pipeline a processor stands in.
     pub pipeline: Option<Arc<str>>,
+    /// What a processor or an exporter handles; a receiver learns it of its lanes.
+    pub signal: Option<Signal>,
     /// Number of shards.
     pub shards: usize,
     /// Time.
@@ -60,7 +63,7 @@ pub trait ProcessorSettings: Send {
 
 /// Validated settings of an exporter.
 pub trait ExporterSettings: Send {
-    /// Builds the node. Must not spawn or connect.
+    /// Builds the node for `cx.signal`: one per id and signal. Must not spawn or connect.
     fn build(&self, cx: &NodeCx) -> Result<Box<dyn ExporterNode>, BuildError>;
 
     /// Adds what the node uses of the file system. Asked before anything is built; may look at

@@ -4,14 +4,15 @@
 //! [`Graph::prepare`] (build beside, nothing spawned) -> [`Prepared::commit`] (start, install at a
 //! batch boundary). A failure before commit drops the new parts; there is no restore path.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tailwater_config::{
-    ComponentEntry, ComponentKind as Kind, ConfigError, ConfigFile, Errors, NodeValue, Reference,
-    canonical_type, is_collector_type, nearest,
+    self as config, ComponentEntry, ComponentKind as Kind, ConfigError, ConfigFile, Errors,
+    NodeValue, Reference, canonical_type, is_collector_type, nearest,
 };
+use tailwater_pdata::Signal;
 use tailwater_telemetry::metrics::{Accounting, EngineMetrics, ProcessorMetrics};
 
 use crate::ack::DropReason;
@@ -283,6 +284,11 @@ fn wire(file: &ConfigFile, out: &mut Resolved) {
         }
         out.pipelines.push(Wiring {
             id: pipeline,
+            signal: match p.id.signal {
+                config::Signal::Logs => Signal::Logs,
+                config::Signal::Metrics => Signal::Metrics,
+                config::Signal::Traces => Signal::Traces,
+            },
             receivers,
             processors,
             exporters,
@@ -297,7 +303,7 @@ pub struct Graph {
     engine: Arc<EngineMetrics>,
     shards: Vec<ShardThread>,
     receivers: Vec<Reading>,
-    exporters: Vec<(String, Box<dyn ExporterNode>)>,
+    exporters: Vec<Sending>,
     extensions: Vec<(String, Box<dyn ExtensionNode>)>,
     spec: GraphSpec,
     generation: u64,
@@ -312,10 +318,17 @@ struct Reading {
     node: Box<dyn ReceiverNode>,
 }
 
+/// An exporter's node for one signal.
+struct Sending {
+    id: String,
+    signal: Signal,
+    node: Box<dyn ExporterNode>,
+}
+
 /// New parts, built but not started.
 pub struct Prepared {
     receivers: Vec<Reading>,
-    exporters: Vec<(String, Box<dyn ExporterNode>)>,
+    exporters: Vec<Sending>,
     extensions: Vec<(String, Box<dyn ExtensionNode>)>,
     /// Per shard: its chains.
     chains: Vec<Vec<Chain>>,
@@ -362,7 +375,7 @@ impl Graph {
     pub fn exporters_stalled(&self) -> impl Iterator<Item = (&str, Duration)> {
         self.exporters
             .iter()
-            .map(|(id, e)| (id.as_str(), e.stalled_for()))
+            .map(|e| (e.id.as_str(), e.node.stalled_for()))
     }
 
     /// Ids of the receivers that run, once for each of their lanes.
@@ -374,6 +387,7 @@ impl Graph {
         NodeCx {
             id: id.into(),
             pipeline: pipeline.map(Arc::from),
+            signal: None,
             ..self.cx.clone()
         }
     }
@@ -391,10 +405,22 @@ impl Graph {
             ids.dedup();
             ids
         };
+        let ends = wanted.pipelines.iter();
+        let ends: BTreeSet<(&String, Signal)> = ends
+            .flat_map(|w| w.exporters.iter().map(|id| (id, w.signal)))
+            .collect();
         let mut exporters = Vec::new();
-        for id in used(|w| &w.exporters) {
+        for (id, signal) in ends {
             if let Some(settings) = wanted.exporters.get(id) {
-                exporters.push((id.clone(), settings.build(&self.cx_of(id, None))?));
+                let cx = NodeCx {
+                    signal: Some(signal),
+                    ..self.cx_of(id, None)
+                };
+                exporters.push(Sending {
+                    id: id.clone(),
+                    signal,
+                    node: settings.build(&cx)?,
+                });
             }
         }
         let chains = (0..self.shards.len())
@@ -405,9 +431,10 @@ impl Graph {
                     .collect()
             })
             .collect::<Result<Vec<Vec<Chain>>, BuildError>>()?;
-        let parts: BTreeMap<&str, _> = used(|w| &w.exporters)
-            .into_iter()
-            .map(|id| (id.as_str(), self.cx.budget.part_of(exporters.len())))
+        let destinations = used(|w| &w.exporters);
+        let parts: BTreeMap<&str, _> = destinations
+            .iter()
+            .map(|id| (id.as_str(), self.cx.budget.part_of(destinations.len())))
             .collect();
         let part = |exporter: &str| parts.get(exporter).unwrap_or(&self.cx.budget).clone();
         let mut receivers = Vec::new();
@@ -443,6 +470,7 @@ impl Graph {
     fn chain(&self, w: &Wiring, exporter: &str, wanted: &Resolved) -> Result<Chain, BuildError> {
         let cx = |id| NodeCx {
             metrics: w.metrics(exporter, &self.cx.metrics),
+            signal: Some(w.signal),
             ..self.cx_of(id, Some(&w.id))
         };
         let mut processors = Vec::new();
@@ -451,7 +479,7 @@ impl Graph {
                 continue;
             };
             let cx = cx(id);
-            let metrics = ProcessorMetrics::new(&cx.metrics, id, "logs");
+            let metrics = ProcessorMetrics::new(&cx.metrics, id, w.signal.as_str());
             let (incoming, outgoing) = (metrics.clone(), metrics);
             processors.push(Stage {
                 processor: settings.build(&cx)?,
@@ -461,6 +489,7 @@ impl Graph {
         }
         Ok(Chain {
             id: w.chain_id(exporter),
+            signal: w.signal,
             processors,
             exporters: vec![exporter.into()],
         })
@@ -472,18 +501,26 @@ impl Graph {
         for (id, e) in &mut p.extensions {
             e.start().map_err(|e| self.start_failed(id, e))?;
         }
-        for (id, e) in &mut p.exporters {
-            e.start().map_err(|e| self.start_failed(id, e))?;
+        for e in &mut p.exporters {
+            e.node
+                .start()
+                .map_err(|err| self.start_failed(&e.id, err))?;
         }
         for (shard, chains) in self.shards.iter().zip(p.chains) {
             let handle = shard.handle();
             let fronts: Vec<_> = p
                 .exporters
                 .iter_mut()
-                .map(|(id, e)| Outlet {
-                    key: Arc::from(id.as_str()),
-                    exporter: e.front(handle),
-                    account: Accounting::new(&self.cx.metrics, "exporter", id, DropReason::NAMES),
+                .map(|e| Outlet {
+                    key: Arc::from(e.id.as_str()),
+                    signal: e.signal,
+                    exporter: e.node.front(handle),
+                    account: Accounting::new(
+                        &self.cx.metrics,
+                        "exporter",
+                        &e.id,
+                        DropReason::NAMES,
+                    ),
                 })
                 .collect();
             let sources: Vec<_> = p
@@ -541,7 +578,7 @@ impl Graph {
         } else {
             deadline
         };
-        let left: u64 = self.exporters.iter_mut().map(|(_, e)| e.stop(until)).sum();
+        let left: u64 = self.exporters.iter_mut().map(|e| e.node.stop(until)).sum();
         // What came back undelivered is seen by the sources before their threads end.
         self.shards.iter().for_each(ShardThread::drain);
         self.shards.drain(..).for_each(ShardThread::stop);

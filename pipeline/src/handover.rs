@@ -6,6 +6,7 @@
 
 use std::sync::{Arc, Mutex};
 
+use tailwater_pdata::Signal;
 use tailwater_telemetry::metrics::{Accounting, Amount, Settlement};
 
 use crate::ack::{AckSink, AckToken, Counts, DropReason, Outcome};
@@ -17,6 +18,8 @@ use crate::component::Exporter;
 pub struct Outlet {
     /// The exporter's id.
     pub key: Arc<str>,
+    /// What it is handed.
+    pub signal: Signal,
     /// Its half in the shard.
     pub exporter: Box<dyn Exporter>,
     /// The account, shared by the halves in all shards.
@@ -27,8 +30,8 @@ impl Outlet {
     /// Hands a batch to the exporter.
     pub fn export(&mut self, mut batch: Batch, now: Mono) {
         for part in &mut batch.parts {
-            let records = u32::try_from(part.logs.rows()).unwrap_or(u32::MAX);
-            let amount = Amount::new(u64::from(records), part.logs.heap_bytes() as u64);
+            let records = u32::try_from(part.data.items()).unwrap_or(u32::MAX);
+            let amount = Amount::new(u64::from(records), part.data.heap_bytes() as u64);
             // What was handed back before pays for itself first.
             self.account.reread(amount);
             let duty = Arc::new(Handed {
@@ -95,7 +98,7 @@ impl AckSink for Handed {
 mod tests {
     use super::*;
     use crate::ack::{AckWindow, Front, NoSink};
-    use crate::batch::Part;
+    use crate::batch::{LogsPart, Part};
     use crate::budget::Permit;
     use crate::component::Admission;
     use bytes::Bytes;
@@ -121,6 +124,7 @@ mod tests {
         let account = Accounting::new(&registry, "exporter", "loki", DropReason::NAMES);
         let outlet = Outlet {
             key: "loki".into(),
+            signal: Signal::Logs,
             exporter: Box::new(keeper.clone()),
             account,
         };
@@ -130,7 +134,7 @@ mod tests {
     fn part(ack: AckToken) -> Part {
         let logs = LogsBatch::from_lines(Bytes::from_static(b"abcd"), &[(0, 1), (1, 1), (2, 1)]);
         let permit = Permit::none();
-        Part { logs, ack, permit }
+        LogsPart { logs, ack, permit }.into()
     }
 
     fn records(s: &Snapshot) -> [u64; 5] {

@@ -8,6 +8,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use tailwater_pdata::Signal;
 use tailwater_telemetry::metrics::MetricsRegistry;
 
 use crate::budget::Budget;
@@ -26,6 +27,8 @@ pub struct Lane {
     pub budget: Arc<Budget>,
     /// It is the receiver's only lane.
     pub alone: bool,
+    /// The signals whose pipelines it feeds, each once.
+    pub signals: Vec<Signal>,
 }
 
 impl Lane {
@@ -41,6 +44,7 @@ impl Lane {
 /// A pipeline: which components, by their ids, in which order.
 pub(crate) struct Wiring {
     pub id: String,
+    pub signal: Signal,
     pub receivers: Vec<String>,
     pub processors: Vec<String>,
     pub exporters: Vec<String>,
@@ -87,13 +91,15 @@ pub(crate) fn lanes(
     let exporters: BTreeSet<&String> = fed().flat_map(|w| &w.exporters).collect();
     let alone = exporters.len() == 1;
     let lane = |exporter: &String| {
-        let chains = fed().filter(|w| w.exporters.contains(exporter));
-        let chains = chains.map(|w| w.chain_id(exporter)).collect();
+        let chains = || fed().filter(|w| w.exporters.contains(exporter));
+        let signals: BTreeSet<Signal> = chains().map(|w| w.signal).collect();
+        let chains = chains().map(|w| w.chain_id(exporter)).collect();
         let lane = Lane {
             exporter: exporter.as_str().into(),
             metrics: scope(metrics, exporter, alone),
             budget: budget(exporter),
             alone,
+            signals: signals.into_iter().collect(),
         };
         (lane, chains)
     };
@@ -108,6 +114,7 @@ mod tests {
         let owned = |ids: &[&str]| ids.iter().map(|id| id.to_string()).collect();
         Wiring {
             id: id.to_owned(),
+            signal: Signal::Logs,
             receivers: owned(receivers),
             processors: Vec::new(),
             exporters: owned(exporters),

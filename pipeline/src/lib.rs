@@ -14,6 +14,7 @@ pub mod fs;
 pub mod graph;
 pub mod handover;
 pub mod lanes;
+mod payload;
 pub mod plan;
 pub mod queue;
 pub mod reach;
@@ -23,10 +24,11 @@ mod shard_tests;
 pub mod storage;
 
 pub use ack::{AckSink, AckToken, AckWindow, Counts, DropReason, Front, Outcome, Settled};
-pub use batch::{Batch, Part};
+pub use batch::{Batch, LogsPart, Part};
 pub use budget::{Budget, Permit};
 pub use buffer_pool::BufferPool;
 pub use component::{
     Admission, BuildError, Exporter, ExporterNode, ExtensionNode, Output, Processor, Progress,
     ReceiverNode, ShardHandle, Source, SourceCx, Wake,
 };
+pub use payload::Payload;

@@ -10,6 +10,7 @@ use std::thread::{self, JoinHandle, Thread};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
+use tailwater_pdata::Signal;
 use tailwater_telemetry::health::{ComponentHealth, HealthRegistry, State, Watch};
 use tailwater_telemetry::metrics::EngineMetrics;
 
@@ -24,6 +25,8 @@ use crate::handover::Outlet;
 pub struct Chain {
     /// The pipeline's id, e.g. `logs/app`.
     pub id: Arc<str>,
+    /// What it carries; of what a source emits it gets this signal alone.
+    pub signal: Signal,
     /// Processors in order.
     pub processors: Vec<Stage>,
     /// Keys of the exporters it ends in.
@@ -34,13 +37,13 @@ pub struct Chain {
 pub struct Stage {
     /// The processor.
     pub processor: Box<dyn Processor>,
-    /// Called with the number of records that went in.
+    /// Called with the number of items that went in.
     pub incoming: Meter,
-    /// Called with the number of records that came out.
+    /// Called with the number of items that came out.
     pub outgoing: Meter,
 }
 
-/// Counts records at an edge of the graph; called once per batch.
+/// Counts items at an edge of the graph; called once per batch.
 pub type Meter = Arc<dyn Fn(u64) + Send + Sync>;
 
 struct Feed {
@@ -73,6 +76,7 @@ struct Tail<'a> {
     rest: &'a mut [Stage],
     exporters: &'a mut [Outlet],
     targets: &'a [Arc<str>],
+    signal: Signal,
     now: Mono,
 }
 
@@ -82,12 +86,13 @@ impl Output for Tail<'_> {
             return;
         }
         if let Some((stage, rest)) = self.rest.split_first_mut() {
-            (stage.incoming)(batch.records() as u64);
+            (stage.incoming)(batch.items() as u64);
             let outgoing = stage.outgoing.clone();
             let next = Tail {
                 rest,
                 exporters: self.exporters,
                 targets: self.targets,
+                signal: self.signal,
                 now: self.now,
             };
             return stage
@@ -95,10 +100,11 @@ impl Output for Tail<'_> {
                 .process(batch, &mut Counted { next, outgoing });
         }
         let targets = self.targets;
-        let find = |key| {
+        let find = |key: &Arc<str>| {
+            let same = |o: &Outlet| Arc::ptr_eq(&o.key, key) || o.key == *key;
             self.exporters
                 .iter()
-                .position(|o| Arc::ptr_eq(&o.key, key) || o.key == *key)
+                .position(|o| o.signal == self.signal && same(o))
         };
         let found: Vec<usize> = targets.iter().filter_map(find).collect();
         for (i, branch) in found.iter().zip(batch.fork(found.len())) {
@@ -119,7 +125,7 @@ struct Counted<'a> {
 
 impl Output for Counted<'_> {
     fn emit(&mut self, batch: Batch) {
-        (self.outgoing)(batch.records() as u64);
+        (self.outgoing)(batch.items() as u64);
         self.next.emit(batch);
     }
 
@@ -139,15 +145,19 @@ struct Emit<'a> {
 
 impl Output for Emit<'_> {
     fn emit(&mut self, batch: Batch) {
-        if batch.is_empty() {
+        let Some(signal) = batch.signal() else {
             return;
-        }
-        let find = |id: &Arc<str>| self.chains.iter().position(|c| c.id == *id);
+        };
+        let find = |id: &Arc<str>| {
+            let mut chains = self.chains.iter();
+            chains.position(|c| c.signal == signal && c.id == *id)
+        };
         let found: Vec<usize> = self.pipelines.iter().filter_map(find).collect();
         for (i, branch) in found.iter().zip(batch.fork(found.len())) {
             let Chain {
                 processors,
                 exporters: targets,
+                signal,
                 ..
             } = &mut self.chains[*i];
             let exporters = &mut *self.exporters;
@@ -155,6 +165,7 @@ impl Output for Emit<'_> {
                 rest: processors,
                 exporters,
                 targets,
+                signal: *signal,
                 now: self.now,
             }
             .emit(branch);
@@ -176,7 +187,8 @@ impl SourceCx for Emit<'_> {
 fn admission_of(pipelines: &[Arc<str>], chains: &[Chain], exporters: &[Outlet]) -> Admission {
     let of_chain = |c: &Chain| {
         let stages = c.processors.iter().map(|s| s.processor.admission());
-        let ends = exporters.iter().filter(|o| c.exporters.contains(&o.key));
+        let of_chain = |o: &&Outlet| o.signal == c.signal && c.exporters.contains(&o.key);
+        let ends = exporters.iter().filter(of_chain);
         stages
             .chain(ends.map(|o| o.exporter.admission()))
             .max()
@@ -287,6 +299,7 @@ impl Shard {
         for Chain {
             processors,
             exporters: targets,
+            signal,
             ..
         } in chains
         {
@@ -297,6 +310,7 @@ impl Shard {
                     rest,
                     exporters,
                     targets,
+                    signal: *signal,
                     now,
                 };
                 let mut out = Counted {

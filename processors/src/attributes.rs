@@ -2,7 +2,7 @@
 
 use tailwater_config::{Errors, KeyPath, Node, Section};
 use tailwater_pipeline::factory::{Factory, NodeCx, ProcessorFactory, ProcessorSettings};
-use tailwater_pipeline::{Batch, BuildError, Output, Processor};
+use tailwater_pipeline::{Batch, BuildError, LogsPart, Output, Processor};
 
 use crate::action::{Action, ActionsConfig, Rows, apply_to_rows, decode_actions};
 use crate::matching::{MatchConfig, Selected, Selection, decode_match};
@@ -91,8 +91,10 @@ impl AttributesProcessor {
 }
 
 impl Processor for AttributesProcessor {
-    fn process(&mut self, mut batch: Batch, out: &mut dyn Output) {
-        for part in &mut batch.parts {
+    fn process(&mut self, batch: Batch, out: &mut dyn Output) {
+        let mut parts: Vec<LogsPart> = Vec::with_capacity(batch.parts.len());
+        parts.extend(batch.into_logs());
+        for part in &mut parts {
             let rows = match self.settings.selection.select(&part.logs, &mut self.flags) {
                 Selected::All => Rows::All,
                 Selected::None => continue,
@@ -100,6 +102,6 @@ impl Processor for AttributesProcessor {
             };
             apply_to_rows(&self.settings.actions, &mut part.logs, rows);
         }
-        out.emit(batch);
+        out.emit(Batch::of_logs(parts));
     }
 }

@@ -22,7 +22,7 @@ pub fn factory() -> ProcessorFactory {
     Factory {
         kind: "batch",
         about: "Collects records until there are enough or enough time has passed.",
-        signals: &["logs"],
+        signals: &["logs", "metrics", "traces"],
         decode,
     }
 }
@@ -147,7 +147,7 @@ impl BatchProcessor {
     /// Passes on the kept parts, or the first of them up to the largest size.
     fn send(&mut self, out: &mut dyn Output) {
         let batch = self.take();
-        self.metrics.send_size.observe(batch.records());
+        self.metrics.send_size.observe(batch.items());
         self.metrics.send_size_bytes.observe(batch.bytes());
         out.emit(batch);
     }
@@ -163,10 +163,10 @@ impl BatchProcessor {
         let mut room = max;
         let mut whole = 0;
         for part in &self.kept {
-            if part.logs.rows() > room {
+            if part.data.items() > room {
                 break;
             }
-            room -= part.logs.rows();
+            room -= part.data.items();
             whole += 1;
         }
         let mut parts: Vec<Part> = self.kept.drain(..whole).collect();
@@ -177,7 +177,7 @@ impl BatchProcessor {
             parts.push(std::mem::replace(cut, rest));
         }
         self.kept_records -= max;
-        self.kept_bytes = self.kept.iter().map(|p| p.logs.heap_bytes()).sum();
+        self.kept_bytes = self.kept.iter().map(|p| p.data.heap_bytes()).sum();
         Batch { parts }
     }
 
@@ -208,8 +208,8 @@ impl Processor for BatchProcessor {
     fn process(&mut self, batch: Batch, out: &mut dyn Output) {
         for part in batch.parts {
             if let Some(part) = part.non_empty() {
-                self.kept_records += part.logs.rows();
-                self.kept_bytes += part.logs.heap_bytes();
+                self.kept_records += part.data.items();
+                self.kept_bytes += part.data.heap_bytes();
                 self.kept.push(part);
                 self.settle(out);
             }
@@ -297,7 +297,7 @@ mod tests {
             let lines: Vec<_> = (0..records as u32).map(|i| (i * 6, 6)).collect();
             self.read += records;
             Part {
-                logs: LogsBatch::from_lines(text.into(), &lines),
+                data: LogsBatch::from_lines(text.into(), &lines).into(),
                 ack: self.window.reserve(self.read, records as u32, 0),
                 permit: Budget::new(1 << 30).take(records * 6),
             }
@@ -314,13 +314,13 @@ mod tests {
         }
 
         fn sizes(&self) -> Vec<usize> {
-            self.out.passed.iter().map(Batch::records).collect()
+            self.out.passed.iter().map(Batch::items).collect()
         }
 
         /// The numbers of all records passed on; resolves their duties.
         fn deliver(&mut self) -> Vec<usize> {
             let mut numbers = Vec::new();
-            for part in self.out.passed.drain(..).flat_map(|b| b.parts) {
+            for part in self.out.passed.drain(..).flat_map(Batch::into_logs) {
                 for entry in part.logs.to_entries() {
                     let Value::Str(body) = entry.body else {
                         panic!("a text body")
@@ -342,7 +342,7 @@ mod tests {
                 let mut part = s.part(1);
                 let mut text = vec![b'x'; KEPT_BYTES_MAX / 4];
                 text.splice(..6, *b"000000");
-                part.logs = LogsBatch::from_lines(text.into(), &[(0, 6)]);
+                part.data = LogsBatch::from_lines(text.into(), &[(0, 6)]).into();
                 s.processor.process(Batch { parts: vec![part] }, &mut s.out);
             }
             assert_eq!(s.sizes(), [4, 4]);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tailwater_config::{Errors, KeyPath, Node, Section};
 use tailwater_pdata::Map;
 use tailwater_pipeline::factory::{Factory, NodeCx, ProcessorFactory, ProcessorSettings};
-use tailwater_pipeline::{Batch, BuildError, Output, Part, Processor};
+use tailwater_pipeline::{Batch, BuildError, LogsPart, Output, Processor};
 
 use crate::action::{Action, apply_to_map, decode_actions};
 
@@ -97,12 +97,12 @@ impl ResourceProcessor {
     }
 
     /// One part per resource. Nearly always the part itself.
-    fn fold(part: Part, parts: &mut Vec<Part>) {
+    fn fold(part: LogsPart, parts: &mut Vec<LogsPart>) {
         if part.logs.resource_rows.is_empty() {
             parts.push(part);
             return;
         }
-        let Part {
+        let LogsPart {
             logs,
             ack,
             mut permit,
@@ -112,11 +112,11 @@ impl ResourceProcessor {
         let mut pieces = logs.split_by_resource().into_iter().peekable();
         while let Some(logs) = pieces.next() {
             if pieces.peek().is_none() {
-                parts.push(Part { logs, ack, permit });
+                parts.push(LogsPart { logs, ack, permit });
                 return;
             }
             let share = permit.split(bytes * logs.rows() / total);
-            parts.push(Part {
+            parts.push(LogsPart {
                 logs,
                 ack: ack.clone(),
                 permit: share,
@@ -130,13 +130,13 @@ impl ResourceProcessor {
 impl Processor for ResourceProcessor {
     fn process(&mut self, batch: Batch, out: &mut dyn Output) {
         let mut parts = Vec::with_capacity(batch.parts.len());
-        for part in batch.parts {
+        for part in batch.into_logs() {
             Self::fold(part, &mut parts);
         }
         for part in &mut parts {
             part.logs.resource = self.change(&part.logs.resource);
         }
-        out.emit(Batch { parts });
+        out.emit(Batch::of_logs(parts));
     }
 }
 
@@ -149,11 +149,11 @@ mod tests {
     use tailwater_pipeline::{AckSink, AckToken, Budget, Counts, Outcome};
 
     #[derive(Default)]
-    struct Out(Vec<Part>);
+    struct Out(Vec<LogsPart>);
 
     impl Output for Out {
         fn emit(&mut self, batch: Batch) {
-            self.0.extend(batch.parts);
+            self.0.extend(batch.into_logs());
         }
         fn now(&self) -> Mono {
             Mono(0)
@@ -173,24 +173,24 @@ mod tests {
         ResourceProcessor::new(ResourceSettings { actions })
     }
 
-    fn part(resource: &Arc<Map>) -> Part {
+    fn part(resource: &Arc<Map>) -> LogsPart {
         let text = bytes::Bytes::from_static(b"abc");
         let mut logs = LogsBatch::from_lines(text, &[(0, 1), (1, 1), (2, 1)]);
         logs.resource = resource.clone();
-        Part {
+        LogsPart {
             logs,
             ack: AckToken::detached(),
             permit: Budget::new(100).take(30),
         }
     }
 
-    fn run(processor: &mut ResourceProcessor, part: Part) -> Vec<Part> {
+    fn run(processor: &mut ResourceProcessor, part: LogsPart) -> Vec<LogsPart> {
         let mut out = Out::default();
         processor.process(Batch::of(part), &mut out);
         out.0
     }
 
-    fn deliver(parts: Vec<Part>) {
+    fn deliver(parts: Vec<LogsPart>) {
         for part in parts {
             part.ack.resolve(Outcome::Delivered);
         }

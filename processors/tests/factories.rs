@@ -4,12 +4,14 @@
 use std::sync::Arc;
 
 use tailwater_config::{Errors, KeyPath, parse};
-use tailwater_pdata::LogsBatch;
+use tailwater_pdata::{LogsBatch, Signal};
 use tailwater_pipeline::checkpoint::CheckpointHandle;
 use tailwater_pipeline::clock::{Clock, Mono, SimClock};
 use tailwater_pipeline::factory::{NodeCx, ProcessorSettings};
 use tailwater_pipeline::storage::Storages;
-use tailwater_pipeline::{AckToken, Admission, Batch, Budget, BuildError, Outcome, Output, Part};
+use tailwater_pipeline::{
+    AckToken, Admission, Batch, Budget, BuildError, LogsPart, Outcome, Output,
+};
 use tailwater_telemetry::health::HealthRegistry;
 use tailwater_telemetry::metrics::MetricsRegistry;
 
@@ -55,6 +57,7 @@ fn cx(runtime: &tokio::runtime::Runtime, clock: &Arc<SimClock>) -> NodeCx {
     NodeCx {
         id: "x".into(),
         pipeline: Some("logs".into()),
+        signal: Some(Signal::Logs),
         shards: 1,
         clock: clock.clone(),
         seed: 1,
@@ -99,7 +102,7 @@ fn what_is_built_passes_every_record_on() {
         let mut out = Out(clock.clone(), Vec::new());
         for _ in 0..3 {
             let logs = LogsBatch::from_lines(b"ab".as_slice().into(), &[(0, 1), (1, 1)]);
-            let part = Part {
+            let part = LogsPart {
                 logs,
                 ack: AckToken::detached(),
                 permit: cx.budget.take(2),
@@ -107,7 +110,7 @@ fn what_is_built_passes_every_record_on() {
             processor.process(Batch::of(part), &mut out);
         }
         processor.flush(&mut out);
-        assert_eq!(out.1.iter().map(Batch::records).sum::<usize>(), 6, "{kind}");
+        assert_eq!(out.1.iter().map(Batch::items).sum::<usize>(), 6, "{kind}");
         for part in out.1.into_iter().flat_map(|b| b.parts) {
             part.ack.resolve(Outcome::Delivered);
         }

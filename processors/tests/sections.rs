@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tailwater_config::{Errors, Section, parse};
 use tailwater_pdata::{Entry, LogsBatch, Map};
 use tailwater_pipeline::clock::Mono;
-use tailwater_pipeline::{AckToken, Batch, Budget, Outcome, Output, Part, Processor};
+use tailwater_pipeline::{AckToken, Batch, Budget, LogsPart, Outcome, Output, Processor};
 use tailwater_processors::attributes::{AttributesConfig, AttributesProcessor};
 use tailwater_processors::resource::ResourceSettings;
 
@@ -87,14 +87,14 @@ fn a_shared_resource_stays_shared() {
     let mut logs = LogsBatch::from_entries(&[Entry::default()]);
     let resource = Arc::new(Map::from_iter([("host", "h")]));
     logs.resource = resource.clone();
-    let part = Part {
+    let part = LogsPart {
         logs,
         ack: AckToken::detached(),
         permit: Budget::new(1 << 20).take(1),
     };
     let mut out = Out::default();
     processor.process(Batch::of(part), &mut out);
-    let parts: Vec<Part> = out.0.into_iter().flat_map(|b| b.parts).collect();
+    let parts: Vec<LogsPart> = out.0.into_iter().flat_map(Batch::into_logs).collect();
     assert!(Arc::ptr_eq(&parts[0].logs.resource, &resource));
     for part in parts {
         part.ack.resolve(Outcome::Delivered);

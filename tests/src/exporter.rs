@@ -12,7 +12,8 @@ use tailwater_pdata::{Entry, LogsBatch};
 use tailwater_pipeline::ack::NoSink;
 use tailwater_pipeline::clock::{Clock, SimClock};
 use tailwater_pipeline::{
-    AckWindow, Batch, DropReason, Exporter, ExporterNode, Front, Part, Permit, ShardHandle, Wake,
+    AckWindow, Batch, DropReason, Exporter, ExporterNode, Front, LogsPart, Permit, ShardHandle,
+    Wake,
 };
 use tailwater_telemetry::metrics::MetricsRegistry;
 
@@ -107,7 +108,7 @@ impl LokiBench {
         let records = u32::try_from(entries.len()).expect("few entries");
         let ack = self.window.reserve((), records, 1);
         let permit = Permit::none();
-        let part = Part { logs, ack, permit };
+        let part = LogsPart { logs, ack, permit };
         let now = self.clock.now();
         self.front.export(Batch::of(part), now);
         self.front.flush(now);

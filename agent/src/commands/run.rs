@@ -152,6 +152,7 @@ impl Agent {
         let cx = NodeCx {
             id: "".into(),
             pipeline: None,
+            signal: None,
             shards,
             clock: clock.clone(),
             seed: seed(&*clock),

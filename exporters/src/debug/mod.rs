@@ -119,7 +119,7 @@ impl Exporter for DebugFront {
     fn export(&mut self, batch: Batch, now: Mono) {
         let mut logs: Vec<LogsBatch> = Vec::new();
         let mut duties = Vec::with_capacity(batch.parts.len());
-        for part in batch.parts {
+        for part in batch.into_logs() {
             duties.push((part.ack, part.logs.rows() as u32));
             logs.extend(part.logs.split_by_resource());
         }
@@ -163,7 +163,7 @@ mod tests {
 
     use bytes::Bytes;
     use tailwater_pipeline::ack::NoSink;
-    use tailwater_pipeline::{AckWindow, Part, Permit, Wake};
+    use tailwater_pipeline::{AckWindow, LogsPart, Permit, Wake};
     use tailwater_telemetry::metrics::{Exposition, SERIES_MAX_DEFAULT};
 
     use super::*;
@@ -190,7 +190,7 @@ mod tests {
     fn batch(window: &mut AckWindow<u32>) -> Batch {
         let logs = LogsBatch::from_lines(Bytes::from_static(b"ab"), &[(0, 1), (1, 1)]);
         let ack = window.reserve(1, 2, 2);
-        Batch::of(Part {
+        Batch::of(LogsPart {
             logs,
             ack,
             permit: Permit::none(),

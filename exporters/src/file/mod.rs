@@ -136,10 +136,10 @@ struct FileFront {
 
 impl Exporter for FileFront {
     fn export(&mut self, batch: Batch, _now: Mono) {
-        let records = batch.records() as u64;
+        let records = batch.items() as u64;
         let mut job = Job::new(records, batch.bytes());
         let mut logs: Vec<LogsBatch> = Vec::with_capacity(batch.parts.len());
-        for part in batch.parts {
+        for part in batch.into_logs() {
             logs.extend(part.logs.split_by_resource());
             job.keep(part.ack, part.permit);
         }

@@ -67,7 +67,7 @@ impl Rig {
             );
             let ack = AckToken::new(self.sink.clone(), key);
             batch.parts.push(Part {
-                logs,
+                data: logs.into(),
                 ack,
                 permit: Permit::none(),
             });

@@ -9,7 +9,7 @@ use std::time::Duration;
 use foldhash::fast::FixedState;
 use tailwater_pdata::{LogsBatch, ValueRef};
 use tailwater_pipeline::clock::{Clock, Mono};
-use tailwater_pipeline::{AckToken, Admission, Batch, DropReason, Exporter, Outcome, Part};
+use tailwater_pipeline::{AckToken, Admission, Batch, DropReason, Exporter, LogsPart, Outcome};
 
 use tailwater_telemetry::metrics::LabelBudgetMetrics;
 
@@ -490,8 +490,8 @@ impl<O: Outlet> LokiFront<O> {
         }
     }
 
-    fn export_part(&mut self, part: Part, now: Mono) {
-        let Part { logs, ack, .. } = part;
+    fn export_part(&mut self, part: LogsPart, now: Mono) {
+        let LogsPart { logs, ack, .. } = part;
         let rows = logs.rows() as u32;
         let mut dropped = 0;
         for logs in logs.split_by_resource() {
@@ -536,7 +536,7 @@ impl<O> Drop for LokiFront<O> {
 impl<O: Outlet> Exporter for LokiFront<O> {
     fn export(&mut self, batch: Batch, now: Mono) {
         self.sweep(now);
-        for part in batch.parts {
+        for part in batch.into_logs() {
             self.export_part(part, now);
         }
     }

@@ -10,7 +10,7 @@ use tailwater_pdata::{Entry, LogsBatch};
 use tailwater_pipeline::ack::NoSink;
 use tailwater_pipeline::clock::SystemClock;
 use tailwater_pipeline::shard::ShardWaker;
-use tailwater_pipeline::{AckWindow, Batch, Front, Part, Permit};
+use tailwater_pipeline::{AckWindow, Batch, Front, LogsPart, Permit};
 use tailwater_telemetry::metrics::{Exposition, SERIES_MAX_DEFAULT};
 
 use super::super::wire::oracle;
@@ -161,7 +161,7 @@ impl Rig {
         let permit = Permit::none();
         let now = self.clock.now();
         self.front
-            .export(Batch::of(Part { logs, ack, permit }), now);
+            .export(Batch::of(LogsPart { logs, ack, permit }), now);
         self.front.tick(now);
     }
 

@@ -31,7 +31,7 @@ pub fn factory() -> ProcessorFactory {
     Factory {
         kind: "memory_limiter",
         about: "Makes sources pause before memory runs out.",
-        signals: &["logs"],
+        signals: &["logs", "metrics", "traces"],
         decode,
     }
 }
@@ -223,7 +223,7 @@ impl Processor for MemoryLimiterProcessor {
         self.limiter
             .metrics
             .accepted_log_records
-            .inc_by(batch.records() as u64);
+            .inc_by(batch.items() as u64);
         out.emit(batch);
     }
 

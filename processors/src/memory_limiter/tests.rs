@@ -1,7 +1,7 @@
 //! The limiter against a budget and a made-up system.
 
 use tailwater_pdata::LogsBatch;
-use tailwater_pipeline::{AckToken, Outcome, Part};
+use tailwater_pipeline::{AckToken, LogsPart, Outcome};
 use tailwater_telemetry::metrics::MetricsRegistry;
 
 use super::*;
@@ -119,14 +119,14 @@ fn what_was_read_before_passes_and_memory_is_measured_once_per_interval() {
     s.out.now = Mono(5 * SECOND);
     for _ in 0..3 {
         let logs = LogsBatch::from_lines(bytes::Bytes::from_static(b"ab"), &[(0, 1), (1, 1)]);
-        let part = Part {
+        let part = LogsPart {
             logs,
             ack: AckToken::detached(),
             permit: s.held.take(2),
         };
         s.processor.process(Batch::of(part), &mut s.out);
     }
-    assert_eq!(s.out.passed.iter().map(Batch::records).sum::<usize>(), 6);
+    assert_eq!(s.out.passed.iter().map(Batch::items).sum::<usize>(), 6);
     assert_eq!(s.metrics.accepted_log_records.get(), 6);
     assert_eq!(s.metrics.refused_log_records.get(), 0);
     assert_eq!(s.system.measured.load(Ordering::SeqCst), 1);

@@ -17,7 +17,7 @@ use tailwater_pipeline::factory::NodeCx;
 use tailwater_pipeline::fs::SimFs;
 use tailwater_pipeline::storage::Storages;
 use tailwater_pipeline::{
-    Admission, Batch, Budget, BuildError, DropReason, Outcome, Output, Part, Progress,
+    Admission, Batch, Budget, BuildError, DropReason, LogsPart, Outcome, Output, Progress,
     ReceiverNode, ShardHandle, Source, SourceCx, Wake,
 };
 use tailwater_telemetry::health::HealthRegistry;
@@ -67,12 +67,12 @@ impl Storages for OneStore {
 /// What a source emitted and nobody settled yet.
 struct Caught {
     now: Mono,
-    parts: Vec<Part>,
+    parts: Vec<LogsPart>,
 }
 
 impl Output for Caught {
     fn emit(&mut self, batch: Batch) {
-        self.parts.extend(batch.parts);
+        self.parts.extend(batch.into_logs());
     }
 
     fn now(&self) -> Mono {
@@ -136,6 +136,7 @@ impl Rig {
         let cx = NodeCx {
             id: ID.into(),
             pipeline: None,
+            signal: None,
             shards: 1,
             clock: clock.clone(),
             seed: 1,
@@ -194,7 +195,7 @@ impl Rig {
     }
 
     /// Takes what was emitted: its texts, and the parts to be settled.
-    fn take(&mut self) -> (Vec<String>, Vec<Part>) {
+    fn take(&mut self) -> (Vec<String>, Vec<LogsPart>) {
         let parts = std::mem::take(&mut self.caught.parts);
         let mut texts = Vec::new();
         for part in &parts {
@@ -204,7 +205,7 @@ impl Rig {
         (texts, parts)
     }
 
-    fn settle(&mut self, parts: Vec<Part>, outcome: Outcome) {
+    fn settle(&mut self, parts: Vec<LogsPart>, outcome: Outcome) {
         for part in parts {
             part.ack.resolve(outcome);
         }
@@ -238,7 +239,7 @@ const ROTATED: &str = "0.log.20240101-000005";
 const SPLIT_AT: u64 = 36;
 
 /// A receiver that has read both files, and the batch with the line that is split over them.
-fn split_over_two_files(first: &str) -> (Rig, Vec<Part>) {
+fn split_over_two_files(first: &str) -> (Rig, Vec<LogsPart>) {
     let mut rig = Rig::new();
     fs::write(rig.path("0.log"), first).unwrap();
     rig.pass_ms(500);

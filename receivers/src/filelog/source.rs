@@ -577,7 +577,7 @@ impl FileSource {
         for logs in cut.batches {
             let permit = self.p.budget.take(logs.heap_bytes());
             parts.push(Part {
-                logs,
+                data: logs.into(),
                 ack: token.clone(),
                 permit,
             });

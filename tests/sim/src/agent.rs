@@ -9,6 +9,7 @@ use std::time::Duration;
 use tailwater_config::{Errors, KeyPath, Node, Section, parse};
 use tailwater_exporters::delivery::{Acks, Courier, Delivery, Judge};
 use tailwater_exporters::loki::{LokiExporter, LokiParts, LokiSettings};
+use tailwater_pdata::Signal;
 use tailwater_pipeline::checkpoint::{
     CheckpointError, CheckpointHandle, CheckpointStore, ReadErrors, StoreOptions, WriterCore,
     WriterOptions,
@@ -206,6 +207,7 @@ impl Life {
         let cx = NodeCx {
             id: RECEIVER.into(),
             pipeline: None,
+            signal: Some(Signal::Logs),
             shards: plan.shards,
             clock: clock.clone(),
             seed,
@@ -240,6 +242,7 @@ impl Life {
             let mut shard = Shard::new(clock.clone());
             shard.add_exporter(Outlet {
                 key: EXPORTER.into(),
+                signal: Signal::Logs,
                 exporter: variant.exporter(exporter.front(&handle)),
                 account: accounts[1].clone(),
             });
@@ -249,11 +252,13 @@ impl Life {
             if let Some(second) = &mut second {
                 shard.add_exporter(Outlet {
                     key: DOWN.into(),
+                    signal: Signal::Logs,
                     exporter: Box::new(Down::default()),
                     account: account(&cx.metrics, "exporter", DOWN),
                 });
                 shard.add_chain(Chain {
                     id: DOWN.into(),
+                    signal: Signal::Logs,
                     processors: Vec::new(),
                     exporters: vec![DOWN.into()],
                 });
@@ -328,6 +333,7 @@ fn readings(
         metrics: Arc::new(cx.metrics.scoped(LANE_LABEL, exporter)),
         budget: cx.budget.part_of(2),
         alone: false,
+        signals: vec![Signal::Logs],
     });
     let beside: Arc<dyn LogFs> = Arc::new(AgentFs {
         keeps: false,
@@ -398,6 +404,7 @@ fn chain(settings: &Settings, cx: &NodeCx, variant: &dyn Breaks) -> Result<Chain
     processors.extend(variant.processor(&cx).map(stage));
     Ok(Chain {
         id: "logs".into(),
+        signal: Signal::Logs,
         processors,
         exporters: vec![EXPORTER.into()],
     })

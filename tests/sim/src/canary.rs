@@ -16,7 +16,7 @@ use tailwater_pipeline::clock::{Clock, Mono};
 use tailwater_pipeline::factory::NodeCx;
 use tailwater_pipeline::fs::{Fs, FsFile};
 use tailwater_pipeline::{
-    AckToken, Admission, Batch, DropReason, Exporter, Outcome, Output, Processor,
+    AckToken, Admission, Batch, DropReason, Exporter, LogsPart, Outcome, Output, Processor,
 };
 use tailwater_receivers::filelog::logfs::{Entry, Kind, LogFile, LogFs, Meta, Owner};
 use tailwater_receivers::filelog::watch::News;
@@ -391,15 +391,16 @@ pub struct TimesOfNow;
 struct NowProcessor(Arc<dyn Clock>);
 
 impl Processor for NowProcessor {
-    fn process(&mut self, mut batch: Batch, out: &mut dyn Output) {
-        for part in &mut batch.parts {
+    fn process(&mut self, batch: Batch, out: &mut dyn Output) {
+        let mut parts: Vec<LogsPart> = batch.into_logs().collect();
+        for part in &mut parts {
             let now = self.0.wall_ns();
             let rows = part.logs.rows();
             for (i, time) in part.logs.observed.each_mut(rows).iter_mut().enumerate() {
                 *time = now + i as i64;
             }
         }
-        out.emit(batch);
+        out.emit(Batch::of_logs(parts));
     }
 }
 

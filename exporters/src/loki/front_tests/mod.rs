@@ -87,7 +87,7 @@ impl Rig {
         let rows = logs.rows() as u32;
         let ack = self.window.reserve(0, rows, 1);
         let permit = Permit::none();
-        let batch = Batch::of(Part { logs, ack, permit });
+        let batch = Batch::of(LogsPart { logs, ack, permit });
         self.front.export(batch, Mono(1));
     }
 

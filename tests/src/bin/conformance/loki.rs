@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use serde_json::{Value as Json, json};
 use tailwater_config::{Errors, KeyPath, parse};
-use tailwater_pdata::{Entry, LogsBatch};
+use tailwater_pdata::{Entry, LogsBatch, Signal};
 use tailwater_pipeline::checkpoint::CheckpointHandle;
 use tailwater_pipeline::clock::{Clock, SystemClock};
 use tailwater_pipeline::factory::NodeCx;
 use tailwater_pipeline::storage::Storages;
-use tailwater_pipeline::{AckToken, Batch, Budget, BuildError, Part, ShardHandle, Wake};
+use tailwater_pipeline::{AckToken, Batch, Budget, BuildError, LogsPart, ShardHandle, Wake};
 use tailwater_telemetry::health::HealthRegistry;
 use tailwater_telemetry::metrics::MetricsRegistry;
 use tailwater_testkit::loki::behaviour::LokiBehaviour;
@@ -166,7 +166,7 @@ fn send(config: &Json, parts: Vec<LogsBatch>, tenants: &[&str]) -> Result<Stream
     exporter.start().map_err(|e| e.to_string())?;
     let records: u64 = parts.iter().map(|logs| logs.rows() as u64).sum();
     for logs in parts {
-        let part = Part {
+        let part = LogsPart {
             logs,
             ack: AckToken::detached(),
             permit: cx.budget.take(1),
@@ -200,6 +200,7 @@ fn context(clock: Arc<dyn Clock>, runtime: tokio::runtime::Handle) -> NodeCx {
     NodeCx {
         id: "loki".into(),
         pipeline: None,
+        signal: Some(Signal::Logs),
         shards: 1,
         clock,
         seed: 1,

@@ -4,7 +4,7 @@ use serde_json::Value as Json;
 use tailwater_config::{Errors, Section, parse};
 use tailwater_pdata::{Entry, LogsBatch, Map};
 use tailwater_pipeline::clock::Mono;
-use tailwater_pipeline::{AckToken, Batch, Budget, Outcome, Output, Part, Processor};
+use tailwater_pipeline::{AckToken, Batch, Budget, LogsPart, Outcome, Output, Part, Processor};
 use tailwater_processors::attributes::{AttributesConfig, AttributesProcessor};
 use tailwater_processors::batch::{BatchConfig, BatchProcessor};
 use tailwater_processors::resource::{ResourceProcessor, ResourceSettings};
@@ -67,7 +67,7 @@ fn build(kind: &str, config: &Json) -> Result<Box<dyn Processor>, Errors> {
 
 fn part(entries: &[Entry]) -> Part {
     Part {
-        logs: LogsBatch::from_entries(entries),
+        data: LogsBatch::from_entries(entries).into(),
         ack: AckToken::detached(),
         permit: Budget::new(BUDGET_BYTES).take(1),
     }
@@ -75,11 +75,11 @@ fn part(entries: &[Entry]) -> Part {
 
 /// Settles a batch and gives its records.
 fn deliver(batch: Batch) -> Vec<Entry> {
-    let deliver = |part: Part| {
+    let deliver = |part: LogsPart| {
         part.ack.resolve(Outcome::Delivered);
         part.logs.to_entries()
     };
-    batch.parts.into_iter().flat_map(deliver).collect()
+    batch.into_logs().flat_map(deliver).collect()
 }
 
 /// Runs a case about single records.
@@ -181,7 +181,7 @@ fn compare_batches(vector: &Json) -> Result<(), String> {
         let batches = out.batches.iter();
         batches.map(|(_, batch)| number(batch) as u64).collect()
     };
-    let (sizes, groups) = (of(Batch::records), of(|batch| batch.parts.len()));
+    let (sizes, groups) = (of(Batch::items), of(|batch| batch.parts.len()));
     let first_ms = out.batches.first().map(|(at, _)| at.0 / 1_000_000);
     out.into_entries();
     if let Some(bound) = vector["expect"]["not_before_ms"].as_u64()

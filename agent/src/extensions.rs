@@ -1,4 +1,8 @@
 //! Extensions: what serves the agent but touches no record.
 
+pub mod basicauth;
+pub mod bearertokenauth;
 pub mod file_storage;
 pub mod health_check;
+mod htpasswd;
+mod watched;

@@ -20,6 +20,8 @@ pub fn registry() -> Registry {
             tailwater_exporters::loki::factory(),
         ],
         extensions: vec![
+            extensions::basicauth::factory(),
+            extensions::bearertokenauth::factory(),
             extensions::file_storage::factory(),
             extensions::health_check::factory(),
         ],

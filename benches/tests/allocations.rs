@@ -167,6 +167,7 @@ impl Agent {
             health: Arc::new(HealthRegistry::new()),
             runtime: handle,
             storages: stores.clone(),
+            authenticators: Default::default(),
         };
         let mut graph = Graph::new(cx).expect("a graph");
         let prepared = graph.prepare(&resolved).expect("prepared");

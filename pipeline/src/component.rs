@@ -8,6 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::auth::Authenticator;
 use crate::batch::Batch;
 use crate::clock::Mono;
 
@@ -152,6 +153,11 @@ pub trait ExporterNode: Send {
 pub trait ExtensionNode: Send {
     /// Starts it.
     fn start(&mut self) -> Result<(), BuildError>;
+
+    /// What it offers to components that name it as their authenticator.
+    fn authenticator(&self) -> Option<Authenticator> {
+        None
+    }
 
     /// Told once all pipelines run, and again (false) when they begin to stop.
     fn pipelines_ready(&mut self, _ready: bool) {}

@@ -11,6 +11,7 @@ use tailwater_pdata::Signal;
 use tailwater_telemetry::health::HealthRegistry;
 use tailwater_telemetry::metrics::MetricsRegistry;
 
+use crate::auth::{Authenticators, Roles};
 use crate::budget::Budget;
 use crate::clock::Clock;
 use crate::component::{BuildError, ExporterNode, ExtensionNode, Processor, ReceiverNode};
@@ -43,6 +44,8 @@ pub struct NodeCx {
     pub runtime: tokio::runtime::Handle,
     /// Where positions are stored.
     pub storages: Arc<dyn Storages>,
+    /// The extensions that authenticate.
+    pub authenticators: Authenticators,
 }
 
 /// Validated settings of a receiver.
@@ -75,6 +78,11 @@ pub trait ExporterSettings: Send {
 pub trait ExtensionSettings: Send {
     /// Builds the node. Must not spawn or listen.
     fn build(&self, cx: &NodeCx) -> Result<Box<dyn ExtensionNode>, BuildError>;
+
+    /// Which sides the node will authenticate.
+    fn authenticates(&self) -> Roles {
+        Roles::default()
+    }
 
     /// Adds what the node uses of the file system. Asked before anything is built; may look at
     /// what is there. The stores of positions are the agent's.

@@ -16,6 +16,7 @@ use tailwater_pdata::Signal;
 use tailwater_telemetry::metrics::{Accounting, EngineMetrics, ProcessorMetrics};
 
 use crate::ack::DropReason;
+use crate::auth::{self, Authenticators};
 use crate::clock::{Clock, Mono};
 use crate::component::{BuildError, ExporterNode, ExtensionNode, ReceiverNode};
 use crate::factory::{
@@ -98,7 +99,7 @@ pub fn resolve(file: &ConfigFile, registry: &Registry, errors: &mut Errors) -> O
             out.exporters.insert(id, s);
         },
     );
-    let mut extensions = BTreeMap::new();
+    let mut extensions: BTreeMap<String, Box<dyn ExtensionSettings>> = BTreeMap::new();
     decode_all(
         &file.extensions,
         Kind::Extension,
@@ -109,6 +110,8 @@ pub fn resolve(file: &ConfigFile, registry: &Registry, errors: &mut Errors) -> O
         },
     );
     check_signals(file, registry, errors);
+    let roles = |id: &str| extensions.get(id).map(|s| s.authenticates());
+    auth::check(file, roles, errors);
     if !errors.is_empty() {
         return None;
     }
@@ -399,6 +402,9 @@ impl Graph {
         for (id, settings) in &wanted.extensions {
             extensions.push((id.clone(), settings.build(&self.cx_of(id, None))?));
         }
+        let offers =
+            |(id, e): &(String, Box<dyn ExtensionNode>)| Some((id.clone(), e.authenticator()?));
+        let authenticators: Authenticators = extensions.iter().filter_map(offers).collect();
         let used = |f: fn(&Wiring) -> &Vec<String>| {
             let mut ids: Vec<&String> = wanted.pipelines.iter().flat_map(f).collect();
             ids.sort();
@@ -414,6 +420,7 @@ impl Graph {
             if let Some(settings) = wanted.exporters.get(id) {
                 let cx = NodeCx {
                     signal: Some(signal),
+                    authenticators: authenticators.clone(),
                     ..self.cx_of(id, None)
                 };
                 exporters.push(Sending {
@@ -446,7 +453,11 @@ impl Graph {
                 lanes(id, &wanted.pipelines, &self.cx.metrics, part)
                     .into_iter()
                     .unzip();
-            let nodes = settings.build(&self.cx_of(id, None), &lanes)?;
+            let cx = NodeCx {
+                authenticators: authenticators.clone(),
+                ..self.cx_of(id, None)
+            };
+            let nodes = settings.build(&cx, &lanes)?;
             let readings = lanes.into_iter().zip(feeds).zip(nodes);
             receivers.extend(readings.map(|((lane, feeds), node)| Reading {
                 id: id.clone(),

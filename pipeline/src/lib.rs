@@ -3,6 +3,7 @@
 //! It knows no component by name. See `docs/ARCHITECTURE.md`.
 
 pub mod ack;
+pub mod auth;
 mod batch;
 mod budget;
 mod buffer_pool;
@@ -15,6 +16,7 @@ pub mod graph;
 pub mod handover;
 pub mod lanes;
 mod payload;
+pub mod pem;
 pub mod plan;
 pub mod queue;
 pub mod reach;

@@ -66,6 +66,7 @@ fn cx(runtime: &tokio::runtime::Runtime, clock: &Arc<SimClock>) -> NodeCx {
         health: Arc::new(HealthRegistry::new()),
         runtime: runtime.handle().clone(),
         storages: Arc::new(NoStorages),
+        authenticators: Default::default(),
     }
 }
 

@@ -110,6 +110,39 @@ fn an_unsupported_type_is_named() {
     }
 }
 
+/// Guarantees that an authenticator which is not there, does not run or has not the side that is
+/// wanted is said where it is named.
+#[test]
+fn an_authenticator_that_cannot_do_it_is_a_mistake() {
+    let cli = Cli::new();
+    let named = "/loki/api/v1/push\n    auth: {authenticator: basicauth}";
+    let of_clients = "{client_auth: {username: a, password: b}}";
+    for (extension, runs, want) in [
+        (None, false, "extension \"basicauth\" is not configured"),
+        (Some(of_clients), false, "add it to service::extensions"),
+        (
+            Some("{htpasswd: {inline: 'a:b'}}"),
+            true,
+            "has no credentials to send",
+        ),
+        (Some(of_clients), true, ""),
+    ] {
+        let mut text = GOOD.replace("/loki/api/v1/push", named);
+        if let Some(options) = extension {
+            text = format!("extensions: {{basicauth: {options}}}\n{text}");
+        }
+        if runs {
+            text = text.replace("service:", "service:\n  extensions: [basicauth]");
+        }
+        let file = cli.file(&text);
+        let (code, _, err) = cli.run(&["validate", "--config", &file]);
+        assert_eq!(code, Some(i32::from(!want.is_empty())), "{err}");
+        let place = "exporters::loki::auth::authenticator";
+        let said = |l: &str| has_place(l, &file) && l.contains(place) && l.contains(want);
+        assert!(want.is_empty() || err.lines().any(said), "{want}: {err}");
+    }
+}
+
 /// Guarantees that mistakes of all parts are shown together, in the order of the file: of the top
 /// level, of the service, of telemetry, of pipelines and of components.
 #[test]

@@ -267,6 +267,48 @@ fn credentials_arrive_at_the_server() {
     rig.assert_faultless();
 }
 
+/// Guarantees that an exporter sends what the extension it names has to send, also after that was
+/// replaced in its file.
+#[test]
+fn extensions_have_credentials_to_send() {
+    let rig = Rig::new("authext");
+    fs::write(rig.path("password"), "open sesame\n").expect("written");
+    let mut writer = rig.writer(1, "a.log", |_| {});
+    let mut deliver = |extension: &str, options: Value, replace: &dyn Fn()| {
+        let mut config = config(&rig, &json!({"auth": {"authenticator": extension}}));
+        config["extensions"] = json!({extension: options});
+        config["service"]["extensions"] = json!([extension]);
+        let agent = rig.start(&config);
+        let mut seen = Vec::new();
+        for step in 0..2 {
+            if step == 1 {
+                replace();
+            }
+            writer.write_lines(100).expect("written");
+            rig.wait_delivered(&agent);
+            seen.extend(authorization(&rig));
+        }
+        assert!(!agent.log().contains("sesame"), "{}", agent.log());
+        agent.stop_clean();
+        seen
+    };
+    let basic = "Basic YWdlbnQ6b3BlbiBzZXNhbWU=";
+    let client = json!({"client_auth": {"username": "agent", "password": "open sesame"}});
+    assert_eq!(deliver("basicauth", client, &|| {}), [basic, basic]);
+    let file = rig.path("password");
+    let client = json!({"client_auth": {"username": "agent", "password_file": file}});
+    let replace = || fs::write(&file, "close sesame").expect("written");
+    let changed = "Basic YWdlbnQ6Y2xvc2Ugc2VzYW1l";
+    assert_eq!(
+        deliver("basicauth/file", client, &replace),
+        [basic, changed]
+    );
+    let bearer = json!({"token": "sesame"});
+    let sent = deliver("bearertokenauth/a", bearer, &|| {});
+    assert_eq!(sent, ["Bearer sesame", "Bearer sesame"]);
+    rig.assert_faultless();
+}
+
 /// Guarantees that a token which is replaced in its file is used from then on, and that a refused
 /// one holds delivery instead of losing anything.
 #[test]

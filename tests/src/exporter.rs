@@ -84,6 +84,7 @@ impl LokiBench {
             clock: clock.clone(),
             seed: 1,
             runtime: sockets.handle.clone(),
+            authenticators: Default::default(),
         };
         let metrics = Arc::new(MetricsRegistry::default());
         let mut exporter = LokiExporter::new(parts, &metrics).expect("an exporter");

@@ -79,4 +79,5 @@ fn secret_paths() -> SecretPaths {
     SecretPaths::new()
         .with("exporters::**::headers::*")
         .with("extensions::basicauth::htpasswd::inline")
+        .with("extensions::bearertokenauth::tokens::*")
 }

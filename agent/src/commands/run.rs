@@ -161,6 +161,7 @@ impl Agent {
             health: health.clone(),
             runtime: sockets.handle.clone(),
             storages: storages.clone(),
+            authenticators: Default::default(),
         };
         let observe = observer(&cx, &storages);
         let mut servers = Vec::new();

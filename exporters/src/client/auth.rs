@@ -8,17 +8,13 @@ use std::sync::{Arc, Mutex};
 use hyper::HeaderMap;
 use hyper::header::{AUTHORIZATION, HeaderValue};
 
+use tailwater_pipeline::auth::{Authenticators, ClientAuth};
+
 use super::endpoint::basic;
 use super::tls::FileMark;
 
 /// Largest secret file that is read.
 const SECRET_BYTES_MAX: u64 = 64 << 10;
-
-/// Adds credentials to requests; implemented by authentication extensions.
-pub trait Authenticator: Send + Sync {
-    /// Adds to the headers of one request, or says why that is not possible now.
-    fn authenticate(&self, headers: &mut HeaderMap) -> Result<(), String>;
-}
 
 /// Where credentials come from. Debug output shows no secret.
 #[derive(Clone, PartialEq, Eq, Default)]
@@ -145,15 +141,12 @@ pub(super) enum Credentials {
     None,
     Fixed(HeaderValue),
     File(Box<SecretFile>),
-    Extension(Arc<dyn Authenticator>),
+    Extension(Arc<dyn ClientAuth>),
 }
 
 impl Credentials {
     /// Credentials as configured. Files are read once to find mistakes early.
-    pub fn new(
-        options: &AuthOptions,
-        extension: Option<Arc<dyn Authenticator>>,
-    ) -> Result<Credentials, String> {
+    pub fn new(options: &AuthOptions, extensions: &Authenticators) -> Result<Credentials, String> {
         let file = |path: &PathBuf, form| {
             let file = SecretFile {
                 path: path.clone(),
@@ -165,9 +158,12 @@ impl Credentials {
         };
         match options {
             AuthOptions::None => Ok(Credentials::None),
-            AuthOptions::Extension(id) => extension.map(Credentials::Extension).ok_or_else(|| {
-                format!("the authenticator {id:?} is not an extension that can authenticate")
-            }),
+            AuthOptions::Extension(id) => {
+                let extension = extensions.client(id).map(Credentials::Extension);
+                extension.ok_or_else(|| {
+                    format!("the authenticator {id:?} is not an extension that can authenticate")
+                })
+            }
             AuthOptions::Basic { username, password } => {
                 basic(username, password).map(Credentials::Fixed)
             }
@@ -213,11 +209,11 @@ mod tests {
             password: "b:c".into(),
         };
         assert_eq!(
-            sent(&Credentials::new(&options, None).unwrap()),
+            sent(&Credentials::new(&options, &Authenticators::default()).unwrap()),
             "Basic YTpiOmM="
         );
         assert_eq!(
-            sent(&Credentials::new(&AuthOptions::None, None).unwrap()),
+            sent(&Credentials::new(&AuthOptions::None, &Authenticators::default()).unwrap()),
             "Basic url"
         );
     }
@@ -226,10 +222,17 @@ mod tests {
     fn a_secret_file_is_read_again_when_it_changes_and_survives_a_gap() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("token");
-        let missing = Credentials::new(&AuthOptions::BearerFile(path.clone()), None);
+        let missing = Credentials::new(
+            &AuthOptions::BearerFile(path.clone()),
+            &Authenticators::default(),
+        );
         assert!(missing.err().unwrap().contains("token"));
         fs::write(&path, "one\n").unwrap();
-        let c = Credentials::new(&AuthOptions::BearerFile(path.clone()), None).unwrap();
+        let c = Credentials::new(
+            &AuthOptions::BearerFile(path.clone()),
+            &Authenticators::default(),
+        )
+        .unwrap();
         assert_eq!(sent(&c), "Bearer one");
         fs::write(&path, "number two\n").unwrap();
         assert_eq!(sent(&c), "Bearer number two");
@@ -250,7 +253,10 @@ mod tests {
             AuthOptions::Extension("oauth2client".into()),
         ];
         for options in bad {
-            assert!(Credentials::new(&options, None).is_err(), "{options:?}");
+            assert!(
+                Credentials::new(&options, &Authenticators::default()).is_err(),
+                "{options:?}"
+            );
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use tailwater_config::Section;
+use tailwater_pipeline::auth::Authenticators;
 
 use super::auth::{AuthOptions, Credentials};
 use super::endpoint::Endpoint;
@@ -105,7 +106,7 @@ fn check(s: &mut Section<'_, '_>, options: &ClientOptions) {
         | AuthOptions::BasicFile { .. }
         | AuthOptions::BearerFile(_) => return,
     };
-    if let Err(problem) = Credentials::new(&options.auth, None) {
+    if let Err(problem) = Credentials::new(&options.auth, &Authenticators::default()) {
         s.invalid(key, problem);
     }
 }

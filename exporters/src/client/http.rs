@@ -16,7 +16,9 @@ use hyper::header::{
 use hyper::{HeaderMap, Method, Request, Response};
 use hyper_util::rt::TokioIo;
 
-use super::auth::{Authenticator, Credentials};
+use tailwater_pipeline::auth::Authenticators;
+
+use super::auth::Credentials;
 use super::body::Chunks;
 use super::connect::{Connection, Connector, is_tls_refusal};
 use super::endpoint::Endpoint;
@@ -36,8 +38,8 @@ pub const RESPONSE_BYTES_MAX: usize = 64 << 10;
 pub struct ClientParts {
     /// Its options.
     pub options: ClientOptions,
-    /// The extension that `auth::authenticator` names, if it does.
-    pub authenticator: Option<Arc<dyn Authenticator>>,
+    /// The extensions that `auth::authenticator` may name.
+    pub authenticators: Authenticators,
     /// The environment's proxies; they count if `proxy_url` is not set.
     pub proxy_env: ProxyEnv,
     /// Finds addresses.
@@ -54,7 +56,7 @@ impl ClientParts {
         let (os, arch) = (std::env::consts::OS, std::env::consts::ARCH);
         ClientParts {
             options,
-            authenticator: None,
+            authenticators: Authenticators::default(),
             proxy_env: ProxyEnv::of_process(),
             resolver: Arc::new(SystemResolver),
             user_agent: format!("Tailwater/{} ({os}/{arch})", env!("CARGO_PKG_VERSION")),
@@ -104,7 +106,7 @@ impl HttpClient {
                 idle_timeout: o.idle_conn_timeout,
                 disabled: o.disable_keep_alives,
             }),
-            credentials: Credentials::new(&o.auth, parts.authenticator)
+            credentials: Credentials::new(&o.auth, &parts.authenticators)
                 .map_err(ClientError::Auth)?,
             headers: header_map(&o.headers)?,
             user_agent,

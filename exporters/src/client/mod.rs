@@ -30,7 +30,7 @@ mod test_server;
 #[cfg(test)]
 mod tls_tests;
 
-pub use auth::{AuthOptions, Authenticator};
+pub use auth::AuthOptions;
 pub use config::decode_fixed_compression;
 pub use endpoint::{Endpoint, EndpointError};
 pub use expiry::Expiry;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tailwater_config::{NodeValue, Section};
 
-use crate::client::{AuthOptions, ClientOptions, Endpoint, decode_fixed_compression};
+use crate::client::{ClientOptions, Endpoint, decode_fixed_compression};
 use crate::delivery::{QueueOptions, RetryOptions};
 
 use super::compress::CompressionEncoder;
@@ -41,13 +41,6 @@ impl LokiSettings {
         let endpoint = Endpoint::decode(s, "endpoint");
         decode_fixed_compression(s, "snappy");
         let client = ClientOptions::decode(s, ClientOptions::default());
-        if let AuthOptions::Extension(id) = &client.auth {
-            let message = format!(
-                "there is no extension {id:?} that authenticates requests; use basic_auth, \
-                 bearer_token or bearer_token_file"
-            );
-            s.invalid("auth", message);
-        }
         let queue = s.section("sending_queue", QueueOptions::decode);
         let retry = s.section("retry_on_failure", RetryOptions::decode);
         let mut options = decode_options(s);
@@ -387,10 +380,6 @@ mod tests {
             (json!({"success_status": []}), "success_status"),
             (json!({"line_format": "xml"}), "line_format"),
             (json!({"compression": "gzip"}), "compression"),
-            (
-                json!({"auth": {"authenticator": "basicauth/x"}}),
-                "no extension \"basicauth/x\"",
-            ),
             (json!({"structured_metadata": {"includes": []}}), "includes"),
             (json!({"no_such_option": 1}), "no_such_option"),
         ] {

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize};
 use std::time::Duration;
 
 use tailwater_config::Section;
+use tailwater_pipeline::auth::Authenticators;
 use tailwater_pipeline::clock::{Clock, Mono};
 use tailwater_pipeline::factory::{ExporterFactory, ExporterSettings, Factory, NodeCx};
 use tailwater_pipeline::reach::Reach;
@@ -48,6 +49,7 @@ impl ExporterSettings for LokiSettings {
             clock: cx.clock.clone(),
             seed: cx.seed,
             runtime: cx.runtime.clone(),
+            authenticators: cx.authenticators.clone(),
         };
         Ok(Box::new(LokiExporter::new(parts, &cx.metrics)?))
     }
@@ -76,6 +78,8 @@ pub struct LokiParts {
     pub seed: u64,
     /// The runtime for sockets.
     pub runtime: Handle,
+    /// The extensions that authenticate.
+    pub authenticators: Authenticators,
 }
 
 /// A Loki exporter.
@@ -102,6 +106,7 @@ impl LokiExporter {
         } = parts.settings;
         let client = ClientParts {
             expiry: Some(Expiry::new(metrics.clone(), parts.name.clone())),
+            authenticators: parts.authenticators,
             ..ClientParts::new(client)
         };
         let client = HttpClient::new(client)

@@ -128,6 +128,7 @@ fn rig(url: &str, extra: Value) -> Rig {
         clock: clock.clone(),
         seed: 1,
         runtime: sockets.handle.clone(),
+        authenticators: Default::default(),
     };
     let metrics = MetricsRegistry::new(Exposition::default(), SERIES_MAX_DEFAULT);
     let metrics = Arc::new(metrics);

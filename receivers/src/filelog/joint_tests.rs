@@ -145,6 +145,7 @@ impl Rig {
             health: Arc::new(HealthRegistry::new()),
             runtime: runtime.handle().clone(),
             storages: Arc::new(OneStore(store.clone())),
+            authenticators: Default::default(),
         };
         let mut node = settings(dir.path()).node(&cx, Arc::new(OsLogFs)).unwrap();
         let source = node.source(&ShardHandle {

@@ -216,6 +216,7 @@ impl Life {
             health: Arc::new(HealthRegistry::new()),
             runtime: runtime.clone(),
             storages: Arc::new(OneStorage(positions.clone())),
+            authenticators: Default::default(),
         };
         let readings = readings(settings, plan, &cx, fs, variant);
         let (mut receiver, mut second, metrics) = readings.map_err(|e| e.to_string())?;
@@ -225,6 +226,7 @@ impl Life {
             clock: clock.clone(),
             seed,
             runtime: runtime.clone(),
+            authenticators: Default::default(),
         };
         let mut exporter = LokiExporter::new(parts, &cx.metrics).map_err(|e| e.to_string())?;
         let account = |of, kind, id| Accounting::new(of, kind, id, DropReason::NAMES);

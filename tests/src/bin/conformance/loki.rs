@@ -209,5 +209,6 @@ fn context(clock: Arc<dyn Clock>, runtime: tokio::runtime::Handle) -> NodeCx {
         health: Arc::new(HealthRegistry::new()),
         runtime,
         storages: Arc::new(NoStorages),
+        authenticators: Default::default(),
     }
 }

@@ -20,6 +20,7 @@
 
 mod columns;
 mod decode;
+pub mod edit;
 mod encode;
 mod encoded;
 mod error;
@@ -34,6 +35,8 @@ mod wire;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod oracle;
 
+#[cfg(test)]
+mod edit_tests;
 #[cfg(test)]
 mod json_tests;
 #[cfg(test)]

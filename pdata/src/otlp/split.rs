@@ -194,7 +194,7 @@ impl Cutter {
 }
 
 /// The items of a message; of a metric as [`Encoded::items`] says.
-fn count(message: &'static Message, buf: &[u8]) -> usize {
+pub(super) fn count(message: &'static Message, buf: &[u8]) -> usize {
     if message.role == Role::Item {
         return 1;
     }

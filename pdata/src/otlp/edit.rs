@@ -1,0 +1,450 @@
+//! Reading and changing attributes, and leaving items out, without decoding anything else.
+//!
+//! [`Encoded::edit`] shows an [`Edit`] each resource, scope, metric and item with its attributes as
+//! they are in the bytes. Only a list of attributes that is changed is decoded; what is around it
+//! is copied as it is, unknown fields included, and resources in which nothing changed are not even
+//! copied.
+//!
+//! ```
+//! use tailwater_pdata::{Signal, otlp::{Encoded, Limits, edit::{Attributes, Edit, Next}}};
+//! struct Zone;
+//! impl Edit for Zone {
+//!     fn resource(&mut self, attributes: &mut Attributes<'_>) -> Next {
+//!         if attributes.get("zone").is_none() {
+//!             attributes.update(|map| {
+//!                 map.insert("zone", "z1");
+//!                 true
+//!             });
+//!         }
+//!         Next::Leave
+//!     }
+//! }
+//! // resource_logs { scope_logs { log_records {} } }
+//! let body = b"\x0a\x04\x12\x02\x12\x00".as_slice().into();
+//! let mut logs = Encoded::parse(Signal::Logs, body, &Limits::default())?;
+//! logs.edit(&mut Zone);
+//! assert!(logs.body().windows(4).any(|w| w == b"zone"));
+//! # Ok::<(), tailwater_pdata::otlp::WireError>(())
+//! ```
+
+use std::borrow::Cow;
+use std::mem;
+
+use super::Encoded;
+use super::encoded::Chunk;
+use super::schema::{self, Kind, Message, Role};
+use super::split::count;
+use super::value::{Entries, KeyValue, decode, merged, put_map, text};
+use super::wire::{Fields, Open, Raw, varint_len};
+use crate::value::{Map, Value, ValueRef};
+
+/// What becomes of a resource, scope or metric.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Next {
+    /// What is in it is shown, too.
+    Look,
+    /// What is in it stays as it is.
+    Leave,
+    /// It is left out with all that is in it.
+    Drop,
+}
+
+/// Somebody who looks through a request. What is not said otherwise stays, and all is shown.
+pub trait Edit {
+    /// Each resource, before what it has. One that was not sent has no attributes.
+    fn resource(&mut self, attributes: &mut Attributes<'_>) -> Next {
+        let _ = attributes;
+        Next::Look
+    }
+
+    /// Each scope, before what it has; `scope` knows `name` and `version`.
+    fn scope(&mut self, scope: &View<'_>, attributes: &mut Attributes<'_>) -> Next {
+        let _ = (scope, attributes);
+        Next::Look
+    }
+
+    /// Each metric, before its points.
+    fn metric(&mut self, metric: &View<'_>) -> Next {
+        let _ = metric;
+        Next::Look
+    }
+
+    /// Each log record, data point or span. False leaves it out.
+    fn item(&mut self, item: &View<'_>, attributes: &mut Attributes<'_>) -> bool {
+        let _ = (item, attributes);
+        true
+    }
+}
+
+/// The fields of a message, by the names of the `.proto` files.
+#[derive(Clone, Copy)]
+pub struct View<'a> {
+    message: &'static Message,
+    buf: &'a [u8],
+}
+
+impl<'a> View<'a> {
+    fn last(&self, name: &str) -> Option<Raw> {
+        let field = self.message.fields.iter().find(|f| f.name == name)?;
+        let values = Fields::new(self.buf, 0).filter(|(number, _)| *number == field.number);
+        values.last().map(|(_, raw)| raw)
+    }
+
+    /// A field of text or bytes, as `name`, `unit` or `trace_id`; empty if it is not there.
+    pub fn bytes(&self, name: &str) -> &'a [u8] {
+        match self.last(name) {
+            Some(Raw::Len(from, to)) => &self.buf[from..to],
+            _ => &[],
+        }
+    }
+
+    /// A field of a whole number that is not zigzag, as `kind`, `flags` or `time_unix_nano`; 0 if it is not
+    /// there.
+    pub fn number(&self, name: &str) -> u64 {
+        match self.last(name) {
+            Some(Raw::Varint(v) | Raw::I64(v)) => v,
+            Some(Raw::I32(v)) => v.into(),
+            _ => 0,
+        }
+    }
+
+    /// True if the field is there, as `sum` of a metric that is one.
+    pub fn has(&self, name: &str) -> bool {
+        self.last(name).is_some()
+    }
+}
+
+/// A value of an attribute.
+#[derive(Clone, Debug)]
+pub enum Found<'a> {
+    /// One that is read where it is.
+    Plain(ValueRef<'a>),
+    /// A list or map.
+    Decoded(Value),
+}
+
+impl Found<'_> {
+    /// The value.
+    pub fn as_ref(&self) -> ValueRef<'_> {
+        match self {
+            Found::Plain(value) => *value,
+            Found::Decoded(value) => value.as_ref(),
+        }
+    }
+}
+
+/// A list of attributes.
+pub struct Attributes<'a> {
+    /// The message they are fields of.
+    buf: Cow<'a, [u8]>,
+    number: u32,
+    /// The list, once it was decoded.
+    map: Option<Map>,
+    changed: bool,
+}
+
+impl<'a> Attributes<'a> {
+    fn new(buf: Cow<'a, [u8]>, number: u32) -> Attributes<'a> {
+        Attributes {
+            buf,
+            number,
+            map: None,
+            changed: false,
+        }
+    }
+
+    /// Keys and values in order. A key that comes twice is here twice, until the list is decoded.
+    pub fn iter(&self) -> impl Iterator<Item = (Cow<'_, str>, Found<'_>)> {
+        let decoded = self.map.iter().flat_map(Map::iter);
+        let decoded = decoded.map(|(k, v)| (Cow::Borrowed(&**k), Found::Plain(v.as_ref())));
+        let buf: &[u8] = if self.map.is_some() { &[] } else { &self.buf };
+        let pairs = pairs(buf, self.number);
+        let encoded = pairs.map(move |pair| (text(pair.key(buf)), found(buf, &pair)));
+        decoded.chain(encoded)
+    }
+
+    /// The value of `key`; the last one, if it comes twice.
+    pub fn get(&self, key: &str) -> Option<Found<'_>> {
+        if let Some(map) = &self.map {
+            return map.get(key).map(|v| Found::Plain(v.as_ref()));
+        }
+        let wanted = |pair: &KeyValue| pair.key(&self.buf) == key.as_bytes();
+        let pair = pairs(&self.buf, self.number).filter(wanted).last()?;
+        Some(found(&self.buf, &pair))
+    }
+
+    /// Lets `change` work on the list, decoded; it says whether it changed anything. What it changed
+    /// without saying so is seen here, but not written.
+    pub fn update(&mut self, change: impl FnOnce(&mut Map) -> bool) {
+        let map = self.map.get_or_insert_with(|| {
+            let mut entries = Entries::default();
+            entries.decode(&self.buf, self.number);
+            entries.into_map()
+        });
+        self.changed |= change(map);
+    }
+
+    /// The list as it has to be written, if it was changed.
+    fn into_changed(self) -> Option<Map> {
+        self.map.filter(|_| self.changed)
+    }
+}
+
+/// The `KeyValue`s in fields `number` of `buf`.
+fn pairs(buf: &[u8], number: u32) -> impl Iterator<Item = KeyValue> {
+    Fields::new(buf, 0).filter_map(move |field| match field {
+        (n, Raw::Len(from, to)) if n == number => Some(KeyValue::of(buf, from, to)),
+        _ => None,
+    })
+}
+
+fn found<'b>(buf: &'b [u8], pair: &KeyValue) -> Found<'b> {
+    let Some((from, to)) = pair.value_range() else {
+        return Found::Decoded(pair.with_value(buf, decode));
+    };
+    let mut value = ValueRef::Null;
+    for (number, raw) in Fields::new(&buf[..to], from) {
+        value = match (number, raw) {
+            (1, Raw::Len(from, to)) => ValueRef::Str(&buf[from..to]),
+            (2, Raw::Varint(v)) => ValueRef::Bool(v != 0),
+            (3, Raw::Varint(v)) => ValueRef::Int(v as i64),
+            (4, Raw::I64(v)) => ValueRef::Double(f64::from_bits(v)),
+            (7, Raw::Len(from, to)) => ValueRef::Bytes(&buf[from..to]),
+            (5 | 6, _) => return Found::Decoded(decode(&buf[from..to])),
+            _ => value,
+        };
+    }
+    Found::Plain(value)
+}
+
+/// Up to this length, in bytes, what did not change is copied: fewer pieces are sent faster.
+const COPIED_MAX: usize = 4096;
+
+impl Encoded {
+    /// Shows all to `editor` and does what it says. Resources, scopes and metrics of which all items
+    /// were left out are left out, too.
+    pub fn edit(&mut self, editor: &mut dyn Edit) {
+        let root = schema::request(self.signal());
+        let mut edited = Encoded::empty(self.signal());
+        for chunk in self.parts() {
+            let writer = Writer {
+                editor: &mut *editor,
+                out: Vec::new(),
+                changed: false,
+                kept: 0,
+                dropped: 0,
+            };
+            writer.chunk(root, chunk, &mut edited);
+        }
+        *self = edited;
+    }
+}
+
+struct Writer<'e> {
+    editor: &'e mut dyn Edit,
+    /// The resource of now, as it becomes.
+    out: Vec<u8>,
+    /// True if that is not as it was.
+    changed: bool,
+    /// Items, or more than none of them, that stay.
+    kept: usize,
+    dropped: usize,
+}
+
+impl Writer<'_> {
+    fn chunk(mut self, root: &'static Message, chunk: &Chunk, edited: &mut Encoded) {
+        let body = &chunk.body;
+        let mut push = |body: bytes::Bytes| {
+            let items = count(root, &body);
+            edited.push(Chunk { body, items });
+        };
+        // What was written, and behind it what has not changed since.
+        let (mut written, mut start) = (Vec::new(), 0);
+        let mut any = false;
+        let mut fields = Fields::new(body, 0);
+        loop {
+            let from = fields.at();
+            let Some((number, raw)) = fields.next() else {
+                break;
+            };
+            let (Some(message), Raw::Len(at, to)) = (root.towards_items(number), raw) else {
+                continue;
+            };
+            self.out.clear();
+            self.changed = false;
+            self.message(message, number, &body[from..to], at - from);
+            if !self.changed {
+                continue;
+            }
+            any = true;
+            if from - start > COPIED_MAX {
+                push(mem::take(&mut written).into());
+                push(body.slice(start..from));
+            } else {
+                written.extend_from_slice(&body[start..from]);
+            }
+            written.append(&mut self.out);
+            start = to;
+        }
+        if any {
+            push(written.into());
+            push(body.slice(start..));
+        } else {
+            edited.push(chunk.clone());
+        }
+    }
+
+    /// Writes the field `field`, whose message begins at `at` in it, as the editor wants it.
+    fn message(&mut self, message: &'static Message, number: u32, field: &[u8], at: usize) {
+        let buf = &field[at..];
+        let view = View { message, buf };
+        let mut head = None;
+        let next = match (message.role, heading(message)) {
+            (Role::Item, _) => return self.item(message, number, field, at),
+            (Role::Metric, _) => self.editor.metric(&view),
+            (_, Some(inner)) => {
+                let content = one(buf, 1);
+                let list = attributes_of(inner);
+                let mut attributes = Attributes::new(Cow::Borrowed(&content), list);
+                let next = if std::ptr::eq(inner, &schema::SCOPE) {
+                    let buf = &content;
+                    let view = View {
+                        message: inner,
+                        buf,
+                    };
+                    self.editor.scope(&view, &mut attributes)
+                } else {
+                    self.editor.resource(&mut attributes)
+                };
+                if let Some(map) = attributes.into_changed() {
+                    let mut new = Vec::with_capacity(content.len() + 64);
+                    replace(&content, list, &map, &mut new);
+                    head = Some(new);
+                }
+                next
+            }
+            _ => Next::Look,
+        };
+        match next {
+            Next::Drop => {
+                self.changed = true;
+                self.dropped += 1;
+            }
+            Next::Leave if head.is_none() => {
+                self.kept += 1;
+                self.out.extend_from_slice(field);
+            }
+            next => self.container((message, number), buf, head, next == Next::Look),
+        }
+    }
+
+    /// Writes a message with others in it; `head` is what its field 1 becomes.
+    fn container(
+        &mut self,
+        (message, number): (&'static Message, u32),
+        buf: &[u8],
+        head: Option<Vec<u8>>,
+        look: bool,
+    ) {
+        let (start, kept, dropped) = (self.out.len(), self.kept, self.dropped);
+        let open = Open::field(&mut self.out, number, varint_len(buf.len() as u64).min(5));
+        if let Some(head) = &head {
+            super::wire::put_bytes(&mut self.out, 1, head);
+            self.changed = true;
+        }
+        let mut fields = Fields::new(buf, 0);
+        loop {
+            let from = fields.at();
+            let Some((number, raw)) = fields.next() else {
+                break;
+            };
+            let field = &buf[from..fields.at()];
+            match (message.towards_items(number), raw) {
+                (Some(inner), Raw::Len(at, _)) if look => {
+                    self.message(inner, number, field, at - from);
+                }
+                _ if number == 1 && head.is_some() => {}
+                _ => self.out.extend_from_slice(field),
+            }
+        }
+        open.close(&mut self.out);
+        if self.dropped > dropped && self.kept == kept {
+            self.out.truncate(start);
+        }
+        self.kept += usize::from(!look);
+    }
+
+    fn item(&mut self, message: &'static Message, number: u32, field: &[u8], at: usize) {
+        let buf = &field[at..];
+        let list = attributes_of(message);
+        let mut attributes = Attributes::new(Cow::Borrowed(buf), list);
+        if !self.editor.item(&View { message, buf }, &mut attributes) {
+            self.changed = true;
+            self.dropped += 1;
+            return;
+        }
+        self.kept += 1;
+        let Some(map) = attributes.into_changed() else {
+            return self.out.extend_from_slice(field);
+        };
+        self.changed = true;
+        let width = varint_len(buf.len() as u64).min(5);
+        let open = Open::field(&mut self.out, number, width);
+        replace(buf, list, &map, &mut self.out);
+        open.close(&mut self.out);
+    }
+}
+
+/// The message in field 1, if it is a resource or scope.
+fn heading(message: &'static Message) -> Option<&'static Message> {
+    match message.field(1)?.kind {
+        Kind::Message(m) if std::ptr::eq(m, &schema::RESOURCE) => Some(m),
+        Kind::Message(m) if std::ptr::eq(m, &schema::SCOPE) => Some(m),
+        _ => None,
+    }
+}
+
+/// The number of the field `attributes`.
+fn attributes_of(message: &'static Message) -> u32 {
+    let mut fields = message.fields.iter();
+    fields
+        .find(|f| f.name == "attributes")
+        .map_or(0, |f| f.number)
+}
+
+/// The message in the fields `number` of `buf`, which come once, or in pieces.
+fn one(buf: &[u8], number: u32) -> Cow<'_, [u8]> {
+    let mut found = Fields::new(buf, 0).filter_map(|field| match field {
+        (n, Raw::Len(from, to)) if n == number => Some(&buf[from..to]),
+        _ => None,
+    });
+    match (found.next(), found.next()) {
+        (one, None) => Cow::Borrowed(one.unwrap_or_default()),
+        _ => Cow::Owned(merged(buf, number)),
+    }
+}
+
+/// Appends the message `buf` with `map` in place of its fields `number`.
+fn replace(buf: &[u8], number: u32, map: &Map, out: &mut Vec<u8>) {
+    let (mut start, mut done) = (0, false);
+    let mut fields = Fields::new(buf, 0);
+    loop {
+        let from = fields.at();
+        let Some((n, _)) = fields.next() else {
+            break;
+        };
+        if n != number {
+            continue;
+        }
+        out.extend_from_slice(&buf[start..from]);
+        start = fields.at();
+        if !done {
+            put_map(out, number, map);
+            done = true;
+        }
+    }
+    out.extend_from_slice(&buf[start..]);
+    if !done {
+        put_map(out, number, map);
+    }
+}

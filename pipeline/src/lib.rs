@@ -15,6 +15,7 @@ pub mod graph;
 pub mod handover;
 pub mod lanes;
 mod payload;
+pub mod pem;
 pub mod plan;
 pub mod queue;
 pub mod reach;

@@ -7,7 +7,10 @@ use crate::extensions;
 /// Every component.
 pub fn registry() -> Registry {
     Registry {
-        receivers: vec![tailwater_receivers::filelog::factory()],
+        receivers: vec![
+            tailwater_receivers::filelog::factory(),
+            tailwater_receivers::otlp::factory(),
+        ],
         processors: vec![
             tailwater_processors::attributes::factory(),
             tailwater_processors::batch::factory(),

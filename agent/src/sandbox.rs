@@ -258,6 +258,7 @@ impl Rules {
         match usage {
             Use::Read => {}
             Use::ReadAndDelete => access |= AccessFs::RemoveFile,
+            Use::Listen => access |= AccessFs::RemoveFile | AccessFs::MakeSock,
             Use::Write => {
                 access |= AccessFs::RemoveFile
                     | AccessFs::RemoveDir

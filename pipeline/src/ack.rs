@@ -100,6 +100,8 @@ drop_reasons! {
     Truncated = "truncated",
     /// Its file is gone and was held for as long as the user allows.
     Abandoned = "abandoned",
+    /// Not delivered and handed back to its sender, who was told to send it again.
+    HandedBack = "handed_back",
 }
 
 /// What happened to single records behind a token that as a whole was resolved as final.

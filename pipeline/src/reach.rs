@@ -14,6 +14,8 @@ pub enum Use {
     ReadAndDelete,
     /// Create, write, rename and delete files.
     Write,
+    /// Create and delete sockets to listen at.
+    Listen,
 }
 
 /// A directory with everything below it, or a file.
@@ -74,6 +76,11 @@ impl Reach {
         } else {
             self.place(dir, Use::Write, create.then_some(0o777));
         }
+    }
+
+    /// A socket that is listened at.
+    pub fn listens_at(&mut self, path: &Path) {
+        self.place(directory_of(path), Use::Listen, None);
     }
 
     /// A directory in which everything is written; made with `create_mode` if it is missing.

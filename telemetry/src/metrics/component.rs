@@ -19,6 +19,50 @@ metric_group! {
 }
 
 metric_group! {
+    /// Data points that a receiver took in.
+    pub struct ReceiverPointMetrics { receiver, transport }
+    /// Data points passed into the pipelines.
+    accepted_metric_points: Counter, Basic, Count, "otelcol_receiver_accepted_metric_points";
+    /// Data points turned away for now: a pipeline had no room, or did not deliver them.
+    refused_metric_points: Counter, Basic, Count, "otelcol_receiver_refused_metric_points";
+}
+
+metric_group! {
+    /// Spans that a receiver took in.
+    pub struct ReceiverSpanMetrics { receiver, transport }
+    /// Spans passed into the pipelines.
+    accepted_spans: Counter, Basic, Count, "otelcol_receiver_accepted_spans";
+    /// Spans turned away for now: a pipeline had no room, or did not deliver them.
+    refused_spans: Counter, Basic, Count, "otelcol_receiver_refused_spans";
+}
+
+metric_group! {
+    /// A listener that clients send to.
+    pub struct ListenerMetrics { receiver, transport }
+    /// Requests that came in.
+    requests: Counter, Basic, Count, "tailwater_receiver_requests";
+    /// Requests turned away before their records were known: broken, too large, or no room.
+    rejected_requests: Counter, Basic, Count, "tailwater_receiver_rejected_requests";
+    /// Connections open now.
+    connections: Gauge, Basic, Count, "tailwater_receiver_connections";
+    /// Connections closed because there were too many: idle ones, or else the new one.
+    connections_refused: Counter, Basic, Count, "tailwater_receiver_connections_refused";
+}
+
+metric_group! {
+    /// What a receiver that clients send to has under way.
+    pub struct IntakeMetrics { receiver }
+    /// Requests under way now.
+    requests: Gauge, Basic, Count, "tailwater_receiver_requests_in_flight";
+    /// Bytes of requests whose records are not encoded for their destination yet.
+    in_flight_bytes: Gauge, Basic, Bytes, "tailwater_receiver_in_flight_bytes";
+    /// Bytes of the same from which on requests are turned away.
+    in_flight_bytes_max: Gauge, Basic, Bytes, "tailwater_receiver_in_flight_bytes_max";
+    /// Bytes of bodies that are coming in or being inflated now.
+    incoming_bytes: Gauge, Basic, Bytes, "tailwater_receiver_incoming_bytes";
+}
+
+metric_group! {
     /// What went through a processor.
     pub struct ProcessorMetrics { processor, otel_signal }
     /// Log records that came in.
@@ -209,6 +253,10 @@ metric_group! {
 /// The metrics of all groups of this module.
 pub(crate) const FAMILIES: &[&[Family]] = &[
     ReceiverMetrics::FAMILIES,
+    ReceiverPointMetrics::FAMILIES,
+    ReceiverSpanMetrics::FAMILIES,
+    ListenerMetrics::FAMILIES,
+    IntakeMetrics::FAMILIES,
     ProcessorMetrics::FAMILIES,
     BatchMetrics::FAMILIES,
     MemoryLimiterMetrics::FAMILIES,
@@ -237,6 +285,10 @@ mod tests {
                 "filelog",
                 RECEIVER_TRANSPORT_FILE,
             )),
+            Box::new(ReceiverPointMetrics::new(registry, "otlp", "grpc")),
+            Box::new(ReceiverSpanMetrics::new(registry, "otlp", "http")),
+            Box::new(ListenerMetrics::new(registry, "otlp", "grpc")),
+            Box::new(IntakeMetrics::new(registry, "otlp")),
             Box::new(ProcessorMetrics::new(registry, "batch", "logs")),
             Box::new(BatchMetrics::new(registry, "batch")),
             Box::new(MemoryLimiterMetrics::new(registry, "memory_limiter")),

@@ -18,8 +18,9 @@ mod value;
 pub use accounting::{Accounting, Amount, FilterCount, Settlement, Snapshot};
 pub use component::{
     BatchMetrics, CertificateMetrics, CheckpointMetrics, EngineMetrics, ExporterMetrics,
-    FilesMetrics, LabelBudgetMetrics, LagMetrics, MemoryLimiterMetrics, ProcessorMetrics,
-    QueueMetrics, RECEIVER_TRANSPORT_FILE, ReceiverMetrics, SelfLogMetrics,
+    FilesMetrics, IntakeMetrics, LabelBudgetMetrics, LagMetrics, ListenerMetrics,
+    MemoryLimiterMetrics, ProcessorMetrics, QueueMetrics, RECEIVER_TRANSPORT_FILE, ReceiverMetrics,
+    ReceiverPointMetrics, ReceiverSpanMetrics, SelfLogMetrics,
 };
 pub use exposition::{ConstantLabels, Exposition};
 pub use family::{Collect, Family, Gather, Kind, Labels, Level, Unit};

@@ -1,0 +1,153 @@
+//! Bodies: read within limits of bytes and time, and turned into what the pipelines take.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use tailwater_pdata::Signal;
+use tailwater_pdata::otlp::{Encoded, Limits, json};
+use tokio::time::Instant;
+
+use super::inflate::{Encoding, InflateError};
+use super::room::Hold;
+use super::status::{Code, Status};
+
+/// A body that takes longer to decode than this many bytes do does not hold up other connections.
+const INLINE_BYTES_MAX: usize = 16 << 10;
+
+/// Why a body was not read.
+#[derive(Debug)]
+pub enum BodyError {
+    /// It is longer than allowed.
+    TooLong,
+    /// There is no room for it now.
+    NoRoom,
+    /// It took too long.
+    Late,
+    /// The connection broke, or the client sent something else.
+    Broken(String),
+}
+
+/// Until when, and how much, may be read.
+pub struct Reading {
+    /// When the body must be there.
+    pub until: Instant,
+    /// Its largest length.
+    pub bytes_max: usize,
+}
+
+impl Reading {
+    /// A body that begins now.
+    pub fn new(time: Duration, bytes_max: usize) -> Reading {
+        Reading {
+            until: Instant::now() + time,
+            bytes_max,
+        }
+    }
+
+    /// Reads a body as a whole. `look` is shown what there is so far, and may end it early.
+    ///
+    /// # Errors
+    /// See [`BodyError`], and what `look` says.
+    pub async fn read<E: From<BodyError>>(
+        &self,
+        mut body: Incoming,
+        hold: &mut Hold,
+        mut look: impl FnMut(&[u8]) -> Result<(), E>,
+    ) -> Result<Bytes, E> {
+        let mut first = Bytes::new();
+        let mut all = BytesMut::new();
+        loop {
+            let frame = tokio::time::timeout_at(self.until, body.frame()).await;
+            let frame = match frame.map_err(|_| E::from(BodyError::Late))? {
+                None if all.is_empty() => return Ok(first),
+                None => return Ok(all.freeze()),
+                Some(Err(e)) => return Err(BodyError::Broken(e.to_string()).into()),
+                Some(Ok(frame)) => frame,
+            };
+            let Ok(data) = frame.into_data() else {
+                continue;
+            };
+            if first.len().max(all.len()) + data.len() > self.bytes_max {
+                return Err(BodyError::TooLong.into());
+            }
+            if !hold.grow(data.len()) {
+                return Err(BodyError::NoRoom.into());
+            }
+            if first.is_empty() && all.is_empty() {
+                // One piece is used as it is.
+                first = data;
+                look(&first)?;
+                continue;
+            }
+            if all.is_empty() {
+                all.extend_from_slice(&std::mem::take(&mut first));
+            }
+            all.extend_from_slice(&data);
+            look(&all)?;
+        }
+    }
+}
+
+/// How a request is written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Form {
+    /// protobuf.
+    Proto,
+    /// JSON.
+    Json,
+}
+
+/// What a body is.
+#[derive(Clone, Copy, Debug)]
+pub struct Kind {
+    /// What it carries.
+    pub signal: Signal,
+    /// How it is written.
+    pub form: Form,
+    /// How it is compressed.
+    pub encoding: Encoding,
+    /// How many bytes it may inflate to.
+    pub bytes_max: usize,
+}
+
+/// Turns a body into what the pipelines take, off the thread of the sockets if that takes long.
+///
+/// # Errors
+/// What the request is answered with.
+pub async fn decode(kind: Kind, body: Bytes, hold: Hold) -> Result<Encoded, Status> {
+    let small = body.len() <= INLINE_BYTES_MAX && kind.encoding == Encoding::Identity;
+    if small {
+        return decode_now(kind, body, hold);
+    }
+    let decoding = tokio::task::spawn_blocking(move || decode_now(kind, body, hold));
+    // Fails when the runtime ends, or by a panic, which is a bug that must not end the server.
+    decoding.await.unwrap_or_else(|e| {
+        tracing::error!(error = %e, "a request could not be decoded");
+        Err(Status::new(
+            Code::Internal,
+            "the request could not be decoded",
+        ))
+    })
+}
+
+fn decode_now(kind: Kind, body: Bytes, mut hold: Hold) -> Result<Encoded, Status> {
+    let invalid = |problem: String| Status::new(Code::InvalidArgument, problem);
+    let plain = kind
+        .encoding
+        .inflate(body, kind.bytes_max, &mut |bytes| hold.grow(bytes));
+    let plain = plain.map_err(|e| match e {
+        InflateError::TooLarge(_) => Status::new(Code::ResourceExhausted, e.to_string()),
+        InflateError::NoRoom => Status::unavailable(e.to_string()),
+        InflateError::Broken { .. } => invalid(e.to_string()),
+    })?;
+    let limits = Limits::default();
+    let proto = match kind.form {
+        Form::Proto => plain,
+        Form::Json => {
+            json::to_proto(kind.signal, &plain, &limits).map_err(|e| invalid(e.to_string()))?
+        }
+    };
+    Encoded::parse(kind.signal, proto, &limits).map_err(|e| invalid(e.to_string()))
+}

@@ -1,0 +1,276 @@
+//! OTLP over HTTP: a POST for each signal, protobuf or JSON, answered in the same form.
+//!
+//! Source: opentelemetry-proto, docs/specification.md, OTLP/HTTP; status codes and texts as the
+//! collector's.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::body::Incoming;
+use hyper::header::{
+    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
+    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE,
+    ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, ALLOW, CONTENT_ENCODING,
+    CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, ORIGIN, RETRY_AFTER, VARY,
+};
+use hyper::{Method, Request, Response, StatusCode};
+use tailwater_pdata::Signal;
+
+use super::answer::Answer;
+use super::body::{BodyError, Form, Kind, Reading, decode};
+use super::config::{Cors, HttpOptions, Limits};
+use super::inflate::Encoding;
+use super::intake::Intake;
+use super::room::Hold;
+use super::stats::Stats;
+use super::status::{Code, Status};
+
+const PROTO: &str = "application/x-protobuf";
+const JSON: &str = "application/json";
+const TEXT: &str = "text/plain";
+
+/// The service behind a listener.
+pub struct HttpService {
+    intake: Arc<Intake>,
+    stats: Arc<Stats>,
+    options: HttpOptions,
+    body_time: Duration,
+    answer_time: Duration,
+}
+
+impl HttpService {
+    /// A service that hands requests to `intake`.
+    pub fn new(
+        intake: Arc<Intake>,
+        stats: Arc<Stats>,
+        options: &HttpOptions,
+        limits: &Limits,
+    ) -> HttpService {
+        let shorter = |own: Option<Duration>, all: Duration| own.map_or(all, |own| own.min(all));
+        HttpService {
+            intake,
+            stats,
+            options: options.clone(),
+            body_time: shorter(options.read_timeout, limits.body_timeout),
+            answer_time: shorter(options.write_timeout, limits.request_timeout),
+        }
+    }
+
+    /// Answers one request.
+    pub async fn answer(&self, request: Request<Incoming>) -> Response<Answer> {
+        self.stats.listener.requests.inc();
+        let origin = request.headers().get(ORIGIN).cloned();
+        let mut response = match &self.options.cors {
+            Some(cors) if is_preflight(&request) => preflight(cors, request.headers()),
+            _ => self.respond(request).await,
+        };
+        let headers = response.headers_mut();
+        if let Some(cors) = &self.options.cors {
+            share(cors, origin.as_ref(), headers);
+        }
+        for (name, value) in &self.options.response_headers {
+            // What the answer says of itself wins.
+            if !headers.contains_key(name) {
+                headers.insert(name, value.clone());
+            }
+        }
+        response
+    }
+
+    async fn respond(&self, request: Request<Incoming>) -> Response<Answer> {
+        let rejected = |status, kind, text: &str| {
+            self.stats.listener.rejected_requests.inc();
+            plain(status, kind, text.to_owned())
+        };
+        let Some(signal) = self.signal(request.uri().path()) else {
+            return rejected(StatusCode::NOT_FOUND, TEXT, "404 page not found");
+        };
+        if request.method() != Method::POST {
+            let text = "405 method not allowed, supported: [POST]";
+            let mut response = rejected(StatusCode::METHOD_NOT_ALLOWED, TEXT, text);
+            response
+                .headers_mut()
+                .insert(ALLOW, HeaderValue::from_static("POST"));
+            return response;
+        }
+        let Some(form) = form(request.headers()) else {
+            let text = format!("415 unsupported media type, supported: [{JSON}, {PROTO}]");
+            return rejected(StatusCode::UNSUPPORTED_MEDIA_TYPE, TEXT, &text);
+        };
+        match self.take(signal, form, request).await {
+            Ok(()) if form == Form::Json => {
+                plain(StatusCode::OK, JSON, r#"{"partialSuccess":{}}"#.to_owned())
+            }
+            Ok(()) => plain(StatusCode::OK, PROTO, String::new()),
+            Err(status) => failure(&status, form),
+        }
+    }
+
+    fn signal(&self, path: &str) -> Option<Signal> {
+        let paths = &self.options.paths;
+        let known = [
+            (Signal::Logs, &paths.logs),
+            (Signal::Metrics, &paths.metrics),
+            (Signal::Traces, &paths.traces),
+        ];
+        let found = known.into_iter().find(|(_, p)| *p == path);
+        found
+            .map(|(signal, _)| signal)
+            .filter(|signal| self.intake.takes(*signal))
+    }
+
+    async fn take(
+        &self,
+        signal: Signal,
+        form: Form,
+        request: Request<Incoming>,
+    ) -> Result<(), Status> {
+        let reject = |status| {
+            self.stats.listener.rejected_requests.inc();
+            status
+        };
+        let begin = tokio::time::Instant::now();
+        let encoding = self.encoding(request.headers()).map_err(reject)?;
+        let _place = self.intake.place().map_err(reject)?;
+        let mut hold = Hold::of(&self.intake.room);
+        let max = self.options.body_bytes_max;
+        let reading = Reading::new(self.body_time, max);
+        let body = reading
+            .read(request.into_body(), &mut hold, |_| Ok::<_, BodyError>(()))
+            .await;
+        let body = body.map_err(|e| reject(refused(e, max)))?;
+        let kind = Kind {
+            signal,
+            form,
+            encoding,
+            bytes_max: max,
+        };
+        let encoded = decode(kind, body, hold).await.map_err(|mut status| {
+            if status.code == Code::ResourceExhausted {
+                // Over HTTP that would say that it may come again.
+                status.code = Code::InvalidArgument;
+            }
+            reject(status)
+        })?;
+        let pending = self.intake.offer(encoded, &self.stats)?;
+        let left = self.answer_time.saturating_sub(begin.elapsed());
+        pending.answer(left).await
+    }
+
+    fn encoding(&self, headers: &HeaderMap) -> Result<Encoding, Status> {
+        let Some(name) = headers.get(CONTENT_ENCODING) else {
+            return Ok(Encoding::Identity);
+        };
+        let known = name.to_str().ok().and_then(Encoding::of);
+        let allowed = |e: &Encoding| *e == Encoding::Identity || self.options.encodings.contains(e);
+        known.filter(allowed).ok_or_else(|| {
+            let text = format!("unsupported Content-Encoding {name:?}");
+            Status::new(Code::InvalidArgument, text)
+        })
+    }
+}
+
+fn refused(e: BodyError, max: usize) -> Status {
+    match e {
+        BodyError::TooLong => {
+            let text = format!("the body has more than {max} bytes (max_request_body_size)");
+            Status::new(Code::InvalidArgument, text)
+        }
+        BodyError::NoRoom => Status::unavailable("no room for the body now"),
+        BodyError::Late => Status::unavailable("the body did not arrive in time"),
+        BodyError::Broken(problem) => Status::new(Code::InvalidArgument, problem),
+    }
+}
+
+/// What the body is, by its media type.
+fn form(headers: &HeaderMap) -> Option<Form> {
+    let kind = headers.get(CONTENT_TYPE)?.to_str().ok()?;
+    let kind = kind.split(';').next().unwrap_or_default().trim();
+    if kind.eq_ignore_ascii_case(PROTO) {
+        Some(Form::Proto)
+    } else if kind.eq_ignore_ascii_case(JSON) {
+        Some(Form::Json)
+    } else {
+        None
+    }
+}
+
+fn plain(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Response<Answer> {
+    let mut response = Response::new(Answer::data(body));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    response
+}
+
+fn failure(status: &Status, form: Form) -> Response<Answer> {
+    let mut response = match form {
+        Form::Proto => plain(status.http(), PROTO, status.to_proto()),
+        Form::Json => plain(status.http(), JSON, status.to_json()),
+    };
+    if let Some(seconds) = status.retry_after_seconds() {
+        let headers = response.headers_mut();
+        headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    response
+}
+
+fn is_preflight(request: &Request<Incoming>) -> bool {
+    let asks = request
+        .headers()
+        .contains_key(ACCESS_CONTROL_REQUEST_METHOD);
+    request.method() == Method::OPTIONS && asks
+}
+
+/// Answers the question of a browser whether a page may send. Source: the Fetch standard, CORS.
+fn preflight(cors: &Cors, asked: &HeaderMap) -> Response<Answer> {
+    let text = |name: HeaderName| asked.get(name).and_then(|v| v.to_str().ok());
+    let wanted = text(ACCESS_CONTROL_REQUEST_HEADERS).unwrap_or_default();
+    let origin = text(ORIGIN).and_then(|o| cors.allow_origin(o));
+    let method = text(ACCESS_CONTROL_REQUEST_METHOD).unwrap_or_default();
+    let allowed = origin.is_some() && method == "POST" && cors.allows_headers(wanted);
+    let mut response = Response::new(Answer::default());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    let headers = response.headers_mut();
+    let varies = "Access-Control-Request-Method, Access-Control-Request-Headers";
+    headers.append(VARY, HeaderValue::from_static(varies));
+    if !allowed {
+        return response;
+    }
+    headers.insert(
+        ACCESS_CONTROL_ALLOW_METHODS,
+        HeaderValue::from_static("POST"),
+    );
+    if let Some(wanted) = asked
+        .get(ACCESS_CONTROL_REQUEST_HEADERS)
+        .filter(|w| !w.is_empty())
+    {
+        headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, wanted.clone());
+    }
+    if let Some(seconds) = cors.max_age() {
+        headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from(seconds));
+    }
+    response
+}
+
+/// Says in an answer that pages of `origin` may see it.
+fn share(cors: &Cors, origin: Option<&HeaderValue>, headers: &mut HeaderMap) {
+    headers.append(VARY, HeaderValue::from_static("Origin"));
+    let origin = origin.and_then(|o| o.to_str().ok());
+    let Some(allowed) = origin.and_then(|o| cors.allow_origin(o)) else {
+        return;
+    };
+    if let Ok(value) = HeaderValue::from_str(allowed) {
+        headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, value);
+    }
+    headers.insert(
+        ACCESS_CONTROL_ALLOW_CREDENTIALS,
+        HeaderValue::from_static("true"),
+    );
+    if let Some(exposed) = cors.exposed()
+        && let Ok(value) = HeaderValue::from_str(exposed)
+    {
+        headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, value);
+    }
+}

@@ -1,0 +1,33 @@
+//! The `otlp` receiver: OTLP over gRPC and HTTP, for all signals.
+//!
+//! A request is answered with success when its records are delivered, or durable in the queue of an
+//! exporter, and not before. The bytes of a request are passed on as they came.
+//!
+//! - `config`: its options;
+//! - `server`, `connections`, `bind`, `tls`: listeners and their connections, on a thread of their own;
+//! - `grpc`, `http`, `answer`, `status`: the two protocols;
+//! - `body`, `inflate`, `room`: from a body to records, within limits;
+//! - `intake`, `source`: to the shards, and back to the answer;
+//! - `node`: the parts put together.
+
+mod answer;
+mod bind;
+mod body;
+pub mod config;
+mod connections;
+mod grpc;
+mod http;
+mod inflate;
+mod intake;
+mod node;
+mod room;
+mod server;
+mod source;
+mod stats;
+mod status;
+mod tls;
+
+#[cfg(test)]
+mod tests;
+
+pub use node::{OtlpNode, OtlpSettings, factory};

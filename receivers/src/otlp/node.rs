@@ -1,0 +1,305 @@
+//! From configuration to a running receiver.
+
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tailwater_config::{Errors, KeyPath, Node, Section};
+use tailwater_pdata::Signal;
+use tailwater_pipeline::factory::{NodeCx, ReceiverFactory, ReceiverSettings};
+use tailwater_pipeline::lanes::Lane;
+use tailwater_pipeline::reach::Reach;
+use tailwater_pipeline::{BuildError, DropReason, ReceiverNode, ShardHandle, Source};
+use tailwater_telemetry::metrics::{Accounting, IntakeMetrics};
+
+use super::bind::{Bound, bind};
+use super::config::{Endpoint, Listen, OtlpConfig, TlsOptions};
+use super::grpc::GrpcService;
+use super::http::HttpService;
+use super::intake::{Intake, LaneLink, Queue};
+use super::server::{Listener, Server, runtime};
+use super::source::OtlpSource;
+use super::stats::{Stats, Transport};
+use super::tls::TlsSource;
+
+/// The factory of `otlp`.
+pub fn factory() -> ReceiverFactory {
+    ReceiverFactory {
+        kind: "otlp",
+        about: "takes OTLP over gRPC and HTTP; success means delivered",
+        signals: &["logs", "metrics", "traces"],
+        decode,
+    }
+}
+
+fn decode(node: &Node, path: &KeyPath, errors: &mut Errors) -> Option<Box<dyn ReceiverSettings>> {
+    Some(Box::new(OtlpSettings::decode(node, path, errors)?))
+}
+
+/// A decoded configuration.
+pub struct OtlpSettings {
+    config: OtlpConfig,
+}
+
+impl OtlpSettings {
+    /// Reads the section. `None` only together with an error.
+    pub fn decode(node: &Node, path: &KeyPath, errors: &mut Errors) -> Option<OtlpSettings> {
+        let before = errors.len();
+        let mut section = Section::new(node, path, errors);
+        let config = OtlpConfig::decode(&mut section);
+        section.finish();
+        (errors.len() == before).then_some(OtlpSettings { config })
+    }
+
+    /// Builds the nodes of `lanes`.
+    ///
+    /// # Errors
+    /// Certificates cannot be used.
+    pub fn nodes(&self, cx: &NodeCx, lanes: &[Lane]) -> Result<Vec<OtlpNode>, BuildError> {
+        let links = lanes
+            .iter()
+            .map(|lane| LaneLink::new(lane.signals.clone()))
+            .collect();
+        let intake = Arc::new(Intake::new(
+            links,
+            &self.config.limits,
+            cx.clock.clone(),
+            IntakeMetrics::new(&cx.metrics, &cx.id),
+        ));
+        let signals: Vec<Signal> = Signal::ALL
+            .into_iter()
+            .filter(|signal| intake.takes(*signal))
+            .collect();
+        let tls = |options: Option<&TlsOptions>, protocols: &[&str]| {
+            let source = options.map(|o| TlsSource::new(o.clone(), protocols));
+            source.transpose().map_err(|e| error(cx, e.to_string()))
+        };
+        let grpc_tls = tls(
+            self.config.grpc.as_ref().and_then(|g| g.tls.as_ref()),
+            &["h2"],
+        )?;
+        let http_tls = tls(
+            self.config.http.as_ref().and_then(|h| h.tls.as_ref()),
+            &["h2", "http/1.1"],
+        )?;
+        let shared = Arc::new(Shared {
+            cx: cx.clone(),
+            config: self.config.clone(),
+            intake,
+            signals,
+            tls: Mutex::new((grpc_tls, http_tls)),
+            running: Mutex::default(),
+            lanes: AtomicUsize::new(lanes.len()),
+        });
+        let node = |(number, lane): (usize, &Lane)| OtlpNode {
+            account: Accounting::new(&lane.metrics, "receiver", &cx.id, DropReason::NAMES),
+            shared: shared.clone(),
+            number,
+            queues: Vec::new(),
+        };
+        Ok(lanes.iter().enumerate().map(node).collect())
+    }
+}
+
+impl ReceiverSettings for OtlpSettings {
+    fn build(&self, cx: &NodeCx, lanes: &[Lane]) -> Result<Vec<Box<dyn ReceiverNode>>, BuildError> {
+        let nodes = self.nodes(cx, lanes)?.into_iter();
+        Ok(nodes.map(|node| Box::new(node) as _).collect())
+    }
+
+    fn reach(&self, reach: &mut Reach) {
+        let listens = [
+            self.config.grpc.as_ref().map(|g| (&g.listen, &g.tls)),
+            self.config.http.as_ref().map(|h| (&h.listen, &h.tls)),
+        ];
+        for (listen, tls) in listens.into_iter().flatten() {
+            if let Endpoint::Unix(path) = &listen.endpoint {
+                reach.listens_at(path);
+            }
+            if let Some(tls) = tls {
+                tls.reach(reach);
+            }
+        }
+    }
+}
+
+fn error(cx: &NodeCx, message: impl Into<String>) -> BuildError {
+    BuildError::new(format!("receiver {:?}", cx.id), message)
+}
+
+/// What the lanes of a receiver share: there is one server for all.
+struct Shared {
+    cx: NodeCx,
+    config: OtlpConfig,
+    intake: Arc<Intake>,
+    signals: Vec<Signal>,
+    /// Of gRPC and HTTP, until the listeners are opened.
+    tls: Mutex<(Option<TlsSource>, Option<TlsSource>)>,
+    running: Mutex<Option<Running>>,
+    /// Lanes that have not started yet.
+    lanes: AtomicUsize,
+}
+
+struct Running {
+    server: Server,
+    ports: [Option<u16>; 2],
+}
+
+impl Shared {
+    fn start(&self) -> Result<Running, BuildError> {
+        let failed = |e: std::io::Error| error(&self.cx, format!("no thread: {e}"));
+        let runtime = runtime(self.cx.shards).map_err(failed)?;
+        match self.listeners(&runtime) {
+            Ok((listeners, ports)) => {
+                let server = Server::start(runtime, listeners).map_err(failed)?;
+                Ok(Running { server, ports })
+            }
+            Err(e) => {
+                // Nothing runs on it.
+                runtime.shutdown_background();
+                Err(e)
+            }
+        }
+    }
+
+    fn listeners(
+        &self,
+        runtime: &tokio::runtime::Runtime,
+    ) -> Result<(Vec<Listener>, [Option<u16>; 2]), BuildError> {
+        let (grpc_tls, http_tls) =
+            std::mem::take(&mut *self.tls.lock().unwrap_or_else(PoisonError::into_inner));
+        let limits = &self.config.limits;
+        let mut listeners = Vec::new();
+        let mut ports = [None; 2];
+        if let Some(options) = &self.config.grpc {
+            let bound = self.open(runtime, "grpc", &options.listen, options.tls.as_ref())?;
+            ports[0] = bound.port();
+            let stats = self.stats(Transport::Grpc);
+            let service = GrpcService::new(self.intake.clone(), stats.clone(), options, limits);
+            listeners.push(Listener::grpc(
+                bound,
+                service,
+                grpc_tls,
+                options,
+                limits.connections_max,
+                stats,
+            ));
+        }
+        if let Some(options) = &self.config.http {
+            let bound = self.open(runtime, "http", &options.listen, options.tls.as_ref())?;
+            ports[1] = bound.port();
+            let stats = self.stats(Transport::Http);
+            let service = HttpService::new(self.intake.clone(), stats.clone(), options, limits);
+            listeners.push(Listener::http(
+                bound,
+                service,
+                http_tls,
+                options,
+                limits.connections_max,
+                stats,
+            ));
+        }
+        Ok((listeners, ports))
+    }
+
+    fn stats(&self, transport: Transport) -> Arc<Stats> {
+        Stats::new(&self.cx.metrics, &self.cx.id, transport, &self.signals)
+    }
+
+    fn open(
+        &self,
+        runtime: &tokio::runtime::Runtime,
+        protocol: &str,
+        listen: &Listen,
+        tls: Option<&TlsOptions>,
+    ) -> Result<Bound, BuildError> {
+        let endpoint = &listen.endpoint;
+        let bound = bind(listen, runtime.handle(), &self.cx.runtime).map_err(|e| {
+            let text = format!(
+                "cannot listen on {endpoint} ({e}); another process may use it: set \
+                 protocols::{protocol}::endpoint to another address"
+            );
+            error(&self.cx, text)
+        })?;
+        let place = bound.place();
+        let known = tls.is_some_and(|tls| tls.client_ca.is_some());
+        if bound.is_exposed() && !known {
+            let what = match tls {
+                None => {
+                    "without TLS: whoever reaches the address can send and can read what is sent"
+                }
+                Some(_) => "without client certificates: whoever reaches the address can send",
+            };
+            if self.config.refuse_unprotected {
+                let text = format!(
+                    "{place} is {what} (refuse_unprotected); set tls with client_ca_file, or an \
+                     endpoint on a loopback address"
+                );
+                return Err(error(&self.cx, text));
+            }
+            tracing::warn!(
+                receiver = %self.cx.id,
+                protocol,
+                address = place,
+                "UNPROTECTED LISTENER {what}; refuse_unprotected: true makes this an error"
+            );
+        }
+        tracing::info!(receiver = %self.cx.id, protocol, address = place, "listening");
+        Ok(bound)
+    }
+}
+
+/// The node of one lane.
+pub struct OtlpNode {
+    shared: Arc<Shared>,
+    account: Arc<Accounting>,
+    number: usize,
+    queues: Vec<Arc<Queue>>,
+}
+
+impl OtlpNode {
+    /// The ports of gRPC and HTTP, once they are open.
+    pub fn ports(&self) -> [Option<u16>; 2] {
+        let running = self.shared.running.lock();
+        let running = running.unwrap_or_else(PoisonError::into_inner);
+        running.as_ref().map_or([None; 2], |r| r.ports)
+    }
+}
+
+impl ReceiverNode for OtlpNode {
+    fn source(&mut self, shard: &ShardHandle) -> Box<dyn Source> {
+        let queue = Queue::new(shard);
+        self.queues.push(queue.clone());
+        Box::new(OtlpSource::new(queue, self.account.clone()))
+    }
+
+    fn start(&mut self) -> Result<(), BuildError> {
+        let lane = self.shared.intake.lane(self.number);
+        let queues = std::mem::take(&mut self.queues);
+        if lane.queues.set(queues).is_err() {
+            return Ok(());
+        }
+        // The last lane opens the door: before, there is no way for some of the data.
+        let before = self
+            .shared
+            .lanes
+            .fetch_sub(1, std::sync::atomic::Ordering::AcqRel);
+        if before == 1 {
+            let running = self.shared.start()?;
+            let mut slot = self
+                .shared
+                .running
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            *slot = Some(running);
+        }
+        Ok(())
+    }
+
+    fn stop(&mut self) {
+        self.shared.intake.stop();
+        let running = self.shared.running.lock();
+        if let Some(running) = &*running.unwrap_or_else(PoisonError::into_inner) {
+            running.server.stop();
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! Room for bodies that are coming in or being inflated: bytes over all connections, with a limit.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// A number of bytes that all connections of a receiver share.
+#[derive(Debug)]
+pub struct Room {
+    taken_bytes: AtomicUsize,
+    limit_bytes: usize,
+}
+
+impl Room {
+    /// Room for `limit_bytes`.
+    pub fn new(limit_bytes: usize) -> Arc<Room> {
+        Arc::new(Room {
+            taken_bytes: AtomicUsize::new(0),
+            limit_bytes,
+        })
+    }
+
+    /// Bytes taken now.
+    pub fn taken_bytes(&self) -> usize {
+        self.taken_bytes.load(Ordering::Acquire)
+    }
+}
+
+/// What one request has taken; given back on drop.
+#[derive(Debug)]
+pub struct Hold {
+    room: Arc<Room>,
+    bytes: usize,
+}
+
+impl Hold {
+    /// Nothing yet.
+    pub fn of(room: &Arc<Room>) -> Hold {
+        Hold {
+            room: room.clone(),
+            bytes: 0,
+        }
+    }
+
+    /// Takes `bytes` more; false if there is no room for them. Who has all that is taken may take
+    /// more than there is: a single request is bounded by its own limit.
+    #[must_use]
+    pub fn grow(&mut self, bytes: usize) -> bool {
+        let own = self.bytes;
+        let take = |taken: usize| {
+            let after = taken.saturating_add(bytes);
+            (after <= self.room.limit_bytes || taken == own).then_some(after)
+        };
+        let taken = &self.room.taken_bytes;
+        let done = taken.fetch_update(Ordering::AcqRel, Ordering::Acquire, take);
+        self.bytes += if done.is_ok() { bytes } else { 0 };
+        done.is_ok()
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.room
+            .taken_bytes
+            .fetch_sub(self.bytes, Ordering::AcqRel);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_taken_comes_back_and_one_alone_may_exceed_the_limit() {
+        let room = Room::new(100);
+        let (mut a, mut b) = (Hold::of(&room), Hold::of(&room));
+        assert!(a.grow(60) && b.grow(40) && !a.grow(1) && !b.grow(1));
+        assert_eq!(room.taken_bytes(), 100);
+        drop(a);
+        assert!(b.grow(500), "nobody else has any");
+        drop(b);
+        assert_eq!(room.taken_bytes(), 0);
+    }
+}

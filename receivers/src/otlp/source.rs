@@ -1,0 +1,174 @@
+//! The shard's half: takes requests from its queue while the nodes behind it admit more.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tailwater_pipeline::clock::Mono;
+use tailwater_pipeline::{
+    AckSink, AckToken, Admission, Batch, Counts, DropReason, Outcome, Part, Payload, Progress,
+    Source, SourceCx,
+};
+use tailwater_telemetry::metrics::{Accounting, Amount, Settlement};
+
+use super::intake::{Queue, Waiting};
+
+/// How long the source waits before it looks again whether more is admitted.
+const CLOSED_PAUSE: Duration = Duration::from_millis(50);
+/// A request that no shard could take for this long is handed back.
+const WAIT_MAX: Duration = Duration::from_secs(2);
+/// Bytes of requests that are passed on in one turn.
+const TURN_BYTES: usize = 256 << 10;
+
+/// See the module's documentation.
+pub struct OtlpSource {
+    queue: Arc<Queue>,
+    account: Arc<Accounting>,
+    /// Requests that were passed on and are not settled.
+    under_way: Arc<AtomicUsize>,
+}
+
+impl OtlpSource {
+    /// A source that keeps `account`.
+    pub fn new(queue: Arc<Queue>, account: Arc<Accounting>) -> OtlpSource {
+        OtlpSource {
+            queue,
+            account,
+            under_way: Arc::default(),
+        }
+    }
+
+    /// Hands back what nobody waits for, and what waits for too long.
+    fn hand_back(&self, give_up: impl Fn(&Waiting) -> bool) {
+        let mut waiting = self.queue.lock();
+        if waiting.iter().any(&give_up) {
+            let all = std::mem::take(&mut *waiting);
+            let (back, keep): (VecDeque<_>, VecDeque<_>) = all.into_iter().partition(&give_up);
+            *waiting = keep;
+            drop(waiting);
+            // Answers are told without the lock: whoever is told may push.
+            back.into_iter()
+                .for_each(|request| request.token.resolve(Outcome::Retry));
+        }
+    }
+
+    fn emit(&self, request: Waiting, cx: &mut dyn SourceCx) {
+        let Waiting {
+            encoded,
+            token,
+            permit,
+            ..
+        } = request;
+        let amount = Amount::new(encoded.items() as u64, encoded.len() as u64);
+        // Taken in from here on: before, it is the client's.
+        self.account.read(amount);
+        self.under_way.fetch_add(1, Ordering::AcqRel);
+        let duty = Arc::new(Duty {
+            account: self.account.clone(),
+            amount,
+            under_way: self.under_way.clone(),
+            above: Mutex::new(Some(token)),
+        });
+        cx.emit(Batch::of(Part {
+            data: Payload::Encoded(encoded),
+            ack: AckToken::new(duty, 0),
+            permit,
+        }));
+    }
+
+    fn may_emit(&self, cx: &dyn SourceCx) -> bool {
+        match cx.admission() {
+            Admission::Open => true,
+            Admission::Scarce => self.under_way.load(Ordering::Acquire) == 0,
+            Admission::Closed => false,
+        }
+    }
+}
+
+impl Source for OtlpSource {
+    fn poll(&mut self, cx: &mut dyn SourceCx) -> Progress {
+        let now = cx.now();
+        let late = |since: Mono| now.since(since) >= WAIT_MAX;
+        self.hand_back(|request| request.is_gone() || late(request.since));
+        let mut bytes = 0;
+        loop {
+            if !self.may_emit(cx) {
+                let idle = self.queue.lock().is_empty();
+                return Progress::Idle((!idle).then(|| now.after(CLOSED_PAUSE)));
+            }
+            if bytes >= TURN_BYTES {
+                return Progress::Busy;
+            }
+            let Some(request) = self.queue.lock().pop_front() else {
+                return Progress::Idle(None);
+            };
+            bytes += request.encoded.len();
+            self.emit(request, cx);
+        }
+    }
+
+    fn drain(&mut self, _cx: &mut dyn SourceCx) -> bool {
+        self.hand_back(|_| true);
+        self.under_way.load(Ordering::Acquire) == 0
+    }
+}
+
+impl Drop for OtlpSource {
+    fn drop(&mut self) {
+        // A shard that ends leaves nobody without an answer.
+        self.hand_back(|_| true);
+    }
+}
+
+/// One request in the pipelines of one lane.
+struct Duty {
+    account: Arc<Accounting>,
+    amount: Amount,
+    under_way: Arc<AtomicUsize>,
+    /// Who waits for the outcome. Taken once.
+    above: Mutex<Option<AckToken>>,
+}
+
+impl AckSink for Duty {
+    fn settled(&self, _key: u64, outcome: Outcome, counts: &Counts) {
+        let above = self
+            .above
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        let Some(above) = above else { return };
+        let counts = complete(outcome, counts, self.amount.records);
+        self.account.settled(Settlement {
+            batch: self.amount,
+            filtered_by: &[],
+            filtered: u64::from(counts.filtered),
+            dropped: &counts.dropped,
+        });
+        above.count_filtered(counts.filtered);
+        for (reason, n) in DropReason::ALL.iter().zip(counts.dropped) {
+            above.count_dropped(*reason, n);
+        }
+        self.under_way.fetch_sub(1, Ordering::AcqRel);
+        above.resolve(outcome);
+    }
+}
+
+/// What became of each record. A request that comes back as a whole is the client's again, whatever
+/// became of parts of it: it sends all of them again.
+fn complete(outcome: Outcome, counts: &Counts, records: u64) -> Counts {
+    let records = u32::try_from(records).unwrap_or(u32::MAX);
+    let mut whole = Counts::default();
+    let uncounted = counts.filtered == 0 && counts.dropped_total() == 0;
+    match outcome {
+        Outcome::Retry | Outcome::Lost => {
+            whole.dropped[DropReason::HandedBack as usize] = records;
+        }
+        Outcome::Filtered if uncounted => whole.filtered = records,
+        Outcome::Refused if uncounted => {
+            whole.dropped[DropReason::Rejected as usize] = records;
+        }
+        _ => return counts.clone(),
+    }
+    whole
+}

@@ -1,0 +1,8 @@
+//! The receiver on real sockets, with an exporter that a test decides for.
+
+mod grpc;
+mod hostile;
+mod http;
+mod lifetimes;
+mod stand;
+mod tls;

@@ -18,8 +18,9 @@ mod value;
 pub use accounting::{Accounting, Amount, FilterCount, Settlement, Snapshot};
 pub use component::{
     BatchMetrics, CertificateMetrics, CheckpointMetrics, EngineMetrics, ExporterMetrics,
-    FilesMetrics, LabelBudgetMetrics, LagMetrics, MemoryLimiterMetrics, ProcessorMetrics,
-    QueueMetrics, RECEIVER_TRANSPORT_FILE, ReceiverMetrics, SelfLogMetrics,
+    ExporterPointsMetrics, ExporterSpansMetrics, FilesMetrics, LabelBudgetMetrics, LagMetrics,
+    MemoryLimiterMetrics, PartialSuccessMetrics, ProcessorMetrics, QueueMetrics,
+    RECEIVER_TRANSPORT_FILE, ReceiverMetrics, SelfLogMetrics, StoredQueueMetrics,
 };
 pub use exposition::{ConstantLabels, Exposition};
 pub use family::{Collect, Family, Gather, Kind, Labels, Level, Unit};

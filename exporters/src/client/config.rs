@@ -100,6 +100,17 @@ fn check(s: &mut Section<'_, '_>, options: &ClientOptions) {
     check_auth(s, &options.auth);
 }
 
+/// Refuses an extension that authenticates: there is none.
+pub fn refuse_authenticator(s: &mut Section<'_, '_>, auth: &AuthOptions) {
+    if let AuthOptions::Extension(id) = auth {
+        let message = format!(
+            "there is no extension {id:?} that authenticates requests; use basic_auth, \
+             bearer_token or bearer_token_file"
+        );
+        s.invalid("auth", message);
+    }
+}
+
 /// Refuses credentials that no header can carry.
 pub(super) fn check_auth(s: &mut Section<'_, '_>, auth: &AuthOptions) {
     let key = match auth {

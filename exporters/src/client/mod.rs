@@ -38,7 +38,7 @@ mod test_server;
 mod tls_tests;
 
 pub use auth::{AuthOptions, Authenticator};
-pub use config::decode_fixed_compression;
+pub use config::{decode_fixed_compression, refuse_authenticator};
 pub use endpoint::{Endpoint, EndpointError};
 pub use expiry::Expiry;
 pub use grpc::{GRPC_ENCODING, GrpcClient, GrpcParts, GrpcSender, MESSAGE_BYTES_MAX, message};

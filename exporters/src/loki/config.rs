@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tailwater_config::{NodeValue, Section};
 
-use crate::client::{AuthOptions, ClientOptions, Endpoint, decode_fixed_compression};
+use crate::client::{ClientOptions, Endpoint, decode_fixed_compression, refuse_authenticator};
 use crate::delivery::{QueueOptions, RetryOptions};
 
 use super::compress::CompressionEncoder;
@@ -41,13 +41,7 @@ impl LokiSettings {
         let endpoint = Endpoint::decode(s, "endpoint");
         decode_fixed_compression(s, "snappy");
         let client = ClientOptions::decode(s, ClientOptions::default());
-        if let AuthOptions::Extension(id) = &client.auth {
-            let message = format!(
-                "there is no extension {id:?} that authenticates requests; use basic_auth, \
-                 bearer_token or bearer_token_file"
-            );
-            s.invalid("auth", message);
-        }
+        refuse_authenticator(s, &client.auth);
         let queue = s.section("sending_queue", QueueOptions::decode);
         let retry = s.section("retry_on_failure", RetryOptions::decode);
         let mut options = decode_options(s);

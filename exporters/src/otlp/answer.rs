@@ -267,9 +267,15 @@ mod tests {
             r#"{"partialSuccess":{"rejectedSpans":300,"errorMessage":"old"}}"#,
             r#"{"partialSuccess":{"rejectedDataPoints":"300","errorMessage":"old","x":1}}"#,
         ] {
-            assert_eq!(PartialSuccess::of_json(json.as_bytes()).unwrap().rejected, 300);
+            assert_eq!(
+                PartialSuccess::of_json(json.as_bytes()).unwrap().rejected,
+                300
+            );
         }
-        for (proto, json) in [(&b""[..], "{}"), (b"\x0a\x00", r#"{"partialSuccess":null}"#)] {
+        for (proto, json) in [
+            (&b""[..], "{}"),
+            (b"\x0a\x00", r#"{"partialSuccess":null}"#),
+        ] {
             assert!(PartialSuccess::of_proto(proto).unwrap().is_empty());
             assert!(PartialSuccess::of_json(json.as_bytes()).unwrap().is_empty());
         }
@@ -277,11 +283,21 @@ mod tests {
 
     #[test]
     fn what_is_no_response_is_said_to_be_none() {
-        for body in [&b"<html>"[..], b"\x0a\x05\x08", b"\x0a\x02\x12\x05", b"\x08\x01", b"\0\0"] {
+        for body in [
+            &b"<html>"[..],
+            b"\x0a\x05\x08",
+            b"\x0a\x02\x12\x05",
+            b"\x08\x01",
+            b"\0\0",
+        ] {
             assert_eq!(PartialSuccess::of_proto(body), Err(Broken), "{body:?}");
         }
         for body in ["", "[]", "\"x\"", r#"{"partialSuccess":1}"#] {
-            assert_eq!(PartialSuccess::of_json(body.as_bytes()), Err(Broken), "{body}");
+            assert_eq!(
+                PartialSuccess::of_json(body.as_bytes()),
+                Err(Broken),
+                "{body}"
+            );
         }
     }
 

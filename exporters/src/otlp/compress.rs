@@ -94,7 +94,8 @@ impl Compression {
             Compression::SnappyFramed(_) => {
                 let mut w = snap::write::FrameEncoder::new(out);
                 write_all(&mut w, &chunks)?;
-                w.into_inner().map_err(|e| io::Error::other(e.to_string()))?
+                w.into_inner()
+                    .map_err(|e| io::Error::other(e.to_string()))?
             }
             Compression::SnappyBlock => {
                 let whole = in_one_piece(chunks);
@@ -200,7 +201,11 @@ mod tests {
     fn chunks() -> Vec<Bytes> {
         let text = b"one line like another one; ".repeat(5000);
         let text = Bytes::from(text);
-        vec![text.slice(..7), text.slice(7..100_000), text.slice(100_000..)]
+        vec![
+            text.slice(..7),
+            text.slice(7..100_000),
+            text.slice(100_000..),
+        ]
     }
 
     #[test]
@@ -215,9 +220,16 @@ mod tests {
                 continue;
             };
             assert!(made.len() < whole.len() / 4, "{c:?}");
-            assert_eq!(decompress(name, &made, whole.len()).unwrap(), whole, "{c:?}");
+            assert_eq!(
+                decompress(name, &made, whole.len()).unwrap(),
+                whole,
+                "{c:?}"
+            );
             assert!(decompress(name, &made, whole.len() - 1).is_err(), "{c:?}");
-            assert!(decompress(name, &made[..made.len() / 2], 1 << 30).is_err(), "{c:?}");
+            assert!(
+                decompress(name, &made[..made.len() / 2], 1 << 30).is_err(),
+                "{c:?}"
+            );
         }
     }
 

@@ -21,6 +21,8 @@ pub fn registry() -> Registry {
             tailwater_exporters::debug::factory(),
             tailwater_exporters::file::factory(),
             tailwater_exporters::loki::factory(),
+            tailwater_exporters::otlp::grpc_factory(),
+            tailwater_exporters::otlp::http_factory(),
         ],
         extensions: vec![
             extensions::basicauth::factory(),

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tailwater_config::{ComponentId, ComponentKind, ConfigError, ConfigFile, Errors};
+use tailwater_config::{
+    ComponentId, ComponentKind, ConfigError, ConfigFile, Errors, KeyPath, Node,
+};
 use tailwater_pipeline::BuildError;
 use tailwater_pipeline::checkpoint::{
     CheckpointError, CheckpointHandle, CheckpointStore, CheckpointWriter, Flush, ReadErrors,
@@ -24,6 +26,9 @@ const WRITE_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// The directory below a storage directory that holds our store.
 pub const STORE_DIR: &str = "tailwater";
+
+/// The directory below a storage directory that holds the queues of exporters.
+pub const QUEUES_DIR: &str = "tailwater-queues";
 
 /// The directory below the agent's state directory that holds its own store.
 pub const OWN_DIR: &str = "checkpoints";
@@ -45,30 +50,41 @@ pub fn own_directory() -> Result<PathBuf, BuildError> {
     Ok(dir.join(OWN_DIR))
 }
 
-/// Every storage that a receiver names must be a `file_storage` that runs, as in the collector.
-/// Without this, the mistake would show at the start only.
+/// Every storage that a receiver or a queue names must be a `file_storage` that runs, as in the
+/// collector. Without this, the mistake would show at the start only.
 pub fn check(file: &ConfigFile, errors: &mut Errors) {
     for receiver in file.components(ComponentKind::Receiver) {
-        let node = receiver.node.get("storage");
-        let Some((node, text)) = node.and_then(|n| Some((n, n.as_text()?))) else {
-            continue;
-        };
-        // What is no id is reported by the receiver.
-        let Ok(id) = ComponentId::parse(text) else {
-            continue;
-        };
-        let message = if file.component(ComponentKind::Extension, &id).is_none() {
-            format!("references extension \"{id}\" which is not configured")
-        } else if id.type_name() != "file_storage" {
-            format!("extension \"{id}\" does not store anything; name a file_storage")
-        } else if !file.service.extensions.iter().any(|r| r.id == id) {
-            format!("extension \"{id}\" does not run; add it to service::extensions")
-        } else {
-            continue;
-        };
         let path = receiver.path(ComponentKind::Receiver).child("storage");
-        errors.push(ConfigError::new(node.span.clone(), path, message));
+        check_one(file, receiver.node.get("storage"), path, errors);
     }
+    for exporter in file.components(ComponentKind::Exporter) {
+        let queue = exporter.node.get("sending_queue");
+        let path = exporter
+            .path(ComponentKind::Exporter)
+            .child("sending_queue");
+        let node = queue.and_then(|q| q.get("storage"));
+        check_one(file, node, path.child("storage"), errors);
+    }
+}
+
+fn check_one(file: &ConfigFile, node: Option<&Node>, path: KeyPath, errors: &mut Errors) {
+    let Some((node, text)) = node.and_then(|n| Some((n, n.as_text()?))) else {
+        return;
+    };
+    // What is no id is reported by the component.
+    let Ok(id) = ComponentId::parse(text) else {
+        return;
+    };
+    let message = if file.component(ComponentKind::Extension, &id).is_none() {
+        format!("references extension \"{id}\" which is not configured")
+    } else if id.type_name() != "file_storage" {
+        format!("extension \"{id}\" does not store anything; name a file_storage")
+    } else if !file.service.extensions.iter().any(|r| r.id == id) {
+        format!("extension \"{id}\" does not run; add it to service::extensions")
+    } else {
+        return;
+    };
+    errors.push(ConfigError::new(node.span.clone(), path, message));
 }
 
 /// Adds the store that receivers use which name no storage. Those of a `file_storage` are reached
@@ -209,7 +225,14 @@ impl AgentStorages {
     }
 
     fn directory(&self, id: Option<&str>) -> Result<PathBuf, BuildError> {
-        let Some(id) = id else { return own_directory() };
+        match id {
+            None => own_directory(),
+            Some(id) => Ok(self.extension(id)?.join(STORE_DIR)),
+        }
+    }
+
+    /// The directory of a storage extension, which exists.
+    fn extension(&self, id: &str) -> Result<PathBuf, BuildError> {
         let Some(s) = self.directories.get(id) else {
             let known: Vec<&str> = self.directories.keys().map(String::as_str).collect();
             let text = format!("no such storage extension; there is: {}", known.join(", "));
@@ -226,7 +249,7 @@ impl AgentStorages {
             let text = format!("cannot create {}: {e}", s.directory.display());
             BuildError::new(format!("extension {id}"), text)
         })?;
-        Ok(s.directory.join(STORE_DIR))
+        Ok(s.directory.clone())
     }
 
     /// Brings the metrics of every store up to date. Called at each scrape.
@@ -260,6 +283,19 @@ impl AgentStorages {
     }
 }
 
+/// A name of its own for every text: bytes that are not letters, digits, `-` or `_` are written as
+/// `~` and two hexadecimal digits.
+fn file_name(text: &str) -> String {
+    let mut out = String::new();
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' => out.push(char::from(byte)),
+            other => out.push_str(&format!("~{other:02x}")),
+        }
+    }
+    out
+}
+
 impl Storages for AgentStorages {
     fn open(&self, id: Option<&str>) -> Result<CheckpointHandle, BuildError> {
         let dir = self.directory(id)?;
@@ -282,6 +318,10 @@ impl Storages for AgentStorages {
         let handle = writer.handle();
         open.insert(dir, OpenStore { writer, metrics });
         Ok(handle)
+    }
+
+    fn queue_dir(&self, id: &str, name: &str) -> Result<PathBuf, BuildError> {
+        Ok(self.extension(id)?.join(QUEUES_DIR).join(file_name(name)))
     }
 }
 

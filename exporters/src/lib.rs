@@ -6,6 +6,7 @@ pub mod debug;
 pub mod delivery;
 pub mod file;
 pub mod loki;
+pub mod otlp;
 
 #[cfg(test)]
 mod test_config;

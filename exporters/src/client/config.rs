@@ -98,7 +98,12 @@ fn check(s: &mut Section<'_, '_>, options: &ClientOptions) {
         Err(e) => s.invalid("headers", e.to_string()),
         Ok(_) => {}
     }
-    let key = match &options.auth {
+    check_auth(s, &options.auth);
+}
+
+/// Refuses credentials that no header can carry.
+pub(super) fn check_auth(s: &mut Section<'_, '_>, auth: &AuthOptions) {
+    let key = match auth {
         AuthOptions::Basic { .. } => "basic_auth",
         AuthOptions::Bearer { .. } => "bearer_token",
         AuthOptions::None
@@ -106,13 +111,13 @@ fn check(s: &mut Section<'_, '_>, options: &ClientOptions) {
         | AuthOptions::BasicFile { .. }
         | AuthOptions::BearerFile(_) => return,
     };
-    if let Err(problem) = Credentials::new(&options.auth, &Authenticators::default()) {
+    if let Err(problem) = Credentials::new(auth, &Authenticators::default()) {
         s.invalid(key, problem);
     }
 }
 
 /// `auth`, `basic_auth`, `bearer_token` or `bearer_token_file`; the last three are our own.
-fn decode_auth(s: &mut Section<'_, '_>) -> AuthOptions {
+pub(super) fn decode_auth(s: &mut Section<'_, '_>) -> AuthOptions {
     let extension = s
         .section_if_present("auth", |a| {
             let id = a.component_id("authenticator");
@@ -162,8 +167,18 @@ fn decode_basic(s: &mut Section<'_, '_>) -> Option<AuthOptions> {
 }
 
 impl TlsOptions {
-    /// Reads `tls` of a client.
+    /// Reads `tls` of an HTTP client.
     pub fn decode(s: &mut Section<'_, '_>) -> TlsOptions {
+        if s.bool("insecure", false) {
+            let why = "has no effect: the endpoint's scheme decides whether TLS is used \
+                       (insecure_skip_verify accepts any certificate)";
+            s.warn("insecure", why);
+        }
+        TlsOptions::decode_files(s)
+    }
+
+    /// Reads all of `tls` but `insecure`.
+    pub(super) fn decode_files(s: &mut Section<'_, '_>) -> TlsOptions {
         for key in ["cipher_suites", "curve_preferences"] {
             s.refuse(
                 key,
@@ -171,11 +186,6 @@ impl TlsOptions {
             );
         }
         s.refuse("tpm", "keys in a TPM cannot be used");
-        if s.bool("insecure", false) {
-            let why = "has no effect: the endpoint's scheme decides whether TLS is used \
-                       (insecure_skip_verify accepts any certificate)";
-            s.warn("insecure", why);
-        }
         let versions = [("1.2", TlsVersion::V12), ("1.3", TlsVersion::V13)];
         let tls = TlsOptions {
             ca: decode_pem(s, "ca_file", "ca_pem"),

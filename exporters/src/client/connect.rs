@@ -15,7 +15,7 @@ use tokio_rustls::TlsConnector;
 
 use super::endpoint::Endpoint;
 use super::names::Names;
-use super::tls::TlsSource;
+use super::tls::{Protocol, TlsSource};
 use crate::delivery::{SendError, SendErrorKind};
 
 /// Largest answer to `CONNECT` that is read.
@@ -66,34 +66,62 @@ pub(super) struct Connector {
     pub names: Names,
     pub tls: TlsSource,
     pub timeout: Duration,
+    pub protocol: Protocol,
 }
 
 impl Connector {
-    /// A connection to `target`, through `proxy` if there is one. For a plain target the proxy
-    /// speaks HTTP itself; for TLS it is asked for a tunnel.
+    /// A connection to `target`, through `proxy` if there is one. For plain HTTP/1.1 the proxy
+    /// takes the requests itself; for anything else it is asked for a tunnel.
     pub async fn connect(
         &self,
         target: &Endpoint,
         proxy: Option<&Endpoint>,
     ) -> Result<Connection, SendError> {
         let deadline = Instant::now() + self.timeout;
-        let (mut tcp, peer) = match proxy {
+        let (tcp, peer) = match proxy {
             None => self.tcp(target, "", deadline).await?,
             Some(proxy) => self.tcp(proxy, "proxy ", deadline).await?,
         };
-        if !target.https {
-            let io = Box::new(tcp);
-            let secured = None;
-            return Ok(Connection { io, peer, secured });
-        }
+        self.over(target, proxy, tcp, peer, deadline).await
+    }
+
+    /// As [`Connector::connect`], to `address` and no other.
+    pub async fn connect_at(
+        &self,
+        target: &Endpoint,
+        address: SocketAddr,
+    ) -> Result<Connection, SendError> {
+        let deadline = Instant::now() + self.timeout;
+        let (tcp, peer) = self
+            .first_of(vec![address], target.host_port(), deadline)
+            .await?;
+        self.over(target, None, tcp, peer, deadline).await
+    }
+
+    /// Makes of a TCP connection what is wanted.
+    async fn over(
+        &self,
+        target: &Endpoint,
+        proxy: Option<&Endpoint>,
+        mut tcp: TcpStream,
+        peer: SocketAddr,
+        deadline: Instant,
+    ) -> Result<Connection, SendError> {
+        // Plain HTTP/1.1 is what a proxy takes itself.
+        let tunnel = proxy.filter(|_| target.https || self.protocol == Protocol::Http2);
         let doubt = Doubt {
             names: &self.names,
             peer: Some(peer),
         };
-        if let Some(proxy) = proxy {
+        if let Some(proxy) = tunnel {
             let tunnel = open_tunnel(&mut tcp, target, proxy.basic.as_ref());
             let slow = || connect_error(format!("proxy {proxy}: no answer to CONNECT"));
             timeout_at(deadline, tunnel).await.map_err(|_| slow())??;
+        }
+        if !target.https {
+            doubt.settled();
+            let (io, secured) = (Box::new(tcp), None);
+            return Ok(Connection { io, peer, secured });
         }
         let connection = self.secure(target, tcp, peer, deadline).await?;
         doubt.settled();
@@ -118,8 +146,14 @@ impl Connector {
         let handshake = TlsConnector::from(config.clone()).connect(name, tcp);
         match timeout_at(deadline, handshake).await {
             Ok(Ok(stream)) => {
-                let shown = stream.get_ref().1.peer_certificates();
-                self.tls.server_showed(shown.unwrap_or_default());
+                let session = stream.get_ref().1;
+                self.tls
+                    .server_showed(session.peer_certificates().unwrap_or_default());
+                if self.protocol == Protocol::Http2
+                    && session.alpn_protocol() != Some(Protocol::Http2.alpn())
+                {
+                    return Err(fail("the server does not speak HTTP/2".to_owned()));
+                }
                 Ok(Connection {
                     io: Box::new(stream),
                     peer,
@@ -151,6 +185,16 @@ impl Connector {
         let found = timeout_at(deadline, self.names.addresses(server)).await;
         let found = found.unwrap_or_else(|_| Err("no answer in time".to_owned()));
         let addresses = found.map_err(|e| connect_error(format!("cannot resolve {name}: {e}")))?;
+        self.first_of(addresses, name, deadline).await
+    }
+
+    /// Tries `addresses` of `name`, see [`Connector::tcp`].
+    async fn first_of(
+        &self,
+        addresses: Vec<SocketAddr>,
+        name: String,
+        deadline: Instant,
+    ) -> Result<(TcpStream, SocketAddr), SendError> {
         let mut left = addresses.into_iter();
         let mut silent = Vec::new();
         let mut trying = JoinSet::new();

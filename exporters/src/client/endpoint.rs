@@ -125,6 +125,19 @@ impl Endpoint {
         }
     }
 
+    /// The same server over TLS.
+    pub fn with_tls(&self) -> Endpoint {
+        Endpoint {
+            https: true,
+            ..self.clone()
+        }
+    }
+
+    /// Whether a port was written.
+    pub fn has_port(&self) -> bool {
+        self.explicit_port
+    }
+
     /// Host and port, always both.
     pub fn host_port(&self) -> String {
         format!("{}:{}", bracketed(&self.host), self.port)

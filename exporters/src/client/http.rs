@@ -27,7 +27,7 @@ use super::names::{Names, Resolver, SystemResolver};
 use super::options::ClientOptions;
 use super::pool::{Key, Limits, Pool, Usable};
 use super::proxy::{self, ProxyEnv};
-use super::tls::TlsSource;
+use super::tls::{Protocol, TlsSource};
 use super::{ClientError, proxy::ProxyError};
 use crate::delivery::{Reply, SendError, SendErrorKind, Transport};
 
@@ -53,13 +53,12 @@ pub struct ClientParts {
 impl ClientParts {
     /// The usual parts: the process's environment, the system's resolver, our name.
     pub fn new(options: ClientOptions) -> ClientParts {
-        let (os, arch) = (std::env::consts::OS, std::env::consts::ARCH);
         ClientParts {
             options,
             authenticators: Authenticators::default(),
             proxy_env: ProxyEnv::of_process(),
             resolver: Arc::new(SystemResolver),
-            user_agent: format!("Tailwater/{} ({os}/{arch})", env!("CARGO_PKG_VERSION")),
+            user_agent: super::user_agent(),
             expiry: None,
         }
     }
@@ -96,8 +95,9 @@ impl HttpClient {
         Ok(HttpClient {
             connector: Connector {
                 names: Names::new(parts.resolver),
-                tls: TlsSource::new(o.tls, parts.expiry)?,
+                tls: TlsSource::new(o.tls, Protocol::Http1, parts.expiry)?,
                 timeout: o.connect_timeout,
+                protocol: Protocol::Http1,
             },
             pool: Pool::new(Limits {
                 idle_max: o.max_idle_conns,
@@ -333,7 +333,7 @@ async fn read(response: Response<Incoming>) -> Result<Reply, hyper::Error> {
     })
 }
 
-fn config_error(message: String) -> SendError {
+pub(super) fn config_error(message: String) -> SendError {
     SendError::new(SendErrorKind::Config, message)
 }
 
@@ -341,12 +341,12 @@ fn io_source(e: &hyper::Error) -> Option<&std::io::Error> {
     e.source()?.downcast_ref()
 }
 
-fn is_reset(e: &hyper::Error) -> bool {
+pub(super) fn is_reset(e: &hyper::Error) -> bool {
     use std::io::ErrorKind::{BrokenPipe, ConnectionReset};
     io_source(e).is_some_and(|io| matches!(io.kind(), ConnectionReset | BrokenPipe))
 }
 
-fn broken(endpoint: &Endpoint, e: &hyper::Error) -> SendError {
+pub(super) fn broken(endpoint: &Endpoint, e: &hyper::Error) -> SendError {
     let mut message = format!("{endpoint}: {e}");
     let mut source = e.source();
     while let Some(inner) = source {

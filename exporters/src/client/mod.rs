@@ -1,10 +1,12 @@
-//! The HTTP client that network exporters share: a pool of HTTP/1.1 connections with TLS, proxies,
-//! authentication and limits, configured under the collector's names.
+//! The clients that network exporters share, configured under the collector's names: HTTP/1.1 over a
+//! pool of connections ([`HttpClient`]), and gRPC over HTTP/2 ([`GrpcClient`]); both with TLS, proxies,
+//! authentication and limits.
 //!
 //! One client belongs to one exporter. It runs on the agent's socket runtime and never blocks it
 //! for longer than it takes to `stat` a few certificate files per new connection. Every address of
 //! a name is tried, and a connection is left when its name has moved; certificate and secret files are
-//! read again when they change. HTTP/2 is not built, and its options are refused by name.
+//! read again when they change. Plain requests go over HTTP/1.1; options
+//! of HTTP/2 for them are refused by name.
 
 mod auth;
 mod body;
@@ -12,7 +14,10 @@ mod config;
 mod connect;
 mod endpoint;
 mod expiry;
+mod grpc;
+mod grpc_options;
 mod http;
+pub(crate) mod http_date;
 mod names;
 mod options;
 mod pool;
@@ -21,6 +26,8 @@ mod tls;
 
 #[cfg(test)]
 mod delivery_tests;
+#[cfg(test)]
+mod grpc_tests;
 #[cfg(test)]
 mod http_tests;
 #[cfg(test)]
@@ -34,11 +41,19 @@ pub use auth::AuthOptions;
 pub use config::decode_fixed_compression;
 pub use endpoint::{Endpoint, EndpointError};
 pub use expiry::Expiry;
+pub use grpc::{GRPC_ENCODING, GrpcClient, GrpcParts, GrpcSender, MESSAGE_BYTES_MAX, message};
+pub use grpc_options::{Balancer, GrpcOptions, Keepalive};
 pub use http::{ClientParts, HttpClient, HttpSender, RESPONSE_BYTES_MAX};
 pub use names::{Resolver, SystemResolver};
 pub use options::{ClientOptions, PemSource, TlsOptions, TlsVersion};
 pub use proxy::{ProxyEnv, ProxyError};
 pub use tls::TlsError;
+
+/// Our name, as servers are told it.
+fn user_agent() -> String {
+    let (os, arch) = (std::env::consts::OS, std::env::consts::ARCH);
+    format!("Tailwater/{} ({os}/{arch})", env!("CARGO_PKG_VERSION"))
+}
 
 /// Why a client cannot be built from its options.
 #[derive(Debug, thiserror::Error)]

@@ -140,6 +140,31 @@ impl Names {
         }
     }
 
+    /// The addresses of `server` as far as they are known, without those that failed a moment ago
+    /// if there are others. Asks only if nothing is known; what is known is brought up to date
+    /// meanwhile, for the next time.
+    pub async fn current(&self, server: &Endpoint) -> Result<Vec<SocketAddr>, String> {
+        if let Some(address) = literal(server) {
+            return Ok(vec![address]);
+        }
+        let name = self.name(server);
+        if name.fresh(LOOK_AGAIN).is_none() && name.asking.try_lock().is_ok() {
+            self.ask(server, name.clone());
+        }
+        let known = name.answer().as_ref().map(|a| a.addresses.clone());
+        let mut addresses = match known {
+            Some(addresses) if !addresses.is_empty() => addresses,
+            _ => self.addresses(server).await?,
+        };
+        addresses.sort_unstable();
+        let avoided = self.avoided.lock().unwrap_or_else(|e| e.into_inner());
+        let failed = |a: &SocketAddr| avoided.get(a).is_some_and(|s| s.elapsed() < AVOIDED);
+        if addresses.iter().any(|a| !failed(a)) {
+            addresses.retain(|a| !failed(a));
+        }
+        Ok(addresses)
+    }
+
     /// Whether `peer` still is an address of `server`, as far as is known. What is known is brought
     /// up to date meanwhile, for the next time; without a resolver, nothing changes.
     pub fn is_current(&self, server: &Endpoint, peer: SocketAddr) -> bool {

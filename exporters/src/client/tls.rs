@@ -76,9 +76,27 @@ struct Loaded {
     looked: Instant,
 }
 
+/// What is spoken over the connections.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Protocol {
+    Http1,
+    Http2,
+}
+
+impl Protocol {
+    /// Its name for ALPN (RFC 7301).
+    pub fn alpn(self) -> &'static [u8] {
+        match self {
+            Protocol::Http1 => b"http/1.1",
+            Protocol::Http2 => b"h2",
+        }
+    }
+}
+
 /// Makes TLS configurations for new connections.
 pub(super) struct TlsSource {
     options: TlsOptions,
+    protocol: Protocol,
     provider: Arc<CryptoProvider>,
     loaded: Mutex<Loaded>,
     expiry: Option<Expiry>,
@@ -87,11 +105,15 @@ pub(super) struct TlsSource {
 impl TlsSource {
     /// Reads the configured files once, so that mistakes show before anything runs. The system's
     /// authorities are read for the first TLS connection: who sends plain HTTP needs none.
-    pub fn new(options: TlsOptions, expiry: Option<Expiry>) -> Result<TlsSource, TlsError> {
+    pub fn new(
+        options: TlsOptions,
+        protocol: Protocol,
+        expiry: Option<Expiry>,
+    ) -> Result<TlsSource, TlsError> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let marks = marks(&options);
         let config = if options.ca.is_some() || options.cert.is_some() || options.key.is_some() {
-            match build(&options, &provider) {
+            match build(&options, protocol, &provider) {
                 Ok(config) => Some(Arc::new(config)),
                 Err(TlsError::NoRoots(_)) => None,
                 Err(e) => return Err(e),
@@ -107,6 +129,7 @@ impl TlsSource {
         });
         let source = TlsSource {
             options,
+            protocol,
             provider,
             loaded,
             expiry,
@@ -152,7 +175,7 @@ impl TlsSource {
     pub fn current(&self) -> Result<Arc<ClientConfig>, TlsError> {
         let mut loaded = self.loaded.lock().unwrap_or_else(|e| e.into_inner());
         let Some(known) = loaded.config.clone() else {
-            let config = Arc::new(build(&self.options, &self.provider)?);
+            let config = Arc::new(build(&self.options, self.protocol, &self.provider)?);
             loaded.config = Some(config.clone());
             return Ok(config);
         };
@@ -164,7 +187,7 @@ impl TlsSource {
         if marks == loaded.marks {
             return Ok(known);
         }
-        match build(&self.options, &self.provider) {
+        match build(&self.options, self.protocol, &self.provider) {
             Ok(config) => {
                 let config = Arc::new(config);
                 loaded.config = Some(config.clone());
@@ -224,7 +247,7 @@ pub(super) fn text_problems(options: &TlsOptions) -> Vec<(&'static str, String)>
         ..TlsOptions::default()
     };
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    if let Err(TlsError::Content { problem, .. }) = build(&pair, &provider) {
+    if let Err(TlsError::Content { problem, .. }) = build(&pair, Protocol::Http1, &provider) {
         found.push(("cert_pem", problem));
     }
     found
@@ -238,7 +261,11 @@ fn marks(options: &TlsOptions) -> [Option<FileMark>; 3] {
     [mark(&options.ca), mark(&options.cert), mark(&options.key)]
 }
 
-fn build(options: &TlsOptions, provider: &Arc<CryptoProvider>) -> Result<ClientConfig, TlsError> {
+fn build(
+    options: &TlsOptions,
+    protocol: Protocol,
+    provider: &Arc<CryptoProvider>,
+) -> Result<ClientConfig, TlsError> {
     let builder = ClientConfig::builder_with_provider(provider.clone())
         .with_protocol_versions(&versions(options)?)
         .map_err(|_| TlsError::Options("min_version and max_version leave no TLS version"))?;
@@ -270,7 +297,7 @@ fn build(options: &TlsOptions, provider: &Arc<CryptoProvider>) -> Result<ClientC
         (Some(_), None) => return Err(TlsError::Options("cert_file needs key_file")),
         (None, Some(_)) => return Err(TlsError::Options("key_file needs cert_file")),
     };
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.alpn_protocols = vec![protocol.alpn().to_vec()];
     Ok(config)
 }
 

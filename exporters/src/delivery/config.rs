@@ -35,16 +35,53 @@ impl RetryOptions {
 }
 
 impl QueueOptions {
-    /// Reads `sending_queue`. `block_on_overflow` and `wait_for_result` are taken with either
-    /// value: sources always pause when the queue is full (who asks for drops is told so), and are
-    /// always told the result.
+    /// Reads `sending_queue` of an exporter that keeps its queue in memory.
     pub fn decode(s: &mut Section<'_, '_>) -> QueueOptions {
-        let d = QueueOptions::default();
         s.refuse(
             "storage",
             "files are the buffer: what was not delivered is read again after a restart, from \
              the checkpoint on; remove the option",
         );
+        QueueOptions::decode_common(s, "requests are kept apart by tenant and stream already")
+    }
+
+    /// Reads `sending_queue` of an exporter whose queue can be on disk. `partition` says why there
+    /// is no `batch::partition`.
+    pub fn decode_with_storage(s: &mut Section<'_, '_>, partition: &str) -> QueueOptions {
+        let storage = s.component_id("storage").map(|id| id.to_string().into());
+        let disk_max = s.byte_size_optional("storage_bytes_max", 1 << 16..);
+        let mut options = QueueOptions::decode_common(s, partition);
+        let bytes = options.sizer == Sizer::Bytes;
+        if disk_max.is_some() && (storage.is_none() || bytes) {
+            let why = match storage {
+                None => "has no meaning without storage",
+                Some(_) => "queue_size is the limit already, as the sizer is bytes",
+            };
+            s.invalid("storage_bytes_max", why);
+        }
+        options.storage_bytes_max = disk_max.unwrap_or(options.storage_bytes_max);
+        options.storage = storage;
+        if options.storage.is_some() {
+            if !options.enabled {
+                s.invalid("storage", "needs the queue; remove it or enabled: false");
+            }
+            if s.has("wait_for_result") && s.bool("wait_for_result", false) {
+                s.invalid(
+                    "wait_for_result",
+                    "cannot be used with storage: what is stored is acknowledged",
+                );
+            }
+            if bytes && options.queue_size < 1 << 16 {
+                s.invalid("queue_size", "must be at least 65536 bytes with storage");
+            }
+        }
+        options
+    }
+
+    /// `block_on_overflow` and `wait_for_result` are taken with either value: sources always pause
+    /// when the queue is full (who asks for drops is told so), and are always told the result.
+    fn decode_common(s: &mut Section<'_, '_>, partition: &str) -> QueueOptions {
+        let d = QueueOptions::default();
         if !s.bool("block_on_overflow", true) {
             let why = "has no effect: sources pause when the queue is full, and nothing is dropped";
             s.warn("block_on_overflow", why);
@@ -56,19 +93,17 @@ impl QueueOptions {
             queue_size: s.u64("queue_size", d.queue_size, 1..),
             sizer: s.choice("sizer", &SIZERS, d.sizer),
             queue_bytes_max: s.byte_size("queue_bytes_max", d.queue_bytes_max, 1..),
-            batch: s.optional_section("batch", false, BatchOptions::decode),
+            batch: s.optional_section("batch", false, |b| BatchOptions::decode(b, partition)),
+            ..d
         }
     }
 }
 
 impl BatchOptions {
     /// Reads `sending_queue::batch`.
-    pub fn decode(s: &mut Section<'_, '_>) -> BatchOptions {
+    fn decode(s: &mut Section<'_, '_>, partition: &str) -> BatchOptions {
         let d = BatchOptions::default();
-        s.refuse(
-            "partition",
-            "requests are kept apart by tenant and stream already",
-        );
+        s.refuse("partition", partition);
         let options = BatchOptions {
             flush_timeout: s.duration("flush_timeout", d.flush_timeout),
             min_size: s.u64("min_size", d.min_size, ..),
@@ -130,6 +165,7 @@ mod tests {
             sizer: Sizer::Bytes,
             queue_bytes_max: 4096,
             batch: Some(batch),
+            ..QueueOptions::default()
         };
         assert_eq!(got.unwrap(), expect);
         let got = retry(json!({

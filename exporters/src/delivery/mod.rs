@@ -14,6 +14,8 @@
 //! - **Bounds.** Submitting never blocks and never fails; [`DeliveryHandle::admission`] tells a
 //!   shard to stop reading before the queue is full. Files are the buffer.
 //!
+//! [`StoredQueue`] keeps requests on disk in front of the service, for data that cannot be read again.
+//!
 //! [`DeliveryQueue`] is the state machine without I/O; [`Delivery`] runs it on tokio. What an
 //! answer means is decided by the exporter's [`Judge`].
 
@@ -23,6 +25,7 @@ mod divide;
 mod drain;
 mod failure;
 mod gate;
+mod intake;
 mod load;
 mod metrics;
 mod options;
@@ -31,6 +34,7 @@ mod request;
 mod service;
 mod slots;
 mod stats;
+mod stored;
 mod tenants;
 mod verdict;
 
@@ -42,9 +46,11 @@ mod service_tests;
 pub(crate) mod test_sockets;
 
 pub use backoff::Backoff;
+pub use intake::Intake;
 pub use options::{BatchOptions, QueueOptions, RetryOptions, Sizer};
 pub use queue::{Attempt, Decision, DeliveryQueue};
 pub use request::{Acks, Duty, OutgoingRequest, Refusals};
 pub use service::{Courier, Delivery, DeliveryHandle, DeliveryParts, Due, OpenAttempt};
 pub use stats::{DeliveryStats, Load};
+pub use stored::{StoredIntake, StoredParts, StoredQueue};
 pub use verdict::{Judge, Reply, RetryScope, SendError, SendErrorKind, Transport, Verdict};

@@ -1,5 +1,6 @@
 //! `sending_queue` and `retry_on_failure`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 /// In what the size of a queue or batch is counted.
@@ -84,6 +85,11 @@ pub struct QueueOptions {
     /// Size in bytes at which sources pause, whatever `sizer` says (an option of our own).
     /// Default 8 MiB.
     pub queue_bytes_max: u64,
+    /// The storage extension in whose directory the queue is; without one it is in memory.
+    pub storage: Option<Arc<str>>,
+    /// Size in bytes of the files of a queue on disk at which sources pause, whatever `sizer` says
+    /// (an option of our own). Default 1 GiB.
+    pub storage_bytes_max: u64,
     /// Batching, if the section `batch` is present.
     pub batch: Option<BatchOptions>,
 }
@@ -96,12 +102,24 @@ impl Default for QueueOptions {
             queue_size: 1000,
             sizer: Sizer::Requests,
             queue_bytes_max: 8 << 20,
+            storage: None,
+            storage_bytes_max: 1 << 30,
             batch: None,
         }
     }
 }
 
 impl QueueOptions {
+    /// For the service that sends what is stored: as much as is needed to keep all consumers busy.
+    pub fn sending(&self) -> QueueOptions {
+        QueueOptions {
+            // Half of it is filled.
+            queue_size: 2 * self.num_consumers as u64 + 2,
+            sizer: Sizer::Requests,
+            ..self.clone()
+        }
+    }
+
     /// Requests that may be under way at the same time, at least 1.
     pub fn in_flight_max(&self) -> usize {
         if self.enabled {

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
+use tailwater_pdata::Signal;
 use tailwater_pipeline::clock::{Clock, Mono};
 use tailwater_pipeline::{Admission, Outcome, Wake};
 use tailwater_telemetry::metrics::MetricsRegistry;
@@ -194,11 +195,21 @@ impl<D: Duty> Delivery<D> {
     }
 
     /// Shows the counters among the agent's metrics, under the exporter's name.
-    pub fn expose(&self, registry: &MetricsRegistry) {
+    pub fn expose(&self, registry: &MetricsRegistry, signal: Signal) {
+        self.show(registry, signal, true);
+    }
+
+    /// As [`Delivery::expose`], for a service that is fed by a queue on disk, which shows its own
+    /// size.
+    pub fn expose_sending(&self, registry: &MetricsRegistry, signal: Signal) {
+        self.show(registry, signal, false);
+    }
+
+    fn show(&self, registry: &MetricsRegistry, signal: Signal, with_queue: bool) {
         let shared = &self.shared;
         shared
             .mirror
-            .get_or_init(|| Mirror::new(registry, &shared.name));
+            .get_or_init(|| Mirror::new(registry, &shared.name, signal, with_queue));
         shared.publish(&shared.queue());
     }
 

@@ -133,7 +133,8 @@ fn what_is_submitted_is_sent_and_resolved() {
 fn counters_are_shown_under_the_collectors_names() {
     let registry = MetricsRegistry::new(Exposition::default(), SERIES_MAX_DEFAULT);
     let mut rig = Rig::new(QueueOptions::default(), 0);
-    rig.delivery.expose(&registry);
+    rig.delivery
+        .expose(&registry, tailwater_pdata::Signal::Logs);
     rig.submit("d", 1);
     rig.submit("d", 2);
     assert_eq!(rig.stop(LONG), 0);

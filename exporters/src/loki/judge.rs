@@ -8,9 +8,9 @@ use bytes::Bytes;
 use tailwater_pipeline::DropReason;
 use tailwater_pipeline::clock::Clock;
 
+use crate::client::http_date;
 use crate::delivery::{Duty, Judge, OutgoingRequest, Reply, RetryScope, SendError, Verdict};
 
-use super::answer_time;
 use super::compress::CompressionEncoder;
 use super::dead_letter::{DeadLetter, DeadLetters};
 use super::decode::RequestView;
@@ -73,7 +73,7 @@ impl<D: Duty> Judge<D> for LokiJudge {
                 .headers
                 .get("retry-after")
                 .and_then(|v| v.to_str().ok())
-                .and_then(|v| answer_time::retry_after(v, self.clock.wall_ns())),
+                .and_then(|v| http_date::retry_after(v, self.clock.wall_ns())),
         };
         context.verdict(request, answer)
     }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize};
 use std::time::Duration;
 
 use tailwater_config::Section;
+use tailwater_pdata::Signal;
 use tailwater_pipeline::auth::Authenticators;
 use tailwater_pipeline::clock::{Clock, Mono};
 use tailwater_pipeline::factory::{ExporterFactory, ExporterSettings, Factory, NodeCx};
@@ -147,7 +148,7 @@ impl LokiExporter {
             shared: Arc::new(shared),
             delivery: {
                 let delivery = Delivery::new(delivery);
-                delivery.expose(metrics);
+                delivery.expose(metrics, Signal::Logs);
                 delivery
             },
             sender: Arc::new(HttpSender::new(Arc::new(client), endpoint)),

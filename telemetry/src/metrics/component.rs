@@ -129,6 +129,48 @@ metric_group! {
 }
 
 metric_group! {
+    /// What became of the data points of an exporter.
+    pub struct ExporterPointsMetrics { exporter }
+    /// Data points the destination accepted.
+    sent: Counter, Basic, Count, "otelcol_exporter_sent_metric_points";
+    /// Data points given up after the last retry. Once per data point, not per attempt.
+    send_failed: Counter, Basic, Count, "otelcol_exporter_send_failed_metric_points";
+    /// Data points the queue did not take.
+    enqueue_failed: Counter, Basic, Count, "otelcol_exporter_enqueue_failed_metric_points";
+}
+
+metric_group! {
+    /// What became of the spans of an exporter.
+    pub struct ExporterSpansMetrics { exporter }
+    /// Spans the destination accepted.
+    sent: Counter, Basic, Count, "otelcol_exporter_sent_spans";
+    /// Spans given up after the last retry. Once per span, not per attempt.
+    send_failed: Counter, Basic, Count, "otelcol_exporter_send_failed_spans";
+    /// Spans the queue did not take.
+    enqueue_failed: Counter, Basic, Count, "otelcol_exporter_enqueue_failed_spans";
+}
+
+metric_group! {
+    /// What servers say about parts of requests that they accepted.
+    pub struct PartialSuccessMetrics { exporter, data_type }
+    /// Items that the destination rejected of requests that it accepted. They count as sent, too.
+    rejected: Counter, Basic, Count, "tailwater_exporter_partial_success_rejected_items";
+}
+
+metric_group! {
+    /// A queue on disk in front of an exporter's sender.
+    pub struct StoredQueueMetrics { exporter, data_type }
+    /// Requests that are on disk and not settled.
+    requests: Gauge, Basic, Count, "tailwater_queue_stored_requests";
+    /// Bytes of the files of the queue.
+    bytes: Gauge, Basic, Bytes, "tailwater_queue_stored_bytes";
+    /// Stored requests that were damaged and had to be skipped.
+    damaged: Counter, Basic, Count, "tailwater_queue_damaged_requests";
+    /// Times the disk failed to store or to give back something.
+    failures: Counter, Basic, Count, "tailwater_queue_disk_failures";
+}
+
+metric_group! {
     /// A certificate that an exporter uses or meets.
     pub struct CertificateMetrics { exporter, certificate }
     /// Unix time in seconds at which the certificate ends.
@@ -261,6 +303,10 @@ pub(crate) const FAMILIES: &[&[Family]] = &[
     BatchMetrics::FAMILIES,
     MemoryLimiterMetrics::FAMILIES,
     ExporterMetrics::FAMILIES,
+    ExporterPointsMetrics::FAMILIES,
+    ExporterSpansMetrics::FAMILIES,
+    PartialSuccessMetrics::FAMILIES,
+    StoredQueueMetrics::FAMILIES,
     CertificateMetrics::FAMILIES,
     QueueMetrics::FAMILIES,
     FilesMetrics::FAMILIES,
@@ -293,6 +339,10 @@ mod tests {
             Box::new(BatchMetrics::new(registry, "batch")),
             Box::new(MemoryLimiterMetrics::new(registry, "memory_limiter")),
             Box::new(ExporterMetrics::new(registry, "loki")),
+            Box::new(ExporterPointsMetrics::new(registry, "otlp")),
+            Box::new(ExporterSpansMetrics::new(registry, "otlp")),
+            Box::new(PartialSuccessMetrics::new(registry, "otlp", "logs")),
+            Box::new(StoredQueueMetrics::new(registry, "otlp", "logs")),
             Box::new(CertificateMetrics::new(registry, "loki", "client")),
             Box::new(QueueMetrics::new(registry, "loki", "logs")),
             Box::new(FilesMetrics::new(registry, "filelog")),

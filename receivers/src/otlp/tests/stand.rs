@@ -120,6 +120,7 @@ fn context(metrics: &Arc<MetricsRegistry>) -> NodeCx {
         health: Arc::new(HealthRegistry::new()),
         runtime: tokio::runtime::Handle::current(),
         storages: Arc::new(NoStorages),
+        authenticators: Default::default(),
     }
 }
 

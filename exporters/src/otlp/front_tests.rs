@@ -1,0 +1,224 @@
+use std::time::Duration;
+
+use bytes::Bytes;
+use proptest::prelude::*;
+use tailwater_pdata::otlp::Limits;
+use tailwater_pdata::{LogsBatch, Signal};
+use tailwater_pipeline::ack::NoSink;
+use tailwater_pipeline::clock::SystemClock;
+use tailwater_pipeline::{AckWindow, Front};
+
+use super::super::compress::Compression;
+use super::super::packing::{Carrier, Form};
+use super::*;
+use crate::delivery::{
+    Courier, Delivery, DeliveryParts, Judge, OpenAttempt, QueueOptions, Reply, RetryOptions,
+    SendError, Verdict,
+};
+
+struct Yes;
+
+impl<D: Duty> Judge<D> for Yes {
+    fn judge(&self, _: &mut OutgoingRequest<D>, _: Result<Reply, SendError>) -> Verdict<D> {
+        Verdict::Delivered
+    }
+}
+
+struct Rig {
+    front: OtlpFront,
+    courier: Courier<Acks, Yes>,
+    window: AckWindow<u32>,
+    packing: Packing,
+}
+
+impl Rig {
+    fn new(batch: Option<BatchOptions>, bytes_max: usize) -> Rig {
+        let delivery = Delivery::new(DeliveryParts {
+            name: "otlp".into(),
+            queue: QueueOptions {
+                num_consumers: 1000,
+                ..QueueOptions::default()
+            },
+            retry: RetryOptions::default(),
+            seed: 1,
+            clock: Arc::new(SystemClock::default()),
+        });
+        let packing = Packing::new(Signal::Logs, Carrier::Http, Form::Proto, Compression::None);
+        let shared = Shared {
+            name: "otlp".into(),
+            packing: packing.clone(),
+            batch,
+            bytes_max: Arc::new(AtomicUsize::new(bytes_max)),
+        };
+        Rig {
+            front: OtlpFront::new(Arc::new(shared), Intake::Memory(delivery.handle())),
+            courier: delivery.courier(Arc::new(Yes)),
+            window: AckWindow::new(Arc::new(NoSink), 0),
+            packing,
+        }
+    }
+
+    /// A batch of parts with so many records each.
+    fn export(&mut self, parts: &[u32], at: u64) {
+        let mut batch = Batch::default();
+        for &n in parts {
+            let data = Payload::Encoded(records(n));
+            let ack = self.window.reserve(1, n, 1);
+            let permit = Permit::none();
+            batch.parts.push(Part { data, ack, permit });
+        }
+        self.front.export(batch, Mono(at));
+    }
+
+    /// The requests that were made, and how many records each has.
+    fn sent(&mut self) -> Vec<(u64, OpenAttempt<Acks>)> {
+        let due = self.courier.due(Mono(0));
+        due.attempts
+            .into_iter()
+            .map(|attempt| {
+                let request = attempt.request().unwrap();
+                let back = self.packing.unpack(&request.body).unwrap();
+                assert_eq!(back.items() as u64, request.items);
+                (request.items, attempt)
+            })
+            .collect()
+    }
+
+    fn sizes(&mut self) -> Vec<u64> {
+        self.sent()
+            .into_iter()
+            .map(|(items, attempt)| {
+                attempt.answered(
+                    &Yes,
+                    Err(SendError::new(crate::delivery::SendErrorKind::Timeout, "")),
+                );
+                items
+            })
+            .collect()
+    }
+}
+
+fn records(n: u32) -> Encoded {
+    let body = b"\x0a\x04\x12\x02\x12\x00".repeat(n as usize).into();
+    Encoded::parse(Signal::Logs, body, &Limits::default()).unwrap()
+}
+
+fn batch(min_size: u64, max_size: u64, sizer: Sizer) -> Option<BatchOptions> {
+    Some(BatchOptions {
+        flush_timeout: Duration::from_nanos(10),
+        min_size,
+        max_size,
+        sizer,
+    })
+}
+
+#[test]
+fn without_batching_a_batch_is_a_request() {
+    let mut rig = Rig::new(None, usize::MAX);
+    rig.export(&[3, 4], 0);
+    rig.export(&[1], 0);
+    rig.export(&[0], 0);
+    assert_eq!(rig.sizes(), [7, 1]);
+    let mut settled = 0;
+    assert_eq!(rig.window.advance(|_| settled += 1), Front::Empty);
+    assert_eq!(settled, 4, "what is empty is delivered");
+}
+
+#[test]
+fn bytes_are_passed_on_as_they_came() {
+    let mut rig = Rig::new(None, usize::MAX);
+    let before = records(5);
+    let at = before.chunks().next().unwrap().as_ptr();
+    let ack = rig.window.reserve(1, 5, 1);
+    let part = Part {
+        data: Payload::Encoded(before),
+        ack,
+        permit: Permit::none(),
+    };
+    rig.front.export(Batch::of(part), Mono(0));
+    let sent = rig.sent();
+    assert_eq!(sent[0].1.request().unwrap().body[0].as_ptr(), at);
+}
+
+#[test]
+fn records_of_files_are_encoded() {
+    let mut rig = Rig::new(None, usize::MAX);
+    let logs = LogsBatch::from_lines(Bytes::from_static(b"abc"), &[(0, 1), (1, 1), (2, 1)]);
+    let ack = rig.window.reserve(1, 3, 1);
+    let part = Part {
+        data: Payload::Logs(logs),
+        ack,
+        permit: Permit::none(),
+    };
+    rig.front.export(Batch::of(part), Mono(0));
+    assert_eq!(rig.sizes(), [3]);
+}
+
+#[test]
+fn batches_are_gathered_and_leave_when_full_or_old() {
+    let mut rig = Rig::new(batch(10, 0, Sizer::Items), usize::MAX);
+    rig.export(&[4], 5);
+    rig.export(&[4], 7);
+    assert_eq!(
+        (rig.sizes(), rig.front.deadline()),
+        (vec![], Some(Mono(15)))
+    );
+    rig.export(&[4], 8);
+    assert_eq!((rig.sizes(), rig.front.deadline()), (vec![12], None));
+    rig.export(&[2], 20);
+    rig.front.tick(Mono(29));
+    assert!(rig.sizes().is_empty());
+    rig.front.tick(Mono(30));
+    assert_eq!((rig.sizes(), rig.front.deadline()), (vec![2], None));
+    rig.export(&[1], 40);
+    rig.front.flush(Mono(40));
+    assert_eq!(rig.sizes(), [1]);
+}
+
+#[test]
+fn no_request_is_larger_than_wanted() {
+    let mut rig = Rig::new(batch(4, 5, Sizer::Items), usize::MAX);
+    rig.export(&[12], 0);
+    assert_eq!(rig.sizes(), [5, 5], "the rest is not enough for one");
+    rig.export(&[3], 0);
+    assert_eq!(rig.sizes(), [5]);
+    // 6 bytes each.
+    let mut rig = Rig::new(batch(1, 13, Sizer::Bytes), usize::MAX);
+    rig.export(&[5], 0);
+    assert_eq!(rig.sizes(), [2, 2, 1]);
+    let mut rig = Rig::new(None, 12);
+    rig.export(&[3, 2], 0);
+    assert_eq!(rig.sizes(), [2, 2, 1], "as the destination taught");
+}
+
+proptest! {
+    /// Guarantee: however batches are cut and gathered, every part is settled exactly when all of its
+    /// records are, and none is sent twice.
+    #[test]
+    fn duties_follow_their_records(
+        parts in prop::collection::vec(1_u32..20, 1..12),
+        max_size in 0_u64..9,
+        min_size in 0_u64..9,
+    ) {
+        let min_size = if max_size > 0 { min_size.min(max_size) } else { min_size };
+        let mut rig = Rig::new(batch(min_size, max_size, Sizer::Items), usize::MAX);
+        for n in &parts {
+            rig.export(&[*n], 0);
+        }
+        rig.front.flush(Mono(0));
+        let (mut done, mut settled) = (0, 0);
+        for (items, attempt) in rig.sent() {
+            prop_assert!(max_size == 0 || items <= max_size);
+            attempt.answered(&Yes, Err(SendError::new(crate::delivery::SendErrorKind::Timeout, "")));
+            done += items;
+            rig.window.advance(|_| settled += 1);
+            let mut whole = 0;
+            let expect = parts.iter().take_while(|n| {
+                whole += u64::from(**n);
+                whole <= done
+            });
+            prop_assert_eq!(settled, expect.count());
+        }
+        prop_assert_eq!(done, parts.iter().map(|n| u64::from(*n)).sum::<u64>());
+    }
+}

@@ -1,0 +1,271 @@
+//! The exporters as nodes: what the shards share, and the sender. One node per signal.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::HeaderMap;
+use tailwater_config::Section;
+use tailwater_pdata::Signal;
+use tailwater_pipeline::clock::Mono;
+use tailwater_pipeline::factory::{ExporterFactory, ExporterSettings, Factory, NodeCx};
+use tailwater_pipeline::fs::OsFs;
+use tailwater_pipeline::reach::Reach;
+use tailwater_pipeline::{BuildError, Exporter, ExporterNode, ShardHandle};
+use tailwater_telemetry::metrics::PartialSuccessMetrics;
+use tokio::runtime::Handle;
+
+use crate::client::{
+    ClientParts, Expiry, GrpcClient, GrpcParts, GrpcSender, HttpClient, HttpSender,
+};
+use crate::delivery::{
+    Acks, Delivery, DeliveryParts, Intake, Reply, SendError, StoredParts, StoredQueue, Transport,
+};
+
+use super::config::{Common, OtlpGrpcSettings, OtlpHttpSettings};
+use super::front::{OtlpFront, Shared};
+use super::judge::OtlpJudge;
+use super::packing::{Carrier, Form, Packing};
+
+const SIGNALS: &[&str] = &["logs", "metrics", "traces"];
+
+/// `otlp_http`, for the agent's registry.
+pub fn http_factory() -> ExporterFactory {
+    Factory {
+        kind: "otlp_http",
+        about: "sends OTLP over HTTP",
+        signals: SIGNALS,
+        decode: |node, path, errors| {
+            let mut section = Section::new(node, path, errors);
+            let settings = OtlpHttpSettings::decode(&mut section);
+            section.finish();
+            Some(Box::new(settings?))
+        },
+    }
+}
+
+/// `otlp_grpc`, for the agent's registry.
+pub fn grpc_factory() -> ExporterFactory {
+    Factory {
+        kind: "otlp_grpc",
+        about: "sends OTLP over gRPC",
+        signals: SIGNALS,
+        decode: |node, path, errors| {
+            let mut section = Section::new(node, path, errors);
+            let settings = OtlpGrpcSettings::decode(&mut section);
+            section.finish();
+            Some(Box::new(settings?))
+        },
+    }
+}
+
+fn failed(id: &str, e: impl ToString) -> BuildError {
+    BuildError::new(format!("exporter {id:?}"), e.to_string())
+}
+
+impl ExporterSettings for OtlpHttpSettings {
+    fn build(&self, cx: &NodeCx) -> Result<Box<dyn ExporterNode>, BuildError> {
+        let signal = cx.signal.unwrap_or(Signal::Logs);
+        let Some(endpoint) = self.endpoint(signal) else {
+            let text = format!("either endpoint or {signal}_endpoint must be specified");
+            return Err(failed(&cx.id, text));
+        };
+        let client = ClientParts {
+            expiry: Some(Expiry::new(cx.metrics.clone(), cx.id.clone())),
+            authenticators: cx.authenticators.clone(),
+            ..ClientParts::new(self.client.clone())
+        };
+        let client = HttpClient::new(client).map_err(|e| failed(&cx.id, e))?;
+        let sender = HttpSender::new(Arc::new(client), endpoint.clone());
+        let packing = Packing::new(signal, Carrier::Http, self.form, self.common.compression);
+        let node = OtlpExporter::new(
+            cx,
+            &self.common,
+            packing,
+            Carrier::Http,
+            Sender::Http(sender),
+        );
+        Ok(Box::new(node?))
+    }
+
+    fn reach(&self, reach: &mut Reach) {
+        self.client.reach(reach);
+    }
+}
+
+impl ExporterSettings for OtlpGrpcSettings {
+    fn build(&self, cx: &NodeCx) -> Result<Box<dyn ExporterNode>, BuildError> {
+        let signal = cx.signal.unwrap_or(Signal::Logs);
+        let client = GrpcParts {
+            expiry: Some(Expiry::new(cx.metrics.clone(), cx.id.clone())),
+            authenticators: cx.authenticators.clone(),
+            ..GrpcParts::new(self.client.clone())
+        };
+        let client = GrpcClient::new(client).map_err(|e| failed(&cx.id, e))?;
+        let sender = GrpcSender::new(Arc::new(client), method(signal));
+        let packing = Packing::new(signal, Carrier::Grpc, Form::Proto, self.common.compression);
+        let node = OtlpExporter::new(
+            cx,
+            &self.common,
+            packing,
+            Carrier::Grpc,
+            Sender::Grpc(sender),
+        );
+        Ok(Box::new(node?))
+    }
+
+    fn reach(&self, reach: &mut Reach) {
+        self.client.reach(reach);
+    }
+}
+
+/// The method of `opentelemetry/proto/collector/*/v1/*_service.proto`.
+fn method(signal: Signal) -> &'static str {
+    match signal {
+        Signal::Logs => "/opentelemetry.proto.collector.logs.v1.LogsService/Export",
+        Signal::Metrics => "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
+        Signal::Traces => "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
+    }
+}
+
+/// What carries the requests.
+enum Sender {
+    Http(HttpSender),
+    Grpc(GrpcSender),
+}
+
+impl Transport for Sender {
+    async fn send(&self, headers: &HeaderMap, body: Vec<Bytes>) -> Result<Reply, SendError> {
+        match self {
+            Sender::Http(sender) => sender.send(headers, body).await,
+            Sender::Grpc(sender) => sender.send(headers, body).await,
+        }
+    }
+}
+
+/// An exporter of one signal.
+struct OtlpExporter {
+    shared: Arc<Shared>,
+    delivery: Delivery<Acks>,
+    /// In front of the delivery service, if the queue is on disk.
+    stored: Option<StoredQueue>,
+    sender: Arc<Sender>,
+    judge: Arc<OtlpJudge>,
+    runtime: Handle,
+}
+
+impl OtlpExporter {
+    fn new(
+        cx: &NodeCx,
+        common: &Common,
+        packing: Packing,
+        carrier: Carrier,
+        sender: Sender,
+    ) -> Result<OtlpExporter, BuildError> {
+        let signal = packing.signal();
+        let options = &common.queue;
+        let stored = match &options.storage {
+            None => None,
+            Some(id) => Some(open_queue(cx, id, common, signal)?),
+        };
+        let delivery = Delivery::new(DeliveryParts {
+            name: cx.id.clone(),
+            queue: match stored {
+                None => options.clone(),
+                Some(_) => options.sending(),
+            },
+            retry: common.retry.clone(),
+            seed: cx.seed,
+            clock: cx.clock.clone(),
+        });
+        match stored {
+            None => delivery.expose(&cx.metrics, signal),
+            Some(_) => delivery.expose_sending(&cx.metrics, signal),
+        }
+        let bytes_max = Arc::new(AtomicUsize::new(usize::MAX));
+        let judge = OtlpJudge {
+            name: cx.id.clone(),
+            carrier,
+            packing: packing.clone(),
+            on_configuration_error: common.on_configuration_error,
+            bytes_max: bytes_max.clone(),
+            clock: cx.clock.clone(),
+            partial: PartialSuccessMetrics::new(&cx.metrics, &cx.id, signal.as_str()),
+        };
+        let shared = Shared {
+            name: cx.id.clone(),
+            packing,
+            batch: options.batch.clone(),
+            bytes_max,
+        };
+        Ok(OtlpExporter {
+            shared: Arc::new(shared),
+            delivery,
+            stored,
+            sender: Arc::new(sender),
+            judge: Arc::new(judge),
+            runtime: cx.runtime.clone(),
+        })
+    }
+
+    fn intake(&self) -> Intake {
+        match &self.stored {
+            Some(stored) => Intake::Stored(stored.intake()),
+            None => Intake::Memory(self.delivery.handle()),
+        }
+    }
+}
+
+fn open_queue(
+    cx: &NodeCx,
+    storage: &str,
+    common: &Common,
+    signal: Signal,
+) -> Result<StoredQueue, BuildError> {
+    let parts = StoredParts {
+        name: cx.id.clone(),
+        signal,
+        dir: cx
+            .storages
+            .queue_dir(storage, &format!("{} {signal}", cx.id))?,
+        options: common.queue.clone(),
+        fs: Arc::new(OsFs),
+        clock: cx.clock.clone(),
+        seed: cx.seed,
+        metrics: cx.metrics.clone(),
+    };
+    StoredQueue::open(parts).map_err(|e| failed(&cx.id, format!("sending_queue: {e}")))
+}
+
+impl ExporterNode for OtlpExporter {
+    fn front(&mut self, shard: &ShardHandle) -> Box<dyn Exporter> {
+        let intake = self.intake();
+        intake.add_waker(shard.waker.clone());
+        Box::new(OtlpFront::new(self.shared.clone(), intake))
+    }
+
+    fn start(&mut self) -> Result<(), BuildError> {
+        let (sender, judge) = (self.sender.clone(), self.judge.clone());
+        self.delivery.start(&self.runtime, sender, judge);
+        if let Some(stored) = &mut self.stored {
+            let started = stored.start(self.delivery.handle());
+            started.map_err(|e| failed(&self.shared.name, e))?;
+        }
+        Ok(())
+    }
+
+    fn stalled_for(&self) -> Duration {
+        self.delivery.handle().stalled_for()
+    }
+
+    fn stop(&mut self, deadline: Mono) -> u64 {
+        let Some(stored) = &mut self.stored else {
+            return self.delivery.stop(deadline);
+        };
+        stored.close();
+        // What is handed back is on disk.
+        self.delivery.stop(deadline);
+        stored.finish()
+    }
+}

@@ -26,6 +26,7 @@ mod encoded;
 mod error;
 pub mod json;
 mod limits;
+pub mod metrics;
 mod schema;
 mod split;
 mod value;

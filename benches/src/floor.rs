@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
-use tailwater_exporters::loki::snappy::{Encoder, FRAGMENT_BYTES};
+use tailwater_exporters::snappy::{Encoder, FRAGMENT_BYTES};
 
 use crate::content::Format;
 use crate::cri;

@@ -13,7 +13,7 @@ use tailwater_benches::content::{Content, Format, text};
 use tailwater_benches::cri;
 use tailwater_benches::report::{median, table};
 use tailwater_config::{KeyPath, MemoryEnvironment};
-use tailwater_exporters::loki::snappy::{Encoder, FRAGMENT_BYTES};
+use tailwater_exporters::snappy::{Encoder, FRAGMENT_BYTES};
 use tailwater_pdata::LogsBatch;
 use tailwater_receivers::operators::{BuildCx, Chain, OperatorCx};
 

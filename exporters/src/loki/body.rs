@@ -13,8 +13,8 @@ use tailwater_pipeline::BufferPool;
 
 use super::compress::{CompressionEncoder, Compressor, Elements};
 use super::decode::{self, DecodeError};
-use super::snappy::FRAGMENT_BYTES;
 use super::wire;
+use crate::snappy::FRAGMENT_BYTES;
 
 /// Raw buffers that are kept for the next request, at most this many bytes.
 const POOL_BYTES_MAX: usize = 4 << 20;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tailwater_pipeline::BufferPool;
 
-use super::snappy::{self, FRAGMENT_BYTES};
+use crate::snappy::{self, FRAGMENT_BYTES};
 
 /// Room of a chunk. It is closed when the next fragment might not fit, that is half full; what was
 /// never written to takes no memory.

@@ -2,7 +2,7 @@
 //!
 //! The shard's half (`front`, `routing`, `requests`) works out once per batch how its rows
 //! become streams and entries (`plan`, `metadata`, `line`), writes entries straight from the
-//! columns as protobuf (`wire`) and compresses them while hot (`body`, `snappy`). What leaves
+//! columns as protobuf (`wire`) and compresses them while hot (`body`, [`crate::snappy`]). What leaves
 //! is a finished body for `POST /loki/api/v1/push` (`application/x-protobuf`, a raw snappy block).
 //! The sender is [`crate::delivery`]; `judge` tells it what an answer means, by the table in
 //! `response`.
@@ -43,7 +43,6 @@ mod refused;
 mod requests;
 mod response;
 mod routing;
-pub mod snappy;
 mod stats;
 mod streams;
 mod wire;

@@ -1,6 +1,6 @@
 //! The snappy encoder.
 
-use crate::loki::snappy::{Encoder, FRAGMENT_BYTES};
+use crate::snappy::{Encoder, FRAGMENT_BYTES};
 
 /// How often a stretch is repeated at most.
 const REPEATS_MAX: usize = 64;

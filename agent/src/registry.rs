@@ -23,6 +23,7 @@ pub fn registry() -> Registry {
             tailwater_exporters::loki::factory(),
             tailwater_exporters::otlp::grpc_factory(),
             tailwater_exporters::otlp::http_factory(),
+            tailwater_exporters::prometheusremotewrite::factory(),
         ],
         extensions: vec![
             extensions::basicauth::factory(),

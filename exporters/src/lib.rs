@@ -7,6 +7,7 @@ pub mod delivery;
 pub mod file;
 pub mod loki;
 pub mod otlp;
+pub mod prometheusremotewrite;
 pub mod snappy;
 
 #[cfg(test)]

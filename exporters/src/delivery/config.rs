@@ -13,7 +13,11 @@ const SIZERS: [(&str, Sizer); 3] = [
 impl RetryOptions {
     /// Reads `retry_on_failure`.
     pub fn decode(s: &mut Section<'_, '_>) -> RetryOptions {
-        let d = RetryOptions::default();
+        RetryOptions::decode_with(s, RetryOptions::default())
+    }
+
+    /// Reads `retry_on_failure` of an exporter whose defaults are `d`.
+    pub fn decode_with(s: &mut Section<'_, '_>, d: RetryOptions) -> RetryOptions {
         let options = RetryOptions {
             enabled: s.bool("enabled", d.enabled),
             initial_interval: s.duration("initial_interval", d.initial_interval),

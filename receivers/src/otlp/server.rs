@@ -48,7 +48,7 @@ pub enum Service {
     /// gRPC.
     Grpc(GrpcService),
     /// OTLP over HTTP.
-    Http(HttpService),
+    Http(Box<HttpService>),
 }
 
 impl Service {
@@ -148,7 +148,7 @@ impl Listener {
             age: None,
             age_grace: None,
         };
-        let service = Service::Http(service);
+        let service = Service::Http(Box::new(service));
         Listener::new(
             bound,
             service,

@@ -1,0 +1,176 @@
+//! The exporter as a node: what the shards share, and the sender.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::HeaderMap;
+use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue};
+use tailwater_config::Section;
+use tailwater_pdata::Signal;
+use tailwater_pipeline::auth::Authenticators;
+use tailwater_pipeline::clock::{Clock, Mono};
+use tailwater_pipeline::factory::{ExporterFactory, ExporterSettings, Factory, NodeCx};
+use tailwater_pipeline::reach::Reach;
+use tailwater_pipeline::{BuildError, Exporter, ExporterNode, ShardHandle};
+use tailwater_telemetry::metrics::MetricsRegistry;
+use tokio::runtime::Handle;
+
+use crate::client::{ClientParts, Expiry, HttpClient, HttpSender};
+use crate::delivery::{Acks, Delivery, DeliveryHandle, DeliveryParts};
+
+use super::config::RemoteWriteSettings;
+use super::front::RemoteWriteFront;
+use super::judge::RemoteWriteJudge;
+use super::options::{Protocol, RemoteWriteOptions};
+
+/// The kind of exporter, for the agent's registry.
+pub fn factory() -> ExporterFactory {
+    Factory {
+        kind: "prometheus_remote_write",
+        about: "pushes metrics to receivers of Prometheus remote write",
+        signals: &["metrics"],
+        decode: |node, path, errors| {
+            let mut section = Section::new(node, path, errors);
+            let settings = RemoteWriteSettings::decode(&mut section);
+            section.finish();
+            Some(Box::new(settings?))
+        },
+    }
+}
+
+impl ExporterSettings for RemoteWriteSettings {
+    fn build(&self, cx: &NodeCx) -> Result<Box<dyn ExporterNode>, BuildError> {
+        let parts = RemoteWriteParts {
+            name: cx.id.clone(),
+            settings: self.clone(),
+            clock: cx.clock.clone(),
+            seed: cx.seed,
+            runtime: cx.runtime.clone(),
+            authenticators: cx.authenticators.clone(),
+        };
+        Ok(Box::new(RemoteWriteExporter::new(parts, &cx.metrics)?))
+    }
+
+    fn reach(&self, reach: &mut Reach) {
+        self.client.reach(reach);
+    }
+}
+
+/// What an exporter is made of.
+pub struct RemoteWriteParts {
+    /// The component's id, e.g. `prometheus_remote_write/main`.
+    pub name: Arc<str>,
+    /// Its settings.
+    pub settings: RemoteWriteSettings,
+    /// The agent's clock.
+    pub clock: Arc<dyn Clock>,
+    /// Determines the jitter of retries.
+    pub seed: u64,
+    /// The runtime for sockets.
+    pub runtime: Handle,
+    /// The extensions that authenticate.
+    pub authenticators: Authenticators,
+}
+
+/// An exporter of remote write.
+pub struct RemoteWriteExporter {
+    options: Arc<RemoteWriteOptions>,
+    headers: Arc<HeaderMap>,
+    delivery: Delivery<Acks>,
+    sender: Arc<HttpSender>,
+    judge: Arc<RemoteWriteJudge>,
+    runtime: Handle,
+}
+
+/// What the protocol wants every request to say.
+fn headers(protocol: Protocol) -> HeaderMap {
+    let (content, version) = match protocol {
+        Protocol::V1 => ("application/x-protobuf", "0.1.0"),
+        Protocol::V2 => (
+            "application/x-protobuf;proto=io.prometheus.write.v2.Request",
+            "2.0.0",
+        ),
+    };
+    let text = HeaderValue::from_static;
+    let version_name = HeaderName::from_static("x-prometheus-remote-write-version");
+    HeaderMap::from_iter([
+        (CONTENT_ENCODING, text("snappy")),
+        (CONTENT_TYPE, text(content)),
+        (version_name, text(version)),
+    ])
+}
+
+impl RemoteWriteExporter {
+    /// An exporter; connects to nothing before it is started. Reads certificate and secret files.
+    pub fn new(
+        parts: RemoteWriteParts,
+        metrics: &Arc<MetricsRegistry>,
+    ) -> Result<RemoteWriteExporter, BuildError> {
+        let RemoteWriteSettings {
+            endpoint,
+            client,
+            queue,
+            retry,
+            options,
+        } = parts.settings;
+        let client = ClientParts {
+            expiry: Some(Expiry::new(metrics.clone(), parts.name.clone())),
+            authenticators: parts.authenticators,
+            ..ClientParts::new(client)
+        };
+        let client = HttpClient::new(client)
+            .map_err(|e| BuildError::new(format!("exporter {:?}", &*parts.name), e.to_string()))?;
+        let judge = RemoteWriteJudge {
+            protocol: options.protocol,
+            clock: parts.clock.clone(),
+        };
+        let delivery = Delivery::new(DeliveryParts {
+            name: parts.name,
+            queue,
+            retry,
+            seed: parts.seed,
+            clock: parts.clock,
+        });
+        delivery.expose(metrics, Signal::Metrics);
+        Ok(RemoteWriteExporter {
+            headers: Arc::new(headers(options.protocol)),
+            options: Arc::new(options),
+            delivery,
+            sender: Arc::new(HttpSender::new(Arc::new(client), endpoint)),
+            judge: Arc::new(judge),
+            runtime: parts.runtime,
+        })
+    }
+
+    /// The queue of requests.
+    pub fn delivery(&self) -> DeliveryHandle<Acks> {
+        self.delivery.handle()
+    }
+}
+
+impl ExporterNode for RemoteWriteExporter {
+    fn front(&mut self, shard: &ShardHandle) -> Box<dyn Exporter> {
+        let handle = self.delivery.handle();
+        handle.add_waker(shard.waker.clone());
+        let (options, headers) = (self.options.clone(), self.headers.clone());
+        Box::new(RemoteWriteFront::new(options, headers, handle))
+    }
+
+    fn start(&mut self) -> Result<(), BuildError> {
+        let (sender, judge) = (self.sender.clone(), self.judge.clone());
+        self.delivery.start(&self.runtime, sender, judge);
+        Ok(())
+    }
+
+    fn stalled_for(&self) -> Duration {
+        self.delivery.handle().stalled_for()
+    }
+
+    fn stop(&mut self, deadline: Mono) -> u64 {
+        self.delivery.stop(deadline)
+    }
+}
+
+#[cfg(test)]
+#[path = "node_tests.rs"]
+mod tests;

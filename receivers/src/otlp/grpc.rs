@@ -15,6 +15,7 @@ use tailwater_pdata::Signal;
 use super::answer::Answer;
 use super::body::{BodyError, Form, Kind, Reading, decode};
 use super::config::{GrpcOptions, Limits};
+use super::guard::Guard;
 use super::inflate::Encoding;
 use super::intake::Intake;
 use super::room::Hold;
@@ -40,6 +41,7 @@ pub struct GrpcService {
     intake: Arc<Intake>,
     stats: Arc<Stats>,
     message_bytes_max: usize,
+    guard: Guard,
     limits: Limits,
 }
 
@@ -49,12 +51,14 @@ impl GrpcService {
         intake: Arc<Intake>,
         stats: Arc<Stats>,
         options: &GrpcOptions,
+        guard: Guard,
         limits: &Limits,
     ) -> GrpcService {
         GrpcService {
             intake,
             stats,
             message_bytes_max: options.message_bytes_max,
+            guard,
             limits: limits.clone(),
         }
     }
@@ -85,6 +89,7 @@ impl GrpcService {
         let client_time = client_time(&head.headers).map_err(reject)?;
         let signal = self.signal(&head.method, head.uri.path()).map_err(reject)?;
         let encoding = encoding(&head.headers).map_err(reject)?;
+        self.guard.check(&head.headers).await.map_err(reject)?;
         let _place = self.intake.place().map_err(reject)?;
         let begin = tokio::time::Instant::now();
         let mut hold = Hold::of(&self.intake.room);

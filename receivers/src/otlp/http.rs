@@ -20,6 +20,7 @@ use tailwater_pdata::Signal;
 use super::answer::Answer;
 use super::body::{BodyError, Form, Kind, Reading, decode};
 use super::config::{Cors, HttpOptions, Limits};
+use super::guard::Guard;
 use super::inflate::Encoding;
 use super::intake::Intake;
 use super::room::Hold;
@@ -35,6 +36,7 @@ pub struct HttpService {
     intake: Arc<Intake>,
     stats: Arc<Stats>,
     options: HttpOptions,
+    guard: Guard,
     body_time: Duration,
     answer_time: Duration,
 }
@@ -45,6 +47,7 @@ impl HttpService {
         intake: Arc<Intake>,
         stats: Arc<Stats>,
         options: &HttpOptions,
+        guard: Guard,
         limits: &Limits,
     ) -> HttpService {
         let shorter = |own: Option<Duration>, all: Duration| own.map_or(all, |own| own.min(all));
@@ -52,6 +55,7 @@ impl HttpService {
             intake,
             stats,
             options: options.clone(),
+            guard,
             body_time: shorter(options.read_timeout, limits.body_timeout),
             answer_time: shorter(options.write_timeout, limits.request_timeout),
         }
@@ -98,6 +102,10 @@ impl HttpService {
             let text = format!("415 unsupported media type, supported: [{JSON}, {PROTO}]");
             return rejected(StatusCode::UNSUPPORTED_MEDIA_TYPE, TEXT, &text);
         };
+        if let Err(status) = self.guard.check(request.headers()).await {
+            self.stats.listener.rejected_requests.inc();
+            return failure(&status, form);
+        }
         match self.take(signal, form, request).await {
             Ok(()) if form == Form::Json => {
                 plain(StatusCode::OK, JSON, r#"{"partialSuccess":{}}"#.to_owned())

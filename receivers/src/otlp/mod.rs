@@ -16,6 +16,7 @@ mod body;
 pub mod config;
 mod connections;
 mod grpc;
+mod guard;
 mod http;
 mod inflate;
 mod intake;

@@ -14,6 +14,7 @@ use tailwater_telemetry::metrics::{Accounting, IntakeMetrics};
 use super::bind::{Bound, bind};
 use super::config::{Endpoint, Listen, OtlpConfig, TlsOptions};
 use super::grpc::GrpcService;
+use super::guard::Guard;
 use super::http::HttpService;
 use super::intake::{Intake, LaneLink, Queue};
 use super::server::{Listener, Server, runtime};
@@ -171,10 +172,13 @@ impl Shared {
         let mut listeners = Vec::new();
         let mut ports = [None; 2];
         if let Some(options) = &self.config.grpc {
-            let bound = self.open(runtime, "grpc", &options.listen, options.tls.as_ref())?;
+            let auth = options.auth.is_some();
+            let bound = self.open(runtime, "grpc", &options.listen, options.tls.as_ref(), auth)?;
             ports[0] = bound.port();
             let stats = self.stats(Transport::Grpc);
-            let service = GrpcService::new(self.intake.clone(), stats.clone(), options, limits);
+            let guard = self.guard(options.auth.as_deref())?;
+            let service =
+                GrpcService::new(self.intake.clone(), stats.clone(), options, guard, limits);
             listeners.push(Listener::grpc(
                 bound,
                 service,
@@ -185,10 +189,13 @@ impl Shared {
             ));
         }
         if let Some(options) = &self.config.http {
-            let bound = self.open(runtime, "http", &options.listen, options.tls.as_ref())?;
+            let auth = options.auth.is_some();
+            let bound = self.open(runtime, "http", &options.listen, options.tls.as_ref(), auth)?;
             ports[1] = bound.port();
             let stats = self.stats(Transport::Http);
-            let service = HttpService::new(self.intake.clone(), stats.clone(), options, limits);
+            let guard = self.guard(options.auth.as_deref())?;
+            let service =
+                HttpService::new(self.intake.clone(), stats.clone(), options, guard, limits);
             listeners.push(Listener::http(
                 bound,
                 service,
@@ -201,6 +208,10 @@ impl Shared {
         Ok((listeners, ports))
     }
 
+    fn guard(&self, id: Option<&str>) -> Result<Guard, BuildError> {
+        Guard::named(id, &self.cx.authenticators).map_err(|e| error(&self.cx, e))
+    }
+
     fn stats(&self, transport: Transport) -> Arc<Stats> {
         Stats::new(&self.cx.metrics, &self.cx.id, transport, &self.signals)
     }
@@ -211,6 +222,7 @@ impl Shared {
         protocol: &str,
         listen: &Listen,
         tls: Option<&TlsOptions>,
+        auth: bool,
     ) -> Result<Bound, BuildError> {
         let endpoint = &listen.endpoint;
         let bound = bind(listen, runtime.handle(), &self.cx.runtime).map_err(|e| {
@@ -221,17 +233,20 @@ impl Shared {
             error(&self.cx, text)
         })?;
         let place = bound.place();
-        let known = tls.is_some_and(|tls| tls.client_ca.is_some());
+        let known = tls.is_some_and(|tls| auth || tls.client_ca.is_some());
         if bound.is_exposed() && !known {
             let what = match tls {
+                None if auth => {
+                    "without TLS: whoever is on the way can read what is sent, credentials too"
+                }
                 None => {
                     "without TLS: whoever reaches the address can send and can read what is sent"
                 }
-                Some(_) => "without client certificates: whoever reaches the address can send",
+                Some(_) => "without client certificates or auth: whoever reaches it can send",
             };
             if self.config.refuse_unprotected {
                 let text = format!(
-                    "{place} is {what} (refuse_unprotected); set tls with client_ca_file, or an \
+                    "{place} is {what} (refuse_unprotected); set tls with client_ca_file or auth, or an \
                      endpoint on a loopback address"
                 );
                 return Err(error(&self.cx, text));

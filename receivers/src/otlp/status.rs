@@ -22,6 +22,8 @@ pub enum Code {
     Internal = 13,
     /// It may be sent again.
     Unavailable = 14,
+    /// The sender is not known.
+    Unauthenticated = 16,
 }
 
 /// An answer that is no success.
@@ -68,6 +70,7 @@ impl Status {
             Code::ResourceExhausted => StatusCode::TOO_MANY_REQUESTS,
             Code::Unimplemented => StatusCode::NOT_FOUND,
             Code::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+            Code::Unauthenticated => StatusCode::UNAUTHORIZED,
         }
     }
 

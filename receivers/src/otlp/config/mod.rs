@@ -17,9 +17,6 @@ pub use tls::{TlsOptions, TlsVersion};
 
 use super::inflate::Encoding;
 
-/// Why `auth` is refused.
-const AUTH: &str = "there are no extensions that authenticate clients yet; ask for a client \
-                    certificate by tls::client_ca_file";
 /// Why metadata is refused.
 const METADATA: &str = "no processor or exporter reads the metadata of requests yet; leave it out";
 /// Why middleware is refused.
@@ -34,8 +31,8 @@ pub struct OtlpConfig {
     pub http: Option<HttpOptions>,
     /// `limits`.
     pub limits: Limits,
-    /// `refuse_unprotected`: do not start on an address that others reach without TLS and client
-    /// certificates. Default false: a warning.
+    /// `refuse_unprotected`: do not start on an address that others reach without TLS, or
+    /// without client certificates or an authenticator. Default false: a warning.
     pub refuse_unprotected: bool,
 }
 
@@ -76,6 +73,8 @@ pub struct GrpcOptions {
     pub listen: Listen,
     /// `tls`.
     pub tls: Option<TlsOptions>,
+    /// `auth::authenticator`: the id of an extension.
+    pub auth: Option<String>,
     /// `max_recv_msg_size_mib`, in bytes: of a message as sent and as inflated. Default 4 MiB.
     pub message_bytes_max: usize,
     /// `max_concurrent_streams`: requests at the same time on one connection. Default 256.
@@ -118,6 +117,8 @@ pub struct HttpOptions {
     pub listen: Listen,
     /// `tls`.
     pub tls: Option<TlsOptions>,
+    /// `auth::authenticator`: the id of an extension.
+    pub auth: Option<String>,
     /// `logs_url_path`, `metrics_url_path`, `traces_url_path`. Defaults `/v1/logs` and so on.
     pub paths: Paths,
     /// `max_request_body_size`: bytes of a body as sent and as inflated. Default 20 MiB.
@@ -207,6 +208,7 @@ impl GrpcOptions {
         let streams_max = s.u64("max_concurrent_streams", 256, ..=u64::from(u32::MAX));
         GrpcOptions {
             listen,
+            auth: decode_auth(s),
             tls: s.optional_section("tls", false, TlsOptions::decode),
             // As in the collector, 0 is what is not given.
             message_bytes_max: if mebibytes == 0 { 4 } else { mebibytes } << 20,
@@ -258,6 +260,7 @@ impl HttpOptions {
         let cors = s.optional_section("cors", false, Cors::decode);
         HttpOptions {
             listen: Listen::decode(s, "localhost:4318"),
+            auth: decode_auth(s),
             tls: s.optional_section("tls", false, TlsOptions::decode),
             paths: Paths {
                 logs: url_path(s, "logs_url_path", "/v1/logs"),
@@ -277,8 +280,18 @@ impl HttpOptions {
     }
 }
 
+fn decode_auth(s: &mut Section<'_, '_>) -> Option<String> {
+    let id = s.section_if_present("auth", |a| {
+        let id = a.component_id("authenticator");
+        if id.is_none() && !a.has("authenticator") {
+            a.error("authenticator is required");
+        }
+        id.map(|id| id.to_string())
+    });
+    id.flatten()
+}
+
 fn refuse_what_is_missing(s: &mut Section<'_, '_>) {
-    s.refuse("auth", AUTH);
     s.refuse("middlewares", MIDDLEWARES);
     if s.bool("include_metadata", false) {
         s.invalid("include_metadata", METADATA);

@@ -181,13 +181,10 @@ fn what_is_not_supported_or_wrong_is_refused_by_name() {
         ("", "at least one of grpc and http"),
         ("protocols:", "at least one of grpc and http"),
         ("protocols: {grcp: }", "grpc"),
+        ("protocols: {grpc: {auth: {}}}", "authenticator is required"),
         (
-            "protocols: {grpc: {auth: {authenticator: a}}}",
-            "no extensions that authenticate",
-        ),
-        (
-            "protocols: {http: {auth: {authenticator: a}}}",
-            "http::auth",
+            "protocols: {http: {auth: {authenticator: a, request_params: [x]}}}",
+            "http::auth::request_params",
         ),
         (
             "protocols: {http: {include_metadata: true}}",

@@ -1,6 +1,7 @@
 //! The receiver on real sockets, with an exporter that a test decides for.
 
 mod grpc;
+mod guard;
 mod hostile;
 mod http;
 mod lifetimes;

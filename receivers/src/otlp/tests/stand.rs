@@ -10,6 +10,7 @@ use hyper::{Request, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tailwater_config::{Errors, KeyPath, parse};
 use tailwater_pdata::Signal;
+use tailwater_pipeline::auth::Authenticator;
 use tailwater_pipeline::checkpoint::CheckpointHandle;
 use tailwater_pipeline::clock::{Mono, SystemClock};
 use tailwater_pipeline::factory::NodeCx;
@@ -24,6 +25,7 @@ use tailwater_telemetry::health::HealthRegistry;
 use tailwater_telemetry::metrics::{Accounting, EngineMetrics, MetricsRegistry, Snapshot};
 use tokio::net::TcpStream;
 
+use super::guard::Doorkeeper;
 use crate::otlp::{OtlpNode, OtlpSettings};
 
 /// A bound on everything that must not hang.
@@ -108,6 +110,10 @@ pub struct Stand {
 }
 
 fn context(metrics: &Arc<MetricsRegistry>) -> NodeCx {
+    let door = Authenticator {
+        server: Some(Arc::new(Doorkeeper::default())),
+        client: None,
+    };
     NodeCx {
         id: "otlp".into(),
         pipeline: None,
@@ -120,7 +126,7 @@ fn context(metrics: &Arc<MetricsRegistry>) -> NodeCx {
         health: Arc::new(HealthRegistry::new()),
         runtime: tokio::runtime::Handle::current(),
         storages: Arc::new(NoStorages),
-        authenticators: Default::default(),
+        authenticators: [("door".to_owned(), door)].into_iter().collect(),
     }
 }
 

@@ -13,8 +13,8 @@ use crate::value::Value;
 
 /// Room that a column gets at once, in rows: more only comes with more records.
 const ROWS_AHEAD: usize = 4096;
-/// Columns that get that room; whoever sends more of them sends few rows.
-const COLUMNS_AHEAD: usize = 64;
+/// Columns of attributes that get that room. The others grow as they are filled.
+const COLUMNS_AHEAD: usize = 16;
 /// Up to this number of columns a key is looked for in all of them, beyond by hashing.
 const COLUMNS_FEW: usize = 32;
 /// Cells of all columns for each attribute that came, beyond which a batch is ended: records that
@@ -282,7 +282,7 @@ impl<'k> Builder<'k> {
             if !self.index.is_empty() {
                 self.index.insert(name.clone(), i);
             }
-            let ahead = if i < COLUMNS_AHEAD { self.ahead } else { 1 };
+            let ahead = if i < COLUMNS_AHEAD { self.ahead } else { 0 };
             self.columns.push((name, Cells::new(ahead)));
             i
         })
@@ -323,6 +323,11 @@ impl<'k> Builder<'k> {
         }
         self.row += 1;
         self.expected = 0;
+    }
+
+    /// Rows so far.
+    pub fn rows(&self) -> usize {
+        self.row
     }
 
     /// The batch.

@@ -96,7 +96,7 @@ impl Decoder {
 
     fn scope_logs(&mut self, buf: &Bytes) {
         let is_record = |f: &(u32, Raw)| matches!(f, (2, Raw::Len(..)));
-        let mut rows = Fields::new(buf, 0).filter(is_record).count();
+        let rows = Fields::new(buf, 0).filter(is_record).count();
         if rows == 0 {
             return;
         }
@@ -113,11 +113,12 @@ impl Decoder {
         for (number, raw) in Fields::new(buf, 0) {
             if let (2, Raw::Len(from, to)) = (number, raw) {
                 if builder.is_sparse() {
+                    // The next one probably ends as early.
+                    let rows = builder.rows();
                     done.push(builder.finish());
                     builder = Builder::new(buf.clone(), rows, &mut self.keys);
                 }
                 record(buf, from, to, &mut builder);
-                rows -= 1;
             }
         }
         done.push(builder.finish());

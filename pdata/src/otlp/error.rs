@@ -50,6 +50,9 @@ pub enum Problem {
     /// See [`Limits::items`].
     #[error("there are more than {0} log records, data points or spans")]
     Items(usize),
+    /// See [`Limits::scopes`].
+    #[error("there are more than {0} resources and scopes")]
+    Scopes(usize),
     /// See [`Limits::attributes`].
     #[error("a list has more than {0} attributes")]
     Attributes(usize),
@@ -63,7 +66,11 @@ impl Problem {
     pub fn is_limit(self) -> bool {
         matches!(
             self,
-            Problem::Depth(_) | Problem::Items(_) | Problem::Attributes(_) | Problem::Bytes
+            Problem::Depth(_)
+                | Problem::Items(_)
+                | Problem::Scopes(_)
+                | Problem::Attributes(_)
+                | Problem::Bytes
         )
     }
 }

@@ -94,7 +94,7 @@ proptest! {
                 }
             }
         }
-        judge(&body)?;
+        agree(&body);
     }
 }
 
@@ -113,40 +113,19 @@ proptest! {
             len(1, &len(2, &len(2, &pieces)))
         };
         let metrics = (0..pieces).map(|_| dice.metric().encode_to_vec());
-        judge(&item(metrics.collect::<Vec<_>>().concat()))?;
+        agree(&item(metrics.collect::<Vec<_>>().concat()));
         let spans = (0..pieces).map(|_| dice.span().encode_to_vec());
-        judge(&item(spans.collect::<Vec<_>>().concat()))?;
+        agree(&item(spans.collect::<Vec<_>>().concat()));
         let records = (0..pieces).map(|_| dice.record().encode_to_vec());
-        judge(&item(records.collect::<Vec<_>>().concat()))?;
+        agree(&item(records.collect::<Vec<_>>().concat()));
     }
 }
 
-/// Compares what we and `prost` say of any bytes.
-fn judge(body: &[u8]) -> Result<(), TestCaseError> {
-    let ours = |signal| Encoded::parse(signal, body.to_vec().into(), &Limits::default());
-    macro_rules! compare {
-        ($signal:expr, $message:ty) => {
-            match (ours($signal), <$message>::decode(body)) {
-                (Ok(ours), Ok(theirs)) => {
-                    prop_assert_eq!(ours.items(), theirs.items());
-                    let text = json($signal, body);
-                    let back = proto($signal, &text).map_err(TestCaseError::fail)?;
-                    let back = <$message>::decode(&*back).expect("what we write");
-                    // In JSON there is one NaN.
-                    let theirs = json($signal, &theirs.encode_to_vec());
-                    prop_assert_eq!(json($signal, &back.encode_to_vec()), theirs, "{}", text);
-                }
-                (Err(e), Ok(_)) if e.problem == Problem::Type(3) => {} // groups, empty
-                (Ok(_), Err(e)) => prop_assert!(false, "prost refuses: {}", e),
-                (Err(e), Ok(_)) => prop_assert!(false, "we refuse: {}", e),
-                (Err(_), Err(_)) => {}
-            }
-        };
-    }
-    compare!(Signal::Logs, o::Logs);
-    compare!(Signal::Metrics, o::Metrics);
-    compare!(Signal::Traces, o::Traces);
-    Ok(())
+/// We and `prost` say the same of these bytes, as a request of any signal.
+fn agree(body: &[u8]) {
+    Signal::ALL
+        .into_iter()
+        .for_each(|signal| fuzzing::agrees(signal, body));
 }
 
 /// The one record of a request, as protobuf and read back.
@@ -507,5 +486,30 @@ fn cases_of_others_are_taken_or_refused() {
                 "{case}: {taken:?}"
             );
         }
+    }
+}
+
+/// Our own payloads, in which each field of each signal is set.
+#[test]
+fn payloads_of_ours_come_back_byte_by_byte() {
+    for (signal, text) in [
+        (
+            Signal::Logs,
+            include_str!("../../../fuzz/corpus/otlp_json/logs"),
+        ),
+        (
+            Signal::Metrics,
+            include_str!("../../../fuzz/corpus/otlp_json/metrics"),
+        ),
+        (
+            Signal::Traces,
+            include_str!("../../../fuzz/corpus/otlp_json/traces"),
+        ),
+    ] {
+        // The first letter tells the fuzz target which signal it is.
+        let text = &text[1..];
+        let read = proto(signal, text).expect("a request");
+        assert_eq!(json(signal, &read), text);
+        agree(&read);
     }
 }

@@ -8,6 +8,9 @@ pub struct Limits {
     pub depth: usize,
     /// Log records, data points or spans of a request. Default 1,000,000.
     pub items: usize,
+    /// Resources and scopes of a request, together: as columns each scope takes about 600 bytes,
+    /// however small it came. Default 100,000.
+    pub scopes: usize,
     /// Attributes of one list: of a resource, scope, record, point, span, event, link or exemplar,
     /// and entries of one map value. Default 65,536.
     pub attributes: usize,
@@ -25,6 +28,7 @@ impl Default for Limits {
         Limits {
             depth: 64,
             items: 1_000_000,
+            scopes: 100_000,
             attributes: 65_536,
         }
     }

@@ -34,7 +34,11 @@ mod walk;
 mod wire;
 
 #[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
+#[cfg(any(test, feature = "fuzzing"))]
 pub mod oracle;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod samples;
 
 #[cfg(test)]
 mod edit_tests;
@@ -42,8 +46,6 @@ mod edit_tests;
 mod json_tests;
 #[cfg(test)]
 mod logs_tests;
-#[cfg(test)]
-mod samples;
 #[cfg(test)]
 mod split_tests;
 #[cfg(test)]

@@ -105,8 +105,10 @@ pub(super) enum Role {
     Item,
     /// A metric: what its kinds of data hold counts only for the last kind given.
     Metric,
-    /// A message with items, or with messages that have them.
-    Container,
+    /// What belongs to a resource or a scope; the request itself.
+    Scope,
+    /// One kind of data of a metric.
+    Data,
     /// A key and its value.
     Attribute,
     /// Anything else.
@@ -160,9 +162,7 @@ impl Message {
     #[inline]
     pub fn towards_items(&'static self, number: u32) -> Option<&'static Message> {
         match self.field(number)?.kind {
-            Kind::Message(m) if matches!(m.role, Role::Item | Role::Metric | Role::Container) => {
-                Some(m)
-            }
+            Kind::Message(m) if !matches!(m.role, Role::Attribute | Role::Other) => Some(m),
             _ => None,
         }
     }
@@ -218,17 +218,17 @@ use Kind::{
 };
 
 message! { /// `ExportLogsServiceRequest`.
-LOGS, Container:
+LOGS, Scope:
     1 "resource_logs" "resourceLogs" Sub(&RESOURCE_LOGS), Many;
 }
 message! { /// `ResourceLogs`.
-RESOURCE_LOGS, Container:
+RESOURCE_LOGS, Scope:
     1 "resource" "resource" Sub(&RESOURCE), One;
     2 "scope_logs" "scopeLogs" Sub(&SCOPE_LOGS), Many;
     3 "schema_url" "schemaUrl" Str, One;
 }
 message! { /// `ScopeLogs`.
-SCOPE_LOGS, Container:
+SCOPE_LOGS, Scope:
     1 "scope" "scope" Sub(&SCOPE), One;
     2 "log_records" "logRecords" Sub(&LOG_RECORD), Many;
     3 "schema_url" "schemaUrl" Str, One;
@@ -293,17 +293,17 @@ KEY_VALUE_LIST:
 }
 
 message! { /// `ExportMetricsServiceRequest`.
-METRICS, Container:
+METRICS, Scope:
     1 "resource_metrics" "resourceMetrics" Sub(&RESOURCE_METRICS), Many;
 }
 message! { /// `ResourceMetrics`.
-RESOURCE_METRICS, Container:
+RESOURCE_METRICS, Scope:
     1 "resource" "resource" Sub(&RESOURCE), One;
     2 "scope_metrics" "scopeMetrics" Sub(&SCOPE_METRICS), Many;
     3 "schema_url" "schemaUrl" Str, One;
 }
 message! { /// `ScopeMetrics`.
-SCOPE_METRICS, Container:
+SCOPE_METRICS, Scope:
     1 "scope" "scope" Sub(&SCOPE), One;
     2 "metrics" "metrics" Sub(&METRIC), Many;
     3 "schema_url" "schemaUrl" Str, One;
@@ -321,27 +321,27 @@ METRIC, Metric:
     12 "metadata" "metadata" Sub(&KEY_VALUE), Many;
 }
 message! { /// `Gauge`.
-GAUGE, Container:
+GAUGE, Data:
     1 "data_points" "dataPoints" Sub(&NUMBER_POINT), Many;
 }
 message! { /// `Sum`.
-SUM, Container:
+SUM, Data:
     1 "data_points" "dataPoints" Sub(&NUMBER_POINT), Many;
     2 "aggregation_temporality" "aggregationTemporality" Enum(&TEMPORALITY), One;
     3 "is_monotonic" "isMonotonic" Bool, One;
 }
 message! { /// `Histogram`.
-HISTOGRAM, Container:
+HISTOGRAM, Data:
     1 "data_points" "dataPoints" Sub(&HISTOGRAM_POINT), Many;
     2 "aggregation_temporality" "aggregationTemporality" Enum(&TEMPORALITY), One;
 }
 message! { /// `ExponentialHistogram`.
-EXPONENTIAL_HISTOGRAM, Container:
+EXPONENTIAL_HISTOGRAM, Data:
     1 "data_points" "dataPoints" Sub(&EXPONENTIAL_POINT), Many;
     2 "aggregation_temporality" "aggregationTemporality" Enum(&TEMPORALITY), One;
 }
 message! { /// `Summary`.
-SUMMARY, Container:
+SUMMARY, Data:
     1 "data_points" "dataPoints" Sub(&SUMMARY_POINT), Many;
 }
 message! { /// `NumberDataPoint`.
@@ -416,17 +416,17 @@ EXEMPLAR:
 }
 
 message! { /// `ExportTraceServiceRequest`.
-TRACES, Container:
+TRACES, Scope:
     1 "resource_spans" "resourceSpans" Sub(&RESOURCE_SPANS), Many;
 }
 message! { /// `ResourceSpans`.
-RESOURCE_SPANS, Container:
+RESOURCE_SPANS, Scope:
     1 "resource" "resource" Sub(&RESOURCE), One;
     2 "scope_spans" "scopeSpans" Sub(&SCOPE_SPANS), Many;
     3 "schema_url" "schemaUrl" Str, One;
 }
 message! { /// `ScopeSpans`.
-SCOPE_SPANS, Container:
+SCOPE_SPANS, Scope:
     1 "scope" "scope" Sub(&SCOPE), One;
     2 "spans" "spans" Sub(&SPAN), Many;
     3 "schema_url" "schemaUrl" Str, One;

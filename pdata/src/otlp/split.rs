@@ -215,7 +215,7 @@ pub(super) fn count(message: &'static Message, buf: &[u8]) -> usize {
 fn is_cut(message: &'static Message, buf: &[u8]) -> bool {
     let data = |f: &(u32, Raw)| message.towards_items(f.0).is_some();
     match message.role {
-        Role::Container => true,
+        Role::Scope | Role::Data => true,
         Role::Metric => Fields::new(buf, 0).filter(data).count() == 1,
         Role::Item | Role::Attribute | Role::Other => false,
     }

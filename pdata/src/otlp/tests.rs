@@ -134,6 +134,12 @@ fn each_limit_refuses_by_name_and_allows_what_is_just_within() {
             if ok { Ok(3) } else { Err(Problem::Items(2)) }
         );
     }
+    for (scopes, ok) in [(2, true), (1, false)] {
+        let limits = Limits { scopes, ..limits };
+        let e = parse_within(Signal::Logs, &three, &limits);
+        let wanted = if ok { Ok(3) } else { Err(Problem::Scopes(1)) };
+        assert_eq!(e.map_err(|e| e.problem), wanted);
+    }
     let two = log(&len(6, b"").repeat(2));
     for (attributes, ok) in [(2, true), (1, false)] {
         let limits = Limits {
@@ -178,4 +184,35 @@ fn requests_side_by_side_are_one_request() {
     assert_eq!(whole, both);
     assert_eq!(whole.items(), 2);
     assert_ne!(whole, one);
+}
+
+#[test]
+fn bombs_are_refused_where_they_pass_the_limit() {
+    // Lists in lists, as deep as there is room for: lengths are refused from outside in.
+    let mut bomb = Vec::new();
+    while bomb.len() < 1 << 16 {
+        bomb = len(5, &len(1, &bomb));
+    }
+    let e = parse(Signal::Logs, &log(&len(5, &bomb))).expect_err("thousands of levels");
+    assert_eq!(e.problem, Problem::Depth(64));
+    assert!(e.path.ends_with("array_value.values") || e.path.ends_with("array_value"));
+    // A million of the smallest messages there are.
+    let million = [0x12, 0].repeat(1_000_001);
+    let e = parse(Signal::Logs, &len(1, &len(2, &million))).expect_err("a million records");
+    assert_eq!(e.problem, Problem::Items(1_000_000));
+    assert_eq!(
+        parse(Signal::Logs, &len(1, &len(2, &million[2..]))),
+        Ok(1_000_000)
+    );
+    let e = parse(Signal::Traces, &[0x0a, 0].repeat(100_001)).expect_err("many resources");
+    assert_eq!(e.problem, Problem::Scopes(100_000));
+    // Lengths of more than there is, in every place of a request.
+    let whole = log(&[len(5, &len(1, b"text")), len(6, &len(1, b"key"))].concat());
+    for at in 0..whole.len() {
+        let mut body = whole.clone();
+        body.splice(at..at + 1, [0xff, 0xff, 0xff, 0xff, 0x0f]);
+        let _ = parse(Signal::Logs, &body);
+        body.truncate(at);
+        let _ = parse(Signal::Logs, &body);
+    }
 }

@@ -34,6 +34,7 @@ pub(super) fn walk(
         stack: [Frame::of(root, buf.len()); Limits::DEPTH_MAX + 1],
         at: 0,
         items: 0,
+        scopes: 0,
     };
     if buf.len() > Limits::BYTES_MAX {
         return Err(walk.error(Problem::Bytes, None));
@@ -64,6 +65,7 @@ struct Walk<'l> {
     /// The value or tag that is being read.
     at: usize,
     items: usize,
+    scopes: usize,
 }
 
 impl Walk<'_> {
@@ -165,15 +167,20 @@ impl Walk<'_> {
                     return Err(self.error(Problem::Items(self.limits.items), Some(field)));
                 }
             }
-            Role::Metric | Role::Container | Role::Other => {
-                if around.message.role == Role::Metric && field.count == Count::OneOf {
-                    // Whoever reads a metric with two kinds of data sees the last one.
-                    if around.data != field.number {
-                        around.data = field.number;
-                        self.items = around.items_before;
-                    }
+            Role::Scope => {
+                self.scopes += 1;
+                if self.scopes > self.limits.scopes {
+                    return Err(self.error(Problem::Scopes(self.limits.scopes), Some(field)));
                 }
             }
+            Role::Data => {
+                // Whoever reads a metric with two kinds of data sees the last one.
+                if around.data != field.number {
+                    around.data = field.number;
+                    self.items = around.items_before;
+                }
+            }
+            Role::Metric | Role::Other => {}
         }
         self.depth += 1;
         self.stack[self.depth] = Frame {

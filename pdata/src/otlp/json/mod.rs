@@ -53,6 +53,7 @@ pub fn from_proto(signal: Signal, proto: &[u8], out: &mut Vec<u8>) -> Result<(),
     let limits = Limits {
         depth: Limits::DEPTH_MAX,
         items: usize::MAX,
+        scopes: usize::MAX,
         attributes: usize::MAX,
     };
     let root = schema::request(signal);

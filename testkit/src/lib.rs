@@ -2,6 +2,8 @@
 //!
 //! * [`loki::FakeLoki`]: a real HTTP server on a loopback port that answers pushes the way Loki
 //!   does, its limits, partial rejections, misleading successes and faults included.
+//! * [`otlp::OtlpStandIn`]: a backend for OTLP over HTTP and gRPC that records what comes, and answers
+//!   as it is told to.
 //! * [`writer::LogWriter`]: writes log files as container runtimes and applications do (CRI,
 //!   Docker json-file, plain) and rotates them in every usual way.
 //! * [`oracle::DeliveryOracle`]: knows what was written, is told what arrived, and says exactly
@@ -27,7 +29,8 @@
 //! # }
 //! ```
 //!
-//! Invariants: plain threads and blocking sockets, no async runtime; no dependency on any other
+//! Invariants: plain threads and blocking sockets, no async runtime (but for the stand-in for OTLP,
+//! as gRPC needs HTTP/2: it runs hyper on a thread of its own); no dependency on any other
 //! crate of this workspace, so a fault of the product cannot hide in its judge; servers listen on
 //! 127.0.0.1 only; every random choice comes from a seed; every buffer has a limit.
 
@@ -37,6 +40,7 @@ pub mod http;
 pub mod loki;
 pub mod message;
 pub mod oracle;
+pub mod otlp;
 pub mod rng;
 pub mod tempdir;
 pub mod time;

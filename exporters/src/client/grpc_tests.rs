@@ -18,6 +18,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
 
+use tokio_rustls::TlsAcceptor;
+
+use super::connect::Io;
 use super::names::Addresses;
 use super::test_server::{LONG, pem, run};
 use super::*;
@@ -80,6 +83,18 @@ async fn serve<F>(at: &str, answer: impl Fn(usize, Call) -> F + Send + Sync + 's
 where
     F: Future<Output = Response<Answer>> + Send + 'static,
 {
+    serve_with(at, None, answer).await
+}
+
+/// A server, with TLS if `tls` says how.
+async fn serve_with<F>(
+    at: &str,
+    tls: Option<TlsAcceptor>,
+    answer: impl Fn(usize, Call) -> F + Send + Sync + 'static,
+) -> Server
+where
+    F: Future<Output = Response<Answer>> + Send + 'static,
+{
     let listener = TcpListener::bind(at).await.unwrap();
     let server = Server {
         address: listener.local_addr().unwrap(),
@@ -92,8 +107,15 @@ where
         loop {
             let (stream, _) = listener.accept().await.unwrap();
             own.connections.fetch_add(1, Ordering::SeqCst);
-            let (own, answer) = (own.clone(), answer.clone());
+            let (own, answer, tls) = (own.clone(), answer.clone(), tls.clone());
             tokio::spawn(async move {
+                let stream: Box<dyn Io> = match tls {
+                    None => Box::new(stream),
+                    Some(tls) => match tls.accept(stream).await {
+                        Ok(stream) => Box::new(stream),
+                        Err(_) => return,
+                    },
+                };
                 let close = own.close.clone();
                 let service = service_fn(move |request: Request<Incoming>| {
                     let n = own.calls.fetch_add(1, Ordering::SeqCst);
@@ -429,6 +451,57 @@ fn over_tls_the_server_has_to_speak_http_2() {
         let error = call(&client(options)).await.unwrap_err();
         assert_eq!(error.kind, SendErrorKind::Tls);
         assert!(error.message.contains("HTTP/2"), "{error}");
+    });
+}
+
+#[test]
+fn over_tls_calls_share_a_connection_that_both_know_each_other_by() {
+    let config = super::test_server::server_config("server1", true, &[b"h2"]);
+    run(async {
+        let tls = Some(TlsAcceptor::from(config));
+        let server = serve_with("127.0.0.1:0", tls, |_, call| async move {
+            assert_eq!(call.head.uri.scheme_str(), Some("https"));
+            done(b"")
+        })
+        .await;
+        let mut options = options(server.address);
+        let url = format!("https://localhost:{}", server.address.port());
+        options.endpoint = Endpoint::parse(&url).unwrap();
+        options.tls.ca = Some(PemSource::File(pem("ca1.pem").into()));
+        options.tls.cert = Some(PemSource::File(pem("client1.pem").into()));
+        options.tls.key = Some(PemSource::File(pem("client1.key").into()));
+        let known = client(options.clone());
+        for _ in 0..3 {
+            assert_eq!(call(&known).await.unwrap().headers["grpc-status"], "0");
+        }
+        assert_eq!((server.connections(), server.calls()), (1, 3));
+        options.tls.ca = Some(PemSource::File(pem("ca2.pem").into()));
+        let error = call(&client(options)).await.unwrap_err();
+        assert_eq!(error.kind, SendErrorKind::Tls);
+    });
+}
+
+#[test]
+fn a_peer_that_answers_no_ping_is_left() {
+    run(async {
+        // Takes the connection and is silent from then on.
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let options = GrpcOptions {
+            keepalive: Some(Keepalive {
+                time: Duration::from_millis(50),
+                timeout: Duration::from_millis(50),
+                permit_without_stream: false,
+            }),
+            ..options(listener.local_addr().unwrap())
+        };
+        let server = tokio::spawn(async move { listener.accept().await.unwrap() });
+        let error = call(&client(options)).await.unwrap_err();
+        assert_eq!(
+            error.kind,
+            SendErrorKind::Broken,
+            "long before its time is over"
+        );
+        server.await.unwrap();
     });
 }
 

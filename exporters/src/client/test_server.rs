@@ -119,13 +119,9 @@ pub(super) fn pem(name: &str) -> String {
     )
 }
 
-/// The server side of TLS with certificate `name`; asks for a client certificate of `ca1` if
+/// How a server with certificate `name` makes TLS; asks for a client certificate of `ca1` if
 /// `mutual`.
-pub(super) fn accept_tls(
-    stream: TcpStream,
-    name: &str,
-    mutual: bool,
-) -> StreamOwned<ServerConnection, TcpStream> {
+pub(super) fn server_config(name: &str, mutual: bool, alpn: &[&[u8]]) -> Arc<ServerConfig> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let chain = CertificateDer::pem_file_iter(pem(&format!("{name}.pem"))).unwrap();
     let chain = chain.map(|c| c.unwrap()).collect();
@@ -143,8 +139,19 @@ pub(super) fn accept_tls(
     } else {
         builder.with_no_client_auth()
     };
-    let config = builder.with_single_cert(chain, key).unwrap();
-    StreamOwned::new(ServerConnection::new(config.into()).unwrap(), stream)
+    let mut config = builder.with_single_cert(chain, key).unwrap();
+    config.alpn_protocols = alpn.iter().map(|p| p.to_vec()).collect();
+    Arc::new(config)
+}
+
+/// The server side of TLS, see [`server_config`].
+pub(super) fn accept_tls(
+    stream: TcpStream,
+    name: &str,
+    mutual: bool,
+) -> StreamOwned<ServerConnection, TcpStream> {
+    let config = server_config(name, mutual, &[]);
+    StreamOwned::new(ServerConnection::new(config).unwrap(), stream)
 }
 
 /// A client that ignores the environment of the test.

@@ -190,23 +190,23 @@ impl OtlpJudge {
         if !said.is_empty() {
             let rejected = u64::try_from(said.rejected).unwrap_or(0);
             self.partial.rejected.inc_by(rejected);
-            let (exporter, message) = (&*self.name, said.message.as_str());
+            let (exporter, error) = (&*self.name, said.message.as_str());
             match self.packing.signal() {
                 Signal::Logs => tracing::warn!(
                     exporter,
-                    message,
+                    error,
                     dropped_log_records = rejected,
                     "Partial success response"
                 ),
                 Signal::Metrics => tracing::warn!(
                     exporter,
-                    message,
+                    error,
                     dropped_data_points = rejected,
                     "Partial success response"
                 ),
                 Signal::Traces => tracing::warn!(
                     exporter,
-                    message,
+                    error,
                     dropped_spans = rejected,
                     "Partial success response"
                 ),

@@ -1,6 +1,8 @@
 //! The harness of the end-to-end tests: the real binary as a process, real files, real sockets.
 //!
 //! * [`agent::Agent`]: a running agent, its log and its exit code.
+//! * [`prometheus::Prometheus`]: a real Prometheus that takes remote write.
+//! * [`remote_write::RemoteWriteBench`]: the exporter of remote write in this process.
 //! * [`rig::Rig`]: a directory of logs, a state directory, a fake Loki and the oracle that judges
 //!   what arrives there; makes configurations and starts agents on them.
 //! * [`configs`]: configurations that several tests start from.
@@ -26,6 +28,8 @@ pub mod dns;
 pub mod exporter;
 pub mod fault_row;
 pub mod front;
+pub mod prometheus;
+pub mod remote_write;
 pub mod rig;
 pub mod scrape;
 pub mod stand;

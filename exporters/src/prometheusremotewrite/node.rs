@@ -16,7 +16,7 @@ use tailwater_telemetry::metrics::MetricsRegistry;
 use tokio::runtime::Handle;
 
 use crate::client::{ClientParts, Expiry, HttpClient, HttpSender};
-use crate::delivery::{Acks, Delivery, DeliveryHandle, DeliveryParts};
+use crate::delivery::{Acks, Delivery, DeliveryHandle, DeliveryParts, Judge};
 
 use super::config::RemoteWriteSettings;
 use super::front::RemoteWriteFront;
@@ -145,6 +145,12 @@ impl RemoteWriteExporter {
     /// The queue of requests.
     pub fn delivery(&self) -> DeliveryHandle<Acks> {
         self.delivery.handle()
+    }
+
+    /// What sends the requests, and what decides about answers, for who has no runtime: see
+    /// [`Delivery::courier`].
+    pub fn sender(&self) -> (&Delivery<Acks>, Arc<dyn Judge<Acks>>) {
+        (&self.delivery, self.judge.clone())
     }
 }
 

@@ -138,6 +138,7 @@ impl Packing {
         let limits = Limits {
             depth: Limits::DEPTH_MAX,
             items: usize::MAX,
+            scopes: usize::MAX,
             attributes: usize::MAX,
         };
         let raw = match self.form {

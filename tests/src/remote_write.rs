@@ -49,6 +49,7 @@ impl RemoteWriteBench {
             clock: clock.clone(),
             seed: 1,
             runtime: sockets.handle.clone(),
+            authenticators: Default::default(),
         };
         let metrics = Arc::new(MetricsRegistry::default());
         let mut exporter = RemoteWriteExporter::new(parts, &metrics).expect("an exporter");

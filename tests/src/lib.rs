@@ -11,6 +11,7 @@
 //! * [`exporter::LokiBench`], [`contract::Case`]: the Loki exporter in this process, on a clock that tests move.
 //! * [`fault_row::Row`]: what a row of the fault matrix did and reached.
 //! * [`front::Front`]: what spoils connections on their way to the sink.
+//! * [`otlp_client`]: clients of OTLP.
 //! * [`scrape::Scrape`]: the agent's metrics at one instant.
 //! * [`stand::Stand`]: an agent whose records are seen as they are, attributes included.
 //! * [`tls::TlsFront`], [`tls::Proxy`]: what may stand in front of the sink.
@@ -28,6 +29,7 @@ pub mod dns;
 pub mod exporter;
 pub mod fault_row;
 pub mod front;
+pub mod otlp_client;
 pub mod prometheus;
 pub mod remote_write;
 pub mod rig;

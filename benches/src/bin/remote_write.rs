@@ -209,6 +209,7 @@ impl Bench {
             clock: clock.clone(),
             seed: 1,
             runtime: runtime.handle().clone(),
+            authenticators: Default::default(),
         };
         let metrics = Arc::new(MetricsRegistry::default());
         let mut exporter = RemoteWriteExporter::new(parts, &metrics)?;

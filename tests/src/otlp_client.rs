@@ -26,31 +26,34 @@ pub const GRPC_ENCODINGS: [&str; 4] = ["identity", "gzip", "zstd", "snappy"];
 /// # Panics
 /// When the name is none of [`ENCODINGS`].
 pub fn compress(encoding: &str, plain: &[u8]) -> Vec<u8> {
+    try_compress(encoding, plain).expect("in memory")
+}
+
+fn try_compress(encoding: &str, plain: &[u8]) -> io::Result<Vec<u8>> {
     let level = flate2::Compression::default();
-    let all = |mut w: Box<dyn FnMut(&[u8]) -> io::Result<Vec<u8>>>| w(plain).expect("in memory");
     match encoding {
-        "identity" => plain.to_vec(),
-        "gzip" => all(Box::new(move |p| {
+        "identity" => Ok(plain.to_vec()),
+        "gzip" => {
             let mut w = flate2::write::GzEncoder::new(Vec::new(), level);
-            w.write_all(p)?;
+            w.write_all(plain)?;
             w.finish()
-        })),
-        "zlib" | "deflate" => all(Box::new(move |p| {
+        }
+        "zlib" | "deflate" => {
             let mut w = flate2::write::ZlibEncoder::new(Vec::new(), level);
-            w.write_all(p)?;
+            w.write_all(plain)?;
             w.finish()
-        })),
-        "zstd" => all(Box::new(|p| zstd::encode_all(p, 1))),
-        "snappy" => all(Box::new(|p| {
+        }
+        "zstd" => zstd::encode_all(plain, 1),
+        "snappy" => {
             let mut w = snap::write::FrameEncoder::new(Vec::new());
-            w.write_all(p)?;
+            w.write_all(plain)?;
             w.into_inner().map_err(|e| io::Error::other(e.to_string()))
-        })),
-        "lz4" => all(Box::new(|p| {
+        }
+        "lz4" => {
             let mut w = lz4_flex::frame::FrameEncoder::new(Vec::new());
-            w.write_all(p)?;
+            w.write_all(plain)?;
             w.finish().map_err(io::Error::other)
-        })),
+        }
         other => panic!("{other} is no compression"),
     }
 }

@@ -122,7 +122,7 @@ impl Case {
         let points: Vec<Value> = (0..POINTS).map(|p| self.point(metric, p, round)).collect();
         let mut data = json!({"dataPoints": points, "aggregationTemporality": 2});
         let (name, kind) = match self {
-            Case::Numbers if metric % 2 == 0 => {
+            Case::Numbers if metric.is_multiple_of(2) => {
                 data["isMonotonic"] = true.into();
                 (format!("http.server.requests.{metric}"), "sum")
             }

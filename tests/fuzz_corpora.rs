@@ -9,12 +9,13 @@ use tailwater_pdata::otlp::fuzzing as otlp;
 use tailwater_pipeline::checkpoint::fuzzing as checkpoint;
 use tailwater_receivers::filelog::{frame, fuzzing as filelog};
 use tailwater_receivers::operators::fuzzing as operators;
+use tailwater_receivers::otlp::fuzzing as receiver;
 
 /// What a target demands of an input.
 type Body = fn(&[u8]);
 
 /// The targets of `fuzz/fuzz_targets`, by name.
-const TARGETS: [(&str, Body); 15] = [
+const TARGETS: [(&str, Body); 16] = [
     ("checkpoint", checkpoint::files),
     ("compressed", filelog::compressed),
     ("compression", loki::compression),
@@ -24,6 +25,7 @@ const TARGETS: [(&str, Body); 15] = [
     ("docker_lines", operators::docker_lines),
     ("expressions", operators::expressions),
     ("framing", frame::fuzzing::framing),
+    ("otlp_bodies", receiver::bodies),
     ("otlp_json", otlp::text),
     ("otlp_proto", otlp::proto),
     ("parsers", operators::parsers),

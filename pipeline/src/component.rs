@@ -9,6 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::auth::Authenticator;
+use tailwater_pdata::Signal;
+
 use crate::batch::Batch;
 use crate::clock::Mono;
 
@@ -92,6 +94,11 @@ pub enum Progress {
 pub trait SourceCx: Output {
     /// How much the nodes behind it are willing to take.
     fn admission(&self) -> Admission;
+
+    /// The same for one signal: a source of several need not hold up those whose nodes have room.
+    fn admission_of(&self, _signal: Signal) -> Admission {
+        self.admission()
+    }
 }
 
 /// A receiver's half in one shard.

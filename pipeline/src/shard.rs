@@ -140,6 +140,7 @@ struct Emit<'a> {
     exporters: &'a mut [Outlet],
     pipelines: &'a [Arc<str>],
     admission: Admission,
+    draining: bool,
     now: Mono,
 }
 
@@ -170,7 +171,7 @@ impl Output for Emit<'_> {
             }
             .emit(branch);
         }
-        self.admission = admission_of(self.pipelines, self.chains, self.exporters);
+        self.admission = admission_of(self.pipelines, &*self.chains, self.exporters);
     }
 
     fn now(&self) -> Mono {
@@ -182,9 +183,21 @@ impl SourceCx for Emit<'_> {
     fn admission(&self) -> Admission {
         self.admission
     }
+
+    fn admission_of(&self, signal: Signal) -> Admission {
+        let chains = self.chains.iter().filter(|c| c.signal == signal);
+        match self.draining {
+            true => Admission::Closed,
+            false => admission_of(self.pipelines, chains, self.exporters),
+        }
+    }
 }
 
-fn admission_of(pipelines: &[Arc<str>], chains: &[Chain], exporters: &[Outlet]) -> Admission {
+fn admission_of<'a>(
+    pipelines: &[Arc<str>],
+    chains: impl IntoIterator<Item = &'a Chain>,
+    exporters: &[Outlet],
+) -> Admission {
     let of_chain = |c: &Chain| {
         let stages = c.processors.iter().map(|s| s.processor.admission());
         let of_chain = |o: &&Outlet| o.signal == c.signal && c.exporters.contains(&o.key);
@@ -194,7 +207,7 @@ fn admission_of(pipelines: &[Arc<str>], chains: &[Chain], exporters: &[Outlet]) 
             .max()
             .unwrap_or_default()
     };
-    let mine = chains.iter().filter(|c| pipelines.contains(&c.id));
+    let mine = chains.into_iter().filter(|c| pipelines.contains(&c.id));
     mine.map(of_chain).max().unwrap_or_default()
 }
 
@@ -250,13 +263,14 @@ impl Shard {
             if !feed.ready && feed.next.is_none_or(|t| t > now) {
                 continue;
             }
-            let admission = admission_of(&feed.pipelines, chains, exporters);
+            let admission = admission_of(&feed.pipelines, &*chains, exporters);
             let pipelines = &feed.pipelines;
             let mut emit = Emit {
                 chains,
                 exporters,
                 pipelines,
                 admission,
+                draining: false,
                 now,
             };
             match feed.source.poll(&mut emit) {
@@ -349,6 +363,7 @@ impl Shard {
                 exporters,
                 pipelines,
                 admission,
+                draining: true,
                 now,
             };
             done &= feed.source.drain(&mut emit);

@@ -88,6 +88,10 @@ fn release(skipped: &mut Skipped) -> Result<()> {
         // Without it nobody sees what a test says that passes because it could not run.
         "--show-output",
     ]);
+    // Without it the test that needs it says so.
+    if let Some(python) = sdk_python() {
+        e2e.env("TAILWATER_OTLP_PYTHON", python);
+    }
     let mut left_out = Vec::new();
     step_lines(
         "end-to-end tests",
@@ -112,6 +116,41 @@ fn release(skipped: &mut Skipped) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// What the SDK consists of, for `pip`.
+const SDK: [&str; 3] = [
+    "opentelemetry-sdk",
+    "opentelemetry-exporter-otlp-proto-grpc",
+    "opentelemetry-exporter-otlp-proto-http",
+];
+
+/// A Python with the OpenTelemetry SDK, a sender that is not ours: the one that
+/// `TAILWATER_OTLP_PYTHON` names, or one below `target` that is made once where that is possible.
+fn sdk_python() -> Option<PathBuf> {
+    if let Some(own) = std::env::var_os("TAILWATER_OTLP_PYTHON") {
+        return Some(own.into());
+    }
+    let dir = root().join("target/otlp-sdk");
+    let python = dir.join("bin/python");
+    let quiet = |command: &mut Command| {
+        let status = command.stdout(Stdio::null()).stderr(Stdio::null()).status();
+        status.is_ok_and(|s| s.success())
+    };
+    let works = || {
+        let import = "import grpc, opentelemetry.sdk, opentelemetry.exporter.otlp.proto.http";
+        quiet(Command::new(&python).args(["-c", import]))
+    };
+    if !works() {
+        println!("-- the OpenTelemetry SDK for Python is missing, trying to install it");
+        let made = quiet(Command::new("python3").args(["-m", "venv"]).arg(&dir));
+        let mut pip = Command::new(&python);
+        pip.args(["-m", "pip", "install", "--timeout", "15", "--retries", "1"]);
+        if made {
+            quiet(pip.args(SDK));
+        }
+    }
+    works().then_some(python)
 }
 
 /// Known faults of what we depend on. Neither the tool nor its database, a git repository, is part

@@ -204,7 +204,10 @@ fn message_length(so_far: &[u8]) -> Option<usize> {
 }
 
 /// The only message, and whether it is compressed.
-fn unframe(mut body: Bytes) -> Result<(Bytes, bool), Status> {
+///
+/// # Errors
+/// There is none, more than one, or a part of one.
+pub fn unframe(mut body: Bytes) -> Result<(Bytes, bool), Status> {
     let bad = |text: &str| Status::new(Code::Internal, text);
     let Some(length) = message_length(&body) else {
         return Err(bad("the message is missing or cut off"));

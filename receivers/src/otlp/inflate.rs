@@ -31,7 +31,7 @@ const SNAPPY_FRAMED: &[u8] = b"\xff\x06\x00\x00sNaPpY";
 /// A copy of 64 bytes takes three bytes: no block of snappy inflates further.
 const SNAPPY_RATIO_MAX: usize = 22;
 /// What is inflated between two looks at the limits.
-const STEP_BYTES: usize = 64 << 10;
+pub const STEP_BYTES: usize = 64 << 10;
 
 /// Why a body cannot be inflated.
 #[derive(Debug, thiserror::Error)]

@@ -26,9 +26,10 @@ use super::status::{Code, Status};
 /// What a request costs besides its bytes.
 const REQUEST_BYTES: usize = 512;
 
-/// Where the requests of one lane wait for a shard.
+/// Where the requests of one lane wait for a shard: a queue for each signal, so that one whose
+/// destination has no room does not hold up the others.
 pub struct Queue {
-    waiting: Mutex<VecDeque<Waiting>>,
+    waiting: Mutex<[VecDeque<Waiting>; Signal::ALL.len()]>,
     shard: ShardHandle,
 }
 
@@ -62,13 +63,46 @@ impl Queue {
     }
 
     fn push(&self, request: Waiting) {
-        self.lock().push_back(request);
+        let signal = request.encoded.signal();
+        self.lock()[place_of(signal)].push_back(request);
         self.shard.waker.wake();
     }
 
-    /// The requests that wait, oldest first.
-    pub fn lock(&self) -> MutexGuard<'_, VecDeque<Waiting>> {
+    /// The oldest request of a signal.
+    pub fn pop(&self, signal: Signal) -> Option<Waiting> {
+        self.lock()[place_of(signal)].pop_front()
+    }
+
+    /// Whether none of a signal waits.
+    pub fn is_empty(&self, signal: Signal) -> bool {
+        self.lock()[place_of(signal)].is_empty()
+    }
+
+    /// Takes out those that are to be given up.
+    pub fn take_out(&self, give_up: impl Fn(&Waiting) -> bool) -> Vec<Waiting> {
+        let mut out = Vec::new();
+        for waiting in self.lock().iter_mut() {
+            if waiting.iter().any(&give_up) {
+                let all = std::mem::take(waiting);
+                let (back, keep): (VecDeque<_>, VecDeque<_>) = all.into_iter().partition(&give_up);
+                *waiting = keep;
+                out.extend(back);
+            }
+        }
+        out
+    }
+
+    fn lock(&self) -> MutexGuard<'_, [VecDeque<Waiting>; Signal::ALL.len()]> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Where a signal has its place among all.
+pub fn place_of(signal: Signal) -> usize {
+    match signal {
+        Signal::Logs => 0,
+        Signal::Metrics => 1,
+        Signal::Traces => 2,
     }
 }
 

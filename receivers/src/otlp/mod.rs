@@ -15,6 +15,9 @@ mod bind;
 mod body;
 pub mod config;
 mod connections;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod grpc;
 mod guard;
 mod http;

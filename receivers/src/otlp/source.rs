@@ -1,10 +1,10 @@
 //! The shard's half: takes requests from its queue while the nodes behind it admit more.
 
-use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tailwater_pdata::Signal;
 use tailwater_pipeline::clock::Mono;
 use tailwater_pipeline::{
     AckSink, AckToken, Admission, Batch, Counts, DropReason, Outcome, Part, Payload, Progress,
@@ -12,22 +12,24 @@ use tailwater_pipeline::{
 };
 use tailwater_telemetry::metrics::{Accounting, Amount, Settlement};
 
-use super::intake::{Queue, Waiting};
+use super::intake::{Queue, Waiting, place_of};
 
 /// How long the source waits before it looks again whether more is admitted.
 const CLOSED_PAUSE: Duration = Duration::from_millis(50);
 /// A request that no shard could take for this long is handed back.
 const WAIT_MAX: Duration = Duration::from_secs(2);
-/// Bytes of requests that are passed on in one turn.
+/// Bytes of requests of a signal that are passed on in one turn.
 const TURN_BYTES: usize = 256 << 10;
 
 /// See the module's documentation.
 pub struct OtlpSource {
     queue: Arc<Queue>,
     account: Arc<Accounting>,
-    /// Requests that were passed on and are not settled.
-    under_way: Arc<AtomicUsize>,
+    /// Requests that were passed on and are not settled, by signal.
+    under_way: Arc<UnderWay>,
 }
+
+type UnderWay = [AtomicUsize; Signal::ALL.len()];
 
 impl OtlpSource {
     /// A source that keeps `account`.
@@ -41,15 +43,8 @@ impl OtlpSource {
 
     /// Hands back what nobody waits for, and what waits for too long.
     fn hand_back(&self, give_up: impl Fn(&Waiting) -> bool) {
-        let mut waiting = self.queue.lock();
-        if waiting.iter().any(&give_up) {
-            let all = std::mem::take(&mut *waiting);
-            let (back, keep): (VecDeque<_>, VecDeque<_>) = all.into_iter().partition(&give_up);
-            *waiting = keep;
-            drop(waiting);
-            // Answers are told without the lock: whoever is told may push.
-            back.into_iter()
-                .for_each(|request| request.token.resolve(Outcome::Retry));
+        for request in self.queue.take_out(give_up) {
+            request.token.resolve(Outcome::Retry);
         }
     }
 
@@ -63,10 +58,12 @@ impl OtlpSource {
         let amount = Amount::new(encoded.items() as u64, encoded.len() as u64);
         // Taken in from here on: before, it is the client's.
         self.account.read(amount);
-        self.under_way.fetch_add(1, Ordering::AcqRel);
+        let signal = encoded.signal();
+        self.under_way[place_of(signal)].fetch_add(1, Ordering::AcqRel);
         let duty = Arc::new(Duty {
             account: self.account.clone(),
             amount,
+            signal,
             under_way: self.under_way.clone(),
             above: Mutex::new(Some(token)),
         });
@@ -77,10 +74,10 @@ impl OtlpSource {
         }));
     }
 
-    fn may_emit(&self, cx: &dyn SourceCx) -> bool {
-        match cx.admission() {
+    fn may_emit(&self, signal: Signal, cx: &dyn SourceCx) -> bool {
+        match cx.admission_of(signal) {
             Admission::Open => true,
-            Admission::Scarce => self.under_way.load(Ordering::Acquire) == 0,
+            Admission::Scarce => self.under_way[place_of(signal)].load(Ordering::Acquire) == 0,
             Admission::Closed => false,
         }
     }
@@ -91,26 +88,35 @@ impl Source for OtlpSource {
         let now = cx.now();
         let late = |since: Mono| now.since(since) >= WAIT_MAX;
         self.hand_back(|request| request.is_gone() || late(request.since));
-        let mut bytes = 0;
-        loop {
-            if !self.may_emit(cx) {
-                let idle = self.queue.lock().is_empty();
-                return Progress::Idle((!idle).then(|| now.after(CLOSED_PAUSE)));
+        let (mut waits, mut more) = (false, false);
+        for signal in Signal::ALL {
+            let mut bytes = 0;
+            while !self.queue.is_empty(signal) {
+                if !self.may_emit(signal, cx) {
+                    waits = true;
+                    break;
+                }
+                if bytes >= TURN_BYTES {
+                    more = true;
+                    break;
+                }
+                let Some(request) = self.queue.pop(signal) else {
+                    break;
+                };
+                bytes += request.encoded.len();
+                self.emit(request, cx);
             }
-            if bytes >= TURN_BYTES {
-                return Progress::Busy;
-            }
-            let Some(request) = self.queue.lock().pop_front() else {
-                return Progress::Idle(None);
-            };
-            bytes += request.encoded.len();
-            self.emit(request, cx);
         }
+        if more {
+            return Progress::Busy;
+        }
+        Progress::Idle(waits.then(|| now.after(CLOSED_PAUSE)))
     }
 
     fn drain(&mut self, _cx: &mut dyn SourceCx) -> bool {
         self.hand_back(|_| true);
-        self.under_way.load(Ordering::Acquire) == 0
+        let mut under_way = self.under_way.iter();
+        under_way.all(|n| n.load(Ordering::Acquire) == 0)
     }
 }
 
@@ -125,7 +131,8 @@ impl Drop for OtlpSource {
 struct Duty {
     account: Arc<Accounting>,
     amount: Amount,
-    under_way: Arc<AtomicUsize>,
+    signal: Signal,
+    under_way: Arc<UnderWay>,
     /// Who waits for the outcome. Taken once.
     above: Mutex<Option<AckToken>>,
 }
@@ -149,7 +156,7 @@ impl AckSink for Duty {
         for (reason, n) in DropReason::ALL.iter().zip(counts.dropped) {
             above.count_dropped(*reason, n);
         }
-        self.under_way.fetch_sub(1, Ordering::AcqRel);
+        self.under_way[place_of(self.signal)].fetch_sub(1, Ordering::AcqRel);
         above.resolve(outcome);
     }
 }

@@ -260,3 +260,21 @@ async fn all_signals_in_both_forms() {
     );
     assert_eq!(stand.account(0).delivered.records, 48);
 }
+
+/// Guarantee: a destination that has no room for one signal takes the others.
+#[tokio::test]
+async fn signals_do_not_wait_for_each_other() {
+    let stand = Stand::with_signals(&both(""), &Signal::ALL);
+    stand.destination().close(Signal::Traces);
+    let span = br#"{"resourceSpans":[{"scopeSpans":[{"spans":[{"name":"s"}]}]}]}"#;
+    let traces = tokio::spawn(send(stand.http(), post("/v1/traces", JSON, &span[..])));
+    stand
+        .until("the span is under way", |s| {
+            s.metric("tailwater_receiver_in_flight_bytes", "otlp") > 0.0
+        })
+        .await;
+    let answer = send(stand.http(), post("/v1/logs", PROTO, ONE)).await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(traces.await.unwrap().status, 503, "its own has no room");
+    assert_eq!(stand.destination().records(), 1);
+}

@@ -36,11 +36,13 @@ pub const ONE: &[u8] = b"\x0a\x09\x12\x07\x12\x05\x2a\x03\x0a\x01a";
 
 /// What the destination does.
 #[derive(Clone)]
-pub struct Destination(Arc<Mutex<State>>);
+pub struct Destination(Arc<Mutex<State>>, Signal);
 
 struct State {
     outcome: Option<Outcome>,
     admission: Admission,
+    /// Nothing of it is taken, whatever of others is.
+    closed: Option<Signal>,
     kept: Vec<Part>,
     records: usize,
 }
@@ -60,6 +62,11 @@ impl Destination {
     /// How much is taken from now on.
     pub fn admit(&self, admission: Admission) {
         self.0.lock().unwrap().admission = admission;
+    }
+
+    /// Takes nothing of a signal from now on.
+    pub fn close(&self, signal: Signal) {
+        self.0.lock().unwrap().closed = Some(signal);
     }
 
     /// Records that came.
@@ -85,7 +92,11 @@ impl Exporter for Destination {
     }
 
     fn admission(&self) -> Admission {
-        self.0.lock().unwrap().admission
+        let state = self.0.lock().unwrap();
+        if state.closed == Some(self.1) {
+            return Admission::Closed;
+        }
+        state.admission
     }
 }
 
@@ -197,12 +208,14 @@ impl Stand {
         for (node, lane) in nodes.iter_mut().zip(&lanes) {
             let account =
                 |kind, id: &str| Accounting::new(&lane.metrics, kind, id, DropReason::NAMES);
-            let destination = Destination(Arc::new(Mutex::new(State {
+            let state = Arc::new(Mutex::new(State {
                 outcome: Some(Outcome::Delivered),
                 admission: Admission::Open,
+                closed: None,
                 kept: Vec::new(),
                 records: 0,
-            })));
+            }));
+            let destination = Destination(state.clone(), Signal::Logs);
             let outlet = Outlet {
                 key: lane.exporter.clone(),
                 exporter: Box::new(destination.clone()),
@@ -215,7 +228,7 @@ impl Stand {
                 if *signal != Signal::Logs {
                     outlets.push(Outlet {
                         key: lane.exporter.clone(),
-                        exporter: Box::new(destination.clone()),
+                        exporter: Box::new(Destination(state.clone(), *signal)),
                         signal: *signal,
                         account: account("exporter", &lane.exporter),
                     });

@@ -2,9 +2,13 @@
 //! one on this machine, and none to be had from the distribution, the tests say so and do nothing.
 
 use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
+use tailwater_testkit::tempdir::TempDir;
+use tailwater_tests::agent::{self, Agent};
 use tailwater_tests::prometheus::{self, Prometheus};
 use tailwater_tests::remote_write::RemoteWriteBench;
 use tailwater_tests::wait;
@@ -128,14 +132,18 @@ fn all_kinds(at: u64) -> Value {
 fn the_query_api_returns_what_was_sent() {
     let Some(server) = server(None) else { return };
     let at = now_ms();
-    let mut exporter = exporter(
-        &server,
-        json!({
-            "external_labels": {"region": "r"}, "send_metadata": true,
-        }),
-    );
+    let mut exporter = exporter(&server, common_options());
     exporter.send(&all_kinds(at));
     assert_eq!(exporter.settle(), 0);
+    expect_all_kinds(&server, at);
+}
+
+fn common_options() -> Value {
+    json!({"external_labels": {"region": "r"}, "send_metadata": true})
+}
+
+/// Asks for all that [`all_kinds`] is made of.
+fn expect_all_kinds(server: &Prometheus, at: u64) {
     let values = |expression: &str, by: &str| server.values(expression, by, seconds(at));
     let pair = |label: &str, value: f64| (label.to_owned(), value);
     let requests = values(
@@ -203,6 +211,77 @@ fn the_query_api_returns_what_was_sent() {
         "0102030405060708090a0b0c0d0e0f10"
     );
     assert_eq!(exemplar["value"], "0.25");
+}
+
+/// The same through the agent: a success of the receiver means that Prometheus has it.
+#[test]
+fn the_agent_passes_metrics_on() {
+    let rules = "groups: [{name: g, rules: [{alert: Cold, expr: room_temperature < 0}]}]\n";
+    let Some(server) = server(Some(rules)) else {
+        return;
+    };
+    let state = TempDir::new("remote-write").expect("a directory");
+    let port = agent::free_port().expect("a port");
+    let mut exporter = common_options();
+    exporter["endpoint"] = server.write_url().into();
+    let config = json!({
+        "receivers": {"otlp": {"protocols": {"http": {"endpoint": format!("127.0.0.1:{port}")}}}},
+        "exporters": {"prometheusremotewrite": exporter},
+        "service": {"pipelines": {"metrics": {
+            "receivers": ["otlp"], "exporters": ["prometheusremotewrite"],
+        }}},
+    });
+    let agent = Agent::start(&config, &state.join("state"), state.path());
+    let at = now_ms() - 5000;
+    assert_eq!(post(port, &all_kinds(at)), 200, "{}", agent.log());
+    expect_all_kinds(&server, at);
+    let ended = json!([point(at + 2000, &[], json!({"flags": 1}))]);
+    assert_eq!(
+        post(port, &request(json!([gauge("room.temperature", ended)]))),
+        200
+    );
+    let value = |ms: u64| server.values("room_temperature", "region", seconds(ms));
+    assert_eq!(value(at + 1999), [("r".to_owned(), -2.5)]);
+    assert_eq!(value(at + 2000), []);
+    // One that goes on, for the alert, with one that Prometheus cannot have.
+    let again = json!([point(now_ms(), &[], json!({"asDouble": -3}))]);
+    let delta =
+        json!({"aggregationTemporality": 1, "dataPoints": [point(at, &[], json!({"asInt": "1"}))]});
+    let both = json!([gauge("room.temperature", again), {"name": "delta", "sum": delta}]);
+    assert_eq!(post(port, &request(both)), 200);
+    let firing = wait::within(wait::BOUND, || {
+        let alerts = server.data("alerts")["alerts"].take();
+        alerts
+            .as_array()
+            .is_some_and(|all| all.iter().any(|a| a["state"] == "firing"))
+    });
+    assert!(firing);
+    let scrape = agent.scrape();
+    let sum = |name: &str| -> f64 {
+        let of_name = scrape.samples.iter().filter(|s| s.name == name);
+        of_name.map(|s| s.value).sum()
+    };
+    assert_eq!(
+        sum("otelcol_exporter_sent_metric_points"),
+        8.0,
+        "{}",
+        agent.log()
+    );
+    agent.stop_clean();
+}
+
+/// Sends a request of OTLP in JSON; the status of the answer.
+fn post(port: u16, request: &Value) -> u16 {
+    let body = request.to_string();
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("the receiver listens");
+    let head = "POST /v1/metrics HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\
+                Connection: close\r\n";
+    let length = body.len();
+    write!(stream, "{head}Content-Length: {length}\r\n\r\n{body}").expect("sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    let status = answer.split(' ').nth(1).and_then(|s| s.parse().ok());
+    status.expect("a status")
 }
 
 #[test]

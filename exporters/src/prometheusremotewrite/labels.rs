@@ -61,6 +61,18 @@ pub(super) struct LabelMaker {
     keys: Symbols,
     names: Vec<Symbol>,
     text: Vec<u8>,
+    order: Order,
+}
+
+/// How candidates were sorted the last time. Points of a metric mostly have the same attributes.
+#[derive(Default)]
+struct Order {
+    /// Names, keys and ranks in the order they came.
+    came: Vec<(Symbol, Symbol, Rank)>,
+    /// Where each stands when sorted.
+    sorted: Vec<u32>,
+    /// No two have the same name.
+    distinct: bool,
 }
 
 impl LabelMaker {
@@ -72,6 +84,7 @@ impl LabelMaker {
             keys: Symbols::default(),
             names: Vec::new(),
             text: Vec::new(),
+            order: Order::default(),
         }
     }
 
@@ -80,6 +93,7 @@ impl LabelMaker {
         self.symbols.clear();
         self.keys.clear();
         self.names.clear();
+        self.order = Order::default();
     }
 
     /// Bytes of memory.
@@ -207,25 +221,62 @@ impl LabelMaker {
     /// Decides which candidates are labels, sorted by name. Attributes whose names became the same
     /// are one label with their values joined by `;`, in the order of their keys. Labels without
     /// a name or a value are none.
-    pub fn resolve(&mut self, candidates: &mut [Candidate], out: &mut Vec<Label>) {
-        let (symbols, keys) = (&self.symbols, &self.keys);
-        candidates.sort_unstable_by(|a, b| order(symbols, keys, a, b));
+    pub fn resolve(&mut self, candidates: &[Candidate], out: &mut Vec<Label>) {
+        let came = |c: &Candidate| (c.name, c.key, c.rank);
+        let same = candidates
+            .iter()
+            .map(came)
+            .eq(self.order.came.iter().copied());
+        if !same {
+            self.sort(candidates);
+        }
         out.clear();
-        let mut rest = &candidates[..];
-        while let Some(first) = rest.first() {
-            let same = rest.iter().take_while(|c| c.name == first.name).count();
-            let (run, after) = rest.split_at(same);
-            rest = after;
+        if !self.order.distinct {
+            return self.resolve_runs(candidates, out);
+        }
+        for &at in &self.order.sorted {
+            let Candidate { name, value, .. } = candidates[at as usize];
+            self.put(name, value, out);
+        }
+    }
+
+    fn put(&self, name: Symbol, value: Symbol, out: &mut Vec<Label>) {
+        let empty = |symbol| self.symbols.get(symbol).is_empty();
+        if !empty(name) && !empty(value) {
+            out.push((name, value));
+        }
+    }
+
+    #[cold]
+    fn sort(&mut self, candidates: &[Candidate]) {
+        let (symbols, keys) = (&self.symbols, &self.keys);
+        let of = |at: &u32| &candidates[*at as usize];
+        let Order {
+            came,
+            sorted,
+            distinct,
+        } = &mut self.order;
+        came.clear();
+        came.extend(candidates.iter().map(|c| (c.name, c.key, c.rank)));
+        sorted.clear();
+        sorted.extend(0..candidates.len() as u32);
+        sorted.sort_by(|a, b| order(symbols, keys, of(a), of(b)));
+        *distinct = sorted.windows(2).all(|w| of(&w[0]).name != of(&w[1]).name);
+    }
+
+    /// With several candidates of a name.
+    #[cold]
+    fn resolve_runs(&mut self, candidates: &[Candidate], out: &mut Vec<Label>) {
+        let sorted = self.order.sorted.iter();
+        let sorted: Vec<Candidate> = sorted.map(|at| candidates[*at as usize]).collect();
+        for run in sorted.chunk_by(|a, b| a.name == b.name) {
             let value = match run {
-                [_, second, ..] if first.rank.is_attribute() && second.rank.is_attribute() => {
+                [first, second, ..] if first.rank.is_attribute() && second.rank.is_attribute() => {
                     self.joined(run)
                 }
-                _ => first.value,
+                _ => run[0].value,
             };
-            let empty = |symbol| self.symbols.get(symbol).is_empty();
-            if !empty(first.name) && !empty(value) {
-                out.push((first.name, value));
-            }
+            self.put(run[0].name, value, out);
         }
     }
 

@@ -1,15 +1,13 @@
 //! Series of one batch: what the translator fills and the encoders read.
 
-use std::hash::BuildHasher;
-
-use foldhash::fast::FixedState;
-
 use super::symbols::{Symbol, Symbols};
 
 /// Parts into which series are divided by a hash of their labels, to keep the order of each.
 pub(super) const LANES: usize = 256;
 /// End of a chain.
 const NONE: u32 = u32::MAX;
+/// Spreads bits: 2^64 divided by the golden ratio.
+const MULTIPLIER: u64 = 0x9E37_79B9_7F4A_7C15;
 /// Slots of an empty table; a power of two.
 const SLOTS_MIN: usize = 256;
 
@@ -114,7 +112,13 @@ impl Collected {
         if self.slots.len() < 2 * (self.series.len() + 1) {
             self.grow();
         }
-        let hash = FixedState::default().hash_one((labels, native));
+        let mut hash = u64::from(native);
+        for (name, value) in labels {
+            let pair = u64::from(*name) << 32 | u64::from(*value);
+            hash = (hash.rotate_left(23) ^ pair).wrapping_mul(MULTIPLIER);
+        }
+        // The slot is taken from the low bits, which mix least.
+        let hash = hash ^ hash >> 32;
         let mask = self.slots.len() - 1;
         let mut at = hash as usize & mask;
         while self.slots[at] != 0 {
@@ -251,9 +255,7 @@ pub(super) fn lane(symbols: &Symbols, name: Symbol, labels: &[Label]) -> u8 {
     let mut hash = symbols.hash(name);
     for (name, value) in labels {
         let pair = symbols.hash(*name).rotate_left(17) ^ symbols.hash(*value);
-        hash = (hash ^ pair)
-            .wrapping_mul(0x9E37_79B9_7F4A_7C15)
-            .rotate_left(23);
+        hash = (hash ^ pair).wrapping_mul(MULTIPLIER).rotate_left(23);
     }
     (hash >> 56) as u8
 }

@@ -250,7 +250,7 @@ impl Translator {
             self.candidates.push(label);
         }
         let base = &mut self.base;
-        self.labels.resolve(&mut self.candidates, base);
+        self.labels.resolve(&self.candidates, base);
         let at = At::new(
             &point.head(),
             m.counts,
@@ -413,7 +413,7 @@ impl Translator {
             let label = self.labels.attribute(&attribute, Rank::Point);
             self.candidates.push(label);
         }
-        self.labels.resolve(&mut self.candidates, &mut self.full);
+        self.labels.resolve(&self.candidates, &mut self.full);
         let ids = [
             (self.fixed.trace_id, exemplar.trace_id),
             (self.fixed.span_id, exemplar.span_id),
@@ -454,7 +454,7 @@ impl Translator {
             return;
         }
         self.candidates.extend(target);
-        self.labels.resolve(&mut self.candidates, &mut self.base);
+        self.labels.resolve(&self.candidates, &mut self.base);
         let symbols = &mut self.labels.symbols;
         let name = self.options.naming.own("target_info");
         let name = symbols.intern(name.as_bytes());

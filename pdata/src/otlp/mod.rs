@@ -27,6 +27,7 @@ mod error;
 pub mod json;
 mod limits;
 pub mod metrics;
+mod points;
 mod schema;
 mod split;
 mod value;

@@ -102,7 +102,7 @@ fn inputs_of_files_do_what_they_must() {
 
 #[test]
 fn inputs_of_otlp_do_what_they_must() {
-    replay(|name| matches!(name, "otlp_json" | "otlp_proto"));
+    replay(|name| matches!(name, "otlp_bodies" | "otlp_json" | "otlp_proto"));
 }
 
 #[test]

@@ -7,11 +7,10 @@ use std::sync::{Arc, Mutex};
 
 use hyper::HeaderMap;
 use hyper::header::{AUTHORIZATION, HeaderValue};
-
 use tailwater_pipeline::auth::{Authenticators, ClientAuth};
+use tailwater_pipeline::pem::FileMark;
 
 use super::endpoint::basic;
-use super::tls::FileMark;
 
 /// Largest secret file that is read.
 const SECRET_BYTES_MAX: u64 = 64 << 10;

@@ -4,11 +4,12 @@ use std::path::PathBuf;
 
 use tailwater_config::Section;
 use tailwater_pipeline::auth::Authenticators;
+use tailwater_pipeline::pem::decode_pem;
 
 use super::auth::{AuthOptions, Credentials};
 use super::endpoint::Endpoint;
 use super::http::header_map;
-use super::options::{ClientOptions, PemSource, TlsOptions, TlsVersion};
+use super::options::{ClientOptions, TlsOptions, TlsVersion};
 use super::{ClientError, proxy, tls};
 
 const HTTP2: &str = "requests go over kept-alive HTTP/1.1 connections; remove the option";
@@ -215,25 +216,13 @@ impl TlsOptions {
     }
 }
 
-fn decode_pem(s: &mut Section<'_, '_>, file: &str, text: &str) -> Option<PemSource> {
-    let path = s.string_optional(file).filter(|p| !p.is_empty());
-    let pem = s.secret(text).filter(|p| !p.is_empty());
-    match (path, pem) {
-        (Some(_), Some(_)) => {
-            s.error(format!("only one of {file} and {text} can be set"));
-            None
-        }
-        (Some(path), None) => Some(PemSource::File(path.into())),
-        (None, Some(pem)) => Some(PemSource::Text(pem.expose().to_owned())),
-        (None, None) => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
     use serde_json::{Value, json};
+
+    use tailwater_pipeline::pem::PemSource;
 
     use super::super::test_server;
     use super::*;

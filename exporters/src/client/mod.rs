@@ -45,7 +45,7 @@ pub use grpc::{GRPC_ENCODING, GrpcClient, GrpcParts, GrpcSender, MESSAGE_BYTES_M
 pub use grpc_options::{Balancer, GrpcOptions, Keepalive};
 pub use http::{ClientParts, HttpClient, HttpSender, RESPONSE_BYTES_MAX};
 pub use names::{Resolver, SystemResolver};
-pub use options::{ClientOptions, PemSource, TlsOptions, TlsVersion};
+pub use options::{ClientOptions, TlsOptions, TlsVersion};
 pub use proxy::{ProxyEnv, ProxyError};
 pub use tls::TlsError;
 

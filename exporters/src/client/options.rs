@@ -1,30 +1,12 @@
 //! Options of a client, as the collector's `confighttp` and `configtls` name them.
 
 use std::fmt;
-use std::path::PathBuf;
 use std::time::Duration;
 
+use tailwater_pipeline::pem::PemSource;
 use tailwater_pipeline::reach::Reach;
 
 use super::auth::AuthOptions;
-
-/// Text in PEM form, in a file or in the configuration itself. Debug output shows no content.
-#[derive(Clone, PartialEq, Eq)]
-pub enum PemSource {
-    /// A file, read again when it changes.
-    File(PathBuf),
-    /// The text itself.
-    Text(String),
-}
-
-impl fmt::Debug for PemSource {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            PemSource::File(path) => write!(f, "File({path:?})"),
-            PemSource::Text(_) => f.write_str("Text([REDACTED])"),
-        }
-    }
-}
 
 /// A TLS version. Older ones are not supported.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]

@@ -1,22 +1,18 @@
 //! TLS settings of a client, read again when their files change.
 
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
-use super::expiry::{Expiry, Whose};
-use super::options::{PemSource, TlsOptions, TlsVersion};
+use tailwater_pipeline::pem::{FileMark, PemError, PemSource};
 
-/// Largest PEM file that is read.
-const PEM_BYTES_MAX: u64 = 8 << 20;
+use super::expiry::{Expiry, Whose};
+use super::options::{TlsOptions, TlsVersion};
 
 /// Why TLS cannot work as configured.
 #[derive(Debug, thiserror::Error)]
@@ -47,25 +43,16 @@ pub enum TlsError {
     NoRoots(String),
 }
 
-/// What tells versions of a file apart.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct FileMark {
-    device: u64,
-    inode: u64,
-    bytes: u64,
-    changed: (i64, i64),
-}
-
-impl FileMark {
-    /// The file's mark; `None` if it cannot be seen.
-    pub fn of(path: &Path) -> Option<FileMark> {
-        let m = std::fs::metadata(path).ok()?;
-        Some(FileMark {
-            device: m.dev(),
-            inode: m.ino(),
-            bytes: m.len(),
-            changed: (m.ctime(), m.ctime_nsec()),
-        })
+impl TlsError {
+    fn pem(option: &'static str, e: PemError) -> TlsError {
+        match e {
+            PemError::Read { path, problem } => TlsError::Read {
+                option,
+                path,
+                problem,
+            },
+            PemError::Content(problem) => TlsError::Content { option, problem },
+        }
     }
 }
 
@@ -254,10 +241,7 @@ pub(super) fn text_problems(options: &TlsOptions) -> Vec<(&'static str, String)>
 }
 
 fn marks(options: &TlsOptions) -> [Option<FileMark>; 3] {
-    let mark = |source: &Option<PemSource>| match source {
-        Some(PemSource::File(path)) => FileMark::of(path),
-        _ => None,
-    };
+    let mark = |source: &Option<PemSource>| source.as_ref().and_then(PemSource::mark);
     [mark(&options.ca), mark(&options.cert), mark(&options.key)]
 }
 
@@ -348,46 +332,16 @@ fn add_authorities(store: &mut RootCertStore, ca: &PemSource) -> Result<(), TlsE
     Ok(())
 }
 
-fn pem_bytes(option: &'static str, source: &PemSource) -> Result<Vec<u8>, TlsError> {
-    let path = match source {
-        PemSource::Text(text) => return Ok(text.as_bytes().to_vec()),
-        PemSource::File(path) => path,
-    };
-    let fail = |problem: String| TlsError::Read {
-        option,
-        path: path.display().to_string(),
-        problem,
-    };
-    let bytes = std::fs::metadata(path)
-        .map_err(|e| fail(e.to_string()))?
-        .len();
-    if bytes > PEM_BYTES_MAX {
-        return Err(fail(format!("{bytes} bytes are too much for PEM text")));
-    }
-    std::fs::read(path).map_err(|e| fail(e.to_string()))
-}
-
 fn certificates(
     option: &'static str,
     source: &PemSource,
 ) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let pem = pem_bytes(option, source)?;
-    let content = |problem: String| TlsError::Content { option, problem };
-    let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
-    let all = all.map_err(|e| content(format!("broken PEM text: {e}")))?;
-    if all.is_empty() {
-        return Err(content("no certificate in it".to_owned()));
-    }
-    Ok(all)
+    source.certificates().map_err(|e| TlsError::pem(option, e))
 }
 
 fn private_key(source: &PemSource) -> Result<PrivateKeyDer<'static>, TlsError> {
-    let pem = pem_bytes("key_file", source)?;
-    // The parser's error could quote the key, so it is not shown.
-    PrivateKeyDer::from_pem_slice(&pem).map_err(|_| TlsError::Content {
-        option: "key_file",
-        problem: "no private key in PEM form (PKCS#8, PKCS#1 or SEC1) in it".to_owned(),
-    })
+    let key = source.private_key();
+    key.map_err(|e| TlsError::pem("key_file", e))
 }
 
 /// `insecure_skip_verify`: any certificate will do; signatures are still checked.

@@ -3,6 +3,8 @@ use std::net::TcpStream;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
+use tailwater_pipeline::pem::PemSource;
+
 use super::test_server::*;
 use super::*;
 use crate::delivery::SendErrorKind;

@@ -458,6 +458,13 @@ mod tests {
     }
 
     #[test]
+    fn every_queue_has_a_file_name_of_its_own() {
+        assert_eq!(file_name("otlp_grpc/a.b logs"), "otlp_grpc~2fa~2eb~20logs");
+        assert_ne!(file_name("a~2fb"), file_name("a/b"));
+        assert_eq!(file_name(".."), "~2e~2e");
+    }
+
+    #[test]
     fn an_empty_directory_is_a_first_run() {
         let dir = TempDir::new("new-store").unwrap();
         let opened = open_store(&dir.join("s")).unwrap().opened();

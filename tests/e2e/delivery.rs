@@ -389,3 +389,31 @@ fn a_sink_that_is_down_at_start_costs_only_time() {
     let report = rig.assert_faultless();
     assert_eq!(report.totals.out_of_order, 0);
 }
+
+/// Guarantees that what is in the queue on disk is not read again, and not lost with its file:
+/// the log is gone, the agent was stopped while nobody listened, and lines arrive once and in order.
+#[test]
+fn lines_in_the_queue_on_disk_outlive_their_file() {
+    let rig = Rig::new("loki-stored");
+    let mut config = rig.config();
+    let directory = rig.path("storage");
+    fs::create_dir(&directory).expect("a directory");
+    config["extensions"] = json!({"file_storage": {"directory": directory}});
+    config["service"]["extensions"] = json!(["file_storage"]);
+    config["exporters"]["loki"]["sending_queue"] = json!({"storage": "file_storage"});
+    rig.loki.set_reach(Reach::Refused).expect("a port");
+    let mut writers = [rig.writer(1, "app.log", |_| {})];
+    write_each(&mut writers, 5_000);
+    let agent = rig.start(&config);
+    let labels = [("kind", "exporter"), ("component", "loki")];
+    let stored = || agent.scrape().sum("tailwater_records_delivered", &labels) == 5_000.0;
+    assert!(wait::within(wait::BOUND, stored), "{}", agent.log());
+    agent.stop_clean();
+    fs::remove_file(rig.logs("app.log")).expect("it is there");
+    rig.loki.set_reach(Reach::Up).expect("a port");
+    let agent = rig.start(&config);
+    rig.wait_delivered(&agent);
+    let report = rig.finish(agent);
+    let totals = report.totals;
+    assert_eq!((totals.out_of_order, totals.duplicates_raw), (0, 0));
+}

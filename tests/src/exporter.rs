@@ -85,6 +85,7 @@ impl LokiBench {
             seed: 1,
             runtime: sockets.handle.clone(),
             authenticators: Default::default(),
+            queue_dir: None,
         };
         let metrics = Arc::new(MetricsRegistry::default());
         let mut exporter = LokiExporter::new(parts, &metrics).expect("an exporter");

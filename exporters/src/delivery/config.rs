@@ -39,19 +39,8 @@ impl RetryOptions {
 }
 
 impl QueueOptions {
-    /// Reads `sending_queue` of an exporter that keeps its queue in memory.
-    pub fn decode(s: &mut Section<'_, '_>) -> QueueOptions {
-        s.refuse(
-            "storage",
-            "files are the buffer: what was not delivered is read again after a restart, from \
-             the checkpoint on; remove the option",
-        );
-        QueueOptions::decode_common(s, "requests are kept apart by tenant and stream already")
-    }
-
-    /// Reads `sending_queue` of an exporter whose queue can be on disk. `partition` says why there
-    /// is no `batch::partition`.
-    pub fn decode_with_storage(s: &mut Section<'_, '_>, partition: &str) -> QueueOptions {
+    /// Reads `sending_queue`. `partition` says why there is no `batch::partition`.
+    pub fn decode(s: &mut Section<'_, '_>, partition: &str) -> QueueOptions {
         let storage = s.component_id("storage").map(|id| id.to_string().into());
         let disk_max = s.byte_size_optional("storage_bytes_max", 1 << 16..);
         let mut options = QueueOptions::decode_common(s, partition);
@@ -134,7 +123,7 @@ mod tests {
     use crate::test_config::decode_json;
 
     fn queue(config: Value) -> Result<QueueOptions, String> {
-        decode_json(&config, QueueOptions::decode)
+        decode_json(&config, |s| QueueOptions::decode(s, "not here"))
     }
 
     fn retry(config: Value) -> Result<RetryOptions, String> {
@@ -190,7 +179,6 @@ mod tests {
     #[test]
     fn what_cannot_work_is_refused_by_name() {
         for (config, part) in [
-            (json!({"storage": "file_storage"}), "files are the buffer"),
             (json!({"num_consumers": 0}), "num_consumers"),
             (json!({"queue_size": 0}), "queue_size"),
             (json!({"sizer": "lines"}), "requests, items, bytes"),

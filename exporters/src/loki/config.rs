@@ -20,6 +20,8 @@ const GRPC_BYTES_MAX: usize = 4 << 20;
 /// Room for labels and framing beside the largest entry of a request.
 const FRAMING_BYTES: usize = 80 << 10;
 
+const NO_PARTITION: &str = "requests are kept apart by tenant and stream already";
+
 /// Everything an exporter is built from.
 #[derive(Clone, Debug)]
 pub struct LokiSettings {
@@ -41,7 +43,7 @@ impl LokiSettings {
         let endpoint = Endpoint::decode(s, "endpoint");
         decode_fixed_compression(s, "snappy");
         let client = ClientOptions::decode(s, ClientOptions::default());
-        let queue = s.section("sending_queue", QueueOptions::decode);
+        let queue = s.section("sending_queue", |q| QueueOptions::decode(q, NO_PARTITION));
         let retry = s.section("retry_on_failure", RetryOptions::decode);
         let mut options = decode_options(s);
         options.batch = queue.batch.clone();

@@ -13,7 +13,7 @@ use tailwater_pipeline::{AckToken, Admission, Batch, DropReason, Exporter, LogsP
 
 use tailwater_telemetry::metrics::LabelBudgetMetrics;
 
-use crate::delivery::{Acks, DeliveryHandle, OutgoingRequest, Sizer};
+use crate::delivery::{Acks, Intake, OutgoingRequest, Sizer};
 
 use super::body::BodyWriter;
 use super::dead_letter::{DeadLetter, DeadLetters};
@@ -39,13 +39,13 @@ pub(super) trait Outlet: Send {
     fn admission(&self) -> Admission;
 }
 
-impl Outlet for DeliveryHandle<Acks> {
+impl Outlet for Intake {
     fn submit(&self, request: OutgoingRequest<Acks>) {
-        DeliveryHandle::submit(self, request);
+        Intake::submit(self, request);
     }
 
     fn admission(&self) -> Admission {
-        DeliveryHandle::admission(self)
+        Intake::admission(self)
     }
 }
 

@@ -1,5 +1,6 @@
 //! The exporter as a node: what the shards share, and the sender.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize};
 use std::time::Duration;
@@ -15,7 +16,7 @@ use tailwater_telemetry::metrics::{LabelBudgetMetrics, MetricsRegistry};
 use tokio::runtime::Handle;
 
 use crate::client::{ClientParts, Expiry, HttpClient, HttpSender};
-use crate::delivery::{Acks, Delivery, DeliveryHandle, DeliveryParts, Judge};
+use crate::delivery::{Acks, Delivery, DeliveryHandle, DeliveryParts, Judge, Outbox, OutboxParts};
 
 use super::config::LokiSettings;
 use super::dead_letter::DeadLetters;
@@ -27,10 +28,12 @@ use super::streams::ParkedLanes;
 /// Largest dead letter file; one older one is kept.
 const DEAD_LETTER_BYTES_MAX: u64 = 64 << 20;
 
+const KIND: &str = "loki";
+
 /// The kind of exporter, for the agent's registry.
 pub fn factory() -> ExporterFactory {
     Factory {
-        kind: "loki",
+        kind: KIND,
         about: "pushes logs to Loki",
         signals: &["logs"],
         decode: |node, path, errors| {
@@ -51,6 +54,7 @@ impl ExporterSettings for LokiSettings {
             seed: cx.seed,
             runtime: cx.runtime.clone(),
             authenticators: cx.authenticators.clone(),
+            queue_dir: Outbox::dir(cx, KIND, &self.queue, Signal::Logs)?,
         };
         Ok(Box::new(LokiExporter::new(parts, &cx.metrics)?))
     }
@@ -81,12 +85,15 @@ pub struct LokiParts {
     pub runtime: Handle,
     /// The extensions that authenticate.
     pub authenticators: Authenticators,
+    /// Where the queue is, if it is on disk.
+    pub queue_dir: Option<PathBuf>,
 }
 
 /// A Loki exporter.
 pub struct LokiExporter {
+    name: Arc<str>,
     shared: Arc<Shared>,
-    delivery: Delivery<Acks>,
+    outbox: Outbox,
     sender: Arc<HttpSender>,
     judge: Arc<LokiJudge>,
     runtime: Handle,
@@ -137,6 +144,7 @@ impl LokiExporter {
             streams: AtomicUsize::new(0),
             clock: parts.clock.clone(),
         };
+        let name = parts.name.clone();
         let delivery = DeliveryParts {
             name: parts.name,
             queue,
@@ -144,13 +152,17 @@ impl LokiExporter {
             seed: parts.seed,
             clock: parts.clock,
         };
+        let outbox = Outbox::open(OutboxParts {
+            delivery,
+            signal: Signal::Logs,
+            metrics: metrics.clone(),
+            dir: parts.queue_dir,
+        });
         Ok(LokiExporter {
             shared: Arc::new(shared),
-            delivery: {
-                let delivery = Delivery::new(delivery);
-                delivery.expose(metrics, Signal::Logs);
-                delivery
-            },
+            outbox: outbox
+                .map_err(|e| BuildError::new(node_name(&name), format!("sending_queue: {e}")))?,
+            name,
             sender: Arc::new(HttpSender::new(Arc::new(client), endpoint)),
             judge: Arc::new(judge),
             runtime: parts.runtime,
@@ -164,35 +176,35 @@ impl LokiExporter {
 
     /// The queue of requests.
     pub fn delivery(&self) -> DeliveryHandle<Acks> {
-        self.delivery.handle()
+        self.outbox.delivery().handle()
     }
 
     /// What sends the requests, and what decides about answers, for who has no runtime: see
     /// [`Delivery::courier`].
     pub fn sender(&self) -> (&Delivery<Acks>, Arc<dyn Judge<Acks>>) {
-        (&self.delivery, self.judge.clone())
+        (self.outbox.delivery(), self.judge.clone())
     }
 }
 
 impl ExporterNode for LokiExporter {
     fn front(&mut self, shard: &ShardHandle) -> Box<dyn Exporter> {
-        let handle = self.delivery.handle();
-        handle.add_waker(shard.waker.clone());
-        Box::new(LokiFront::new(self.shared.clone(), handle))
+        let intake = self.outbox.intake();
+        intake.add_waker(shard.waker.clone());
+        Box::new(LokiFront::new(self.shared.clone(), intake))
     }
 
     fn start(&mut self) -> Result<(), BuildError> {
         let (sender, judge) = (self.sender.clone(), self.judge.clone());
-        self.delivery.start(&self.runtime, sender, judge);
-        Ok(())
+        let started = self.outbox.start(&self.runtime, sender, judge);
+        started.map_err(|e| BuildError::new(node_name(&self.name), e.to_string()))
     }
 
     fn stalled_for(&self) -> Duration {
-        self.delivery.handle().stalled_for()
+        self.outbox.stalled_for()
     }
 
     fn stop(&mut self, deadline: Mono) -> u64 {
-        self.delivery.stop(deadline)
+        self.outbox.stop(deadline)
     }
 }
 

@@ -34,9 +34,7 @@ impl Common {
         ];
         Common {
             compression,
-            queue: s.section("sending_queue", |q| {
-                QueueOptions::decode_with_storage(q, NO_PARTITION)
-            }),
+            queue: s.section("sending_queue", |q| QueueOptions::decode(q, NO_PARTITION)),
             retry: s.section("retry_on_failure", RetryOptions::decode),
             on_configuration_error: s.choice(
                 "on_configuration_error",

@@ -10,7 +10,6 @@ use tailwater_config::Section;
 use tailwater_pdata::Signal;
 use tailwater_pipeline::clock::Mono;
 use tailwater_pipeline::factory::{ExporterFactory, ExporterSettings, Factory, NodeCx};
-use tailwater_pipeline::fs::OsFs;
 use tailwater_pipeline::reach::Reach;
 use tailwater_pipeline::{BuildError, Exporter, ExporterNode, ShardHandle};
 use tailwater_telemetry::metrics::PartialSuccessMetrics;
@@ -19,21 +18,21 @@ use tokio::runtime::Handle;
 use crate::client::{
     ClientParts, Expiry, GrpcClient, GrpcParts, GrpcSender, HttpClient, HttpSender,
 };
-use crate::delivery::{
-    Acks, Delivery, DeliveryParts, Intake, Reply, SendError, StoredParts, StoredQueue, Transport,
-};
+use crate::delivery::{DeliveryParts, Outbox, OutboxParts, Reply, SendError, Transport};
 
 use super::config::{Common, OtlpGrpcSettings, OtlpHttpSettings};
 use super::front::{OtlpFront, Shared};
 use super::judge::OtlpJudge;
 use super::packing::{Carrier, Form, Packing};
 
+const HTTP: &str = "otlp_http";
+const GRPC: &str = "otlp_grpc";
 const SIGNALS: &[&str] = &["logs", "metrics", "traces"];
 
 /// `otlp_http`, for the agent's registry.
 pub fn http_factory() -> ExporterFactory {
     Factory {
-        kind: "otlp_http",
+        kind: HTTP,
         about: "sends OTLP over HTTP",
         signals: SIGNALS,
         decode: |node, path, errors| {
@@ -48,7 +47,7 @@ pub fn http_factory() -> ExporterFactory {
 /// `otlp_grpc`, for the agent's registry.
 pub fn grpc_factory() -> ExporterFactory {
     Factory {
-        kind: "otlp_grpc",
+        kind: GRPC,
         about: "sends OTLP over gRPC",
         signals: SIGNALS,
         decode: |node, path, errors| {
@@ -147,9 +146,7 @@ impl Transport for Sender {
 /// An exporter of one signal.
 struct OtlpExporter {
     shared: Arc<Shared>,
-    delivery: Delivery<Acks>,
-    /// In front of the delivery service, if the queue is on disk.
-    stored: Option<StoredQueue>,
+    outbox: Outbox,
     sender: Arc<Sender>,
     judge: Arc<OtlpJudge>,
     runtime: Handle,
@@ -164,25 +161,22 @@ impl OtlpExporter {
         sender: Sender,
     ) -> Result<OtlpExporter, BuildError> {
         let signal = packing.signal();
-        let options = &common.queue;
-        let stored = match &options.storage {
-            None => None,
-            Some(id) => Some(open_queue(cx, id, common, signal)?),
+        let kind = match carrier {
+            Carrier::Http => HTTP,
+            Carrier::Grpc => GRPC,
         };
-        let delivery = Delivery::new(DeliveryParts {
-            name: cx.id.clone(),
-            queue: match stored {
-                None => options.clone(),
-                Some(_) => options.sending(),
+        let outbox = Outbox::open(OutboxParts {
+            delivery: DeliveryParts {
+                name: cx.id.clone(),
+                queue: common.queue.clone(),
+                retry: common.retry.clone(),
+                seed: cx.seed,
+                clock: cx.clock.clone(),
             },
-            retry: common.retry.clone(),
-            seed: cx.seed,
-            clock: cx.clock.clone(),
+            signal,
+            metrics: cx.metrics.clone(),
+            dir: Outbox::dir(cx, kind, &common.queue, signal)?,
         });
-        match stored {
-            None => delivery.expose(&cx.metrics, signal),
-            Some(_) => delivery.expose_sending(&cx.metrics, signal),
-        }
         let bytes_max = Arc::new(AtomicUsize::new(usize::MAX));
         let judge = OtlpJudge {
             name: cx.id.clone(),
@@ -196,76 +190,37 @@ impl OtlpExporter {
         let shared = Shared {
             name: cx.id.clone(),
             packing,
-            batch: options.batch.clone(),
+            batch: common.queue.batch.clone(),
             bytes_max,
         };
         Ok(OtlpExporter {
             shared: Arc::new(shared),
-            delivery,
-            stored,
+            outbox: outbox.map_err(|e| failed(&cx.id, format!("sending_queue: {e}")))?,
             sender: Arc::new(sender),
             judge: Arc::new(judge),
             runtime: cx.runtime.clone(),
         })
     }
-
-    fn intake(&self) -> Intake {
-        match &self.stored {
-            Some(stored) => Intake::Stored(stored.intake()),
-            None => Intake::Memory(self.delivery.handle()),
-        }
-    }
-}
-
-fn open_queue(
-    cx: &NodeCx,
-    storage: &str,
-    common: &Common,
-    signal: Signal,
-) -> Result<StoredQueue, BuildError> {
-    let parts = StoredParts {
-        name: cx.id.clone(),
-        signal,
-        dir: cx
-            .storages
-            .queue_dir(storage, &format!("{} {signal}", cx.id))?,
-        options: common.queue.clone(),
-        fs: Arc::new(OsFs),
-        clock: cx.clock.clone(),
-        seed: cx.seed,
-        metrics: cx.metrics.clone(),
-    };
-    StoredQueue::open(parts).map_err(|e| failed(&cx.id, format!("sending_queue: {e}")))
 }
 
 impl ExporterNode for OtlpExporter {
     fn front(&mut self, shard: &ShardHandle) -> Box<dyn Exporter> {
-        let intake = self.intake();
+        let intake = self.outbox.intake();
         intake.add_waker(shard.waker.clone());
         Box::new(OtlpFront::new(self.shared.clone(), intake))
     }
 
     fn start(&mut self) -> Result<(), BuildError> {
         let (sender, judge) = (self.sender.clone(), self.judge.clone());
-        self.delivery.start(&self.runtime, sender, judge);
-        if let Some(stored) = &mut self.stored {
-            let started = stored.start(self.delivery.handle());
-            started.map_err(|e| failed(&self.shared.name, e))?;
-        }
-        Ok(())
+        let started = self.outbox.start(&self.runtime, sender, judge);
+        started.map_err(|e| failed(&self.shared.name, e))
     }
 
     fn stalled_for(&self) -> Duration {
-        self.delivery.handle().stalled_for()
+        self.outbox.stalled_for()
     }
 
     fn stop(&mut self, deadline: Mono) -> u64 {
-        let Some(stored) = &mut self.stored else {
-            return self.delivery.stop(deadline);
-        };
-        stored.close();
-        // What is handed back is on disk.
-        self.delivery.stop(deadline);
-        stored.finish()
+        self.outbox.stop(deadline)
     }
 }

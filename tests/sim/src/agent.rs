@@ -227,6 +227,7 @@ impl Life {
             seed,
             runtime: runtime.clone(),
             authenticators: Default::default(),
+            queue_dir: None,
         };
         let mut exporter = LokiExporter::new(parts, &cx.metrics).map_err(|e| e.to_string())?;
         let account = |of, kind, id| Accounting::new(of, kind, id, DropReason::NAMES);

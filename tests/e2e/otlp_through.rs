@@ -1,0 +1,246 @@
+//! OTLP in, OTLP out, with the real binary: all signals as the bytes they came as, and success that means
+//! stored.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tailwater_testkit::otlp::{Answer, Carrier, Kind, OtlpStandIn};
+use tailwater_testkit::rng::Rng;
+use tailwater_tests::agent::free_port;
+use tailwater_tests::rig::{Rig, tail};
+use tailwater_tests::wait;
+
+const KILLS: u64 = 20;
+
+fn free_addr() -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, free_port().expect("a free port")))
+}
+
+/// A field that holds bytes.
+fn field(number: u8, content: &[u8]) -> Vec<u8> {
+    let mut out = vec![number << 3 | 2];
+    let mut n = content.len();
+    while n >= 0x80 {
+        out.push(n as u8 | 0x80);
+        n >>= 7;
+    }
+    out.push(n as u8);
+    out.extend_from_slice(content);
+    out
+}
+
+/// One resource with an attribute, and one scope with `items`.
+fn request(items: &[Vec<u8>]) -> Vec<u8> {
+    let attribute = [field(1, b"service.name"), field(2, &field(1, b"test"))].concat();
+    let scope: Vec<u8> = items.iter().flat_map(|item| field(2, item)).collect();
+    let resource = [field(1, &field(1, &attribute)), field(2, &scope)].concat();
+    field(1, &resource)
+}
+
+/// A request with `n` items, which say `text`.
+fn message(kind: Kind, text: &str, n: usize) -> Vec<u8> {
+    let item = |i: usize| {
+        let text = format!("{text} {i}");
+        match kind {
+            Kind::Logs => field(5, &field(1, text.as_bytes())),
+            Kind::Traces => [
+                field(1, &[7; 16]),
+                field(2, &[8; 8]),
+                field(5, text.as_bytes()),
+            ]
+            .concat(),
+            // A gauge with one point of 1.0.
+            Kind::Metrics => {
+                let point = [&[0x21], &1.0_f64.to_le_bytes()[..]].concat();
+                [field(1, text.as_bytes()), field(5, &field(1, &point))].concat()
+            }
+        }
+    };
+    request(&(0..n).map(item).collect::<Vec<_>>())
+}
+
+/// The status of the answer to a request over HTTP; `None` without one.
+fn post(to: SocketAddr, kind: Kind, body: &[u8]) -> Option<u16> {
+    let path = match kind {
+        Kind::Logs => "logs",
+        Kind::Metrics => "metrics",
+        Kind::Traces => "traces",
+    };
+    let head = format!(
+        "POST /v1/{path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-protobuf\r\n\
+         Connection: close\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    let mut stream = TcpStream::connect(to).ok()?;
+    stream.set_read_timeout(Some(wait::BOUND)).ok()?;
+    stream.write_all(head.as_bytes()).ok()?;
+    stream.write_all(body).ok()?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).ok()?;
+    let text = String::from_utf8_lossy(&answer);
+    text.split(' ').nth(1)?.parse().ok()
+}
+
+fn config(receive: SocketAddr, exporter: &str, backend: &OtlpStandIn) -> Value {
+    let mut own = match exporter {
+        "otlp_http" => json!({"endpoint": backend.http_url()}),
+        _ => json!({"endpoint": backend.grpc_addr().to_string(), "tls": {"insecure": true}}),
+    };
+    own["retry_on_failure"] = json!({"initial_interval": "20ms", "max_interval": "100ms"});
+    let pipeline = json!({"receivers": ["otlp"], "exporters": [exporter]});
+    json!({
+        "receivers": {"otlp": {"protocols": {"http": {"endpoint": receive.to_string()}}}},
+        "exporters": {exporter: own},
+        "service": {"pipelines": {
+            "logs": pipeline, "metrics": pipeline, "traces": pipeline,
+        }},
+    })
+}
+
+const KINDS: [Kind; 3] = [Kind::Logs, Kind::Metrics, Kind::Traces];
+
+/// Guarantees that requests of all signals leave as the bytes they came as, counted under the names of
+/// their signal.
+#[test]
+fn all_signals_pass_through_unchanged() {
+    for (exporter, carrier) in [("otlp_http", Carrier::Http), ("otlp_grpc", Carrier::Grpc)] {
+        let rig = Rig::new("otlp-through");
+        let backend = OtlpStandIn::start(None).expect("free ports");
+        let receive = free_addr();
+        let agent = rig.start(&config(receive, exporter, &backend));
+        for kind in KINDS {
+            let body = message(kind, "unchanged", 3);
+            assert_eq!(
+                post(receive, kind, &body),
+                Some(200),
+                "{}",
+                tail(&agent.log())
+            );
+            let records = backend.records();
+            let last = records.last().expect("it was sent before it was answered");
+            assert_eq!((last.kind, last.carrier), (kind, carrier));
+            assert_eq!((last.items, &last.body), (3, &body));
+        }
+        let labels = [("exporter", exporter)];
+        for name in ["log_records", "metric_points", "spans"] {
+            let sent = format!("otelcol_exporter_sent_{name}");
+            let is_there = || agent.scrape().sum(&sent, &labels) == 3.0;
+            assert!(wait::within(wait::BOUND, is_there), "{sent}");
+            let failed = format!("otelcol_exporter_send_failed_{name}");
+            assert!(agent.scrape().has(&failed), "{failed}");
+        }
+        let faults = agent.scrape().faults();
+        assert!(faults.is_empty(), "{faults:?}");
+        agent.stop_clean();
+        assert_eq!(backend.errors(), Vec::<String>::new());
+    }
+}
+
+/// Guarantees that without a queue on disk, nothing is answered with success that the backend refused.
+#[test]
+fn a_refusal_of_the_backend_is_a_refusal() {
+    let rig = Rig::new("otlp-through-refused");
+    let backend = OtlpStandIn::start(None).expect("free ports");
+    let receive = free_addr();
+    let agent = rig.start(&config(receive, "otlp_grpc", &backend));
+    backend.set_answer(Answer::Refuse {
+        http: 400,
+        grpc: 3,
+        message: "never".into(),
+        retry_after: None,
+    });
+    for kind in KINDS {
+        let status = post(receive, kind, &message(kind, "refused", 2));
+        assert!(status.is_some_and(|s| s >= 400), "{status:?}");
+    }
+    agent.stop_clean();
+}
+
+/// Guarantees that what was answered with success is not lost by kills, whatever the backend does:
+/// it is on disk.
+#[test]
+fn what_was_acknowledged_survives_kills() {
+    let rig = Rig::new("otlp-through-kill");
+    let backend = OtlpStandIn::start(None).expect("free ports");
+    let receive = free_addr();
+    let mut config = config(receive, "otlp_grpc", &backend);
+    let directory = rig.path("storage");
+    fs::create_dir(&directory).expect("a directory");
+    config["extensions"] = json!({"file_storage": {"directory": directory}});
+    config["service"]["extensions"] = json!(["file_storage"]);
+    config["exporters"]["otlp_grpc"]["sending_queue"] = json!({"storage": "file_storage"});
+    let mut rng = Rng::new(5);
+    let mut acknowledged = BTreeSet::new();
+    for round in 0..KILLS {
+        backend.set_answer(match round % 3 {
+            0 => Answer::unavailable(),
+            1 => Answer::Accept,
+            _ => Answer::Close,
+        });
+        let agent = rig.start(&config);
+        let end = 1 + rng.below(30);
+        for n in 0..end {
+            let kind = KINDS[(n % 3) as usize];
+            let text = format!("kill {round} {n}");
+            if post(receive, kind, &message(kind, &text, 2)) == Some(200) {
+                acknowledged.insert(text);
+            }
+        }
+        agent.kill();
+    }
+    assert!(acknowledged.len() as u64 >= KILLS);
+    backend.set_answer(Answer::Accept);
+    let agent = rig.start(&config);
+    let missing = || {
+        let records = backend.records();
+        let accepted = records.iter().filter(|r| r.accepted);
+        let bodies: Vec<_> = accepted.map(|r| r.body.clone()).collect();
+        let arrived = |text: &&String| {
+            let last = format!("{text} 1");
+            let has = |body: &Vec<u8>| body.windows(last.len()).any(|w| w == last.as_bytes());
+            bodies.iter().any(has)
+        };
+        acknowledged
+            .iter()
+            .filter(|text| !arrived(text))
+            .cloned()
+            .collect::<Vec<_>>()
+    };
+    let all = wait::within(wait::BOUND, || missing().is_empty());
+    assert!(all, "{:?}\n{}", missing(), tail(&agent.log()));
+    agent.stop_clean();
+    assert_eq!(backend.errors(), Vec::<String>::new());
+}
+
+/// Guarantees that a stop while the backend is down ends at once and with success, and loses nothing.
+#[test]
+fn a_stop_with_the_backend_down_keeps_what_was_acknowledged() {
+    let rig = Rig::new("otlp-through-stop");
+    let backend = OtlpStandIn::start(None).expect("free ports");
+    let receive = free_addr();
+    let mut config = config(receive, "otlp_http", &backend);
+    let directory = rig.path("storage");
+    fs::create_dir(&directory).expect("a directory");
+    config["extensions"] = json!({"file_storage": {"directory": directory}});
+    config["service"]["extensions"] = json!(["file_storage"]);
+    config["exporters"]["otlp_http"]["sending_queue"] = json!({"storage": "file_storage"});
+    backend.set_answer(Answer::unavailable());
+    let agent = rig.start(&config);
+    for n in 0..30 {
+        let kind = KINDS[n % 3];
+        let status = post(receive, kind, &message(kind, &format!("stop {n}"), 2));
+        assert_eq!(status, Some(200), "{}", tail(&agent.log()));
+    }
+    assert_eq!(agent.stop_within(Duration::from_secs(20)), 0);
+    backend.set_answer(Answer::Accept);
+    let agent = rig.start(&config);
+    let all = wait::within(wait::BOUND, || {
+        KINDS.iter().all(|kind| backend.items(*kind) == 20)
+    });
+    assert!(all, "{}", tail(&agent.log()));
+    agent.stop_clean();
+}

@@ -16,6 +16,7 @@ pub mod cri;
 pub mod floor;
 pub mod memory_limit;
 pub mod process;
+pub mod remote_write;
 pub mod report;
 pub mod seen;
 pub mod sink;

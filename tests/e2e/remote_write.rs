@@ -270,6 +270,50 @@ fn the_agent_passes_metrics_on() {
     agent.stop_clean();
 }
 
+/// What the receiver answered with success is on disk, and arrives though the agent is killed. All
+/// points are of one series, so none but the first is sent before.
+#[test]
+fn the_queue_on_disk_outlives_a_kill() {
+    const POINTS: u64 = 5;
+    let Some(server) = server(None) else { return };
+    let state = TempDir::new("remote-write").expect("a directory");
+    let port = agent::free_port().expect("a port");
+    let storage = json!({"directory": state.join("queue"), "create_directory": true});
+    let config = json!({
+        "extensions": {"file_storage": storage},
+        "receivers": {"otlp": {"protocols": {"http": {"endpoint": format!("127.0.0.1:{port}")}}}},
+        "exporters": {"prometheus_remote_write": {
+            "endpoint": server.write_url(), "timeout": "1m",
+            "remote_write_queue": {"storage": "file_storage"},
+        }},
+        "service": {"extensions": ["file_storage"], "pipelines": {"metrics": {
+            "receivers": ["otlp"], "exporters": ["prometheus_remote_write"],
+        }}},
+    });
+    let start = || Agent::start(&config, &state.join("state"), state.path());
+    server.pause();
+    let agent = start();
+    let at = now_ms() - 30_000;
+    for i in 0..POINTS {
+        let point = json!([point(at + i * 1000, &[], json!({"asInt": i.to_string()}))]);
+        assert_eq!(
+            post(port, &request(json!([gauge("kept", point)]))),
+            200,
+            "{}",
+            agent.log()
+        );
+    }
+    agent.kill();
+    server.resume();
+    let agent = start();
+    let arrived = wait::within(wait::BOUND, || {
+        let counted = server.values("count_over_time(kept[1m])", "", seconds(at + 20_000));
+        counted == [(String::new(), POINTS as f64)]
+    });
+    assert!(arrived, "{}", agent.log());
+    agent.stop_clean();
+}
+
 /// Sends a request of OTLP in JSON; the status of the answer.
 fn post(port: u16, request: &Value) -> u16 {
     let body = request.to_string();

@@ -42,8 +42,7 @@ impl RemoteWriteSettings {
         s.refuse("sending_queue", "this exporter has remote_write_queue");
         s.refuse(
             "wal",
-            "a queue on disk for remote write is not built; what was not accepted when the agent stops \
-             is handed back to whoever sent it, which offers it again",
+            "the queue on disk is remote_write_queue::storage, with the id of a file_storage",
         );
         s.refuse(
             "export_created_metric",
@@ -90,13 +89,24 @@ fn decode_queue(s: &mut Section<'_, '_>) -> QueueOptions {
         sizer: Sizer::Requests,
         ..QueueOptions::default()
     };
-    QueueOptions {
+    let storage = s.component_id("storage").map(|id| id.to_string().into());
+    let disk_max = s.byte_size_optional("storage_bytes_max", 1 << 16..);
+    let options = QueueOptions {
         enabled: s.bool("enabled", d.enabled),
         num_consumers: s.usize("num_consumers", d.num_consumers, 1..),
         queue_size: s.u64("queue_size", d.queue_size, 1..),
         queue_bytes_max: s.byte_size("queue_bytes_max", d.queue_bytes_max, 1..),
+        storage_bytes_max: disk_max.unwrap_or(d.storage_bytes_max),
+        storage,
         ..d
+    };
+    if disk_max.is_some() && options.storage.is_none() {
+        s.invalid("storage_bytes_max", "has no meaning without storage");
     }
+    if options.storage.is_some() && !options.enabled {
+        s.invalid("storage", "needs the queue; remove it or enabled: false");
+    }
+    options
 }
 
 fn decode_options(s: &mut Section<'_, '_>, consumers: usize) -> RemoteWriteOptions {
@@ -237,7 +247,8 @@ mod tests {
             "add_metric_suffixes": false, "send_metadata": true,
             "protobuf_message": "prometheus.WriteRequest", "compression": "snappy",
             "remote_write_queue": {
-                "enabled": false, "queue_size": 7, "num_consumers": 3, "queue_bytes_max": "1MiB",
+                "queue_size": 7, "num_consumers": 3, "queue_bytes_max": "1MiB",
+                "storage": "file_storage/a", "storage_bytes_max": "2MiB",
             },
             "max_batch_size_bytes": 1000, "max_batch_request_parallelism": 2,
             "resource_to_telemetry_conversion": {
@@ -267,7 +278,11 @@ mod tests {
         };
         assert_eq!(s.options, want);
         assert_eq!((s.queue.queue_size, s.queue.num_consumers), (7, 3));
-        assert!(!s.queue.enabled && s.queue.queue_bytes_max == 1 << 20);
+        assert_eq!(s.queue.queue_bytes_max, 1 << 20);
+        assert_eq!(s.queue.storage.as_deref(), Some("file_storage/a"));
+        assert_eq!(s.queue.storage_bytes_max, 2 << 20);
+        let off = decode(json!({"remote_write_queue": {"enabled": false}}));
+        assert!(!off.unwrap().queue.enabled);
         assert_eq!(s.client.timeout, Duration::from_secs(9));
         assert_eq!(s.retry.initial_interval, Duration::from_secs(2));
         let v2 = "io.prometheus.write.v2.Request";
@@ -292,7 +307,10 @@ mod tests {
     fn what_cannot_work_is_refused_by_name() {
         for (config, part) in [
             (json!({"endpoint": "nowhere"}), "endpoint"),
-            (json!({"wal": {"directory": "/tmp"}}), "queue on disk"),
+            (
+                json!({"wal": {"directory": "/tmp"}}),
+                "remote_write_queue::storage",
+            ),
             (json!({"sending_queue": {}}), "remote_write_queue"),
             (
                 json!({"export_created_metric": {"enabled": true}}),
@@ -329,6 +347,14 @@ mod tests {
             (
                 json!({"remote_write_queue": {"num_consumers": 0}}),
                 "num_consumers",
+            ),
+            (
+                json!({"remote_write_queue": {"storage": "a", "enabled": false}}),
+                "needs the queue",
+            ),
+            (
+                json!({"remote_write_queue": {"storage_bytes_max": "1MiB"}}),
+                "without storage",
             ),
             (json!({"target_info": {"enable": true}}), "enabled"),
             (json!({"no_such_option": 1}), "no_such_option"),

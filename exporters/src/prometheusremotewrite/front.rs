@@ -10,7 +10,7 @@ use tailwater_pipeline::{
     AckToken, Admission, Batch, DropReason, Exporter, Outcome, Part, Payload,
 };
 
-use crate::delivery::{Acks, DeliveryHandle, OutgoingRequest};
+use crate::delivery::{Acks, Intake, OutgoingRequest};
 use crate::snappy::Encoder;
 
 use super::options::{Protocol, RemoteWriteOptions};
@@ -31,13 +31,13 @@ pub(super) trait Outlet: Send {
     fn admission(&self) -> Admission;
 }
 
-impl Outlet for DeliveryHandle<Acks> {
+impl Outlet for Intake {
     fn submit(&self, request: OutgoingRequest<Acks>) {
-        DeliveryHandle::submit(self, request);
+        Intake::submit(self, request);
     }
 
     fn admission(&self) -> Admission {
-        DeliveryHandle::admission(self)
+        Intake::admission(self)
     }
 }
 

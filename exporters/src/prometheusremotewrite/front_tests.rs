@@ -251,3 +251,39 @@ fn a_point_in_two_requests_is_delivered_when_both_are() {
     resolve(vec![last], Outcome::Retry);
     assert_eq!(rig.window.advance(|_| {}), Front::Rewind(Outcome::Retry));
 }
+
+/// Texts are remembered over batches, but not without an end.
+#[test]
+fn texts_are_forgotten_when_they_are_many() {
+    for protocol in [Protocol::V1, Protocol::V2] {
+        let options = RemoteWriteOptions {
+            protocol,
+            ..RemoteWriteOptions::default()
+        };
+        let mut rig = Rig::new(options);
+        let mut most = 0;
+        for round in 0..4 {
+            let at = |i: usize| point(i as f64, &[text("i", &format!("{round}-{i}"))]);
+            let g = gauge("g", (0..40_000).map(at).collect());
+            let sent = rig.export(vec![vec![resource(&[], vec![g])]]);
+            most = most.max(rig.front.translator.labels.len());
+            let mut seen = 0;
+            for request in &sent {
+                let message = message(request);
+                let request = match protocol {
+                    Protocol::V1 => WriteRequest::decode(&*message).unwrap(),
+                    Protocol::V2 => as_v1(&RequestV2::decode(&*message).unwrap()),
+                };
+                for series in request.timeseries {
+                    let value = series.samples[0].value;
+                    assert_eq!(series.labels[0].value, "g");
+                    assert_eq!(series.labels[1].value, format!("{round}-{value}"));
+                    seen += 1;
+                }
+            }
+            assert_eq!(seen, 40_000);
+            resolve(sent, Outcome::Delivered);
+        }
+        assert!((100_000..150_000).contains(&most), "{most}");
+    }
+}

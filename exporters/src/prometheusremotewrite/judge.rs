@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use hyper::HeaderMap;
+use hyper::header::CONTENT_TYPE;
 use tailwater_pipeline::DropReason;
 use tailwater_pipeline::clock::Clock;
 
@@ -27,8 +28,6 @@ const USE_V1: &str = "the receiver does not take version 2 of remote write; set 
 
 /// Judges the answers of receivers of remote write.
 pub(super) struct RemoteWriteJudge {
-    /// Which message requests are.
-    pub protocol: Protocol,
     /// For `Retry-After`.
     pub clock: Arc<dyn Clock>,
 }
@@ -59,13 +58,18 @@ impl<D: Duty> Judge<D> for RemoteWriteJudge {
                 after: after(),
                 cause,
             },
-            status => match self.protocol {
-                Protocol::V1 if (200..300).contains(&status) => Verdict::Delivered,
-                Protocol::V1 => refused(status, cause),
-                Protocol::V2 => v2(request, &reply, cause),
-            },
+            _ if is_v2(request) => v2(request, &reply, cause),
+            200..300 => Verdict::Delivered,
+            status => refused(status, cause),
         }
     }
+}
+
+/// What a request is, is said by itself: one from a queue on disk may be older than the
+/// configuration.
+fn is_v2<D>(request: &OutgoingRequest<D>) -> bool {
+    let content = request.headers.get(CONTENT_TYPE);
+    content.is_some_and(|c| c.as_bytes() == Protocol::V2.content_type().as_bytes())
 }
 
 fn refused<D>(status: u16, cause: Arc<str>) -> Verdict<D> {

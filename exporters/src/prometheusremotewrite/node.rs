@@ -1,5 +1,6 @@
 //! The exporter as a node: what the shards share, and the sender.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,13 +11,16 @@ use tailwater_pdata::Signal;
 use tailwater_pipeline::auth::Authenticators;
 use tailwater_pipeline::clock::{Clock, Mono};
 use tailwater_pipeline::factory::{ExporterFactory, ExporterSettings, Factory, NodeCx};
+use tailwater_pipeline::fs::OsFs;
 use tailwater_pipeline::reach::Reach;
 use tailwater_pipeline::{BuildError, Exporter, ExporterNode, ShardHandle};
 use tailwater_telemetry::metrics::MetricsRegistry;
 use tokio::runtime::Handle;
 
 use crate::client::{ClientParts, Expiry, HttpClient, HttpSender};
-use crate::delivery::{Acks, Delivery, DeliveryHandle, DeliveryParts, Judge};
+use crate::delivery::{
+    Acks, Delivery, DeliveryHandle, DeliveryParts, Intake, Judge, StoredParts, StoredQueue,
+};
 
 use super::config::RemoteWriteSettings;
 use super::front::RemoteWriteFront;
@@ -40,7 +44,12 @@ pub fn factory() -> ExporterFactory {
 
 impl ExporterSettings for RemoteWriteSettings {
     fn build(&self, cx: &NodeCx) -> Result<Box<dyn ExporterNode>, BuildError> {
+        let queue_dir = match &self.queue.storage {
+            None => None,
+            Some(id) => Some(cx.storages.queue_dir(id, &format!("{} metrics", cx.id))?),
+        };
         let parts = RemoteWriteParts {
+            queue_dir,
             name: cx.id.clone(),
             settings: self.clone(),
             clock: cx.clock.clone(),
@@ -70,32 +79,38 @@ pub struct RemoteWriteParts {
     pub runtime: Handle,
     /// The extensions that authenticate.
     pub authenticators: Authenticators,
+    /// The directory of the queue, if it is on disk.
+    pub queue_dir: Option<PathBuf>,
 }
 
 /// An exporter of remote write.
 pub struct RemoteWriteExporter {
     options: Arc<RemoteWriteOptions>,
     headers: Arc<HeaderMap>,
+    name: Arc<str>,
     delivery: Delivery<Acks>,
+    /// In front of the delivery service, if the queue is on disk.
+    stored: Option<StoredQueue>,
     sender: Arc<HttpSender>,
     judge: Arc<RemoteWriteJudge>,
     runtime: Handle,
 }
 
+fn failed(id: &str, e: impl ToString) -> BuildError {
+    BuildError::new(format!("exporter {id:?}"), e.to_string())
+}
+
 /// What the protocol wants every request to say.
 fn headers(protocol: Protocol) -> HeaderMap {
-    let (content, version) = match protocol {
-        Protocol::V1 => ("application/x-protobuf", "0.1.0"),
-        Protocol::V2 => (
-            "application/x-protobuf;proto=io.prometheus.write.v2.Request",
-            "2.0.0",
-        ),
+    let version = match protocol {
+        Protocol::V1 => "0.1.0",
+        Protocol::V2 => "2.0.0",
     };
     let text = HeaderValue::from_static;
     let version_name = HeaderName::from_static("x-prometheus-remote-write-version");
     HeaderMap::from_iter([
         (CONTENT_ENCODING, text("snappy")),
-        (CONTENT_TYPE, text(content)),
+        (CONTENT_TYPE, text(protocol.content_type())),
         (version_name, text(version)),
     ])
 }
@@ -118,21 +133,43 @@ impl RemoteWriteExporter {
             authenticators: parts.authenticators,
             ..ClientParts::new(client)
         };
-        let client = HttpClient::new(client)
-            .map_err(|e| BuildError::new(format!("exporter {:?}", &*parts.name), e.to_string()))?;
+        let client = HttpClient::new(client).map_err(|e| failed(&parts.name, e))?;
         let judge = RemoteWriteJudge {
-            protocol: options.protocol,
             clock: parts.clock.clone(),
         };
+        let stored = match parts.queue_dir {
+            None => None,
+            Some(dir) => Some(StoredQueue::open(StoredParts {
+                name: parts.name.clone(),
+                signal: Signal::Metrics,
+                dir,
+                options: queue.clone(),
+                fs: Arc::new(OsFs),
+                clock: parts.clock.clone(),
+                seed: parts.seed,
+                metrics: metrics.clone(),
+            })),
+        };
+        let stored = stored
+            .transpose()
+            .map_err(|e| failed(&parts.name, format!("remote_write_queue: {e}")))?;
         let delivery = Delivery::new(DeliveryParts {
-            name: parts.name,
-            queue,
+            name: parts.name.clone(),
+            queue: match stored {
+                None => queue,
+                Some(_) => queue.sending(),
+            },
             retry,
             seed: parts.seed,
             clock: parts.clock,
         });
-        delivery.expose(metrics, Signal::Metrics);
+        match stored {
+            None => delivery.expose(metrics, Signal::Metrics),
+            Some(_) => delivery.expose_sending(metrics, Signal::Metrics),
+        }
         Ok(RemoteWriteExporter {
+            name: parts.name,
+            stored,
             headers: Arc::new(headers(options.protocol)),
             options: Arc::new(options),
             delivery,
@@ -156,15 +193,22 @@ impl RemoteWriteExporter {
 
 impl ExporterNode for RemoteWriteExporter {
     fn front(&mut self, shard: &ShardHandle) -> Box<dyn Exporter> {
-        let handle = self.delivery.handle();
-        handle.add_waker(shard.waker.clone());
+        let intake = match &self.stored {
+            Some(stored) => Intake::Stored(stored.intake()),
+            None => Intake::Memory(self.delivery.handle()),
+        };
+        intake.add_waker(shard.waker.clone());
         let (options, headers) = (self.options.clone(), self.headers.clone());
-        Box::new(RemoteWriteFront::new(options, headers, handle))
+        Box::new(RemoteWriteFront::new(options, headers, intake))
     }
 
     fn start(&mut self) -> Result<(), BuildError> {
         let (sender, judge) = (self.sender.clone(), self.judge.clone());
         self.delivery.start(&self.runtime, sender, judge);
+        if let Some(stored) = &mut self.stored {
+            let started = stored.start(self.delivery.handle());
+            started.map_err(|e| failed(&self.name, e))?;
+        }
         Ok(())
     }
 
@@ -173,7 +217,13 @@ impl ExporterNode for RemoteWriteExporter {
     }
 
     fn stop(&mut self, deadline: Mono) -> u64 {
-        self.delivery.stop(deadline)
+        let Some(stored) = &mut self.stored else {
+            return self.delivery.stop(deadline);
+        };
+        stored.close();
+        // What is handed back is on disk.
+        self.delivery.stop(deadline);
+        stored.finish()
     }
 }
 

@@ -115,6 +115,11 @@ struct Rig {
 }
 
 fn rig(url: &str, extra: Value) -> Rig {
+    rig_in(url, extra, None)
+}
+
+/// With the queue in a directory.
+fn rig_in(url: &str, extra: Value, queue_dir: Option<PathBuf>) -> Rig {
     let mut config = json!({
         "endpoint": url,
         "retry_on_failure": {"initial_interval": "10ms", "max_interval": "50ms"},
@@ -125,6 +130,7 @@ fn rig(url: &str, extra: Value) -> Rig {
     let settings = decode_json(&config, RemoteWriteSettings::decode);
     let (sockets, clock) = (Sockets::new(), Arc::new(SystemClock::default()));
     let parts = RemoteWriteParts {
+        queue_dir,
         name: "prometheus_remote_write/test".into(),
         settings: settings.unwrap().unwrap(),
         clock: clock.clone(),
@@ -291,4 +297,32 @@ fn what_is_not_sent_at_the_stop_is_handed_back() {
     assert_eq!(rig.node.stop(rig.clock.now()), 2);
     let front = rig.window.advance(|_| panic!("nothing was delivered"));
     assert!(matches!(front, Front::Rewind(_)), "{front:?}");
+}
+
+/// What is acknowledged is on disk, and is sent by whoever comes after.
+#[test]
+fn what_is_on_disk_is_sent_after_a_stop_also_as_another_version() {
+    let dir = tempfile::tempdir().unwrap();
+    let queue_dir = || Some(dir.path().join("queue"));
+    let busy = Receiver::start(|_| says("503 Busy", ""));
+    let mut first = rig_in(&busy.url, json!({}), queue_dir());
+    for i in 0..3 {
+        first.send(f64::from(i));
+    }
+    assert_eq!(first.settle(), 0);
+    assert!(busy.values().is_empty());
+    assert_eq!(first.node.stop(first.clock.now()), 0);
+    drop(first);
+    // A success without a word about what was written is one for a request of version 1.
+    let receiver = Receiver::start(|_| says("204 No Content", ""));
+    let v2 = json!({"protobuf_message": "io.prometheus.write.v2.Request"});
+    let second = rig_in(&receiver.url, v2, queue_dir());
+    let stats = second.node.delivery().stats().clone();
+    let end = Instant::now() + LONG;
+    while stats.sent_items() < 3 {
+        assert!(Instant::now() < end, "{stats:?}");
+        std::thread::yield_now();
+    }
+    assert_eq!(receiver.values(), [0.0, 1.0, 2.0]);
+    assert_eq!(stats.dropped_items(), 0);
 }

@@ -4,6 +4,8 @@ use super::symbols::{Symbol, Symbols};
 
 /// Parts into which series are divided by a hash of their labels, to keep the order of each.
 pub(super) const LANES: usize = 256;
+/// Samples, or labels, whose memory is kept for the next batch.
+const KEPT_MAX: usize = 1 << 18;
 /// End of a chain.
 const NONE: u32 = u32::MAX;
 /// Spreads bits: 2^64 divided by the golden ratio.
@@ -93,8 +95,13 @@ pub(super) struct Collected {
 }
 
 impl Collected {
-    /// Forgets everything.
+    /// Forgets everything. Memory is used again, but not that of an unusually large batch.
     pub fn clear(&mut self) {
+        let kept = self.samples.capacity().max(self.labels.capacity());
+        if kept > KEPT_MAX || self.native.capacity() > KEPT_MAX * size_of::<Sample>() {
+            *self = Collected::default();
+            return;
+        }
         self.series.clear();
         self.families.clear();
         self.native.clear();

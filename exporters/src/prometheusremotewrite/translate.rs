@@ -1,7 +1,9 @@
 //! From metrics of OTLP to series of Prometheus.
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
 
+use foldhash::fast::FixedState;
 use tailwater_pdata::otlp::Encoded;
 use tailwater_pdata::otlp::metrics::{
     Exemplar, ExponentialPoint, HistogramPoint, Metric, MetricKind, NumberPoint, Point, PointHead,
@@ -64,16 +66,27 @@ impl Fixed {
     }
 }
 
+/// The names of the series of a metric.
+#[derive(Clone, Copy)]
+struct Names {
+    base: Symbol,
+    /// With `_bucket`, `_sum` and `_count`; `base` for those that have no such series.
+    bucket: Symbol,
+    sum: Symbol,
+    count: Symbol,
+    /// The unit in words.
+    unit: Symbol,
+}
+
+/// What decides about the names of a metric: its name and unit, kind, and whether it is a counter.
+type NameKey = (Symbol, Symbol, MetricKind, bool);
+
 /// The metric whose points are translated.
 #[derive(Clone, Copy)]
 struct Current {
     /// The number of its family.
     family: u32,
-    name: Symbol,
-    /// With `_bucket`, `_sum` and `_count`; `name` for those that have no such series.
-    bucket: Symbol,
-    sum: Symbol,
-    count: Symbol,
+    names: Names,
     /// Values count from a start on.
     counts: bool,
 }
@@ -85,6 +98,8 @@ pub(super) struct Translator {
     /// The series of the batch.
     pub data: Collected,
     fixed: Fixed,
+    /// Names of metrics, kept over batches as symbols are; `None` if there is none.
+    names: HashMap<NameKey, Option<Names>, FixedState>,
     /// Labels of the resource and the scope.
     common: Vec<Candidate>,
     /// Those of the point, too.
@@ -107,6 +122,7 @@ impl Translator {
             fixed: Fixed::new(&mut labels.symbols),
             labels,
             data: Collected::default(),
+            names: HashMap::default(),
             common: Vec::new(),
             candidates: Vec::new(),
             base: Vec::new(),
@@ -117,15 +133,15 @@ impl Translator {
         }
     }
 
-    /// Forgets the series of the batch before. True if symbols have other numbers now.
-    pub fn begin(&mut self) -> bool {
+    /// Forgets the series of the batch before.
+    pub fn begin(&mut self) {
         self.data.clear();
         let full = self.labels.len() > SYMBOLS_MAX || self.labels.heap_bytes() > SYMBOL_BYTES_MAX;
         if full {
             self.labels.clear();
             self.fixed = Fixed::new(&mut self.labels.symbols);
+            self.names.clear();
         }
-        full
     }
 
     /// Adds the series of the part with that number of the batch.
@@ -199,22 +215,56 @@ impl Translator {
             return None;
         }
         let counter = kind == MetricKind::Sum && metric.monotonic;
-        let (name_kind, in_metadata) = match kind {
-            MetricKind::Gauge => (NameKind::Gauge, MetricType::Gauge),
-            MetricKind::Sum if counter => (NameKind::Counter, MetricType::Counter),
-            MetricKind::Sum => (NameKind::Other, MetricType::Gauge),
-            MetricKind::Summary => (NameKind::Other, MetricType::Summary),
-            MetricKind::Histogram | MetricKind::ExponentialHistogram => {
-                (NameKind::Other, MetricType::Histogram)
-            }
-        };
-        let unit = String::from_utf8_lossy(metric.unit);
-        let naming = &self.options.naming;
-        let name = naming.metric(&shown(), &unit, name_kind);
-        if name.is_empty() {
+        let symbols = &mut self.labels.symbols;
+        let (name, unit) = (symbols.intern(metric.name), symbols.intern(metric.unit));
+        let known = self.names.get(&(name, unit, kind, counter)).copied();
+        let names = known.unwrap_or_else(|| {
+            let made = self.make_names(metric, kind, counter);
+            self.names.insert((name, unit, kind, counter), made);
+            made
+        });
+        let Some(names) = names else {
             dropped.add(metric.points().count(), || {
                 format!("no name of a metric can be made of {:?}", shown())
             });
+            return None;
+        };
+        let in_metadata = match kind {
+            MetricKind::Sum if counter => MetricType::Counter,
+            MetricKind::Sum | MetricKind::Gauge => MetricType::Gauge,
+            MetricKind::Summary => MetricType::Summary,
+            MetricKind::Histogram | MetricKind::ExponentialHistogram => MetricType::Histogram,
+        };
+        self.data.families.push(Family {
+            name: names.base,
+            kind: in_metadata,
+            help: self.labels.symbols.intern(metric.description),
+            unit: names.unit,
+        });
+        Some(Current {
+            family: self.data.families.len() as u32 - 1,
+            names,
+            counts: counter || in_metadata != MetricType::Gauge,
+        })
+    }
+
+    /// The names of a metric that was not seen before.
+    #[cold]
+    fn make_names(
+        &mut self,
+        metric: &Metric<'_>,
+        kind: MetricKind,
+        counter: bool,
+    ) -> Option<Names> {
+        let name_kind = match kind {
+            MetricKind::Gauge => NameKind::Gauge,
+            MetricKind::Sum if counter => NameKind::Counter,
+            _ => NameKind::Other,
+        };
+        let [name, unit] = [metric.name, metric.unit].map(String::from_utf8_lossy);
+        let naming = &self.options.naming;
+        let name = naming.metric(&name, &unit, name_kind);
+        if name.is_empty() {
             return None;
         }
         let unit = naming.unit(&unit);
@@ -226,19 +276,12 @@ impl Translator {
             MetricKind::Summary => (base, with("_sum"), with("_count")),
             _ => (base, base, base),
         };
-        self.data.families.push(Family {
-            name: base,
-            kind: in_metadata,
-            help: symbols.intern(metric.description),
-            unit: symbols.intern(unit.as_bytes()),
-        });
-        Some(Current {
-            family: self.data.families.len() as u32 - 1,
-            name: base,
+        Some(Names {
+            base,
             bucket,
             sum,
             count,
-            counts: counter || of_time && kind != MetricKind::Sum || kind == MetricKind::Summary,
+            unit: symbols.intern(unit.as_bytes()),
         })
     }
 
@@ -254,7 +297,7 @@ impl Translator {
         let at = At::new(
             &point.head(),
             m.counts,
-            lane(&self.labels.symbols, m.name, base),
+            lane(&self.labels.symbols, m.names.base, base),
         );
         let home = match point {
             Point::Number(p) => self.number(m, at, p)?,
@@ -325,17 +368,17 @@ impl Translator {
             None if at.stale => 0.0,
             None => return Err("it has no value"),
         };
-        let series = self.series(m, at, m.name, None, false);
+        let series = self.series(m, at, m.names.base, None, false);
         self.push(series, at, value);
         Ok(series)
     }
 
     fn histogram(&mut self, m: Current, at: At, p: &HistogramPoint<'_>) -> u32 {
         if let Some(sum) = p.sum {
-            let series = self.series(m, at, m.sum, None, false);
+            let series = self.series(m, at, m.names.sum, None, false);
             self.push(series, at, sum);
         }
-        let home = self.series(m, at, m.count, None, false);
+        let home = self.series(m, at, m.names.count, None, false);
         self.push(home, at, p.count as f64);
         self.buckets.clear();
         let mut below = 0u64;
@@ -353,7 +396,7 @@ impl Translator {
 
     fn bucket(&mut self, m: Current, at: At, (bound, le): (f64, Symbol), count: u64) {
         let label = Some((self.fixed.le, le));
-        let series = self.series(m, at, m.bucket, label, false);
+        let series = self.series(m, at, m.names.bucket, label, false);
         self.push(series, at, count as f64);
         self.buckets.push((bound, series));
     }
@@ -371,20 +414,20 @@ impl Translator {
             self.data.native.truncate(from);
             return Err("the batch has more than 4 GiB of histograms");
         };
-        let series = self.series(m, at, m.name, None, true);
+        let series = self.series(m, at, m.names.base, None, true);
         self.data
             .push(series, at.time, at.start, Value::Native { from, len });
         Ok(series)
     }
 
     fn summary(&mut self, m: Current, at: At, p: &SummaryPoint<'_>) -> u32 {
-        let sum = self.series(m, at, m.sum, None, false);
+        let sum = self.series(m, at, m.names.sum, None, false);
         self.push(sum, at, p.sum);
-        let home = self.series(m, at, m.count, None, false);
+        let home = self.series(m, at, m.names.count, None, false);
         self.push(home, at, p.count as f64);
         for (quantile, value) in p.quantiles() {
             let label = (self.fixed.quantile, self.float(quantile));
-            let series = self.series(m, At { start: 0, ..at }, m.name, Some(label), false);
+            let series = self.series(m, At { start: 0, ..at }, m.names.base, Some(label), false);
             self.push(series, At { start: 0, ..at }, value);
         }
         home
@@ -457,12 +500,12 @@ impl Translator {
         self.labels.resolve(&self.candidates, &mut self.base);
         let symbols = &mut self.labels.symbols;
         let name = self.options.naming.own("target_info");
-        let name = symbols.intern(name.as_bytes());
+        let (name, empty) = (symbols.intern(name.as_bytes()), symbols.intern(b""));
         self.data.families.push(Family {
             name,
             kind: MetricType::Gauge,
             help: symbols.intern(b"Target metadata"),
-            unit: symbols.intern(b""),
+            unit: empty,
         });
         let head = PointHead {
             time_ns: newest,
@@ -471,10 +514,13 @@ impl Translator {
         let at = At::new(&head, false, lane(symbols, name, &self.base));
         let current = Current {
             family: self.data.families.len() as u32 - 1,
-            name,
-            bucket: name,
-            sum: name,
-            count: name,
+            names: Names {
+                base: name,
+                bucket: name,
+                sum: name,
+                count: name,
+                unit: empty,
+            },
             counts: false,
         };
         let series = self.series(current, at, name, None, false);

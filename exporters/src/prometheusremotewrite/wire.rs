@@ -95,6 +95,16 @@ pub enum Protocol {
     V2,
 }
 
+impl Protocol {
+    /// The `Content-Type` of its requests.
+    pub(super) const fn content_type(self) -> &'static str {
+        match self {
+            Protocol::V1 => "application/x-protobuf",
+            Protocol::V2 => "application/x-protobuf;proto=io.prometheus.write.v2.Request",
+        }
+    }
+}
+
 /// A request that is being put together. Used again for the next one.
 #[derive(Default)]
 pub(super) struct RequestWriter {

@@ -123,7 +123,7 @@ impl<'a> ScopeMetrics<'a> {
 }
 
 /// What kind of data a metric has.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum MetricKind {
     /// Values as they are at a moment.
     Gauge,

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use tailwater_config::fuzzing as config;
 use tailwater_exporters::loki::fuzzing as loki;
+use tailwater_exporters::otlp::fuzzing as otlp_out;
 use tailwater_pdata::otlp::fuzzing as otlp;
 use tailwater_pipeline::checkpoint::fuzzing as checkpoint;
 use tailwater_receivers::filelog::{frame, fuzzing as filelog};
@@ -14,7 +15,7 @@ use tailwater_receivers::operators::fuzzing as operators;
 type Body = fn(&[u8]);
 
 /// The targets of `fuzz/fuzz_targets`, by name.
-const TARGETS: [(&str, Body); 15] = [
+const TARGETS: [(&str, Body); 16] = [
     ("checkpoint", checkpoint::files),
     ("compressed", filelog::compressed),
     ("compression", loki::compression),
@@ -24,6 +25,7 @@ const TARGETS: [(&str, Body); 15] = [
     ("docker_lines", operators::docker_lines),
     ("expressions", operators::expressions),
     ("framing", frame::fuzzing::framing),
+    ("otlp_answers", otlp_out::answers),
     ("otlp_json", otlp::text),
     ("otlp_proto", otlp::proto),
     ("parsers", operators::parsers),
@@ -100,7 +102,7 @@ fn inputs_of_files_do_what_they_must() {
 
 #[test]
 fn inputs_of_otlp_do_what_they_must() {
-    replay(|name| matches!(name, "otlp_json" | "otlp_proto"));
+    replay(|name| matches!(name, "otlp_answers" | "otlp_json" | "otlp_proto"));
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use tailwater_config::fuzzing as config;
 use tailwater_exporters::loki::fuzzing as loki;
+use tailwater_exporters::otlp::fuzzing as otlp_out;
 use tailwater_pdata::otlp::fuzzing as otlp;
 use tailwater_pipeline::checkpoint::fuzzing as checkpoint;
 use tailwater_receivers::filelog::{frame, fuzzing as filelog};
@@ -15,7 +16,7 @@ use tailwater_receivers::otlp::fuzzing as receiver;
 type Body = fn(&[u8]);
 
 /// The targets of `fuzz/fuzz_targets`, by name.
-const TARGETS: [(&str, Body); 16] = [
+const TARGETS: [(&str, Body); 17] = [
     ("checkpoint", checkpoint::files),
     ("compressed", filelog::compressed),
     ("compression", loki::compression),
@@ -26,6 +27,7 @@ const TARGETS: [(&str, Body); 16] = [
     ("expressions", operators::expressions),
     ("framing", frame::fuzzing::framing),
     ("otlp_bodies", receiver::bodies),
+    ("otlp_answers", otlp_out::answers),
     ("otlp_json", otlp::text),
     ("otlp_proto", otlp::proto),
     ("parsers", operators::parsers),
@@ -102,7 +104,7 @@ fn inputs_of_files_do_what_they_must() {
 
 #[test]
 fn inputs_of_otlp_do_what_they_must() {
-    replay(|name| matches!(name, "otlp_bodies" | "otlp_json" | "otlp_proto"));
+    replay(|name| name.starts_with("otlp_"));
 }
 
 #[test]

@@ -13,6 +13,9 @@ mod answer;
 mod compress;
 mod config;
 mod front;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod judge;
 mod node;
 mod packing;

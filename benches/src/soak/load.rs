@@ -142,8 +142,7 @@ impl Log {
     }
 }
 
-/// Whether the log `id` is copied and cut, if any is. Its generations are files of their own then,
-/// and those that nobody read in time come after what is in the log by then: no order is promised.
+/// Whether the log `id` is copied and cut, if any is.
 pub fn is_copied(id: u32) -> bool {
     matches!(kind(id, true).1, Rotation::CopyTruncate { .. })
 }

@@ -367,8 +367,17 @@ impl Driver {
                 break;
             };
             match feedback {
-                Feedback::Truncated(position) => {
-                    let actions = self.p.catalog.truncated(*position, now);
+                Feedback::Cut(cut) => {
+                    let actions = self.p.catalog.cut(*cut, now);
+                    self.send(actions);
+                }
+                Feedback::Uncut(no) => self.p.catalog.uncut(no, now),
+                Feedback::Begun(no) => {
+                    let actions = self.p.catalog.begun(no, now);
+                    self.send(actions);
+                }
+                Feedback::Missing(no) => {
+                    let actions = self.p.catalog.missing(no, now);
                     self.send(actions);
                 }
                 Feedback::Finished(no, position) => self.p.catalog.finished(no, *position),

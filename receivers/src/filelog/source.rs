@@ -5,6 +5,7 @@
 //! with something to read take turns; a file with too much under way waits until some of it is
 //! delivered; nothing is read while the nodes behind admit nothing.
 
+mod cut;
 mod leave;
 mod settle;
 
@@ -20,7 +21,7 @@ use tailwater_pipeline::{
 };
 use tailwater_telemetry::metrics::{Accounting, Amount, FilesMetrics, ReceiverMetrics};
 
-use super::catalog::{Action, FileNo};
+use super::catalog::{Action, CutAway, FileNo};
 use super::cutter::{Cut, Cutter};
 use super::identity::TRAIL_BYTES;
 use super::logfs::LogFs;
@@ -28,22 +29,29 @@ use super::position::Position;
 use super::saver::Saver;
 use super::settings::Settings;
 use super::settled::SettledFiles;
-use super::tail::{Fate, Tail};
+use super::tail::{Hold, Tail};
 use super::under_way::{Joint, UnderWay};
 
 /// How long sources wait before they look again whether more is admitted.
 const CLOSED_PAUSE: Duration = Duration::from_millis(50);
-/// A closed file that is not where it was is given up after this time if the catalog does not tell where
-/// it is: without birth times, another one may have its inode.
+/// A closed file that is not where it was is given up after this time if the catalog does not tell what
+/// became of it.
 const MISSING_MAX: Duration = Duration::from_secs(60);
+/// Until then the catalog is asked this often.
+const MISSING_PAUSE: Duration = Duration::from_millis(250);
 /// Bytes read at once while room is scarce.
 const SCARCE_READ_BYTES: usize = 64 << 10;
 
 /// What a shard tells the catalog.
-#[derive(Debug)]
 pub enum Feedback {
-    /// A file was truncated or rewritten; this is where delivery stood in what was there before.
-    Truncated(Box<Position>),
+    /// A file was truncated or rewritten.
+    Cut(Box<CutAway>),
+    /// A file holds what it held, whatever the catalog saw.
+    Uncut(FileNo),
+    /// The first bytes of content that began anew in its file are known.
+    Begun(FileNo),
+    /// A closed file is not where it was.
+    Missing(FileNo),
     /// A file is finished; this is where it was left.
     Finished(FileNo, Box<Position>),
     /// A file was read and delivered as a whole and is to be deleted (`delete_after_read`).
@@ -159,12 +167,7 @@ impl FileSource {
                     self.p.saver.save(&tail.durable(self.p.clock.wall_ns()));
                     self.bits.entry(bit).or_default().push(no);
                     if let Some(before) = tail.after {
-                        self.followers.insert(before, no);
-                        // Its place was taken, whether that was noticed or not: what it got until
-                        // now, and late lines, come first.
-                        if let Some(t) = self.tails.get_mut(&before) {
-                            t.moved_at.get_or_insert(now);
-                        }
+                        self.follow(no, before, now);
                     }
                     // The catalog has counted it for all.
                     self.open += usize::from(tail.file.is_some());
@@ -177,6 +180,7 @@ impl FileSource {
                         tail.path = path.clone();
                         tail.position.path = path;
                         tail.moved_at = Some(now);
+                        tail.is_missing_no_more();
                         self.p.files.files_rotated.inc();
                         self.p.cutter.opened(tail);
                     }
@@ -185,7 +189,15 @@ impl FileSource {
                 Action::Moved(no, path) => {
                     if let Some(tail) = self.tails.get_mut(&no) {
                         tail.path = path;
+                        tail.is_missing_no_more();
                         self.p.files.files_rotated.inc();
+                    }
+                    self.queue(no);
+                }
+                Action::Vanished(no) => {
+                    if let Some(tail) = self.tails.get_mut(&no) {
+                        tail.vanished = true;
+                        tail.retry_at = None;
                     }
                     self.queue(no);
                 }
@@ -201,6 +213,11 @@ impl FileSource {
                         tail.gone_since = None;
                     }
                 }
+                Action::IsCut(no) => self.confirm_cut(no, now),
+                Action::Copied(no, copy) => self.go_on_in(no, *copy, now),
+                Action::Lost(no) => self.lose(no),
+                Action::After(no, before) => self.wait_for(no, before, now),
+                Action::Begin(no) => self.begin(no),
             }
         }
         while let Ok(no) = self.p.dirty.try_recv() {
@@ -209,6 +226,23 @@ impl FileSource {
                 tail.active_at = now;
                 self.queue(no);
             }
+        }
+    }
+
+    /// Notes that a file is read after another one. What waited for that comes after both.
+    fn follow(&mut self, no: FileNo, before: FileNo, now: Mono) {
+        let waited = self.followers.insert(before, no).filter(|n| *n != no);
+        if let Some(next) = waited
+            && let Some(t) = self.tails.get_mut(&next)
+            && t.after == Some(before)
+        {
+            (t.after, t.predecessor) = (Some(no), Some(no));
+            self.followers.insert(no, next);
+        }
+        // Its place was taken, whether that was noticed or not: what it got until now, and late
+        // lines, come first.
+        if let Some(t) = self.tails.get_mut(&before) {
+            t.moved_at.get_or_insert(now);
         }
     }
 
@@ -273,6 +307,11 @@ impl FileSource {
         self.open + needed > s.open_files_max
     }
 
+    fn one_more_open(&mut self) {
+        self.open += 1;
+        self.p.settings.open_files.fetch_add(1, Ordering::AcqRel);
+    }
+
     /// A file was closed: one that waits may be opened. Some that waited are open, finished or
     /// have a turn by now, and each may be there several times.
     fn one_less_open(&mut self) {
@@ -292,6 +331,15 @@ impl FileSource {
         let Some(tail) = self.tails.get_mut(&no) else {
             return Turn::Rest;
         };
+        match tail.hold {
+            Hold::None | Hold::Ask => {}
+            // The catalog has the word.
+            Hold::Asked | Hold::Cut => return Turn::Blocked,
+            Hold::Lost => {
+                self.end_lost(no);
+                return Turn::Blocked;
+            }
+        }
         if tail.retry_at.is_some_and(|at| at > now) {
             return Turn::Rest;
         }
@@ -312,7 +360,9 @@ impl FileSource {
         let Some(tail) = self.tails.get_mut(&no) else {
             return Turn::Rest;
         };
-        if let Some(before) = tail.after.take() {
+        if let Some(before) = tail.after.take()
+            && self.followers.get(&before) == Some(&no)
+        {
             self.followers.remove(&before);
         }
         // One that others wait for is read however many are open: they may be all that is open.
@@ -322,6 +372,15 @@ impl FileSource {
             self.wait_to_open.push_back(no);
             self.keep_budget(now);
             return Turn::Blocked;
+        }
+        if tail.hold == Hold::Ask {
+            return match self.ask(no, now) {
+                Ok(turn) => turn,
+                Err(e) => {
+                    self.failed(no, &e, now);
+                    Turn::Rest
+                }
+            };
         }
         let Some(tail) = self.tails.get_mut(&no) else {
             return Turn::Rest;
@@ -340,6 +399,7 @@ impl FileSource {
         };
         match self.read(no, max, now) {
             Ok(Got::Cut(cut)) => self.emit_or_hold(no, cut, cx),
+            Ok(Got::Nothing) if self.is_held(no) => Turn::Blocked,
             // Nothing could be cut, but there is more: a longer buffer, or beyond a hole.
             Ok(Got::Nothing) if self.has_more(no) => Turn::More,
             Ok(Got::Nothing | Got::Locked) => Turn::Rest,
@@ -348,6 +408,10 @@ impl FileSource {
                 Turn::Rest
             }
         }
+    }
+
+    fn is_held(&self, no: FileNo) -> bool {
+        self.tails.get(&no).is_some_and(|t| t.hold != Hold::None)
     }
 
     fn has_more(&self, no: FileNo) -> bool {
@@ -378,36 +442,49 @@ impl FileSource {
         self.look_again(no, now.after(pause));
     }
 
+    /// Opens a file that is closed. False if it is gone.
+    fn reopen(&mut self, no: FileNo, now: Mono) -> std::io::Result<bool> {
+        let Some(tail) = self.tails.get_mut(&no) else {
+            return Ok(false);
+        };
+        if tail.file.is_some() {
+            return Ok(true);
+        }
+        if !tail.reopen(&*self.p.fs)? {
+            let since = *tail.missing_since.get_or_insert(now);
+            if !tail.vanished && now.since(since) < MISSING_MAX {
+                // The catalog finds out where it is, and tells.
+                let _ = self.p.feedback.send(Feedback::Missing(no));
+                let again = now.after(MISSING_PAUSE);
+                tail.retry_at = Some(again);
+                self.look_again(no, again);
+                return Ok(false);
+            }
+            tail.gone_since.get_or_insert(now);
+            // Its place was taken while it was closed. It was at rest, so nothing of it is left,
+            // unless it was never opened for want of descriptors.
+            let unread = tail.unread_of_closed();
+            if unread > 0 {
+                self.p.files.files_abandoned_bytes.inc_by(unread);
+                tracing::error!(
+                    path = %tail.path.display(), bytes = unread,
+                    "the file was gone before it could be opened: too many files are open"
+                );
+            }
+            return Ok(false);
+        }
+        self.one_more_open();
+        Ok(true)
+    }
+
     /// Reads and cuts.
     fn read(&mut self, no: FileNo, max: usize, now: Mono) -> std::io::Result<Got> {
+        if !self.reopen(no, now)? {
+            return Ok(Got::Nothing);
+        }
         let Some(tail) = self.tails.get_mut(&no) else {
             return Ok(Got::Nothing);
         };
-        let was_closed = tail.file.is_none();
-        if was_closed {
-            if !tail.reopen(&*self.p.fs)? {
-                let since = *tail.missing_since.get_or_insert(now);
-                if tail.gone_since.is_none() && now.since(since) < MISSING_MAX {
-                    // The catalog finds out where it is, and tells.
-                    self.look_again(no, now.after(CLOSED_PAUSE));
-                    return Ok(Got::Nothing);
-                }
-                tail.gone_since.get_or_insert(now);
-                // Its place was taken while it was closed. It was at rest, so nothing of it is left,
-                // unless it was never opened for want of descriptors.
-                let unread = tail.unread_of_closed();
-                if unread > 0 {
-                    self.p.files.files_abandoned_bytes.inc_by(unread);
-                    tracing::error!(
-                        path = %tail.path.display(), bytes = unread,
-                        "the file was gone before it could be opened: too many files are open"
-                    );
-                }
-                return Ok(Got::Nothing);
-            }
-            self.open += 1;
-            self.p.settings.open_files.fetch_add(1, Ordering::AcqRel);
-        }
         if self.p.settings.acquire_fs_lock
             && !tail
                 .file
@@ -443,61 +520,10 @@ impl FileSource {
             }
             Err(buf) => {
                 self.pool.put(buf);
-                self.restarted(no)?;
+                self.reassess(no)?;
                 Ok(Got::Nothing)
             }
         }
-    }
-
-    /// The bytes under a file's position are not what they were.
-    fn restarted(&mut self, no: FileNo) -> std::io::Result<()> {
-        let Some(tail) = self.tails.get_mut(&no) else {
-            return Ok(());
-        };
-        if !tail.window.is_empty() {
-            // The position of the old content has to be final before the new one is begun.
-            // Delivery queues the file again.
-            tail.at_end = true;
-            return Ok(());
-        }
-        let s = &self.p.settings;
-        let wall = self.p.clock.wall_ns();
-        let before = Position {
-            overwritten: true,
-            ..tail.durable(wall)
-        };
-        let fate = tail.reassess(s.head_bytes, s.on_truncate)?;
-        if fate != Fate::Restarted {
-            // Where other content is taken for the old one, reading goes on in it.
-            match fate {
-                Fate::Kept => tail.at_end = false,
-                _ => tail.reached_end(self.p.clock.now()),
-            }
-            return Ok(());
-        }
-        self.p.files.files_truncated.inc();
-        let others = self.p.cutter.moved(tail);
-        let (records, bytes) = std::mem::take(&mut tail.owed);
-        let owed = Amount::new(records, bytes);
-        self.p
-            .accounting
-            .owed_lost(DropReason::Truncated as usize, owed);
-        tail.acked = Arc::new(tail.position.clone());
-        // Not the other way round: a copy is recognised by what is known of the old content. And at
-        // once: the next time mark is, and takes the place of what is known of the old content.
-        self.p.saver.save_durably(no, &before);
-        self.p.saver.save(&tail.position);
-        tracing::info!(
-            path = %tail.path.display(), delivered = before.offset,
-            "the file was truncated; its new content is read from the start"
-        );
-        let _ = self.p.feedback.send(Feedback::Truncated(Box::new(before)));
-        self.queue(no);
-        for other in others {
-            self.rewind(other, Outcome::Retry);
-            self.queue(other);
-        }
-        Ok(())
     }
 
     /// Emits what was cut, or keeps it until its time mark is on disk.

@@ -20,7 +20,7 @@ use super::gzip_reader::GzipFile;
 use super::hash::stable_hash;
 use super::holes::hole_bytes;
 use super::identity::{Found, Head, TRAIL_BYTES, Trail, Verdict, judge};
-use super::logfs::{LogFile, LogFs, Meta};
+use super::logfs::{FileId, LogFile, LogFs, Meta};
 use super::position::Position;
 use super::under_way::UnderWay;
 
@@ -34,13 +34,49 @@ const LATE_WRITES: Duration = Duration::from_millis(250);
 /// After so many failures in a row, half a minute, what comes after a file does not wait for it.
 const FAILURES_MAX: u32 = 8;
 
+/// Why a file is not read although there may be something to read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Hold {
+    /// It is read.
+    #[default]
+    None,
+    /// When its first bytes are there, the catalog is asked for generations before them.
+    Ask,
+    /// The catalog was asked.
+    Asked,
+    /// Its content was cut away, and the catalog looks for a copy.
+    Cut,
+    /// There is no copy: what is under way is waited for.
+    Lost,
+}
+
+/// A copy of what a file held before it was cut.
+pub struct ContentCopy {
+    /// Its content.
+    pub file: Box<dyn LogFile>,
+    /// The same as it is on the disk.
+    pub handle: Arc<dyn LogFile>,
+    /// Its identity.
+    pub id: FileId,
+    /// Its first bytes: it may be shorter than what was read of the original.
+    pub head: Head,
+    /// Its size in bytes of content and what it ends with; of compressed ones no end is known.
+    pub end: (u64, Trail),
+    /// Where it is.
+    pub path: FilePath,
+    /// It is compressed.
+    pub gzip: bool,
+    /// It matches by itself: records name it from now on.
+    pub matched: bool,
+}
+
 /// What became of a file under a tail.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq)]
 pub enum Fate {
     /// As it was.
     Same,
-    /// Cut or rewritten: the content starts anew.
-    Restarted,
+    /// Cut or rewritten: what is there now is other content, which begins here.
+    Cut(Box<Position>),
     /// Cut, but beginning as before, and the user wants it left alone.
     Held,
     /// The same, and it has grown past the offset again: reading goes on there, in other content.
@@ -84,6 +120,10 @@ pub struct Tail {
     pub after: Option<FileNo>,
     /// Nobody writes to it any more.
     pub left: bool,
+    /// Why it is not read.
+    pub hold: Hold,
+    /// It is a copy of what was read first, and ends here: what was written after copying is not in it.
+    pub copy_end: Option<(u64, Trail)>,
     /// The file it came after.
     pub predecessor: Option<FileNo>,
     /// When it was last renamed or lost its path.
@@ -116,6 +156,8 @@ pub struct Tail {
     pub failures: u32,
     /// Since when it was closed and could not be opened again, as it is not where it was.
     pub missing_since: Option<Mono>,
+    /// The catalog says that no name leads to it any more.
+    pub vanished: bool,
     /// The highest offset that was cut into records in this generation: below it, a read is a
     /// replay after a rewind.
     pub cut_before: u64,
@@ -164,6 +206,8 @@ impl Tail {
             after: open.after,
             predecessor: open.after,
             left: open.left,
+            hold: if open.ask { Hold::Ask } else { Hold::None },
+            copy_end: None,
             moved_at: None,
             gone_since: open.finish_only.then_some(now),
             queued: false,
@@ -179,6 +223,7 @@ impl Tail {
             retry_at: None,
             failures: 0,
             missing_since: None,
+            vanished: false,
             replay_until,
             owed: (0, 0),
         }
@@ -208,6 +253,12 @@ impl Tail {
         if n < skip.max(head) {
             // Less than what confirms the position: the end, or a read that was cut short.
             n += file.read_whole_at(from + n as u64, skip + max - n, &mut buf)?;
+        }
+        if n < skip && self.copy_end.is_some() {
+            // What was read from the original went on behind the end of its copy.
+            buf.clear();
+            let (skip, at_end) = (0, true);
+            return Ok(Ok(Chunk { buf, skip, at_end }));
         }
         if n < skip || (skip > 0 && stable_hash(&buf[..skip]) != trail.hash) {
             return Ok(Err(buf));
@@ -263,21 +314,22 @@ impl Tail {
     /// A file that was short when it was first seen gets a longer head as it grows.
     fn extend_head(&mut self, content: &[u8], offset: u64, head_bytes: usize) {
         let have = self.position.head.len as usize;
-        if have >= head_bytes || offset > have as u64 {
+        let end = (offset as usize + content.len()).min(head_bytes);
+        // What was read before its beginning was known cannot be told from other content.
+        if end <= have || (offset > 0 && have == 0) {
             return;
         }
         let mut head = Vec::new();
-        let end = (offset as usize + content.len()).min(head_bytes);
-        if end <= have {
-            return;
-        }
-        if let Some(Ok(n)) = self
-            .file
-            .as_ref()
-            .map(|f| f.read_whole_at(0, end, &mut head))
-            && n > have
-            && self.position.head.starts(&head)
-        {
+        let n = match (offset, &self.file) {
+            (0, _) => {
+                head.extend_from_slice(&content[..end]);
+                Ok(end)
+            }
+            (_, Some(file)) => file.read_whole_at(0, end, &mut head),
+            (_, None) => return,
+        };
+        // Where it cannot be read now, the next read tries again.
+        if n.is_ok_and(|n| n > have) && self.position.head.starts(&head) {
             self.position.head = Head::of(&head);
         }
     }
@@ -328,35 +380,65 @@ impl Tail {
                 Ok(Fate::Kept)
             }
             (_, OnTruncate::ReadNew) if meta.size < offset => {
-                self.restart(&head, &meta);
                 let mut last = Vec::new();
                 let from = meta.size.saturating_sub(TRAIL_BYTES as u64);
-                let file = self.file.as_ref().expect("checked above");
                 file.read_whole_at(from, (meta.size - from) as usize, &mut last)?;
-                self.position.offset = meta.size;
-                self.position.trail = Trail::of(&last);
-                self.cut_before = meta.size;
-                Ok(Fate::Restarted)
+                Ok(Fate::Cut(Box::new(Position {
+                    offset: meta.size,
+                    trail: Trail::of(&last),
+                    ..self.anew(&head, &meta)
+                })))
             }
-            _ => {
-                self.restart(&head, &meta);
-                Ok(Fate::Restarted)
-            }
+            _ => Ok(Fate::Cut(Box::new(self.anew(&head, &meta)))),
         }
     }
 
-    /// The content starts anew: a new generation from offset 0.
-    fn restart(&mut self, head: &[u8], meta: &Meta) {
-        self.position = Position {
+    /// The start of what is in the file now: a new generation.
+    fn anew(&self, head: &[u8], meta: &Meta) -> Position {
+        Position {
             id: meta.id,
             ..self.position.anew(Head::of(head))
-        };
-        self.cut_before = 0;
-        self.replay_until = 0;
+        }
+    }
+
+    /// Its content was cut away: it is not read until the catalog has found a copy of it. What is in
+    /// the file now is another one's, which gets the descriptor.
+    pub fn cut(&mut self) -> Option<Arc<dyn LogFile>> {
+        let file = self.shared.handle()?;
+        self.hold = Hold::Cut;
         self.at_end = false;
         self.unfinished = false;
-        self.flush_clock.clear();
+        self.close();
+        Some(file)
+    }
+
+    /// Reading goes on in a copy, where it was in the original.
+    pub fn go_on_in(&mut self, copy: ContentCopy, now: Mono) {
+        self.hold = Hold::None;
+        self.at_end = false;
+        self.copy_end = Some(copy.end);
+        self.left = true;
+        self.moved_at = Some(now);
+        self.gone_since = (!copy.matched).then_some(now);
+        self.retry_at = None;
+        (self.position.id, self.position.gzip) = (copy.id, copy.gzip);
+        self.position.head = copy.head;
+        if copy.matched {
+            self.position.path = copy.path.clone();
+        }
+        self.path = copy.path;
+        self.file = Some(copy.file);
+        self.shared.show(&copy.handle);
         self.shared.set_known(self.position.known());
+        self.shared.closed.store(false, Ordering::Release);
+    }
+
+    /// There is no copy of its content: nothing more can be read.
+    pub fn lose(&mut self) {
+        self.hold = Hold::Lost;
+        self.left = true;
+        self.at_end = true;
+        self.position.overwritten = true;
     }
 
     /// Opens the file again after it was closed to keep within the budget. `Ok(false)` if it is gone,
@@ -384,9 +466,17 @@ impl Tail {
             false => Box::new(file),
         });
         self.missing_since = None;
+        self.vanished = false;
         self.shared.closed.store(false, Ordering::Release);
         self.at_end = true; // confirm the position at the next read
         Ok(true)
+    }
+
+    /// Where it is was told anew.
+    pub fn is_missing_no_more(&mut self) {
+        if self.missing_since.take().is_some() {
+            self.retry_at = None;
+        }
     }
 
     /// True if the file is known to be longer than `end`.
@@ -454,42 +544,46 @@ impl Tail {
         self.at_end && self.window.is_empty() && !self.unfinished
     }
 
-    /// Goes back to where everything before is delivered. If the content has started anew since
-    /// then, that is the start of the new content: the old one is gone.
+    /// Goes back to where everything before is delivered.
     pub fn go_back(&mut self) {
         let now = std::mem::take(&mut self.position);
-        let back = if self.acked.generation == now.generation {
-            (*self.acked).clone()
-        } else {
-            Position {
-                generation: now.generation,
-                id: now.id,
-                gzip: now.gzip,
-                ..Position::default()
-            }
-        };
         self.position = Position {
-            marks: now.marks,
+            marks: now.marks.clone(),
             head: now.head,
-            path: now.path,
-            ..back
+            ..self.of_file(&now)
         };
         self.at_end = false;
         self.unfinished = false;
         self.flush_clock.clear();
     }
 
+    /// The delivered position, in the file that `now` is a position of: it may have been reached
+    /// before a copy took the place of the original.
+    fn of_file(&self, now: &Position) -> Position {
+        Position {
+            id: now.id,
+            gzip: now.gzip,
+            overwritten: now.overwritten,
+            path: now.path.clone(),
+            ..(*self.acked).clone()
+        }
+    }
+
     /// What a checkpoint stores now: the delivered position, under the path records name, with
     /// the time marks that lines behind it still need.
     pub fn durable(&self, wall_ns: i64) -> Position {
-        let mut position = (*self.acked).clone();
-        position.path = self.position.path.clone();
-        position.seen_ns = wall_ns;
-        if position.generation == self.position.generation {
+        let mut position = Position {
+            seen_ns: wall_ns,
             // With nothing delivered yet, they are what a compressed copy is recognised by.
-            position.head = self.position.head;
-            position.marks = self.position.marks.clone();
-            position.marks.prune(position.offset);
+            head: self.position.head,
+            marks: self.position.marks.clone(),
+            ..self.of_file(&self.position)
+        };
+        position.marks.prune(position.offset);
+        if let Some((size, trail)) = self.copy_end
+            && position.offset > size
+        {
+            (position.offset, position.trail) = (size, trail);
         }
         position
     }
@@ -549,6 +643,7 @@ mod tests {
             after: None,
             finish_only: false,
             left: false,
+            ask: false,
             shared: Arc::default(),
             shard: 0,
         };
@@ -579,6 +674,7 @@ mod tests {
             after: None,
             finish_only: false,
             left: false,
+            ask: false,
             shared: Arc::default(),
             shard: 0,
         };
@@ -603,6 +699,7 @@ mod tests {
             after: None,
             finish_only: true,
             left: true,
+            ask: false,
             shared: Arc::default(),
             shard: 0,
         };

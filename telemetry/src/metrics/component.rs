@@ -203,6 +203,8 @@ metric_group! {
     files_rotated: Counter, Basic, Count, "tailwater_files_rotated";
     /// Files that were truncated.
     files_truncated: Counter, Basic, Count, "tailwater_files_truncated";
+    /// Bytes of truncated files that were seen, but neither read in time nor found in a copy.
+    files_truncated_bytes: Counter, Basic, Bytes, "tailwater_files_truncated_bytes";
     /// Files that could not be opened or read.
     file_errors: Counter, Basic, Count, "tailwater_file_errors";
     /// Lines with bytes that are not valid in their encoding; they were repaired and kept.

@@ -1,5 +1,6 @@
 //! What a power cut means for the lines that were written: which of them nobody can tell any more.
 
+use std::collections::BTreeMap;
 use std::io::Read;
 
 use flate2::read::MultiGzDecoder;
@@ -21,11 +22,16 @@ impl Oracle {
         for (uid, before) in before.iter().enumerate() {
             // What follows a position may be other content now, so the file is read again as a
             // whole; lines without a time of their own get another one.
-            if !disk.inodes[uid].data.starts_with(before) {
+            let data = &disk.inodes[uid].data;
+            if !data.starts_with(before) {
                 self.shake(before);
             }
+            // A truncation that is undone: its copy may be gone, with the positions in it.
+            self.shake(data.strip_prefix(&before[..]).unwrap_or(data));
         }
         let files = log_files(disk);
+        self.shake_doubles(disk, &files);
+        self.shake_returned(disk, &files);
         for &uid in &files {
             if disk.inodes[uid].plain.is_some() {
                 self.unpack(disk, uid, before);
@@ -56,6 +62,33 @@ impl Oracle {
         }
     }
 
+    /// A rotation that is broken off between copying and truncating leaves two files with the same
+    /// lines for good. Small ones are read rather than taken for copies.
+    fn shake_doubles(&mut self, disk: &Disk, files: &[Uid]) {
+        let mut seen = BTreeMap::new();
+        for &uid in files {
+            for (id, _) in pieces_in(&disk.inodes[uid].data) {
+                if *seen.entry(id).or_insert(uid) != uid
+                    && let Some(line) = self.line_mut(id)
+                {
+                    line.shaken = true;
+                }
+            }
+        }
+    }
+
+    /// A deletion that is undone. Without birth times, the position of a file is lost when another one
+    /// gets its inode.
+    fn shake_returned(&mut self, disk: &Disk, files: &[Uid]) {
+        for &uid in files {
+            let inode = &disk.inodes[uid];
+            let mut later = disk.inodes[uid + 1..].iter();
+            if disk.no_birth && later.any(|l| l.ino == inode.ino) {
+                self.shake(inode.content());
+            }
+        }
+    }
+
     fn shake(&mut self, content: &[u8]) {
         for (id, _) in pieces_in(content) {
             if let Some(line) = self.line_mut(id) {
@@ -69,7 +102,11 @@ impl Oracle {
         let mut plain = Vec::new();
         // What is damaged is read as far as it goes.
         let _ = MultiGzDecoder::new(&inode.data[..]).read_to_end(&mut plain);
-        self.torn_gzip |= before.get(uid).is_none_or(|b| *b != inode.data);
+        if before.get(uid).is_none_or(|b| *b != inode.data) {
+            self.torn_gzip = true;
+            // Without its first bytes it is read as text.
+            self.fragments.push(inode.data.clone());
+        }
         // The plain file may be back beside it. Small ones are read rather than taken for copies.
         self.shake(&plain);
         // And the line in which the damage is.

@@ -26,8 +26,11 @@ pub struct Line {
     pub refused: bool,
     /// Times with which it is visible in Loki.
     pub times: Vec<i64>,
-    /// Loki stored later ones without it.
+    /// Loki stored later ones without it, or nothing after it while it was there to be read.
     passed: bool,
+    /// Some of its pieces were destroyed when it had arrived: if it is read again, the others are lines by
+    /// themselves.
+    halved: bool,
     /// Its pieces that arrived apart, a bit each.
     apart: u8,
 }
@@ -108,6 +111,7 @@ impl Oracle {
             refused: false,
             times: Vec::new(),
             passed: false,
+            halved: false,
             apart: 0,
         };
         self.lines.entry(writer).or_default().push(line);
@@ -133,7 +137,12 @@ impl Oracle {
 
     /// What there is of a line cannot be told from what it follows, or is not there any more.
     pub fn taint(&mut self, id: LineId, now: Mono) {
+        // A power cut may bring it back, when lines after it have arrived.
+        let is_newest = self.newest.get(&id.0).is_none_or(|newest| *newest < id);
         if let Some(line) = self.line_mut(id) {
+            if line.gone.is_none() && line.times.is_empty() {
+                line.passed |= is_newest;
+            }
             line.gone.get_or_insert(now);
             self.missing.remove(&id);
         }
@@ -203,7 +212,7 @@ impl Oracle {
     /// Something arrived that is no line: pieces, in a world in which they may come apart, or not.
     fn arrived_apart(&mut self, bytes: &[u8]) {
         // Whose end is gone is joined with what comes next: no reader can tell.
-        let is_gone = |id| self.line(id).is_some_and(|l| l.gone.is_some());
+        let is_gone = |id| self.line(id).is_some_and(|l| l.gone.is_some() || l.halved);
         let may_be = |p: &Vec<(LineId, usize)>| self.pieces_apart || p.iter().any(|p| is_gone(p.0));
         let pieces = pieces_of(bytes).filter(may_be);
         let Some(pieces) = pieces else {
@@ -262,17 +271,29 @@ impl Oracle {
     /// Content was destroyed: which lines are not there any more?
     pub fn destroyed(&mut self, content: &[Vec<u8>], disk: &Disk, now: Mono) {
         let pieces = content.iter().flat_map(|c| pieces_in(c));
-        let open = |(id, _): &(LineId, usize)| self.is_open(*id);
-        let pieces: Vec<(LineId, usize)> = pieces.filter(open).collect();
+        let matters = |(id, _): &(LineId, usize)| self.is_open(*id) || self.is_split(*id);
+        let pieces: Vec<(LineId, usize)> = pieces.filter(matters).collect();
         if pieces.is_empty() {
             return;
         }
         let there = present(disk);
         for (id, piece) in pieces {
-            if !there.contains(&(id, piece)) {
+            if there.contains(&(id, piece)) {
+                continue;
+            }
+            if self.is_open(id) {
                 self.taint(id, now);
+            } else if let Some(line) = self.line_mut(id) {
+                line.halved = true;
             }
         }
+    }
+
+    /// True if the line has several pieces.
+    fn is_split(&self, id: LineId) -> bool {
+        let format = self.line(id).map(|l| l.format).filter(|f| f.is_cri());
+        let line = format.and_then(|f| written(id, f));
+        line.is_some_and(|w| w.physical.len() > 1)
     }
 
     /// True if nobody knows yet what becomes of the line.

@@ -381,6 +381,11 @@ impl Log {
                 let have = w.disk.inodes[uid].data.len();
                 w.disk
                     .append_reserved(uid, data.get(have..).unwrap_or_default());
+                // The end of a line that is written between copying and truncating is in no copy.
+                let last = data.rsplit(|b| *b == b'\n').next().unwrap_or_default();
+                if !last.is_empty() {
+                    w.oracle.fragments.push(last.to_vec());
+                }
             }
             Op::Truncate => {
                 self.finish_line(w);

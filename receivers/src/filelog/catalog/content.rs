@@ -14,8 +14,9 @@ use super::super::position::Position;
 use super::memory::bases;
 use super::{Catalog, GzipRule, TICK_NS};
 
-/// Smaller files may be equal by chance: they are read rather than taken for copies.
-pub(super) const DOUBLE_BYTES_MIN: u64 = 4096;
+/// Where file systems have no birth times, smaller files may be equal by chance: they are read rather
+/// than taken for copies.
+const DOUBLE_BYTES_MIN: u64 = 4096;
 
 /// An open file and its content.
 pub(super) struct Opened {
@@ -40,8 +41,9 @@ enum Origin {
 
 /// The position that fits best so far.
 struct Best {
-    /// The file is just as long; how many bytes agree; lines of it may have been sent.
-    rank: (bool, u64, bool),
+    /// The file is just as long; more of it was to be read; how many bytes agree; lines of it may have
+    /// been sent.
+    rank: (bool, bool, u64, bool),
     likeness: Likeness,
     origin: Origin,
     known: Position,
@@ -51,6 +53,8 @@ struct Best {
 pub(super) enum Content {
     /// Nothing.
     Unknown,
+    /// What would tell cannot be read now.
+    Unreadable,
     /// This position was reached in it, and no other file holds it any more.
     Reached(Box<Position>),
     /// All of it was read, and more that the copy has not got.
@@ -61,51 +65,58 @@ pub(super) enum Content {
 
 impl Catalog {
     /// What is known of the content of `opened`, whose `start` this is, from files that were at
-    /// `bases` or are rotated forms of them.
+    /// `bases` or are rotated forms of them. `fresh`: it was just found, and is more likely to be a
+    /// copy than to be equal by chance.
     pub(super) fn content(
         &mut self,
         opened: &Opened,
         start: &Position,
         bases: &[PathBuf],
+        fresh: bool,
     ) -> Content {
         let mut best: Option<Best> = None;
         let mut candidates = Vec::new();
         for base in bases {
             let overwritten = self.memory.overwritten_of(base).iter().enumerate();
             let origin = |i| Origin::Overwritten(base.clone(), i);
-            candidates.extend(
-                overwritten.map(|(i, p)| (origin(i), opened.likeness(&p.known()), p.clone())),
-            );
+            candidates.extend(overwritten.map(|(i, p)| (origin(i), p.clone())));
             let remembered = self.memory.of(base).filter(|p| p.id != start.id);
-            let like = remembered.map(|p| (opened.likeness(&p.known()), p));
-            let like = like.filter(|(likeness, _)| *likeness > Likeness::None);
-            candidates.extend(like.map(|(l, p)| (Origin::Remembered(p.id), l, p.clone())));
+            candidates.extend(remembered.map(|p| (Origin::Remembered(p.id), p.clone())));
         }
-        for (origin, likeness, p) in candidates {
-            if let Origin::Remembered(id) = origin
-                && let Some(original) = self.find(id, &p.path)
-                && self.holds(&p, &original)
-            {
-                let large = opened.told_size.is_some_and(|s| s >= DOUBLE_BYTES_MIN);
-                let original = self.open(&original, false);
-                if large
-                    && original
-                        .and_then(|o| opened.is_part_of(&o))
-                        .unwrap_or(false)
-                {
-                    return Content::Doubled;
-                }
+        for (origin, p) in candidates {
+            let Ok(likeness) = opened.told_likeness(&p.known()) else {
+                return Content::Unreadable;
+            };
+            if likeness == Likeness::None && !p.overwritten {
                 continue;
             }
+            let original = match origin {
+                Origin::Remembered(id) => self.find(id, &p.path),
+                Origin::Overwritten(..) => None,
+            };
+            if let Some(original) = original {
+                // An error says nothing about what is there.
+                match self.doubles(opened, &p, &original, fresh) {
+                    Ok(Some(true)) => return Content::Doubled,
+                    // The original has lost its end.
+                    Ok(Some(false)) if likeness == Likeness::Holds && !p.complete => {
+                        return Content::Reached(Box::new(resumed(&p, start)));
+                    }
+                    Ok(Some(false)) => continue,
+                    Ok(None) => {}
+                    Err(_) => return Content::Unreadable,
+                }
+            }
             // What is written between copying and truncating is not in the copy.
-            if p.overwritten && opened.is_shorter_than_read(&p) && !self.has_copy(&p) {
+            let is_copy = p.overwritten && p.id != start.id;
+            if is_copy && opened.is_shorter_than_read(&p) && !self.has_copy(&p) {
                 self.give_up(origin);
                 return Content::Read;
             }
             let whole = p.complete && opened.told_size == Some(p.offset);
             // The one of which more bytes agree; then the one of which lines may have been sent.
             let bytes = p.offset.max(u64::from(p.head.len));
-            let rank = (whole, bytes, !p.marks.is_empty_at(p.offset));
+            let rank = (whole, !p.complete, bytes, !p.marks.is_empty_at(p.offset));
             if likeness > Likeness::None && best.as_ref().is_none_or(|b| b.rank < rank) {
                 best = Some(Best {
                     rank,
@@ -133,6 +144,28 @@ impl Catalog {
             marks: known.marks,
             ..start.clone()
         }))
+    }
+
+    /// Whether `opened` is a copy of what is in the file `original`, which `p` was reached in; `None` if
+    /// there is other content in that by now.
+    fn doubles(
+        &self,
+        opened: &Opened,
+        p: &Position,
+        original: &Path,
+        fresh: bool,
+    ) -> io::Result<Option<bool>> {
+        let known = p.known();
+        let held = self.open(original, p.gzip)?;
+        match held.compare(&known) {
+            Verdict::Rewritten | Verdict::Other => return Ok(None),
+            Verdict::Same if held.holds_up_to(&known).is_none() => {
+                return Err(io::ErrorKind::Interrupted.into());
+            }
+            Verdict::Same | Verdict::Shrunk => {}
+        }
+        let likely = fresh || opened.is_no_chance(held.meta.id);
+        Ok(Some(likely && opened.is_part_of(&held)?))
     }
 
     /// Content is known under another identity from now on. If its file is still there, it holds
@@ -285,6 +318,18 @@ impl Opened {
         self.is_cut_short(&p.known()) && self.meta.mtime_ns <= p.seen_ns.saturating_add(TICK_NS)
     }
 
+    /// True if it is not by chance that it is like the file `original`: it is large, or a plain file that
+    /// is younger. One that was rotated away by its name is older than what took its place.
+    pub(super) fn is_no_chance(&self, original: FileId) -> bool {
+        let (own, theirs) = (self.meta.id.birth_ns, original.birth_ns);
+        self.is_large() || (!self.gzip && theirs != 0 && own > theirs)
+    }
+
+    /// True if its size is not known to be such that files are equal by chance.
+    pub(super) fn is_large(&self) -> bool {
+        self.told_size.is_none_or(|s| s >= DOUBLE_BYTES_MIN)
+    }
+
     /// True if `original` begins with this content, as far as its first and its last bytes tell.
     pub(super) fn is_part_of(&self, original: &Opened) -> io::Result<bool> {
         let size = self.told_size.unwrap_or(self.head.len() as u64);
@@ -302,14 +347,37 @@ impl Opened {
         Ok(last(self)? == last(original)?)
     }
 
+    /// As [`Opened::likeness`]; an error where that cannot be told now.
+    fn told_likeness(&self, known: &Known) -> io::Result<Likeness> {
+        let mut error = None;
+        let trail = |offset, len| match self.read_trail(offset, len) {
+            Ok(hash) => hash,
+            Err(e) => {
+                error = Some(e);
+                None
+            }
+        };
+        let likeness = likeness(known, &self.found(), trail);
+        error.map_or(Ok(likeness), Err)
+    }
+
     fn trail_hash(&self, offset: u64, len: u16) -> Option<u64> {
+        self.read_trail(offset, len).ok().flatten()
+    }
+
+    /// Hashes `len` bytes before `offset`; `None` if compressed content ends before.
+    pub(super) fn read_trail(&self, offset: u64, len: u16) -> io::Result<Option<u64>> {
         let mut buf = Vec::new();
-        let from = offset.checked_sub(u64::from(len))?;
-        let n = self
-            .file
-            .read_whole_at(from, usize::from(len), &mut buf)
-            .ok()?;
-        (n == usize::from(len)).then(|| stable_hash(&buf))
+        let Some(from) = offset.checked_sub(u64::from(len)) else {
+            return Ok(None);
+        };
+        match self.file.read_whole_at(from, usize::from(len), &mut buf) {
+            Ok(n) if n == usize::from(len) => Ok(Some(stable_hash(&buf))),
+            // It was cut just now.
+            Ok(_) if !self.gzip => Err(io::ErrorKind::Interrupted.into()),
+            Err(e) if !self.gzip || e.kind() != io::ErrorKind::InvalidData => Err(e),
+            Ok(_) | Err(_) => Ok(None),
+        }
     }
 
     pub(super) fn trail_at(&self, offset: u64) -> Trail {

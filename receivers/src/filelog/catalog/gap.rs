@@ -34,6 +34,12 @@ impl Catalog {
         self.gaps.get(base)?.after.first().map(|open| open.no)
     }
 
+    /// True if a log is behind the gap of `base`, and unknown to its shard.
+    pub(super) fn is_kept(&self, base: &Path, no: FileNo) -> bool {
+        let gap = self.gaps.get(base);
+        gap.is_some_and(|gap| gap.after.iter().any(|open| open.no == no))
+    }
+
     /// What a generation of `base` that is opened now is read after.
     pub(super) fn predecessor(&self, base: &Path) -> Option<FileNo> {
         match self.gaps.get(base) {
@@ -57,7 +63,10 @@ impl Catalog {
                 gap.after.push(open);
             }
             Some(gap) => {
-                gap.before = Some(open.no);
+                let is_last = |no: FileNo| open.after == Some(no) || !self.live.contains_key(&no);
+                if gap.before.is_none_or(is_last) {
+                    gap.before = Some(open.no);
+                }
                 actions.push((open.shard, Action::Open(open)));
             }
             None => actions.push((open.shard, Action::Open(open))),

@@ -19,12 +19,10 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tailwater_pipeline::clock::Mono;
-
 use super::super::identity::{Likeness, Verdict};
 use super::super::logfs::{FileId, Meta};
 use super::super::position::Position;
-use super::content::{Content, DOUBLE_BYTES_MIN, Opened, resumed};
+use super::content::{Content, Opened, resumed};
 use super::memory::bases;
 use super::siblings::Sibling;
 use super::{Action, COPY_WAIT, Catalog, Live, Rotated, Seen, Shared, TICK_NS, inode};
@@ -88,14 +86,14 @@ impl Catalog {
         *due = at.min(*due);
     }
 
-    /// Makes sure that every generation of the log at `base` that can be read is read or was read.
-    /// `base_known`: what is at `base` itself is content that was known before.
-    pub(super) fn reconcile(
+    /// Opens every generation of the log at `base` that can be read and was not. False if it will
+    /// have to be looked at again before the log goes on.
+    pub(super) fn open_generations_of(
         &mut self,
         base: &Path,
         base_known: bool,
         actions: &mut Vec<(usize, Action)>,
-    ) {
+    ) -> bool {
         if self.listings.is_stale(base, self.now) {
             self.put_off(base, AGAIN);
         }
@@ -103,13 +101,13 @@ impl Catalog {
         for attempt in 1..=OPENED_AT_ONCE {
             if self.stop.load(Ordering::Acquire) {
                 // What comes after it may have been opened too soon; it does not reach a shard any more.
-                return;
+                return false;
             }
             // What exists is opened in the end, in its order or not.
             let last = in_vain + 1 == ATTEMPTS || attempt == OPENED_AT_ONCE;
             let opened = actions.len();
             if self.reconcile_once(base, base_known, last, actions) {
-                return;
+                return !self.gaps.contains_key(base);
             }
             self.listings.forget(base);
             if last {
@@ -122,6 +120,7 @@ impl Catalog {
             };
         }
         self.put_off(base, AGAIN);
+        !self.gaps.contains_key(base)
     }
 
     /// False if names changed meanwhile. What was opened stays opened; unless it is the `last`
@@ -250,7 +249,7 @@ impl Catalog {
                 "a rotated file is read to its end"
             );
             known_before = true;
-            let before = self.predecessor(base);
+            let before = self.place(base);
             let seen = Seen {
                 path: s.path,
                 meta: opened.meta,
@@ -260,7 +259,8 @@ impl Catalog {
                 written_at: base.into(),
                 left: opened.gzip || i + 1 < count,
             });
-            self.admit(seen, opened, position, before, rotated, actions);
+            let no = self.admit(seen, opened, position, before, rotated, actions);
+            self.placed(base, no, actions);
         }
     }
 
@@ -346,11 +346,15 @@ impl Catalog {
             return Err(io::ErrorKind::NotFound.into());
         }
         let mut start = opened.start(base);
-        if let Some(p) = self.memory.get(id) {
+        // Without birth times, one of no content may be of any file that had the inode.
+        let says = |p: &&Position| id.birth_ns != 0 || p.head.len > 0;
+        if let Some(p) = self.memory.get(id).filter(says) {
             match opened.compare(&p.known()) {
                 Verdict::Same | Verdict::Shrunk if nothing_left(p) => {
                     return Ok(Generation::Known);
                 }
+                // Cut: its reader would not find what it read.
+                Verdict::Shrunk if !self.rules.keep_offset => start = opened.anew(p, &start),
                 Verdict::Same | Verdict::Shrunk => {
                     let position = resumed(p, &start);
                     if self.is_left_behind(&opened, &position) {
@@ -371,11 +375,19 @@ impl Catalog {
         }
         let since = self.undecided.get(&id);
         let fresh = since.is_some_and(|at| self.now.since(*at) < COPY_WAIT);
-        let content = self.content(&opened, &start, &[base.to_path_buf()]);
+        let content = self.content(&opened, &start, &[base.to_path_buf()], fresh);
+        if matches!(content, Content::Unreadable) {
+            return Ok(Generation::Undecided);
+        }
         if fresh && matches!(content, Content::Doubled) {
             // Its original is not being read yet, as at a start: it may be truncated before it is,
             // and then only the copy has what is left of it.
             return Ok(Generation::Doubled);
+        }
+        let is_same_size = |m: Meta| m.size == opened.meta.size;
+        if matches!(content, Content::Unknown) && !opened.handle.meta().is_ok_and(is_same_size) {
+            // A copy that is being written, of a log that may be cut by now.
+            return Ok(Generation::Undecided);
         }
         self.undecided.remove(&id);
         match content {
@@ -388,7 +400,7 @@ impl Catalog {
                 self.write_off(&opened, start);
                 Ok(Generation::Known)
             }
-            Content::Unknown => Ok(Generation::New(opened, start)),
+            Content::Unknown | Content::Unreadable => Ok(Generation::New(opened, start)),
         }
     }
 
@@ -416,30 +428,54 @@ impl Catalog {
         let since = *self.undecided.entry(opened.meta.id).or_insert(self.now);
         // Copytruncate truncates right after it has copied.
         let fresh = self.now.since(since) < COPY_WAIT;
-        let older = |l: &&Live| l.id.birth_ns <= opened.meta.id.birth_ns;
+        let mut answer = InLive::No;
+        if fresh && !self.by_path.contains_key(base) {
+            // As at a start, before anything is read.
+            let log = self.open(base, false);
+            match log.and_then(|log| opened.is_part_of(&log)) {
+                Ok(true) => return InLive::Doubled,
+                Err(e) if e.kind() != io::ErrorKind::NotFound => answer = InLive::Perhaps,
+                _ => {}
+            }
+        }
+        // Compressed content is older than its file, and a clock may have been set back since a log
+        // was found, with all that was beside it.
+        let any = opened.gzip || opened.is_large();
+        let born = opened.meta.id.birth_ns;
+        let older = |l: &&Live| any || l.id.birth_ns <= born || l.since < since;
         let originals = self.lineage(base).filter(older);
         let originals: Vec<_> = originals
             .map(|l| (l.id, l.path.clone(), l.gzip, l.shared.clone()))
             .collect();
-        let mut answer = InLive::No;
         for (id, path, gzip, shared) in originals {
             let known = shared.known();
-            let alike = || opened.likeness(&known) > Likeness::None || opened.is_cut_short(&known);
+            let alike = || {
+                opened.likeness(&known) > Likeness::None
+                    || opened.is_cut_short(&known)
+                    || opened.holds_up_to(&known).is_none()
+            };
             match self.open_live(id, &path, gzip, &shared) {
                 Some(Ok(o)) if matches!(o.compare(&known), Verdict::Same) => {
-                    let small = opened.told_size.is_some_and(|s| s < DOUBLE_BYTES_MIN);
+                    let told = fresh || opened.is_no_chance(id);
                     // Nobody truncates what has no name.
                     let stays = o.meta.links == 0;
                     match opened.is_part_of(&o) {
-                        Ok(true) if fresh || stays || !small => return InLive::Doubled,
+                        Ok(true) if stays || told => return InLive::Doubled,
+                        // The log was cut while it was looked at.
+                        Ok(false)
+                            if self.fs.meta(base).is_ok_and(|m| m.id == id)
+                                && opened.holds_up_to(&known) != Some(false) =>
+                        {
+                            answer = InLive::Perhaps;
+                        }
                         Ok(_) => {}
                         Err(_) => answer = InLive::Perhaps,
                     }
                 }
                 // Its reader has not noticed yet that its content is another one now.
                 Some(Ok(_)) if !alike() => {}
-                // It was deleted while it was closed.
-                None if !alike() && known.head.len > 0 => {}
+                // It was deleted while it was closed: what of it was read is known.
+                None if !alike() && (known.head.len > 0 || known.offset == 0) => {}
                 _ => answer = InLive::Perhaps,
             }
         }
@@ -456,7 +492,8 @@ impl Catalog {
     ) -> Option<io::Result<Opened>> {
         if let Some(handle) = shared.handle() {
             let opened = self.opened(Box::new(handle), gzip);
-            if opened.as_ref().is_ok_and(|o| o.meta.id == id) {
+            // An error says nothing about what is there.
+            if opened.as_ref().is_ok_and(|o| o.meta.id == id) || opened.is_err() {
                 return Some(opened);
             }
         }
@@ -472,6 +509,7 @@ impl Catalog {
             && bases.iter().any(|b| self.memory.of(b).next().is_some());
         let opened = self.open(&s.path, compressed)?;
         let mut start = opened.start(&s.path);
+        let mut overwritten = None;
         if let Some(p) = self.memory.get(opened.meta.id) {
             match opened.compare(&p.known()) {
                 Verdict::Same | Verdict::Shrunk => {
@@ -483,45 +521,37 @@ impl Catalog {
                     let position = resumed(p, &start);
                     return Ok((opened, position));
                 }
-                Verdict::Rewritten => start = opened.anew(p, &start),
+                Verdict::Rewritten => {
+                    start = opened.anew(p, &start);
+                    overwritten = Some(p.clone());
+                }
                 Verdict::Other => {}
             }
             start.path = s.path.as_path().into();
         }
-        match self.content(&opened, &start, &bases) {
+        match self.content(&opened, &start, &bases, false) {
             Content::Reached(position) => return Ok((opened, *position)),
             Content::Read => {
                 start.offset = opened.told_size.unwrap_or_default();
                 start.trail = opened.trail_at(start.offset);
                 return Ok((opened, start));
             }
+            Content::Unreadable => {
+                return Err(io::Error::other("what is in it cannot be told now"));
+            }
             // A copy that matches by itself is wanted.
             Content::Doubled | Content::Unknown => {}
+        }
+        // No copy of it was found so far, or it would not be known under this identity any more.
+        if let Some(mut p) = overwritten.filter(|p| p.head.len > 0) {
+            p.overwritten = true;
+            self.to_save.push(p.clone());
+            self.memory.insert_overwritten(p);
         }
         if at_end && !opened.gzip && start.generation == 0 {
             start.offset = opened.size;
             start.trail = opened.trail_at(opened.size);
         }
         Ok((opened, start))
-    }
-
-    /// Told by a shard where delivery stood in content that was truncated away: what is left of it
-    /// is read from the copy that rotation made, if there is one.
-    pub fn truncated(&mut self, position: Position, now: Mono) -> Vec<(usize, Action)> {
-        let mut actions = Vec::new();
-        self.look_around(now);
-        let base = position.path.clone();
-        self.listings.forget(&base);
-        self.memory.insert_overwritten(position.clone());
-        for d in std::mem::take(&mut self.deferred) {
-            let opened = self.open(&d.seen.path, true);
-            if opened.is_ok_and(|o| o.likeness(&position.known()) > Likeness::None) {
-                self.open_new(d.seen, false, &mut actions);
-            } else {
-                self.deferred.push(d);
-            }
-        }
-        self.reconcile(&base, false, &mut actions);
-        actions
     }
 }

@@ -10,26 +10,32 @@
 //! being read, `siblings` says which names are rotated forms of a log and how old each is.
 
 mod content;
+mod cut;
 mod gap;
 mod lineage;
 mod memory;
+mod shared;
 mod siblings;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tailwater_pipeline::clock::Mono;
 
 use self::content::Opened;
+use self::cut::Begin;
+pub use self::cut::CutAway;
 use self::memory::{Memory, bases};
+pub use self::shared::Shared;
 use self::siblings::Listings;
 use super::file_path::FilePath;
-use super::identity::{Known, Verdict};
+use super::identity::Verdict;
 use super::logfs::{FileId, LogFile, LogFs, Meta};
 use super::position::Position;
+use super::tail::ContentCopy;
 
 /// Number of a file within one run of a receiver.
 pub type FileNo = u64;
@@ -43,59 +49,6 @@ pub struct Seen {
     pub meta: Meta,
     /// The path without links, if `path` is a link.
     pub target: Option<PathBuf>,
-}
-
-/// What shard and catalog both know of a file. Written by the shard, read by the catalog and by
-/// telemetry.
-#[derive(Default)]
-pub struct Shared {
-    /// Next byte to read.
-    pub read_offset: AtomicU64,
-    /// Everything before it was delivered.
-    pub acked_offset: AtomicU64,
-    /// Size when it was last looked at.
-    pub size: AtomicU64,
-    /// Wall time when bytes up to `pending_to` were found to be undelivered, ns; 0 = none.
-    pub pending_since_ns: AtomicU64,
-    /// See `pending_since_ns`.
-    pub pending_to: AtomicU64,
-    /// The shard is done with it: everything read, delivered and saved, or abandoned.
-    pub finished: AtomicBool,
-    /// The descriptor was closed to keep within the budget.
-    pub closed: AtomicBool,
-    /// There may be something new to read; cleared by the shard before it looks.
-    pub dirty: AtomicBool,
-    /// It was read as far as it goes since its path was gone.
-    pub looked_into: AtomicBool,
-    /// What reading has seen of its content.
-    known: Mutex<Known>,
-    /// The descriptor it is read with, as long as that is open.
-    handle: Mutex<Option<Weak<dyn LogFile>>>,
-}
-
-impl Shared {
-    /// What reading has seen of the content.
-    pub fn known(&self) -> Known {
-        *self.known.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Tells what reading has seen of the content; once per read.
-    pub fn set_known(&self, known: Known) {
-        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = known;
-        self.read_offset.store(known.offset, Ordering::Release);
-    }
-
-    /// Lets the catalog look at a file as long as its reader has it open, whatever became of its name.
-    pub fn show(&self, file: &Arc<dyn LogFile>) {
-        let handle = Some(Arc::downgrade(file));
-        *self.handle.lock().unwrap_or_else(PoisonError::into_inner) = handle;
-    }
-
-    /// The file as its reader has it open, compressed if it is.
-    fn handle(&self) -> Option<Arc<dyn LogFile>> {
-        let handle = self.handle.lock().unwrap_or_else(PoisonError::into_inner);
-        handle.as_ref().and_then(Weak::upgrade)
-    }
 }
 
 /// A file to read.
@@ -114,6 +67,8 @@ pub struct OpenFile {
     pub finish_only: bool,
     /// Nobody writes to it any more: it is compressed, or there is a younger generation.
     pub left: bool,
+    /// Its content began anew: before the first of it is read, the catalog is asked.
+    pub ask: bool,
     /// Shared state.
     pub shared: Arc<Shared>,
     /// Shard that reads it.
@@ -130,8 +85,20 @@ pub enum Action {
     Moved(FileNo, FilePath),
     /// Its path is gone or no longer matches: finish it and let go.
     Gone(FileNo),
+    /// No name leads to it any more, as far as can be seen.
+    Vanished(FileNo),
     /// Its path matches (again).
     Back(FileNo),
+    /// It seems to hold other content than was read: its reader says whether that is so.
+    IsCut(FileNo),
+    /// What was cut away from it is in a copy: reading goes on there.
+    Copied(FileNo, Box<ContentCopy>),
+    /// What was cut away from it is in no copy.
+    Lost(FileNo),
+    /// Nothing was read of it yet, and it is read after this one.
+    After(FileNo, FileNo),
+    /// Nothing comes before its content: it is read from now on.
+    Begin(FileNo),
 }
 
 /// Says whether the receiver's patterns select a path by themselves.
@@ -184,6 +151,17 @@ struct Live {
     gone: bool,
     gzip: bool,
     shared: Arc<Shared>,
+    /// When it was changed last, as far as is known.
+    mtime_ns: i64,
+    /// Since when it is known.
+    since: Mono,
+    /// Whether its first bytes may be read.
+    begin: Begin,
+    /// Its reader was told, or has told, that its content was cut away.
+    told: bool,
+    /// Of a log: the newest generation that was opened before its content, or if that is read
+    /// already, after it.
+    last: Option<FileNo>,
 }
 
 impl Live {
@@ -243,6 +221,10 @@ pub struct Catalog {
     pending: BTreeMap<PathBuf, Mono>,
     /// Logs of which generations are not opened yet.
     gaps: HashMap<PathBuf, gap::Gap>,
+    /// Files whose content was cut away.
+    cuts: Vec<cut::Pending>,
+    /// Files whose shards ask whether they may be read.
+    asking: Vec<FileNo>,
     /// Files that may be copies of what is being read, since when.
     undecided: HashMap<FileId, Mono>,
     /// Set when whoever asks is to stop: what is not begun is left to the next run.
@@ -280,6 +262,8 @@ impl Catalog {
             deferred: Vec::new(),
             pending: BTreeMap::new(),
             gaps: HashMap::new(),
+            cuts: Vec::new(),
+            asking: Vec::new(),
             undecided: HashMap::new(),
             stop: Arc::default(),
             has_new_links: false,
@@ -379,7 +363,13 @@ impl Catalog {
         let due = |d: &mut Deferred| d.since.after(COPY_WAIT) <= now;
         let due: Vec<Deferred> = self.deferred.extract_if(.., due).collect();
         for d in due {
-            if !self.by_inode.contains_key(&inode(d.seen.meta.id)) {
+            if self.by_inode.contains_key(&inode(d.seen.meta.id)) {
+                continue;
+            }
+            if self.awaits_cut(&d.seen.path, actions) {
+                let since = now;
+                self.deferred.push(Deferred { since, ..d });
+            } else {
                 self.open_new(d.seen, false, actions);
             }
         }
@@ -417,34 +407,6 @@ impl Catalog {
             return;
         }
         self.open_new(s, first, actions);
-    }
-
-    /// True if a live file with a related name begins alike and has been read: copytruncate copies
-    /// first and truncates after, so what this is can only be told a moment later.
-    fn may_be_copy_in_the_making(&self, s: &Seen) -> bool {
-        let head = |path: &Path| -> Option<Vec<u8>> {
-            let mut head = Vec::new();
-            let file = self.fs.open(path).ok()?;
-            file.read_whole_at(0, self.rules.head_bytes, &mut head)
-                .ok()?;
-            Some(head)
-        };
-        let live = |path: PathBuf| {
-            self.by_path
-                .get(path.as_path())
-                .and_then(|no| self.live.get(no))
-        };
-        let read = |l: &&Live| l.shared.read_offset.load(Ordering::Acquire) > 0;
-        let originals = bases(&s.path).into_iter().skip(1).filter_map(live);
-        let mut originals = originals.filter(|l| !l.gone).filter(read);
-        originals.any(|l| {
-            let (Some(mine), Some(theirs)) = (head(&s.path), head(&l.path)) else {
-                return false;
-            };
-            // A copy in the making may still be short; an original just truncated, too.
-            let n = mine.len().min(theirs.len());
-            mine[..n] == theirs[..n]
-        })
     }
 
     /// Takes one path that appeared between scans. Does nothing if it is known.
@@ -521,6 +483,13 @@ impl Catalog {
         }
         if s.meta.size != live.shared.size.load(Ordering::Acquire) {
             live.shared.dirty.store(true, Ordering::Release);
+        }
+        let changed = std::mem::replace(&mut live.mtime_ns, s.meta.mtime_ns) != s.meta.mtime_ns;
+        if changed && s.meta.size == 0 {
+            // What was in it may have been copied and cut away before anyone read it.
+            let base = live.lineage().to_path_buf();
+            let due = self.pending.entry(base).or_insert(self.now);
+            *due = self.now.min(*due);
         }
         if *live.path != s.path {
             // `by_path` keeps leading from the old path to this file until a successor is opened
@@ -602,10 +571,11 @@ impl Catalog {
                     self.reconcile(&s.path, false, actions);
                 }
                 if !self.is_live(position.id) {
-                    let before = self.by_path.get(s.path.as_path()).copied();
-                    let replaced = before.and_then(|no| self.live.get(&no));
-                    if replaced.is_some_and(|l| !l.gone && *l.place == *s.path)
-                        && let Some(no) = before
+                    let before = self.place(&s.path);
+                    let replaced = self.by_path.get(s.path.as_path()).copied();
+                    let is_there = |l: &Live| !l.gone && *l.place == *s.path;
+                    if let Some(no) = replaced
+                        && self.live.get(&no).is_some_and(is_there)
                     {
                         // It is not beside it either: should it be closed, it need not be waited for.
                         self.mark_gone(no, actions);
@@ -645,7 +615,8 @@ impl Catalog {
         let base = rotated.as_ref().map_or(&*s.path, |r| &*r.written_at);
         let base = base.to_path_buf();
         let behind = self.behind_gap(&base);
-        let shard = match after.or(behind).and_then(|no| self.live.get(&no)) {
+        let log = rotated.as_ref().and_then(|r| self.at_base(&r.written_at));
+        let shard = match after.or(behind).or(log).and_then(|no| self.live.get(&no)) {
             Some(l) => l.shard,
             None => (0..self.load.len())
                 .min_by_key(|i| self.load[*i])
@@ -673,12 +644,18 @@ impl Catalog {
         self.by_path.insert(path.clone(), no);
         if let Some(base) = &written_at
             && behind.is_none()
+            && log.is_none()
         {
             self.by_path.insert(base.clone(), no);
         }
         if let Some(target) = &s.target {
             self.by_target.insert(target.clone(), no);
         }
+        // What has other content than before may have had others in between.
+        let ask = position.generation > 0
+            && position.offset == 0
+            && !finish_only
+            && !self.rules.keep_offset;
         let live = Live {
             id: position.id,
             path: path.clone(),
@@ -690,6 +667,11 @@ impl Catalog {
             gone: finish_only,
             gzip: opened.gzip,
             shared: shared.clone(),
+            mtime_ns: s.meta.mtime_ns,
+            since: self.now,
+            begin: if ask { Begin::Open } else { Begin::Free },
+            told: false,
+            last: after.filter(|_| ask),
         };
         self.lineages
             .entry(live.lineage().to_path_buf())
@@ -715,6 +697,7 @@ impl Catalog {
             after,
             finish_only,
             left,
+            ask,
             shared,
             shard,
         };
@@ -731,7 +714,10 @@ impl Catalog {
             }
         }
         self.forget(no);
-        self.memory.insert(position);
+        match position.overwritten {
+            true => self.memory.insert_overwritten(position),
+            false => self.memory.insert(position),
+        }
     }
 
     /// Takes news of a path that does not match: if it is a rotated form of a known log, what is

@@ -32,6 +32,10 @@ pub struct Siblings {
     pub stable: bool,
 }
 
+/// Directories with no more names than this are cheap to look at twice.
+const SMALL: usize = 256;
+/// So often they are looked at again until nothing has changed meanwhile.
+const LOOKS: usize = 6;
 /// Directories with more names than this are not listed anew for every question.
 const LARGE: usize = 2_000;
 /// How old a listing of a large directory may be.
@@ -47,6 +51,8 @@ pub struct Listings {
 
 struct Listing {
     at: Mono,
+    /// When names in it changed last, before it was listed.
+    changed_ns: Option<i64>,
     /// False if the directory could not be listed.
     is_whole: bool,
     /// In order, so that those of one log are found among many.
@@ -106,6 +112,42 @@ impl Listings {
     /// The rotated files of the log at `base`. A file whose compressed form appears beside it is
     /// there once, as itself: the other one is still being written.
     pub fn of(&mut self, fs: &dyn LogFs, base: &Path, now: Mono) -> Siblings {
+        let mut found = self.look(fs, base, now);
+        // Where names move on while they are looked at one by one, a file can be missed without any
+        // trace: at the name it had, there is another one already.
+        for _ in 0..LOOKS {
+            if !self.may_have_changed(fs, base) {
+                return found;
+            }
+            self.forget(base);
+            let again = self.look(fs, base, now);
+            let is_same = |(a, b): (&Sibling, &Sibling)| a.path == b.path && a.meta.id == b.meta.id;
+            if again.files.len() == found.files.len()
+                && again.files.iter().zip(&found.files).all(is_same)
+            {
+                return again;
+            }
+            found = again;
+        }
+        found.stable = false;
+        found
+    }
+
+    /// True if names of the directory of the log at `base` may have changed since they were listed.
+    fn may_have_changed(&self, fs: &dyn LogFs, base: &Path) -> bool {
+        let dir = self.place(base).parent();
+        let Some((dir, listing)) = dir.and_then(|d| Some((d, self.dirs.get(d)?))) else {
+            return false;
+        };
+        match listing.names.len() {
+            // Two changes within a tick of file times look like one.
+            names if names <= SMALL => true,
+            names if names <= LARGE => changed_at(fs, dir) != listing.changed_ns,
+            _ => false,
+        }
+    }
+
+    fn look(&mut self, fs: &dyn LogFs, base: &Path, now: Mono) -> Siblings {
         let place = self.place(base).to_path_buf();
         let (Some(dir), Some(name)) = (place.parent(), place.file_name().and_then(|n| n.to_str()))
         else {
@@ -115,6 +157,7 @@ impl Listings {
             };
         };
         let listing = self.dirs.entry(dir.to_path_buf()).or_insert_with(|| {
+            let changed_ns = changed_at(fs, dir);
             let names = fs.names(dir);
             let text = |n: PathBuf| n.into_os_string().into_string().ok();
             let is_whole = match &names {
@@ -126,6 +169,7 @@ impl Listings {
             names.sort_unstable();
             Listing {
                 at: now,
+                changed_ns,
                 is_whole,
                 names,
             }
@@ -152,6 +196,11 @@ impl Listings {
         sort(name, &mut out.files);
         out
     }
+}
+
+/// When names in a directory changed last.
+fn changed_at(fs: &dyn LogFs, dir: &Path) -> Option<i64> {
+    fs.meta(dir).ok().map(|meta| meta.mtime_ns)
 }
 
 impl Listing {

@@ -16,7 +16,7 @@ use tailwater_pipeline::{AckSink, Counts, Outcome};
 use super::super::logfs::{LogFs, OsLogFs};
 use super::super::position::Position;
 use super::super::stamp::MARK_AGE_MAX;
-use super::super::tail::{Fate, OnTruncate, Tail};
+use super::super::tail::{Fate, Hold, OnTruncate, Tail};
 use super::*;
 
 const HEAD_BYTES: usize = 1000;
@@ -333,7 +333,36 @@ impl Agent {
                         tail.gone_since = None;
                     }
                 }
-                Action::Renamed(..) | Action::Moved(..) => {}
+                Action::Renamed(..) | Action::Moved(..) | Action::Vanished(..) => {}
+                Action::IsCut(no) => {
+                    let tail = self.tails.get_mut(&no).unwrap();
+                    match tail.read(HEAD_BYTES, Vec::new()).unwrap() {
+                        Ok(_) => self.catalog.uncut(no, self.now),
+                        Err(_) => self.cut(no),
+                    }
+                }
+                Action::Copied(no, copy) => {
+                    let tail = self.tails.get_mut(&no).unwrap();
+                    tail.go_on_in(*copy, self.now);
+                    let position = tail.durable(self.wall_ns);
+                    self.put(position);
+                    self.save();
+                }
+                Action::Lost(no) => {
+                    let tail = self.tails.get_mut(&no).unwrap();
+                    tail.lose();
+                    let position = tail.durable(self.wall_ns);
+                    self.put(position);
+                    self.save();
+                }
+                Action::After(no, _) => {
+                    let tail = self.tails.get_mut(&no).unwrap();
+                    tail.hold = Hold::Ask;
+                }
+                Action::Begin(no) => {
+                    let tail = self.tails.get_mut(&no).unwrap();
+                    tail.hold = Hold::None;
+                }
             }
         }
         for p in std::mem::take(&mut self.catalog.to_save) {
@@ -365,26 +394,53 @@ impl Agent {
         self.take(actions);
     }
 
+    /// The content of a file was cut away.
+    fn cut(&mut self, no: FileNo) {
+        let tail = self.tails.get_mut(&no).unwrap();
+        let Fate::Cut(anew) = tail.reassess(HEAD_BYTES, OnTruncate::Detect).unwrap() else {
+            return;
+        };
+        let cut = CutAway {
+            no,
+            before: tail.durable(self.wall_ns),
+            anew: *anew,
+            file: tail.cut().unwrap(),
+        };
+        let actions = self.catalog.cut(cut, self.now);
+        self.take(actions);
+    }
+
+    /// The first bytes of content that began anew.
+    fn ask(&mut self, no: FileNo) {
+        let tail = self.tails.get_mut(&no).unwrap();
+        let Ok(chunk) = tail.read(HEAD_BYTES, Vec::new()).unwrap() else {
+            return self.cut(no);
+        };
+        if chunk.buf.len() > chunk.skip {
+            tail.advance(&chunk.buf, chunk.skip, 0, HEAD_BYTES);
+            tail.hold = Hold::Asked;
+            let actions = self.catalog.begun(no, self.now);
+            self.take(actions);
+        }
+    }
+
     /// True if the file is finished.
     fn read_one(&mut self, no: FileNo, max: usize) -> bool {
         self.wait(Duration::from_millis(1));
         let tail = self.tails.get_mut(&no).unwrap();
+        match tail.hold {
+            Hold::None => {}
+            Hold::Asked | Hold::Cut => return false,
+            Hold::Lost => return true,
+            Hold::Ask => {
+                self.ask(no);
+                return false;
+            }
+        }
         let chunk = match tail.read(max.max(8192), Vec::new()).unwrap() {
             Ok(chunk) => chunk,
             Err(_) => {
-                let before = Position {
-                    overwritten: true,
-                    ..tail.durable(self.wall_ns)
-                };
-                let fate = tail.reassess(HEAD_BYTES, OnTruncate::Detect).unwrap();
-                if fate == Fate::Restarted {
-                    tail.acked = Arc::new(tail.position.clone());
-                    let lowered = tail.position.clone();
-                    self.put(before.clone());
-                    self.put(lowered);
-                    let actions = self.catalog.truncated(before, self.now);
-                    self.take(actions);
-                }
+                self.cut(no);
                 return false;
             }
         };
@@ -432,7 +488,7 @@ impl Agent {
     fn finish(&mut self, no: FileNo) {
         let tail = self.tails.remove(&no).unwrap();
         let mut left = tail.durable(self.wall_ns);
-        left.complete = true;
+        left.complete = !left.overwritten;
         self.put(left.clone());
         self.catalog.finished(no, left);
         tail.shared.finished.store(true, Ordering::Release);

@@ -104,6 +104,7 @@ impl FileSource {
 
     pub(super) fn finish(&mut self, no: FileNo) {
         self.held_bytes.remove(&no);
+        self.end_owed(no);
         let Some(mut tail) = self.tails.remove(&no) else {
             return;
         };
@@ -112,7 +113,8 @@ impl FileSource {
         let partners = partners(&tail);
         self.settle_account(&mut tail);
         let mut left = tail.durable(self.p.clock.wall_ns());
-        left.complete = tail.is_at_rest() && left.offset == tail.position.offset;
+        let read_out = tail.is_at_rest() && tail.acked.offset == tail.position.offset;
+        left.complete = read_out && !left.overwritten;
         self.p.saver.finished(no, &left);
         let told = Feedback::Finished(no, Box::new(left));
         let _ = self.p.feedback.send(told);

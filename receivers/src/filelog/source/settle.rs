@@ -29,11 +29,8 @@ fn acknowledge(tail: &mut Tail, position: Arc<Position>, wall_ns: i64) -> Positi
         .acked_offset
         .store(position.offset, Ordering::Release);
     tail.acked = position;
-    let position = tail.durable(wall_ns);
-    if position.generation == tail.position.generation {
-        tail.position.marks.prune(position.offset);
-    }
-    position
+    tail.position.marks.prune(tail.acked.offset);
+    tail.durable(wall_ns)
 }
 
 /// The other files that batches of this one are a duty of, too.

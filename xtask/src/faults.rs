@@ -29,8 +29,16 @@ const NOT_YET: &[(u64, &str, &str)] = &[
         "floods of connections and requests",
         "rows for OTLP (end-to-end tests have parts of it)",
     ),
-    (32, "decompression bombs", "rows for OTLP (end-to-end tests have parts of it)"),
-    (33, "slow and half-open clients", "rows for OTLP (end-to-end tests have parts of it)"),
+    (
+        32,
+        "decompression bombs",
+        "rows for OTLP (end-to-end tests have parts of it)",
+    ),
+    (
+        33,
+        "slow and half-open clients",
+        "rows for OTLP (end-to-end tests have parts of it)",
+    ),
     (
         34,
         "accepted by OTLP, then a crash",

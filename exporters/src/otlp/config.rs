@@ -115,7 +115,12 @@ impl OtlpHttpSettings {
 
 /// A URL, if there is one; the empty text is none.
 fn optional_endpoint(s: &mut Section<'_, '_>, key: &str) -> Option<Endpoint> {
-    let url = s.string_optional(key).filter(|url| !url.is_empty())?;
+    let mut url = s.string_optional(key).filter(|url| !url.is_empty())?;
+    if !url.contains("://") {
+        // The collector takes it, and then cannot send.
+        s.warn(key, "has no scheme; http:// is taken");
+        url.insert_str(0, "http://");
+    }
     Endpoint::parse(&url)
         .map_err(|e| s.invalid(key, e.problem))
         .ok()
@@ -247,10 +252,15 @@ mod tests {
 
     #[test]
     fn what_cannot_work_is_refused_by_name() {
+        // A missing scheme is a warning.
+        assert!(http(json!({"endpoint": "h:1"})).is_ok());
         let queue = |q: Value| json!({"endpoint": "http://h", "sending_queue": q});
         for (config, part) in [
             (json!({}), "at least one endpoint"),
-            (json!({"endpoint": "h:1"}), "http:// or https://"),
+            (
+                json!({"endpoint": "ftp://h:1"}),
+                "only http:// and https://",
+            ),
             (json!({"endpoint": "http://h/?a=b"}), "query"),
             (
                 json!({"endpoint": "http://h", "profiles_endpoint": "x"}),

@@ -169,7 +169,12 @@ impl OtlpConfig {
             && grpc.listen.endpoint == http.listen.endpoint
             && !grpc.listen.any_port()
         {
-            s.invalid("protocols", "grpc and http cannot share an endpoint");
+            // As in the collector it is the start that fails: what is checked on another machine
+            // may lack the variables that tell the endpoints apart.
+            s.warn(
+                "protocols",
+                "grpc and http share an endpoint: only one of them will be able to listen there",
+            );
         }
         OtlpConfig {
             grpc,

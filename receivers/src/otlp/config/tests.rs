@@ -201,10 +201,6 @@ fn what_is_not_supported_or_wrong_is_refused_by_name() {
             "without a scheme",
         ),
         ("protocols: {http: {transport: udp}}", "unix"),
-        (
-            "protocols: {grpc: {endpoint: 'a:1'}, http: {endpoint: 'a:1'}}",
-            "share an endpoint",
-        ),
         ("protocols: {http: {logs_url_path: 'a b'}}", "path of a URL"),
         (
             "protocols: {http: {compression_algorithms: [br]}}",

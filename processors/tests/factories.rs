@@ -4,13 +4,14 @@
 use std::sync::Arc;
 
 use tailwater_config::{Errors, KeyPath, parse};
+use tailwater_pdata::otlp::{Encoded, Limits};
 use tailwater_pdata::{LogsBatch, Signal};
 use tailwater_pipeline::checkpoint::CheckpointHandle;
 use tailwater_pipeline::clock::{Clock, Mono, SimClock};
 use tailwater_pipeline::factory::{NodeCx, ProcessorSettings};
 use tailwater_pipeline::storage::Storages;
 use tailwater_pipeline::{
-    AckToken, Admission, Batch, Budget, BuildError, LogsPart, Outcome, Output,
+    AckToken, Admission, Batch, Budget, BuildError, LogsPart, Outcome, Output, Part,
 };
 use tailwater_telemetry::health::HealthRegistry;
 use tailwater_telemetry::metrics::MetricsRegistry;
@@ -115,6 +116,52 @@ fn what_is_built_passes_every_record_on() {
         for part in out.1.into_iter().flat_map(|b| b.parts) {
             part.ack.resolve(Outcome::Delivered);
         }
+    }
+}
+
+/// Guarantee: the limiter counts what passes it as what it is, one limiter for all signals.
+#[test]
+fn the_memory_limiter_counts_each_signal_as_itself() {
+    let (runtime, clock) = (runtime(), Arc::new(SimClock::new(0)));
+    let settings = decode("memory_limiter", "{check_interval: 1s, limit_mib: 1000000}").unwrap();
+    // One resource, one scope; a metric is a gauge of one point.
+    let logs = b"\x0a\x04\x12\x02\x12\x00".as_slice();
+    let spans = logs;
+    let points = b"\x0a\x08\x12\x06\x12\x04\x2a\x02\x0a\x00".as_slice();
+    let base = cx(&runtime, &clock);
+    // A series lives as long as what counts in it.
+    let mut running = Vec::new();
+    for (signal, body, times) in [
+        (Signal::Logs, logs, 1),
+        (Signal::Metrics, points, 2),
+        (Signal::Traces, spans, 3),
+    ] {
+        let cx = NodeCx {
+            signal: Some(signal),
+            ..base.clone()
+        };
+        let mut processor = settings.build(&cx).unwrap();
+        let mut out = Out(clock.clone(), Vec::new());
+        for _ in 0..times {
+            let encoded = Encoded::parse(signal, body.into(), &Limits::default()).unwrap();
+            assert_eq!(encoded.items(), 1);
+            let part = Part {
+                data: encoded.into(),
+                ack: AckToken::detached(),
+                permit: cx.budget.take(1),
+            };
+            processor.process(Batch { parts: vec![part] }, &mut out);
+        }
+        for part in out.1.into_iter().flat_map(|b| b.parts) {
+            part.ack.resolve(Outcome::Delivered);
+        }
+        running.push(processor);
+    }
+    let text = base.metrics.render();
+    for (what, n) in [("log_records", 1), ("metric_points", 2), ("spans", 3)] {
+        let line =
+            format!("otelcol_processor_memory_limiter_accepted_{what}{{processor=\"x\"}} {n}\n");
+        assert!(text.contains(&line), "{line}{text}");
     }
 }
 

@@ -17,11 +17,14 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tailwater_config::{Errors, KeyPath, Node, Section};
+use tailwater_pdata::Signal;
 use tailwater_pipeline::clock::Mono;
 use tailwater_pipeline::factory::{Factory, NodeCx, ProcessorFactory, ProcessorSettings};
 use tailwater_pipeline::{Admission, Batch, Budget, BuildError, Output, Processor};
 use tailwater_telemetry::logs::MEMORY_REFUSED;
-use tailwater_telemetry::metrics::{MemoryLimiterMetrics, ProcessUsage};
+use tailwater_telemetry::metrics::{
+    MemoryLimiterMetrics, MemoryLimiterPointsMetrics, MemoryLimiterSpansMetrics, ProcessUsage,
+};
 
 pub use config::MemoryLimiterConfig;
 pub use total::total_memory_bytes;
@@ -105,7 +108,8 @@ impl MemoryLimiterSettings {
 impl ProcessorSettings for MemoryLimiterSettings {
     fn build(&self, cx: &NodeCx) -> Result<Box<dyn Processor>, BuildError> {
         let limiter = self.limiter(cx, total_memory_bytes)?;
-        Ok(Box::new(MemoryLimiterProcessor::new(limiter)))
+        let accepted = Accepted::new(cx, &limiter);
+        Ok(Box::new(MemoryLimiterProcessor { limiter, accepted }))
     }
 }
 
@@ -154,11 +158,6 @@ impl MemoryLimiter {
         }
     }
 
-    /// Counts records a receiver of pushed data had to turn away because of this limiter.
-    pub fn count_refused(&self, records: u64) {
-        self.metrics.refused_log_records.inc_by(records);
-    }
-
     /// Measures if it is time to. Any number of threads may call it; one of them measures.
     fn check(&self, now: Mono) {
         let due = self.next_check_ns.load(Ordering::Acquire);
@@ -205,25 +204,53 @@ impl std::fmt::Debug for MemoryLimiter {
     }
 }
 
+/// Where the items of a chain's signal are counted.
+enum Accepted {
+    Logs(Arc<MemoryLimiterMetrics>),
+    Points(Arc<MemoryLimiterPointsMetrics>),
+    Spans(Arc<MemoryLimiterSpansMetrics>),
+}
+
+impl Accepted {
+    fn new(cx: &NodeCx, limiter: &MemoryLimiter) -> Accepted {
+        match cx.signal {
+            Some(Signal::Metrics) => {
+                Accepted::Points(MemoryLimiterPointsMetrics::new(&cx.metrics, &cx.id))
+            }
+            Some(Signal::Traces) => {
+                Accepted::Spans(MemoryLimiterSpansMetrics::new(&cx.metrics, &cx.id))
+            }
+            Some(Signal::Logs) | None => Accepted::Logs(limiter.metrics.clone()),
+        }
+    }
+
+    fn add(&self, items: u64) {
+        match self {
+            Accepted::Logs(m) => m.accepted_log_records.inc_by(items),
+            Accepted::Points(m) => m.accepted_metric_points.inc_by(items),
+            Accepted::Spans(m) => m.accepted_spans.inc_by(items),
+        }
+    }
+}
+
 /// The limiter in one chain of one shard.
 pub struct MemoryLimiterProcessor {
     limiter: Arc<MemoryLimiter>,
+    accepted: Accepted,
 }
 
 impl MemoryLimiterProcessor {
-    /// A processor that follows `limiter`.
+    /// A processor of log records that follows `limiter`.
     pub fn new(limiter: Arc<MemoryLimiter>) -> MemoryLimiterProcessor {
-        MemoryLimiterProcessor { limiter }
+        let accepted = Accepted::Logs(limiter.metrics.clone());
+        MemoryLimiterProcessor { limiter, accepted }
     }
 }
 
 impl Processor for MemoryLimiterProcessor {
     fn process(&mut self, batch: Batch, out: &mut dyn Output) {
         self.limiter.check(out.now());
-        self.limiter
-            .metrics
-            .accepted_log_records
-            .inc_by(batch.items() as u64);
+        self.accepted.add(batch.items() as u64);
         out.emit(batch);
     }
 

@@ -88,12 +88,27 @@ metric_group! {
 }
 
 metric_group! {
+    /// Data points that passed the memory limiter.
+    pub struct MemoryLimiterPointsMetrics { processor }
+    /// Data points passed on.
+    accepted_metric_points: Counter, Basic, Count,
+        "otelcol_processor_memory_limiter_accepted_metric_points";
+}
+
+metric_group! {
+    /// Spans that passed the memory limiter.
+    pub struct MemoryLimiterSpansMetrics { processor }
+    /// Spans passed on.
+    accepted_spans: Counter, Basic, Count, "otelcol_processor_memory_limiter_accepted_spans";
+}
+
+metric_group! {
     /// How the memory limiter decided.
     pub struct MemoryLimiterMetrics { processor }
     /// Log records passed on.
     accepted_log_records: Counter, Basic, Count,
         "otelcol_processor_memory_limiter_accepted_log_records";
-    /// Log records that came while the limit was exceeded; their sources pause.
+    /// Log records turned away. None ever is: sources pause, and who sends is turned away by the receiver.
     refused_log_records: Counter, Basic, Count,
         "otelcol_processor_memory_limiter_refused_log_records";
     /// 1 while sources pause because of the limit.
@@ -304,6 +319,8 @@ pub(crate) const FAMILIES: &[&[Family]] = &[
     ProcessorMetrics::FAMILIES,
     BatchMetrics::FAMILIES,
     MemoryLimiterMetrics::FAMILIES,
+    MemoryLimiterPointsMetrics::FAMILIES,
+    MemoryLimiterSpansMetrics::FAMILIES,
     ExporterMetrics::FAMILIES,
     ExporterPointsMetrics::FAMILIES,
     ExporterSpansMetrics::FAMILIES,
@@ -340,6 +357,8 @@ mod tests {
             Box::new(ProcessorMetrics::new(registry, "batch", "logs")),
             Box::new(BatchMetrics::new(registry, "batch")),
             Box::new(MemoryLimiterMetrics::new(registry, "memory_limiter")),
+            Box::new(MemoryLimiterPointsMetrics::new(registry, "memory_limiter")),
+            Box::new(MemoryLimiterSpansMetrics::new(registry, "memory_limiter")),
             Box::new(ExporterMetrics::new(registry, "loki")),
             Box::new(ExporterPointsMetrics::new(registry, "otlp")),
             Box::new(ExporterSpansMetrics::new(registry, "otlp")),

@@ -19,9 +19,10 @@ pub use accounting::{Accounting, Amount, FilterCount, Settlement, Snapshot};
 pub use component::{
     BatchMetrics, CertificateMetrics, CheckpointMetrics, EngineMetrics, ExporterMetrics,
     ExporterPointsMetrics, ExporterSpansMetrics, FilesMetrics, IntakeMetrics, LabelBudgetMetrics,
-    LagMetrics, ListenerMetrics, MemoryLimiterMetrics, PartialSuccessMetrics, ProcessorMetrics,
-    QueueMetrics, RECEIVER_TRANSPORT_FILE, ReceiverMetrics, ReceiverPointMetrics,
-    ReceiverSpanMetrics, SelfLogMetrics, StoredQueueMetrics,
+    LagMetrics, ListenerMetrics, MemoryLimiterMetrics, MemoryLimiterPointsMetrics,
+    MemoryLimiterSpansMetrics, PartialSuccessMetrics, ProcessorMetrics, QueueMetrics,
+    RECEIVER_TRANSPORT_FILE, ReceiverMetrics, ReceiverPointMetrics, ReceiverSpanMetrics,
+    SelfLogMetrics, StoredQueueMetrics,
 };
 pub use exposition::{ConstantLabels, Exposition};
 pub use family::{Collect, Family, Gather, Kind, Labels, Level, Unit};

@@ -62,6 +62,10 @@ pub trait ReceiverSettings: Send {
 pub trait ProcessorSettings: Send {
     /// Builds the instance of one chain in one shard.
     fn build(&self, cx: &NodeCx) -> Result<Box<dyn Processor>, BuildError>;
+
+    /// Reports what it cannot do to `signal`. Asked, before anything is built, for each signal whose
+    /// pipelines name it.
+    fn check(&self, _signal: Signal, _errors: &mut Errors) {}
 }
 
 /// Validated settings of an exporter.

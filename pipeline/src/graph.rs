@@ -110,6 +110,14 @@ pub fn resolve(file: &ConfigFile, registry: &Registry, errors: &mut Errors) -> O
         },
     );
     check_signals(file, registry, errors);
+    for (id, processor) in &out.processors {
+        let named = |p: &&config::Pipeline| p.processors.iter().any(|r| r.id.to_string() == *id);
+        let pipelines = file.service.pipelines.iter().filter(named);
+        let signals: BTreeSet<Signal> = pipelines.map(|p| signal_of(p.id.signal)).collect();
+        signals
+            .into_iter()
+            .for_each(|signal| processor.check(signal, errors));
+    }
     let roles = |id: &str| extensions.get(id).map(|s| s.authenticates());
     auth::check(file, roles, errors);
     if !errors.is_empty() {
@@ -209,6 +217,14 @@ fn check_signals(file: &ConfigFile, registry: &Registry, errors: &mut Errors) {
     }
 }
 
+fn signal_of(signal: config::Signal) -> Signal {
+    match signal {
+        config::Signal::Logs => Signal::Logs,
+        config::Signal::Metrics => Signal::Metrics,
+        config::Signal::Traces => Signal::Traces,
+    }
+}
+
 /// Builds the plan's view of the graph and the wiring of pipelines.
 fn wire(file: &ConfigFile, out: &mut Resolved) {
     let text = |entries: &[ComponentEntry], id: &str| {
@@ -287,11 +303,7 @@ fn wire(file: &ConfigFile, out: &mut Resolved) {
         }
         out.pipelines.push(Wiring {
             id: pipeline,
-            signal: match p.id.signal {
-                config::Signal::Logs => Signal::Logs,
-                config::Signal::Metrics => Signal::Metrics,
-                config::Signal::Traces => Signal::Traces,
-            },
+            signal: signal_of(p.id.signal),
             receivers,
             processors,
             exporters,

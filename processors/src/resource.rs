@@ -1,23 +1,25 @@
 //! `resource`: changes the attributes of resources.
 //!
 //! The batches of one file share one resource, so what the actions make of it is worked out once
-//! and shared again, for as long as the same resource keeps coming.
+//! and shared again, for as long as the same resource keeps coming. In what came as OTLP, of any
+//! signal, resources are changed where they lie, and all else stays the bytes it was.
 
 use std::sync::Arc;
 
 use tailwater_config::{Errors, KeyPath, Node, Section};
 use tailwater_pdata::Map;
+use tailwater_pdata::otlp::edit::{Attributes, Edit, Next};
 use tailwater_pipeline::factory::{Factory, NodeCx, ProcessorFactory, ProcessorSettings};
-use tailwater_pipeline::{Batch, BuildError, LogsPart, Output, Processor};
+use tailwater_pipeline::{Batch, BuildError, LogsPart, Output, Part, Payload, Processor};
 
-use crate::action::{Action, apply_to_map, decode_actions};
+use crate::action::{Action, apply_to_encoded, apply_to_map, decode_actions};
 
 /// The factory of this processor.
 pub fn factory() -> ProcessorFactory {
     Factory {
         kind: "resource",
         about: "Changes the attributes of resources.",
-        signals: &["logs"],
+        signals: &["logs", "metrics", "traces"],
         decode,
     }
 }
@@ -129,14 +131,34 @@ impl ResourceProcessor {
 
 impl Processor for ResourceProcessor {
     fn process(&mut self, batch: Batch, out: &mut dyn Output) {
-        let mut parts = Vec::with_capacity(batch.parts.len());
-        for part in batch.into_logs() {
-            Self::fold(part, &mut parts);
+        let mut parts: Vec<Part> = Vec::with_capacity(batch.parts.len());
+        let mut folded = Vec::new();
+        for part in batch.parts {
+            let Part { data, ack, permit } = part;
+            match data {
+                Payload::Logs(logs) => Self::fold(LogsPart { logs, ack, permit }, &mut folded),
+                Payload::Encoded(mut encoded) => {
+                    encoded.edit(&mut Change(&self.settings.actions));
+                    let data = encoded.into();
+                    parts.push(Part { data, ack, permit });
+                }
+            }
+            for mut part in folded.drain(..) {
+                part.logs.resource = self.change(&part.logs.resource);
+                parts.push(part.into());
+            }
         }
-        for part in &mut parts {
-            part.logs.resource = self.change(&part.logs.resource);
-        }
-        out.emit(Batch::of_logs(parts));
+        out.emit(Batch { parts });
+    }
+}
+
+/// The same in a request as it came.
+struct Change<'s>(&'s [Action]);
+
+impl Edit for Change<'_> {
+    fn resource(&mut self, attributes: &mut Attributes<'_>) -> Next {
+        apply_to_encoded(self.0, attributes);
+        Next::Leave
     }
 }
 

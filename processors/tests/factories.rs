@@ -202,3 +202,27 @@ fn all_chains_of_a_memory_limiter_share_one_decision() {
     assert!(other.deadline().is_some(), "someone looks again");
     drop(held);
 }
+
+/// One section may serve pipelines of several signals; what one of them does not have is said before
+/// anything is built.
+#[test]
+fn conditions_are_checked_for_each_signal_that_uses_them() {
+    let yaml = "{include: {match_type: strict, span_names: [a]}, \
+                actions: [{key: a, action: delete}]}";
+    let settings = decode("attributes", yaml).unwrap_or_else(|e| panic!("{e}"));
+    let (runtime, clock) = (runtime(), Arc::new(SimClock::new(0)));
+    for (signal, fits) in [
+        (Signal::Traces, true),
+        (Signal::Logs, false),
+        (Signal::Metrics, false),
+    ] {
+        let mut errors = Errors::new();
+        settings.check(signal, &mut errors);
+        assert_eq!(errors.is_empty(), fits, "{signal}: {errors}");
+        let text = errors.to_string();
+        assert!(fits || text.contains("a.yaml:1:"), "no place in {text}");
+        let mut cx = cx(&runtime, &clock);
+        cx.signal = Some(signal);
+        assert_eq!(settings.build(&cx).is_ok(), fits, "{signal}");
+    }
+}

@@ -2,6 +2,7 @@
 //! silently ignored.
 
 use tailwater_config::{Errors, Section, parse};
+use tailwater_pdata::Signal;
 use tailwater_processors::attributes::AttributesConfig;
 use tailwater_processors::batch::BatchConfig;
 use tailwater_processors::memory_limiter::MemoryLimiterConfig;
@@ -22,7 +23,7 @@ fn decode<T>(yaml: &str, decode: impl FnOnce(&mut Section<'_, '_>, &mut Option<T
 fn attributes(yaml: &str) -> Errors {
     let (config, mut errors) = decode(yaml, |s, v| *v = Some(AttributesConfig::decode(s)));
     if errors.is_empty() {
-        config.for_logs(&mut errors);
+        config.for_signal(Signal::Logs, &mut errors);
     }
     errors
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use tailwater_config::{Errors, Section, parse};
-use tailwater_pdata::{Entry, LogsBatch, Map};
+use tailwater_pdata::{Entry, LogsBatch, Map, Signal};
 use tailwater_pipeline::clock::Mono;
 use tailwater_pipeline::{AckToken, Batch, Budget, LogsPart, Outcome, Output, Processor};
 use tailwater_processors::attributes::{AttributesConfig, AttributesProcessor};
@@ -40,7 +40,7 @@ fn the_collectors_example_sections_are_understood() {
                 let config = AttributesConfig::decode(&mut section);
                 section.finish();
                 assert!(errors.is_empty(), "{errors}");
-                config.for_logs(&mut errors);
+                config.for_signal(Signal::Logs, &mut errors);
             } else {
                 ResourceSettings::decode(&mut section);
                 section.finish();
@@ -82,7 +82,7 @@ fn a_shared_resource_stays_shared() {
     let mut errors = Errors::new();
     let mut section = Section::new(&node, "attributes", &mut errors);
     let config = AttributesConfig::decode(&mut section);
-    let mut processor = AttributesProcessor::new(config.for_logs(&mut errors));
+    let mut processor = AttributesProcessor::new(config.for_signal(Signal::Logs, &mut errors));
     assert!(errors.is_empty(), "{errors}");
     let mut logs = LogsBatch::from_entries(&[Entry::default()]);
     let resource = Arc::new(Map::from_iter([("host", "h")]));

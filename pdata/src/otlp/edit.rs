@@ -108,6 +108,23 @@ impl<'a> View<'a> {
         }
     }
 
+    /// A field of any value, as `body`; null if it is not there.
+    pub fn value(&self, name: &str) -> Found<'a> {
+        let null = Found::Plain(ValueRef::Null);
+        let Some(field) = self.message.fields.iter().find(|f| f.name == name) else {
+            return null;
+        };
+        let mut values = Fields::new(self.buf, 0).filter_map(|value| match value {
+            (n, Raw::Len(from, to)) if n == field.number => Some((from, to)),
+            _ => None,
+        });
+        match (values.next(), values.next()) {
+            (None, _) => null,
+            (Some((from, to)), None) => plain(self.buf, from, to),
+            _ => Found::Decoded(decode(&merged(self.buf, field.number))),
+        }
+    }
+
     /// True if the field is there, as `sum` of a metric that is one.
     pub fn has(&self, name: &str) -> bool {
         self.last(name).is_some()
@@ -199,9 +216,14 @@ fn pairs(buf: &[u8], number: u32) -> impl Iterator<Item = KeyValue> {
 }
 
 fn found<'b>(buf: &'b [u8], pair: &KeyValue) -> Found<'b> {
-    let Some((from, to)) = pair.value_range() else {
-        return Found::Decoded(pair.with_value(buf, decode));
-    };
+    match pair.value_range() {
+        Some((from, to)) => plain(buf, from, to),
+        None => Found::Decoded(pair.with_value(buf, decode)),
+    }
+}
+
+/// The `AnyValue` at `from..to` of `buf`.
+fn plain(buf: &[u8], from: usize, to: usize) -> Found<'_> {
     let mut value = ValueRef::Null;
     for (number, raw) in Fields::new(&buf[..to], from) {
         value = match (number, raw) {

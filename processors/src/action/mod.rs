@@ -6,6 +6,7 @@ mod map;
 mod value;
 
 use regex::Regex;
+use tailwater_pdata::otlp::edit::Attributes;
 use tailwater_pdata::{Key, LogsBatch, Map, Value};
 
 pub(crate) use columns::Rows;
@@ -100,6 +101,36 @@ pub(crate) fn apply_to_rows(actions: &[Action], batch: &mut LogsBatch, rows: Row
 pub(crate) fn apply_to_map(actions: &[Action], map: &mut Map) {
     for action in actions {
         map::apply(action, map);
+    }
+}
+
+/// Applies `actions` in order to a list that is still encoded. One that they do not change stays the
+/// bytes it is.
+pub(crate) fn apply_to_encoded(actions: &[Action], attributes: &mut Attributes<'_>) {
+    if !actions.iter().any(|action| may_change(action, attributes)) {
+        return;
+    }
+    attributes.update(|map| {
+        let before = map.clone();
+        apply_to_map(actions, map);
+        *map != before
+    });
+}
+
+/// False if the action does nothing to such a list. If no action does, neither do all together.
+fn may_change(action: &Action, attributes: &Attributes<'_>) -> bool {
+    let has = |key: &Key| attributes.get(key).is_some();
+    match action {
+        Action::Put { key, put, .. } => match put {
+            Put::Insert => !has(key),
+            Put::Update => has(key),
+            Put::Upsert => true,
+        },
+        Action::Delete { key, pattern } | Action::Hash { key, pattern } => {
+            let matches = |p: &Regex| attributes.iter().any(|(name, _)| p.is_match(&name));
+            key.as_ref().is_some_and(has) || pattern.as_ref().is_some_and(matches)
+        }
+        Action::Extract { key, .. } | Action::Convert { key, .. } => has(key),
     }
 }
 

@@ -1,16 +1,44 @@
 //! `include` and `exclude` as they are written.
 //!
-//! The collector's format serves all signals. What belongs to another signal is understood here,
-//! so that a configuration can be read for what it is, and refused when it is used for logs.
+//! The collector's format serves all signals. All of it is understood here, so that a configuration
+//! can be read for what it is; what a signal does not have is refused when it is used for that signal.
 
 use regex::bytes::Regex;
-use tailwater_config::{ConfigError, Errors, Section};
+use tailwater_config::{ConfigError, Errors, KeyPath, Section, Span};
+use tailwater_pdata::Signal;
 
-use super::{AttributeMatch, LibraryMatch, LogMatch, SeverityMatch, TextMatch, ValueMatch};
+use super::{
+    AttributeMatch, Conditions, LibraryMatch, LogMatch, SeverityMatch, TextMatch, ValueMatch,
+};
 use crate::action::value_of;
 
-/// The properties of other signals.
-const FOREIGN: [&str; 4] = ["services", "span_names", "span_kinds", "metric_names"];
+/// Properties and the signals that have them. Metrics are selected by name and resource alone, as in
+/// the collector.
+const PROPERTIES: [(&str, &[Signal]); 10] = [
+    ("services", &[Signal::Traces]),
+    ("span_names", &[Signal::Traces]),
+    ("span_kinds", &[Signal::Traces]),
+    ("metric_names", &[Signal::Metrics]),
+    ("log_bodies", &[Signal::Logs]),
+    ("log_severity_texts", &[Signal::Logs]),
+    ("log_severity_number", &[Signal::Logs]),
+    ("attributes", &[Signal::Logs, Signal::Traces]),
+    (
+        "resources",
+        &[Signal::Logs, Signal::Traces, Signal::Metrics],
+    ),
+    ("libraries", &[Signal::Logs, Signal::Traces]),
+];
+
+/// Kinds of spans by number, as OTLP names them.
+pub(super) const SPAN_KINDS: [&str; 6] = [
+    "SPAN_KIND_UNSPECIFIED",
+    "SPAN_KIND_INTERNAL",
+    "SPAN_KIND_SERVER",
+    "SPAN_KIND_CLIENT",
+    "SPAN_KIND_PRODUCER",
+    "SPAN_KIND_CONSUMER",
+];
 
 /// Severity numbers by name, as OTLP's data model numbers them.
 const SEVERITIES: [(&str, u8); 6] = [
@@ -22,20 +50,38 @@ const SEVERITIES: [(&str, u8); 6] = [
     ("FATAL", 21),
 ];
 
-/// Conditions as written, with what is wrong about them if they are used for logs.
+/// Conditions as written, with where each of them is.
 #[derive(Clone, Debug)]
 pub struct MatchConfig {
-    logs: LogMatch,
-    not_for_logs: Vec<ConfigError>,
+    conditions: Conditions,
+    given: Vec<(&'static str, Span)>,
+    place: (Span, KeyPath),
 }
 
 impl MatchConfig {
-    /// The conditions for logs; properties of another signal are mistakes.
-    pub fn for_logs(self, errors: &mut Errors) -> LogMatch {
-        for error in self.not_for_logs {
-            errors.push(error);
+    /// The conditions for `signal`; what it does not have is a mistake, as is no condition at all.
+    pub fn for_signal(&self, signal: Signal, errors: &mut Errors) -> Conditions {
+        let (span, path) = &self.place;
+        let has = |key: &str| {
+            PROPERTIES
+                .iter()
+                .any(|(k, of)| *k == key && of.contains(&signal))
+        };
+        for (key, span) in self.given.iter().filter(|(key, _)| !has(key)) {
+            let why =
+                format!("{key} is a property of another signal and cannot be used for {signal}");
+            errors.push(ConfigError::new(span.clone(), path.child(key), why));
         }
-        self.logs
+        if self.given.is_empty() {
+            let names: Vec<&str> = PROPERTIES
+                .iter()
+                .map(|(key, _)| *key)
+                .filter(|key| has(key))
+                .collect();
+            let why = format!("at least one of {} must be specified", names.join(", "));
+            errors.push(ConfigError::new(span.clone(), path.clone(), why));
+        }
+        self.conditions.clone()
     }
 }
 
@@ -58,31 +104,60 @@ pub fn decode_match(s: &mut Section<'_, '_>) -> MatchConfig {
         r.bool("cacheenabled", false);
         r.u64("cachemaxnumentries", 0, ..);
     });
-    let logs = LogMatch {
-        bodies: texts(s, "log_bodies", how),
-        severity_texts: texts(s, "log_severity_texts", how),
-        severity: s
-            .section_if_present("log_severity_number", severity)
-            .flatten(),
-        attributes: attributes(s, "attributes", how),
-        resources: attributes(s, "resources", how),
-        libraries: libraries(s, how),
+    let c = Conditions {
+        record: LogMatch {
+            bodies: texts(s, "log_bodies", how),
+            severity_texts: texts(s, "log_severity_texts", how),
+            severity: s
+                .section_if_present("log_severity_number", severity)
+                .flatten(),
+            attributes: attributes(s, "attributes", how),
+            resources: attributes(s, "resources", how),
+            libraries: libraries(s, how),
+        },
+        services: texts(s, "services", how),
+        span_names: texts(s, "span_names", how),
+        span_kinds: span_kinds(s, how),
+        metric_names: texts(s, "metric_names", how),
     };
-    let mut not_for_logs = Vec::new();
-    for key in FOREIGN {
-        // Patterns are checked even where they are of no use.
-        if texts(s, key, how).is_empty() {
-            continue;
-        }
-        let why = format!("{key} is a property of another signal and cannot be used for logs");
-        not_for_logs.push(ConfigError::new(s.span_of(key), s.path().child(key), why));
+    let r = &c.record;
+    let counts = [
+        c.services.len(),
+        c.span_names.len(),
+        c.span_kinds.len(),
+        c.metric_names.len(),
+        r.bodies.len(),
+        r.severity_texts.len(),
+        usize::from(r.severity.is_some()),
+        r.attributes.len(),
+        r.resources.len(),
+        r.libraries.len(),
+    ];
+    let given = PROPERTIES.iter().zip(counts).filter(|(_, n)| *n > 0);
+    MatchConfig {
+        given: given.map(|((key, _), _)| (*key, s.span_of(key))).collect(),
+        place: (s.span().clone(), s.path().clone()),
+        conditions: c,
     }
-    if not_for_logs.is_empty() && logs.is_empty() {
-        let why = "at least one of log_bodies, log_severity_texts, log_severity_number, \
-                   attributes, resources and libraries must be specified";
-        not_for_logs.push(ConfigError::new(s.span().clone(), s.path(), why));
+}
+
+/// Compared by name; a name that no kind has is a mistake.
+fn span_kinds(s: &mut Section<'_, '_>, how: MatchType) -> Vec<TextMatch> {
+    let kinds = texts(s, "span_kinds", how);
+    // As in the collector, the kind that means none is not one to ask for.
+    let known = |kind: &TextMatch| {
+        SPAN_KINDS[1..]
+            .iter()
+            .any(|name| kind.matches(name.as_bytes()))
+    };
+    if how == MatchType::Strict && !kinds.iter().all(known) {
+        let why = format!(
+            "with match_type strict, allowed: {}",
+            SPAN_KINDS[1..].join(", ")
+        );
+        s.invalid("span_kinds", why);
     }
-    MatchConfig { logs, not_for_logs }
+    kinds
 }
 
 fn text_match(s: &mut Section<'_, '_>, key: &str, text: &str, how: MatchType) -> Option<TextMatch> {
@@ -183,11 +258,4 @@ fn severity_number(name: &str) -> Option<u8> {
     };
     let base = SEVERITIES.iter().find(|(known, _)| *known == base)?.1;
     Some(base + step)
-}
-
-impl LogMatch {
-    /// True without any condition.
-    pub fn is_empty(&self) -> bool {
-        self.is_per_batch() && self.resources.is_empty() && self.libraries.is_empty()
-    }
 }

@@ -4,6 +4,7 @@
 //! texts and libraries any one is enough, of attributes and resources each one must match.
 
 mod config;
+mod encoded;
 
 use std::io::Write;
 
@@ -11,6 +12,7 @@ use regex::bytes::Regex;
 use tailwater_pdata::{Key, LogsBatch, Value, ValueRef};
 
 pub use config::{MatchConfig, decode_match};
+pub(crate) use encoded::{Chosen, Place};
 
 /// One text condition.
 #[derive(Clone, Debug)]
@@ -113,13 +115,54 @@ pub struct LogMatch {
     pub libraries: Vec<LibraryMatch>,
 }
 
+/// Conditions on items of any signal; empty lists do not count.
+#[derive(Clone, Debug, Default)]
+pub struct Conditions {
+    /// What log records are asked, and, of attributes, resources and libraries, spans and metrics, too.
+    pub record: LogMatch,
+    /// On the attribute `service.name` of the resource of a span.
+    pub services: Vec<TextMatch>,
+    /// On the name of a span.
+    pub span_names: Vec<TextMatch>,
+    /// On the kind of a span, as `SPAN_KIND_SERVER`.
+    pub span_kinds: Vec<TextMatch>,
+    /// On the name of a metric.
+    pub metric_names: Vec<TextMatch>,
+}
+
+/// True if any matches, or there are none.
+fn any_of<'t>(wanted: &[TextMatch], text: impl FnOnce() -> &'t [u8]) -> bool {
+    wanted.is_empty() || {
+        let text = text();
+        wanted.iter().any(|w| w.matches(text))
+    }
+}
+
+/// `include` and `exclude` for items of one signal.
+#[derive(Clone, Debug, Default)]
+pub struct Choice {
+    /// Items that are processed; `None` = all.
+    pub include: Option<Conditions>,
+    /// Of those, items that are left alone.
+    pub exclude: Option<Conditions>,
+}
+
+impl Choice {
+    /// The same for log records in columns.
+    pub fn for_columns(&self) -> Selection {
+        let record = |c: &Option<Conditions>| c.as_ref().map(|c| c.record.clone());
+        Selection {
+            include: record(&self.include),
+            exclude: record(&self.exclude),
+        }
+    }
+}
+
 impl LogMatch {
-    fn library_matches(&self, batch: &LogsBatch) -> bool {
-        let scope = &batch.scope;
+    fn library_matches(&self, name: &[u8], version: &[u8]) -> bool {
         let one = |library: &LibraryMatch| {
-            let version = library.version.as_ref();
-            library.name.matches(scope.name.as_bytes())
-                && version.is_none_or(|v| v.matches(scope.version.as_bytes()))
+            let wanted = library.version.as_ref();
+            library.name.matches(name) && wanted.is_none_or(|v| v.matches(version))
         };
         self.libraries.is_empty() || self.libraries.iter().any(one)
     }
@@ -161,7 +204,8 @@ impl LogMatch {
 
     /// Clears the flag of every row whose answer is not `wanted`.
     fn narrow(&self, batch: &LogsBatch, wanted: bool, flags: &mut [bool]) {
-        let library = self.library_matches(batch);
+        let scope = &batch.scope;
+        let library = self.library_matches(scope.name.as_bytes(), scope.version.as_bytes());
         let shared = batch.resource_rows.is_empty();
         let first = library && batch.rows() > 0 && self.resource_matches(batch, 0);
         if shared && (!first || self.is_per_batch()) {

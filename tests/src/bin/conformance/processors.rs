@@ -2,7 +2,7 @@
 
 use serde_json::Value as Json;
 use tailwater_config::{Errors, Section, parse};
-use tailwater_pdata::{Entry, LogsBatch, Map};
+use tailwater_pdata::{Entry, LogsBatch, Map, Signal};
 use tailwater_pipeline::clock::Mono;
 use tailwater_pipeline::{AckToken, Batch, Budget, LogsPart, Outcome, Output, Part, Processor};
 use tailwater_processors::attributes::{AttributesConfig, AttributesProcessor};
@@ -48,7 +48,9 @@ fn build(kind: &str, config: &Json) -> Result<Box<dyn Processor>, Errors> {
         "attributes" => {
             let config = AttributesConfig::decode(&mut section);
             section.finish();
-            Box::new(AttributesProcessor::new(config.for_logs(&mut errors)))
+            Box::new(AttributesProcessor::new(
+                config.for_signal(Signal::Logs, &mut errors),
+            ))
         }
         "resource" => {
             let settings = ResourceSettings::decode(&mut section);

@@ -11,9 +11,11 @@
 pub mod action;
 pub mod attributes;
 pub mod batch;
+pub mod cumulativetodelta;
 pub mod matching;
 pub mod memory_limiter;
 pub mod resource;
+pub mod streams;
 
 use tailwater_pipeline::factory::ProcessorFactory;
 
@@ -22,6 +24,7 @@ pub fn factories() -> Vec<ProcessorFactory> {
     vec![
         attributes::factory(),
         batch::factory(),
+        cumulativetodelta::factory(),
         memory_limiter::factory(),
         resource::factory(),
     ]

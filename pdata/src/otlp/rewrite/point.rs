@@ -38,7 +38,7 @@ pub enum PointValue {
     /// Of a gauge or sum.
     Number(Option<Number>),
     /// Of a histogram.
-    Histogram(Histogram),
+    Histogram(Box<Histogram>),
     /// Of an exponential histogram.
     Exponential(Box<Exponential>),
     /// Of a summary: not shown.
@@ -147,7 +147,7 @@ impl<'a> Point<'a> {
                     counts: p.bucket_counts().collect(),
                     bounds: p.explicit_bounds().collect(),
                 };
-                (p.buf, &HISTOGRAM, PointValue::Histogram(value))
+                (p.buf, &HISTOGRAM, PointValue::Histogram(value.into()))
             }
             View::Exponential(p) => {
                 let (min, max) = extremes(p.buf, 12);
@@ -268,7 +268,9 @@ impl<'a> Point<'a> {
         let map: usize = map.map(|(k, v)| k.len() + v.heap_bytes() + 48).sum();
         let value = match &self.value {
             PointValue::Number(_) | PointValue::Summary => 0,
-            PointValue::Histogram(h) => 8 * (h.counts.len() + h.bounds.len()),
+            PointValue::Histogram(h) => {
+                size_of::<Histogram>() + 8 * (h.counts.len() + h.bounds.len())
+            }
             PointValue::Exponential(e) => {
                 let signs = e.positive.iter().chain(&e.negative);
                 size_of::<Exponential>() + signs.map(|b| 8 * b.counts.len()).sum::<usize>()

@@ -1,0 +1,36 @@
+//! The handles of processors of data points.
+
+use super::family::Family;
+use super::group::{Group, metric_group};
+
+metric_group! {
+    /// What `cumulativetodelta` remembers.
+    pub struct CumulativeToDeltaMetrics { processor }
+    /// Streams of which the last value is remembered.
+    streams_tracked: Gauge, Basic, Count, "otelcol_cumulativetodelta_streams_tracked";
+    /// Streams that were forgotten because there were too many. Their next value is a first one.
+    streams_evicted: Counter, Basic, Count, "tailwater_cumulativetodelta_streams_evicted";
+    /// Differences that were passed on, not delivered, and are in the next one of their stream again.
+    datapoints_returned: Counter, Basic, Count, "tailwater_cumulativetodelta_datapoints_returned";
+}
+
+metric_group! {
+    /// What `cumulativetodelta` passes on.
+    pub struct DeltaPointsMetrics { processor, metric_type }
+    /// Data points that became differences.
+    datapoints: Counter, Basic, Count, "otelcol_cumulativetodelta_datapoints";
+}
+
+metric_group! {
+    /// What `cumulativetodelta` leaves out.
+    pub struct DeltaDropsMetrics { processor, metric_type, reason }
+    /// Data points that are not passed on, by reason.
+    datapoints_dropped: Counter, Basic, Count, "otelcol_cumulativetodelta_datapoints_dropped";
+}
+
+/// The metrics of all groups of this module.
+pub(crate) const FAMILIES: &[&[Family]] = &[
+    CumulativeToDeltaMetrics::FAMILIES,
+    DeltaPointsMetrics::FAMILIES,
+    DeltaDropsMetrics::FAMILIES,
+];

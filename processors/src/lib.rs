@@ -12,6 +12,7 @@ pub mod action;
 pub mod attributes;
 pub mod batch;
 pub mod cumulativetodelta;
+pub mod deltatocumulative;
 pub mod matching;
 pub mod memory_limiter;
 pub mod resource;
@@ -25,6 +26,7 @@ pub fn factories() -> Vec<ProcessorFactory> {
         attributes::factory(),
         batch::factory(),
         cumulativetodelta::factory(),
+        deltatocumulative::factory(),
         memory_limiter::factory(),
         resource::factory(),
     ]

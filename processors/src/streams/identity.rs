@@ -3,6 +3,7 @@
 use std::hash::{BuildHasher, Hash, Hasher};
 
 use foldhash::quality::FixedState;
+use tailwater_pdata::otlp::Encoded;
 use tailwater_pdata::otlp::metrics::{
     Attributes, Metric, Number, NumberPoint, Point, ResourceMetrics, ScopeMetrics,
 };
@@ -94,6 +95,20 @@ impl Identity {
         let attributes = self.attributes(point.attributes());
         StreamId(self.within(metric.0, &[&[kind]], attributes).0)
     }
+
+    /// Shows all points of a request with the streams they belong to.
+    pub fn each_point<'a>(&self, encoded: &'a Encoded, mut show: impl FnMut(StreamId, Point<'a>)) {
+        for resource in encoded.resource_metrics() {
+            let at = self.resource(resource);
+            for scope in resource.scopes() {
+                let at = self.scope(at, scope);
+                for metric in scope.metrics() {
+                    let at = self.metric(at, &metric);
+                    metric.points().for_each(|p| show(self.point(at, &p), p));
+                }
+            }
+        }
+    }
 }
 
 fn put_text(h: &mut dyn Hasher, text: &[u8]) {
@@ -135,24 +150,14 @@ mod tests {
     use super::*;
     use std::collections::HashSet;
     use tailwater_pdata::Signal;
-    use tailwater_pdata::otlp::{Encoded, Limits, json};
+    use tailwater_pdata::otlp::{Limits, json};
 
     fn streams(text: &str) -> Vec<StreamId> {
         let limits = Limits::default();
         let body = json::to_proto(Signal::Metrics, text.as_bytes(), &limits).unwrap();
         let encoded = Encoded::parse(Signal::Metrics, body, &limits).unwrap();
-        let identity = Identity::new(7);
         let mut ids = Vec::new();
-        for resource in encoded.resource_metrics() {
-            let at = identity.resource(resource);
-            for scope in resource.scopes() {
-                let at = identity.scope(at, scope);
-                for metric in scope.metrics() {
-                    let at = identity.metric(at, &metric);
-                    ids.extend(metric.points().map(|p| identity.point(at, &p)));
-                }
-            }
-        }
+        Identity::new(7).each_point(&encoded, |id, _| ids.push(id));
         ids
     }
 

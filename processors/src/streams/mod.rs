@@ -5,6 +5,7 @@
 //! ([`Chains`]), and locked once per part. Chains that end in different exporters each see all points,
 //! so each remembers for itself.
 
+mod converter;
 pub mod exponential;
 mod identity;
 mod returns;
@@ -15,6 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tailwater_pipeline::factory::NodeCx;
 
+pub use converter::{Conversion, Converter, Shared};
 pub use identity::{Identity, Place, StreamId};
 pub use returns::Returns;
 pub use table::{STREAMS_MAX, Streams, Taken};

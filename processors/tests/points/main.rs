@@ -2,6 +2,7 @@
 //! account of every point.
 
 mod cumulativetodelta;
+mod deltatocumulative;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

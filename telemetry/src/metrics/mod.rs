@@ -27,7 +27,10 @@ pub use component::{
 };
 pub use exposition::{ConstantLabels, Exposition};
 pub use family::{Collect, Family, Gather, Kind, Labels, Level, Unit};
-pub use points::{CumulativeToDeltaMetrics, DeltaDropsMetrics, DeltaPointsMetrics};
+pub use points::{
+    CumulativePointsMetrics, CumulativeToDeltaMetrics, DeltaDropsMetrics, DeltaPointsMetrics,
+    DeltaToCumulativeMetrics,
+};
 pub use process::{ProcessMetrics, ProcessUsage};
 pub use registry::{MetricsRegistry, SERIES_MAX_DEFAULT};
 pub use value::{BytesHistogram, Counter, FloatCounter, FloatGauge, Gauge, RecordsHistogram};

@@ -28,9 +28,31 @@ metric_group! {
     datapoints_dropped: Counter, Basic, Count, "otelcol_cumulativetodelta_datapoints_dropped";
 }
 
+metric_group! {
+    /// What `deltatocumulative` remembers.
+    pub struct DeltaToCumulativeMetrics { processor }
+    /// Streams of which the total is remembered.
+    streams_tracked: Gauge, Basic, Count, "otelcol_deltatocumulative_streams_tracked";
+    /// Streams that are remembered at most.
+    streams_limit: Gauge, Basic, Count, "otelcol_deltatocumulative_streams_limit";
+    /// Seconds after its last point at which a stream is forgotten.
+    streams_max_stale: Gauge, Basic, Seconds, "otelcol_deltatocumulative_streams_max_stale";
+    /// Data points that came again because their total was not delivered: it is passed on once more.
+    datapoints_repeated: Counter, Basic, Count, "tailwater_deltatocumulative_datapoints_repeated";
+}
+
+metric_group! {
+    /// What `deltatocumulative` passes on and leaves out.
+    pub struct CumulativePointsMetrics { processor, error }
+    /// Data points that became totals, and with an error those that were left out.
+    datapoints: Counter, Basic, Count, "otelcol_deltatocumulative_datapoints";
+}
+
 /// The metrics of all groups of this module.
 pub(crate) const FAMILIES: &[&[Family]] = &[
     CumulativeToDeltaMetrics::FAMILIES,
     DeltaPointsMetrics::FAMILIES,
     DeltaDropsMetrics::FAMILIES,
+    DeltaToCumulativeMetrics::FAMILIES,
+    CumulativePointsMetrics::FAMILIES,
 ];

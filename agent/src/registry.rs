@@ -16,6 +16,7 @@ pub fn registry() -> Registry {
             tailwater_processors::batch::factory(),
             tailwater_processors::cumulativetodelta::factory(),
             tailwater_processors::deltatocumulative::factory(),
+            tailwater_processors::interval::factory(),
             tailwater_processors::memory_limiter::factory(),
             tailwater_processors::resource::factory(),
         ],

@@ -13,6 +13,7 @@ pub mod attributes;
 pub mod batch;
 pub mod cumulativetodelta;
 pub mod deltatocumulative;
+pub mod interval;
 pub mod matching;
 pub mod memory_limiter;
 pub mod resource;
@@ -27,6 +28,7 @@ pub fn factories() -> Vec<ProcessorFactory> {
         batch::factory(),
         cumulativetodelta::factory(),
         deltatocumulative::factory(),
+        interval::factory(),
         memory_limiter::factory(),
         resource::factory(),
     ]

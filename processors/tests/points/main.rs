@@ -3,6 +3,7 @@
 
 mod cumulativetodelta;
 mod deltatocumulative;
+mod interval;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

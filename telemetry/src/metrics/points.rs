@@ -48,6 +48,19 @@ metric_group! {
     datapoints: Counter, Basic, Count, "otelcol_deltatocumulative_datapoints";
 }
 
+metric_group! {
+    /// What `interval` holds.
+    pub struct IntervalMetrics { processor }
+    /// Streams of which a point waits for the end of the interval.
+    streams_held: Gauge, Basic, Count, "tailwater_interval_streams_held";
+    /// Bytes of memory of these points.
+    bytes_held: Gauge, Basic, Bytes, "tailwater_interval_bytes_held";
+    /// Data points left out because there was a newer one of their stream in the same interval.
+    datapoints_superseded: Counter, Basic, Count, "tailwater_interval_datapoints_superseded";
+    /// Times that points were passed on before their time because they took too much memory.
+    early_emissions: Counter, Basic, Count, "tailwater_interval_early_emissions";
+}
+
 /// The metrics of all groups of this module.
 pub(crate) const FAMILIES: &[&[Family]] = &[
     CumulativeToDeltaMetrics::FAMILIES,
@@ -55,4 +68,5 @@ pub(crate) const FAMILIES: &[&[Family]] = &[
     DeltaDropsMetrics::FAMILIES,
     DeltaToCumulativeMetrics::FAMILIES,
     CumulativePointsMetrics::FAMILIES,
+    IntervalMetrics::FAMILIES,
 ];

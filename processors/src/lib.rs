@@ -16,6 +16,7 @@ pub mod deltatocumulative;
 pub mod interval;
 pub mod matching;
 pub mod memory_limiter;
+pub mod metricstransform;
 pub mod resource;
 pub mod streams;
 
@@ -30,6 +31,7 @@ pub fn factories() -> Vec<ProcessorFactory> {
         deltatocumulative::factory(),
         interval::factory(),
         memory_limiter::factory(),
+        metricstransform::factory(),
         resource::factory(),
     ]
 }

@@ -4,6 +4,7 @@
 mod cumulativetodelta;
 mod deltatocumulative;
 mod interval;
+mod metricstransform;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

@@ -29,7 +29,7 @@ pub use exposition::{ConstantLabels, Exposition};
 pub use family::{Collect, Family, Gather, Kind, Labels, Level, Unit};
 pub use points::{
     CumulativePointsMetrics, CumulativeToDeltaMetrics, DeltaDropsMetrics, DeltaPointsMetrics,
-    DeltaToCumulativeMetrics, IntervalMetrics,
+    DeltaToCumulativeMetrics, IntervalMetrics, MetricsTransformMetrics,
 };
 pub use process::{ProcessMetrics, ProcessUsage};
 pub use registry::{MetricsRegistry, SERIES_MAX_DEFAULT};

@@ -61,6 +61,19 @@ metric_group! {
     early_emissions: Counter, Basic, Count, "tailwater_interval_early_emissions";
 }
 
+metric_group! {
+    /// What `metricstransform` did.
+    pub struct MetricsTransformMetrics { processor }
+    /// Data points that are gone because they were put together with others.
+    datapoints_merged: Counter, Basic, Count, "tailwater_metricstransform_datapoints_merged";
+    /// Data points that were left out.
+    datapoints_deleted: Counter, Basic, Count, "tailwater_metricstransform_datapoints_deleted";
+    /// Data points that were made by copying others.
+    datapoints_inserted: Counter, Basic, Count, "tailwater_metricstransform_datapoints_inserted";
+    /// Metrics that were to be combined and could not be. They stay as they were.
+    metrics_not_combined: Counter, Basic, Count, "tailwater_metricstransform_metrics_not_combined";
+}
+
 /// The metrics of all groups of this module.
 pub(crate) const FAMILIES: &[&[Family]] = &[
     CumulativeToDeltaMetrics::FAMILIES,
@@ -69,4 +82,5 @@ pub(crate) const FAMILIES: &[&[Family]] = &[
     DeltaToCumulativeMetrics::FAMILIES,
     CumulativePointsMetrics::FAMILIES,
     IntervalMetrics::FAMILIES,
+    MetricsTransformMetrics::FAMILIES,
 ];

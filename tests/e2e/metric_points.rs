@@ -58,16 +58,7 @@ impl Way {
 
     /// All metrics that came out, in order.
     fn out(&self) -> Vec<Value> {
-        let mut all = Vec::new();
-        for record in self.backend.records() {
-            let request: Value = serde_json::from_slice(&record.body).expect("JSON");
-            for resource in array(&request, "resourceMetrics") {
-                for scope in array(resource, "scopeMetrics") {
-                    all.extend(array(scope, "metrics").iter().cloned());
-                }
-            }
-        }
-        all
+        metrics_at(&self.backend)
     }
 
     /// Stops the agent; nothing was lost or out of account.
@@ -77,6 +68,20 @@ impl Way {
         self.agent.stop_clean();
         assert_eq!(self.backend.errors(), Vec::<String>::new());
     }
+}
+
+/// All metrics that came to a destination, in order.
+fn metrics_at(backend: &OtlpStandIn) -> Vec<Value> {
+    let mut all = Vec::new();
+    for record in backend.records() {
+        let request: Value = serde_json::from_slice(&record.body).expect("JSON");
+        for resource in array(&request, "resourceMetrics") {
+            for scope in array(resource, "scopeMetrics") {
+                all.extend(array(scope, "metrics").iter().cloned());
+            }
+        }
+    }
+    all
 }
 
 fn array<'v>(value: &'v Value, key: &str) -> &'v [Value] {
@@ -329,6 +334,36 @@ fn a_chain_of_them() {
         .collect();
     assert_eq!(way.out(), want, "there and back");
     way.end();
+}
+
+/// Guarantees that each destination gets all differences: what is remembered is remembered for each.
+#[test]
+fn several_destinations() {
+    let rig = Rig::new("points-fan-out");
+    let backends = [(); 2].map(|()| OtlpStandIn::start(None).expect("free ports"));
+    let receive = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port().expect("a port")));
+    let to = |backend: &OtlpStandIn| json!({"endpoint": backend.http_url(), "encoding": "json", "compression": "none"});
+    let agent = rig.start(&json!({
+        "receivers": {"otlp": {"protocols": {"http": {"endpoint": receive.to_string()}}}},
+        "processors": {"cumulativetodelta": {}},
+        "exporters": {"otlp_http/a": to(&backends[0]), "otlp_http/b": to(&backends[1])},
+        "service": {"pipelines": {"metrics": {
+            "receivers": ["otlp"], "processors": ["cumulativetodelta"],
+            "exporters": ["otlp_http/a", "otlp_http/b"],
+        }}},
+    }));
+    for (time, value) in [(10, 5), (20, 7), (30, 12)] {
+        let metrics = json!([sum("m", CUMULATIVE, vec![number(1, time, value)])]);
+        assert_eq!(post(receive, &metrics), Some(200), "{}", tail(&agent.log()));
+    }
+    let want = [
+        sum("m", DELTA, vec![number(10, 20, 2)]),
+        sum("m", DELTA, vec![number(20, 30, 5)]),
+    ];
+    for backend in &backends {
+        assert_eq!(metrics_at(backend), want);
+    }
+    agent.stop_clean();
 }
 
 /// Guarantees that they are refused for other signals, by name.

@@ -36,6 +36,12 @@ impl Filter {
         (meant, n)
     }
 
+    /// Whether all points are meant.
+    fn has_all(&self, metric: &mut Metric<'_>) -> bool {
+        let mut points = metric.points.iter_mut();
+        self.labels.is_empty() || points.all(|p| self.has_labels(p.attributes()))
+    }
+
     /// What a metric is called: of an expression, `$1` and the like are what its groups found.
     fn renamed(&self, name: &str, new_name: &str) -> String {
         let mut out = String::new();
@@ -56,7 +62,7 @@ pub(super) fn apply(metric: &mut Metric<'_>, transform: &Transform, counted: &mu
     let filter = &transform.filter;
     let before = metric.points.len();
     // What concerns all of a metric is not done where only some of its points are meant.
-    let whole = transform.action != Action::Update || filter.points(metric).1 == before;
+    let whole = transform.action != Action::Update || filter.has_all(metric);
     if !transform.new_name.is_empty() && whole {
         metric.name = filter.renamed(&metric.name, &transform.new_name).into();
     }

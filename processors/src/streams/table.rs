@@ -121,7 +121,9 @@ impl<V> Streams<V> {
         let stale_after = self.stale_after;
         self.slots.retain(|_, s| now.since(s.seen) < stale_after);
         let oldest = self.slots.values().map(|s| s.seen).min();
-        self.next_sweep = oldest.map(|seen| seen.after(stale_after));
+        // Each sweep looks at all of them; one that ends a little later may wait for the next but one.
+        let not_before = now.after(stale_after / 8);
+        self.next_sweep = oldest.map(|seen| seen.after(stale_after).max(not_before));
         before - self.slots.len()
     }
 
@@ -159,6 +161,18 @@ mod tests {
         assert_eq!(forever.expire(at(1 << 20)), 0);
         assert_eq!(forever.see(StreamId(1), at(1 << 20)), Some(&mut 'a'));
         assert_eq!(forever.next_sweep(), None);
+    }
+
+    #[test]
+    fn sweeps_are_rare() {
+        let mut streams = Streams::new(1000, 8 * SECOND);
+        for i in 0..100 {
+            let seen = at(0).after(Duration::from_millis(10 * i));
+            streams.insert(StreamId(i.into()), (), seen);
+        }
+        assert_eq!(streams.expire(at(8)), 1);
+        assert_eq!(streams.next_sweep(), Some(at(9)), "not with each stream");
+        assert_eq!(streams.expire(at(9)), 99);
     }
 
     #[test]

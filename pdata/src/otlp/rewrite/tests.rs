@@ -108,6 +108,38 @@ proptest! {
         prop_assert_eq!(decoded(&encoded), without_empty(metrics));
     }
 
+    /// Guarantee: whatever passes as a request is the same to whoever decodes it, also where fields come
+    /// twice, in another order, or in pieces.
+    #[test]
+    fn odd_requests_stay_what_they_are(
+        dice in prop::collection::vec(any::<u8>(), 1..800),
+        cuts in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
+        twice in any::<bool>(),
+    ) {
+        let mut body = Dice::new(&dice).metrics().encode_to_vec();
+        for (at, byte) in cuts {
+            if !body.is_empty() {
+                let at = at.index(body.len());
+                body[at] = byte;
+            }
+        }
+        if twice {
+            body.extend_from_within(..);
+        }
+        let limits = Limits::default();
+        let Ok(mut encoded) = Encoded::parse(Signal::Metrics, body.clone().into(), &limits) else {
+            return Ok(());
+        };
+        encoded.rewrite(&mut All { attributes: false });
+        let (Ok(before), Ok(after)) =
+            (prosts::Metrics::decode(&body[..]), prosts::Metrics::decode(encoded.body()))
+        else {
+            return Err(TestCaseError::fail("what was parsed is decoded"));
+        };
+        // Numbers that are none are not equal to themselves.
+        prop_assert_eq!(format!("{after:?}"), format!("{:?}", without_empty(before)));
+    }
+
     /// Guarantee: fields that are not known stay, wherever they are.
     #[test]
     fn unknown_fields_stay(dice in prop::collection::vec(any::<u8>(), 0..600)) {

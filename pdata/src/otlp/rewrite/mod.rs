@@ -29,6 +29,8 @@
 //! # Ok::<(), tailwater_pdata::otlp::WireError>(())
 //! ```
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) mod fuzzing;
 mod metric;
 mod point;
 

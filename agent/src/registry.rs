@@ -14,7 +14,11 @@ pub fn registry() -> Registry {
         processors: vec![
             tailwater_processors::attributes::factory(),
             tailwater_processors::batch::factory(),
+            tailwater_processors::cumulativetodelta::factory(),
+            tailwater_processors::deltatocumulative::factory(),
+            tailwater_processors::interval::factory(),
             tailwater_processors::memory_limiter::factory(),
+            tailwater_processors::metricstransform::factory(),
             tailwater_processors::resource::factory(),
         ],
         exporters: vec![

@@ -24,7 +24,8 @@ use crate::storage::Storages;
 pub struct NodeCx {
     /// The component's id, e.g. `loki/main`.
     pub id: Arc<str>,
-    /// The pipeline a processor stands in.
+    /// The chain a processor stands in: its pipeline, and where that has several exporters, the one
+    /// at the end. Instances in all shards have the same.
     pub pipeline: Option<Arc<str>>,
     /// What a processor or an exporter handles; a receiver learns it of its lanes.
     pub signal: Option<Signal>,

@@ -494,7 +494,7 @@ impl Graph {
         let cx = |id| NodeCx {
             metrics: w.metrics(exporter, &self.cx.metrics),
             signal: Some(w.signal),
-            ..self.cx_of(id, Some(&w.id))
+            ..self.cx_of(id, Some(&w.chain_id(exporter)))
         };
         let mut processors = Vec::new();
         for id in &w.processors {

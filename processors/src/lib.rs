@@ -11,9 +11,14 @@
 pub mod action;
 pub mod attributes;
 pub mod batch;
+pub mod cumulativetodelta;
+pub mod deltatocumulative;
+pub mod interval;
 pub mod matching;
 pub mod memory_limiter;
+pub mod metricstransform;
 pub mod resource;
+pub mod streams;
 
 use tailwater_pipeline::factory::ProcessorFactory;
 
@@ -22,7 +27,11 @@ pub fn factories() -> Vec<ProcessorFactory> {
     vec![
         attributes::factory(),
         batch::factory(),
+        cumulativetodelta::factory(),
+        deltatocumulative::factory(),
+        interval::factory(),
         memory_limiter::factory(),
+        metricstransform::factory(),
         resource::factory(),
     ]
 }

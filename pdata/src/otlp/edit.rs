@@ -435,7 +435,7 @@ fn attributes_of(message: &'static Message) -> u32 {
 }
 
 /// The message in the fields `number` of `buf`, which come once, or in pieces.
-fn one(buf: &[u8], number: u32) -> Cow<'_, [u8]> {
+pub(super) fn one(buf: &[u8], number: u32) -> Cow<'_, [u8]> {
     let mut found = Fields::new(buf, 0).filter_map(|field| match field {
         (n, Raw::Len(from, to)) if n == number => Some(&buf[from..to]),
         _ => None,
@@ -447,7 +447,7 @@ fn one(buf: &[u8], number: u32) -> Cow<'_, [u8]> {
 }
 
 /// Appends the message `buf` with `map` in place of its fields `number`.
-fn replace(buf: &[u8], number: u32, map: &Map, out: &mut Vec<u8>) {
+pub(super) fn replace(buf: &[u8], number: u32, map: &Map, out: &mut Vec<u8>) {
     let (mut start, mut done) = (0, false);
     let mut fields = Fields::new(buf, 0);
     loop {

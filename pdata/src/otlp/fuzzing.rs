@@ -96,8 +96,10 @@ pub fn proto(data: &[u8]) {
     };
     pieces(&whole, max % 16 + 1);
     changes(&whole);
-    if signal == Signal::Logs {
-        columns(&whole);
+    match signal {
+        Signal::Logs => columns(&whole),
+        Signal::Metrics => super::rewrite::fuzzing::agrees(&whole),
+        Signal::Traces => {}
     }
 }
 

@@ -34,7 +34,12 @@ pub(super) struct Subs<'a> {
 
 impl<'a> Subs<'a> {
     pub(super) fn new(buf: &'a [u8], number: u32) -> Subs<'a> {
-        Subs { buf, at: 0, number }
+        Subs::from(buf, 0, number)
+    }
+
+    /// The same, from the field on that begins at `at`.
+    pub(super) fn from(buf: &'a [u8], at: usize, number: u32) -> Subs<'a> {
+        Subs { buf, at, number }
     }
 }
 
@@ -59,7 +64,7 @@ impl<'a> Iterator for Subs<'a> {
 
 /// The metrics of one resource.
 #[derive(Clone, Copy)]
-pub struct ResourceMetrics<'a>(&'a [u8]);
+pub struct ResourceMetrics<'a>(pub(super) &'a [u8]);
 
 impl<'a> ResourceMetrics<'a> {
     /// The resource's attributes, in order. A key may come more than once.
@@ -76,7 +81,7 @@ impl<'a> ResourceMetrics<'a> {
 /// The metrics of one scope. Text is UTF-8.
 #[derive(Clone, Copy)]
 pub struct ScopeMetrics<'a> {
-    buf: &'a [u8],
+    pub(super) buf: &'a [u8],
     /// The scope's name.
     pub name: &'a [u8],
     /// The scope's version.
@@ -86,7 +91,7 @@ pub struct ScopeMetrics<'a> {
 }
 
 impl<'a> ScopeMetrics<'a> {
-    fn of(buf: &'a [u8]) -> ScopeMetrics<'a> {
+    pub(super) fn of(buf: &'a [u8]) -> ScopeMetrics<'a> {
         let mut scope = ScopeMetrics {
             buf,
             name: &[],
@@ -152,10 +157,10 @@ pub enum Temporality {
 /// A metric. Text is UTF-8.
 #[derive(Clone, Copy)]
 pub struct Metric<'a> {
-    buf: &'a [u8],
+    pub(super) buf: &'a [u8],
     /// Where the first of the messages is that make up its data.
-    data_at: usize,
-    data_number: u32,
+    pub(super) data_at: usize,
+    pub(super) data_number: u32,
     /// Its name.
     pub name: &'a [u8],
     /// What it is, for people.
@@ -230,11 +235,7 @@ impl<'a> Metric<'a> {
 
     /// Its data points. Nothing without data.
     pub fn points(self) -> impl Iterator<Item = Point<'a>> + use<'a> {
-        let data = Subs {
-            buf: self.buf,
-            at: self.data_at,
-            number: self.data_number,
-        };
+        let data = Subs::from(self.buf, self.data_at, self.data_number);
         let kind = self.kind;
         data.flat_map(|data| Subs::new(data, 1))
             .filter_map(move |buf| {

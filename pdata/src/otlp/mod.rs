@@ -28,6 +28,7 @@ pub mod json;
 mod limits;
 pub mod metrics;
 mod points;
+pub mod rewrite;
 mod schema;
 mod split;
 mod value;

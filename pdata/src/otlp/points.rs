@@ -85,7 +85,7 @@ impl PointHead {
 /// A point of a gauge or a sum.
 #[derive(Clone, Copy)]
 pub struct NumberPoint<'a> {
-    buf: &'a [u8],
+    pub(super) buf: &'a [u8],
     /// Times and flags.
     pub head: PointHead,
     /// The value, if there is one.
@@ -132,7 +132,7 @@ impl<'a> NumberPoint<'a> {
 /// A point of a histogram.
 #[derive(Clone, Copy)]
 pub struct HistogramPoint<'a> {
-    buf: &'a [u8],
+    pub(super) buf: &'a [u8],
     /// Times and flags.
     pub head: PointHead,
     /// Number of measurements.
@@ -173,7 +173,7 @@ impl<'a> HistogramPoint<'a> {
 /// A point of an exponential histogram.
 #[derive(Clone, Copy)]
 pub struct ExponentialPoint<'a> {
-    buf: &'a [u8],
+    pub(super) buf: &'a [u8],
     /// Times and flags.
     pub head: PointHead,
     /// Number of measurements.
@@ -232,7 +232,7 @@ pub struct Buckets<'a> {
 }
 
 impl<'a> Buckets<'a> {
-    fn of(point: &'a [u8], number: u32) -> Buckets<'a> {
+    pub(super) fn of(point: &'a [u8], number: u32) -> Buckets<'a> {
         let messages = Subs::new(point, number);
         let mut offset = 0;
         for buf in messages {
@@ -254,7 +254,7 @@ impl<'a> Buckets<'a> {
 /// A point of a summary.
 #[derive(Clone, Copy)]
 pub struct SummaryPoint<'a> {
-    buf: &'a [u8],
+    pub(super) buf: &'a [u8],
     /// Times and flags.
     pub head: PointHead,
     /// Number of measurements.

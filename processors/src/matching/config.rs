@@ -141,6 +141,30 @@ pub fn decode_match(s: &mut Section<'_, '_>) -> MatchConfig {
     }
 }
 
+/// Names under `key` of a section that has nothing else to match, with its `match_type`; both are given
+/// or none.
+pub fn decode_names(s: &mut Section<'_, '_>, key: &str) -> Vec<TextMatch> {
+    let types = [("strict", MatchType::Strict), ("regexp", MatchType::Regexp)];
+    let how = s.choice_optional("match_type", &types);
+    s.section("regexp", |r| {
+        r.bool("cacheenabled", false);
+        r.u64("cachemaxnumentries", 0, ..);
+    });
+    let given = s.string_list(key).unwrap_or_default();
+    match (how, given.is_empty()) {
+        (None, false) => s.invalid("match_type", format!("must be set if {key} are supplied")),
+        (Some(_), true) => s.invalid(key, "must be supplied if match_type is set"),
+        _ => {}
+    }
+    let Some(how) = how else {
+        return Vec::new();
+    };
+    let names = given.iter();
+    names
+        .filter_map(|name| text_match(s, key, name, how))
+        .collect()
+}
+
 /// Compared by name; a name that no kind has is a mistake.
 fn span_kinds(s: &mut Section<'_, '_>, how: MatchType) -> Vec<TextMatch> {
     let kinds = texts(s, "span_kinds", how);

@@ -11,7 +11,7 @@ use std::io::Write;
 use regex::bytes::Regex;
 use tailwater_pdata::{Key, LogsBatch, Value, ValueRef};
 
-pub use config::{MatchConfig, decode_match};
+pub use config::{MatchConfig, decode_match, decode_names};
 pub(crate) use encoded::{Chosen, Place};
 
 /// One text condition.
@@ -24,7 +24,8 @@ pub enum TextMatch {
 }
 
 impl TextMatch {
-    fn matches(&self, text: &[u8]) -> bool {
+    /// Whether the text is meant.
+    pub fn matches(&self, text: &[u8]) -> bool {
         match self {
             TextMatch::Strict(wanted) => **wanted == *text,
             TextMatch::Regexp(pattern) => pattern.is_match(text),

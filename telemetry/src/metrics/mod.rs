@@ -11,6 +11,7 @@ mod component;
 mod exposition;
 mod family;
 mod group;
+mod points;
 mod process;
 mod registry;
 mod value;
@@ -26,6 +27,10 @@ pub use component::{
 };
 pub use exposition::{ConstantLabels, Exposition};
 pub use family::{Collect, Family, Gather, Kind, Labels, Level, Unit};
+pub use points::{
+    CumulativePointsMetrics, CumulativeToDeltaMetrics, DeltaDropsMetrics, DeltaPointsMetrics,
+    DeltaToCumulativeMetrics, IntervalMetrics, MetricsTransformMetrics,
+};
 pub use process::{ProcessMetrics, ProcessUsage};
 pub use registry::{MetricsRegistry, SERIES_MAX_DEFAULT};
 pub use value::{BytesHistogram, Counter, FloatCounter, FloatGauge, Gauge, RecordsHistogram};
@@ -35,7 +40,8 @@ pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
 
 /// Every metric there is, sorted by name; reference pages are made from it.
 pub fn families() -> Vec<&'static Family> {
-    let groups = component::FAMILIES.iter().copied().flatten();
+    let groups = component::FAMILIES.iter().chain(points::FAMILIES);
+    let groups = groups.copied().flatten();
     let accounts = accounting::ACCOUNTING_FAMILIES.iter().flatten();
     let single = process::families().chain([&registry::SERIES_REFUSED]);
     let mut all: Vec<_> = groups.chain(accounts).chain(single).collect();

@@ -147,7 +147,7 @@ impl GrpcService {
         let reading = Reading::new(time, max.saturating_add(PREFIX_BYTES));
         let look = |so_far: &[u8]| match message_length(so_far) {
             Some(length) if length > max => Err(Refused::TooLarge(length)),
-            _ => Ok(()),
+            length => Ok(length.map(|length| length + PREFIX_BYTES)),
         };
         let body = reading.read(body, hold, look).await;
         body.map_err(|refused| refused.status(max))

@@ -145,7 +145,7 @@ impl HttpService {
         let max = self.options.body_bytes_max;
         let reading = Reading::new(self.body_time, max);
         let body = reading
-            .read(request.into_body(), &mut hold, |_| Ok::<_, BodyError>(()))
+            .read(request.into_body(), &mut hold, |_| Ok::<_, BodyError>(None))
             .await;
         let body = body.map_err(|e| reject(refused(e, max)))?;
         let kind = Kind {

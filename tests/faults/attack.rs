@@ -158,9 +158,9 @@ impl Target {
     pub fn expect_heard(&self) {
         let body = log_json("an honest line");
         let heard = || {
-            let answer = self
-                .client()
-                .post("/v1/logs", "application/json", "identity", body.as_bytes());
+            let answer =
+                self.client()
+                    .post("/v1/logs", "application/json", "identity", body.as_bytes());
             answer.is_ok_and(|a| a.status == 200)
         };
         let heard = wait::within(wait::BOUND, heard);

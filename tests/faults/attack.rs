@@ -76,14 +76,20 @@ fn cpu_of_tailing(pid: u32) -> f64 {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("a running process");
     let of_task = |task: io::Result<fs::DirEntry>| {
         // A thread may end meanwhile.
-        let stat = fs::read_to_string(task.ok()?.path().join("stat")).ok()?;
-        let (name, rest) = stat.rsplit_once(')')?;
-        if name.contains("(otlp") {
+        let task = task.ok()?.path();
+        if fs::read_to_string(task.join("comm"))
+            .ok()?
+            .starts_with("otlp")
+        {
             return None;
         }
-        // Source: proc(5), fields 14 and 15, in hundredths.
-        let ticks = rest.split_whitespace().skip(11).take(2);
-        Some(ticks.filter_map(|t| t.parse::<f64>().ok()).sum::<f64>() / 100.0)
+        // Source: Documentation/scheduler/sched-stats.rst of Linux: the first is ns on a CPU.
+        let stat = fs::read_to_string(task.join("schedstat")).ok()?;
+        stat.split(' ')
+            .next()?
+            .parse::<f64>()
+            .ok()
+            .map(|ns| ns / 1e9)
     };
     tasks.filter_map(of_task).sum()
 }

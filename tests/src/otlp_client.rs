@@ -225,22 +225,29 @@ impl GrpcClient {
     /// # Errors
     /// The connection broke.
     pub fn export_logs(&self, encoding: &str, body: &[u8]) -> io::Result<u8> {
-        let call = async { tokio::time::timeout(PATIENCE, self.call(encoding, body)).await };
+        self.export_compressed(encoding, &compress(encoding, body))
+    }
+
+    /// Exports logs that are compressed already; the status of gRPC.
+    ///
+    /// # Errors
+    /// The connection broke.
+    pub fn export_compressed(&self, encoding: &str, message: &[u8]) -> io::Result<u8> {
+        let call = async { tokio::time::timeout(PATIENCE, self.call(encoding, message)).await };
         let answer = self.runtime.block_on(call);
         answer.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
     }
 
-    async fn call(&self, encoding: &str, body: &[u8]) -> io::Result<u8> {
+    async fn call(&self, encoding: &str, message: &[u8]) -> io::Result<u8> {
         let other = |e: hyper::Error| io::Error::other(e.to_string());
         let stream = tokio::net::TcpStream::connect(("127.0.0.1", self.port)).await?;
         let handshake =
             hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
         let (mut sender, connection) = handshake.await.map_err(other)?;
         let connection = tokio::spawn(connection);
-        let message = compress(encoding, body);
         let flag = u8::from(encoding != "identity");
         let length = u32::try_from(message.len()).expect("small").to_be_bytes();
-        let frame = [&[flag][..], &length, &message].concat();
+        let frame = [&[flag][..], &length, message].concat();
         let path = "/opentelemetry.proto.collector.logs.v1.LogsService/Export";
         let request = Request::post(format!("http://127.0.0.1{path}"))
             .header("content-type", "application/grpc")

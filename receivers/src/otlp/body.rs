@@ -1,14 +1,17 @@
 //! Bodies: read within limits of bytes and time, and turned into what the pipelines take.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
+use hyper::http::Extensions;
 use tailwater_pdata::Signal;
 use tailwater_pdata::otlp::{Encoded, Limits, json};
 use tokio::time::Instant;
 
+use super::connections::{Connection, ReadingBody};
 use super::inflate::{Encoding, InflateError};
 use super::room::Hold;
 use super::status::{Code, Status};
@@ -40,6 +43,7 @@ pub struct Reading {
     pub until: Instant,
     /// Its largest length.
     pub bytes_max: usize,
+    _waits: Option<ReadingBody>,
 }
 
 impl Reading {
@@ -48,7 +52,16 @@ impl Reading {
         Reading {
             until: Instant::now() + time,
             bytes_max,
+            _waits: None,
         }
+    }
+
+    /// The same, of a request with these extensions: its connection is told that it is waited for.
+    #[must_use]
+    pub fn on(mut self, extensions: &Extensions) -> Reading {
+        let connection = extensions.get::<Arc<Connection>>();
+        self._waits = connection.map(Connection::read_body);
+        self
     }
 
     /// Reads a body as a whole. `look` is shown what there is so far; it may end the reading early, and
@@ -57,7 +70,7 @@ impl Reading {
     /// # Errors
     /// See [`BodyError`], and what `look` says.
     pub async fn read<E: From<BodyError>>(
-        &self,
+        self,
         mut body: Incoming,
         hold: &mut Hold,
         mut look: impl FnMut(&[u8]) -> Result<Option<usize>, E>,

@@ -32,8 +32,8 @@ const SNAPPY_FRAMED: &[u8] = b"\xff\x06\x00\x00sNaPpY";
 const SNAPPY_RATIO_MAX: usize = 22;
 /// What is inflated between two looks at the limits.
 pub const STEP_BYTES: usize = 64 << 10;
-/// What is inflated into one piece of memory.
-const PIECE_BYTES: usize = 1 << 20;
+/// What is inflated into one piece of memory; small enough for the allocator to use it again at once.
+const PIECE_BYTES: usize = 256 << 10;
 
 /// Why a body cannot be inflated.
 #[derive(Debug, thiserror::Error)]

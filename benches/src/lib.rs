@@ -3,6 +3,7 @@
 //! - `e2e`: throughput per second of CPU, against a [`floor`] and against any other agent.
 //! - `idle`: idle files, time to the first line, a backlog under a memory limit.
 //! - `soak`: many logs rotated all the time for an hour: does anything grow, is anything lost?
+//! - `otlp`: OTLP in and out, against a program that only receives and sends, and against any other agent.
 //! - `micro`: the snappy encoder and the reading of container lines.
 //!
 //! Nothing here asserts a time: machines differ. What is asserted is that every line arrived, once
@@ -15,6 +16,7 @@ pub mod count;
 pub mod cri;
 pub mod floor;
 pub mod memory_limit;
+pub mod otlp;
 pub mod process;
 pub mod remote_write;
 pub mod report;

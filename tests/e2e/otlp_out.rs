@@ -14,7 +14,8 @@ use tailwater_tests::agent::{Agent, free_port};
 use tailwater_tests::rig::{Rig, tail};
 use tailwater_tests::wait;
 
-const KILLS: u64 = 20;
+/// Kills by each protocol.
+const KILLS: u64 = 100;
 
 /// A rig, and a backend that tells its oracle.
 fn rig(label: &str) -> (Rig, OtlpStandIn) {
@@ -373,7 +374,7 @@ fn kills_lose_nothing_of_what_is_in_the_queue_on_disk() {
                 _ => Answer::Close,
             });
             let agent = rig.start(&config);
-            wait::let_pass(Duration::from_millis(50 + rng.below(350)));
+            wait::let_pass(Duration::from_millis(20 + rng.below(180)));
             found += u32::from(agent.log().contains("sending what was stored before"));
             agent.kill();
         }

@@ -1,4 +1,5 @@
-//! The OpenTelemetry SDK for Python as a sender: all signals, both protocols, its compressions.
+//! The OpenTelemetry SDKs for Python and Node.js as senders: all signals, both protocols, every form and
+//! compression that they have.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -52,17 +53,10 @@ fn sink() -> (u16, Posted) {
     (port, posted)
 }
 
-/// Guarantee: whatever the SDK sends is a success for it, and goes on as it came: each record, data
-/// point and span once.
-#[test]
-fn the_sdk_for_python_is_understood() {
-    let Some(python) = std::env::var_os("TAILWATER_OTLP_PYTHON") else {
-        println!(
-            "SKIPPED: the OpenTelemetry SDK for Python as a sender: TAILWATER_OTLP_PYTHON names no \
-             Python that has it"
-        );
-        return;
-    };
+/// Starts an agent between `command`, which gets the ports of gRPC and HTTP, and a sink. Expects that each of
+/// the `lines` that it prints, the name of a request and what came of it, is a success; that each request
+/// goes on as it came, once; and that so many of each signal came by gRPC and by HTTP.
+fn expect_understood(mut command: Command, lines: usize, counts: [f64; 2]) {
     let rig = Rig::new("otlp-sdk");
     let (grpc, http) = (free_port().expect("a port"), free_port().expect("a port"));
     let (port, posted) = sink();
@@ -76,21 +70,20 @@ fn the_sdk_for_python_is_understood() {
         "service": {"pipelines": {"logs": pipeline, "metrics": pipeline, "traces": pipeline}},
     });
     let agent = rig.start(&config);
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/e2e/otlp_sdk.py");
-    let sent = Command::new(python)
-        .args([script, &grpc.to_string(), &http.to_string()])
+    let sent = command
+        .args([grpc.to_string(), http.to_string()])
         .output()
-        .expect("Python runs");
+        .expect("the sender runs");
     let text = String::from_utf8_lossy(&sent.stdout);
     let errors = String::from_utf8_lossy(&sent.stderr);
     assert!(sent.status.success(), "{text}\n{errors}\n{}", agent.log());
-    let lines: Vec<_> = text
+    let results: Vec<_> = text
         .lines()
         .map(|l| l.split_once(' ').expect("two words"))
         .collect();
-    assert_eq!(lines.len(), 15, "{text}");
+    assert_eq!(results.len(), lines, "{text}");
     let posted = posted.lock().expect("no panic");
-    for (name, result) in lines {
+    for (name, result) in results {
         assert_eq!(result, "SUCCESS", "{name}: {errors}\n{}", agent.log());
         let signal = name.split('-').next().expect("a signal");
         let of_it = posted.iter().filter(|(path, _)| path.ends_with(signal));
@@ -100,20 +93,43 @@ fn the_sdk_for_python_is_understood() {
         assert_eq!(copies, 1, "{name}");
     }
     let scrape = agent.scrape();
-    for (metric, transport, count) in [
-        ("log_records", "grpc", 2.0),
-        ("metric_points", "grpc", 2.0),
-        ("spans", "grpc", 2.0),
-        ("log_records", "http", 3.0),
-        ("metric_points", "http", 3.0),
-        ("spans", "http", 3.0),
-    ] {
+    for metric in ["log_records", "metric_points", "spans"] {
         let metric = format!("otelcol_receiver_accepted_{metric}");
-        assert_eq!(
-            scrape.sum(&metric, &[("transport", transport)]),
-            count,
-            "{metric}"
-        );
+        let by = |transport| scrape.sum(&metric, &[("transport", transport)]);
+        assert_eq!([by("grpc"), by("http")], counts, "{metric}");
     }
     agent.stop_clean();
+}
+
+/// Guarantee: whatever the SDK sends is a success for it, and goes on as it came: each record, data
+/// point and span once.
+#[test]
+fn the_sdk_for_python_is_understood() {
+    let Some(python) = std::env::var_os("TAILWATER_OTLP_PYTHON") else {
+        println!(
+            "SKIPPED: the OpenTelemetry SDK for Python as a sender: TAILWATER_OTLP_PYTHON names no \
+             Python that has it"
+        );
+        return;
+    };
+    let mut command = Command::new(python);
+    command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/e2e/otlp_sdk.py"));
+    expect_understood(command, 15, [2.0, 3.0]);
+}
+
+/// Guarantee: the same, of the SDK for Node.js, which also sends JSON.
+#[test]
+fn the_sdk_for_node_is_understood() {
+    let Some(modules) = std::env::var_os("TAILWATER_OTLP_NODE_MODULES") else {
+        println!(
+            "SKIPPED: the OpenTelemetry SDK for Node.js as a sender: TAILWATER_OTLP_NODE_MODULES names no \
+             node_modules that have it"
+        );
+        return;
+    };
+    let mut command = Command::new("node");
+    command
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/e2e/otlp_sdk.cjs"))
+        .env("NODE_PATH", modules);
+    expect_understood(command, 18, [2.0, 4.0]);
 }

@@ -14,7 +14,7 @@ use tailwater_tests::agent::free_port;
 use tailwater_tests::rig::{Rig, tail};
 use tailwater_tests::wait;
 
-const KILLS: u64 = 20;
+const KILLS: u64 = 100;
 
 fn free_addr() -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, free_port().expect("a free port")))
@@ -182,7 +182,7 @@ fn what_was_acknowledged_survives_kills() {
             _ => Answer::Close,
         });
         let agent = rig.start(&config);
-        let end = 1 + rng.below(30);
+        let end = 1 + rng.below(20);
         for n in 0..end {
             let kind = KINDS[(n % 3) as usize];
             let text = format!("kill {round} {n}");

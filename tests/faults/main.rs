@@ -5,6 +5,7 @@
 //! xtask faults` makes docs/FAULTS.md of the records. What this machine cannot show (no root, no
 //! loop device) is said aloud and recorded as such.
 
+mod attack;
 mod by_hand;
 mod disk;
 
@@ -38,4 +39,8 @@ mod row_27_memory;
 mod row_28_stalls;
 mod row_29_names;
 mod row_30_certificates;
+mod row_31_floods;
+mod row_32_bombs;
+mod row_33_slow;
+mod row_34_kill_after_ok;
 mod row_36_versions;

@@ -67,24 +67,51 @@ pub fn log_json(body: &str) -> String {
     )
 }
 
+/// A field of protobuf that holds bytes; its number is below 16.
+pub fn field(number: u8, content: &[u8]) -> Vec<u8> {
+    let mut out = vec![number << 3 | 2];
+    let mut length = content.len();
+    while length >= 0x80 {
+        out.push(length as u8 | 0x80);
+        length >>= 7;
+    }
+    out.push(length as u8);
+    out.extend(content);
+    out
+}
+
+/// A request of one item, as the message that it is.
+fn request_proto(item: &[u8]) -> Vec<u8> {
+    // resource_logs 1, scope_logs 2, log_records 2; so in the other signals.
+    field(1, &field(2, &field(2, item)))
+}
+
 /// The same in protobuf.
 pub fn log_proto(body: &str) -> Vec<u8> {
-    let put = |field: u8, inner: Vec<u8>| {
-        let mut out = vec![field << 3 | 2];
-        let mut length = inner.len();
-        while length >= 0x80 {
-            out.push(length as u8 | 0x80);
-            length >>= 7;
-        }
-        out.push(length as u8);
-        out.extend(inner);
-        out
-    };
     // LogRecord: time_unix_nano 1 (fixed64), body 5; AnyValue: string_value 1.
-    let text = put(5, put(1, body.as_bytes().to_vec()));
-    let record = [&[0x09][..], &system_unix_nanos().to_le_bytes(), &text].concat();
-    // resource_logs 1, scope_logs 2, log_records 2.
-    put(1, put(2, put(2, record)))
+    let text = field(5, &field(1, body.as_bytes()));
+    request_proto(&[&[0x09][..], &system_unix_nanos().to_le_bytes(), &text].concat())
+}
+
+/// A request of one metric of this name, a gauge with one point, in protobuf.
+pub fn metric_proto(name: &str) -> Vec<u8> {
+    // Metric: name 1, gauge 5; Gauge: data_points 1; NumberDataPoint: time_unix_nano 3, as_double 4.
+    let time = system_unix_nanos().to_le_bytes();
+    let point = [&[0x19][..], &time, &[0x21], &1.0_f64.to_le_bytes()].concat();
+    request_proto(&[field(1, name.as_bytes()), field(5, &field(1, &point))].concat())
+}
+
+/// A request of one span of this name, in protobuf.
+pub fn span_proto(name: &str) -> Vec<u8> {
+    // Span: trace_id 1, span_id 2, name 5.
+    request_proto(
+        &[
+            field(1, &[7; 16]),
+            field(2, &[8; 8]),
+            field(5, name.as_bytes()),
+        ]
+        .concat(),
+    )
 }
 
 /// An answer of HTTP.
@@ -198,22 +225,29 @@ impl GrpcClient {
     /// # Errors
     /// The connection broke.
     pub fn export_logs(&self, encoding: &str, body: &[u8]) -> io::Result<u8> {
-        let call = async { tokio::time::timeout(PATIENCE, self.call(encoding, body)).await };
+        self.export_compressed(encoding, &compress(encoding, body))
+    }
+
+    /// Exports logs that are compressed already; the status of gRPC.
+    ///
+    /// # Errors
+    /// The connection broke.
+    pub fn export_compressed(&self, encoding: &str, message: &[u8]) -> io::Result<u8> {
+        let call = async { tokio::time::timeout(PATIENCE, self.call(encoding, message)).await };
         let answer = self.runtime.block_on(call);
         answer.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
     }
 
-    async fn call(&self, encoding: &str, body: &[u8]) -> io::Result<u8> {
+    async fn call(&self, encoding: &str, message: &[u8]) -> io::Result<u8> {
         let other = |e: hyper::Error| io::Error::other(e.to_string());
         let stream = tokio::net::TcpStream::connect(("127.0.0.1", self.port)).await?;
         let handshake =
             hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
         let (mut sender, connection) = handshake.await.map_err(other)?;
         let connection = tokio::spawn(connection);
-        let message = compress(encoding, body);
         let flag = u8::from(encoding != "identity");
         let length = u32::try_from(message.len()).expect("small").to_be_bytes();
-        let frame = [&[flag][..], &length, &message].concat();
+        let frame = [&[flag][..], &length, message].concat();
         let path = "/opentelemetry.proto.collector.logs.v1.LogsService/Export";
         let request = Request::post(format!("http://127.0.0.1{path}"))
             .header("content-type", "application/grpc")

@@ -25,26 +25,6 @@ const NOT_YET: &[(u64, &str, &str)] = &[
     ),
     (23, "control plane gone, lying or slow", "a control plane"),
     (
-        31,
-        "floods of connections and requests",
-        "rows for OTLP (end-to-end tests have parts of it)",
-    ),
-    (
-        32,
-        "decompression bombs",
-        "rows for OTLP (end-to-end tests have parts of it)",
-    ),
-    (
-        33,
-        "slow and half-open clients",
-        "rows for OTLP (end-to-end tests have parts of it)",
-    ),
-    (
-        34,
-        "accepted by OTLP, then a crash",
-        "rows for OTLP (end-to-end tests have parts of it)",
-    ),
-    (
         35,
         "slow or lying Kubernetes API",
         "metadata from the Kubernetes API",

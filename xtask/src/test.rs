@@ -92,6 +92,9 @@ fn release(skipped: &mut Skipped) -> Result<()> {
     if let Some(python) = sdk_python() {
         e2e.env("TAILWATER_OTLP_PYTHON", python);
     }
+    if let Some(modules) = sdk_node() {
+        e2e.env("TAILWATER_OTLP_NODE_MODULES", modules);
+    }
     let mut left_out = Vec::new();
     step_lines(
         "end-to-end tests",
@@ -133,10 +136,6 @@ fn sdk_python() -> Option<PathBuf> {
     }
     let dir = root().join("target/otlp-sdk");
     let python = dir.join("bin/python");
-    let quiet = |command: &mut Command| {
-        let status = command.stdout(Stdio::null()).stderr(Stdio::null()).status();
-        status.is_ok_and(|s| s.success())
-    };
     let works = || {
         let import = "import grpc, opentelemetry.sdk, opentelemetry.exporter.otlp.proto.http";
         quiet(Command::new(&python).args(["-c", import]))
@@ -151,6 +150,58 @@ fn sdk_python() -> Option<PathBuf> {
         }
     }
     works().then_some(python)
+}
+
+/// What the SDK for Node.js consists of, for `npm`.
+const SDK_NODE: [&str; 13] = [
+    "@opentelemetry/resources@2",
+    "@opentelemetry/sdk-trace-base@2",
+    "@opentelemetry/sdk-metrics@2",
+    "@opentelemetry/sdk-logs@0.223",
+    "@opentelemetry/exporter-logs-otlp-grpc@0.223",
+    "@opentelemetry/exporter-logs-otlp-http@0.223",
+    "@opentelemetry/exporter-logs-otlp-proto@0.223",
+    "@opentelemetry/exporter-metrics-otlp-grpc@0.223",
+    "@opentelemetry/exporter-metrics-otlp-http@0.223",
+    "@opentelemetry/exporter-metrics-otlp-proto@0.223",
+    "@opentelemetry/exporter-trace-otlp-grpc@0.223",
+    "@opentelemetry/exporter-trace-otlp-http@0.223",
+    "@opentelemetry/exporter-trace-otlp-proto@0.223",
+];
+
+/// A `node_modules` with the OpenTelemetry SDK for Node.js: the one that `TAILWATER_OTLP_NODE_MODULES`
+/// names, or one below `target` that is made once where that is possible.
+fn sdk_node() -> Option<PathBuf> {
+    if let Some(own) = std::env::var_os("TAILWATER_OTLP_NODE_MODULES") {
+        return Some(own.into());
+    }
+    let dir = root().join("target/otlp-sdk-node");
+    let modules = dir.join("node_modules");
+    let works = || {
+        let import = "require('@opentelemetry/sdk-logs');\
+                      require('@opentelemetry/exporter-trace-otlp-grpc');\
+                      require('@opentelemetry/exporter-metrics-otlp-proto')";
+        quiet(
+            Command::new("node")
+                .args(["-e", import])
+                .env("NODE_PATH", &modules),
+        )
+    };
+    if !works() && quiet(Command::new("npm").arg("--version")) {
+        println!("-- the OpenTelemetry SDK for Node.js is missing, trying to install it");
+        if std::fs::create_dir_all(&dir).is_ok() {
+            let mut npm = Command::new("npm");
+            npm.args(["install", "--no-audit", "--no-fund", "--fetch-retries=1"]);
+            quiet(npm.arg("--prefix").arg(&dir).args(SDK_NODE));
+        }
+    }
+    works().then_some(modules)
+}
+
+/// Whether a command succeeds; what it says is not shown.
+fn quiet(command: &mut Command) -> bool {
+    let status = command.stdout(Stdio::null()).stderr(Stdio::null()).status();
+    status.is_ok_and(|s| s.success())
 }
 
 /// Known faults of what we depend on. Neither the tool nor its database, a git repository, is part
@@ -291,12 +342,17 @@ pub fn sim(seeds: u64, start: u64, threads: Option<u64>, trace: Option<u64>) -> 
     Ok(())
 }
 
-/// The end-to-end benchmark; without arguments also what an agent costs that has little to do.
+/// The end-to-end benchmark; without arguments also what an agent costs that has little to do, and OTLP
+/// in and out. `--cases otlp` is the last alone, with its own arguments behind it.
 pub fn bench(args: &[String]) -> Result<()> {
     let bin = release_binary()?;
+    if let Some(own) = args.strip_prefix(&["--cases".to_owned(), "otlp".to_owned()]) {
+        return benchmark("otlp", &bin, own);
+    }
     benchmark("e2e", &bin, args)?;
     if args.is_empty() {
         benchmark("idle", &bin, args)?;
+        benchmark("otlp", &bin, args)?;
     }
     Ok(())
 }

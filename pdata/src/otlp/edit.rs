@@ -1,21 +1,15 @@
 //! Reading and changing attributes, and leaving items out, without decoding anything else.
 //!
 //! [`Encoded::edit`] shows an [`Edit`] each resource, scope, metric and item with its attributes as
-//! they are in the bytes. Only a list of attributes that is changed is decoded; what is around it
-//! is copied as it is, unknown fields included, and resources in which nothing changed are not even
-//! copied.
+//! they are in the bytes. What is around a list that is changed is copied as it is, unknown fields
+//! included, and resources in which nothing changed are not even copied.
 //!
 //! ```
-//! use tailwater_pdata::{Signal, otlp::{Encoded, Limits, edit::{Attributes, Edit, Next}}};
+//! use tailwater_pdata::{Signal, ValueRef, otlp::{Encoded, Limits, edit::{Attributes, Edit, Next}}};
 //! struct Zone;
 //! impl Edit for Zone {
 //!     fn resource(&mut self, attributes: &mut Attributes<'_>) -> Next {
-//!         if attributes.get("zone").is_none() {
-//!             attributes.update(|map| {
-//!                 map.insert("zone", "z1");
-//!                 true
-//!             });
-//!         }
+//!         attributes.set("zone", ValueRef::Str(b"z1"));
 //!         Next::Leave
 //!     }
 //! }
@@ -34,8 +28,8 @@ use super::Encoded;
 use super::encoded::Chunk;
 use super::schema::{self, Kind, Message, Role};
 use super::split::count;
-use super::value::{Entries, KeyValue, decode, merged, put_map, text};
-use super::wire::{Fields, Open, Raw, varint_len};
+use super::value::{Entries, KeyValue, decode, merged, put_map, put_pair, text};
+use super::wire::{Fields, Open, Raw, put_bytes, varint_len};
 use crate::value::{Map, Value, ValueRef};
 
 /// What becomes of a resource, scope or metric.
@@ -152,58 +146,104 @@ impl Found<'_> {
 
 /// A list of attributes.
 pub struct Attributes<'a> {
-    /// The message they are fields of.
+    /// The message they are fields of, as it came or as it was changed to.
     buf: Cow<'a, [u8]>,
     number: u32,
-    /// The list, once it was decoded.
-    map: Option<Map>,
-    changed: bool,
+    /// Buffers to use again.
+    pool: &'a mut Vec<Vec<u8>>,
 }
 
 impl<'a> Attributes<'a> {
-    fn new(buf: Cow<'a, [u8]>, number: u32) -> Attributes<'a> {
-        Attributes {
-            buf,
-            number,
-            map: None,
-            changed: false,
-        }
-    }
-
-    /// Keys and values in order. A key that comes twice is here twice, until the list is decoded.
+    /// Keys and values in order. A key that comes twice is here twice.
     pub fn iter(&self) -> impl Iterator<Item = (Cow<'_, str>, Found<'_>)> {
-        let decoded = self.map.iter().flat_map(Map::iter);
-        let decoded = decoded.map(|(k, v)| (Cow::Borrowed(&**k), Found::Plain(v.as_ref())));
-        let buf: &[u8] = if self.map.is_some() { &[] } else { &self.buf };
-        let pairs = pairs(buf, self.number);
-        let encoded = pairs.map(move |pair| (text(pair.key(buf)), found(buf, &pair)));
-        decoded.chain(encoded)
+        let pair = |pair: KeyValue| (text(pair.key(&self.buf)), found(&self.buf, &pair));
+        pairs(&self.buf, self.number).map(pair)
     }
 
     /// The value of `key`; the last one, if it comes twice.
     pub fn get(&self, key: &str) -> Option<Found<'_>> {
-        if let Some(map) = &self.map {
-            return map.get(key).map(|v| Found::Plain(v.as_ref()));
-        }
         let wanted = |pair: &KeyValue| pair.key(&self.buf) == key.as_bytes();
         let pair = pairs(&self.buf, self.number).filter(wanted).last()?;
         Some(found(&self.buf, &pair))
     }
 
-    /// Lets `change` work on the list, decoded; it says whether it changed anything. What it changed
-    /// without saying so is seen here, but not written.
-    pub fn update(&mut self, change: impl FnOnce(&mut Map) -> bool) {
-        let map = self.map.get_or_insert_with(|| {
-            let mut entries = Entries::default();
-            entries.decode(&self.buf, self.number);
-            entries.into_map()
+    /// Sets `key`, in its place if it is there, else at the end.
+    pub fn set(&mut self, key: &str, value: ValueRef<'_>) {
+        let mut done = false;
+        self.rewrite(|pair_key, number, out| {
+            if pair_key.is_some_and(|k| k != key.as_bytes()) {
+                return false;
+            }
+            if !mem::replace(&mut done, true) {
+                put_pair(out, number, key, value);
+            }
+            true
         });
-        self.changed |= change(map);
     }
 
-    /// The list as it has to be written, if it was changed.
-    fn into_changed(self) -> Option<Map> {
-        self.map.filter(|_| self.changed)
+    /// Removes the attributes whose keys `is_wanted` says true to.
+    pub fn remove_if(&mut self, mut is_wanted: impl FnMut(&str) -> bool) {
+        let is_there =
+            pairs(&self.buf, self.number).any(|pair| is_wanted(&text(pair.key(&self.buf))));
+        if is_there {
+            self.rewrite(|key, _, _| key.is_some_and(|key| is_wanted(&text(key))));
+        }
+    }
+
+    /// Lets `change` work on the list, decoded; it says whether it changed anything, without which
+    /// all stays as it was. Of a key that comes twice the last value is there.
+    pub fn update(&mut self, change: impl FnOnce(&mut Map) -> bool) {
+        let mut entries = Entries::default();
+        entries.decode(&self.buf, self.number);
+        let mut map = entries.into_map();
+        if change(&mut map) {
+            let mut done = false;
+            self.rewrite(|_, number, out| {
+                if !mem::replace(&mut done, true) {
+                    put_map(out, number, &map);
+                }
+                true
+            });
+        }
+    }
+
+    /// Writes the message anew. `replace` is asked for each attribute by its key, and at the end with
+    /// none: it may write something there, and says whether the attribute goes.
+    fn rewrite(&mut self, mut replace: impl FnMut(Option<&[u8]>, u32, &mut Vec<u8>) -> bool) {
+        let mut out = self.pool.pop().unwrap_or_default();
+        out.clear();
+        let buf = &*self.buf;
+        let mut start = 0;
+        let mut fields = Fields::new(buf, 0);
+        loop {
+            let from = fields.at();
+            let Some((number, raw)) = fields.next() else {
+                break;
+            };
+            if let Raw::Len(at, to) = raw
+                && number == self.number
+            {
+                let pair = KeyValue::of(buf, at, to);
+                out.extend_from_slice(&buf[start..from]);
+                start = from;
+                if replace(Some(pair.key(buf)), number, &mut out) {
+                    start = fields.at();
+                }
+            }
+        }
+        out.extend_from_slice(&buf[start..]);
+        replace(None, self.number, &mut out);
+        if let Cow::Owned(old) = mem::replace(&mut self.buf, Cow::Owned(out)) {
+            self.pool.push(old);
+        }
+    }
+
+    /// The message, if the list was changed.
+    fn into_changed(self) -> Option<Vec<u8>> {
+        match self.buf {
+            Cow::Owned(buf) => Some(buf),
+            Cow::Borrowed(_) => None,
+        }
     }
 }
 
@@ -255,6 +295,7 @@ impl Encoded {
                 changed: false,
                 kept: 0,
                 dropped: 0,
+                pool: Vec::new(),
             };
             writer.chunk(root, chunk, &mut edited);
         }
@@ -271,6 +312,8 @@ struct Writer<'e> {
     /// Items, or more than none of them, that stay.
     kept: usize,
     dropped: usize,
+    /// Buffers to use again.
+    pool: Vec<Vec<u8>>,
 }
 
 impl Writer<'_> {
@@ -326,8 +369,11 @@ impl Writer<'_> {
             (Role::Metric, _) => self.editor.metric(&view),
             (_, Some(inner)) => {
                 let content = one(buf, 1);
-                let list = attributes_of(inner);
-                let mut attributes = Attributes::new(Cow::Borrowed(&content), list);
+                let mut attributes = Attributes {
+                    buf: Cow::Borrowed(&content),
+                    number: attributes_of(inner),
+                    pool: &mut self.pool,
+                };
                 let next = if std::ptr::eq(inner, &schema::SCOPE) {
                     let buf = &content;
                     let view = View {
@@ -338,11 +384,7 @@ impl Writer<'_> {
                 } else {
                     self.editor.resource(&mut attributes)
                 };
-                if let Some(map) = attributes.into_changed() {
-                    let mut new = Vec::with_capacity(content.len() + 64);
-                    replace(&content, list, &map, &mut new);
-                    head = Some(new);
-                }
+                head = attributes.into_changed();
                 next
             }
             _ => Next::Look,
@@ -356,7 +398,11 @@ impl Writer<'_> {
                 self.kept += 1;
                 self.out.extend_from_slice(field);
             }
-            next => self.container((message, number), buf, head, next == Next::Look),
+            next => {
+                let look = next == Next::Look;
+                self.container((message, number), buf, head.as_deref(), look);
+                self.pool.extend(head);
+            }
         }
     }
 
@@ -365,13 +411,13 @@ impl Writer<'_> {
         &mut self,
         (message, number): (&'static Message, u32),
         buf: &[u8],
-        head: Option<Vec<u8>>,
+        head: Option<&[u8]>,
         look: bool,
     ) {
         let (start, kept, dropped) = (self.out.len(), self.kept, self.dropped);
         let open = Open::field(&mut self.out, number, varint_len(buf.len() as u64).min(5));
-        if let Some(head) = &head {
-            super::wire::put_bytes(&mut self.out, 1, head);
+        if let Some(head) = head {
+            put_bytes(&mut self.out, 1, head);
             self.changed = true;
         }
         let mut fields = Fields::new(buf, 0);
@@ -398,22 +444,25 @@ impl Writer<'_> {
 
     fn item(&mut self, message: &'static Message, number: u32, field: &[u8], at: usize) {
         let buf = &field[at..];
-        let list = attributes_of(message);
-        let mut attributes = Attributes::new(Cow::Borrowed(buf), list);
-        if !self.editor.item(&View { message, buf }, &mut attributes) {
+        let mut attributes = Attributes {
+            buf: Cow::Borrowed(buf),
+            number: attributes_of(message),
+            pool: &mut self.pool,
+        };
+        let keep = self.editor.item(&View { message, buf }, &mut attributes);
+        let changed = attributes.into_changed();
+        if !keep {
             self.changed = true;
             self.dropped += 1;
             return;
         }
         self.kept += 1;
-        let Some(map) = attributes.into_changed() else {
+        let Some(content) = changed else {
             return self.out.extend_from_slice(field);
         };
         self.changed = true;
-        let width = varint_len(buf.len() as u64).min(5);
-        let open = Open::field(&mut self.out, number, width);
-        replace(buf, list, &map, &mut self.out);
-        open.close(&mut self.out);
+        put_bytes(&mut self.out, number, &content);
+        self.pool.push(content);
     }
 }
 

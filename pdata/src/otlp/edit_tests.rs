@@ -20,12 +20,15 @@ struct Change {
     lists: usize,
     drop: usize,
     items: usize,
+    /// By a map, or on the bytes.
+    decoded: bool,
 }
 
 impl Change {
-    fn new(every: usize, drop: usize) -> Change {
+    fn new(every: usize, drop: usize, decoded: bool) -> Change {
         Change {
             every,
+            decoded,
             lists: 0,
             drop,
             items: 0,
@@ -43,12 +46,17 @@ impl Change {
     }
 
     fn list(&mut self, attributes: &mut Attributes<'_>) {
-        if self.is_due() {
+        let due = self.is_due();
+        if due && self.decoded {
             attributes.update(|map| {
                 map.insert("a", 7);
                 map.remove("x");
                 true
             });
+        } else if due {
+            attributes.set("a", ValueRef::Int(7));
+            attributes.remove_if(|key| key == "x");
+            assert!(attributes.get("x").is_none());
         }
     }
 
@@ -57,7 +65,9 @@ impl Change {
         if !self.is_due() {
             return;
         }
-        pairs.iter_mut().for_each(fill);
+        if self.decoded {
+            pairs.iter_mut().for_each(fill);
+        }
         let value = Some(o::AnyValue {
             value: Some(Any::Int(7)),
         });
@@ -181,6 +191,7 @@ proptest! {
         dice in prop::collection::vec(any::<u8>(), 0..800),
         every in 1..5usize,
         drop in 1..9usize,
+        decoded in any::<bool>(),
     ) {
         let mut dice = Dice::new(&dice);
         let (mut metrics, mut traces) = (dice.metrics(), dice.traces());
@@ -188,18 +199,18 @@ proptest! {
 
         let mut edited = parse(Signal::Metrics, metrics.encode_to_vec());
         edited.append(edited.clone());
-        edited.edit(&mut Change::new(every, drop));
+        edited.edit(&mut Change::new(every, drop, decoded));
         let again = metrics.clone();
         metrics.resource_metrics.extend(again.resource_metrics);
-        change_metrics(&mut metrics, &mut Change::new(every, drop));
+        change_metrics(&mut metrics, &mut Change::new(every, drop, decoded));
         let body = edited.body();
         prop_assert_eq!(o::Metrics::decode(&*body), Ok(metrics.clone()));
         prop_assert_eq!(edited.items(), metrics.items());
         prop_assert_eq!(parse(Signal::Metrics, body.to_vec()).items(), metrics.items());
 
         let mut edited = parse(Signal::Traces, traces.encode_to_vec());
-        edited.edit(&mut Change::new(every, drop));
-        change_traces(&mut traces, &mut Change::new(every, drop));
+        edited.edit(&mut Change::new(every, drop, decoded));
+        change_traces(&mut traces, &mut Change::new(every, drop, decoded));
         let body = edited.body();
         prop_assert_eq!(o::Traces::decode(&*body), Ok(traces.clone()));
         prop_assert_eq!(edited.items(), traces.items());
@@ -245,7 +256,7 @@ proptest! {
 /// What cannot be seen cannot be changed: a list in two pieces, a resource in two, two kinds of data.
 #[test]
 fn nothing_hides_from_a_change() {
-    struct Redact(usize);
+    struct Redact(usize, bool);
     impl Edit for Redact {
         fn resource(&mut self, attributes: &mut Attributes<'_>) -> Next {
             self.redact(attributes);
@@ -258,11 +269,12 @@ fn nothing_hides_from_a_change() {
     }
     impl Redact {
         fn redact(&mut self, attributes: &mut Attributes<'_>) {
-            attributes.update(|map| {
-                let found = map.remove("secret").is_some();
-                self.0 += usize::from(found);
-                found
-            });
+            self.0 += usize::from(attributes.get("secret").is_some());
+            if self.1 {
+                attributes.update(|map| map.remove("secret").is_some());
+            } else {
+                attributes.remove_if(|key| key == "secret");
+            }
         }
     }
     let secret = |number| {
@@ -283,13 +295,15 @@ fn nothing_hides_from_a_change() {
         1,
         &[len(1, &twice(1)), scope, len(1, &secret(1)), len(99, b"")].concat(),
     );
-    let mut whole = parse(Signal::Metrics, body);
-    let mut redact = Redact(0);
-    whole.edit(&mut redact);
-    assert_eq!(redact.0, 5);
-    assert!(!whole.body().windows(6).any(|w| w == b"secret"));
-    assert_eq!(whole.items(), 1);
-    parse(Signal::Metrics, whole.body().to_vec());
+    for decoded in [true, false] {
+        let mut whole = parse(Signal::Metrics, body.clone());
+        let mut redact = Redact(0, decoded);
+        whole.edit(&mut redact);
+        assert_eq!(redact.0, 5);
+        assert!(!whole.body().windows(6).any(|w| w == b"secret"));
+        assert_eq!(whole.items(), 1);
+        parse(Signal::Metrics, whole.body().to_vec());
+    }
 }
 
 #[test]

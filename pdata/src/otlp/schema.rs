@@ -128,6 +128,8 @@ pub(super) struct Message {
     /// What it counts as.
     pub role: Role,
     by_number: [u8; NUMBERS],
+    /// The same by tags of one byte, those that are a number and the wire type of its values.
+    by_tag: [u8; 128],
 }
 
 impl Message {
@@ -137,16 +139,29 @@ impl Message {
 
     const fn with_role(role: Role, fields: &'static [Field]) -> Message {
         let mut by_number = [NONE; NUMBERS];
+        let mut by_tag = [NONE; 128];
         let mut i = 0;
         while i < fields.len() {
-            by_number[fields[i].number as usize] = i as u8;
+            let number = fields[i].number as usize;
+            by_number[number] = i as u8;
+            if number < 16 {
+                by_tag[number << 3 | fields[i].wire() as usize] = i as u8;
+            }
             i += 1;
         }
         Message {
             fields,
             role,
             by_number,
+            by_tag,
         }
+    }
+
+    /// The field that a tag of one byte names, if it is known and has values of that wire type.
+    #[inline]
+    pub fn tagged(&'static self, tag: u8) -> Option<&'static Field> {
+        self.fields
+            .get(usize::from(*self.by_tag.get(usize::from(tag))?))
     }
 
     /// The position of field `number` in [`Self::fields`], if it is known.

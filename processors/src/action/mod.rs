@@ -6,7 +6,7 @@ mod map;
 mod value;
 
 use regex::Regex;
-use tailwater_pdata::otlp::edit::Attributes;
+use tailwater_pdata::otlp::edit::{Attributes, Found};
 use tailwater_pdata::{Key, LogsBatch, Map, Value};
 
 pub(crate) use columns::Rows;
@@ -110,11 +110,47 @@ pub(crate) fn apply_to_encoded(actions: &[Action], attributes: &mut Attributes<'
     if !actions.iter().any(|action| may_change(action, attributes)) {
         return;
     }
+    if actions.iter().all(is_simple) {
+        return actions
+            .iter()
+            .for_each(|action| apply_simple(action, attributes));
+    }
     attributes.update(|map| {
         let before = map.clone();
         apply_to_map(actions, map);
         *map != before
     });
+}
+
+/// Whether an action needs no value of the list, so that the list need not be decoded.
+fn is_simple(action: &Action) -> bool {
+    match action {
+        Action::Put { source, .. } => matches!(source.origin, Origin::Value(_)),
+        Action::Delete { .. } => true,
+        Action::Hash { .. } | Action::Extract { .. } | Action::Convert { .. } => false,
+    }
+}
+
+/// Applies an action that [`is_simple`] to the bytes of a list.
+fn apply_simple(action: &Action, attributes: &mut Attributes<'_>) {
+    if !may_change(action, attributes) {
+        return;
+    }
+    match action {
+        Action::Put { key, source, .. } => {
+            if let Origin::Value(value) = &source.origin {
+                let same = |found: Found<'_>| found.as_ref() == value.as_ref();
+                if !attributes.get(key).is_some_and(same) {
+                    attributes.set(key, value.as_ref());
+                }
+            }
+        }
+        Action::Delete { key, pattern } => attributes.remove_if(|name| {
+            let matches = |p: &Regex| p.is_match(name);
+            key.as_ref().is_some_and(|key| **key == *name) || pattern.as_ref().is_some_and(matches)
+        }),
+        Action::Hash { .. } | Action::Extract { .. } | Action::Convert { .. } => {}
+    }
 }
 
 /// False if the action does nothing to such a list. If no action does, neither do all together.

@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::{Buf, Bytes};
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use hyper::http::Extensions;
 use hyper::{Method, Request, Response, StatusCode};
 use tailwater_pdata::Signal;
 
@@ -94,7 +95,7 @@ impl GrpcService {
         let begin = tokio::time::Instant::now();
         let mut hold = Hold::of(&self.intake.room);
         let message = self
-            .read(body, client_time, &mut hold)
+            .read(body, &head.extensions, client_time, &mut hold)
             .await
             .map_err(reject)?;
         let (message, compressed) = unframe(message).map_err(reject)?;
@@ -138,16 +139,17 @@ impl GrpcService {
     async fn read(
         &self,
         body: Incoming,
+        extensions: &Extensions,
         client_time: Option<Duration>,
         hold: &mut Hold,
     ) -> Result<Bytes, Status> {
         let max = self.message_bytes_max;
         let time = self.limits.body_timeout;
         let time = client_time.map_or(time, |t| t.min(time));
-        let reading = Reading::new(time, max.saturating_add(PREFIX_BYTES));
+        let reading = Reading::new(time, max.saturating_add(PREFIX_BYTES)).on(extensions);
         let look = |so_far: &[u8]| match message_length(so_far) {
             Some(length) if length > max => Err(Refused::TooLarge(length)),
-            _ => Ok(()),
+            length => Ok(length.map(|length| length + PREFIX_BYTES)),
         };
         let body = reading.read(body, hold, look).await;
         body.map_err(|refused| refused.status(max))

@@ -143,9 +143,9 @@ impl HttpService {
         let _place = self.intake.place().map_err(reject)?;
         let mut hold = Hold::of(&self.intake.room);
         let max = self.options.body_bytes_max;
-        let reading = Reading::new(self.body_time, max);
+        let reading = Reading::new(self.body_time, max).on(request.extensions());
         let body = reading
-            .read(request.into_body(), &mut hold, |_| Ok::<_, BodyError>(()))
+            .read(request.into_body(), &mut hold, |_| Ok::<_, BodyError>(None))
             .await;
         let body = body.map_err(|e| reject(refused(e, max)))?;
         let kind = Kind {

@@ -32,6 +32,8 @@ const SNAPPY_FRAMED: &[u8] = b"\xff\x06\x00\x00sNaPpY";
 const SNAPPY_RATIO_MAX: usize = 22;
 /// What is inflated between two looks at the limits.
 pub const STEP_BYTES: usize = 64 << 10;
+/// What is inflated into one piece of memory; small enough for the allocator to use it again at once.
+const PIECE_BYTES: usize = 256 << 10;
 
 /// Why a body cannot be inflated.
 #[derive(Debug, thiserror::Error)]
@@ -139,25 +141,41 @@ impl Encoding {
         max: usize,
         room: &mut dyn FnMut(usize) -> bool,
     ) -> Result<Bytes, InflateError> {
-        let mut out = Vec::new();
+        // Whole pieces, and the one that grows: one that is as long as all of it would be copied again
+        // and again, and take twice the limit.
+        let (mut pieces, mut out) = (Vec::new(), Vec::new());
+        let mut before = 0;
         loop {
             if !room(STEP_BYTES) {
                 return Err(InflateError::NoRoom);
             }
-            let step = STEP_BYTES.min(max + 1 - out.len());
+            let step = STEP_BYTES.min(max + 1 - before - out.len());
             let begin = out.len();
             let read = from.by_ref().take(step as u64).read_to_end(&mut out);
             read.map_err(|e| InflateError::Broken {
                 name: self.name(),
                 problem: e.to_string(),
             })?;
-            if out.len() > max {
+            if before + out.len() > max {
                 return Err(InflateError::TooLarge(max));
             }
             if out.len() - begin < step {
-                return Ok(Bytes::from(out));
+                break;
+            }
+            if out.len() >= PIECE_BYTES {
+                before += out.len();
+                // What is asked for ahead of the end is no more than a step.
+                pieces.push(std::mem::replace(
+                    &mut out,
+                    Vec::with_capacity(PIECE_BYTES + 1),
+                ));
             }
         }
+        if pieces.is_empty() {
+            return Ok(Bytes::from(out));
+        }
+        pieces.push(out);
+        Ok(Bytes::from(pieces.concat()))
     }
 }
 
@@ -233,7 +251,16 @@ pub mod tests {
     #[test]
     fn bodies_come_back_up_to_the_limit() {
         for encoding in Encoding::ALL {
-            for length in [0, 1, STEP_BYTES - 1, STEP_BYTES, STEP_BYTES + 1, 300_000] {
+            for length in [
+                0,
+                1,
+                STEP_BYTES - 1,
+                STEP_BYTES,
+                STEP_BYTES + 1,
+                300_000,
+                PIECE_BYTES,
+                3 * PIECE_BYTES + 5,
+            ] {
                 let plain: Vec<u8> = (0..length).map(|i| (i * i % 251) as u8).collect();
                 let body = compress(encoding, &plain);
                 let mut any = |_| true;

@@ -274,8 +274,10 @@ async fn speak(
         stream,
         connection: connection.clone(),
     };
-    let service = service_fn(|request| {
+    let service = service_fn(|mut request: Request<Incoming>| {
         let (parts, active) = (parts.clone(), connection.begin());
+        // Whoever reads the body says so there.
+        request.extensions_mut().insert(connection.clone());
         async move {
             let response = parts.service.answer(request).await;
             drop(active);

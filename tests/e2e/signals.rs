@@ -136,3 +136,111 @@ fn attributes_and_resource_change_all_signals() {
     agent.stop_clean();
     assert_eq!(backend.errors(), Vec::<String>::new());
 }
+
+/// Guarantees that `file` writes the requests of all signals into one file, each on a line of its own, and
+/// that rotation loses none; and that `debug` shows all signals.
+#[test]
+fn file_and_debug_take_all_signals() {
+    let rig = Rig::new("signals-file");
+    let port = free_port().expect("a free port");
+    let out = rig.path("out.json");
+    let (brief, detailed) = (rig.path("brief.txt"), rig.path("detailed.txt"));
+    let exporters = json!({
+        "file": {"path": out, "rotation": {"max_megabytes": 1}},
+        "file/packed": {"path": rig.path("out.bin"), "format": "proto", "compression": "zstd"},
+        "debug": {"use_internal_logger": false, "output_paths": [brief]},
+        "debug/detailed": {"verbosity": "detailed", "use_internal_logger": false,
+            "output_paths": [detailed], "sampling_initial": 1, "sampling_thereafter": 100},
+    });
+    let agent = rig.start(&config(port, json!({}), exporters));
+    let text = "x".repeat(2000);
+    let mut sent = Vec::new();
+    let posts = |n: usize| {
+        let mark = json!([attribute("n", &format!("{n} {text}"))]);
+        let (signal, _, name) = SIGNALS[n % 3];
+        let other = json!([attribute("k", "v")]);
+        let request = request(signal, &other, [&mark, &other]);
+        (name, request)
+    };
+    std::thread::scope(|scope| {
+        let senders: Vec<_> = (0..4)
+            .map(|k| {
+                scope.spawn(move || {
+                    let mut sent = Vec::new();
+                    for n in (k..600).step_by(4) {
+                        let (name, request) = posts(n);
+                        assert_eq!(post(port, name, &request), 200);
+                        sent.push(request.to_string());
+                    }
+                    sent
+                })
+            })
+            .collect();
+        for sender in senders {
+            sent.extend(sender.join().expect("it sent all"));
+        }
+    });
+    agent.stop_clean();
+    let lines = |path: &std::path::Path| -> Vec<String> {
+        let text = std::fs::read_to_string(path).expect("text");
+        text.lines().map(str::to_owned).collect()
+    };
+    let mut files = 0;
+    let mut written = Vec::new();
+    for entry in std::fs::read_dir(out.parent().expect("a directory")).expect("readable") {
+        let path = entry.expect("an entry").path();
+        if path.extension().is_some_and(|e| e == "json") && path.to_string_lossy().contains("/out")
+        {
+            files += 1;
+            written.extend(lines(&path));
+        }
+    }
+    assert!(files > 1, "rotated");
+    let parsed = |all: &[String]| -> Vec<String> {
+        let one = |line: &String| {
+            serde_json::from_str::<Value>(line)
+                .expect("JSON")
+                .to_string()
+        };
+        let mut all: Vec<String> = all.iter().map(one).collect();
+        all.sort();
+        all
+    };
+    assert_eq!(written.len(), 600);
+    assert!(
+        parsed(&written) == parsed(&sent),
+        "what was sent is in the files"
+    );
+    let packed = std::fs::read(rig.path("out.bin")).expect("a file");
+    let (mut rest, mut requests) = (&packed[..], 0);
+    while let Some((length, behind)) = rest.split_first_chunk() {
+        let (frame, behind) = behind.split_at(u32::from_be_bytes(*length) as usize);
+        zstd::decode_all(frame).expect("a frame");
+        (rest, requests) = (behind, requests + 1);
+    }
+    assert_eq!((requests, rest.len()), (600, 0));
+    let brief = lines(&brief);
+    for line in [
+        r#"Logs {"resource logs": 1, "log records": 2}"#,
+        r#"Metrics {"resource metrics": 1, "metrics": 2, "data points": 2}"#,
+        r#"Traces {"resource spans": 1, "spans": 2}"#,
+    ] {
+        assert_eq!(brief.iter().filter(|l| *l == line).count(), 200, "{line}");
+    }
+    let detailed = lines(&detailed);
+    for line in [
+        "HistogramDataPoints #0",
+        "    Kind           : Server",
+        "Body: Str(a)",
+    ] {
+        assert!(detailed.iter().any(|l| l == line), "{line}");
+    }
+    let shown = detailed
+        .iter()
+        .filter(|l| l.starts_with("Traces {"))
+        .count();
+    assert!(
+        (1..200).contains(&shown),
+        "{shown} of 200 batches are shown"
+    );
+}

@@ -79,8 +79,8 @@ pub trait Edit {
 /// The fields of a message, by the names of the `.proto` files.
 #[derive(Clone, Copy)]
 pub struct View<'a> {
-    message: &'static Message,
-    buf: &'a [u8],
+    pub(super) message: &'static Message,
+    pub(super) buf: &'a [u8],
 }
 
 impl<'a> View<'a> {
@@ -208,14 +208,14 @@ impl<'a> Attributes<'a> {
 }
 
 /// The `KeyValue`s in fields `number` of `buf`.
-fn pairs(buf: &[u8], number: u32) -> impl Iterator<Item = KeyValue> {
+pub(super) fn pairs(buf: &[u8], number: u32) -> impl Iterator<Item = KeyValue> {
     Fields::new(buf, 0).filter_map(move |field| match field {
         (n, Raw::Len(from, to)) if n == number => Some(KeyValue::of(buf, from, to)),
         _ => None,
     })
 }
 
-fn found<'b>(buf: &'b [u8], pair: &KeyValue) -> Found<'b> {
+pub(super) fn found<'b>(buf: &'b [u8], pair: &KeyValue) -> Found<'b> {
     match pair.value_range() {
         Some((from, to)) => plain(buf, from, to),
         None => Found::Decoded(pair.with_value(buf, decode)),
@@ -435,7 +435,7 @@ fn attributes_of(message: &'static Message) -> u32 {
 }
 
 /// The message in the fields `number` of `buf`, which come once, or in pieces.
-fn one(buf: &[u8], number: u32) -> Cow<'_, [u8]> {
+pub(super) fn one(buf: &[u8], number: u32) -> Cow<'_, [u8]> {
     let mut found = Fields::new(buf, 0).filter_map(|field| match field {
         (n, Raw::Len(from, to)) if n == number => Some(&buf[from..to]),
         _ => None,

@@ -31,6 +31,7 @@ mod points;
 mod schema;
 mod split;
 mod value;
+mod view;
 mod walk;
 mod wire;
 
@@ -51,6 +52,8 @@ mod logs_tests;
 mod split_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod view_tests;
 
 pub use decode::decode_logs;
 pub use encode::encode_logs;

@@ -35,7 +35,7 @@ use super::encoded::Chunk;
 use super::schema::{self, Kind, Message, Role};
 use super::split::count;
 use super::value::{Entries, KeyValue, decode, merged, put_map, text};
-use super::wire::{Fields, Open, Raw, varint_len};
+use super::wire::{Fields, Open, Raw, put_bytes, varint_len};
 use crate::value::{Map, Value, ValueRef};
 
 /// What becomes of a resource, scope or metric.
@@ -73,6 +73,12 @@ pub trait Edit {
     fn item(&mut self, item: &View<'_>, attributes: &mut Attributes<'_>) -> bool {
         let _ = (item, attributes);
         true
+    }
+
+    /// Asked after each item that stays: the name of one of its fields of text, as `trace_state`, and
+    /// what it becomes. A name that the item does not have changes nothing.
+    fn text(&mut self) -> Option<(&str, &[u8])> {
+        None
     }
 }
 
@@ -340,7 +346,7 @@ impl Writer<'_> {
                 };
                 if let Some(map) = attributes.into_changed() {
                     let mut new = Vec::with_capacity(content.len() + 64);
-                    replace(&content, list, &map, &mut new);
+                    replace(&content, list, &mut new, |out| put_map(out, list, &map));
                     head = Some(new);
                 }
                 next
@@ -371,7 +377,7 @@ impl Writer<'_> {
         let (start, kept, dropped) = (self.out.len(), self.kept, self.dropped);
         let open = Open::field(&mut self.out, number, varint_len(buf.len() as u64).min(5));
         if let Some(head) = &head {
-            super::wire::put_bytes(&mut self.out, 1, head);
+            put_bytes(&mut self.out, 1, head);
             self.changed = true;
         }
         let mut fields = Fields::new(buf, 0);
@@ -406,13 +412,29 @@ impl Writer<'_> {
             return;
         }
         self.kept += 1;
-        let Some(map) = attributes.into_changed() else {
+        let map = attributes.into_changed();
+        let text = self.editor.text().and_then(|(name, text)| {
+            let mut fields = message.fields.iter();
+            let field = fields.find(|f| f.name == name && matches!(f.kind, Kind::Str))?;
+            Some((field.number, text))
+        });
+        if map.is_none() && text.is_none() {
             return self.out.extend_from_slice(field);
-        };
+        }
         self.changed = true;
         let width = varint_len(buf.len() as u64).min(5);
         let open = Open::field(&mut self.out, number, width);
-        replace(buf, list, &map, &mut self.out);
+        let out = &mut self.out;
+        match (&map, text) {
+            (Some(map), None) => replace(buf, list, out, |out| put_map(out, list, map)),
+            (None, Some(text)) => put_text(buf, text, out),
+            (Some(map), Some(text)) => {
+                let mut new = Vec::with_capacity(buf.len() + 64);
+                replace(buf, list, &mut new, |out| put_map(out, list, map));
+                put_text(&new, text, out);
+            }
+            (None, None) => {}
+        }
         open.close(&mut self.out);
     }
 }
@@ -446,9 +468,18 @@ pub(super) fn one(buf: &[u8], number: u32) -> Cow<'_, [u8]> {
     }
 }
 
-/// Appends the message `buf` with `map` in place of its fields `number`.
-fn replace(buf: &[u8], number: u32, map: &Map, out: &mut Vec<u8>) {
-    let (mut start, mut done) = (0, false);
+/// Appends the message `buf` with another text in a field.
+fn put_text(buf: &[u8], (number, text): (u32, &[u8]), out: &mut Vec<u8>) {
+    replace(buf, number, out, |out| {
+        if !text.is_empty() {
+            put_bytes(out, number, text);
+        }
+    });
+}
+
+/// Appends the message `buf` with what `put` appends in place of its fields `number`.
+fn replace(buf: &[u8], number: u32, out: &mut Vec<u8>, put: impl FnOnce(&mut Vec<u8>)) {
+    let (mut start, mut put) = (0, Some(put));
     let mut fields = Fields::new(buf, 0);
     loop {
         let from = fields.at();
@@ -460,13 +491,12 @@ fn replace(buf: &[u8], number: u32, map: &Map, out: &mut Vec<u8>) {
         }
         out.extend_from_slice(&buf[start..from]);
         start = fields.at();
-        if !done {
-            put_map(out, number, map);
-            done = true;
+        if let Some(put) = put.take() {
+            put(out);
         }
     }
     out.extend_from_slice(&buf[start..]);
-    if !done {
-        put_map(out, number, map);
+    if let Some(put) = put {
+        put(out);
     }
 }

@@ -15,6 +15,7 @@ pub fn registry() -> Registry {
             tailwater_processors::attributes::factory(),
             tailwater_processors::batch::factory(),
             tailwater_processors::memory_limiter::factory(),
+            tailwater_processors::probabilistic_sampler::factory(),
             tailwater_processors::resource::factory(),
         ],
         exporters: vec![

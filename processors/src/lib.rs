@@ -13,6 +13,7 @@ pub mod attributes;
 pub mod batch;
 pub mod matching;
 pub mod memory_limiter;
+pub mod probabilistic_sampler;
 pub mod resource;
 
 use tailwater_pipeline::factory::ProcessorFactory;
@@ -23,6 +24,7 @@ pub fn factories() -> Vec<ProcessorFactory> {
         attributes::factory(),
         batch::factory(),
         memory_limiter::factory(),
+        probabilistic_sampler::factory(),
         resource::factory(),
     ]
 }

@@ -120,6 +120,20 @@ metric_group! {
 }
 
 metric_group! {
+    /// What a sampler decided about spans.
+    pub struct SampledSpansMetrics { processor, policy, sampled }
+    /// Spans, by whether they were sampled and what decided it.
+    sampled: Counter, Basic, Count, "otelcol_processor_probabilistic_sampler_count_traces_sampled";
+}
+
+metric_group! {
+    /// What a sampler decided about log records.
+    pub struct SampledLogsMetrics { processor, policy, sampled }
+    /// Log records, by whether they were sampled and what decided it.
+    sampled: Counter, Basic, Count, "otelcol_processor_probabilistic_sampler_count_logs_sampled";
+}
+
+metric_group! {
     /// What an exporter sent.
     pub struct ExporterMetrics { exporter }
     /// Log records the destination accepted.
@@ -321,6 +335,8 @@ pub(crate) const FAMILIES: &[&[Family]] = &[
     MemoryLimiterMetrics::FAMILIES,
     MemoryLimiterPointsMetrics::FAMILIES,
     MemoryLimiterSpansMetrics::FAMILIES,
+    SampledSpansMetrics::FAMILIES,
+    SampledLogsMetrics::FAMILIES,
     ExporterMetrics::FAMILIES,
     ExporterPointsMetrics::FAMILIES,
     ExporterSpansMetrics::FAMILIES,
@@ -359,6 +375,18 @@ mod tests {
             Box::new(MemoryLimiterMetrics::new(registry, "memory_limiter")),
             Box::new(MemoryLimiterPointsMetrics::new(registry, "memory_limiter")),
             Box::new(MemoryLimiterSpansMetrics::new(registry, "memory_limiter")),
+            Box::new(SampledSpansMetrics::new(
+                registry,
+                "p",
+                "trace_id_w3c",
+                "true",
+            )),
+            Box::new(SampledLogsMetrics::new(
+                registry,
+                "p",
+                "trace_id_w3c",
+                "true",
+            )),
             Box::new(ExporterMetrics::new(registry, "loki")),
             Box::new(ExporterPointsMetrics::new(registry, "otlp")),
             Box::new(ExporterSpansMetrics::new(registry, "otlp")),

@@ -8,6 +8,7 @@ use tailwater_testkit::otlp::{Kind, OtlpStandIn};
 use tailwater_tests::agent::free_port;
 use tailwater_tests::otlp_client::HttpClient;
 use tailwater_tests::rig::{Rig, tail};
+use tailwater_tests::wait;
 
 const SIGNALS: [(Signal, Kind, &str); 3] = [
     (Signal::Logs, Kind::Logs, "logs"),
@@ -243,4 +244,140 @@ fn file_and_debug_take_all_signals() {
         (1..200).contains(&shown),
         "{shown} of 200 batches are shown"
     );
+}
+
+/// The hash of the collector's sampler, of which the lowest 14 bits decide.
+fn hash(bytes: &[u8], seed: u32) -> u32 {
+    let all = [&seed.to_le_bytes(), bytes].concat();
+    let step = |hash: u32, byte: &u8| (hash ^ u32::from(*byte)).wrapping_mul(16_777_619);
+    all.iter().fold(2_166_136_261, step) & 0x3fff
+}
+
+/// Guarantees that spans are sampled by their trace ids, whatever requests they come in, that what is
+/// left out is filtered in the account, and that metrics are refused by name.
+#[test]
+fn spans_are_sampled_by_their_trace_ids() {
+    let rig = Rig::new("signals-sampler");
+    let backend = OtlpStandIn::start(None).expect("free ports");
+    let port = free_port().expect("a free port");
+    let processors = json!({"probabilistic_sampler": {"sampling_percentage": 25, "hash_seed": 22}});
+    let exporters = json!({"otlp_http": {"endpoint": backend.http_url()}});
+    let mut config = config(port, processors, exporters);
+    let refused = rig.spawn(&config);
+    let said = wait::for_some(wait::BOUND, || {
+        let log = refused.log();
+        let part = r#"processor "probabilistic_sampler" does not support metrics"#;
+        log.contains(part).then_some(())
+    });
+    assert!(said.is_some(), "{}", tail(&refused.log()));
+    refused.end_now();
+    for signal in ["logs", "metrics"] {
+        config["service"]["pipelines"][signal]["processors"] = json!([]);
+    }
+    let agent = rig.start(&config);
+    let ids: Vec<u128> = (1..=400_u128)
+        .map(|n| n * 0x0123_4567_89ab_cdef_1357_9bdf)
+        .collect();
+    let mut want = Vec::new();
+    for ids in ids.chunks(20) {
+        let span = |id: &u128| json!({"traceId": format!("{id:032x}"), "name": "n"});
+        let spans: Vec<Value> = ids.iter().map(span).collect();
+        let request = json!({"resourceSpans": [{"scopeSpans": [{"spans": spans}]}]});
+        assert_eq!(post(port, "traces", &request), 200);
+        let sampled = ids.iter().filter(|id| hash(&id.to_be_bytes(), 22) < 4096);
+        want.extend(sampled.map(|id| format!("{id:032x}")));
+    }
+    let mut got = Vec::new();
+    for record in backend.records() {
+        let mut text = Vec::new();
+        from_proto(Signal::Traces, &record.body, &mut text).expect("a request");
+        let request: Value = serde_json::from_slice(&text).expect("JSON");
+        let spans = &request["resourceSpans"][0]["scopeSpans"][0]["spans"];
+        for span in spans.as_array().expect("spans") {
+            got.push(span["traceId"].as_str().expect("an id").to_owned());
+            let state = span["traceState"].as_str().unwrap_or_default();
+            assert!(
+                state.starts_with("ot=rv:") && state.ends_with(";th:c"),
+                "{state}"
+            );
+        }
+    }
+    assert_eq!(got, want);
+    assert!((50..150).contains(&got.len()), "{}", got.len());
+    let scrape = agent.scrape();
+    let account = scrape.account("receiver");
+    let (passed, left_out) = (got.len() as f64, 400.0 - got.len() as f64);
+    assert_eq!(
+        (account.read, account.delivered, account.filtered),
+        (400.0, passed, left_out)
+    );
+    let name = "otelcol_processor_probabilistic_sampler_count_traces_sampled";
+    for (sampled, count) in [("true", passed), ("false", left_out)] {
+        let labels = [("policy", "trace_id_hash"), ("sampled", sampled)];
+        assert_eq!(scrape.sum(name, &labels), count);
+    }
+    assert_eq!(scrape.faults(), Vec::<String>::new());
+    agent.stop_clean();
+    assert_eq!(backend.errors(), Vec::<String>::new());
+}
+
+/// Guarantees that lines of files are sampled by an attribute, that positions move past what is left out,
+/// and that the account holds.
+#[test]
+fn lines_of_files_are_sampled_by_an_attribute() {
+    let rig = Rig::new("signals-sampler-files");
+    let backend = OtlpStandIn::start(None).expect("free ports");
+    let input = rig.path("in.log");
+    let line = |n: usize| format!("{{\"id\":\"line-{n}\"}}\n");
+    std::fs::write(&input, (0..300).map(line).collect::<String>()).expect("written");
+    let config = json!({
+        "receivers": {"file_log": {"include": [input], "start_at": "beginning",
+            "operators": [{"type": "json_parser"}]}},
+        "processors": {"probabilistic_sampler": {"sampling_percentage": 50,
+            "attribute_source": "record", "from_attribute": "id"}},
+        "exporters": {"otlp_http": {"endpoint": backend.http_url()}},
+        "service": {"pipelines": {"logs": {"receivers": ["file_log"],
+            "processors": ["probabilistic_sampler"], "exporters": ["otlp_http"]}}},
+    });
+    let sampled = |n: &usize| hash(format!("line-{n}").as_bytes(), 0) < 8192;
+    let want: Vec<String> = (0..300)
+        .filter(sampled)
+        .map(|n| format!("line-{n}"))
+        .collect();
+    let agent = rig.start(&config);
+    let settled = || {
+        let account = agent.scrape().account("receiver");
+        account.read == 300.0 && account.in_flight == 0.0
+    };
+    assert!(wait::within(wait::BOUND, settled), "{}", tail(&agent.log()));
+    let scrape = agent.scrape();
+    let account = scrape.account("receiver");
+    assert_eq!(account.delivered, want.len() as f64);
+    assert_eq!(account.filtered, (300 - want.len()) as f64);
+    assert_eq!(scrape.faults(), Vec::<String>::new());
+    let lag = || agent.scrape().sum("tailwater_lag_bytes", &[]) == 0.0;
+    assert!(wait::within(wait::BOUND, lag), "positions move past all");
+    agent.stop_clean();
+    let mut got = Vec::new();
+    for record in backend.records() {
+        let mut text = Vec::new();
+        from_proto(Signal::Logs, &record.body, &mut text).expect("a request");
+        let request: Value = serde_json::from_slice(&text).expect("JSON");
+        for resource in request["resourceLogs"].as_array().expect("resources") {
+            let records = &resource["scopeLogs"][0]["logRecords"];
+            for record in records.as_array().expect("records") {
+                let attributes = record["attributes"].as_array().expect("attributes");
+                let of = |key: &str| {
+                    let found = attributes.iter().find(|a| a["key"] == key);
+                    found
+                        .and_then(|a| a["value"]["stringValue"].as_str())
+                        .map(str::to_owned)
+                };
+                assert_eq!(of("sampling.threshold").as_deref(), Some("8"));
+                assert_eq!(of("sampling.randomness").map(|r| r.len()), Some(14));
+                got.push(of("id").expect("an id"));
+            }
+        }
+    }
+    assert_eq!(got, want);
 }

@@ -1,12 +1,14 @@
 //! Metrics and traces through processors and exporters, with the real binary: OTLP comes in, and what
 //! comes out is what the configuration makes of it.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use tailwater_pdata::Signal;
 use tailwater_pdata::otlp::json::from_proto;
-use tailwater_testkit::otlp::{Kind, OtlpStandIn};
+use tailwater_testkit::otlp::{Answer, Kind, OtlpStandIn};
 use tailwater_tests::agent::free_port;
-use tailwater_tests::otlp_client::HttpClient;
+use tailwater_tests::otlp_client::{GrpcClient, HttpClient, log_proto};
 use tailwater_tests::rig::{Rig, tail};
 use tailwater_tests::wait;
 
@@ -380,4 +382,67 @@ fn lines_of_files_are_sampled_by_an_attribute() {
         }
     }
     assert_eq!(got, want);
+}
+
+/// Guarantees that `memory_limiter` refuses requests while the agent holds data above its limit: they are
+/// answered with 503 and UNAVAILABLE, counted for each signal, and nothing of them is kept; what was taken
+/// before is delivered, and requests are taken again.
+#[test]
+fn a_memory_limiter_refuses_requests() {
+    let rig = Rig::new("signals-limiter");
+    let backend = OtlpStandIn::start(None).expect("free ports");
+    let (port, grpc) = (free_port().expect("a port"), free_port().expect("a port"));
+    // Less than the process ever has.
+    let limiter = json!({"check_interval": "20ms", "limit_mib": 2, "spike_limit_mib": 1});
+    let exporters = json!({"otlp_http": {"endpoint": backend.http_url(),
+        "retry_on_failure": {"initial_interval": "20ms", "max_interval": "50ms"}}});
+    let mut config = config(port, json!({"memory_limiter": limiter}), exporters);
+    config["receivers"]["otlp"]["protocols"]["grpc"] =
+        json!({"endpoint": format!("127.0.0.1:{grpc}")});
+    backend.set_answer(Answer::unavailable());
+    let agent = rig.start(&config);
+    let mark = json!([attribute("k", "v")]);
+    let request = |signal| request(signal, &mark, [&mark, &mark]);
+    std::thread::scope(|scope| {
+        let held = scope.spawn(|| post(port, "traces", &request(Signal::Traces)));
+        let name = "tailwater_memory_limiter_limited";
+        let limited = || {
+            let tried = backend.requests() > 0;
+            tried && agent.scrape().sum(name, &[]) == 1.0
+        };
+        assert!(wait::within(wait::BOUND, limited), "{}", tail(&agent.log()));
+        // It is measured once per interval: the first time, there was nothing that refusing would free.
+        wait::let_pass(Duration::from_secs(1));
+        for (signal, _, name) in SIGNALS {
+            assert_eq!(
+                post(port, name, &request(signal)),
+                503,
+                "{}",
+                tail(&agent.log())
+            );
+        }
+        let client = GrpcClient::new(grpc);
+        let code = client.export_logs("identity", &log_proto("refused"));
+        assert_eq!(code.expect("an answer"), 14);
+        let scrape = agent.scrape();
+        for (items, count) in [("log_records", 3.0), ("metric_points", 2.0), ("spans", 2.0)] {
+            let of = |kind: &str| format!("otelcol_processor_memory_limiter_{kind}_{items}");
+            assert_eq!(scrape.sum(&of("refused"), &[]), count, "{items}");
+            let taken = if items == "spans" { 2.0 } else { 0.0 };
+            assert_eq!(scrape.sum(&of("accepted"), &[]), taken, "{items}");
+            let refused = scrape.sum(&format!("otelcol_receiver_refused_{items}"), &[]);
+            assert_eq!(refused, count, "{items}");
+        }
+        backend.set_answer(Answer::Accept);
+        assert_eq!(held.join().expect("answered"), 200);
+    });
+    let again = || post(port, "logs", &request(Signal::Logs)) == 200;
+    assert!(wait::within(wait::BOUND, again), "{}", tail(&agent.log()));
+    assert_eq!(backend.items(Kind::Traces), 2);
+    let scrape = agent.scrape();
+    assert_eq!(scrape.faults(), Vec::<String>::new());
+    let empty = || agent.scrape().sum("tailwater_data_bytes", &[]) == 0.0;
+    assert!(wait::within(wait::BOUND, empty), "nothing is held");
+    agent.stop_clean();
+    assert_eq!(backend.errors(), Vec::<String>::new());
 }

@@ -93,6 +93,9 @@ metric_group! {
     /// Data points passed on.
     accepted_metric_points: Counter, Basic, Count,
         "otelcol_processor_memory_limiter_accepted_metric_points";
+    /// Data points of requests that were turned away.
+    refused_metric_points: Counter, Basic, Count,
+        "otelcol_processor_memory_limiter_refused_metric_points";
 }
 
 metric_group! {
@@ -100,6 +103,8 @@ metric_group! {
     pub struct MemoryLimiterSpansMetrics { processor }
     /// Spans passed on.
     accepted_spans: Counter, Basic, Count, "otelcol_processor_memory_limiter_accepted_spans";
+    /// Spans of requests that were turned away.
+    refused_spans: Counter, Basic, Count, "otelcol_processor_memory_limiter_refused_spans";
 }
 
 metric_group! {
@@ -108,7 +113,7 @@ metric_group! {
     /// Log records passed on.
     accepted_log_records: Counter, Basic, Count,
         "otelcol_processor_memory_limiter_accepted_log_records";
-    /// Log records turned away. None ever is: sources pause, and who sends is turned away by the receiver.
+    /// Log records of requests that were turned away. Files are not read meanwhile.
     refused_log_records: Counter, Basic, Count,
         "otelcol_processor_memory_limiter_refused_log_records";
     /// 1 while sources pause because of the limit.

@@ -313,9 +313,9 @@ metric_group! {
     panics: Counter, Basic, Count, "tailwater_panics";
     /// Number of the configuration that runs.
     config_generation: Gauge, Basic, Count, "tailwater_config_generation";
-    /// Bytes of records that are held between their reading and their encoding.
+    /// Bytes of records that are held: read from files and not encoded yet, or sent to the agent and not delivered yet.
     data_bytes: Gauge, Basic, Bytes, "tailwater_data_bytes";
-    /// Bytes of the same from which on sources pause.
+    /// Bytes of records from files that are not encoded yet, from which on reading pauses.
     data_bytes_max: Gauge, Basic, Bytes, "tailwater_data_bytes_max";
 }
 

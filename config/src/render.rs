@@ -31,8 +31,7 @@ fn yaml_block(node: &Node, level: usize, out: &mut String) {
                 if i > 0 || !out.ends_with("- ") {
                     indent(level, out);
                 }
-                out.push_str(&yaml_string(&key.text));
-                out.push(':');
+                put_key(&yaml_string(&key.text), level, out);
                 yaml_value(inner, level, out);
             }
         }
@@ -53,6 +52,23 @@ fn yaml_block(node: &Node, level: usize, out: &mut String) {
         }
         _ => {}
     }
+}
+
+/// Longest key, in characters, that may stand before its colon without a question mark in front of it
+/// (YAML 1.2.2, section 7.4.2).
+const PLAIN_KEY_MAX: usize = 1024;
+
+/// Writes a key, its colon included.
+fn put_key(key: &str, level: usize, out: &mut String) {
+    if key.chars().count() < PLAIN_KEY_MAX {
+        out.push_str(key);
+    } else {
+        out.push_str("? ");
+        out.push_str(key);
+        out.push('\n');
+        indent(level, out);
+    }
+    out.push(':');
 }
 
 /// Writes what stands behind a key or a dash, to the end of the line or block.
@@ -255,6 +271,19 @@ j: ^a$
 \"<<x\": 1
 ";
         assert_eq!(to_yaml(&parse(text, "t").unwrap()), expect);
+    }
+
+    /// Guarantee: keys beyond what YAML allows before a colon are written so that they are read again.
+    #[test]
+    fn long_keys_are_written_with_a_question_mark() {
+        let (key, less) = ("k".repeat(1024), "j".repeat(1023));
+        let text = format!("a:\n  - ? {key}\n    : {{{less}: 1, b: {{? {key} : [2]}}}}\n");
+        let node = parse(&text, "t").unwrap();
+        let yaml = to_yaml(&node);
+        assert!(yaml.contains("? k") && !yaml.contains("? j"), "{yaml}");
+        assert!(node.same_value(&parse(&yaml, "t").unwrap()), "{yaml}");
+        let json = to_json(&node);
+        assert!(node.same_value(&parse(&json, "t").unwrap()), "{json}");
     }
 
     #[test]

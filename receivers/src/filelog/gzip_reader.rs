@@ -134,6 +134,11 @@ impl LogFile for GzipFile {
         main.read(&*self.file, offset, max, buf)
     }
 
+    /// What is compressed has no holes.
+    fn next_data(&self, from: u64) -> io::Result<Option<u64>> {
+        Ok(Some(from))
+    }
+
     /// The compressed file's metadata: `size` counts compressed bytes.
     fn meta(&self) -> io::Result<Meta> {
         self.file.meta()
@@ -181,6 +186,9 @@ mod tests {
             let n = self.0.read_at(offset, max, buf)?;
             self.1.fetch_add(n as u64, Ordering::Relaxed);
             Ok(n)
+        }
+        fn next_data(&self, from: u64) -> io::Result<Option<u64>> {
+            Ok(Some(from))
         }
         fn meta(&self) -> io::Result<Meta> {
             self.0.meta()

@@ -45,6 +45,7 @@ pub fn hole_bytes(file: &dyn LogFile, from: u64, keep: u64) -> io::Result<u64> {
 #[cfg(test)]
 mod tests {
     use std::io::{Seek, SeekFrom, Write};
+    use std::sync::Arc;
 
     use super::super::logfs::{LogFs, Meta, OsLogFs};
     use super::*;
@@ -92,6 +93,13 @@ mod tests {
         assert!([0, 10 * MIB].contains(&hole), "{hole}");
         let hole = hole_bytes(&*file, 19 * MIB + 1, MIB).unwrap();
         assert_eq!(hole, 0, "it may still be filled");
+        let shared: Arc<dyn LogFile> = Arc::from(file);
+        let same = hole_bytes(&shared, MIB, 0).unwrap();
+        assert_eq!(
+            same,
+            hole_bytes(&*shared, MIB, 0).unwrap(),
+            "several look at the file"
+        );
     }
 
     #[test]

@@ -83,9 +83,7 @@ pub trait LogFile: Send + Sync {
     }
     /// Where the next written part begins, at `from` or behind it; `None` if there is none. What is
     /// not known to be a hole is taken for written.
-    fn next_data(&self, from: u64) -> io::Result<Option<u64>> {
-        Ok(Some(from))
-    }
+    fn next_data(&self, from: u64) -> io::Result<Option<u64>>;
     /// Stats the open file.
     fn meta(&self) -> io::Result<Meta>;
     /// Tells the kernel that the pages read so far are not needed again.
@@ -104,6 +102,10 @@ impl LogFile for Arc<dyn LogFile> {
 
     fn read_whole_at(&self, offset: u64, max: usize, buf: &mut Vec<u8>) -> io::Result<usize> {
         (**self).read_whole_at(offset, max, buf)
+    }
+
+    fn next_data(&self, from: u64) -> io::Result<Option<u64>> {
+        (**self).next_data(from)
     }
 
     fn meta(&self) -> io::Result<Meta> {

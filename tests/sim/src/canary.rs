@@ -371,6 +371,9 @@ impl LogFile for BrokenLog {
         buf.extend_from_slice(&seen[from..to]);
         Ok(to - from)
     }
+    fn next_data(&self, from: u64) -> io::Result<Option<u64>> {
+        Ok(Some(from))
+    }
     fn meta(&self) -> io::Result<Meta> {
         self.file.meta()
     }

@@ -182,6 +182,11 @@ impl LogFile for AgentLogFile {
         })
     }
 
+    /// The disk of the simulation does not tell of holes.
+    fn next_data(&self, from: u64) -> io::Result<Option<u64>> {
+        Ok(Some(from))
+    }
+
     fn meta(&self) -> io::Result<Meta> {
         self.0.call(|w| Ok(meta(&w.disk, self.1).1))
     }

@@ -43,6 +43,8 @@ pub use units::{Trim, Units};
 
 /// Longest match of a pattern that is found wherever buffers end, in bytes.
 pub const LOOKAHEAD_BYTES: usize = 4096;
+/// While the rest of a truncated record is dropped, a pattern may begin in so many of its last bytes.
+const SKIPPED_KEPT_BYTES: usize = LOOKAHEAD_BYTES + 2;
 
 /// Where records end.
 #[derive(Clone, Debug)]
@@ -222,14 +224,21 @@ impl Frames {
 }
 
 impl FrameSpec {
-    /// The buffer that is needed so that every call can get on: what stays unconsumed is shorter.
+    /// The buffer that is needed so that every call can get on: what stays unconsumed is shorter, also
+    /// while a record shorter than the lookahead is truncated.
     pub fn buffer_bytes_max(&self) -> usize {
         let ahead = match self.split {
             Split::Newline => 4,
             Split::None => 0,
             Split::LineStart { .. } | Split::LineEnd { .. } => LOOKAHEAD_BYTES,
         };
-        self.max_bytes().saturating_add(ahead)
+        let record = self.max_bytes().saturating_add(ahead);
+        match (self.oversize, &self.split) {
+            (Oversize::Truncate, Split::LineStart { .. } | Split::LineEnd { .. }) => {
+                record.max(2 * SKIPPED_KEPT_BYTES + self.units.size())
+            }
+            _ => record,
+        }
     }
 
     /// The longest record, a whole number of units.
@@ -437,7 +446,7 @@ impl Cutter<'_> {
     fn skip_to_boundary(&mut self) -> bool {
         let rest = &self.buf[self.pos..];
         let keep = match self.spec.split {
-            Split::LineStart { .. } | Split::LineEnd { .. } => LOOKAHEAD_BYTES + 2,
+            Split::LineStart { .. } | Split::LineEnd { .. } => SKIPPED_KEPT_BYTES,
             Split::Newline | Split::None => 0,
         };
         let decide = self.input == Input::Flush || (keep > 0 && rest.len() > 2 * keep);

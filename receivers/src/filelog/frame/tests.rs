@@ -148,6 +148,41 @@ fn long_records_are_split_between_characters() {
     assert_eq!(r.cut, [true, true, false, false]);
 }
 
+/// Guarantee: a buffer as long as is said to be needed is enough to go on, whatever follows the start of
+/// a truncated record that is shorter than what patterns look ahead. A file stood still here.
+#[test]
+fn what_is_dropped_needs_no_longer_buffer_than_is_said() {
+    for units in [Units::Utf8, Units::Utf16Be] {
+        let spec = FrameSpec {
+            oversize: Oversize::Truncate,
+            max_log_bytes: 30,
+            units,
+            ..starts("(?m)S[0-9]", false)
+        };
+        // At some length a match ends where the buffer does.
+        let first = LOOKAHEAD_BYTES / units.size();
+        for at in first..first + 100 {
+            let record = |fill: usize| ["S1".to_owned(), "y".repeat(fill)].concat();
+            let text = [record(at), record(2 * LOOKAHEAD_BYTES)].concat();
+            let wide = |c: u8| {
+                if units == Units::Utf8 {
+                    vec![c]
+                } else {
+                    vec![0, c]
+                }
+            };
+            let content: Vec<u8> = text.bytes().flat_map(wide).collect();
+            let (mut state, mut out, mut done) = (FrameState::default(), Frames::default(), 0);
+            while content.len() - done > spec.buffer_bytes_max() {
+                let buf = &content[done..][..spec.buffer_bytes_max()];
+                spec.frame(&mut state, buf, Input::More, &mut out);
+                assert!(out.consumed > 0, "{units:?} {at}: {done}");
+                done += out.consumed;
+            }
+        }
+    }
+}
+
 #[test]
 fn truncation_drops_the_rest_in_constant_memory_and_counts_it() {
     let mut spec = newline(4);

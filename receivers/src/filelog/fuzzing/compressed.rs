@@ -108,6 +108,9 @@ impl LogFile for Memory {
         buf.extend_from_slice(&self.0[from..to]);
         Ok(to - from)
     }
+    fn next_data(&self, from: u64) -> io::Result<Option<u64>> {
+        Ok(Some(from))
+    }
     fn meta(&self) -> io::Result<Meta> {
         Ok(Meta {
             id: FileId::default(),

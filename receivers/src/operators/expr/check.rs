@@ -46,10 +46,7 @@ pub(super) fn check(node: &Node) -> Result<Type, ExprError> {
         Kind::Literal(v) => literal(v),
         Kind::Variable(v) => variable(*v),
         Kind::Not(n) => need(n, "not", &[Type::Bool], Type::Bool)?,
-        Kind::Negate(n) => {
-            let t = check(n)?;
-            need(n, "-", &[Type::Int, Type::Float], t)?
-        }
+        Kind::Negate(n) => one_of(n, "-", &[Type::Int, Type::Float])?,
         Kind::And(a, b) => {
             need(a, "and", &[Type::Bool], Type::Bool)?;
             need(b, "and", &[Type::Bool], Type::Bool)?
@@ -152,9 +149,14 @@ fn either(a: Type, b: Type) -> Type {
 }
 
 fn need(n: &Node, what: &str, allowed: &[Type], result: Type) -> Result<Type, ExprError> {
+    one_of(n, what, allowed).map(|_| result)
+}
+
+/// The type of `n`, which must be one that `what` takes.
+fn one_of(n: &Node, what: &str, allowed: &[Type]) -> Result<Type, ExprError> {
     let t = check(n)?;
     if t.is(allowed) {
-        return Ok(result);
+        return Ok(t);
     }
     let names: Vec<&str> = allowed.iter().map(|t| t.text()).collect();
     let message = format!("{what} takes {}, not {}", names.join(" or "), t.text());

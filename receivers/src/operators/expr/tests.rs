@@ -289,6 +289,13 @@ fn text_that_a_record_makes_grow_without_bound_is_refused() {
     }
 }
 
+/// Guarantee: checking takes time in proportion to the text; it was doubled by each sign.
+#[test]
+fn many_signs_are_checked_once_each() {
+    let text = format!("{}1 == 1", "-".repeat(60));
+    assert_eq!(eval(&text), Ok(Value::Bool(true)));
+}
+
 #[test]
 fn deep_nesting_is_refused_not_overflowed() {
     for (open, close) in [

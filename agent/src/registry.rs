@@ -19,6 +19,7 @@ pub fn registry() -> Registry {
             tailwater_processors::interval::factory(),
             tailwater_processors::memory_limiter::factory(),
             tailwater_processors::metricstransform::factory(),
+            tailwater_processors::probabilistic_sampler::factory(),
             tailwater_processors::resource::factory(),
         ],
         exporters: vec![

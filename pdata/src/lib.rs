@@ -34,7 +34,6 @@ pub use logs::{
     LogsBatch, OtlpFields, ResourceFields, Scope, Severities, SourceRows, Times, TraceColumns,
 };
 pub use number::Digits;
-pub use otlp::json::write_logs_json;
 pub use signal::Signal;
 pub use text::{Slice, Text};
 pub use value::{Map, Value, ValueRef};

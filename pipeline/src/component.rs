@@ -48,6 +48,12 @@ pub trait Processor: Send {
         Admission::Open
     }
 
+    /// Whether what it is handed now goes back to whoever sent it. A source whose senders can be told so
+    /// hands on what waits, whatever the admission, so that they are told at once.
+    fn refuses(&self) -> bool {
+        false
+    }
+
     /// When [`Processor::tick`] wants to be called; `None` = not at all.
     fn deadline(&self) -> Option<Mono> {
         None
@@ -98,6 +104,11 @@ pub trait SourceCx: Output {
     /// The same for one signal: a source of several need not hold up those whose nodes have room.
     fn admission_of(&self, _signal: Signal) -> Admission {
         self.admission()
+    }
+
+    /// Whether a processor behind it hands items of `signal` back now, see [`Processor::refuses`].
+    fn refuses(&self, _signal: Signal) -> bool {
+        false
     }
 }
 

@@ -191,6 +191,12 @@ impl SourceCx for Emit<'_> {
             false => admission_of(self.pipelines, chains, self.exporters),
         }
     }
+
+    fn refuses(&self, signal: Signal) -> bool {
+        let chains = self.chains.iter().filter(|c| c.signal == signal);
+        let mut mine = chains.filter(|c| self.pipelines.contains(&c.id));
+        !self.draining && mine.any(|c| c.processors.iter().any(|s| s.processor.refuses()))
+    }
 }
 
 fn admission_of<'a>(

@@ -17,6 +17,7 @@ pub mod interval;
 pub mod matching;
 pub mod memory_limiter;
 pub mod metricstransform;
+pub mod probabilistic_sampler;
 pub mod resource;
 pub mod streams;
 
@@ -32,6 +33,7 @@ pub fn factories() -> Vec<ProcessorFactory> {
         interval::factory(),
         memory_limiter::factory(),
         metricstransform::factory(),
+        probabilistic_sampler::factory(),
         resource::factory(),
     ]
 }

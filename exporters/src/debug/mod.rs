@@ -6,42 +6,51 @@
 //! are not to be trusted with a terminal. What sampling leaves out counts as delivered: the data
 //! is not lost, it is not shown.
 
+mod logs;
+mod metrics;
+mod numbers;
 mod options;
 mod output;
 mod sampler;
+mod summary;
 mod text;
+mod traces;
 
 use std::sync::Arc;
 
 use tailwater_config::Section;
-use tailwater_pdata::LogsBatch;
+use tailwater_pdata::Signal;
+use tailwater_pdata::otlp::Encoded;
 use tailwater_pipeline::clock::Mono;
 use tailwater_pipeline::factory::{ExporterFactory, ExporterSettings, Factory, NodeCx};
 use tailwater_pipeline::reach::Reach;
 use tailwater_pipeline::{
-    Admission, Batch, BuildError, DropReason, Exporter, ExporterNode, Outcome, ShardHandle,
+    Admission, Batch, BuildError, DropReason, Exporter, ExporterNode, Outcome, Payload, ShardHandle,
 };
-use tailwater_telemetry::metrics::{ExporterMetrics, MetricsRegistry};
+use tailwater_telemetry::metrics::MetricsRegistry;
 
 pub use options::{DebugOptions, Verbosity};
 
+use crate::delivery::ItemMetrics;
 use output::Output;
 use sampler::Sampler;
+use summary::Summary;
 
 struct Shared {
     name: Arc<str>,
+    signal: Signal,
     verbosity: Verbosity,
     sampler: Sampler,
     output: Output,
-    metrics: Arc<ExporterMetrics>,
+    metrics: ItemMetrics,
 }
 
 /// The kind of exporter, for the agent's registry.
 pub fn factory() -> ExporterFactory {
     Factory {
         kind: "debug",
-        about: "shows logs on the console or in the agent's own log",
-        signals: &["logs"],
+        about: "shows logs, metrics and traces on the console or in the agent's own log",
+        signals: &["logs", "metrics", "traces"],
         decode: |node, path, errors| {
             let mut section = Section::new(node, path, errors);
             let options = DebugOptions::decode(&mut section);
@@ -55,6 +64,7 @@ impl ExporterSettings for DebugOptions {
     fn build(&self, cx: &NodeCx) -> Result<Box<dyn ExporterNode>, BuildError> {
         Ok(Box::new(DebugExporter::new(
             cx.id.clone(),
+            cx.signal.unwrap_or(Signal::Logs),
             self,
             &cx.metrics,
         )?))
@@ -71,18 +81,20 @@ impl ExporterSettings for DebugOptions {
 pub struct DebugExporter(Arc<Shared>);
 
 impl DebugExporter {
-    /// An exporter called `name`; opens the files of `output_paths`.
+    /// An exporter of `signal` called `name`; opens the files of `output_paths`.
     pub fn new(
         name: Arc<str>,
+        signal: Signal,
         options: &DebugOptions,
         registry: &MetricsRegistry,
     ) -> Result<DebugExporter, BuildError> {
-        let metrics = ExporterMetrics::new(registry, &name);
+        let metrics = ItemMetrics::new(registry, &name, signal);
         let output = Output::open(options)
             .map_err(|e| BuildError::new(format!("exporter {:?}", &*name), e))?;
         let sampler = Sampler::new(options.sampling_initial, options.sampling_thereafter);
         Ok(DebugExporter(Arc::new(Shared {
             name,
+            signal,
             verbosity: options.verbosity,
             sampler,
             output,
@@ -115,39 +127,47 @@ struct DebugFront {
     text: Vec<u8>,
 }
 
+impl DebugFront {
+    fn show(&mut self, batch: &Batch) -> std::io::Result<()> {
+        let shared = &*self.shared;
+        let mut summary = Summary::empty(shared.signal);
+        batch.parts.iter().for_each(|part| summary.add(&part.data));
+        self.text.clear();
+        if shared.verbosity != Verbosity::Basic {
+            let mut all = Encoded::empty(shared.signal);
+            for part in &batch.parts {
+                all.append(match &part.data {
+                    Payload::Logs(logs) => Encoded::from_logs([logs]),
+                    Payload::Encoded(encoded) => encoded.clone(),
+                });
+            }
+            text::render(shared.verbosity, &all, &mut self.text);
+        }
+        shared.output.show(&shared.name, &summary, &self.text)
+    }
+}
+
 impl Exporter for DebugFront {
     fn export(&mut self, batch: Batch, now: Mono) {
-        let mut logs: Vec<LogsBatch> = Vec::new();
-        let mut duties = Vec::with_capacity(batch.parts.len());
-        for part in batch.into_logs() {
-            duties.push((part.ack, part.logs.rows() as u32));
-            logs.extend(part.logs.split_by_resource());
-        }
+        let shown = match self.shared.sampler.admits(now) {
+            true => self.show(&batch),
+            false => Ok(()),
+        };
         let shared = &*self.shared;
-        let mut shown = Ok(());
-        if shared.sampler.admits(now) {
-            self.text.clear();
-            text::render(shared.verbosity, &logs, &mut self.text);
-            let records = logs.iter().map(LogsBatch::rows).sum();
-            shown = shared
-                .output
-                .show(&shared.name, logs.len(), records, &self.text);
-        }
         if let Err(e) = &shown {
             tracing::warn!(exporter = &*shared.name, error = %e, "cannot show data; it is dropped");
         }
-        for (ack, rows) in duties {
+        for part in batch.parts {
+            let items = part.data.items();
             if shown.is_ok() {
-                shared.metrics.sent_log_records.inc_by(u64::from(rows));
-                ack.resolve(Outcome::Delivered);
+                shared.metrics.sent().inc_by(items as u64);
+                part.ack.resolve(Outcome::Delivered);
             } else {
-                shared
-                    .metrics
-                    .send_failed_log_records
-                    .inc_by(u64::from(rows));
+                shared.metrics.failed().inc_by(items as u64);
                 // Trying again would show the same to nobody.
-                ack.count_dropped(DropReason::Rejected, rows);
-                ack.resolve(Outcome::Refused);
+                let items = u32::try_from(items).unwrap_or(u32::MAX);
+                part.ack.count_dropped(DropReason::Rejected, items);
+                part.ack.resolve(Outcome::Refused);
             }
         }
     }
@@ -162,6 +182,7 @@ mod tests {
     use std::fs;
 
     use bytes::Bytes;
+    use tailwater_pdata::LogsBatch;
     use tailwater_pipeline::ack::NoSink;
     use tailwater_pipeline::{AckWindow, LogsPart, Permit, Wake};
     use tailwater_telemetry::metrics::{Exposition, SERIES_MAX_DEFAULT};
@@ -175,7 +196,7 @@ mod tests {
 
     fn exporter(options: &DebugOptions) -> Result<DebugExporter, BuildError> {
         let registry = MetricsRegistry::new(Exposition::default(), SERIES_MAX_DEFAULT);
-        DebugExporter::new("debug".into(), options, &registry)
+        DebugExporter::new("debug".into(), Signal::Logs, options, &registry)
     }
 
     fn front(options: &DebugOptions) -> Box<dyn Exporter> {
@@ -225,6 +246,45 @@ mod tests {
         assert_eq!(settled(&mut window), [0, 0, 0]);
         let line = "Logs {\"resource logs\": 1, \"log records\": 2}\n";
         assert_eq!(fs::read_to_string(&path).unwrap(), line);
+    }
+
+    #[test]
+    fn the_summary_has_the_names_of_its_signal() {
+        use tailwater_pdata::otlp::{Limits, json};
+        let dir = tempfile::tempdir().unwrap();
+        let registry = MetricsRegistry::new(Exposition::default(), SERIES_MAX_DEFAULT);
+        for (signal, text, expect) in [
+            (
+                Signal::Metrics,
+                r#"{"resourceMetrics":[{"scopeMetrics":[{"metrics":[{"gauge":{"dataPoints":[{},{}]}},{}]}]}]}"#,
+                "Metrics {\"resource metrics\": 1, \"metrics\": 2, \"data points\": 2}\n",
+            ),
+            (
+                Signal::Traces,
+                r#"{"resourceSpans":[{"scopeSpans":[{"spans":[{},{},{}]}]},{}]}"#,
+                "Traces {\"resource spans\": 2, \"spans\": 3}\n",
+            ),
+        ] {
+            let path = dir.path().join(signal.as_str()).display().to_string();
+            let options = to(&path, (1, 0));
+            let mut node = DebugExporter::new("debug".into(), signal, &options, &registry).unwrap();
+            let mut front = node.front(&ShardHandle {
+                index: 0,
+                waker: Arc::new(NoWake),
+            });
+            let body = json::to_proto(signal, text.as_bytes(), &Limits::default()).unwrap();
+            let mut window: AckWindow<u32> = AckWindow::new(Arc::new(NoSink), 0);
+            let part = tailwater_pipeline::Part {
+                data: Encoded::parse(signal, body, &Limits::default())
+                    .unwrap()
+                    .into(),
+                ack: window.reserve(1, 2, 2),
+                permit: Permit::none(),
+            };
+            front.export(Batch::of(part), Mono(5));
+            assert_eq!(fs::read_to_string(&path).unwrap(), expect);
+            assert_eq!(settled(&mut window), [0]);
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Mutex;
 
 use super::options::DebugOptions;
+use super::summary::Summary;
 
 /// One of `output_paths`.
 pub(super) enum Sink {
@@ -65,21 +66,10 @@ impl Output {
     }
 
     /// Shows the summary of a batch, and its text if there is one.
-    pub fn show(
-        &self,
-        name: &str,
-        resources: usize,
-        records: usize,
-        text: &[u8],
-    ) -> io::Result<()> {
+    pub fn show(&self, name: &str, summary: &Summary, text: &[u8]) -> io::Result<()> {
         match self {
             Output::Log => {
-                tracing::info!(
-                    exporter = name,
-                    "resource logs" = resources,
-                    "log records" = records,
-                    "Logs"
-                );
+                summary.log(name);
                 if !text.is_empty() {
                     tracing::info!(
                         exporter = name,
@@ -90,10 +80,7 @@ impl Output {
                 Ok(())
             }
             Output::Sinks(sinks) => {
-                let head = format!(
-                    "Logs {{\"resource logs\": {resources}, \"log records\": {records}}}\n"
-                );
-                let all = [head.as_bytes(), text].concat();
+                let all = [summary.line().as_bytes(), text].concat();
                 let mut sinks = sinks.lock().unwrap_or_else(|e| e.into_inner());
                 sinks.iter_mut().try_for_each(|sink| sink.write(&all))
             }

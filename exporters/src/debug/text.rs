@@ -1,268 +1,271 @@
-//! Records as text for people, in the order and with the labels that the collector uses.
+//! What is in requests as text for people, in the order and with the labels that the collector uses.
 
 use std::io::Write;
 
 use jiff::Timestamp;
-use tailwater_pdata::{LogsBatch, ValueRef};
+use tailwater_pdata::Signal;
+use tailwater_pdata::ValueRef;
+use tailwater_pdata::otlp::Encoded;
+use tailwater_pdata::otlp::edit::View;
 
 use super::options::Verbosity;
+use super::{logs, metrics, traces};
 
-/// OTLP's severity numbers come in fours.
-const SEVERITIES: [&str; 6] = ["Trace", "Debug", "Info", "Warn", "Error", "Fatal"];
-
-/// Appends the text of some batches, one resource each. Nothing for [`Verbosity::Basic`].
-pub(super) fn render(verbosity: Verbosity, batches: &[LogsBatch], out: &mut Vec<u8>) {
-    for (i, batch) in batches.iter().enumerate() {
-        match verbosity {
-            Verbosity::Basic => {}
-            Verbosity::Normal => normal(i, batch, out),
-            Verbosity::Detailed => detailed(i, batch, out),
-        }
-    }
+/// The text of a batch as it is made.
+pub(super) struct Text<'o> {
+    pub out: &'o mut Vec<u8>,
 }
 
-/// Appends formatted text. Writing to a vector cannot fail.
-fn put(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
-    out.write_fmt(text)
-        .expect("writing to a vector cannot fail");
-}
-
-/// Appends data with its control characters escaped.
-fn data(out: &mut Vec<u8>, bytes: &[u8]) {
-    for c in String::from_utf8_lossy(bytes).chars() {
-        if c.is_control() && c != '\t' {
-            put(out, format_args!("{}", c.escape_default()));
-        } else {
-            out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
-        }
-    }
-}
-
-fn plain(out: &mut Vec<u8>, value: ValueRef<'_>) {
-    let mut text = Vec::new();
-    value.write_string(&mut text);
-    data(out, &text);
-}
-
-fn pairs<'a>(out: &mut Vec<u8>, all: impl Iterator<Item = (&'a str, ValueRef<'a>)>) {
-    for (key, value) in all {
-        out.push(b' ');
-        data(out, key.as_bytes());
-        out.push(b'=');
-        plain(out, value);
-    }
-}
-
-fn resource(b: &LogsBatch) -> impl Iterator<Item = (&str, ValueRef<'_>)> {
-    b.resource.iter().map(|(k, v)| (&**k, v.as_ref()))
-}
-
-fn attributes(b: &LogsBatch, row: usize) -> impl Iterator<Item = (&str, ValueRef<'_>)> {
-    b.attributes
-        .iter()
-        .filter_map(move |(k, c)| Some((&**k, b.value(c, row)?)))
-}
-
-fn normal(index: usize, b: &LogsBatch, out: &mut Vec<u8>) {
-    put(out, format_args!("ResourceLog #{index}"));
-    pairs(out, resource(b));
-    put(out, format_args!("\nScopeLog #0"));
-    if !b.scope.name.is_empty() {
-        out.push(b' ');
-        data(out, b.scope.name.as_bytes());
-        if !b.scope.version.is_empty() {
-            out.push(b'@');
-            data(out, b.scope.version.as_bytes());
-        }
-    }
-    pairs(
-        out,
-        b.scope.attributes.iter().map(|(k, v)| (&**k, v.as_ref())),
-    );
-    out.push(b'\n');
-    for row in 0..b.rows() {
-        if let Some(body) = b.body(row) {
-            plain(out, body);
-        }
-        pairs(out, attributes(b, row));
-        out.push(b'\n');
-    }
-}
-
-fn detailed(index: usize, b: &LogsBatch, out: &mut Vec<u8>) {
-    put(out, format_args!("ResourceLog #{index}\n"));
-    list(out, "Resource attributes", resource(b));
-    put(out, format_args!("ScopeLogs #0\nInstrumentationScope "));
-    data(out, b.scope.name.as_bytes());
-    out.push(b' ');
-    data(out, b.scope.version.as_bytes());
-    out.push(b'\n');
-    let scope = b.scope.attributes.iter().map(|(k, v)| (&**k, v.as_ref()));
-    list(out, "InstrumentationScope attributes", scope);
-    for row in 0..b.rows() {
-        record(b, row, out);
-    }
-}
-
-fn record(b: &LogsBatch, row: usize, out: &mut Vec<u8>) {
-    put(out, format_args!("LogRecord #{row}\n"));
-    put(
-        out,
-        format_args!("ObservedTimestamp: {}\n", time(b.observed.get(row))),
-    );
-    put(
-        out,
-        format_args!("Timestamp: {}\nSeverityText: ", time(b.time.get(row))),
-    );
-    if let Some(text) = b.severity_text(row) {
-        plain(out, text);
-    }
-    put(
-        out,
-        format_args!(
-            "\nSeverityNumber: {}\nBody: ",
-            severity(b.severity.get(row))
-        ),
-    );
-    typed(out, b.body(row).unwrap_or(ValueRef::Null));
-    out.push(b'\n');
-    list(out, "Attributes", attributes(b, row));
-    let trace = b.trace.as_deref();
-    put(out, format_args!("Trace ID: "));
-    hex(
-        out,
-        trace
-            .and_then(|t| t.trace_id.get(row))
-            .map_or(&[], |id| &id[..]),
-    );
-    put(out, format_args!("\nSpan ID: "));
-    hex(
-        out,
-        trace
-            .and_then(|t| t.span_id.get(row))
-            .map_or(&[], |id| &id[..]),
-    );
-    let flags = trace.and_then(|t| t.flags.get(row)).copied().unwrap_or(0);
-    put(out, format_args!("\nFlags: {flags}\n"));
-}
-
-/// A list of attributes under a title; nothing if it is empty.
-fn list<'a>(out: &mut Vec<u8>, title: &str, all: impl Iterator<Item = (&'a str, ValueRef<'a>)>) {
-    for (i, (key, value)) in all.enumerate() {
-        if i == 0 {
-            put(out, format_args!("{title}:\n"));
-        }
-        put(out, format_args!("     -> "));
-        data(out, key.as_bytes());
-        put(out, format_args!(": "));
-        typed(out, value);
-        out.push(b'\n');
-    }
-}
-
-fn typed(out: &mut Vec<u8>, value: ValueRef<'_>) {
-    let name = match value {
-        ValueRef::Null => "Empty",
-        ValueRef::Bool(_) => "Bool",
-        ValueRef::Int(_) => "Int",
-        ValueRef::Double(_) => "Double",
-        ValueRef::Str(_) => "Str",
-        ValueRef::Bytes(_) => "Bytes",
-        ValueRef::List(_) => "Slice",
-        ValueRef::Map(_) => "Map",
+/// Appends the text of a batch. Nothing for [`Verbosity::Basic`].
+pub(super) fn render(verbosity: Verbosity, batch: &Encoded, out: &mut Vec<u8>) {
+    let detailed = match verbosity {
+        Verbosity::Basic => return,
+        Verbosity::Normal => false,
+        Verbosity::Detailed => true,
     };
-    put(out, format_args!("{name}("));
-    plain(out, value);
-    out.push(b')');
-}
-
-fn hex(out: &mut Vec<u8>, id: &[u8]) {
-    if id.iter().any(|b| *b != 0) {
-        for byte in id {
-            put(out, format_args!("{byte:02x}"));
+    let signal = names(batch.signal());
+    let mut text = Text { out };
+    let requests = batch.views();
+    let resources = requests.flat_map(|r| r.messages(signal.resources).collect::<Vec<_>>());
+    for (i, resource) in resources.enumerate() {
+        match detailed {
+            true => text.detailed(signal, i, &resource),
+            false => text.normal(signal, i, &resource),
         }
     }
 }
 
-fn time(ns: i64) -> String {
-    let time = Timestamp::from_nanosecond(i128::from(ns)).unwrap_or(Timestamp::UNIX_EPOCH);
+/// What the messages of a signal are called.
+pub(super) struct Names {
+    /// The field of a request.
+    pub resources: &'static str,
+    /// The field of a resource.
+    pub scopes: &'static str,
+    /// How a resource and a scope are titled in detail.
+    detailed: [&'static str; 2],
+    /// And in normal verbosity.
+    normal: [&'static str; 2],
+    /// Shows what is in a scope.
+    items: [fn(&mut Text<'_>, &View<'_>); 2],
+}
+
+static LOGS: Names = Names {
+    resources: "resource_logs",
+    scopes: "scope_logs",
+    detailed: ["ResourceLog", "ScopeLogs"],
+    normal: ["ResourceLog", "ScopeLog"],
+    items: [logs::normal, logs::detailed],
+};
+static METRICS: Names = Names {
+    resources: "resource_metrics",
+    scopes: "scope_metrics",
+    detailed: ["ResourceMetrics", "ScopeMetrics"],
+    normal: ["ResourceMetrics", "ScopeMetrics"],
+    items: [metrics::normal, metrics::detailed],
+};
+static TRACES: Names = Names {
+    resources: "resource_spans",
+    scopes: "scope_spans",
+    detailed: ["ResourceSpans", "ScopeSpans"],
+    normal: ["ResourceTraces", "ScopeTraces"],
+    items: [traces::normal, traces::detailed],
+};
+
+/// What the messages of `signal` are called.
+pub(super) fn names(signal: Signal) -> &'static Names {
+    match signal {
+        Signal::Logs => &LOGS,
+        Signal::Metrics => &METRICS,
+        Signal::Traces => &TRACES,
+    }
+}
+
+impl Text<'_> {
+    /// Appends formatted text. It must not hold data.
+    pub fn put(&mut self, text: std::fmt::Arguments<'_>) {
+        self.out
+            .write_fmt(text)
+            .expect("writing to a vector cannot fail");
+    }
+
+    /// Appends data with its control characters escaped.
+    pub fn data(&mut self, bytes: &[u8]) {
+        for c in String::from_utf8_lossy(bytes).chars() {
+            if c.is_control() && c != '\t' {
+                self.put(format_args!("{}", c.escape_default()));
+            } else {
+                self.out
+                    .extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
+            }
+        }
+    }
+
+    /// Appends a line of a label and data.
+    pub fn line(&mut self, label: &str, bytes: &[u8]) {
+        self.put(format_args!("{label}: "));
+        self.data(bytes);
+        self.out.push(b'\n');
+    }
+
+    /// Appends the value as text.
+    pub fn plain(&mut self, value: ValueRef<'_>) {
+        let mut text = Vec::new();
+        value.write_string(&mut text);
+        self.data(&text);
+    }
+
+    /// Appends the value with its type.
+    pub fn typed(&mut self, value: ValueRef<'_>) {
+        let name = match value {
+            ValueRef::Null => "Empty",
+            ValueRef::Bool(_) => "Bool",
+            ValueRef::Int(_) => "Int",
+            ValueRef::Double(_) => "Double",
+            ValueRef::Str(_) => "Str",
+            ValueRef::Bytes(_) => "Bytes",
+            ValueRef::List(_) => "Slice",
+            ValueRef::Map(_) => "Map",
+        };
+        self.put(format_args!("{name}("));
+        self.plain(value);
+        self.out.push(b')');
+    }
+
+    /// Appends `key=value` for each attribute; gives how many there are.
+    pub fn pairs(&mut self, of: &View<'_>, list: &str, before: &str, between: &str) -> usize {
+        let mut n = 0;
+        for (key, value) in of.pairs(list) {
+            let gap = if n == 0 { before } else { between };
+            self.out.extend_from_slice(gap.as_bytes());
+            self.data(key.as_bytes());
+            self.out.push(b'=');
+            self.plain(value.as_ref());
+            n += 1;
+        }
+        n
+    }
+
+    /// Appends attributes under a title, `indent` columns in; nothing if there are none.
+    pub fn list(&mut self, title: &str, indent: usize, of: &View<'_>, list: &str) {
+        for (i, (key, value)) in of.pairs(list).enumerate() {
+            if i == 0 {
+                self.put(format_args!("{title}:\n"));
+            }
+            self.put(format_args!("{:indent$}     -> ", ""));
+            self.data(key.as_bytes());
+            self.put(format_args!(": "));
+            self.typed(value.as_ref());
+            self.out.push(b'\n');
+        }
+    }
+
+    /// Appends a line with an id; it is empty if it is unset.
+    pub fn id(&mut self, label: &str, id: &[u8]) {
+        self.put(format_args!("{label}: {}\n", hex(id)));
+    }
+
+    /// Appends a line with a time in nanoseconds.
+    pub fn time(&mut self, label: &str, ns: u64) {
+        self.put(format_args!("{label}: {}\n", time(ns)));
+    }
+
+    fn normal(&mut self, names: &Names, i: usize, resource: &View<'_>) {
+        let [resource_name, scope_name] = names.normal;
+        self.put(format_args!("{resource_name} #{i}"));
+        self.bracketed(" ", resource.bytes("schema_url"));
+        resource.message("resource", |r| self.pairs(r, "attributes", " ", " "));
+        self.out.push(b'\n');
+        for (j, scope) in resource.messages(names.scopes).enumerate() {
+            self.put(format_args!("{scope_name} #{j}"));
+            scope.message("scope", |s| {
+                let (name, version) = (s.bytes("name"), s.bytes("version"));
+                if !(name.is_empty() && version.is_empty()) {
+                    self.out.push(b' ');
+                }
+                self.data(name);
+                if !version.is_empty() {
+                    self.out.push(b'@');
+                    self.data(version);
+                }
+            });
+            self.bracketed(" ", scope.bytes("schema_url"));
+            scope.message("scope", |s| self.pairs(s, "attributes", " ", " "));
+            self.out.push(b'\n');
+            names.items[0](self, &scope);
+        }
+    }
+
+    fn bracketed(&mut self, before: &str, text: &[u8]) {
+        if !text.is_empty() {
+            self.put(format_args!("{before}["));
+            self.data(text);
+            self.out.push(b']');
+        }
+    }
+
+    fn detailed(&mut self, names: &Names, i: usize, resource: &View<'_>) {
+        let [resource_name, scope_name] = names.detailed;
+        self.put(format_args!("{resource_name} #{i}\n"));
+        self.line("Resource SchemaURL", resource.bytes("schema_url"));
+        resource.message("resource", |r| {
+            self.list("Resource attributes", 0, r, "attributes");
+            self.entities(r);
+        });
+        for (j, scope) in resource.messages(names.scopes).enumerate() {
+            self.put(format_args!("{scope_name} #{j}\n{scope_name} "));
+            self.line("SchemaURL", scope.bytes("schema_url"));
+            scope.message("scope", |s| {
+                self.put(format_args!("InstrumentationScope "));
+                self.data(s.bytes("name"));
+                self.out.push(b' ');
+                self.data(s.bytes("version"));
+                self.out.push(b'\n');
+                self.list("InstrumentationScope attributes", 0, s, "attributes");
+            });
+            names.items[1](self, &scope);
+        }
+    }
+
+    fn entities(&mut self, resource: &View<'_>) {
+        for (i, entity) in resource.messages("entity_refs").enumerate() {
+            if i == 0 {
+                self.put(format_args!("Resource entity refs:\n"));
+            }
+            self.put(format_args!("     -> Entity ref #{i}:\n"));
+            self.line("          -> Type", entity.bytes("type"));
+            let schema = entity.bytes("schema_url");
+            if !schema.is_empty() {
+                self.line("          -> Schema URL", schema);
+            }
+            for (title, list) in [("ID", "id_keys"), ("Description", "description_keys")] {
+                for (k, key) in entity.texts(list).enumerate() {
+                    if k == 0 {
+                        self.put(format_args!("          -> {title} keys:\n"));
+                    }
+                    self.put(format_args!("               -> "));
+                    self.data(key);
+                    self.out.push(b'\n');
+                }
+            }
+        }
+    }
+}
+
+/// The id in hexadecimal; nothing if it is unset.
+pub(super) fn hex(id: &[u8]) -> String {
+    match id.iter().any(|b| *b != 0) {
+        true => id.iter().map(|byte| format!("{byte:02x}")).collect(),
+        false => String::new(),
+    }
+}
+
+/// A time in nanoseconds.
+pub(super) fn time(ns: u64) -> String {
+    // The collector, too, takes what is beyond the year 2262 for a time before 1970.
+    let time = Timestamp::from_nanosecond(i128::from(ns as i64)).unwrap_or(Timestamp::UNIX_EPOCH);
     time.strftime("%Y-%m-%d %H:%M:%S%.f +0000 UTC").to_string()
 }
 
-fn severity(number: u8) -> String {
-    let Some(n) = number.checked_sub(1).filter(|n| *n < 24) else {
-        return format!("Unspecified({number})");
-    };
-    let name = SEVERITIES[usize::from(n / 4)];
-    match n % 4 {
-        0 => format!("{name}({number})"),
-        step => format!("{name}{}({number})", step + 1),
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use bytes::Bytes;
-    use tailwater_pdata::{Column, Scope, Severities, Times, TraceColumns, Value};
-
-    use super::*;
-
-    fn batch() -> LogsBatch {
-        let mut b = LogsBatch::from_lines(Bytes::from_static(b"a\x1b[2Jb"), &[(0, 6)]);
-        b.resource = Arc::new([("host", "h")].into_iter().collect());
-        b.scope = Arc::new(Scope {
-            name: "s".into(),
-            version: "1".into(),
-            ..Scope::default()
-        });
-        b.time = Times::Const(1_581_452_773_000_000_789);
-        b.severity = Severities::Const(10);
-        b.attributes.set("n", Column::Const(Value::Int(5)));
-        b.trace = Some(Box::new(TraceColumns {
-            trace_id: vec![[0xab; 16]],
-            span_id: vec![[0; 8]],
-            flags: vec![1],
-        }));
-        b
-    }
-
-    fn text(verbosity: Verbosity) -> String {
-        let mut out = Vec::new();
-        render(verbosity, &[batch()], &mut out);
-        String::from_utf8(out).unwrap()
-    }
-
-    #[test]
-    fn normal_is_a_line_per_record_with_escaped_control_characters() {
-        let expect = "ResourceLog #0 host=h\nScopeLog #0 s@1\na\\u{1b}[2Jb n=5\n";
-        assert_eq!(text(Verbosity::Normal), expect);
-        assert_eq!(text(Verbosity::Basic), "");
-    }
-
-    #[test]
-    fn detailed_shows_every_field() {
-        let expect = "ResourceLog #0\nResource attributes:\n     -> host: Str(h)\n\
-            ScopeLogs #0\nInstrumentationScope s 1\nLogRecord #0\n\
-            ObservedTimestamp: 1970-01-01 00:00:00 +0000 UTC\n\
-            Timestamp: 2020-02-11 20:26:13.000000789 +0000 UTC\n\
-            SeverityText: \nSeverityNumber: Info2(10)\nBody: Str(a\\u{1b}[2Jb)\n\
-            Attributes:\n     -> n: Int(5)\n\
-            Trace ID: abababababababababababababababab\nSpan ID: \nFlags: 1\n";
-        assert_eq!(text(Verbosity::Detailed), expect);
-    }
-
-    #[test]
-    fn severities_are_named() {
-        for (number, expect) in [
-            (0, "Unspecified(0)"),
-            (1, "Trace(1)"),
-            (17, "Error(17)"),
-            (24, "Fatal4(24)"),
-            (25, "Unspecified(25)"),
-        ] {
-            assert_eq!(severity(number), expect);
-        }
-    }
-}
+#[path = "text_tests.rs"]
+mod tests;

@@ -14,7 +14,7 @@ use super::stats::{DeliveryStats, Load};
 use super::verdict::{RetryScope, Verdict};
 
 /// What became of the items of an exporter, under the names of its signal.
-pub(super) enum ItemMetrics {
+pub(crate) enum ItemMetrics {
     Logs(Arc<ExporterMetrics>),
     Metrics(Arc<ExporterPointsMetrics>),
     Traces(Arc<ExporterSpansMetrics>),
@@ -29,7 +29,7 @@ impl ItemMetrics {
         }
     }
 
-    fn sent(&self) -> &Counter {
+    pub fn sent(&self) -> &Counter {
         match self {
             ItemMetrics::Logs(m) => &m.sent_log_records,
             ItemMetrics::Metrics(m) => &m.sent,
@@ -37,7 +37,7 @@ impl ItemMetrics {
         }
     }
 
-    fn failed(&self) -> &Counter {
+    pub fn failed(&self) -> &Counter {
         match self {
             ItemMetrics::Logs(m) => &m.send_failed_log_records,
             ItemMetrics::Metrics(m) => &m.send_failed,

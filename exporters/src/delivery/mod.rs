@@ -48,6 +48,7 @@ pub(crate) mod test_sockets;
 
 pub use backoff::Backoff;
 pub use intake::Intake;
+pub(crate) use metrics::ItemMetrics;
 pub use options::{BatchOptions, QueueOptions, RetryOptions, Sizer};
 pub use outbox::{Outbox, OutboxParts};
 pub use queue::{Attempt, Decision, DeliveryQueue};

@@ -4,22 +4,21 @@ use std::time::Duration;
 
 use tailwater_config::Section;
 
-use super::options::{FileOptions, RotationOptions};
+use super::options::{FileOptions, Form, RotationOptions};
 
 const MEGABYTE: u64 = 1 << 20;
 
 /// Reads the options. `flush_interval` is taken with any value above zero: lines are written as
 /// they come, so none waits longer. `None` if the path is missing, which is then reported.
 pub fn decode(s: &mut Section<'_, '_>) -> Option<FileOptions> {
-    if s.one_of("format", &["json", "proto"], "json") == "proto" {
-        s.invalid("format", "proto is not supported; use json");
-    }
-    if !s.string("compression", "").is_empty() {
-        s.invalid("compression", "files are not compressed; leave it out");
-    }
+    let form = match s.one_of("format", &["json", "proto"], "json") {
+        "proto" => Form::Proto,
+        _ => Form::Json,
+    };
+    let compressed = s.one_of("compression", &["", "zstd"], "") == "zstd";
     s.refuse(
         "encoding",
-        "there are no encoding extensions; format: json is written",
+        "there are no encoding extensions; format says how requests are written",
     );
     let grouped = s.section_if_present("group_by", |group| {
         // Options of a group that is off do not matter.
@@ -46,6 +45,9 @@ pub fn decode(s: &mut Section<'_, '_>) -> Option<FileOptions> {
             "cannot be combined with rotation, which appends anyway",
         );
     }
+    if append && compressed {
+        s.invalid("append", "cannot be combined with compression");
+    }
     let create_directory = s.bool("create_directory", false);
     let defaults = FileOptions::new("");
     let queue_bytes_max = s.byte_size("queue_bytes_max", defaults.queue_bytes_max, 1..);
@@ -55,6 +57,8 @@ pub fn decode(s: &mut Section<'_, '_>) -> Option<FileOptions> {
         rotation,
         append,
         create_directory,
+        form,
+        compressed,
         queue_bytes_max,
     })
 }
@@ -103,6 +107,13 @@ mod tests {
             ..FileOptions::new("/x")
         };
         assert_eq!(decode_json(&config, decode).unwrap(), Some(expect));
+        let config = json!({"path": "/x", "format": "proto", "compression": "zstd"});
+        let expect = FileOptions {
+            form: Form::Proto,
+            compressed: true,
+            ..FileOptions::new("/x")
+        };
+        assert_eq!(decode_json(&config, decode).unwrap(), Some(expect));
         let config = json!({"path": "/x", "rotation": {}});
         let got = decode_json(&config, decode).unwrap().unwrap();
         assert_eq!(got.rotation, Some(RotationOptions::default()));
@@ -112,11 +123,12 @@ mod tests {
     fn what_is_not_supported_is_refused_by_name() {
         for (config, part) in [
             (json!({}), "path: is required"),
+            (json!({"path": "/x", "format": "text"}), "json"),
+            (json!({"path": "/x", "compression": "gzip"}), "zstd"),
             (
-                json!({"path": "/x", "format": "proto"}),
-                "proto is not supported",
+                json!({"path": "/x", "compression": "zstd", "append": true}),
+                "append",
             ),
-            (json!({"path": "/x", "compression": "zstd"}), "compression"),
             (json!({"path": "/x", "encoding": "otlp"}), "encoding"),
             (
                 json!({"path": "/x", "group_by": {"enabled": true}}),

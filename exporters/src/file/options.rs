@@ -2,6 +2,16 @@
 
 use std::path::PathBuf;
 
+/// `format`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Form {
+    /// JSON, one request per line.
+    #[default]
+    Json,
+    /// Protobuf, each request behind its length.
+    Proto,
+}
+
 /// `rotation`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RotationOptions {
@@ -37,6 +47,10 @@ pub struct FileOptions {
     pub append: bool,
     /// `create_directory`: make the directory of `path` if it is missing. Default false.
     pub create_directory: bool,
+    /// `format`. Default json.
+    pub form: Form,
+    /// `compression: zstd`: each request is a frame, behind its length. Default false.
+    pub compressed: bool,
     /// Bytes that may wait to be written before sources pause (an option of our own).
     /// Default 16 MiB.
     pub queue_bytes_max: u64,
@@ -50,6 +64,8 @@ impl FileOptions {
             rotation: None,
             append: false,
             create_directory: false,
+            form: Form::Json,
+            compressed: false,
             queue_bytes_max: 16 << 20,
         }
     }

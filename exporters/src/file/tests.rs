@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tailwater_pdata::LogsBatch;
+use tailwater_pdata::otlp::{Limits, json};
 use tailwater_pipeline::ack::AckSink;
 use tailwater_pipeline::clock::{Mono, SimClock, SystemClock};
 use tailwater_pipeline::{AckToken, Counts, Outcome, Part, Permit, Wake};
@@ -41,7 +42,9 @@ impl Rig {
     fn new(options: FileOptions) -> Rig {
         let clock = Arc::new(SystemClock::default());
         let registry = MetricsRegistry::new(Exposition::default(), SERIES_MAX_DEFAULT);
-        let mut node = FileExporter::new("file".into(), options, clock.clone(), &registry);
+        let shared: Arc<dyn Clock> = clock.clone();
+        let settings = FileSettings::new(options);
+        let mut node = settings.node(&"file".into(), Signal::Logs, &shared, &registry);
         let metrics = ExporterMetrics::new(&registry, "file");
         let front = node.front(&ShardHandle {
             index: 0,
@@ -131,6 +134,129 @@ fn a_batch_is_one_line_and_is_acknowledged_when_it_is_in_the_file() {
         rig.told(),
         (3, Outcome::Retry),
         "after the stop, sources keep their data"
+    );
+}
+
+/// What is in a file of requests, each behind its length.
+fn requests(path: &Path) -> Vec<Vec<u8>> {
+    let mut rest = &fs::read(path).unwrap()[..];
+    let mut requests = Vec::new();
+    while let Some((length, behind)) = rest.split_first_chunk() {
+        let (request, behind) = behind.split_at(u32::from_be_bytes(*length) as usize);
+        requests.push(request.to_vec());
+        rest = behind;
+    }
+    assert!(rest.is_empty());
+    requests
+}
+
+#[test]
+fn every_form_holds_the_requests_as_they_came() {
+    let json = r#"{"resourceSpans":[{"scopeSpans":[{"spans":[{"name":"a"},{"name":"b"}]}]}]}"#;
+    let proto = json::to_proto(Signal::Traces, json.as_bytes(), &Limits::default()).unwrap();
+    for (form, compressed) in [
+        (Form::Json, false),
+        (Form::Json, true),
+        (Form::Proto, false),
+        (Form::Proto, true),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("out");
+        let mut rig = Rig::new(FileOptions {
+            form,
+            compressed,
+            ..FileOptions::new(path.clone())
+        });
+        rig.node.start().unwrap();
+        let encoded = Encoded::parse(Signal::Traces, proto.clone(), &Limits::default()).unwrap();
+        let mut front = FileFront {
+            shared: rig.node.shared.clone(),
+            signal: Signal::Traces,
+            items: rig.node.items.clone(),
+        };
+        for key in 0..2 {
+            front.export(
+                Batch::of(Part {
+                    data: encoded.clone().into(),
+                    ack: AckToken::new(rig.sink.clone(), key),
+                    permit: Permit::none(),
+                }),
+                Mono(0),
+            );
+            assert_eq!(rig.told(), (key, Outcome::Delivered));
+        }
+        rig.stop();
+        if (form, compressed) == (Form::Json, false) {
+            let text = fs::read_to_string(&path).unwrap();
+            assert_eq!(text, format!("{json}\n{json}\n"));
+            continue;
+        }
+        let mut got = requests(&path);
+        if compressed {
+            for request in &mut got {
+                *request = zstd::bulk::decompress(request, 1 << 20).unwrap();
+            }
+        }
+        let want = match form {
+            Form::Json => json.as_bytes(),
+            Form::Proto => &proto[..],
+        };
+        assert_eq!(got, [want, want], "{form:?} {compressed}");
+    }
+}
+
+#[test]
+fn signals_share_one_file_until_the_last_one_stops() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("out.json");
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+    let registry = MetricsRegistry::new(Exposition::default(), SERIES_MAX_DEFAULT);
+    let settings = FileSettings::new(FileOptions::new(path.clone()));
+    let name: Arc<str> = "file".into();
+    let signals = [Signal::Logs, Signal::Metrics, Signal::Traces];
+    let mut nodes = signals.map(|signal| settings.node(&name, signal, &clock, &registry));
+    let shard = ShardHandle {
+        index: 0,
+        waker: Arc::new(NoWake),
+    };
+    nodes.iter_mut().for_each(|n| n.start().unwrap());
+    let mut fronts: Vec<_> = nodes.iter_mut().map(|n| n.front(&shard)).collect();
+    let (tx, told) = mpsc::channel();
+    let sink = Arc::new(Told(Mutex::new(tx)));
+    let texts = [
+        r#"{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"severityText":"x"}]}]}]}"#,
+        r#"{"resourceMetrics":[{"scopeMetrics":[{"metrics":[{"name":"g","gauge":{"dataPoints":[{"asInt":"1"}]}}]}]}]}"#,
+        r#"{"resourceSpans":[{"scopeSpans":[{"spans":[{"name":"s"}]}]}]}"#,
+    ];
+    let mut send = |i: usize| {
+        let (signal, limits) = (signals[i], Limits::default());
+        let body = json::to_proto(signal, texts[i].as_bytes(), &limits).unwrap();
+        let part = Part {
+            data: Encoded::parse(signal, body, &limits).unwrap().into(),
+            ack: AckToken::new(sink.clone(), i as u64),
+            permit: Permit::none(),
+        };
+        fronts[i].export(Batch::of(part), Mono(0));
+        told.recv_timeout(LONG).expect("settled").1
+    };
+    let last = clock.now().after(LONG);
+    for i in 0..3 {
+        assert_eq!(send(i), Outcome::Delivered);
+    }
+    assert_eq!(nodes[0].stop(last), 0);
+    assert_eq!(send(2), Outcome::Delivered, "the others go on");
+    assert_eq!((nodes[1].stop(last), nodes[2].stop(last)), (0, 0));
+    assert_eq!(send(1), Outcome::Retry);
+    let text = fs::read_to_string(&path).unwrap();
+    assert_eq!(
+        text.lines().collect::<Vec<_>>(),
+        [texts[0], texts[1], texts[2], texts[2]]
+    );
+    assert_eq!(
+        ItemMetrics::new(&registry, "file", Signal::Traces)
+            .sent()
+            .get(),
+        2
     );
 }
 

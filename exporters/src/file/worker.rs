@@ -6,11 +6,11 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use tailwater_pipeline::clock::Clock;
-use tailwater_pipeline::{AckToken, Admission, Outcome, Permit, Wake};
+use tailwater_pipeline::{AckToken, Admission, DropReason, Outcome, Permit, Wake};
 use tailwater_telemetry::metrics::ExporterMetrics;
 
 use super::rotate::LogFile;
-use crate::delivery::Load;
+use crate::delivery::{ItemMetrics, Load};
 
 const RETRY_MIN: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(30);
@@ -18,32 +18,47 @@ const RETRY_MAX: Duration = Duration::from_secs(30);
 /// One encoded batch.
 pub(super) struct Job {
     pub bytes: Vec<u8>,
+    /// Items in it: log records, data points or spans.
     records: u64,
-    acks: Vec<AckToken>,
+    items: Arc<ItemMetrics>,
+    /// The duties, each with the number of its items.
+    duties: Vec<(AckToken, u32)>,
     _permits: Vec<Permit>,
 }
 
 impl Job {
-    /// A job without bytes yet; `size_hint` bytes are expected.
-    pub fn new(records: u64, size_hint: usize) -> Job {
-        let bytes = Vec::with_capacity(size_hint);
+    /// A job without bytes yet, whose items are counted in `items`.
+    pub fn new(items: Arc<ItemMetrics>) -> Job {
         Job {
-            bytes,
-            records,
-            acks: Vec::new(),
+            bytes: Vec::new(),
+            records: 0,
+            items,
+            duties: Vec::new(),
             _permits: Vec::new(),
         }
     }
 
-    /// Adds the duty and the memory of a part.
-    pub fn keep(&mut self, ack: AckToken, permit: Permit) {
-        self.acks.push(ack);
+    /// Adds the duty and the memory of a part with so many items.
+    pub fn keep(&mut self, ack: AckToken, items: usize, permit: Permit) {
+        self.records += items as u64;
+        let items = u32::try_from(items).unwrap_or(u32::MAX);
+        self.duties.push((ack, items));
         self._permits.push(permit);
     }
 
-    fn resolve(self, outcome: Outcome) {
-        for ack in self.acks {
+    /// Says what became of it.
+    pub fn resolve(self, outcome: Outcome) {
+        for (ack, _) in self.duties {
             ack.resolve(outcome);
+        }
+    }
+
+    /// Gives it up.
+    pub fn give_up(self, reason: DropReason) {
+        self.items.failed().inc_by(self.records);
+        for (ack, items) in self.duties {
+            ack.count_dropped(reason, items);
+            ack.resolve(Outcome::Refused);
         }
     }
 }
@@ -174,7 +189,7 @@ impl Lines {
         self.publish(state.bytes);
         drop(state);
         if outcome == Outcome::Delivered {
-            self.metrics.sent_log_records.inc_by(job.records);
+            job.items.sent().inc_by(job.records);
             self.metrics.sent_bytes.inc_by(job.bytes.len() as u64);
         }
         job.resolve(outcome);

@@ -68,13 +68,19 @@ pub trait Edit {
         let _ = (item, attributes);
         true
     }
+
+    /// Asked after each item that stays: the name of one of its fields of text, as `trace_state`, and
+    /// what it becomes. A name that the item does not have changes nothing.
+    fn text(&mut self) -> Option<(&str, &[u8])> {
+        None
+    }
 }
 
 /// The fields of a message, by the names of the `.proto` files.
 #[derive(Clone, Copy)]
 pub struct View<'a> {
-    message: &'static Message,
-    buf: &'a [u8],
+    pub(super) message: &'static Message,
+    pub(super) buf: &'a [u8],
 }
 
 impl<'a> View<'a> {
@@ -248,14 +254,14 @@ impl<'a> Attributes<'a> {
 }
 
 /// The `KeyValue`s in fields `number` of `buf`.
-fn pairs(buf: &[u8], number: u32) -> impl Iterator<Item = KeyValue> {
+pub(super) fn pairs(buf: &[u8], number: u32) -> impl Iterator<Item = KeyValue> {
     Fields::new(buf, 0).filter_map(move |field| match field {
         (n, Raw::Len(from, to)) if n == number => Some(KeyValue::of(buf, from, to)),
         _ => None,
     })
 }
 
-fn found<'b>(buf: &'b [u8], pair: &KeyValue) -> Found<'b> {
+pub(super) fn found<'b>(buf: &'b [u8], pair: &KeyValue) -> Found<'b> {
     match pair.value_range() {
         Some((from, to)) => plain(buf, from, to),
         None => Found::Decoded(pair.with_value(buf, decode)),
@@ -457,12 +463,26 @@ impl Writer<'_> {
             return;
         }
         self.kept += 1;
-        let Some(content) = changed else {
+        let text = self.editor.text().and_then(|(name, text)| {
+            let mut fields = message.fields.iter();
+            let field = fields.find(|f| f.name == name && matches!(f.kind, Kind::Str))?;
+            Some((field.number, text))
+        });
+        if changed.is_none() && text.is_none() {
             return self.out.extend_from_slice(field);
-        };
+        }
         self.changed = true;
-        put_bytes(&mut self.out, number, &content);
-        self.pool.push(content);
+        let content = changed.as_deref().unwrap_or(buf);
+        match text {
+            None => put_bytes(&mut self.out, number, content),
+            Some(text) => {
+                let width = varint_len(content.len() as u64).min(5);
+                let open = Open::field(&mut self.out, number, width);
+                put_text(content, text, &mut self.out);
+                open.close(&mut self.out);
+            }
+        }
+        self.pool.extend(changed);
     }
 }
 
@@ -495,9 +515,18 @@ pub(super) fn one(buf: &[u8], number: u32) -> Cow<'_, [u8]> {
     }
 }
 
-/// Appends the message `buf` with `map` in place of its fields `number`.
-pub(super) fn replace(buf: &[u8], number: u32, map: &Map, out: &mut Vec<u8>) {
-    let (mut start, mut done) = (0, false);
+/// Appends the message `buf` with another text in a field.
+fn put_text(buf: &[u8], (number, text): (u32, &[u8]), out: &mut Vec<u8>) {
+    replace(buf, number, out, |out| {
+        if !text.is_empty() {
+            put_bytes(out, number, text);
+        }
+    });
+}
+
+/// Appends the message `buf` with what `put` appends in place of its fields `number`.
+pub(super) fn replace(buf: &[u8], number: u32, out: &mut Vec<u8>, put: impl FnOnce(&mut Vec<u8>)) {
+    let (mut start, mut put) = (0, Some(put));
     let mut fields = Fields::new(buf, 0);
     loop {
         let from = fields.at();
@@ -509,13 +538,12 @@ pub(super) fn replace(buf: &[u8], number: u32, map: &Map, out: &mut Vec<u8>) {
         }
         out.extend_from_slice(&buf[start..from]);
         start = fields.at();
-        if !done {
-            put_map(out, number, map);
-            done = true;
+        if let Some(put) = put.take() {
+            put(out);
         }
     }
     out.extend_from_slice(&buf[start..]);
-    if !done {
-        put_map(out, number, map);
+    if let Some(put) = put {
+        put(out);
     }
 }

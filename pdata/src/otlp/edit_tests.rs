@@ -407,3 +407,73 @@ fn fields_are_found_by_name() {
     assert_eq!(see.0, ["scope", "in", "point", "out", "left"]);
     assert_eq!(whole.items(), 2);
 }
+
+/// Says what the trace state of each span becomes, and marks every other one.
+struct States(
+    std::vec::IntoIter<Option<&'static str>>,
+    Option<&'static str>,
+    bool,
+);
+
+impl Edit for States {
+    fn item(&mut self, _: &View<'_>, attributes: &mut Attributes<'_>) -> bool {
+        self.1 = self.0.next().unwrap();
+        self.2 = !self.2;
+        if self.2 {
+            attributes.update(|map| {
+                map.insert("a", 1);
+                true
+            });
+        }
+        self.1 != Some("drop")
+    }
+
+    fn text(&mut self) -> Option<(&str, &[u8])> {
+        self.1.map(|text| ("trace_state", text.as_bytes()))
+    }
+}
+
+#[test]
+fn text_of_an_item_is_put_in_its_place() {
+    let span = |name: &str, state: &str| o::Span {
+        name: name.into(),
+        trace_state: state.into(),
+        trace_id: vec![1; 16],
+        ..o::Span::default()
+    };
+    let traces = |spans: Vec<o::Span>| o::Traces {
+        resource_spans: vec![o::ResourceSpans {
+            scope_spans: vec![o::ScopeSpans {
+                spans,
+                ..o::ScopeSpans::default()
+            }],
+            ..o::ResourceSpans::default()
+        }],
+    };
+    let before = vec![
+        span("set", ""),
+        span("changed", "x=1"),
+        span("kept", "y=2"),
+        span("emptied", "z=3"),
+        span("gone", ""),
+    ];
+    let mut encoded = parse(Signal::Traces, traces(before).encode_to_vec());
+    let states = vec![Some("ot=th:0"), Some("x=22"), None, Some(""), Some("drop")];
+    encoded.edit(&mut States(states.into_iter(), None, false));
+    let one = o::KeyValue {
+        key: "a".into(),
+        value: Some(o::AnyValue {
+            value: Some(Any::Int(1)),
+        }),
+    };
+    let mut after = vec![
+        span("set", "ot=th:0"),
+        span("changed", "x=22"),
+        span("kept", "y=2"),
+        span("emptied", ""),
+    ];
+    after[0].attributes.push(one.clone());
+    after[2].attributes.push(one);
+    assert_eq!(o::Traces::decode(encoded.body()).unwrap(), traces(after));
+    assert_eq!(encoded.items(), 4);
+}

@@ -9,7 +9,7 @@ use super::json::{from_proto, to_proto};
 use super::oracle as o;
 use super::samples::Dice;
 use super::*;
-use crate::{Column, Entry, LogsBatch, Signal, Value, write_logs_json};
+use crate::{Column, Entry, LogsBatch, Signal, Value};
 
 fn proto(signal: Signal, json: &str) -> Result<Vec<u8>, String> {
     let limits = Limits::default();
@@ -357,7 +357,7 @@ fn a_batch_with_everything_is_what_the_specification_shows() {
         ..Entry::default()
     };
     let mut out = Vec::new();
-    write_logs_json([&LogsBatch::from_entries(&[e])], &mut out);
+    Encoded::from_logs([&LogsBatch::from_entries(&[e])]).write_json(&mut out);
     let want = concat!(
         r#"{"resourceLogs":[{"resource":{"attributes":[{"key":"host","value":{"stringValue":"h"}}]},"#,
         r#""scopeLogs":[{"scope":{},"logRecords":[{"timeUnixNano":"1","observedTimeUnixNano":"2","#,
@@ -382,7 +382,7 @@ fn the_output_is_json_for_any_text() {
         let mut b = LogsBatch::from_lines(bytes.to_vec().into(), &[(0, bytes.len() as u32)]);
         b.attributes.set("k", Column::Const(1.0.into()));
         let mut out = Vec::new();
-        write_logs_json([&b, &b], &mut out);
+        Encoded::from_logs([&b, &b]).write_json(&mut out);
         let v: serde_json::Value = serde_json::from_slice(&out).unwrap();
         assert_eq!(v["resourceLogs"].as_array().unwrap().len(), 2);
     }

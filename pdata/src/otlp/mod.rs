@@ -32,6 +32,7 @@ pub mod rewrite;
 mod schema;
 mod split;
 mod value;
+mod view;
 mod walk;
 mod wire;
 
@@ -52,6 +53,8 @@ mod logs_tests;
 mod split_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod view_tests;
 
 pub use decode::decode_logs;
 pub use encode::encode_logs;

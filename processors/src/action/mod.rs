@@ -13,6 +13,7 @@ pub(crate) use columns::Rows;
 pub(crate) use config::value_of;
 pub use config::{ActionsConfig, decode_actions};
 pub use value::ConvertTo;
+pub(crate) use value::parse_double;
 
 /// When a value is put.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -67,7 +67,7 @@ fn utf8(text: &[u8]) -> Option<&str> {
 }
 
 /// A double from text. A number that is too large is an error, as it is in Go.
-fn parse_double(text: &str) -> Option<f64> {
+pub(crate) fn parse_double(text: &str) -> Option<f64> {
     let value: f64 = text.parse().ok()?;
     let spelled_out = text.bytes().any(|b| b.eq_ignore_ascii_case(&b'n'));
     (value.is_finite() || spelled_out).then_some(value)

@@ -3,7 +3,8 @@
 //! What is measured is the larger of two numbers: the bytes of data the agent holds, which it
 //! knows exactly, and the resident memory of the process. Above the soft limit the processor
 //! closes its admission: sources stop reading, nothing is thrown away, files are the buffer, and
-//! what was read before passes. When resident memory is high although no data is held, pausing
+//! what was read before passes. Requests, whose senders keep what they are not told of, go back to them.
+//! When resident memory is high although no data is held, pausing
 //! could not lower it, so sources go on in small steps instead of standing still for ever.
 //!
 //! One limiter is shared by all pipelines and shards that name the same processor. It measures
@@ -20,7 +21,9 @@ use tailwater_config::{Errors, KeyPath, Node, Section};
 use tailwater_pdata::Signal;
 use tailwater_pipeline::clock::Mono;
 use tailwater_pipeline::factory::{Factory, NodeCx, ProcessorFactory, ProcessorSettings};
-use tailwater_pipeline::{Admission, Batch, Budget, BuildError, Output, Processor};
+use tailwater_pipeline::{
+    Admission, Batch, Budget, BuildError, Outcome, Output, Part, Payload, Processor,
+};
 use tailwater_telemetry::logs::MEMORY_REFUSED;
 use tailwater_telemetry::metrics::{
     MemoryLimiterMetrics, MemoryLimiterPointsMetrics, MemoryLimiterSpansMetrics, ProcessUsage,
@@ -108,8 +111,8 @@ impl MemoryLimiterSettings {
 impl ProcessorSettings for MemoryLimiterSettings {
     fn build(&self, cx: &NodeCx) -> Result<Box<dyn Processor>, BuildError> {
         let limiter = self.limiter(cx, total_memory_bytes)?;
-        let accepted = Accepted::new(cx, &limiter);
-        Ok(Box::new(MemoryLimiterProcessor { limiter, accepted }))
+        let items = Items::new(cx, &limiter);
+        Ok(Box::new(MemoryLimiterProcessor { limiter, items }))
     }
 }
 
@@ -158,8 +161,9 @@ impl MemoryLimiter {
         }
     }
 
-    /// Measures if it is time to. Any number of threads may call it; one of them measures.
-    fn check(&self, now: Mono) {
+    /// Measures if it is time to, apart from `own` bytes of data held. Any number of threads may call it;
+    /// one of them measures.
+    fn check(&self, now: Mono, own: usize) {
         let due = self.next_check_ns.load(Ordering::Acquire);
         let next = now.after(self.check_interval).0;
         let mine = due <= now.0
@@ -168,12 +172,13 @@ impl MemoryLimiter {
                 .compare_exchange(due, next, Ordering::AcqRel, Ordering::Acquire)
                 .is_ok();
         if mine {
-            self.measure();
+            self.measure(own);
         }
     }
 
-    fn measure(&self) {
-        let held = self.held.used_bytes() as u64;
+    fn measure(&self, own: usize) {
+        // What has just come is not what pausing would free.
+        let held = self.held.used_bytes().saturating_sub(own) as u64;
         let used = held.max(self.probe.resident_bytes());
         let admission = match used {
             below if below < self.soft_bytes => Admission::Open,
@@ -205,30 +210,38 @@ impl std::fmt::Debug for MemoryLimiter {
 }
 
 /// Where the items of a chain's signal are counted.
-enum Accepted {
+enum Items {
     Logs(Arc<MemoryLimiterMetrics>),
     Points(Arc<MemoryLimiterPointsMetrics>),
     Spans(Arc<MemoryLimiterSpansMetrics>),
 }
 
-impl Accepted {
-    fn new(cx: &NodeCx, limiter: &MemoryLimiter) -> Accepted {
+impl Items {
+    fn new(cx: &NodeCx, limiter: &MemoryLimiter) -> Items {
         match cx.signal {
             Some(Signal::Metrics) => {
-                Accepted::Points(MemoryLimiterPointsMetrics::new(&cx.metrics, &cx.id))
+                Items::Points(MemoryLimiterPointsMetrics::new(&cx.metrics, &cx.id))
             }
             Some(Signal::Traces) => {
-                Accepted::Spans(MemoryLimiterSpansMetrics::new(&cx.metrics, &cx.id))
+                Items::Spans(MemoryLimiterSpansMetrics::new(&cx.metrics, &cx.id))
             }
-            Some(Signal::Logs) | None => Accepted::Logs(limiter.metrics.clone()),
+            Some(Signal::Logs) | None => Items::Logs(limiter.metrics.clone()),
         }
     }
 
-    fn add(&self, items: u64) {
+    fn accept(&self, items: u64) {
         match self {
-            Accepted::Logs(m) => m.accepted_log_records.inc_by(items),
-            Accepted::Points(m) => m.accepted_metric_points.inc_by(items),
-            Accepted::Spans(m) => m.accepted_spans.inc_by(items),
+            Items::Logs(m) => m.accepted_log_records.inc_by(items),
+            Items::Points(m) => m.accepted_metric_points.inc_by(items),
+            Items::Spans(m) => m.accepted_spans.inc_by(items),
+        }
+    }
+
+    fn refuse(&self, items: u64) {
+        match self {
+            Items::Logs(m) => m.refused_log_records.inc_by(items),
+            Items::Points(m) => m.refused_metric_points.inc_by(items),
+            Items::Spans(m) => m.refused_spans.inc_by(items),
         }
     }
 }
@@ -236,22 +249,37 @@ impl Accepted {
 /// The limiter in one chain of one shard.
 pub struct MemoryLimiterProcessor {
     limiter: Arc<MemoryLimiter>,
-    accepted: Accepted,
+    items: Items,
 }
 
 impl MemoryLimiterProcessor {
     /// A processor of log records that follows `limiter`.
     pub fn new(limiter: Arc<MemoryLimiter>) -> MemoryLimiterProcessor {
-        let accepted = Accepted::Logs(limiter.metrics.clone());
-        MemoryLimiterProcessor { limiter, accepted }
+        let items = Items::Logs(limiter.metrics.clone());
+        MemoryLimiterProcessor { limiter, items }
     }
 }
 
 impl Processor for MemoryLimiterProcessor {
-    fn process(&mut self, batch: Batch, out: &mut dyn Output) {
-        self.limiter.check(out.now());
-        self.accepted.add(batch.items() as u64);
+    fn process(&mut self, mut batch: Batch, out: &mut dyn Output) {
+        self.limiter.check(out.now(), batch.bytes());
+        if self.refuses() {
+            // What is still as it came in a request can be sent again.
+            let is_request = |part: &mut Part| matches!(part.data, Payload::Encoded(_));
+            for part in batch.parts.extract_if(.., is_request) {
+                self.items.refuse(part.data.items() as u64);
+                part.ack.resolve(Outcome::Retry);
+            }
+        }
+        if batch.is_empty() {
+            return;
+        }
+        self.items.accept(batch.items() as u64);
         out.emit(batch);
+    }
+
+    fn refuses(&self) -> bool {
+        self.limiter.admission() == Admission::Closed
     }
 
     fn admission(&self) -> Admission {
@@ -265,7 +293,7 @@ impl Processor for MemoryLimiterProcessor {
     }
 
     fn tick(&mut self, out: &mut dyn Output) {
-        self.limiter.check(out.now());
+        self.limiter.check(out.now(), 0);
     }
 }
 

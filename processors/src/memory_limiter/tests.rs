@@ -1,6 +1,7 @@
 //! The limiter against a budget and a made-up system.
 
 use tailwater_pdata::LogsBatch;
+use tailwater_pdata::otlp::Encoded;
 use tailwater_pipeline::{AckToken, LogsPart, Outcome};
 use tailwater_telemetry::metrics::MetricsRegistry;
 
@@ -131,6 +132,55 @@ fn what_was_read_before_passes_and_memory_is_measured_once_per_interval() {
     assert_eq!(s.metrics.refused_log_records.get(), 0);
     assert_eq!(s.system.measured.load(Ordering::SeqCst), 1);
     assert_eq!(s.limiter.admission(), Admission::Closed);
+    for part in s.out.passed.drain(..).flat_map(|b| b.parts) {
+        part.ack.resolve(Outcome::Delivered);
+    }
+}
+
+/// A part of `bytes` held bytes, as it came in a request or from a file.
+fn part(held: &Arc<Budget>, bytes: usize, request: bool) -> Part {
+    let logs = LogsBatch::from_lines(bytes::Bytes::from_static(b"ab"), &[(0, 1), (1, 1)]);
+    Part {
+        data: match request {
+            true => Encoded::from_logs([&logs]).into(),
+            false => logs.into(),
+        },
+        ack: AckToken::detached(),
+        permit: held.take(bytes),
+    }
+}
+
+#[test]
+fn requests_go_back_to_their_senders_above_the_limit() {
+    let mut s = Setup::new();
+    s.resident(90);
+    s.out.now = Mono(SECOND);
+    let mut batch = Batch::of(part(&s.held, 10, true));
+    batch.parts.push(part(&s.held, 10, false));
+    let other = s.held.take(1);
+    s.processor.process(batch, &mut s.out);
+    assert!(s.processor.refuses());
+    assert_eq!(s.metrics.refused_log_records.get(), 2);
+    assert_eq!(s.metrics.accepted_log_records.get(), 2);
+    let passed: Vec<Batch> = s.out.passed.drain(..).collect();
+    assert_eq!(passed.len(), 1, "what came from a file passes");
+    assert!(matches!(passed[0].parts[0].data, Payload::Logs(_)));
+    s.processor
+        .process(Batch::of(part(&s.held, 10, true)), &mut s.out);
+    assert!(s.out.passed.is_empty(), "nothing is passed on");
+    for part in passed.into_iter().flat_map(|b| b.parts) {
+        part.ack.resolve(Outcome::Delivered);
+    }
+    drop(other);
+    // Nothing else is held: refusing would free nothing, so the next one passes.
+    s.out.now = Mono(3 * SECOND);
+    s.processor
+        .process(Batch::of(part(&s.held, 10, true)), &mut s.out);
+    assert_eq!(
+        (s.out.passed.len(), s.processor.admission()),
+        (1, Admission::Scarce)
+    );
+    assert_eq!(s.metrics.refused_log_records.get(), 4);
     for part in s.out.passed.drain(..).flat_map(|b| b.parts) {
         part.ack.resolve(Outcome::Delivered);
     }

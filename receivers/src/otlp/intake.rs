@@ -39,8 +39,10 @@ pub struct Waiting {
     pub encoded: Encoded,
     /// The duty of this lane.
     pub token: AckToken,
-    /// The memory.
+    /// The memory, until it is encoded for its destination.
     pub permit: Permit,
+    /// The same memory in the account of the whole agent, until it is settled.
+    pub held: Permit,
     /// Since when it waits.
     pub since: Mono,
     gone: Arc<AtomicBool>,
@@ -137,6 +139,8 @@ impl LaneLink {
 pub struct Intake {
     lanes: Vec<LaneLink>,
     budget: Arc<Budget>,
+    /// What the whole agent holds.
+    held: Arc<Budget>,
     /// Room for bodies.
     pub room: Arc<Room>,
     clock: Arc<dyn Clock>,
@@ -161,10 +165,11 @@ fn gauge(n: usize) -> i64 {
 }
 
 impl Intake {
-    /// What `lanes` share.
+    /// What `lanes` share; what they hold counts for `held`, too.
     pub fn new(
         lanes: Vec<LaneLink>,
         limits: &Limits,
+        held: Arc<Budget>,
         clock: Arc<dyn Clock>,
         metrics: Arc<IntakeMetrics>,
     ) -> Intake {
@@ -174,6 +179,7 @@ impl Intake {
         Intake {
             lanes,
             budget: Budget::new(limits.in_flight_bytes_max),
+            held,
             room: Room::new(limits.in_flight_bytes_max / 2),
             clock,
             requests: AtomicUsize::new(0),
@@ -247,11 +253,13 @@ impl Intake {
             .zip(token.fork(lanes.len()))
             .zip(std::iter::repeat(encoded))
         {
-            let permit = self.budget.take(encoded.len() + REQUEST_BYTES);
+            let bytes = encoded.len() + REQUEST_BYTES;
+            let (permit, held) = (self.budget.take(bytes), self.held.take(bytes));
             queue.push(Waiting {
                 encoded,
                 token,
                 permit,
+                held,
                 since,
                 gone: pending.gone.clone(),
             });

@@ -63,6 +63,7 @@ impl OtlpSettings {
         let intake = Arc::new(Intake::new(
             links,
             &self.config.limits,
+            cx.budget.clone(),
             cx.clock.clone(),
             IntakeMetrics::new(&cx.metrics, &cx.id),
         ));

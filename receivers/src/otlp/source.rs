@@ -7,8 +7,8 @@ use std::time::Duration;
 use tailwater_pdata::Signal;
 use tailwater_pipeline::clock::Mono;
 use tailwater_pipeline::{
-    AckSink, AckToken, Admission, Batch, Counts, DropReason, Outcome, Part, Payload, Progress,
-    Source, SourceCx,
+    AckSink, AckToken, Admission, Batch, Counts, DropReason, Outcome, Part, Payload, Permit,
+    Progress, Source, SourceCx,
 };
 use tailwater_telemetry::metrics::{Accounting, Amount, Settlement};
 
@@ -53,6 +53,7 @@ impl OtlpSource {
             encoded,
             token,
             permit,
+            held,
             ..
         } = request;
         let amount = Amount::new(encoded.items() as u64, encoded.len() as u64);
@@ -65,6 +66,7 @@ impl OtlpSource {
             amount,
             signal,
             under_way: self.under_way.clone(),
+            _held: held,
             above: Mutex::new(Some(token)),
         });
         cx.emit(Batch::of(Part {
@@ -75,6 +77,10 @@ impl OtlpSource {
     }
 
     fn may_emit(&self, signal: Signal, cx: &dyn SourceCx) -> bool {
+        // What is refused is answered at once.
+        if cx.refuses(signal) {
+            return true;
+        }
         match cx.admission_of(signal) {
             Admission::Open => true,
             Admission::Scarce => self.under_way[place_of(signal)].load(Ordering::Acquire) == 0,
@@ -133,6 +139,8 @@ struct Duty {
     amount: Amount,
     signal: Signal,
     under_way: Arc<UnderWay>,
+    /// Its memory, for as long as it is anywhere in the agent.
+    _held: Permit,
     /// Who waits for the outcome. Taken once.
     above: Mutex<Option<AckToken>>,
 }

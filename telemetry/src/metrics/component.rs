@@ -93,6 +93,9 @@ metric_group! {
     /// Data points passed on.
     accepted_metric_points: Counter, Basic, Count,
         "otelcol_processor_memory_limiter_accepted_metric_points";
+    /// Data points of requests that were turned away.
+    refused_metric_points: Counter, Basic, Count,
+        "otelcol_processor_memory_limiter_refused_metric_points";
 }
 
 metric_group! {
@@ -100,6 +103,8 @@ metric_group! {
     pub struct MemoryLimiterSpansMetrics { processor }
     /// Spans passed on.
     accepted_spans: Counter, Basic, Count, "otelcol_processor_memory_limiter_accepted_spans";
+    /// Spans of requests that were turned away.
+    refused_spans: Counter, Basic, Count, "otelcol_processor_memory_limiter_refused_spans";
 }
 
 metric_group! {
@@ -108,7 +113,7 @@ metric_group! {
     /// Log records passed on.
     accepted_log_records: Counter, Basic, Count,
         "otelcol_processor_memory_limiter_accepted_log_records";
-    /// Log records turned away. None ever is: sources pause, and who sends is turned away by the receiver.
+    /// Log records of requests that were turned away. Files are not read meanwhile.
     refused_log_records: Counter, Basic, Count,
         "otelcol_processor_memory_limiter_refused_log_records";
     /// 1 while sources pause because of the limit.
@@ -117,6 +122,20 @@ metric_group! {
     used_bytes: Gauge, Basic, Bytes, "tailwater_memory_limiter_used_bytes";
     /// Bytes from which on sources pause.
     soft_limit_bytes: Gauge, Basic, Bytes, "tailwater_memory_limiter_soft_limit_bytes";
+}
+
+metric_group! {
+    /// What a sampler decided about spans.
+    pub struct SampledSpansMetrics { processor, policy, sampled }
+    /// Spans, by whether they were sampled and what decided it.
+    sampled: Counter, Basic, Count, "otelcol_processor_probabilistic_sampler_count_traces_sampled";
+}
+
+metric_group! {
+    /// What a sampler decided about log records.
+    pub struct SampledLogsMetrics { processor, policy, sampled }
+    /// Log records, by whether they were sampled and what decided it.
+    sampled: Counter, Basic, Count, "otelcol_processor_probabilistic_sampler_count_logs_sampled";
 }
 
 metric_group! {
@@ -294,9 +313,9 @@ metric_group! {
     panics: Counter, Basic, Count, "tailwater_panics";
     /// Number of the configuration that runs.
     config_generation: Gauge, Basic, Count, "tailwater_config_generation";
-    /// Bytes of records that are held between their reading and their encoding.
+    /// Bytes of records that are held: read from files and not encoded yet, or sent to the agent and not delivered yet.
     data_bytes: Gauge, Basic, Bytes, "tailwater_data_bytes";
-    /// Bytes of the same from which on sources pause.
+    /// Bytes of records from files that are not encoded yet, from which on reading pauses.
     data_bytes_max: Gauge, Basic, Bytes, "tailwater_data_bytes_max";
 }
 
@@ -321,6 +340,8 @@ pub(crate) const FAMILIES: &[&[Family]] = &[
     MemoryLimiterMetrics::FAMILIES,
     MemoryLimiterPointsMetrics::FAMILIES,
     MemoryLimiterSpansMetrics::FAMILIES,
+    SampledSpansMetrics::FAMILIES,
+    SampledLogsMetrics::FAMILIES,
     ExporterMetrics::FAMILIES,
     ExporterPointsMetrics::FAMILIES,
     ExporterSpansMetrics::FAMILIES,
@@ -359,6 +380,18 @@ mod tests {
             Box::new(MemoryLimiterMetrics::new(registry, "memory_limiter")),
             Box::new(MemoryLimiterPointsMetrics::new(registry, "memory_limiter")),
             Box::new(MemoryLimiterSpansMetrics::new(registry, "memory_limiter")),
+            Box::new(SampledSpansMetrics::new(
+                registry,
+                "p",
+                "trace_id_w3c",
+                "true",
+            )),
+            Box::new(SampledLogsMetrics::new(
+                registry,
+                "p",
+                "trace_id_w3c",
+                "true",
+            )),
             Box::new(ExporterMetrics::new(registry, "loki")),
             Box::new(ExporterPointsMetrics::new(registry, "otlp")),
             Box::new(ExporterSpansMetrics::new(registry, "otlp")),

@@ -23,7 +23,7 @@ pub use component::{
     LagMetrics, ListenerMetrics, MemoryLimiterMetrics, MemoryLimiterPointsMetrics,
     MemoryLimiterSpansMetrics, PartialSuccessMetrics, ProcessorMetrics, QueueMetrics,
     RECEIVER_TRANSPORT_FILE, ReceiverMetrics, ReceiverPointMetrics, ReceiverSpanMetrics,
-    SelfLogMetrics, StoredQueueMetrics,
+    SampledLogsMetrics, SampledSpansMetrics, SelfLogMetrics, StoredQueueMetrics,
 };
 pub use exposition::{ConstantLabels, Exposition};
 pub use family::{Collect, Family, Gather, Kind, Labels, Level, Unit};

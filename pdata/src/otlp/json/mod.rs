@@ -18,7 +18,7 @@ use bytes::Bytes;
 
 use super::limits::Limits;
 use super::{Encoded, WireError, schema, walk};
-use crate::{LogsBatch, Signal};
+use crate::Signal;
 
 /// JSON that is not a request of its signal.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -60,11 +60,6 @@ pub fn from_proto(signal: Signal, proto: &[u8], out: &mut Vec<u8>) -> Result<(),
     walk::walk(root, proto, &limits)?;
     write::message(root, proto, out);
     Ok(())
-}
-
-/// Appends `batches` as one `ExportLogsServiceRequest` in JSON, without a line end.
-pub fn write_logs_json<'a>(batches: impl IntoIterator<Item = &'a LogsBatch>, out: &mut Vec<u8>) {
-    Encoded::from_logs(batches).write_json(out);
 }
 
 impl Encoded {

@@ -43,7 +43,7 @@ use super::encoded::Chunk;
 use super::metrics::{ResourceMetrics, ScopeMetrics};
 use super::schema;
 use super::split::count;
-use super::value::Entries;
+use super::value::{Entries, put_map};
 use super::wire::{Fields, Open, Raw, put_bytes, varint_len};
 use crate::Signal;
 use crate::value::Value;
@@ -246,7 +246,9 @@ impl ResourceMetrics<'_> {
             attributes.add(key.into(), value);
         }
         let open = Open::field(&mut out, 1, varint_len(resource.len() as u64).min(5));
-        replace(&resource, 1, &attributes.into_map(), &mut out);
+        replace(&resource, 1, &mut out, |out| {
+            put_map(out, 1, &attributes.into_map());
+        });
         open.close(&mut out);
         out
     }

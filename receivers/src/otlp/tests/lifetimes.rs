@@ -127,3 +127,50 @@ async fn unprotected_listeners_can_be_refused() {
         }
     }
 }
+
+/// Guarantee: what a processor refuses goes back to its sender at once, although the pipeline is closed, and
+/// is counted; it was never lost or kept.
+#[tokio::test]
+async fn what_a_processor_refuses_goes_back() {
+    let stand = Stand::new(&both(""));
+    let destination = stand.destination();
+    destination.refuse(true);
+    let client = GrpcClient::connect(stand.grpc()).await;
+    assert_eq!(client.call(&[], frame(0, ONE)).await.code(), 14);
+    let answer = send(stand.http(), post("/v1/logs", PROTO, ONE)).await;
+    assert_eq!(answer.status, 503);
+    // It went into the pipeline and came back: it did not wait in front of it.
+    let account = stand.account(0);
+    assert_eq!((account.read.records, destination.records()), (2, 0));
+    for transport in ["grpc", "http"] {
+        let refused = stand.metric("otelcol_receiver_refused_log_records", transport);
+        assert_eq!(refused, 1.0, "{transport}");
+    }
+    assert_eq!(stand.held.used_bytes(), 0);
+    destination.refuse(false);
+    let answer = send(stand.http(), post("/v1/logs", PROTO, ONE)).await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(destination.records(), 1);
+}
+
+/// Guarantee: a request counts as memory of the agent until it is settled, wherever it is.
+#[tokio::test]
+async fn requests_are_memory_of_the_agent_until_they_are_settled() {
+    let stand = Stand::with_lanes(&both(""), &["one", "two"]);
+    stand.destinations[1].set(None);
+    let request = tokio::spawn(send(stand.http(), post("/v1/logs", PROTO, ONE)));
+    stand
+        .until("it came", |s| s.destinations[1].records() == 1)
+        .await;
+    stand
+        .until("one of two has it", |s| {
+            let held = s.held.used_bytes();
+            held >= ONE.len() && held < 2 * ONE.len() + 1024
+        })
+        .await;
+    stand.destinations[1].set(Some(Outcome::Delivered));
+    assert_eq!(request.await.unwrap().status, 200);
+    stand
+        .until("nothing is held", |s| s.held.used_bytes() == 0)
+        .await;
+}

@@ -16,10 +16,11 @@ use tailwater_pipeline::clock::{Mono, SystemClock};
 use tailwater_pipeline::factory::NodeCx;
 use tailwater_pipeline::handover::Outlet;
 use tailwater_pipeline::lanes::Lane;
-use tailwater_pipeline::shard::{Chain, ShardThread};
+use tailwater_pipeline::shard::{Chain, ShardThread, Stage};
 use tailwater_pipeline::storage::Storages;
 use tailwater_pipeline::{
-    Admission, Batch, Budget, BuildError, DropReason, Exporter, Outcome, Part, ReceiverNode,
+    Admission, Batch, Budget, BuildError, DropReason, Exporter, Outcome, Output, Part, Processor,
+    ReceiverNode,
 };
 use tailwater_telemetry::health::HealthRegistry;
 use tailwater_telemetry::metrics::{Accounting, EngineMetrics, MetricsRegistry, Snapshot};
@@ -43,6 +44,8 @@ struct State {
     admission: Admission,
     /// Nothing of it is taken, whatever of others is.
     closed: Option<Signal>,
+    /// A processor in front of it hands everything back.
+    refusing: bool,
     kept: Vec<Part>,
     records: usize,
 }
@@ -67,6 +70,11 @@ impl Destination {
     /// Takes nothing of a signal from now on.
     pub fn close(&self, signal: Signal) {
         self.0.lock().unwrap().closed = Some(signal);
+    }
+
+    /// Whether a processor in front of it hands everything back from now on.
+    pub fn refuse(&self, refusing: bool) {
+        self.0.lock().unwrap().refusing = refusing;
     }
 
     /// Records that came.
@@ -100,6 +108,30 @@ impl Exporter for Destination {
     }
 }
 
+/// A processor that hands everything back while it is told to.
+struct Gate(Arc<Mutex<State>>);
+
+impl Processor for Gate {
+    fn process(&mut self, batch: Batch, out: &mut dyn Output) {
+        if !self.refuses() {
+            return out.emit(batch);
+        }
+        let parts = batch.parts.into_iter();
+        parts.for_each(|part| part.ack.resolve(Outcome::Retry));
+    }
+
+    fn admission(&self) -> Admission {
+        match self.refuses() {
+            true => Admission::Closed,
+            false => Admission::Open,
+        }
+    }
+
+    fn refuses(&self) -> bool {
+        self.0.lock().unwrap().refusing
+    }
+}
+
 struct NoStorages;
 
 impl Storages for NoStorages {
@@ -117,6 +149,8 @@ pub struct Stand {
     pub destinations: Vec<Destination>,
     /// Metrics.
     pub metrics: Arc<MetricsRegistry>,
+    /// What the agent holds.
+    pub held: Arc<Budget>,
     accounts: Vec<Arc<Accounting>>,
 }
 
@@ -204,6 +238,7 @@ impl Stand {
             destinations: Vec::new(),
             accounts: Vec::new(),
             metrics: metrics.clone(),
+            held: cx.budget.clone(),
         };
         for (node, lane) in nodes.iter_mut().zip(&lanes) {
             let account =
@@ -212,6 +247,7 @@ impl Stand {
                 outcome: Some(Outcome::Delivered),
                 admission: Admission::Open,
                 closed: None,
+                refusing: false,
                 kept: Vec::new(),
                 records: 0,
             }));
@@ -236,7 +272,11 @@ impl Stand {
                 chains.push(Chain {
                     id: format!("{signal} to {}", lane.exporter).into(),
                     signal: *signal,
-                    processors: Vec::new(),
+                    processors: vec![Stage {
+                        processor: Box::new(Gate(state.clone())),
+                        incoming: Arc::new(|_| {}),
+                        outgoing: Arc::new(|_| {}),
+                    }],
                     exporters: vec![lane.exporter.clone()],
                 });
             }

@@ -181,6 +181,8 @@ metric_group! {
     bytes: Gauge, Basic, Bytes, "tailwater_queue_stored_bytes";
     /// Stored requests that were damaged and had to be skipped.
     damaged: Counter, Basic, Count, "tailwater_queue_damaged_requests";
+    /// Stored requests that cannot be read now. They are kept and tried again.
+    unreadable: Gauge, Basic, Count, "tailwater_queue_unreadable_requests";
     /// Times the disk failed to store or to give back something.
     failures: Counter, Basic, Count, "tailwater_queue_disk_failures";
 }

@@ -124,6 +124,12 @@ impl Counts {
 pub trait AckSink: Send + Sync {
     /// `key` is what [`AckToken::new`] was given.
     fn settled(&self, key: u64, outcome: Outcome, counts: &Counts);
+
+    /// Whether the source itself offers again what is not delivered. False for data that is pushed:
+    /// with such an outcome it is its sender's again, and nobody here knows whether it comes back.
+    fn offers_again(&self) -> bool {
+        true
+    }
 }
 
 /// An [`AckSink`] for data that nobody waits for.
@@ -222,6 +228,11 @@ impl AckToken {
         }
     }
 
+    /// See [`AckSink::offers_again`].
+    pub fn offers_again(&self) -> bool {
+        self.ticket().sink.offers_again()
+    }
+
     /// True if both are clones of one token.
     pub fn same_as(&self, other: &AckToken) -> bool {
         Arc::ptr_eq(self.ticket(), other.ticket())
@@ -307,6 +318,13 @@ impl AckSink for Join {
         first.resolve(outcome);
         others.into_iter().for_each(|t| t.resolve(outcome));
     }
+
+    fn offers_again(&self) -> bool {
+        let tokens = self.0.lock().unwrap_or_else(|e| e.into_inner());
+        tokens
+            .as_ref()
+            .is_none_or(|(first, _)| first.offers_again())
+    }
 }
 
 struct ForkState {
@@ -338,6 +356,11 @@ impl AckSink for Fork {
             }
             parent.resolve(s.worst);
         }
+    }
+
+    fn offers_again(&self) -> bool {
+        let s = self.0.lock().unwrap_or_else(|e| e.into_inner());
+        s.parent.as_ref().is_none_or(AckToken::offers_again)
     }
 }
 

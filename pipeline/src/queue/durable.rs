@@ -6,26 +6,19 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::found::{SAVED_NAMES, Segment, find_segments, newest_saved};
 use super::segment::{self, FRAME_BYTES, HEADER_BYTES, SegmentId, Walk};
-use super::settled::{Saved, SavedRead, Settled};
+use super::settled::{Saved, Settled};
 use super::{ITEM_BYTES_MAX, QueueError, QueueLimits, QueueStats};
 use crate::clock::Rng64;
 use crate::fs::{Fs, FsFile};
 
 /// Permission bits of the directory.
 const DIR_MODE: u32 = 0o700;
-const SAVED_NAMES: [&str; 2] = ["settled.0", "settled.1"];
 /// How often in a row the next item may be unreadable before others are read instead.
 const FAILURES_MAX: u32 = 8;
 /// Ranges of unreadable items that are told apart.
 const ASIDE_MAX: usize = 1024;
-
-/// A file of the queue.
-struct Segment {
-    id: SegmentId,
-    /// Bytes that may hold frames.
-    len: u64,
-}
 
 /// The segment that is written.
 struct Active {
@@ -582,66 +575,4 @@ enum Found {
     Earlier,
     /// The items up to this one are not there, or damaged.
     MissingUpTo(u64),
-}
-
-fn find_segments(fs: &dyn Fs, dir: &Path) -> Result<VecDeque<Segment>, QueueError> {
-    let names = fs.list(dir).map_err(|e| QueueError::io("list", dir, e))?;
-    let ids = names
-        .iter()
-        .filter_map(|name| SegmentId::of_file_name(name.to_str()?));
-    let mut segments = Vec::new();
-    for id in ids {
-        let path = dir.join(id.file_name());
-        let file = fs.open(&path);
-        let file = file.map_err(|e| QueueError::io("open", &path, e))?;
-        let newer = segment::newer_version(&*file);
-        if let Some(found) = newer.map_err(|e| QueueError::io("read", &path, e))? {
-            let supported = segment::VERSION;
-            return Err(QueueError::Newer {
-                path,
-                found,
-                supported,
-            });
-        }
-        let len = file
-            .byte_len()
-            .map_err(|e| QueueError::io("look at", &path, e))?;
-        segments.push(Segment { id, len });
-    }
-    segments.sort_by_key(|s| s.id);
-    Ok(segments.into())
-}
-
-/// The newer of the two states that is whole; nothing is settled if none is.
-fn newest_saved(fs: &dyn Fs, dir: &Path) -> Result<Saved, QueueError> {
-    let mut newest = Saved::default();
-    for name in SAVED_NAMES {
-        let path = dir.join(name);
-        let file = match fs.open(&path) {
-            Ok(file) => file,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
-            Err(e) => return Err(QueueError::io("open", path, e)),
-        };
-        let read = file.byte_len().and_then(|len| {
-            let mut bytes = vec![0; len.min(1 << 20) as usize];
-            let read = segment::read_up_to(&*file, 0, &mut bytes)?;
-            bytes.truncate(read);
-            Ok(bytes)
-        });
-        // What cannot be read may be the newer one, so it is not taken for damaged.
-        let read = read.map_err(|e| QueueError::io("read", &path, e))?;
-        match Saved::decode(&read) {
-            SavedRead::Whole(saved) if saved.generation > newest.generation => newest = saved,
-            SavedRead::Whole(_) | SavedRead::Damaged => {}
-            SavedRead::Newer(found) => {
-                let supported = segment::VERSION;
-                return Err(QueueError::Newer {
-                    path,
-                    found,
-                    supported,
-                });
-            }
-        }
-    }
-    Ok(newest)
 }

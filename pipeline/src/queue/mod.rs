@@ -26,6 +26,7 @@
 //! - A file whose synchronisation failed is never written again: the kernel reports lost pages once.
 
 mod durable;
+mod found;
 mod segment;
 mod settled;
 

@@ -159,6 +159,10 @@ impl AckSink for Duty {
         self.under_way[place_of(self.signal)].fetch_sub(1, Ordering::AcqRel);
         above.resolve(outcome);
     }
+
+    fn offers_again(&self) -> bool {
+        false
+    }
 }
 
 /// What became of each record. A request that comes back as a whole is the client's again, whatever

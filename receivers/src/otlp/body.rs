@@ -10,6 +10,8 @@ use tailwater_pdata::otlp::{Encoded, Limits, json};
 use tokio::time::Instant;
 
 use super::inflate::{Encoding, InflateError};
+use super::intake::Decoded;
+use super::memory::Digest;
 use super::room::Hold;
 use super::status::{Code, Status};
 
@@ -110,13 +112,15 @@ pub struct Kind {
     pub encoding: Encoding,
     /// How many bytes it may inflate to.
     pub bytes_max: usize,
+    /// Whether its digest is wanted.
+    pub digest: bool,
 }
 
 /// Turns a body into what the pipelines take, off the thread of the sockets if that takes long.
 ///
 /// # Errors
 /// What the request is answered with.
-pub async fn decode(kind: Kind, body: Bytes, hold: Hold) -> Result<Encoded, Status> {
+pub async fn decode(kind: Kind, body: Bytes, hold: Hold) -> Result<Decoded, Status> {
     let small = body.len() <= INLINE_BYTES_MAX && kind.encoding == Encoding::Identity;
     if small {
         return decode_now(kind, body, hold);
@@ -132,7 +136,7 @@ pub async fn decode(kind: Kind, body: Bytes, hold: Hold) -> Result<Encoded, Stat
     })
 }
 
-fn decode_now(kind: Kind, body: Bytes, mut hold: Hold) -> Result<Encoded, Status> {
+fn decode_now(kind: Kind, body: Bytes, mut hold: Hold) -> Result<Decoded, Status> {
     let invalid = |problem: String| Status::new(Code::InvalidArgument, problem);
     let plain = kind
         .encoding
@@ -149,5 +153,8 @@ fn decode_now(kind: Kind, body: Bytes, mut hold: Hold) -> Result<Encoded, Status
             json::to_proto(kind.signal, &plain, &limits).map_err(|e| invalid(e.to_string()))?
         }
     };
-    Encoded::parse(kind.signal, proto, &limits).map_err(|e| invalid(e.to_string()))
+    let encoded =
+        Encoded::parse(kind.signal, proto, &limits).map_err(|e| invalid(e.to_string()))?;
+    let digest = kind.digest.then(|| Digest::of(&encoded));
+    Ok(Decoded { encoded, digest })
 }

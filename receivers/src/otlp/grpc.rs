@@ -90,7 +90,7 @@ impl GrpcService {
         let signal = self.signal(&head.method, head.uri.path()).map_err(reject)?;
         let encoding = encoding(&head.headers).map_err(reject)?;
         self.guard.check(&head.headers).await.map_err(reject)?;
-        let _place = self.intake.place().map_err(reject)?;
+        let place = self.intake.place().map_err(reject)?;
         let begin = tokio::time::Instant::now();
         let mut hold = Hold::of(&self.intake.room);
         let message = self
@@ -103,9 +103,10 @@ impl GrpcService {
             form: Form::Proto,
             encoding: chosen(encoding, compressed).map_err(reject)?,
             bytes_max: self.message_bytes_max,
+            digest: self.intake.remembers(),
         };
-        let encoded = decode(kind, message, hold).await.map_err(reject)?;
-        let pending = self.intake.offer(encoded, &self.stats)?;
+        let decoded = decode(kind, message, hold).await.map_err(reject)?;
+        let pending = self.intake.offer(decoded, place, &self.stats)?;
         let time = self.limits.request_timeout;
         let left = client_time.map_or(time, |t| t.saturating_sub(begin.elapsed()).min(time));
         pending.answer(left).await.map_err(|status| {

@@ -140,7 +140,7 @@ impl HttpService {
         };
         let begin = tokio::time::Instant::now();
         let encoding = self.encoding(request.headers()).map_err(reject)?;
-        let _place = self.intake.place().map_err(reject)?;
+        let place = self.intake.place().map_err(reject)?;
         let mut hold = Hold::of(&self.intake.room);
         let max = self.options.body_bytes_max;
         let reading = Reading::new(self.body_time, max);
@@ -153,15 +153,16 @@ impl HttpService {
             form,
             encoding,
             bytes_max: max,
+            digest: self.intake.remembers(),
         };
-        let encoded = decode(kind, body, hold).await.map_err(|mut status| {
+        let decoded = decode(kind, body, hold).await.map_err(|mut status| {
             if status.code == Code::ResourceExhausted {
                 // Over HTTP that would say that it may come again.
                 status.code = Code::InvalidArgument;
             }
             reject(status)
         })?;
-        let pending = self.intake.offer(encoded, &self.stats)?;
+        let pending = self.intake.offer(decoded, place, &self.stats)?;
         let left = self.answer_time.saturating_sub(begin.elapsed());
         pending.answer(left).await
     }

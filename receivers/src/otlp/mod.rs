@@ -7,7 +7,8 @@
 //! - `server`, `connections`, `bind`, `tls`: listeners and their connections, on a thread of their own;
 //! - `grpc`, `http`, `answer`, `status`: the two protocols;
 //! - `body`, `inflate`, `room`: from a body to records, within limits;
-//! - `intake`, `source`: to the shards, and back to the answer;
+//! - `intake`, `source`, `request`: to the shards, and back to the answer;
+//! - `memory`: what some of several destinations have;
 //! - `node`: the parts put together.
 
 mod answer;
@@ -23,7 +24,9 @@ mod guard;
 mod http;
 mod inflate;
 mod intake;
+mod memory;
 mod node;
+mod request;
 mod room;
 mod server;
 mod source;

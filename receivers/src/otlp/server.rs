@@ -444,14 +444,15 @@ pub struct Server {
     thread: Option<JoinHandle<()>>,
 }
 
-/// A runtime for listeners; `decoders` requests are decoded beside its sockets at most.
+/// A runtime for listeners. Beside its sockets there are threads for `decoders` requests to be decoded
+/// and, so that these do not wait for them, for `checks` senders to be checked.
 ///
 /// # Errors
 /// What the system says.
-pub fn runtime(decoders: usize) -> io::Result<tokio::runtime::Runtime> {
+pub fn runtime(decoders: usize, checks: usize) -> io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .max_blocking_threads(decoders.max(1))
+        .max_blocking_threads(decoders.max(1) + checks)
         .thread_name("otlp-decode")
         .build()
 }

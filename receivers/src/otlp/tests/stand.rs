@@ -25,7 +25,7 @@ use tailwater_telemetry::health::HealthRegistry;
 use tailwater_telemetry::metrics::{Accounting, EngineMetrics, MetricsRegistry, Snapshot};
 use tokio::net::TcpStream;
 
-use super::guard::Doorkeeper;
+use super::guard::{Doorkeeper, SlowDoor};
 use crate::otlp::{OtlpNode, OtlpSettings};
 
 /// A bound on everything that must not hang.
@@ -125,6 +125,10 @@ fn context(metrics: &Arc<MetricsRegistry>) -> NodeCx {
         server: Some(Arc::new(Doorkeeper::default())),
         client: None,
     };
+    let slow = Authenticator {
+        server: Some(Arc::new(SlowDoor)),
+        client: None,
+    };
     NodeCx {
         id: "otlp".into(),
         pipeline: None,
@@ -137,7 +141,9 @@ fn context(metrics: &Arc<MetricsRegistry>) -> NodeCx {
         health: Arc::new(HealthRegistry::new()),
         runtime: tokio::runtime::Handle::current(),
         storages: Arc::new(NoStorages),
-        authenticators: [("door".to_owned(), door)].into_iter().collect(),
+        authenticators: [("door".to_owned(), door), ("slow".to_owned(), slow)]
+            .into_iter()
+            .collect(),
     }
 }
 

@@ -11,6 +11,8 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
+use crate::client::ClientInfo;
+
 /// What became of the records behind a token. Ordered: the worst wins.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 #[repr(u8)]
@@ -130,6 +132,11 @@ pub trait AckSink: Send + Sync {
     fn offers_again(&self) -> bool {
         true
     }
+
+    /// Who sent the data, if it was pushed.
+    fn client(&self) -> Option<Arc<ClientInfo>> {
+        None
+    }
 }
 
 /// An [`AckSink`] for data that nobody waits for.
@@ -233,6 +240,11 @@ impl AckToken {
         self.ticket().sink.offers_again()
     }
 
+    /// Who sent the data, if it was pushed.
+    pub fn client(&self) -> Option<Arc<ClientInfo>> {
+        self.ticket().sink.client()
+    }
+
     /// True if both are clones of one token.
     pub fn same_as(&self, other: &AckToken) -> bool {
         Arc::ptr_eq(self.ticket(), other.ticket())
@@ -325,6 +337,11 @@ impl AckSink for Join {
             .as_ref()
             .is_none_or(|(first, _)| first.offers_again())
     }
+
+    fn client(&self) -> Option<Arc<ClientInfo>> {
+        let tokens = self.0.lock().unwrap_or_else(|e| e.into_inner());
+        tokens.as_ref().and_then(|(first, _)| first.client())
+    }
 }
 
 struct ForkState {
@@ -361,6 +378,11 @@ impl AckSink for Fork {
     fn offers_again(&self) -> bool {
         let s = self.0.lock().unwrap_or_else(|e| e.into_inner());
         s.parent.as_ref().is_none_or(AckToken::offers_again)
+    }
+
+    fn client(&self) -> Option<Arc<ClientInfo>> {
+        let s = self.0.lock().unwrap_or_else(|e| e.into_inner());
+        s.parent.as_ref().and_then(AckToken::client)
     }
 }
 

@@ -11,6 +11,7 @@ use tailwater_telemetry::metrics::{Accounting, Amount, Settlement};
 
 use crate::ack::{AckSink, AckToken, Counts, DropReason, Outcome};
 use crate::batch::Batch;
+use crate::client::ClientInfo;
 use crate::clock::Mono;
 use crate::component::Exporter;
 
@@ -111,6 +112,11 @@ impl AckSink for Handed {
 
     fn offers_again(&self) -> bool {
         self.comes_again
+    }
+
+    fn client(&self) -> Option<Arc<ClientInfo>> {
+        let above = self.above.lock().unwrap_or_else(|e| e.into_inner());
+        above.as_ref().and_then(AckToken::client)
     }
 }
 

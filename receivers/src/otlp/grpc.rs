@@ -14,6 +14,7 @@ use tailwater_pdata::Signal;
 
 use super::answer::Answer;
 use super::body::{BodyError, Form, Kind, Reading, decode};
+use super::client::Peer;
 use super::config::{GrpcOptions, Limits};
 use super::guard::Guard;
 use super::inflate::Encoding;
@@ -41,6 +42,7 @@ pub struct GrpcService {
     intake: Arc<Intake>,
     stats: Arc<Stats>,
     message_bytes_max: usize,
+    include_metadata: bool,
     guard: Guard,
     limits: Limits,
 }
@@ -58,13 +60,14 @@ impl GrpcService {
             intake,
             stats,
             message_bytes_max: options.message_bytes_max,
+            include_metadata: options.include_metadata,
             guard,
             limits: limits.clone(),
         }
     }
 
     /// Answers one call.
-    pub async fn answer(&self, request: Request<Incoming>) -> Response<Answer> {
+    pub async fn answer(&self, request: Request<Incoming>, peer: &Peer) -> Response<Answer> {
         self.stats.listener.requests.inc();
         let kind = request.headers().get(CONTENT_TYPE);
         if !kind.is_some_and(|k| is_grpc(k.as_bytes())) {
@@ -74,13 +77,13 @@ impl GrpcService {
             return response;
         }
         let kind = kind.cloned().unwrap_or(CONTENT);
-        match self.call(request).await {
+        match self.call(request, peer).await {
             Ok(()) => success(kind),
             Err(status) => failure(&status, kind),
         }
     }
 
-    async fn call(&self, request: Request<Incoming>) -> Result<(), Status> {
+    async fn call(&self, request: Request<Incoming>, peer: &Peer) -> Result<(), Status> {
         let reject = |status| {
             self.stats.listener.rejected_requests.inc();
             status
@@ -106,7 +109,8 @@ impl GrpcService {
             digest: self.intake.remembers(),
         };
         let decoded = decode(kind, message, hold).await.map_err(reject)?;
-        let pending = self.intake.offer(decoded, place, &self.stats)?;
+        let client = peer.sent(&head, &self.guard, self.include_metadata);
+        let pending = self.intake.offer(decoded, client, place, &self.stats)?;
         let time = self.limits.request_timeout;
         let left = client_time.map_or(time, |t| t.saturating_sub(begin.elapsed()).min(time));
         pending.answer(left).await.map_err(|status| {

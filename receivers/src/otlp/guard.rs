@@ -52,6 +52,12 @@ impl Guard {
         }))))
     }
 
+    /// What is known of a sender that may send.
+    pub fn attributes(&self, headers: &HeaderMap) -> Vec<(&'static str, String)> {
+        let checks = self.0.as_ref();
+        checks.map_or_else(Vec::new, |checks| checks.server.attributes(headers))
+    }
+
     /// Whether the sender of a request with these headers may send.
     ///
     /// # Errors

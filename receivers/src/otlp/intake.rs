@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tailwater_pdata::Signal;
 use tailwater_pdata::otlp::Encoded;
+use tailwater_pipeline::client::ClientInfo;
 use tailwater_pipeline::clock::{Clock, Mono};
 use tailwater_pipeline::{AckToken, Budget, Permit, ShardHandle};
 use tailwater_telemetry::metrics::IntakeMetrics;
@@ -41,6 +42,8 @@ pub struct Waiting {
     pub permit: Permit,
     /// Since when it waits.
     pub since: Mono,
+    /// Who sent it.
+    pub client: Arc<ClientInfo>,
     request: Arc<Request>,
 }
 
@@ -248,6 +251,7 @@ impl Intake {
     pub fn offer(
         &self,
         decoded: Decoded,
+        client: Arc<ClientInfo>,
         place: Place,
         stats: &Arc<Stats>,
     ) -> Result<Pending, Status> {
@@ -271,6 +275,7 @@ impl Intake {
             let text = format!("no pipeline takes {signal}");
             return refuse(Status::new(Code::Unimplemented, text));
         }
+        let digest = digest.map(|digest| digest.sent_by(&client));
         let memory = self.memory.as_ref().zip(digest);
         let again = memory.and_then(|(memory, digest)| memory.take(&digest));
         if again.is_some() {
@@ -280,7 +285,7 @@ impl Intake {
             let memory = memory.map(|(memory, digest)| (digest, Arc::downgrade(memory)));
             Request::new(signal, items, lanes.len(), memory, stats.clone())
         });
-        let bytes = encoded.len() + REQUEST_BYTES;
+        let bytes = encoded.len() + client.heap_bytes() + REQUEST_BYTES;
         let begun = request.begin(place, stats, |number| lanes[number].room(bytes));
         self.observe();
         let Some((pending, to)) = begun else {
@@ -295,6 +300,7 @@ impl Intake {
                 token: AckToken::new(request.clone(), number as u64),
                 permit,
                 since,
+                client: client.clone(),
                 request: request.clone(),
             });
         }

@@ -13,13 +13,39 @@ use foldhash::{HashMap, HashMapExt};
 use sha2::{Digest as _, Sha256};
 use tailwater_pdata::Signal;
 use tailwater_pdata::otlp::Encoded;
+use tailwater_pipeline::client::ClientInfo;
 
 use super::request::Request;
 
 /// Requests that are remembered, at most: a few hundred bytes each. The oldest are forgotten.
 const REQUESTS_MAX: usize = 16 << 10;
 
-/// What tells a request from all others: half of the SHA-256 of its signal and its bytes.
+/// Metadata that may differ each time the same request is sent: it belongs to the attempt.
+const OF_AN_ATTEMPT: [&str; 20] = [
+    "accept-encoding",
+    "b3",
+    "baggage",
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "date",
+    "expect",
+    "forwarded",
+    "grpc-encoding",
+    "grpc-timeout",
+    "grpc-trace-bin",
+    "traceparent",
+    "tracestate",
+    "transfer-encoding",
+    "uber-trace-id",
+    "x-forwarded-for",
+    "x-forwarded-port",
+    "x-request-id",
+];
+
+/// What tells a request from all others: half of the SHA-256 of its signal, its bytes, and what is kept of
+/// its sender.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Digest([u8; 16]);
 
@@ -33,6 +59,40 @@ impl Digest {
             Signal::Traces => 2,
         }]);
         encoded.chunks().for_each(|chunk| sha.update(chunk));
+        Digest::end(sha)
+    }
+
+    /// The same with what is kept of who sent it, but for its address: equal bytes of two tenants are two
+    /// requests.
+    pub fn sent_by(self, client: &ClientInfo) -> Digest {
+        let of_request = |name: &str| {
+            let of_attempt = OF_AN_ATTEMPT.binary_search(&name).is_ok();
+            !of_attempt && !name.starts_with("x-b3-") && !name.starts_with(':')
+        };
+        let metadata = client.all_metadata();
+        let mut kept: Vec<_> = metadata.filter(|(name, _)| of_request(name)).collect();
+        if kept.is_empty() && client.auth().next().is_none() {
+            return self;
+        }
+        kept.sort();
+        let mut sha = Sha256::new();
+        sha.update(self.0);
+        let mut add = |text: &str| {
+            sha.update((text.len() as u64).to_le_bytes());
+            sha.update(text);
+        };
+        for (name, values) in kept {
+            add(name);
+            values.iter().for_each(|value| add(value));
+        }
+        for (name, value) in client.auth() {
+            add(name);
+            add(value);
+        }
+        Digest::end(sha)
+    }
+
+    fn end(sha: Sha256) -> Digest {
         let all: [u8; 32] = sha.finalize().into();
         let mut half = [0; 16];
         half.copy_from_slice(&all[..16]);
@@ -155,5 +215,22 @@ mod tests {
         assert_eq!(one, of(Signal::Logs, b"\x0a\0"));
         assert_ne!(of(Signal::Logs, b""), of(Signal::Traces, b""));
         assert_ne!(one, of(Signal::Logs, b""));
+        let sent = |headers: &[(&str, &str)]| {
+            let mut client = ClientInfo::at(None);
+            headers.iter().for_each(|(n, v)| client.add_metadata(n, v));
+            one.sent_by(&client)
+        };
+        assert_eq!(one, sent(&[]));
+        assert_eq!(one, sent(&[("traceparent", "1"), ("X-B3-TraceId", "2")]));
+        assert_eq!(
+            sent(&[("a", "1"), ("b", "2")]),
+            sent(&[("b", "2"), ("a", "1")])
+        );
+        assert_ne!(
+            sent(&[("x-scope-orgid", "a")]),
+            sent(&[("x-scope-orgid", "b")])
+        );
+        assert_ne!(sent(&[("a", "bc")]), sent(&[("ab", "c")]));
+        assert!(OF_AN_ATTEMPT.is_sorted());
     }
 }

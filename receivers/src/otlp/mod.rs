@@ -8,12 +8,14 @@
 //! - `grpc`, `http`, `answer`, `status`: the two protocols;
 //! - `body`, `inflate`, `room`: from a body to records, within limits;
 //! - `intake`, `source`, `request`: to the shards, and back to the answer;
+//! - `client`: who sent a request;
 //! - `memory`: what some of several destinations have;
 //! - `node`: the parts put together.
 
 mod answer;
 mod bind;
 mod body;
+mod client;
 pub mod config;
 mod connections;
 #[cfg(feature = "fuzzing")]

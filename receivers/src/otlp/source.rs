@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tailwater_pdata::Signal;
+use tailwater_pipeline::client::ClientInfo;
 use tailwater_pipeline::clock::Mono;
 use tailwater_pipeline::{
     AckSink, AckToken, Admission, Batch, Counts, DropReason, Outcome, Part, Payload, Progress,
@@ -53,6 +54,7 @@ impl OtlpSource {
             encoded,
             token,
             permit,
+            client,
             ..
         } = request;
         let amount = Amount::new(encoded.items() as u64, encoded.len() as u64);
@@ -65,6 +67,7 @@ impl OtlpSource {
             amount,
             signal,
             under_way: self.under_way.clone(),
+            client,
             above: Mutex::new(Some(token)),
         });
         cx.emit(Batch::of(Part {
@@ -133,6 +136,7 @@ struct Duty {
     amount: Amount,
     signal: Signal,
     under_way: Arc<UnderWay>,
+    client: Arc<ClientInfo>,
     /// Who waits for the outcome. Taken once.
     above: Mutex<Option<AckToken>>,
 }
@@ -162,6 +166,10 @@ impl AckSink for Duty {
 
     fn offers_again(&self) -> bool {
         false
+    }
+
+    fn client(&self) -> Option<Arc<ClientInfo>> {
+        Some(self.client.clone())
     }
 }
 

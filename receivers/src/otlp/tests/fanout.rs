@@ -179,3 +179,29 @@ async fn without_room_anywhere_nothing_is_remembered() {
     assert_eq!(got(&stand), [2, 2]);
     assert_eq!(stand.metric("tailwater_receiver_resumed_requests", ""), 0.0);
 }
+
+/// Guarantee: equal bytes of two tenants are two requests.
+#[tokio::test]
+async fn tenants_are_told_apart() {
+    let http = "{protocols: {http: {endpoint: '127.0.0.1:0', include_metadata: true}}}";
+    let stand = Stand::with_lanes(http, &["a", "b"]);
+    let of = async |tenant: &'static str, trace: &'static str| {
+        let mut request = post("/v1/logs", PROTO, record("x"));
+        let headers = request.headers_mut();
+        headers.insert("x-scope-orgid", tenant.parse().unwrap());
+        headers.insert("traceparent", trace.parse().unwrap());
+        send(stand.http(), request).await.status.as_u16()
+    };
+    stand.destinations[1].set(Some(Outcome::Retry));
+    assert_eq!((of("t1", "1").await, got(&stand)), (503, [1, 1]));
+    assert_eq!((of("t2", "2").await, got(&stand)), (503, [2, 2]));
+    stand.destinations[1].set(Some(Outcome::Delivered));
+    assert_eq!((of("t1", "3").await, got(&stand)), (200, [2, 3]));
+    let client = stand.destinations[1].client();
+    assert_eq!(
+        &*client.metadata("traceparent")[0],
+        "3",
+        "of the last attempt"
+    );
+    assert_eq!((of("t2", "4").await, got(&stand)), (200, [2, 4]));
+}

@@ -28,6 +28,10 @@ impl ServerAuth for Doorkeeper {
         *self.0.lock().unwrap() = true;
         Ok(())
     }
+
+    fn attributes(&self, _headers: &HeaderMap) -> Vec<(&'static str, String)> {
+        vec![("username", "someone".to_owned())]
+    }
 }
 
 /// Knows `known`, and takes as long to check anybody else as the test wants.
@@ -147,4 +151,44 @@ async fn an_authenticator_that_is_not_there_is_named() {
     let yaml = "{protocols: {http: {endpoint: '127.0.0.1:0', auth: {authenticator: who}}}}";
     let text = Stand::try_new(yaml, &["one"]).err().unwrap().to_string();
     assert!(text.contains("\"who\""), "{text}");
+}
+
+/// Guarantee: with its duty, a request carries who sent it: the address always, metadata if it is asked
+/// for, and what the authenticator knows; over either protocol.
+#[tokio::test]
+async fn requests_carry_who_sent_them() {
+    for metadata in [false, true] {
+        let options = format!(
+            "endpoint: '127.0.0.1:0', auth: {{authenticator: door}}, include_metadata: {metadata}"
+        );
+        let stand = Stand::new(&format!(
+            "{{protocols: {{grpc: {{{options}}}, http: {{{options}}}}}}}"
+        ));
+        let client = GrpcClient::connect(stand.grpc()).await;
+        let headers = [("authorization", "right"), ("x-scope-orgid", "t1")];
+        assert_eq!(client.call(&headers, frame(0, ONE)).await.code(), 0);
+        let by_grpc = stand.destination().client();
+        let mut request = post("/v1/logs", PROTO, ONE);
+        for tenant in ["t1", "t2"] {
+            let value = HeaderValue::from_static(tenant);
+            request.headers_mut().append("x-scope-orgid", value);
+        }
+        let value = HeaderValue::from_static("right");
+        request.headers_mut().insert(AUTHORIZATION, value);
+        assert_eq!(send(stand.http(), request).await.status, 200);
+        let by_http = stand.destination().client();
+        for (client, tenants) in [(&by_grpc, &["t1"][..]), (&by_http, &["t1", "t2"])] {
+            assert_eq!(client.address, Some([127, 0, 0, 1].into()));
+            assert!(client.auth().eq([("username", "someone")]));
+            let found: Vec<&str> = client
+                .metadata("x-scope-orgid")
+                .iter()
+                .map(|v| &**v)
+                .collect();
+            let wanted = if metadata { tenants } else { &[] };
+            assert_eq!(found, wanted);
+            assert_eq!(client.all_metadata().next().is_some(), metadata);
+        }
+        assert_eq!(by_http.metadata("host").len(), usize::from(metadata));
+    }
 }

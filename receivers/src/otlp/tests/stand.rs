@@ -12,6 +12,7 @@ use tailwater_config::{Errors, KeyPath, parse};
 use tailwater_pdata::Signal;
 use tailwater_pipeline::auth::Authenticator;
 use tailwater_pipeline::checkpoint::CheckpointHandle;
+use tailwater_pipeline::client::ClientInfo;
 use tailwater_pipeline::clock::{Mono, SystemClock};
 use tailwater_pipeline::factory::NodeCx;
 use tailwater_pipeline::handover::Outlet;
@@ -45,6 +46,8 @@ struct State {
     closed: Option<Signal>,
     kept: Vec<Part>,
     records: usize,
+    /// Who sent what came last.
+    client: Option<Arc<ClientInfo>>,
 }
 
 impl Destination {
@@ -69,6 +72,12 @@ impl Destination {
         self.0.lock().unwrap().closed = Some(signal);
     }
 
+    /// Who sent what came last.
+    pub fn client(&self) -> ClientInfo {
+        let client = self.0.lock().unwrap().client.clone();
+        ClientInfo::clone(&client.expect("something came"))
+    }
+
     /// Records that came.
     pub fn records(&self) -> usize {
         self.0.lock().unwrap().records
@@ -79,6 +88,7 @@ impl Exporter for Destination {
     fn export(&mut self, batch: Batch, _now: Mono) {
         let mut state = self.0.lock().unwrap();
         state.records += batch.items();
+        state.client = batch.parts.first().and_then(|part| part.ack.client());
         match state.outcome {
             None => state.kept.extend(batch.parts),
             Some(outcome) => {
@@ -220,6 +230,7 @@ impl Stand {
                 closed: None,
                 kept: Vec::new(),
                 records: 0,
+                client: None,
             }));
             let destination = Destination(state.clone(), Signal::Logs);
             let outlet = Outlet {

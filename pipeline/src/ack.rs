@@ -11,6 +11,8 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
+use crate::client::ClientInfo;
+
 /// What became of the records behind a token. Ordered: the worst wins.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 #[repr(u8)]
@@ -124,6 +126,17 @@ impl Counts {
 pub trait AckSink: Send + Sync {
     /// `key` is what [`AckToken::new`] was given.
     fn settled(&self, key: u64, outcome: Outcome, counts: &Counts);
+
+    /// Whether the source itself offers again what is not delivered. False for data that is pushed:
+    /// with such an outcome it is its sender's again, and nobody here knows whether it comes back.
+    fn offers_again(&self) -> bool {
+        true
+    }
+
+    /// Who sent the data, if it was pushed.
+    fn client(&self) -> Option<Arc<ClientInfo>> {
+        None
+    }
 }
 
 /// An [`AckSink`] for data that nobody waits for.
@@ -222,6 +235,16 @@ impl AckToken {
         }
     }
 
+    /// See [`AckSink::offers_again`].
+    pub fn offers_again(&self) -> bool {
+        self.ticket().sink.offers_again()
+    }
+
+    /// Who sent the data, if it was pushed.
+    pub fn client(&self) -> Option<Arc<ClientInfo>> {
+        self.ticket().sink.client()
+    }
+
     /// True if both are clones of one token.
     pub fn same_as(&self, other: &AckToken) -> bool {
         Arc::ptr_eq(self.ticket(), other.ticket())
@@ -307,6 +330,18 @@ impl AckSink for Join {
         first.resolve(outcome);
         others.into_iter().for_each(|t| t.resolve(outcome));
     }
+
+    fn offers_again(&self) -> bool {
+        let tokens = self.0.lock().unwrap_or_else(|e| e.into_inner());
+        tokens
+            .as_ref()
+            .is_none_or(|(first, _)| first.offers_again())
+    }
+
+    fn client(&self) -> Option<Arc<ClientInfo>> {
+        let tokens = self.0.lock().unwrap_or_else(|e| e.into_inner());
+        tokens.as_ref().and_then(|(first, _)| first.client())
+    }
 }
 
 struct ForkState {
@@ -338,6 +373,16 @@ impl AckSink for Fork {
             }
             parent.resolve(s.worst);
         }
+    }
+
+    fn offers_again(&self) -> bool {
+        let s = self.0.lock().unwrap_or_else(|e| e.into_inner());
+        s.parent.as_ref().is_none_or(AckToken::offers_again)
+    }
+
+    fn client(&self) -> Option<Arc<ClientInfo>> {
+        let s = self.0.lock().unwrap_or_else(|e| e.into_inner());
+        s.parent.as_ref().and_then(AckToken::client)
     }
 }
 

@@ -24,6 +24,11 @@ pub trait ServerAuth: Send + Sync {
     /// Whether the sender is somebody. Takes up to a tenth of a second where passwords are stored as
     /// slow hashes, so it does not belong on a thread that serves others.
     fn check(&self, headers: &HeaderMap) -> Result<(), Denied>;
+
+    /// What is known of a sender that was not denied: `from_context: auth.NAME` reads it.
+    fn attributes(&self, _headers: &HeaderMap) -> Vec<(&'static str, String)> {
+        Vec::new()
+    }
 }
 
 /// Why a request is not taken. The text is for the sender and holds no secret.

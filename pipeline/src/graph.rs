@@ -120,6 +120,7 @@ pub fn resolve(file: &ConfigFile, registry: &Registry, errors: &mut Errors) -> O
     }
     let roles = |id: &str| extensions.get(id).map(|s| s.authenticates());
     auth::check(file, roles, errors);
+    crate::client::check(file, errors);
     if !errors.is_empty() {
         return None;
     }

@@ -11,6 +11,7 @@ use tailwater_telemetry::metrics::{Accounting, Amount, Settlement};
 
 use crate::ack::{AckSink, AckToken, Counts, DropReason, Outcome};
 use crate::batch::Batch;
+use crate::client::ClientInfo;
 use crate::clock::Mono;
 use crate::component::Exporter;
 
@@ -32,12 +33,18 @@ impl Outlet {
         for part in &mut batch.parts {
             let records = u32::try_from(part.data.items()).unwrap_or(u32::MAX);
             let amount = Amount::new(u64::from(records), part.data.heap_bytes() as u64);
-            // What was handed back before pays for itself first.
-            self.account.reread(amount);
+            let comes_again = part.ack.offers_again();
+            if comes_again {
+                // What was handed back before pays for itself first.
+                self.account.reread(amount);
+            } else {
+                self.account.read(amount);
+            }
             let duty = Arc::new(Handed {
                 account: self.account.clone(),
                 records,
                 amount,
+                comes_again,
                 above: Mutex::new(None),
             });
             let own = AckToken::new(duty.clone(), 0);
@@ -53,12 +60,20 @@ struct Handed {
     account: Arc<Accounting>,
     records: u32,
     amount: Amount,
+    /// What is handed back is offered again, and stays in flight until then.
+    comes_again: bool,
     /// Who waits for the outcome. Taken once.
     above: Mutex<Option<AckToken>>,
 }
 
-/// An exporter that refuses or filters a part as a whole need not count it record by record.
+/// An exporter that refuses or filters a part as a whole need not count it record by record. What goes
+/// back to its sender does so as a whole, whatever became of single records.
 fn complete(outcome: Outcome, counts: &Counts, records: u32) -> Counts {
+    if !outcome.is_final() {
+        let mut whole = Counts::default();
+        whole.dropped[DropReason::HandedBack as usize] = records;
+        return whole;
+    }
     let mut counts = counts.clone();
     let uncounted = counts.filtered == 0 && counts.dropped_total() == 0;
     match outcome {
@@ -74,23 +89,34 @@ fn complete(outcome: Outcome, counts: &Counts, records: u32) -> Counts {
 impl AckSink for Handed {
     fn settled(&self, _key: u64, outcome: Outcome, counts: &Counts) {
         let above = self.above.lock().unwrap_or_else(|e| e.into_inner()).take();
-        let counts = complete(outcome, counts, self.records);
-        if outcome.is_final() {
+        let counts = if self.comes_again && !outcome.is_final() {
+            self.account.rewound(self.amount);
+            counts.clone()
+        } else {
+            let counts = complete(outcome, counts, self.records);
             self.account.settled(Settlement {
                 batch: self.amount,
                 filtered_by: &[],
                 filtered: u64::from(counts.filtered),
                 dropped: &counts.dropped,
             });
-        } else {
-            self.account.rewound(self.amount);
-        }
+            counts
+        };
         let Some(above) = above else { return };
         above.count_filtered(counts.filtered);
         for (reason, n) in DropReason::ALL.iter().zip(counts.dropped) {
             above.count_dropped(*reason, n);
         }
         above.resolve(outcome);
+    }
+
+    fn offers_again(&self) -> bool {
+        self.comes_again
+    }
+
+    fn client(&self) -> Option<Arc<ClientInfo>> {
+        let above = self.above.lock().unwrap_or_else(|e| e.into_inner());
+        above.as_ref().and_then(AckToken::client)
     }
 }
 
@@ -180,5 +206,48 @@ mod tests {
         let part = keeper.0.lock().unwrap().pop().unwrap();
         part.ack.resolve(Outcome::Delivered);
         assert_eq!(records(&outlet.account.snapshot()), [9, 5, 0, 0, 4]);
+    }
+
+    /// Someone who pushes: told of the fate, and offers nothing again.
+    #[derive(Default)]
+    struct Sender(Mutex<Vec<(Outcome, Counts)>>);
+
+    impl AckSink for Sender {
+        fn settled(&self, _key: u64, outcome: Outcome, counts: &Counts) {
+            self.0.lock().unwrap().push((outcome, counts.clone()));
+        }
+        fn offers_again(&self) -> bool {
+            false
+        }
+    }
+
+    /// Guarantee: what was pushed and is handed back is out of the account at once, whether or not
+    /// it comes again and however it was forked, and pays no debt of a file that was read in between.
+    #[test]
+    fn what_was_pushed_and_handed_back_is_not_in_flight() {
+        let (mut outlet, keeper) = outlet();
+        let sender = Arc::new(Sender::default());
+        let mut window = AckWindow::new(Arc::new(NoSink), 0);
+        let of_file = window.reserve(1, 3, 0);
+        outlet.export(Batch::of(part(of_file)), Mono(0));
+        drop(keeper.0.lock().unwrap().pop());
+        for round in 1..4u64 {
+            let token = AckToken::new(sender.clone(), 0);
+            let mut branches = token.fork(2);
+            outlet.export(Batch::of(part(branches.remove(0))), Mono(0));
+            branches.remove(0).resolve(Outcome::Delivered);
+            let part = keeper.0.lock().unwrap().pop().unwrap();
+            part.ack.count_dropped(DropReason::TooOld, 1);
+            part.ack.resolve(Outcome::Retry);
+            assert_eq!(
+                records(&outlet.account.snapshot()),
+                [3 + 3 * round, 0, 3, 0, 3 * round],
+                "only the file's are in flight"
+            );
+        }
+        assert_eq!(outlet.account.snapshot().owed.records, 3);
+        let told = sender.0.lock().unwrap();
+        assert!(told.iter().all(|(outcome, _)| *outcome == Outcome::Retry));
+        assert_eq!(told.len(), 3);
     }
 }

@@ -8,6 +8,7 @@ mod batch;
 mod budget;
 mod buffer_pool;
 pub mod checkpoint;
+pub mod client;
 pub mod clock;
 pub mod component;
 pub mod factory;

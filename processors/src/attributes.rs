@@ -8,7 +8,10 @@ use tailwater_pdata::{LogsBatch, Signal};
 use tailwater_pipeline::factory::{Factory, NodeCx, ProcessorFactory, ProcessorSettings};
 use tailwater_pipeline::{Batch, BuildError, Output, Payload, Processor};
 
-use crate::action::{Action, ActionsConfig, Rows, apply_to_encoded, apply_to_rows, decode_actions};
+use crate::action::{
+    Action, ActionsConfig, Rows, apply_to_encoded, apply_to_rows, decode_actions, for_client,
+    need_client,
+};
 use crate::matching::{Choice, Chosen, MatchConfig, Place, Selected, Selection, decode_match};
 
 /// The factory of this processor.
@@ -111,6 +114,8 @@ pub struct AttributesProcessor {
     settings: AttributesSettings,
     selection: Selection,
     flags: Vec<bool>,
+    /// The actions as they are configured, if they read what is known of the client.
+    of_any_client: Option<Vec<Action>>,
 }
 
 impl AttributesProcessor {
@@ -118,6 +123,7 @@ impl AttributesProcessor {
     pub fn new(settings: AttributesSettings) -> AttributesProcessor {
         AttributesProcessor {
             selection: settings.choice.for_columns(),
+            of_any_client: need_client(&settings.actions).then(|| settings.actions.clone()),
             settings,
             flags: Vec::new(),
         }
@@ -136,6 +142,9 @@ impl AttributesProcessor {
 impl Processor for AttributesProcessor {
     fn process(&mut self, mut batch: Batch, out: &mut dyn Output) {
         for part in &mut batch.parts {
+            if let Some(actions) = &self.of_any_client {
+                self.settings.actions = for_client(actions, part.ack.client().as_deref());
+            }
             match &mut part.data {
                 Payload::Logs(logs) => self.change_columns(logs),
                 Payload::Encoded(encoded) => encoded.edit(&mut Change::new(&self.settings)),

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use foldhash::HashMap;
 use tailwater_config::{Errors, KeyPath, Node, Section};
 use tailwater_pipeline::clock::Mono;
 use tailwater_pipeline::factory::{Factory, NodeCx, ProcessorFactory, ProcessorSettings};
@@ -16,6 +17,9 @@ use tailwater_telemetry::metrics::BatchMetrics;
 /// Bytes of memory that are enough to pass a batch on, however few records they are: more than any
 /// request has room for. Records of a megabyte would otherwise fill all memory that sources may use.
 const KEPT_BYTES_MAX: usize = 2 << 20;
+
+/// Combinations of metadata at most, where the configuration asks for no limit.
+const COMBINATIONS_MAX: usize = 10_000;
 
 /// The factory of this processor.
 pub fn factory() -> ProcessorFactory {
@@ -44,10 +48,11 @@ pub struct BatchConfig {
     pub timeout: Duration,
     /// Records a batch may hold at most; larger ones are cut. 0: no limit.
     pub send_batch_max_size: usize,
-    /// Keys of the client's metadata to keep batches apart by. Data read from files has no such
-    /// metadata, so all of it belongs to one combination.
+    /// Keys of the client's metadata to keep batches apart by, in lower case. Data read from files has no
+    /// such metadata, so all of it belongs to one combination.
     pub metadata_keys: Vec<String>,
-    /// Combinations of metadata at most.
+    /// Combinations of metadata at most, in each chain of a shard: for a further one, the batch that
+    /// waits for longest is passed on. 0: 10,000.
     pub metadata_cardinality_limit: usize,
 }
 
@@ -97,13 +102,10 @@ impl BatchConfig {
             }
             seen.push(key);
         }
-        if !config.metadata_keys.is_empty() {
-            s.warn(
-                "metadata_keys",
-                "data that was read from files has no client metadata",
-            );
+        BatchConfig {
+            metadata_keys: seen,
+            ..config
         }
-        config
     }
 }
 
@@ -118,44 +120,33 @@ impl ProcessorSettings for BatchConfig {
 pub struct BatchProcessor {
     config: BatchConfig,
     metrics: Arc<BatchMetrics>,
-    kept: Vec<Part>,
-    kept_records: usize,
-    /// Memory of what is kept.
-    kept_bytes: usize,
+    /// What is kept: all of it, or apart by the metadata of who sent it.
+    groups: Vec<Group>,
+    /// Where the group of a combination of metadata is.
+    by_metadata: HashMap<Combination, usize>,
+    /// The earliest of the groups' deadlines.
     deadline: Option<Mono>,
 }
 
-impl BatchProcessor {
-    /// A processor with nothing kept.
-    pub fn new(config: BatchConfig, metrics: Arc<BatchMetrics>) -> BatchProcessor {
-        metrics.metadata_cardinality.set(1);
-        BatchProcessor {
-            config,
-            metrics,
-            kept: Vec::new(),
-            kept_records: 0,
-            kept_bytes: 0,
-            deadline: None,
-        }
-    }
+/// The values of each of `metadata_keys`.
+type Combination = Vec<Vec<Box<str>>>;
 
-    /// Whether anything is ever kept.
-    fn waits(&self) -> bool {
-        self.config.send_batch_size > 0 && !self.config.timeout.is_zero()
-    }
+/// Parts that may go together.
+#[derive(Default)]
+struct Group {
+    metadata: Combination,
+    kept: Vec<Part>,
+    records: usize,
+    /// Memory of what is kept.
+    bytes: usize,
+    deadline: Option<Mono>,
+}
 
-    /// Passes on the kept parts, or the first of them up to the largest size.
-    fn send(&mut self, out: &mut dyn Output) {
-        let batch = self.take();
-        self.metrics.send_size.observe(batch.items());
-        self.metrics.send_size_bytes.observe(batch.bytes());
-        out.emit(batch);
-    }
-
-    fn take(&mut self) -> Batch {
-        let max = self.config.send_batch_max_size;
-        if max == 0 || self.kept_records <= max {
-            (self.kept_records, self.kept_bytes) = (0, 0);
+impl Group {
+    /// The kept parts, or the first of them up to `max` records; 0 = all.
+    fn take(&mut self, max: usize) -> Batch {
+        if max == 0 || self.records <= max {
+            (self.records, self.bytes) = (0, 0);
             return Batch {
                 parts: std::mem::take(&mut self.kept),
             };
@@ -176,31 +167,121 @@ impl BatchProcessor {
             let rest = cut.split_off(room);
             parts.push(std::mem::replace(cut, rest));
         }
-        self.kept_records -= max;
-        self.kept_bytes = self.kept.iter().map(|p| p.data.heap_bytes()).sum();
+        self.records -= max;
+        self.bytes = self.kept.iter().map(|p| p.data.heap_bytes()).sum();
         Batch { parts }
+    }
+}
+
+impl BatchProcessor {
+    /// A processor with nothing kept.
+    pub fn new(config: BatchConfig, metrics: Arc<BatchMetrics>) -> BatchProcessor {
+        metrics.metadata_cardinality.set(1);
+        let all = config.metadata_keys.is_empty().then(Group::default);
+        BatchProcessor {
+            config,
+            metrics,
+            groups: all.into_iter().collect(),
+            by_metadata: HashMap::default(),
+            deadline: None,
+        }
+    }
+
+    /// Whether anything is ever kept.
+    fn waits(&self) -> bool {
+        self.config.send_batch_size > 0 && !self.config.timeout.is_zero()
+    }
+
+    /// The group that a part belongs to.
+    fn group_of(&mut self, part: &Part, out: &mut dyn Output) -> usize {
+        if self.config.metadata_keys.is_empty() {
+            return 0;
+        }
+        let client = part.ack.client();
+        let values = |key: &String| {
+            let values = client.as_ref().map_or(&[][..], |c| c.metadata(key));
+            values.to_vec()
+        };
+        let metadata: Combination = self.config.metadata_keys.iter().map(values).collect();
+        if let Some(number) = self.by_metadata.get(&metadata) {
+            return *number;
+        }
+        let max = match self.config.metadata_cardinality_limit {
+            0 => COMBINATIONS_MAX,
+            given => given,
+        };
+        let number = match self.groups.len() >= max {
+            true => self.free_group(out),
+            false => {
+                self.groups.push(Group::default());
+                self.groups.len() - 1
+            }
+        };
+        self.groups[number].metadata.clone_from(&metadata);
+        self.by_metadata.insert(metadata, number);
+        let cardinality = i64::try_from(self.groups.len()).unwrap_or(i64::MAX);
+        self.metrics.metadata_cardinality.set(cardinality);
+        number
+    }
+
+    /// Frees the group that has nothing, or that waits for longest: what it has is passed on now.
+    fn free_group(&mut self, out: &mut dyn Output) -> usize {
+        let numbers = 0..self.groups.len();
+        // Without a deadline there is nothing in it, and `None` comes first.
+        let number = numbers
+            .min_by_key(|n| self.groups[*n].deadline)
+            .unwrap_or(0);
+        self.send_all(number, out);
+        let group = &mut self.groups[number];
+        group.deadline = None;
+        let metadata = std::mem::take(&mut group.metadata);
+        self.by_metadata.remove(&metadata);
+        number
+    }
+
+    /// Passes on what a group keeps, or the first of it up to the largest size.
+    fn send(&mut self, number: usize, out: &mut dyn Output) {
+        let batch = self.groups[number].take(self.config.send_batch_max_size);
+        self.metrics.send_size.observe(batch.items());
+        self.metrics.send_size_bytes.observe(batch.bytes());
+        out.emit(batch);
+    }
+
+    /// Passes on all that a group keeps.
+    fn send_all(&mut self, number: usize, out: &mut dyn Output) {
+        while self.groups[number].records > 0 {
+            self.send(number, out);
+        }
     }
 
     /// Passes on everything that is enough by size, and starts or stops the clock for the rest.
-    fn settle(&mut self, out: &mut dyn Output) {
+    fn settle(&mut self, number: usize, out: &mut dyn Output) {
         let enough = if self.waits() {
             self.config.send_batch_size
         } else {
             1
         };
         let mut sent = false;
-        while self.kept_records >= enough
-            || (self.kept_records > 0 && self.kept_bytes >= KEPT_BYTES_MAX)
-        {
+        loop {
+            let group = &self.groups[number];
+            let large = group.records > 0 && group.bytes >= KEPT_BYTES_MAX;
+            if group.records < enough && !large {
+                break;
+            }
             self.metrics.size_trigger_send.inc();
-            self.send(out);
+            self.send(number, out);
             sent = true;
         }
-        if self.kept_records == 0 {
-            self.deadline = None;
-        } else if sent || self.deadline.is_none() {
-            self.deadline = Some(out.now().after(self.config.timeout));
+        let group = &mut self.groups[number];
+        if group.records == 0 {
+            group.deadline = None;
+        } else if sent || group.deadline.is_none() {
+            group.deadline = Some(out.now().after(self.config.timeout));
         }
+    }
+
+    fn find_deadline(&mut self) {
+        self.deadline = self.groups.iter().filter_map(|g| g.deadline).min();
     }
 }
 
@@ -208,12 +289,15 @@ impl Processor for BatchProcessor {
     fn process(&mut self, batch: Batch, out: &mut dyn Output) {
         for part in batch.parts {
             if let Some(part) = part.non_empty() {
-                self.kept_records += part.data.items();
-                self.kept_bytes += part.data.heap_bytes();
-                self.kept.push(part);
-                self.settle(out);
+                let number = self.group_of(&part, out);
+                let group = &mut self.groups[number];
+                group.records += part.data.items();
+                group.bytes += part.data.heap_bytes();
+                group.kept.push(part);
+                self.settle(number, out);
             }
         }
+        self.find_deadline();
     }
 
     fn deadline(&self) -> Option<Mono> {
@@ -221,18 +305,23 @@ impl Processor for BatchProcessor {
     }
 
     fn tick(&mut self, out: &mut dyn Output) {
-        if self.deadline.is_some_and(|deadline| deadline <= out.now()) {
-            while self.kept_records > 0 {
-                self.metrics.timeout_trigger_send.inc();
-                self.send(out);
+        for number in 0..self.groups.len() {
+            let group = &mut self.groups[number];
+            if group.deadline.is_some_and(|deadline| deadline <= out.now()) {
+                group.deadline = None;
+                while self.groups[number].records > 0 {
+                    self.metrics.timeout_trigger_send.inc();
+                    self.send(number, out);
+                }
             }
-            self.deadline = None;
         }
+        self.find_deadline();
     }
 
     fn flush(&mut self, out: &mut dyn Output) {
-        while self.kept_records > 0 {
-            self.send(out);
+        for number in 0..self.groups.len() {
+            self.send_all(number, out);
+            self.groups[number].deadline = None;
         }
         self.deadline = None;
     }
@@ -245,7 +334,8 @@ mod tests {
     use std::time::Duration;
     use tailwater_pdata::{LogsBatch, Value};
     use tailwater_pipeline::ack::NoSink;
-    use tailwater_pipeline::{AckWindow, Budget, Front, Outcome};
+    use tailwater_pipeline::client::ClientInfo;
+    use tailwater_pipeline::{AckSink, AckToken, AckWindow, Budget, Counts, Front, Outcome};
     use tailwater_telemetry::metrics::MetricsRegistry;
 
     #[derive(Default)]
@@ -408,6 +498,61 @@ mod tests {
         assert_eq!(s.window.advance(|_| ()), Front::Empty);
     }
 
+    /// Someone who pushes with a tenant, perhaps.
+    struct Tenant(Option<&'static str>);
+
+    impl AckSink for Tenant {
+        fn settled(&self, _key: u64, _outcome: Outcome, _counts: &Counts) {}
+        fn client(&self) -> Option<Arc<ClientInfo>> {
+            let mut client = ClientInfo::default();
+            self.0
+                .into_iter()
+                .for_each(|t| client.add_metadata("Tenant", t));
+            Some(Arc::new(client))
+        }
+    }
+
+    fn from(s: &mut Setup, tenant: Option<&'static str>, records: usize) {
+        let mut part = s.part(records);
+        let pushed = AckToken::new(Arc::new(Tenant(tenant)), 0);
+        std::mem::replace(&mut part.ack, pushed).resolve(Outcome::Delivered);
+        s.processor.process(Batch { parts: vec![part] }, &mut s.out);
+    }
+
+    /// Guarantee: what differs in the named metadata is never in one batch, each combination waits for
+    /// itself, and beyond the limit the one that waits for longest makes way; nothing is refused.
+    #[test]
+    fn metadata_keeps_batches_apart() {
+        let mut s = Setup::new(10, 100, 0);
+        s.processor = BatchProcessor::new(
+            BatchConfig {
+                metadata_keys: vec!["tenant".into()],
+                metadata_cardinality_limit: 2,
+                ..s.processor.config.clone()
+            },
+            s.metrics.clone(),
+        );
+        from(&mut s, Some("a"), 4);
+        s.at_ms(10);
+        from(&mut s, None, 5);
+        from(&mut s, Some("a"), 6);
+        assert_eq!(s.sizes(), [10], "a has enough");
+        assert_eq!(s.processor.deadline(), Some(Mono(110_000_000)));
+        s.at_ms(20);
+        from(&mut s, Some("a"), 1);
+        assert_eq!(s.metrics.metadata_cardinality.get(), 2);
+        from(&mut s, Some("b"), 2);
+        assert_eq!(s.sizes(), [10, 5], "who sent none waited for longest");
+        assert_eq!(s.processor.deadline(), Some(Mono(120_000_000)));
+        s.at_ms(120);
+        let mut sizes = s.sizes();
+        sizes[2..].sort();
+        assert_eq!(sizes, [10, 5, 1, 2]);
+        assert_eq!(s.processor.deadline(), None);
+        assert_eq!(s.metrics.metadata_cardinality.get(), 2);
+        s.deliver();
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(200))]
 
@@ -426,7 +571,7 @@ mod tests {
                 s.take_in(&[*request]);
                 s.at_ms(i as u64);
                 let kept = s.processor.deadline().is_some();
-                prop_assert_eq!(kept, s.processor.kept_records > 0);
+                prop_assert_eq!(kept, s.processor.groups[0].records > 0);
             }
             s.processor.flush(&mut s.out);
             let sizes = s.sizes();

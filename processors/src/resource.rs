@@ -12,7 +12,9 @@ use tailwater_pdata::otlp::edit::{Attributes, Edit, Next};
 use tailwater_pipeline::factory::{Factory, NodeCx, ProcessorFactory, ProcessorSettings};
 use tailwater_pipeline::{Batch, BuildError, LogsPart, Output, Part, Payload, Processor};
 
-use crate::action::{Action, apply_to_encoded, apply_to_map, decode_actions};
+use crate::action::{
+    Action, apply_to_encoded, apply_to_map, decode_actions, for_client, need_client,
+};
 
 /// The factory of this processor.
 pub fn factory() -> ProcessorFactory {
@@ -62,12 +64,16 @@ pub struct ResourceProcessor {
     /// Resources as they came and what became of them. Both are held, so that an address cannot
     /// come to mean another resource. The most recent ones are at the end.
     remembered: Vec<(Arc<Map>, Arc<Map>)>,
+    /// The actions as they are configured, if they read what is known of the client. Then nothing is
+    /// remembered.
+    of_any_client: Option<Vec<Action>>,
 }
 
 impl ResourceProcessor {
     /// A processor that has seen no resource.
     pub fn new(settings: ResourceSettings) -> ResourceProcessor {
         ResourceProcessor {
+            of_any_client: need_client(&settings.actions).then(|| settings.actions.clone()),
             settings,
             remembered: Vec::new(),
         }
@@ -135,6 +141,10 @@ impl Processor for ResourceProcessor {
         let mut folded = Vec::new();
         for part in batch.parts {
             let Part { data, ack, permit } = part;
+            if let Some(actions) = &self.of_any_client {
+                self.settings.actions = for_client(actions, ack.client().as_deref());
+                self.remembered.clear();
+            }
             match data {
                 Payload::Logs(logs) => Self::fold(LogsPart { logs, ack, permit }, &mut folded),
                 Payload::Encoded(mut encoded) => {

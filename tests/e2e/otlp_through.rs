@@ -140,6 +140,32 @@ fn all_signals_pass_through_unchanged() {
     }
 }
 
+/// Guarantees that one agent passes on to another over a socket in the file system, from within its sandbox.
+#[test]
+fn agents_meet_at_a_socket_in_the_file_system() {
+    let (near, far) = (Rig::new("otlp-socket-near"), Rig::new("otlp-socket-far"));
+    let backend = OtlpStandIn::start(None).expect("free ports");
+    let (receive, socket) = (free_addr(), far.path("otlp.sock"));
+    let socket = format!("unix://{}", socket.display());
+    let mut first = config(receive, "otlp_grpc", &backend);
+    first["exporters"]["otlp_grpc"]["endpoint"] = json!(socket);
+    let mut second = config(receive, "otlp_http", &backend);
+    second["receivers"]["otlp"]["protocols"] = json!({"grpc": {"endpoint": socket}});
+    let (near, far) = (near.start(&first), far.start(&second));
+    for kind in KINDS {
+        let body = message(kind, "by socket", 3);
+        assert_eq!(
+            post(receive, kind, &body),
+            Some(200),
+            "{}",
+            tail(&near.log())
+        );
+        assert_eq!(backend.items(kind), 3, "{}", tail(&far.log()));
+    }
+    near.stop_clean();
+    far.stop_clean();
+}
+
 /// Guarantees that without a queue on disk, nothing is answered with success that the backend refused.
 #[test]
 fn a_refusal_of_the_backend_is_a_refusal() {

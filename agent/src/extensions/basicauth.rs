@@ -296,6 +296,15 @@ impl ServerAuth for Server {
         }
         Ok(())
     }
+
+    fn attributes(&self, headers: &HeaderMap) -> Vec<(&'static str, String)> {
+        let Ok((name, _)) = credentials(headers) else {
+            return Vec::new();
+        };
+        let raw = headers.get(AUTHORIZATION).and_then(|v| v.to_str().ok());
+        let raw = raw.unwrap_or_default().to_owned();
+        vec![("username", name), ("raw", raw)]
+    }
 }
 
 #[cfg(test)]

@@ -1,14 +1,15 @@
 //! Opening a connection: name, TCP, proxy, TLS.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::header::HeaderValue;
 use rustls::ClientConfig;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_rustls::TlsConnector;
@@ -27,6 +28,9 @@ const ADDRESS_DELAY: Duration = Duration::from_millis(250);
 const PEER_SILENT_MAX: Duration = Duration::from_secs(20);
 /// How long a connection may be quiet before the peer is asked whether it is there.
 const QUIET_MAX: Duration = Duration::from_secs(15);
+
+/// What stands for the address of a peer that has none.
+const NO_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
 /// A connection, plain or not.
 pub(super) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -98,6 +102,33 @@ impl Connector {
         self.over(target, None, tcp, peer, deadline).await
     }
 
+    /// A connection to `target` over the socket in the file system at `path`.
+    pub async fn connect_socket(
+        &self,
+        target: &Endpoint,
+        path: &Path,
+    ) -> Result<Connection, SendError> {
+        let deadline = Instant::now() + self.timeout;
+        let fail = |problem: String| {
+            connect_error(format!(
+                "cannot connect to unix://{}: {problem}",
+                path.display()
+            ))
+        };
+        let connecting = timeout_at(deadline, UnixStream::connect(path)).await;
+        let stream = connecting
+            .map_err(|_| fail("no answer".to_owned()))?
+            .map_err(|e| fail(e.to_string()))?;
+        if target.https {
+            return self.secure(target, stream, NO_ADDRESS, deadline).await;
+        }
+        Ok(Connection {
+            io: Box::new(stream),
+            peer: NO_ADDRESS,
+            secured: None,
+        })
+    }
+
     /// Makes of a TCP connection what is wanted.
     async fn over(
         &self,
@@ -128,11 +159,11 @@ impl Connector {
         Ok(connection)
     }
 
-    /// TLS with `target` over `tcp`.
+    /// TLS with `target` over `stream`.
     async fn secure(
         &self,
         target: &Endpoint,
-        tcp: TcpStream,
+        stream: impl Io + 'static,
         peer: SocketAddr,
         deadline: Instant,
     ) -> Result<Connection, SendError> {
@@ -143,7 +174,7 @@ impl Connector {
         let name = self.tls.server_name(&target.host).map_err(fail)?;
         let config = self.tls.current();
         let config = config.map_err(|e| SendError::new(SendErrorKind::Config, e.to_string()))?;
-        let handshake = TlsConnector::from(config.clone()).connect(name, tcp);
+        let handshake = TlsConnector::from(config.clone()).connect(name, stream);
         match timeout_at(deadline, handshake).await {
             Ok(Ok(stream)) => {
                 let session = stream.get_ref().1;

@@ -9,6 +9,7 @@
 //! moved is replaced with the next call.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -96,6 +97,8 @@ struct Channel {
 /// A client of one server, which may have several addresses.
 pub struct GrpcClient {
     endpoint: Endpoint,
+    /// The server's socket in the file system.
+    socket: Option<PathBuf>,
     connector: Connector,
     credentials: Credentials,
     headers: HeaderMap,
@@ -135,6 +138,7 @@ impl GrpcClient {
         Ok(GrpcClient {
             authority: o.authority.unwrap_or_else(|| o.endpoint.authority()),
             endpoint: o.endpoint,
+            socket: o.socket,
             connector: Connector {
                 names: Names::new(parts.resolver),
                 tls: TlsSource::new(o.tls, Protocol::Http2, parts.expiry)?,
@@ -258,6 +262,7 @@ impl GrpcClient {
         let proxy = self.proxy().map_err(|e| config_error(e.to_string()))?;
         loop {
             let made = match (&proxy, self.options.balancer) {
+                _ if self.socket.is_some() => self.any(&self.endpoint, None).await,
                 (Some(proxy), _) => self.any(proxy, Some(proxy)).await,
                 (None, Balancer::PickFirst) => self.any(&self.endpoint, None).await,
                 (None, Balancer::RoundRobin) => self.next_address().await,
@@ -279,7 +284,8 @@ impl GrpcClient {
         server: &Endpoint,
         proxy: Option<&Endpoint>,
     ) -> Result<(Channel, bool), SendError> {
-        let usable = |c: &Channel| self.connector.names.is_current(server, c.peer);
+        let fixed = self.socket.is_some();
+        let usable = |c: &Channel| fixed || self.connector.names.is_current(server, c.peer);
         if let Some(channel) = self.find(usable) {
             return Ok((channel, false));
         }
@@ -287,7 +293,12 @@ impl GrpcClient {
         if let Some(channel) = self.find(usable) {
             return Ok((channel, false));
         }
-        let connection = self.connector.connect(&self.endpoint, proxy).await?;
+        // Calls under way on others go on.
+        self.channels().retain(|c| usable(c));
+        let connection = match &self.socket {
+            Some(path) => self.connector.connect_socket(&self.endpoint, path).await?,
+            None => self.connector.connect(&self.endpoint, proxy).await?,
+        };
         Ok((self.open(connection).await?, true))
     }
 

@@ -1,6 +1,7 @@
 //! Options of a gRPC client, as the collector's `configgrpc` names them.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use base64::Engine;
@@ -43,6 +44,8 @@ pub struct Keepalive {
 pub struct GrpcOptions {
     /// Where the server is.
     pub endpoint: Endpoint,
+    /// Its socket in the file system; `endpoint` is then what it is called.
+    pub socket: Option<PathBuf>,
     /// Limit for a whole call, from connecting to the end of the answer; zero = none. Default 5 s.
     pub timeout: Duration,
     /// Limit for opening a connection. Default 10 s.
@@ -70,6 +73,7 @@ impl fmt::Debug for GrpcOptions {
         let headers: Vec<&str> = self.headers.iter().map(|(name, _)| name.as_str()).collect();
         f.debug_struct("GrpcOptions")
             .field("endpoint", &self.endpoint)
+            .field("socket", &self.socket)
             .field("timeout", &self.timeout)
             .field("connect_timeout", &self.connect_timeout)
             .field("headers (values redacted)", &headers)
@@ -89,6 +93,7 @@ impl GrpcOptions {
     pub fn new(endpoint: Endpoint) -> GrpcOptions {
         GrpcOptions {
             endpoint,
+            socket: None,
             timeout: Duration::from_secs(5),
             connect_timeout: Duration::from_secs(10),
             headers: Vec::new(),
@@ -127,8 +132,8 @@ impl GrpcOptions {
             (insecure, TlsOptions::decode_files(t))
         });
         let plain = insecure && tls.ca.is_none();
-        let endpoint = text.and_then(|text| match parse_target(&text, plain) {
-            Ok(endpoint) => Some(endpoint),
+        let target = text.and_then(|text| match parse_target(&text, plain) {
+            Ok(target) => Some(target),
             Err(problem) => {
                 s.invalid("endpoint", problem);
                 None
@@ -151,8 +156,12 @@ impl GrpcOptions {
         let headers = headers
             .into_iter()
             .map(|(name, value)| (name, value.expose().to_owned()));
-        let fallback = Endpoint::parse("https://localhost:4317").ok()?;
-        let d = GrpcOptions::new(endpoint.clone().unwrap_or(fallback));
+        let known = target.is_some();
+        let (endpoint, socket) = match target {
+            Some(target) => target,
+            None => (Endpoint::parse("https://localhost:4317").ok()?, None),
+        };
+        let d = GrpcOptions::new(endpoint);
         let options = GrpcOptions {
             timeout: s.duration("timeout", d.timeout),
             connect_timeout: s.duration("connect_timeout", d.connect_timeout),
@@ -165,9 +174,10 @@ impl GrpcOptions {
             authority: s.string_optional("authority").filter(|a| !a.is_empty()),
             user_agent: s.string_optional("user_agent").filter(|a| !a.is_empty()),
             endpoint: d.endpoint,
+            socket,
         };
         check(s, &options);
-        endpoint.map(|_| options)
+        known.then_some(options)
     }
 }
 
@@ -193,8 +203,26 @@ fn check(s: &mut Section<'_, '_>, options: &GrpcOptions) {
     check_auth(s, &options.auth);
 }
 
-/// `host:port`, with `http://` (plain), `https://` or `dns:///` in front of it if wanted.
-fn parse_target(text: &str, plain: bool) -> Result<Endpoint, String> {
+/// `host:port`, with `http://` (plain), `https://` or `dns:///` in front of it if wanted; or
+/// `unix:///path` or `unix:path`, which gRPC calls `localhost`.
+fn parse_target(text: &str, plain: bool) -> Result<(Endpoint, Option<PathBuf>), String> {
+    if let Some(path) = text.strip_prefix("unix:") {
+        let path = match path.strip_prefix("//") {
+            Some(path) if path.starts_with('/') => path,
+            Some(_) => return Err("unix:// is followed by an absolute path: unix:///path".into()),
+            None => path,
+        };
+        if path.is_empty() || path.contains('\0') {
+            return Err("the path of the socket is missing: unix:///path".into());
+        }
+        let name = if plain {
+            "http://localhost"
+        } else {
+            "https://localhost"
+        };
+        let endpoint = Endpoint::parse(name).map_err(|e| e.problem)?;
+        return Ok((endpoint, Some(path.into())));
+    }
     let (https, rest) = match text.split_once("://") {
         None => (!plain, text),
         Some(("http", rest)) => (false, rest),
@@ -205,7 +233,7 @@ fn parse_target(text: &str, plain: bool) -> Result<Endpoint, String> {
         },
         Some((scheme, _)) => {
             return Err(format!(
-                "{scheme}:// is not supported; only host:port, http://, https:// and dns:///"
+                "{scheme}:// is not supported; only host:port, http://, https://, dns:/// and unix:///"
             ));
         }
     };
@@ -221,7 +249,7 @@ fn parse_target(text: &str, plain: bool) -> Result<Endpoint, String> {
     if !endpoint.has_port() {
         return Err("the port is missing: host:port".into());
     }
-    Ok(endpoint)
+    Ok((endpoint, None))
 }
 
 /// Configured metadata. What belongs to the protocol is refused; values of names that end in

@@ -531,6 +531,155 @@ fn endpoints_are_read_as_the_collector_does() {
 }
 
 #[test]
+fn sockets_in_the_file_system_are_named_by_their_paths() {
+    for (endpoint, insecure, path) in [
+        ("unix:///run/otlp.sock", true, "/run/otlp.sock"),
+        ("unix:otlp.sock", false, "otlp.sock"),
+        ("unix:/otlp.sock", false, "/otlp.sock"),
+    ] {
+        let got = decode(json!({"endpoint": endpoint, "tls": {"insecure": insecure}}));
+        let got = got.unwrap().unwrap();
+        assert_eq!(got.socket.as_deref(), Some(std::path::Path::new(path)));
+        assert_eq!(got.endpoint.https, !insecure, "{endpoint}");
+        assert_eq!(got.endpoint.authority(), "localhost");
+    }
+}
+
+/// Guarantee: calls share a connection to a socket in the file system, whatever proxy there is for others, and
+/// find the server again that took its place.
+#[test]
+fn calls_go_over_a_socket_in_the_file_system() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("otlp.sock");
+    run(async {
+        let mut options = options("127.0.0.1:1".parse().unwrap());
+        options.endpoint = Endpoint::parse("http://localhost").unwrap();
+        options.socket = Some(path.clone());
+        let client = client(options);
+        let error = call(&client).await.unwrap_err();
+        assert_eq!(error.kind, SendErrorKind::Connect);
+        assert!(error.message.contains("otlp.sock"), "{error}");
+        for round in 1..=2 {
+            let listener = tokio::net::UnixListener::bind(&path).unwrap();
+            let server = tokio::spawn(async move {
+                let (stream, _) = listener.accept().await.unwrap();
+                let service = service_fn(|request: Request<Incoming>| async move {
+                    let authority = request.uri().authority().unwrap();
+                    assert_eq!(authority.as_str(), "localhost");
+                    Ok::<_, Infallible>(done(b""))
+                });
+                let connection = http2::Builder::new(TokioExecutor::new());
+                let _ = connection
+                    .serve_connection(TokioIo::new(stream), service)
+                    .await;
+            });
+            for _ in 0..3 {
+                let answer = call(&client).await.unwrap();
+                assert_eq!(answer.headers["grpc-status"], "0", "{round}");
+            }
+            assert_eq!(client.open_connections(), 1);
+            server.abort();
+            assert!(server.await.unwrap_err().is_cancelled());
+            std::fs::remove_file(&path).unwrap();
+        }
+    });
+}
+
+/// Says the next addresses each time it is asked, the last ones for ever.
+struct Moving(Vec<SocketAddr>, AtomicUsize);
+
+impl Resolver for Moving {
+    fn resolve<'a>(&'a self, _: &'a str, _: u16) -> Addresses<'a> {
+        let n = self.1.fetch_add(1, Ordering::SeqCst);
+        let now = self.0[n.min(self.0.len() - 1)];
+        Box::pin(std::future::ready(Ok(vec![now])))
+    }
+}
+
+/// Guarantee: a server that still works is left when its name has moved.
+#[test]
+fn a_name_that_moved_is_followed() {
+    for balancer in [Balancer::RoundRobin, Balancer::PickFirst] {
+        run(async {
+            let old = serve("127.0.0.1:0", |_, _| async { done(b"") }).await;
+            let new = serve("127.0.0.1:0", |_, _| async { done(b"") }).await;
+            let endpoint = Endpoint::parse("http://otlp.example:4317").unwrap();
+            let options = GrpcOptions {
+                timeout: LONG,
+                balancer,
+                ..GrpcOptions::new(endpoint)
+            };
+            let moving = Moving(vec![old.address, new.address], AtomicUsize::new(0));
+            let client = GrpcClient::new(GrpcParts {
+                resolver: Arc::new(moving),
+                ..parts(options)
+            });
+            let client = client.unwrap();
+            for _ in 0..2 {
+                call(&client).await.unwrap();
+            }
+            assert_eq!((old.calls(), new.calls()), (2, 0), "{balancer:?}");
+            tokio::time::pause();
+            tokio::time::advance(super::names::LOOK_AGAIN).await;
+            tokio::time::resume();
+            // The question is asked beside the calls: one more may go to the old address.
+            let followed = async {
+                while new.calls() == 0 {
+                    call(&client).await.unwrap();
+                }
+            };
+            tokio::time::timeout(LONG, followed)
+                .await
+                .expect("it follows");
+            let before = old.calls();
+            for _ in 0..4 {
+                call(&client).await.unwrap();
+            }
+            assert_eq!((old.calls(), new.connections()), (before, 1));
+            assert_eq!(client.open_connections(), 1, "{balancer:?}");
+        });
+    }
+}
+
+/// Guarantee: a pair of certificate and key that is replaced is used with the next call, over a new
+/// connection; while it does not fit, the connection there is goes on.
+#[test]
+fn a_pair_that_is_replaced_is_shown_to_the_server() {
+    let dir = tempfile::tempdir().unwrap();
+    let place = |to: &str| dir.path().join(to);
+    let replace = |from: &str, to: &str| {
+        std::fs::copy(pem(from), place("new")).unwrap();
+        std::fs::rename(place("new"), place(to)).unwrap();
+    };
+    replace("client1.pem", "cert");
+    replace("client1.key", "key");
+    let config = super::test_server::server_config("server1", true, &[b"h2"]);
+    run(async {
+        let tls = Some(TlsAcceptor::from(config));
+        let server = serve_with("127.0.0.1:0", tls, |_, _| async { done(b"") }).await;
+        let mut options = options(server.address);
+        let url = format!("https://localhost:{}", server.address.port());
+        options.endpoint = Endpoint::parse(&url).unwrap();
+        options.tls.ca = Some(PemSource::File(pem("ca1.pem").into()));
+        options.tls.cert = Some(PemSource::File(place("cert")));
+        options.tls.key = Some(PemSource::File(place("key")));
+        let client = client(options);
+        call(&client).await.unwrap();
+        replace("client2.pem", "cert");
+        for _ in 0..2 {
+            call(&client).await.unwrap();
+        }
+        assert_eq!(server.connections(), 1, "the pair does not fit yet");
+        replace("client2.key", "key");
+        for _ in 0..2 {
+            call(&client).await.unwrap();
+        }
+        assert_eq!(server.connections(), 2);
+        assert_eq!(client.open_connections(), 1);
+    });
+}
+
+#[test]
 fn every_option_has_its_effect() {
     let got = decode(json!({
         "endpoint": "h:1", "timeout": "1s", "connect_timeout": "2s", "headers": {"a": "b"},
@@ -570,7 +719,9 @@ fn what_is_not_supported_is_refused_by_name() {
         (json!({}), "endpoint"),
         (json!({"endpoint": ""}), "endpoint"),
         (json!({"endpoint": "h"}), "port is missing"),
-        (json!({"endpoint": "unix:///x"}), "unix:// is not supported"),
+        (json!({"endpoint": "xds:///x"}), "xds:// is not supported"),
+        (json!({"endpoint": "unix://x"}), "absolute path"),
+        (json!({"endpoint": "unix:"}), "path of the socket"),
         (json!({"endpoint": "dns://8.8.8.8/h:1"}), "name server"),
         (json!({"endpoint": "http://h:1/v1"}), "has a path"),
         (

@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -68,6 +69,8 @@ struct Inode {
     durable: Vec<u8>,
     /// A synchronisation failed: later ones report success and do nothing.
     sync_lies: bool,
+    /// Reading fails here.
+    unreadable: Range<usize>,
     /// The handle that holds the exclusive lock.
     locked_by: Option<u64>,
 }
@@ -121,6 +124,16 @@ impl SimFs {
     /// Makes operation number `operation` fail.
     pub fn fail_at(&self, operation: u64, kind: io::ErrorKind) {
         self.disk().faults.insert(operation, kind);
+    }
+
+    /// Makes every reading of a file fail that touches `bytes`; replaces what was said before.
+    pub fn set_unreadable(&self, path: &Path, bytes: Range<usize>) {
+        let mut disk = self.disk();
+        if let Ok(inode) = disk.inode_at(path)
+            && let Some(inode) = disk.inodes.get_mut(&inode)
+        {
+            inode.unreadable = bytes;
+        }
     }
 
     /// Makes the machine stand still at operation number `operation`: that one is done in part
@@ -470,6 +483,9 @@ impl FsFile for SimFile {
                 .min(inode.now.len());
             let bytes = &inode.now[start..];
             let n = bytes.len().min(buf.len());
+            if start < inode.unreadable.end && inode.unreadable.start < start + n {
+                return Err(error(io::ErrorKind::Other));
+            }
             buf[..n].copy_from_slice(&bytes[..n]);
             Ok(n)
         })

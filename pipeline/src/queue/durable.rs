@@ -6,22 +6,19 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::segment::{self, FRAME_BYTES, Frame, HEADER_BYTES, SegmentId, Walk};
-use super::settled::{Saved, SavedRead, Settled};
+use super::found::{SAVED_NAMES, Segment, find_segments, newest_saved};
+use super::segment::{self, FRAME_BYTES, HEADER_BYTES, SegmentId, Walk};
+use super::settled::{Saved, Settled};
 use super::{ITEM_BYTES_MAX, QueueError, QueueLimits, QueueStats};
 use crate::clock::Rng64;
 use crate::fs::{Fs, FsFile};
 
 /// Permission bits of the directory.
 const DIR_MODE: u32 = 0o700;
-const SAVED_NAMES: [&str; 2] = ["settled.0", "settled.1"];
-
-/// A file of the queue.
-struct Segment {
-    id: SegmentId,
-    /// Bytes that may hold frames.
-    len: u64,
-}
+/// How often in a row the next item may be unreadable before others are read instead.
+const FAILURES_MAX: u32 = 8;
+/// Ranges of unreadable items that are told apart.
+const ASIDE_MAX: usize = 1024;
 
 /// The segment that is written.
 struct Active {
@@ -34,6 +31,8 @@ struct Active {
 struct Reading {
     id: SegmentId,
     walk: Walk,
+    /// Items below are behind it.
+    seq: u64,
 }
 
 /// A queue on disk. Nothing in it blocks but the file system. Used by one thread.
@@ -65,6 +64,12 @@ pub struct DurableQueue {
     /// The next item to be handed out.
     read_seq: u64,
     reading: Option<Reading>,
+    /// Items that could not be read. They stay where they are, and are tried again.
+    aside: VecDeque<Range<u64>>,
+    /// How many of these are to be tried now.
+    retrying: usize,
+    /// Times in a row that the next item could not be read.
+    failures: u32,
     stats: QueueStats,
 }
 
@@ -115,6 +120,9 @@ impl DurableQueue {
             settled,
             saved,
             reading: None,
+            aside: VecDeque::new(),
+            retrying: 0,
+            failures: 0,
             stats: QueueStats::default(),
             segments,
         };
@@ -128,18 +136,24 @@ impl DurableQueue {
         Ok(queue)
     }
 
-    /// One more than the number of the last item, as far as whole headers say.
+    /// One more than the number of the last item, as far as whole headers say. Where they cannot be
+    /// read, one more than it can be at most: no number is used again.
     fn end_of_last_segment(&self) -> Result<u64, QueueError> {
         let Some(last) = self.segments.back() else {
             return Ok(0);
         };
         let mut walk = self.walk(last.id)?;
         let mut end = last.id.first;
-        while let Some(frame) = walk.peek(last.len) {
-            end = end.max(frame.seq + 1);
-            step_over(&mut walk, &frame, last.len);
+        loop {
+            match walk.peek(last.len) {
+                Ok(Some(frame)) => {
+                    end = end.max(frame.seq + 1);
+                    walk.step_over(&frame, last.len);
+                }
+                Ok(None) => return Ok(end),
+                Err(_) => return Ok(end.max(last.id.first + last.len / FRAME_BYTES)),
+            }
         }
-        Ok(end)
     }
 
     fn walk(&self, id: SegmentId) -> Result<Walk, QueueError> {
@@ -154,6 +168,11 @@ impl DurableQueue {
         QueueStats {
             items: self.next_seq - self.settled.mark - self.settled.above_mark(),
             bytes: self.bytes(),
+            unreadable_items: self
+                .aside
+                .iter()
+                .map(|r| self.settled.open_between(r.start, r.end))
+                .sum(),
             ..self.stats
         }
     }
@@ -313,33 +332,112 @@ impl DurableQueue {
     /// Reads the next durable item that is not settled into `item` and returns its number; `None` if
     /// there is none now. Each is handed out once; after a crash or stop, those that are not settled
     /// are handed out again.
+    ///
+    /// # Errors
+    /// It cannot be read. The next call tries again; after eight in vain, others are read instead, and
+    /// it waits for [`DurableQueue::retry_unreadable`].
     pub fn next(&mut self, item: &mut Vec<u8>) -> Result<Option<u64>, QueueError> {
-        while self.read_seq < self.durable {
-            if let Some(end) = self.settled.end_of(self.read_seq) {
-                self.read_seq = end;
+        while self.retrying > 0 {
+            self.retrying -= 1;
+            let Some(mut range) = self.aside.pop_front() else {
+                break;
+            };
+            let read = self.read_from(&mut range.start, range.end, item);
+            match &read {
+                Ok(None) => continue,
+                Ok(Some(_)) if range.start < range.end => {
+                    self.aside.push_front(range);
+                    self.retrying += 1;
+                }
+                Ok(Some(_)) => {}
+                Err(_) => self.aside.push_back(range),
+            }
+            return read;
+        }
+        let mut at = self.read_seq;
+        let read = self.read_from(&mut at, self.durable, item);
+        self.read_seq = at;
+        match read {
+            Ok(_) => self.failures = 0,
+            Err(_) => {
+                self.failures += 1;
+                if self.failures >= FAILURES_MAX {
+                    self.set_aside();
+                }
+            }
+        }
+        read
+    }
+
+    /// Has [`DurableQueue::next`] try once more what could not be read.
+    pub fn retry_unreadable(&mut self) {
+        self.retrying = self.aside.len();
+    }
+
+    /// Goes on behind the next item, which cannot be read; behind its whole segment if not even its
+    /// end can be told.
+    fn set_aside(&mut self) {
+        let Some((_, len, segment_end)) = self.segment_of(self.read_seq) else {
+            return;
+        };
+        let mut end = segment_end;
+        if self.aside.len() < ASIDE_MAX
+            && let Some(reading) = &mut self.reading
+            && let Ok(Some(frame)) = reading.walk.peek(len)
+            && frame.seq == self.read_seq
+        {
+            end = frame.seq + 1;
+        }
+        self.aside.push_back(self.read_seq..end);
+        self.read_seq = end;
+        // What follows is likely to be as bad.
+        self.failures = FAILURES_MAX - 1;
+    }
+
+    /// Reads the first item from `at` on and below `until`, and goes on behind it.
+    fn read_from(
+        &mut self,
+        at: &mut u64,
+        until: u64,
+        item: &mut Vec<u8>,
+    ) -> Result<Option<u64>, QueueError> {
+        while *at < until {
+            if let Some(end) = self.settled.end_of(*at) {
+                *at = end;
                 continue;
             }
-            let Some((id, len, end)) = self.segment_of(self.read_seq) else {
+            let Some((id, len, end)) = self.segment_of(*at) else {
                 // Nobody but a person removes a segment with items in it.
                 let next = self.segments.iter().map(|s| s.id.first);
-                let next = next.filter(|first| *first > self.read_seq).min();
-                self.give_up(next.unwrap_or(self.durable));
+                let next = next.filter(|first| first > at).min();
+                *at = self.give_up(*at, next.unwrap_or(until).min(until));
                 continue;
             };
-            if self.reading.as_ref().is_none_or(|r| r.id != id) {
+            let goes_on = |r: &Reading| r.id == id && r.seq <= *at;
+            if !self.reading.as_ref().is_some_and(goes_on) {
                 match self.walk(id) {
-                    Ok(walk) => self.reading = Some(Reading { id, walk }),
+                    Ok(walk) => {
+                        let seq = id.first;
+                        self.reading = Some(Reading { id, walk, seq });
+                    }
                     Err(e) if e.is_not_found() => {
-                        self.give_up(end);
+                        *at = self.give_up(*at, end.min(until));
                         continue;
                     }
                     Err(e) => return Err(e),
                 }
             }
-            if self.read_in(len, end, item) {
-                let seq = self.read_seq;
-                self.read_seq += 1;
-                return Ok(Some(seq));
+            match self.read_in(*at, len, end, item) {
+                Ok(Found::Whole) => {
+                    *at += 1;
+                    return Ok(Some(*at - 1));
+                }
+                Ok(Found::Earlier) => {}
+                Ok(Found::MissingUpTo(next)) => *at = self.give_up(*at, next.min(until)),
+                Err(e) => {
+                    let path = self.dir.join(id.file_name());
+                    return Err(QueueError::io("read", path, e));
+                }
             }
         }
         Ok(None)
@@ -354,46 +452,50 @@ impl DurableQueue {
         Some((segment.id, segment.len, end))
     }
 
-    /// Goes on in the open segment; true if `item` is the item number `read_seq`. What is missing
-    /// is given up.
-    fn read_in(&mut self, len: u64, end: u64, item: &mut Vec<u8>) -> bool {
+    /// Goes on in the open segment, of which what is below `end` counts, to item number `seq`.
+    fn read_in(&mut self, seq: u64, len: u64, end: u64, item: &mut Vec<u8>) -> io::Result<Found> {
         let Some(reading) = &mut self.reading else {
-            return false;
+            return Ok(Found::MissingUpTo(end));
         };
         let before = reading.walk.skipped_bytes;
-        let frame = reading.walk.peek(len);
-        let whole = frame.filter(|f| f.seq < end);
-        let is_it = match &whole {
-            Some(f) if f.seq == self.read_seq => reading.walk.read(f, len, item),
-            _ => false,
+        let found = match reading.walk.peek(len) {
+            Err(e) => Err(e),
+            Ok(Some(frame)) if frame.seq < seq => {
+                reading.walk.step_over(&frame, len);
+                reading.seq = frame.seq + 1;
+                Ok(Found::Earlier)
+            }
+            Ok(Some(frame)) if frame.seq == seq && seq < end => {
+                match reading.walk.read(&frame, len, item) {
+                    Ok(true) => {
+                        reading.walk.pass(&frame);
+                        reading.seq = seq + 1;
+                        Ok(Found::Whole)
+                    }
+                    Ok(false) => {
+                        reading.walk.step_over(&frame, len);
+                        reading.seq = seq + 1;
+                        Ok(Found::MissingUpTo(seq + 1))
+                    }
+                    Err(e) => Err(e),
+                }
+            }
+            Ok(frame) => Ok(Found::MissingUpTo(frame.map_or(end, |f| f.seq.min(end)))),
         };
-        match &whole {
-            Some(f) if is_it => reading.walk.pass(f),
-            Some(f) if f.seq > self.read_seq => {}
-            Some(f) => step_over(&mut reading.walk, f, len),
-            None => {}
-        }
         self.stats.skipped_bytes += reading.walk.skipped_bytes - before;
-        match whole {
-            _ if is_it => {}
-            Some(f) if f.seq < self.read_seq => {}
-            Some(f) if f.seq > self.read_seq => self.give_up(f.seq),
-            Some(_) => self.give_up(self.read_seq + 1),
-            None => self.give_up(end),
-        }
-        is_it
+        found
     }
 
-    /// The items up to `end` cannot be read.
-    fn give_up(&mut self, end: u64) {
+    /// The items from `from` up to `end` are not there. Returns `end`.
+    fn give_up(&mut self, from: u64, end: u64) -> u64 {
         let open = |from: u64, to: u64| self.settled.open_between(from, to);
-        let lost = open(self.read_seq, end);
-        let unsure = self.unsure.start.max(self.read_seq)..self.unsure.end.min(end);
+        let lost = open(from, end);
+        let unsure = self.unsure.start.max(from)..self.unsure.end.min(end);
         let unfinished = open(unsure.start, unsure.end);
         self.stats.unfinished_items += unfinished;
         self.stats.damaged_items += lost - unfinished;
-        self.settle(self.read_seq, end);
-        self.read_seq = end;
+        self.settle(from, end);
+        end
     }
 
     /// The items from `from` up to `to` need not be handed out again.
@@ -401,20 +503,25 @@ impl DurableQueue {
         self.settled.insert(from, to);
     }
 
-    /// Removes segments without an item that is not settled for sure.
+    /// Removes segments without an item that is not settled for sure, also those behind one that
+    /// cannot be read.
     fn remove_settled(&mut self) {
-        while let Some(segment) = self.segments.front() {
-            let is_last = self.segments.len() == 1;
-            let end = self.segments.get(1).map_or(self.next_seq, |s| s.id.first);
-            if end > self.saved.settled.mark || (is_last && self.active.is_some()) {
-                return;
+        let mut at = 0;
+        while at < self.segments.len() {
+            let id = self.segments[at].id;
+            let after = self.segments.get(at + 1);
+            let is_written = after.is_none() && self.active.is_some();
+            let end = after.map_or(self.next_seq, |s| s.id.first);
+            if is_written || !self.saved.covers(id.first, end) {
+                at += 1;
+                continue;
             }
             // One that cannot be removed is found, and found to be settled, at the next start.
-            let _ = self.fs.remove(&self.dir.join(segment.id.file_name()));
-            if self.reading.as_ref().is_some_and(|r| r.id == segment.id) {
+            let _ = self.fs.remove(&self.dir.join(id.file_name()));
+            if self.reading.as_ref().is_some_and(|r| r.id == id) {
                 self.reading = None;
             }
-            self.segments.pop_front();
+            self.segments.remove(at);
         }
     }
 
@@ -460,67 +567,12 @@ impl DurableQueue {
     }
 }
 
-/// Goes on behind a frame that is not wanted, or whose item is damaged.
-fn step_over(walk: &mut Walk, frame: &Frame, len: u64) {
-    if frame.end() <= len && walk.read(frame, len, &mut Vec::new()) {
-        walk.pass(frame);
-    } else {
-        walk.distrust(frame);
-    }
-}
-
-fn find_segments(fs: &dyn Fs, dir: &Path) -> Result<VecDeque<Segment>, QueueError> {
-    let names = fs.list(dir).map_err(|e| QueueError::io("list", dir, e))?;
-    let ids = names
-        .iter()
-        .filter_map(|name| SegmentId::of_file_name(name.to_str()?));
-    let mut segments = Vec::new();
-    for id in ids {
-        let path = dir.join(id.file_name());
-        let file = fs.open(&path);
-        let file = file.map_err(|e| QueueError::io("open", &path, e))?;
-        if let Some(found) = segment::newer_version(&*file) {
-            let supported = segment::VERSION;
-            return Err(QueueError::Newer {
-                path,
-                found,
-                supported,
-            });
-        }
-        let len = file
-            .byte_len()
-            .map_err(|e| QueueError::io("look at", &path, e))?;
-        segments.push(Segment { id, len });
-    }
-    segments.sort_by_key(|s| s.id);
-    Ok(segments.into())
-}
-
-/// The newer of the two states that is whole; nothing is settled if none is.
-fn newest_saved(fs: &dyn Fs, dir: &Path) -> Result<Saved, QueueError> {
-    let mut newest = Saved::default();
-    for name in SAVED_NAMES {
-        let path = dir.join(name);
-        let file = match fs.open(&path) {
-            Ok(file) => file,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
-            Err(e) => return Err(QueueError::io("open", path, e)),
-        };
-        let len = file.byte_len().unwrap_or(0).min(1 << 20) as usize;
-        let mut bytes = vec![0; len];
-        let read = segment::read_up_to(&*file, 0, &mut bytes).unwrap_or(0);
-        match Saved::decode(&bytes[..read]) {
-            SavedRead::Whole(saved) if saved.generation > newest.generation => newest = saved,
-            SavedRead::Whole(_) | SavedRead::Damaged => {}
-            SavedRead::Newer(found) => {
-                let supported = segment::VERSION;
-                return Err(QueueError::Newer {
-                    path,
-                    found,
-                    supported,
-                });
-            }
-        }
-    }
-    Ok(newest)
+/// What stands where an item should be.
+enum Found {
+    /// The item, whole.
+    Whole,
+    /// An earlier one.
+    Earlier,
+    /// The items up to this one are not there, or damaged.
+    MissingUpTo(u64),
 }

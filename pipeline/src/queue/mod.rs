@@ -18,12 +18,15 @@
 //! - Damage is skipped and counted: items that were surely stored and are missing are
 //!   [`QueueStats::damaged_items`]. What a crash interrupted was never said to be stored; it is not
 //!   counted as damage.
+//! - What cannot be read is not damaged: it is tried again, set aside if that is in vain so that it
+//!   holds up nobody else, and neither settled nor removed.
 //! - Memory does not grow with the number of items: what is not handed out is on disk only.
 //! - No content of these files makes opening fail or panic, but for a format that a newer version
-//!   wrote.
+//!   wrote. What the system does not open or read at the start makes it fail, but for items.
 //! - A file whose synchronisation failed is never written again: the kernel reports lost pages once.
 
 mod durable;
+mod found;
 mod segment;
 mod settled;
 
@@ -66,6 +69,8 @@ pub struct QueueStats {
     pub bytes: u64,
     /// Items that were stored and cannot be read any more.
     pub damaged_items: u64,
+    /// Items that cannot be read now. They are tried again.
+    pub unreadable_items: u64,
     /// Items that a crash interrupted. They were never said to be stored.
     pub unfinished_items: u64,
     /// Bytes that were skipped for not being whole items.

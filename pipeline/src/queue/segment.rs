@@ -24,10 +24,9 @@ const MAGIC: [u8; 8] = *b"tw-queue";
 const MARKER: [u8; 4] = [0xA3, 0x51, 0xC7, 0x0E];
 /// What is read at once while the next whole frame is looked for.
 const WINDOW_BYTES: usize = 64 << 10;
-/// How often a failing read is tried before what is there counts as damaged.
+/// How often a failing read is tried at once. It says nothing about what is there: whoever reads tries
+/// again later.
 const READ_TRIES: u32 = 3;
-/// What is passed over where reading fails.
-const UNREADABLE_BYTES: u64 = 4 << 10;
 
 /// What tells a segment from all others; it is in its name, so that a damaged header costs nothing.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -79,17 +78,17 @@ impl SegmentId {
 
 /// The version of a whole header that is later than [`VERSION`]. Later formats keep magic, version
 /// and checksum where they are.
-pub(super) fn newer_version(file: &dyn FsFile) -> Option<u16> {
+pub(super) fn newer_version(file: &dyn FsFile) -> io::Result<Option<u16>> {
     let mut bytes = [0; HEADER_BYTES as usize];
-    let read = read_up_to(file, 0, &mut bytes);
-    if !matches!(read, Ok(n) if n == bytes.len()) {
-        return None;
+    if read_up_to(file, 0, &mut bytes)? < bytes.len() {
+        return Ok(None);
     }
-    let (content, crc) = bytes.split_last_chunk::<4>()?;
-    if bytes[..8] != MAGIC || u32::from_le_bytes(*crc) != crc32fast::hash(content) {
-        return None;
+    let (content, crc) = bytes.split_at(bytes.len() - 4);
+    if bytes[..8] != MAGIC || u32_at(crc, 0) != crc32fast::hash(content) {
+        return Ok(None);
     }
-    Some(u16::from_le_bytes([bytes[8], bytes[9]])).filter(|v| *v > VERSION)
+    let version = u16::from_le_bytes([bytes[8], bytes[9]]);
+    Ok((version > VERSION).then_some(version))
 }
 
 /// Panics if there are not four bytes.
@@ -175,30 +174,30 @@ impl Walk {
 
     /// The next whole frame header before `len`, which stays the next one until [`Walk::pass`].
     /// `None` = there is no more.
-    pub fn peek(&mut self, len: u64) -> Option<Frame> {
+    ///
+    /// # Errors
+    /// The file cannot be read; the same is tried again next time.
+    pub fn peek(&mut self, len: u64) -> io::Result<Option<Frame>> {
         let mut bytes = [0; FRAME_BYTES as usize];
         if self.at + FRAME_BYTES <= len
-            && matches!(read_up_to(&*self.file, self.at, &mut bytes), Ok(n) if n == bytes.len())
+            && read_up_to(&*self.file, self.at, &mut bytes)? == bytes.len()
             && let Some(frame) = Frame::decode(self.salt, self.at, &bytes)
         {
-            return Some(frame);
+            return Ok(Some(frame));
         }
         self.find(len)
     }
 
     /// Looks for the next whole frame header, byte by byte.
-    fn find(&mut self, len: u64) -> Option<Frame> {
+    fn find(&mut self, len: u64) -> io::Result<Option<Frame>> {
         let mut window = vec![0; WINDOW_BYTES];
         while self.at + FRAME_BYTES <= len {
             let want = (len - self.at).min(WINDOW_BYTES as u64) as usize;
-            let bytes = match read_up_to(&*self.file, self.at, &mut window[..want]) {
-                Ok(n) if n as u64 >= FRAME_BYTES => &window[..n],
-                Ok(_) => break,
-                Err(_) => {
-                    self.skip(UNREADABLE_BYTES.min(len - self.at));
-                    continue;
-                }
-            };
+            let n = read_up_to(&*self.file, self.at, &mut window[..want])?;
+            if (n as u64) < FRAME_BYTES {
+                break;
+            }
+            let bytes = &window[..n];
             let last = bytes.len() - FRAME_BYTES as usize;
             let found = (0..=last).find_map(|i| {
                 let is_marker = bytes[i..].starts_with(&MARKER);
@@ -208,13 +207,13 @@ impl Walk {
             match found {
                 Some(frame) => {
                     self.skip(frame.at - self.at);
-                    return Some(frame);
+                    return Ok(Some(frame));
                 }
                 None => self.skip(last as u64 + 1),
             }
         }
         self.skip(len.saturating_sub(self.at));
-        None
+        Ok(None)
     }
 
     fn skip(&mut self, bytes: u64) {
@@ -229,20 +228,34 @@ impl Walk {
 
     /// Goes on within the frame, of which only the header is whole: its length is right, but what
     /// came after it may have been written over it.
-    pub fn distrust(&mut self, frame: &Frame) {
+    fn distrust(&mut self, frame: &Frame) {
         self.at = frame.at;
         self.skip(FRAME_BYTES);
     }
 
     /// Reads the frame's item into `buf`; false if it is damaged.
-    pub fn read(&self, frame: &Frame, len: u64, buf: &mut Vec<u8>) -> bool {
+    ///
+    /// # Errors
+    /// It cannot be read, which says nothing about what it is.
+    pub fn read(&self, frame: &Frame, len: u64, buf: &mut Vec<u8>) -> io::Result<bool> {
         buf.clear();
         if frame.end() > len || frame.len > ITEM_BYTES_MAX as u64 {
-            return false;
+            return Ok(false);
         }
         buf.resize(frame.len as usize, 0);
-        let read = read_up_to(&*self.file, frame.at + FRAME_BYTES, buf);
-        matches!(read, Ok(n) if n == buf.len()) && salted(self.salt, &[buf]) == frame.crc
+        let read = read_up_to(&*self.file, frame.at + FRAME_BYTES, buf)?;
+        Ok(read == buf.len() && salted(self.salt, &[buf]) == frame.crc)
+    }
+
+    /// Goes on behind a frame that is not wanted, or whose item is damaged. Where it cannot be read,
+    /// its length is trusted.
+    pub fn step_over(&mut self, frame: &Frame, len: u64) {
+        let whole = self.read(frame, len, &mut Vec::new());
+        if frame.end() <= len && whole.unwrap_or(true) {
+            self.pass(frame);
+        } else {
+            self.distrust(frame);
+        }
     }
 }
 

@@ -106,6 +106,14 @@ pub(super) enum SavedRead {
 }
 
 impl Saved {
+    /// Whether it says on disk that the items from `from` up to `to`, of which there are some or which
+    /// are below the mark, are settled.
+    pub fn covers(&self, from: u64, to: u64) -> bool {
+        let all_written = self.settled.ranges.len() <= RANGES_MAX;
+        let in_range = || self.settled.end_of(from).is_some_and(|end| end >= to);
+        to <= self.settled.mark || (all_written && from < to && in_range())
+    }
+
     pub fn encode(&self) -> Vec<u8> {
         let ranges: Vec<_> = self.settled.ranges.iter().take(RANGES_MAX).collect();
         let mut out = Vec::with_capacity(FIXED_BYTES + 16 * ranges.len() + 4);

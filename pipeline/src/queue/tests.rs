@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
+use super::segment::HEADER_BYTES;
 use super::*;
 use crate::clock::Rng64;
 use crate::fs::{Fs, SimFs};
@@ -369,4 +370,132 @@ fn what_is_not_ours_is_refused_by_name() {
         "{error}"
     );
     assert_eq!(fs.content(&path).unwrap(), content);
+}
+
+/// The files of the queue, the oldest first.
+fn segment_paths(fs: &SimFs) -> Vec<std::path::PathBuf> {
+    let mut names = fs.list(Path::new(DIR)).unwrap();
+    names.sort();
+    let segments = names
+        .iter()
+        .filter(|n| n.to_str().unwrap().ends_with(".queue"));
+    segments.map(|n| Path::new(DIR).join(n)).collect()
+}
+
+/// All that can be read, and how often reading failed.
+fn read_what_can_be(queue: &mut DurableQueue) -> (Vec<(u64, u64)>, u32) {
+    let (mut buf, mut items, mut failures) = (Vec::new(), Vec::new(), 0);
+    loop {
+        match queue.next(&mut buf) {
+            Ok(Some(seq)) => items.push((seq, id_of(&buf))),
+            Ok(None) => return (items, failures),
+            Err(e) => {
+                assert!(e.to_string().contains("cannot read"), "{e}");
+                failures += 1;
+                assert!(failures < 1_000, "it goes on with others");
+            }
+        }
+    }
+}
+
+proptest! {
+    /// Guarantee: bytes that the disk does not give back cost nothing but time: their items are neither
+    /// damaged nor settled nor removed, others go on in the meantime, each comes once, and all do
+    /// when the disk gives them back, in this run or after a restart.
+    #[test]
+    fn what_cannot_be_read_is_kept(
+        bad in proptest::collection::vec((any::<u8>(), 0usize..1_500, 1usize..200), 1..4),
+        restart in any::<bool>(),
+    ) {
+        let fs = SimFs::new(1);
+        fs.create_dir(Path::new(DIR), 0o700).unwrap();
+        let mut queue = open(&fs).unwrap();
+        for id in 0..50 {
+            queue.append(&[&item(id)]).unwrap();
+            queue.sync().unwrap();
+        }
+        queue.save_settled().unwrap();
+        drop(queue);
+        fs.kill();
+        let segments = segment_paths(&fs);
+        for (which, at, len) in bad {
+            let at = HEADER_BYTES as usize + at;
+            let path = &segments[usize::from(which) % segments.len()];
+            fs.set_unreadable(path, at..at + len);
+        }
+        let mut queue = open(&fs).unwrap();
+        let (found, failures) = read_what_can_be(&mut queue);
+        let missing = 50 - found.len() as u64;
+        prop_assert_eq!(missing > 0, failures > 0);
+        // At the end of the last segment there may be more than is known.
+        prop_assert!(queue.stats().unreadable_items >= missing, "{:?}", queue.stats());
+        prop_assert_eq!(queue.stats().damaged_items, 0);
+        for (seq, _) in &found {
+            queue.settle(*seq, seq + 1);
+        }
+        queue.append(&[&item(50)]).unwrap();
+        queue.sync().unwrap();
+        queue.save_settled().unwrap();
+        if restart {
+            drop(queue);
+            fs.kill();
+            queue = open(&fs).unwrap();
+        }
+        segments.iter().for_each(|path| fs.set_unreadable(path, 0..0));
+        queue.retry_unreadable();
+        let (rest, failures) = read_what_can_be(&mut queue);
+        prop_assert_eq!((failures, queue.stats().damaged_items), (0, 0));
+        prop_assert_eq!(queue.stats().unreadable_items, 0);
+        let mut ids: Vec<u64> = found.into_iter().chain(rest).map(|(_, id)| id).collect();
+        ids.sort();
+        prop_assert_eq!(ids, (0..=50).collect::<Vec<_>>(), "each once");
+    }
+}
+
+/// Guarantee: a disk that fails for a moment changes nothing, not even the order; and what follows
+/// an item that cannot be read for long is removed when it is settled, so that the queue does not fill.
+#[test]
+fn failures_that_pass_and_failures_that_stay() {
+    let fs = SimFs::new(1);
+    fs.create_dir(Path::new(DIR), 0o700).unwrap();
+    let mut queue = open(&fs).unwrap();
+    for id in 0..30 {
+        queue.append(&[&item(id)]).unwrap();
+        queue.sync().unwrap();
+    }
+    let paths = segment_paths(&fs);
+    let (first, all) = (paths[0].clone(), 0..1 << 20);
+    let mut buf = Vec::new();
+    fs.set_unreadable(&first, all.clone());
+    for _ in 0..7 {
+        assert!(queue.next(&mut buf).is_err());
+    }
+    fs.set_unreadable(&first, 0..0);
+    let seq = queue.next(&mut buf).unwrap().unwrap();
+    assert_eq!((seq, id_of(&buf)), (0, 0));
+    fs.set_unreadable(&first, all);
+    let (found, _) = read_what_can_be(&mut queue);
+    assert!(found.len() > 20, "{}", found.len());
+    let mut appended = 30;
+    for (seq, _) in found {
+        queue.settle(seq, seq + 1);
+    }
+    // Several times what the queue has room for.
+    for _ in 0..500 {
+        queue.append(&[&item(appended)]).unwrap();
+        queue.sync().unwrap();
+        let seq = queue.next(&mut buf).unwrap().unwrap();
+        assert_eq!(id_of(&buf), appended);
+        queue.settle(seq, seq + 1);
+        appended += 1;
+    }
+    assert!(fs.content(&first).is_some(), "it is kept");
+    queue.settle(0, 1);
+    queue.retry_unreadable();
+    assert!(queue.next(&mut buf).is_err(), "still");
+    fs.set_unreadable(&first, 0..0);
+    queue.retry_unreadable();
+    let (rest, failures) = read_what_can_be(&mut queue);
+    assert_eq!((rest.first(), failures), (Some(&(1, 1)), 0));
+    assert_eq!(queue.stats().damaged_items, 0);
 }

@@ -85,7 +85,7 @@ fn apply_put(batch: &mut LogsBatch, key: &Key, put: Put, source: &Source, rows: 
     let column = match &source.origin {
         Origin::Value(value) => Some(Column::Const(value.clone())),
         Origin::Attribute(from) => with_default(batch, from, fallback),
-        Origin::Context => fallback.map(|v| Column::Const(v.clone())),
+        Origin::Context(_) => fallback.map(|v| Column::Const(v.clone())),
     };
     if let Some(column) = column {
         overlay(batch, key, column, put, rows);

@@ -3,6 +3,7 @@
 use regex::Regex;
 use tailwater_config::{ConfigError, Errors, Node, NodeValue, Section, nearest};
 use tailwater_pdata::{Key, Map, Value};
+use tailwater_pipeline::client::ContextKey;
 
 use super::{Action, ConvertTo, Origin, Put, Source};
 
@@ -116,13 +117,8 @@ impl Options {
             .from_attribute
             .as_deref()
             .map(|a| Origin::Attribute(a.into()));
-        let context = self.from_context.as_ref().map(|_| Origin::Context);
-        if context.is_some() {
-            s.warn(
-                "from_context",
-                "data that was read from files has no client: the value is empty",
-            );
-        }
+        let context = self.from_context.as_deref();
+        let context = context.map(|key| Origin::Context(ContextKey::parse(key)));
         let constant = value.is_some();
         let mut given = [value, attribute, context].into_iter().flatten();
         let (Some(origin), None) = (given.next(), given.next()) else {

@@ -51,7 +51,7 @@ fn apply_put(map: &mut Map, key: &Key, put: Put, source: &Source) {
     let value = match &source.origin {
         Origin::Value(value) => Some(value.clone()),
         Origin::Attribute(from) => map.get(from).cloned(),
-        Origin::Context => None,
+        Origin::Context(_) => None,
     };
     let Some(value) = value.or_else(|| source.default.clone()) else {
         return;

@@ -8,6 +8,7 @@ mod value;
 use regex::Regex;
 use tailwater_pdata::otlp::edit::{Attributes, Found};
 use tailwater_pdata::{Key, LogsBatch, Map, Value};
+use tailwater_pipeline::client::{ClientInfo, ContextKey};
 
 pub(crate) use columns::Rows;
 pub(crate) use config::value_of;
@@ -33,9 +34,9 @@ pub enum Origin {
     Value(Value),
     /// Another attribute of the same record or resource.
     Attribute(Key),
-    /// Metadata of the client that sent the data. Data read from files has none, so it is empty,
-    /// as it is in the collector when the client sent none.
-    Context,
+    /// What is known of the client that sent the data. [`for_client`] makes a value of it; what is left is
+    /// not there, as with data that was read from files.
+    Context(ContextKey),
 }
 
 /// The value of a `Put`.
@@ -89,6 +90,34 @@ pub enum Action {
         /// The type.
         to: ConvertTo,
     },
+}
+
+/// Whether any action reads what is known of the client.
+pub(crate) fn need_client(actions: &[Action]) -> bool {
+    actions.iter().any(|action| context(action).is_some())
+}
+
+fn context(action: &Action) -> Option<&ContextKey> {
+    match action {
+        Action::Put { source, .. } => match &source.origin {
+            Origin::Context(key) => Some(key),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// The actions for data of one client: what they read of it are values in them.
+pub(crate) fn for_client(actions: &[Action], client: Option<&ClientInfo>) -> Vec<Action> {
+    let bound = |action: &Action| {
+        let mut action = action.clone();
+        let value = context(&action).zip(client).and_then(|(key, c)| key.of(c));
+        if let (Some(value), Action::Put { source, .. }) = (value, &mut action) {
+            source.origin = Origin::Value(Value::str(value));
+        }
+        action
+    };
+    actions.iter().map(bound).collect()
 }
 
 /// Applies `actions` in order to the attributes of the rows.

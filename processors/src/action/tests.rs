@@ -40,7 +40,7 @@ fn action_strategy() -> impl Strategy<Value = Action> {
     let origins = prop_oneof![
         value_strategy().prop_map(Origin::Value),
         key_strategy().prop_map(Origin::Attribute),
-        Just(Origin::Context),
+        Just(Origin::Context(ContextKey::Address)),
     ];
     let names = || {
         let patterns = prop::sample::select(vec!["^a$", "[bg]", "\\.x", "zzz"]);
@@ -148,7 +148,7 @@ fn actions_on_constants_never_widen_them() {
         put(
             "from_client",
             Put::Upsert,
-            Origin::Context,
+            Origin::Context(ContextKey::Address),
             Some("none".into()),
         ),
         Action::Extract {

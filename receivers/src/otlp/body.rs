@@ -13,6 +13,8 @@ use tokio::time::Instant;
 
 use super::connections::{Connection, ReadingBody};
 use super::inflate::{Encoding, InflateError};
+use super::intake::Decoded;
+use super::memory::Digest;
 use super::room::Hold;
 use super::status::{Code, Status};
 
@@ -137,13 +139,15 @@ pub struct Kind {
     pub encoding: Encoding,
     /// How many bytes it may inflate to.
     pub bytes_max: usize,
+    /// Whether its digest is wanted.
+    pub digest: bool,
 }
 
 /// Turns a body into what the pipelines take, off the thread of the sockets if that takes long.
 ///
 /// # Errors
 /// What the request is answered with.
-pub async fn decode(kind: Kind, body: Bytes, hold: Hold) -> Result<Encoded, Status> {
+pub async fn decode(kind: Kind, body: Bytes, hold: Hold) -> Result<Decoded, Status> {
     let inline_max = match kind.form {
         Form::Proto => INLINE_BYTES_MAX,
         Form::Json => INLINE_JSON_BYTES_MAX,
@@ -162,7 +166,7 @@ pub async fn decode(kind: Kind, body: Bytes, hold: Hold) -> Result<Encoded, Stat
     })
 }
 
-fn decode_now(kind: Kind, body: Bytes, mut hold: Hold) -> Result<Encoded, Status> {
+fn decode_now(kind: Kind, body: Bytes, mut hold: Hold) -> Result<Decoded, Status> {
     let invalid = |problem: String| Status::new(Code::InvalidArgument, problem);
     let plain = kind
         .encoding
@@ -179,5 +183,8 @@ fn decode_now(kind: Kind, body: Bytes, mut hold: Hold) -> Result<Encoded, Status
             json::to_proto(kind.signal, &plain, &limits).map_err(|e| invalid(e.to_string()))?
         }
     };
-    Encoded::parse(kind.signal, proto, &limits).map_err(|e| invalid(e.to_string()))
+    let encoded =
+        Encoded::parse(kind.signal, proto, &limits).map_err(|e| invalid(e.to_string()))?;
+    let digest = kind.digest.then(|| Digest::of(&encoded));
+    Ok(Decoded { encoded, digest })
 }

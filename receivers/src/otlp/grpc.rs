@@ -15,6 +15,7 @@ use tailwater_pdata::Signal;
 
 use super::answer::Answer;
 use super::body::{BodyError, Form, Kind, Reading, decode};
+use super::client::Peer;
 use super::config::{GrpcOptions, Limits};
 use super::guard::Guard;
 use super::inflate::Encoding;
@@ -42,6 +43,7 @@ pub struct GrpcService {
     intake: Arc<Intake>,
     stats: Arc<Stats>,
     message_bytes_max: usize,
+    include_metadata: bool,
     guard: Guard,
     limits: Limits,
 }
@@ -59,13 +61,14 @@ impl GrpcService {
             intake,
             stats,
             message_bytes_max: options.message_bytes_max,
+            include_metadata: options.include_metadata,
             guard,
             limits: limits.clone(),
         }
     }
 
     /// Answers one call.
-    pub async fn answer(&self, request: Request<Incoming>) -> Response<Answer> {
+    pub async fn answer(&self, request: Request<Incoming>, peer: &Peer) -> Response<Answer> {
         self.stats.listener.requests.inc();
         let kind = request.headers().get(CONTENT_TYPE);
         if !kind.is_some_and(|k| is_grpc(k.as_bytes())) {
@@ -75,13 +78,13 @@ impl GrpcService {
             return response;
         }
         let kind = kind.cloned().unwrap_or(CONTENT);
-        match self.call(request).await {
+        match self.call(request, peer).await {
             Ok(()) => success(kind),
             Err(status) => failure(&status, kind),
         }
     }
 
-    async fn call(&self, request: Request<Incoming>) -> Result<(), Status> {
+    async fn call(&self, request: Request<Incoming>, peer: &Peer) -> Result<(), Status> {
         let reject = |status| {
             self.stats.listener.rejected_requests.inc();
             status
@@ -91,7 +94,7 @@ impl GrpcService {
         let signal = self.signal(&head.method, head.uri.path()).map_err(reject)?;
         let encoding = encoding(&head.headers).map_err(reject)?;
         self.guard.check(&head.headers).await.map_err(reject)?;
-        let _place = self.intake.place().map_err(reject)?;
+        let place = self.intake.place().map_err(reject)?;
         let begin = tokio::time::Instant::now();
         let mut hold = Hold::of(&self.intake.room);
         let message = self
@@ -104,9 +107,11 @@ impl GrpcService {
             form: Form::Proto,
             encoding: chosen(encoding, compressed).map_err(reject)?,
             bytes_max: self.message_bytes_max,
+            digest: self.intake.remembers(),
         };
-        let encoded = decode(kind, message, hold).await.map_err(reject)?;
-        let pending = self.intake.offer(encoded, &self.stats)?;
+        let decoded = decode(kind, message, hold).await.map_err(reject)?;
+        let client = peer.sent(&head, &self.guard, self.include_metadata);
+        let pending = self.intake.offer(decoded, client, place, &self.stats)?;
         let time = self.limits.request_timeout;
         let left = client_time.map_or(time, |t| t.saturating_sub(begin.elapsed()).min(time));
         pending.answer(left).await.map_err(|status| {

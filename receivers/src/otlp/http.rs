@@ -19,6 +19,7 @@ use tailwater_pdata::Signal;
 
 use super::answer::Answer;
 use super::body::{BodyError, Form, Kind, Reading, decode};
+use super::client::Peer;
 use super::config::{Cors, HttpOptions, Limits};
 use super::guard::Guard;
 use super::inflate::Encoding;
@@ -62,12 +63,12 @@ impl HttpService {
     }
 
     /// Answers one request.
-    pub async fn answer(&self, request: Request<Incoming>) -> Response<Answer> {
+    pub async fn answer(&self, request: Request<Incoming>, peer: &Peer) -> Response<Answer> {
         self.stats.listener.requests.inc();
         let origin = request.headers().get(ORIGIN).cloned();
         let mut response = match &self.options.cors {
             Some(cors) if is_preflight(&request) => preflight(cors, request.headers()),
-            _ => self.respond(request).await,
+            _ => self.respond(request, peer).await,
         };
         let headers = response.headers_mut();
         if let Some(cors) = &self.options.cors {
@@ -82,7 +83,7 @@ impl HttpService {
         response
     }
 
-    async fn respond(&self, request: Request<Incoming>) -> Response<Answer> {
+    async fn respond(&self, request: Request<Incoming>, peer: &Peer) -> Response<Answer> {
         let rejected = |status, kind, text: &str| {
             self.stats.listener.rejected_requests.inc();
             plain(status, kind, text.to_owned())
@@ -106,7 +107,7 @@ impl HttpService {
             self.stats.listener.rejected_requests.inc();
             return failure(&status, form);
         }
-        match self.take(signal, form, request).await {
+        match self.take(signal, form, request, peer).await {
             Ok(()) if form == Form::Json => {
                 plain(StatusCode::OK, JSON, r#"{"partialSuccess":{}}"#.to_owned())
             }
@@ -133,19 +134,21 @@ impl HttpService {
         signal: Signal,
         form: Form,
         request: Request<Incoming>,
+        peer: &Peer,
     ) -> Result<(), Status> {
         let reject = |status| {
             self.stats.listener.rejected_requests.inc();
             status
         };
         let begin = tokio::time::Instant::now();
-        let encoding = self.encoding(request.headers()).map_err(reject)?;
-        let _place = self.intake.place().map_err(reject)?;
+        let (head, body) = request.into_parts();
+        let encoding = self.encoding(&head.headers).map_err(reject)?;
+        let place = self.intake.place().map_err(reject)?;
         let mut hold = Hold::of(&self.intake.room);
         let max = self.options.body_bytes_max;
-        let reading = Reading::new(self.body_time, max).on(request.extensions());
+        let reading = Reading::new(self.body_time, max).on(&head.extensions);
         let body = reading
-            .read(request.into_body(), &mut hold, |_| Ok::<_, BodyError>(None))
+            .read(body, &mut hold, |_| Ok::<_, BodyError>(None))
             .await;
         let body = body.map_err(|e| reject(refused(e, max)))?;
         let kind = Kind {
@@ -153,15 +156,17 @@ impl HttpService {
             form,
             encoding,
             bytes_max: max,
+            digest: self.intake.remembers(),
         };
-        let encoded = decode(kind, body, hold).await.map_err(|mut status| {
+        let decoded = decode(kind, body, hold).await.map_err(|mut status| {
             if status.code == Code::ResourceExhausted {
                 // Over HTTP that would say that it may come again.
                 status.code = Code::InvalidArgument;
             }
             reject(status)
         })?;
-        let pending = self.intake.offer(encoded, &self.stats)?;
+        let client = peer.sent(&head, &self.guard, self.options.include_metadata);
+        let pending = self.intake.offer(decoded, client, place, &self.stats)?;
         let left = self.answer_time.saturating_sub(begin.elapsed());
         pending.answer(left).await
     }

@@ -1,30 +1,29 @@
 //! From a decoded request to the shards, and from the fate of its records to the answer.
 //!
-//! A request carries a token that is forked over the lanes which take its signal. Nobody is told
-//! that a request succeeded before its token is resolved. A request whose client went away before
+//! Each lane that takes the signal of a request gets a token of its own. Nobody is told that a request
+//! succeeded before all of them are resolved. A request whose client went away before
 //! a shard took it is not taken; one that a shard took goes on, and is counted when it is settled.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Duration;
 
 use tailwater_pdata::Signal;
 use tailwater_pdata::otlp::Encoded;
+use tailwater_pipeline::client::ClientInfo;
 use tailwater_pipeline::clock::{Clock, Mono};
-use tailwater_pipeline::{
-    AckSink, AckToken, Budget, Counts, DropReason, Outcome, Permit, ShardHandle,
-};
+use tailwater_pipeline::{AckToken, Budget, Permit, ShardHandle};
 use tailwater_telemetry::metrics::IntakeMetrics;
-use tokio::sync::oneshot;
 
 use super::config::Limits;
+use super::memory::{Digest, Memory};
+use super::request::{Pending, Request};
 use super::room::Room;
 use super::stats::Stats;
 use super::status::{Code, Status};
 
-/// What a request costs besides its bytes.
-const REQUEST_BYTES: usize = 512;
+/// What a request costs besides its bytes, the sender that waits for it included.
+const REQUEST_BYTES: usize = 2 << 10;
 
 /// Where the requests of one lane wait for a shard: a queue for each signal, so that one whose
 /// destination has no room does not hold up the others.
@@ -45,13 +44,15 @@ pub struct Waiting {
     pub held: Permit,
     /// Since when it waits.
     pub since: Mono,
-    gone: Arc<AtomicBool>,
+    /// Who sent it.
+    pub client: Arc<ClientInfo>,
+    request: Arc<Request>,
 }
 
 impl Waiting {
     /// The client does not wait for an answer any more.
     pub fn is_gone(&self) -> bool {
-        self.gone.load(Ordering::Acquire)
+        self.request.is_gone()
     }
 }
 
@@ -111,27 +112,30 @@ pub fn place_of(signal: Signal) -> usize {
 /// One lane as the listeners see it.
 pub struct LaneLink {
     /// What its pipelines take.
-    pub signals: Vec<Signal>,
+    signals: Vec<Signal>,
     /// A queue for each shard; set once, before anything listens.
     pub queues: OnceLock<Vec<Arc<Queue>>>,
     next: AtomicUsize,
+    /// Its share of the memory: one that takes nothing does not take that of the others.
+    budget: Arc<Budget>,
 }
 
 impl LaneLink {
-    /// A lane without shards yet.
-    pub fn new(signals: Vec<Signal>) -> LaneLink {
-        LaneLink {
-            signals,
-            queues: OnceLock::new(),
-            next: AtomicUsize::new(0),
-        }
-    }
-
     /// The next queue in turn.
     fn queue(&self) -> Option<&Arc<Queue>> {
         let queues = self.queues.get()?;
         let turn = self.next.fetch_add(1, Ordering::Relaxed);
         queues.get(turn % queues.len().max(1))
+    }
+
+    /// Room for a request, and the queue it has to go to.
+    fn room(&self, bytes: usize) -> Option<(&Arc<Queue>, Permit)> {
+        let used = self.budget.used_bytes();
+        let after = used.saturating_add(bytes);
+        // A request that is larger than everything may still come alone.
+        let fits = used == 0 || after <= self.budget.limit_bytes();
+        let queue = self.queue().filter(|_| fits)?;
+        Some((queue, self.budget.take(bytes)))
     }
 }
 
@@ -141,6 +145,8 @@ pub struct Intake {
     budget: Arc<Budget>,
     /// What the whole agent holds.
     held: Arc<Budget>,
+    /// Requests of which some lanes have the records and others do not; with one lane there are none.
+    memory: Option<Arc<Memory>>,
     /// Room for bodies.
     pub room: Arc<Room>,
     clock: Arc<dyn Clock>,
@@ -150,10 +156,10 @@ pub struct Intake {
     metrics: Arc<IntakeMetrics>,
 }
 
-/// A request that takes one of the places there are.
-pub struct Place<'a>(&'a Intake);
+/// A place among the requests at the same time: there are no more of them than places.
+pub struct Place(Arc<Intake>);
 
-impl Drop for Place<'_> {
+impl Drop for Place {
     fn drop(&mut self) {
         let before = self.0.requests.fetch_sub(1, Ordering::AcqRel);
         self.0.metrics.requests.set(gauge(before.saturating_sub(1)));
@@ -164,10 +170,18 @@ fn gauge(n: usize) -> i64 {
     i64::try_from(n).unwrap_or(i64::MAX)
 }
 
+/// A decoded request.
+pub struct Decoded {
+    /// The records.
+    pub encoded: Encoded,
+    /// What it is known by if it comes again; see [`Intake::remembers`].
+    pub digest: Option<Digest>,
+}
+
 impl Intake {
-    /// What `lanes` share; what they hold counts for `held`, too.
+    /// What lanes share that take these signals; what they hold counts for `held`, too.
     pub fn new(
-        lanes: Vec<LaneLink>,
+        lanes: Vec<Vec<Signal>>,
         limits: &Limits,
         held: Arc<Budget>,
         clock: Arc<dyn Clock>,
@@ -176,10 +190,20 @@ impl Intake {
         metrics
             .in_flight_bytes_max
             .set(gauge(limits.in_flight_bytes_max));
+        let budget = Budget::new(limits.in_flight_bytes_max);
+        let memory = (lanes.len() > 1).then(Arc::default);
+        let parts = lanes.len();
+        let link = |signals| LaneLink {
+            signals,
+            queues: OnceLock::new(),
+            next: AtomicUsize::new(0),
+            budget: budget.part_of(parts),
+        };
         Intake {
-            lanes,
-            budget: Budget::new(limits.in_flight_bytes_max),
+            lanes: lanes.into_iter().map(link).collect(),
+            budget,
             held,
+            memory,
             room: Room::new(limits.in_flight_bytes_max / 2),
             clock,
             requests: AtomicUsize::new(0),
@@ -199,6 +223,11 @@ impl Intake {
         self.lanes.iter().any(|lane| lane.signals.contains(&signal))
     }
 
+    /// Whether it is of use to know a request again.
+    pub fn remembers(&self) -> bool {
+        self.memory.is_some()
+    }
+
     /// From now on nothing is taken.
     pub fn stop(&self) {
         self.stopping.store(true, Ordering::Release);
@@ -208,12 +237,12 @@ impl Intake {
     ///
     /// # Errors
     /// There are too many, or the agent stops.
-    pub fn place(&self) -> Result<Place<'_>, Status> {
+    pub fn place(self: &Arc<Self>) -> Result<Place, Status> {
         if self.stopping.load(Ordering::Acquire) {
             return Err(Status::unavailable("the agent is stopping"));
         }
         let now = self.requests.fetch_add(1, Ordering::AcqRel) + 1;
-        let place = Place(self);
+        let place = Place(self.clone());
         if now > self.requests_max {
             return Err(Status::unavailable("too many requests at the same time"));
         }
@@ -221,158 +250,76 @@ impl Intake {
         Ok(place)
     }
 
-    /// Hands a request to the shards.
+    /// Hands a request to the shards: to the lanes that do not have its records yet.
     ///
     /// # Errors
     /// There is no room for it, nobody takes it, or the agent stops; it is counted as refused.
-    pub fn offer(&self, encoded: Encoded, stats: &Arc<Stats>) -> Result<Pending, Status> {
+    pub fn offer(
+        &self,
+        decoded: Decoded,
+        client: Arc<ClientInfo>,
+        place: Place,
+        stats: &Arc<Stats>,
+    ) -> Result<Pending, Status> {
+        let Decoded { encoded, digest } = decoded;
         let signal = encoded.signal();
         let items = encoded.items() as u64;
-        let (tell, told) = oneshot::channel();
         if items == 0 {
             // An empty request is a success; there is nothing to deliver.
-            let _ = tell.send((Outcome::Delivered, Counts::default()));
-            return Ok(Pending::new(told));
+            return Ok(Pending::empty());
         }
-        let taken = self.admit(&encoded);
-        if taken.is_err() {
+        let refuse = |status| {
             stats.count(signal, items, false);
-        }
-        let lanes = taken?;
-        let pending = Pending::new(told);
-        let answer = Answer {
-            tell: Mutex::new(Some(tell)),
-            signal,
-            items,
-            stats: stats.clone(),
+            Err(status)
         };
-        let token = AckToken::new(Arc::new(answer), 0);
-        let since = self.clock.now();
-        for ((queue, token), encoded) in lanes
-            .iter()
-            .zip(token.fork(lanes.len()))
-            .zip(std::iter::repeat(encoded))
-        {
-            let bytes = encoded.len() + REQUEST_BYTES;
-            let (permit, held) = (self.budget.take(bytes), self.held.take(bytes));
-            queue.push(Waiting {
-                encoded,
-                token,
-                permit,
-                held,
-                since,
-                gone: pending.gone.clone(),
-            });
-        }
-        self.observe();
-        Ok(pending)
-    }
-
-    fn admit(&self, encoded: &Encoded) -> Result<Vec<&Arc<Queue>>, Status> {
         if self.stopping.load(Ordering::Acquire) {
-            return Err(Status::unavailable("the agent is stopping"));
+            return refuse(Status::unavailable("the agent is stopping"));
         }
-        let lanes = self
-            .lanes
-            .iter()
-            .filter(|lane| lane.signals.contains(&encoded.signal()));
-        let queues: Vec<_> = lanes.filter_map(LaneLink::queue).collect();
-        if queues.is_empty() {
-            let text = format!("no pipeline takes {}", encoded.signal());
-            return Err(Status::new(Code::Unimplemented, text));
+        let lanes = self.lanes.iter().filter(|l| l.signals.contains(&signal));
+        let lanes: Vec<_> = lanes.collect();
+        if lanes.is_empty() {
+            let text = format!("no pipeline takes {signal}");
+            return refuse(Status::new(Code::Unimplemented, text));
         }
-        let cost = (encoded.len() + REQUEST_BYTES) * queues.len();
-        let used = self.budget.used_bytes();
-        // A request that is larger than everything may still come alone.
-        if used > 0 && used.saturating_add(cost) > self.budget.limit_bytes() {
-            self.observe();
+        let digest = digest.map(|digest| digest.sent_by(&client));
+        let memory = self.memory.as_ref().zip(digest);
+        let again = memory.and_then(|(memory, digest)| memory.take(&digest));
+        if again.is_some() {
+            self.metrics.resumed.inc();
+        }
+        let request = again.unwrap_or_else(|| {
+            let memory = memory.map(|(memory, digest)| (digest, Arc::downgrade(memory)));
+            Request::new(signal, items, lanes.len(), memory, stats.clone())
+        });
+        let bytes = encoded.len() + client.heap_bytes() + REQUEST_BYTES;
+        let begun = request.begin(place, stats, |number| lanes[number].room(bytes));
+        self.observe();
+        let Some((pending, to)) = begun else {
             return Err(Status::unavailable(
                 "no room: too much is not delivered yet",
             ));
+        };
+        let since = self.clock.now();
+        for (number, (queue, permit)) in to {
+            queue.push(Waiting {
+                encoded: encoded.clone(),
+                token: AckToken::new(request.clone(), number as u64),
+                permit,
+                held: self.held.take(bytes),
+                since,
+                client: client.clone(),
+                request: request.clone(),
+            });
         }
-        Ok(queues)
+        Ok(pending)
     }
 
     /// Brings the gauges up to date.
     pub fn observe(&self) {
-        self.metrics
-            .in_flight_bytes
-            .set(gauge(self.budget.used_bytes()));
-        self.metrics
-            .incoming_bytes
-            .set(gauge(self.room.taken_bytes()));
-    }
-}
-
-/// A request that waits for the fate of its records. Dropping it says that nobody waits.
-pub struct Pending {
-    told: oneshot::Receiver<(Outcome, Counts)>,
-    gone: Arc<AtomicBool>,
-}
-
-impl Pending {
-    fn new(told: oneshot::Receiver<(Outcome, Counts)>) -> Pending {
-        Pending {
-            told,
-            gone: Arc::default(),
-        }
-    }
-
-    /// Waits for the answer, at most `for_at_most`.
-    ///
-    /// # Errors
-    /// What the request is answered with if it was not delivered.
-    pub async fn answer(mut self, for_at_most: Duration) -> Result<(), Status> {
-        let told = tokio::time::timeout(for_at_most, &mut self.told).await;
-        let Ok(told) = told else {
-            return Err(Status::unavailable(
-                "not delivered in time; it may be delivered still",
-            ));
-        };
-        // A token tells its sink even when it is dropped, so the other end is not dropped untold.
-        let (outcome, counts) = told.unwrap_or((Outcome::Lost, Counts::default()));
-        match outcome {
-            Outcome::Delivered | Outcome::Filtered => Ok(()),
-            Outcome::Refused => Err(Status::new(Code::Internal, reasons(&counts))),
-            Outcome::Retry | Outcome::Lost => Err(Status::unavailable("not delivered")),
-        }
-    }
-}
-
-impl Drop for Pending {
-    fn drop(&mut self) {
-        self.gone.store(true, Ordering::Release);
-    }
-}
-
-fn reasons(counts: &Counts) -> String {
-    let named = DropReason::ALL.iter().zip(counts.dropped);
-    let named: Vec<String> = named
-        .filter(|(_, n)| *n > 0)
-        .map(|(reason, n)| format!("{n} {}", reason.as_str()))
-        .collect();
-    format!("given up: {}", named.join(", "))
-}
-
-/// Told what became of a request; counts it, once, and answers it if somebody waits.
-struct Answer {
-    tell: Mutex<Option<oneshot::Sender<(Outcome, Counts)>>>,
-    signal: Signal,
-    items: u64,
-    stats: Arc<Stats>,
-}
-
-impl AckSink for Answer {
-    fn settled(&self, _key: u64, outcome: Outcome, counts: &Counts) {
-        let tell = self
-            .tell
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        let Some(tell) = tell else { return };
-        let accepted = matches!(outcome, Outcome::Delivered | Outcome::Filtered);
-        self.stats.count(self.signal, self.items, accepted);
-        // Fails only if nobody waits any more.
-        let _ = tell.send((outcome, counts.clone()));
+        let m = &self.metrics;
+        m.in_flight_bytes.set(gauge(self.budget.used_bytes()));
+        m.incoming_bytes.set(gauge(self.room.taken_bytes()));
+        let remembered = self.memory.as_ref().map_or(0, |memory| memory.len());
+        m.remembered.set(gauge(remembered));
     }
 }

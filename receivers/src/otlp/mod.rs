@@ -7,12 +7,15 @@
 //! - `server`, `connections`, `bind`, `tls`: listeners and their connections, on a thread of their own;
 //! - `grpc`, `http`, `answer`, `status`: the two protocols;
 //! - `body`, `inflate`, `room`: from a body to records, within limits;
-//! - `intake`, `source`: to the shards, and back to the answer;
+//! - `intake`, `source`, `request`: to the shards, and back to the answer;
+//! - `client`: who sent a request;
+//! - `memory`: what some of several destinations have;
 //! - `node`: the parts put together.
 
 mod answer;
 mod bind;
 mod body;
+mod client;
 pub mod config;
 mod connections;
 #[cfg(feature = "fuzzing")]
@@ -23,7 +26,9 @@ mod guard;
 mod http;
 mod inflate;
 mod intake;
+mod memory;
 mod node;
+mod request;
 mod room;
 mod server;
 mod source;

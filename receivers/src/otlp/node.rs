@@ -14,9 +14,9 @@ use tailwater_telemetry::metrics::{Accounting, IntakeMetrics};
 use super::bind::{Bound, bind};
 use super::config::{Endpoint, Listen, OtlpConfig, TlsOptions};
 use super::grpc::GrpcService;
-use super::guard::Guard;
+use super::guard::{CHECKS_MAX, Guard};
 use super::http::HttpService;
-use super::intake::{Intake, LaneLink, Queue};
+use super::intake::{Intake, Queue};
 use super::server::{Listener, Server, runtime};
 use super::source::OtlpSource;
 use super::stats::{Stats, Transport};
@@ -56,12 +56,9 @@ impl OtlpSettings {
     /// # Errors
     /// Certificates cannot be used.
     pub fn nodes(&self, cx: &NodeCx, lanes: &[Lane]) -> Result<Vec<OtlpNode>, BuildError> {
-        let links = lanes
-            .iter()
-            .map(|lane| LaneLink::new(lane.signals.clone()))
-            .collect();
+        let signals = lanes.iter().map(|lane| lane.signals.clone());
         let intake = Arc::new(Intake::new(
-            links,
+            signals.collect(),
             &self.config.limits,
             cx.budget.clone(),
             cx.clock.clone(),
@@ -149,7 +146,10 @@ struct Running {
 impl Shared {
     fn start(&self) -> Result<Running, BuildError> {
         let failed = |e: std::io::Error| error(&self.cx, format!("no thread: {e}"));
-        let runtime = runtime(self.cx.shards).map_err(failed)?;
+        let grpc = self.config.grpc.as_ref().and_then(|g| g.auth.as_ref());
+        let http = self.config.http.as_ref().and_then(|h| h.auth.as_ref());
+        let guards = [grpc, http].into_iter().flatten().count();
+        let runtime = runtime(self.cx.shards, guards * CHECKS_MAX).map_err(failed)?;
         match self.listeners(&runtime) {
             Ok((listeners, ports)) => {
                 let server = Server::start(runtime, listeners).map_err(failed)?;

@@ -20,6 +20,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::answer::Answer;
 use super::bind::Bound;
+use super::client::Peer;
 use super::config::{GrpcOptions, HttpOptions};
 use super::connections::{Connection, Connections, Listed};
 use super::grpc::GrpcService;
@@ -52,10 +53,10 @@ pub enum Service {
 }
 
 impl Service {
-    async fn answer(&self, request: Request<Incoming>) -> Response<Answer> {
+    async fn answer(&self, request: Request<Incoming>, peer: &Peer) -> Response<Answer> {
         match self {
-            Service::Grpc(service) => service.answer(request).await,
-            Service::Http(service) => service.answer(request).await,
+            Service::Grpc(service) => service.answer(request, peer).await,
+            Service::Http(service) => service.answer(request, peer).await,
         }
     }
 }
@@ -189,8 +190,8 @@ impl Listener {
                 accepted = accept(&self.bound) => accepted,
                 _ = stop.wait_for(|stop| *stop) => return,
             };
-            let stream = match accepted {
-                Ok(stream) => stream,
+            let (stream, peer) = match accepted {
+                Ok(accepted) => accepted,
                 Err(e) => {
                     tracing::warn!(error = %e, "cannot accept a connection; trying again soon");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -205,7 +206,8 @@ impl Listener {
             let Some((listed, _)) = listed else {
                 continue;
             };
-            tokio::spawn(serve(self.parts.clone(), stream, listed, stop.clone()));
+            let parts = self.parts.clone();
+            tokio::spawn(serve(parts, stream, peer, listed, stop.clone()));
         }
     }
 }
@@ -223,15 +225,18 @@ fn http2_limits(protocol: &mut auto::Builder<TokioExecutor>) {
 trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 
-async fn accept(bound: &Bound) -> io::Result<Box<dyn Stream>> {
+async fn accept(bound: &Bound) -> io::Result<(Box<dyn Stream>, Peer)> {
     Ok(match bound {
         Bound::Tcp(listener) => {
-            let (stream, _) = listener.accept().await?;
+            let (stream, address) = listener.accept().await?;
             // Answers are small and waited for.
             stream.set_nodelay(true)?;
-            Box::new(stream)
+            (
+                Box::new(stream),
+                Peer::at(Some(address.ip().to_canonical())),
+            )
         }
-        Bound::Unix(listener, _) => Box::new(listener.accept().await?.0),
+        Bound::Unix(listener, _) => (Box::new(listener.accept().await?.0), Peer::at(None)),
     })
 }
 
@@ -239,6 +244,7 @@ async fn accept(bound: &Bound) -> io::Result<Box<dyn Stream>> {
 async fn serve(
     parts: Arc<Parts>,
     stream: Box<dyn Stream>,
+    peer: Peer,
     listed: Listed,
     stop: watch::Receiver<bool>,
 ) {
@@ -246,7 +252,7 @@ async fn serve(
     open.inc();
     let connection = listed.connection.clone();
     tokio::select! {
-        () = speak(&parts, stream, &connection, stop) => {}
+        () = speak(&parts, stream, &peer, &connection, stop) => {}
         () = connection.make_way.notified() => {}
     }
     open.dec();
@@ -256,6 +262,7 @@ async fn serve(
 async fn speak(
     parts: &Arc<Parts>,
     stream: Box<dyn Stream>,
+    peer: &Peer,
     connection: &Arc<Connection>,
     stop: watch::Receiver<bool>,
 ) {
@@ -275,11 +282,11 @@ async fn speak(
         connection: connection.clone(),
     };
     let service = service_fn(|mut request: Request<Incoming>| {
-        let (parts, active) = (parts.clone(), connection.begin());
+        let (parts, peer, active) = (parts.clone(), peer.clone(), connection.begin());
         // Whoever reads the body says so there.
         request.extensions_mut().insert(connection.clone());
         async move {
-            let response = parts.service.answer(request).await;
+            let response = parts.service.answer(request, &peer).await;
             drop(active);
             Ok::<_, std::convert::Infallible>(response)
         }
@@ -446,14 +453,15 @@ pub struct Server {
     thread: Option<JoinHandle<()>>,
 }
 
-/// A runtime for listeners; `decoders` requests are decoded beside its sockets at most.
+/// A runtime for listeners. Beside its sockets there are threads for `decoders` requests to be decoded
+/// and, so that these do not wait for them, for `checks` senders to be checked.
 ///
 /// # Errors
 /// What the system says.
-pub fn runtime(decoders: usize) -> io::Result<tokio::runtime::Runtime> {
+pub fn runtime(decoders: usize, checks: usize) -> io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .max_blocking_threads(decoders.max(1))
+        .max_blocking_threads(decoders.max(1) + checks)
         .thread_name("otlp-decode")
         .build()
 }

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tailwater_pdata::Signal;
+use tailwater_pipeline::client::ClientInfo;
 use tailwater_pipeline::clock::Mono;
 use tailwater_pipeline::{
     AckSink, AckToken, Admission, Batch, Counts, DropReason, Outcome, Part, Payload, Permit,
@@ -54,6 +55,7 @@ impl OtlpSource {
             token,
             permit,
             held,
+            client,
             ..
         } = request;
         let amount = Amount::new(encoded.items() as u64, encoded.len() as u64);
@@ -67,6 +69,7 @@ impl OtlpSource {
             signal,
             under_way: self.under_way.clone(),
             _held: held,
+            client,
             above: Mutex::new(Some(token)),
         });
         cx.emit(Batch::of(Part {
@@ -141,6 +144,7 @@ struct Duty {
     under_way: Arc<UnderWay>,
     /// Its memory, for as long as it is anywhere in the agent.
     _held: Permit,
+    client: Arc<ClientInfo>,
     /// Who waits for the outcome. Taken once.
     above: Mutex<Option<AckToken>>,
 }
@@ -166,6 +170,14 @@ impl AckSink for Duty {
         }
         self.under_way[place_of(self.signal)].fetch_sub(1, Ordering::AcqRel);
         above.resolve(outcome);
+    }
+
+    fn offers_again(&self) -> bool {
+        false
+    }
+
+    fn client(&self) -> Option<Arc<ClientInfo>> {
+        Some(self.client.clone())
     }
 }
 

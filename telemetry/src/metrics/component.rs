@@ -60,6 +60,10 @@ metric_group! {
     in_flight_bytes_max: Gauge, Basic, Bytes, "tailwater_receiver_in_flight_bytes_max";
     /// Bytes of bodies that are coming in or being inflated now.
     incoming_bytes: Gauge, Basic, Bytes, "tailwater_receiver_incoming_bytes";
+    /// Requests that were answered with failure, or not at all, although some destinations have them.
+    remembered: Gauge, Basic, Count, "tailwater_receiver_remembered_requests";
+    /// Requests that came again after that and went only to destinations that do not have them.
+    resumed: Counter, Basic, Count, "tailwater_receiver_resumed_requests";
 }
 
 metric_group! {
@@ -200,6 +204,8 @@ metric_group! {
     bytes: Gauge, Basic, Bytes, "tailwater_queue_stored_bytes";
     /// Stored requests that were damaged and had to be skipped.
     damaged: Counter, Basic, Count, "tailwater_queue_damaged_requests";
+    /// Stored requests that cannot be read now. They are kept and tried again.
+    unreadable: Gauge, Basic, Count, "tailwater_queue_unreadable_requests";
     /// Times the disk failed to store or to give back something.
     failures: Counter, Basic, Count, "tailwater_queue_disk_failures";
 }

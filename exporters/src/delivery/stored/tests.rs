@@ -245,6 +245,38 @@ fn what_was_acknowledged_survives_power_loss() {
     }
 }
 
+/// Guarantee: what the disk does not give back is an alarm, not damage: it is sent once it can be read.
+#[test]
+fn what_cannot_be_read_is_sent_later() {
+    for sizer in [Sizer::Requests, Sizer::Items] {
+        let fs = SimFs::new(5);
+        let options = QueueOptions { sizer, ..options() };
+        let mut rig = Rig::new(&fs, options.clone(), false);
+        for body in ["a", "b", "c"] {
+            rig.submit(body);
+        }
+        rig.settled(3);
+        rig.stop();
+        let names = fs.list(Path::new(DIR)).unwrap();
+        let segments = names
+            .iter()
+            .filter(|n| n.to_str().unwrap().ends_with(".queue"));
+        let paths: Vec<_> = segments.map(|n| Path::new(DIR).join(n)).collect();
+        paths
+            .iter()
+            .for_each(|path| fs.set_unreadable(path, 44..1 << 20));
+        let mut rig = Rig::new(&fs, options, true);
+        let label = "{exporter=\"otlp\",data_type=\"logs\"}";
+        rig.shows(&format!("tailwater_queue_disk_failures{label} 1"));
+        rig.shows(&format!("tailwater_queue_damaged_requests{label} 0"));
+        assert!(rig.got().is_empty());
+        paths.iter().for_each(|path| fs.set_unreadable(path, 0..0));
+        wait_for("all are sent", || rig.got() == ["a", "b", "c"]);
+        rig.shows(&format!("tailwater_queue_damaged_requests{label} 0"));
+        rig.stop();
+    }
+}
+
 #[test]
 fn a_full_queue_says_so_and_opens_again() {
     for (sizer, size) in [

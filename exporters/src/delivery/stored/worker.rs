@@ -25,6 +25,8 @@ use super::{Inbox, Shared, Stage, StoredParts, item};
 const SAVE_EVERY: Duration = Duration::from_secs(1);
 /// The wait before a disk that refused is tried again.
 const DISK_PAUSE: Duration = Duration::from_secs(1);
+/// How often what could not be read is tried again.
+const RETRY_EVERY: Duration = Duration::from_secs(8);
 /// The wait while there is nothing to wait for but news.
 const IDLE: Duration = Duration::from_secs(3600);
 
@@ -77,6 +79,8 @@ pub(super) struct Worker {
     /// Until when a disk that refused is not written, and not read.
     write_pause: Option<Mono>,
     read_pause: Option<Mono>,
+    /// When what could not be read is tried again, if there is any.
+    retry_at: Option<Mono>,
     damaged: u64,
 }
 
@@ -107,6 +111,7 @@ impl Worker {
             unsaved: false,
             write_pause: None,
             read_pause: None,
+            retry_at: None,
             damaged: 0,
         }
     }
@@ -146,7 +151,8 @@ impl Worker {
         if self.unsaved {
             wait = wait.min(self.saved.after(SAVE_EVERY).since(now));
         }
-        for until in [self.write_pause, self.read_pause].into_iter().flatten() {
+        let timers = [self.write_pause, self.read_pause, self.retry_at];
+        for until in timers.into_iter().flatten() {
             wait = wait.min(until.since(now));
         }
         let more = self.may_feed(delivery);
@@ -168,6 +174,11 @@ impl Worker {
         let now = self.clock.now();
         for pause in [&mut self.write_pause, &mut self.read_pause] {
             *pause = pause.filter(|until| *until > now);
+        }
+        if self.retry_at.is_some_and(|at| at <= now) {
+            self.retry_at = None;
+            self.queue.retry_unreadable();
+            self.drained = false;
         }
         self.waiting.extend(requests);
         for (seq, outcome, counts) in settled {
@@ -301,7 +312,11 @@ impl Worker {
                     break;
                 }
                 Err(e) => {
-                    tracing::error!(exporter = &*self.name, error = %e, "cannot read the queue");
+                    tracing::error!(
+                        exporter = &*self.name,
+                        error = %e,
+                        "cannot read what is stored; it is kept and tried again"
+                    );
                     self.metrics.stored.failures.inc();
                     self.read_pause = Some(self.later());
                     break;
@@ -328,6 +343,9 @@ impl Worker {
                     self.damaged += 1;
                 }
             }
+        }
+        if self.queue.stats().unreadable_items > 0 && self.retry_at.is_none() {
+            self.retry_at = Some(self.clock.now().after(RETRY_EVERY));
         }
         self.show_damage();
     }
@@ -371,6 +389,7 @@ impl Worker {
         m.queue.queue_capacity.set(gauge(capacity));
         m.stored.requests.set(gauge(stats.items));
         m.stored.bytes.set(gauge(stats.bytes));
+        m.stored.unreadable.set(gauge(stats.unreadable_items));
         let disk = match self.waiting.is_empty() {
             true => Load { used, capacity }.admission(),
             false => Admission::Closed,

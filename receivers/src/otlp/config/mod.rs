@@ -17,8 +17,8 @@ pub use tls::{TlsOptions, TlsVersion};
 
 use super::inflate::Encoding;
 
-/// Why metadata is refused.
-const METADATA: &str = "no processor or exporter reads the metadata of requests yet; leave it out";
+/// Why metadata of TLS is refused.
+const TLS_METADATA: &str = "nothing reads what TLS knows of a client; leave it out";
 /// Why middleware is refused.
 const MIDDLEWARES: &str = "there are no middleware extensions";
 
@@ -75,6 +75,8 @@ pub struct GrpcOptions {
     pub tls: Option<TlsOptions>,
     /// `auth::authenticator`: the id of an extension.
     pub auth: Option<String>,
+    /// `include_metadata`: what comes beside the records can be read by `from_context`. Default false.
+    pub include_metadata: bool,
     /// `max_recv_msg_size_mib`, in bytes: of a message as sent and as inflated. Default 4 MiB.
     pub message_bytes_max: usize,
     /// `max_concurrent_streams`: requests at the same time on one connection. Default 256.
@@ -119,6 +121,8 @@ pub struct HttpOptions {
     pub tls: Option<TlsOptions>,
     /// `auth::authenticator`: the id of an extension.
     pub auth: Option<String>,
+    /// `include_metadata`: headers can be read by `from_context`. Default false.
+    pub include_metadata: bool,
     /// `logs_url_path`, `metrics_url_path`, `traces_url_path`. Defaults `/v1/logs` and so on.
     pub paths: Paths,
     /// `max_request_body_size`: bytes of a body as sent and as inflated. Default 20 MiB.
@@ -215,6 +219,7 @@ impl GrpcOptions {
             listen,
             auth: decode_auth(s),
             tls: s.optional_section("tls", false, TlsOptions::decode),
+            include_metadata: s.bool("include_metadata", false),
             // As in the collector, 0 is what is not given.
             message_bytes_max: if mebibytes == 0 { 4 } else { mebibytes } << 20,
             streams_max: match u32::try_from(streams_max).unwrap_or(u32::MAX) {
@@ -258,7 +263,7 @@ impl HttpOptions {
     fn decode(s: &mut Section<'_, '_>) -> HttpOptions {
         refuse_what_is_missing(s);
         if s.bool("include_tls_metadata", false) {
-            s.invalid("include_tls_metadata", METADATA);
+            s.invalid("include_tls_metadata", TLS_METADATA);
         }
         let bytes = s.usize("max_request_body_size", 0, ..);
         let given = |d: Duration| (!d.is_zero()).then_some(d);
@@ -267,6 +272,7 @@ impl HttpOptions {
             listen: Listen::decode(s, "localhost:4318"),
             auth: decode_auth(s),
             tls: s.optional_section("tls", false, TlsOptions::decode),
+            include_metadata: s.bool("include_metadata", false),
             paths: Paths {
                 logs: url_path(s, "logs_url_path", "/v1/logs"),
                 metrics: url_path(s, "metrics_url_path", "/v1/metrics"),
@@ -298,9 +304,6 @@ fn decode_auth(s: &mut Section<'_, '_>) -> Option<String> {
 
 fn refuse_what_is_missing(s: &mut Section<'_, '_>) {
     s.refuse("middlewares", MIDDLEWARES);
-    if s.bool("include_metadata", false) {
-        s.invalid("include_metadata", METADATA);
-    }
 }
 
 fn buffers(s: &mut Section<'_, '_>) {

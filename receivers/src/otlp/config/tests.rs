@@ -65,7 +65,7 @@ protocols:
     max_concurrent_streams: 8
     read_buffer_size: 1
     write_buffer_size: 1
-    include_metadata: false
+    include_metadata: true
     keepalive:
       server_parameters:
         max_connection_idle: 1s
@@ -187,12 +187,8 @@ fn what_is_not_supported_or_wrong_is_refused_by_name() {
             "http::auth::request_params",
         ),
         (
-            "protocols: {http: {include_metadata: true}}",
-            "reads the metadata",
-        ),
-        (
             "protocols: {http: {include_tls_metadata: true}}",
-            "reads the metadata",
+            "nothing reads",
         ),
         ("protocols: {http: {middlewares: []}}", "middlewares"),
         ("protocols: {http: {endpoint: nowhere}}", "host:port"),

@@ -1,5 +1,6 @@
 //! The receiver on real sockets, with an exporter that a test decides for.
 
+mod fanout;
 mod grpc;
 mod guard;
 mod hostile;

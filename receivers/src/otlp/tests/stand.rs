@@ -12,6 +12,7 @@ use tailwater_config::{Errors, KeyPath, parse};
 use tailwater_pdata::Signal;
 use tailwater_pipeline::auth::Authenticator;
 use tailwater_pipeline::checkpoint::CheckpointHandle;
+use tailwater_pipeline::client::ClientInfo;
 use tailwater_pipeline::clock::{Mono, SystemClock};
 use tailwater_pipeline::factory::NodeCx;
 use tailwater_pipeline::handover::Outlet;
@@ -26,7 +27,7 @@ use tailwater_telemetry::health::HealthRegistry;
 use tailwater_telemetry::metrics::{Accounting, EngineMetrics, MetricsRegistry, Snapshot};
 use tokio::net::TcpStream;
 
-use super::guard::Doorkeeper;
+use super::guard::{Doorkeeper, SlowDoor};
 use crate::otlp::{OtlpNode, OtlpSettings};
 
 /// A bound on everything that must not hang.
@@ -48,6 +49,8 @@ struct State {
     refusing: bool,
     kept: Vec<Part>,
     records: usize,
+    /// Who sent what came last.
+    client: Option<Arc<ClientInfo>>,
 }
 
 impl Destination {
@@ -77,6 +80,12 @@ impl Destination {
         self.0.lock().unwrap().refusing = refusing;
     }
 
+    /// Who sent what came last.
+    pub fn client(&self) -> ClientInfo {
+        let client = self.0.lock().unwrap().client.clone();
+        ClientInfo::clone(&client.expect("something came"))
+    }
+
     /// Records that came.
     pub fn records(&self) -> usize {
         self.0.lock().unwrap().records
@@ -87,6 +96,7 @@ impl Exporter for Destination {
     fn export(&mut self, batch: Batch, _now: Mono) {
         let mut state = self.0.lock().unwrap();
         state.records += batch.items();
+        state.client = batch.parts.first().and_then(|part| part.ack.client());
         match state.outcome {
             None => state.kept.extend(batch.parts),
             Some(outcome) => {
@@ -159,6 +169,10 @@ fn context(metrics: &Arc<MetricsRegistry>) -> NodeCx {
         server: Some(Arc::new(Doorkeeper::default())),
         client: None,
     };
+    let slow = Authenticator {
+        server: Some(Arc::new(SlowDoor)),
+        client: None,
+    };
     NodeCx {
         id: "otlp".into(),
         pipeline: None,
@@ -171,7 +185,9 @@ fn context(metrics: &Arc<MetricsRegistry>) -> NodeCx {
         health: Arc::new(HealthRegistry::new()),
         runtime: tokio::runtime::Handle::current(),
         storages: Arc::new(NoStorages),
-        authenticators: [("door".to_owned(), door)].into_iter().collect(),
+        authenticators: [("door".to_owned(), door), ("slow".to_owned(), slow)]
+            .into_iter()
+            .collect(),
     }
 }
 
@@ -250,6 +266,7 @@ impl Stand {
                 refusing: false,
                 kept: Vec::new(),
                 records: 0,
+                client: None,
             }));
             let destination = Destination(state.clone(), Signal::Logs);
             let outlet = Outlet {

@@ -14,7 +14,7 @@ use tailwater_tests::agent::{Agent, free_port};
 use tailwater_tests::rig::{Rig, tail};
 use tailwater_tests::wait;
 
-/// Kills by each protocol.
+/// Kills, of each protocol half.
 const KILLS: u64 = 100;
 
 /// A rig, and a backend that tells its oracle.
@@ -366,7 +366,7 @@ fn kills_lose_nothing_of_what_is_in_the_queue_on_disk() {
         let writer = writer.expect("a thread");
         let mut rng = Rng::new(11);
         let mut found = 0;
-        for n in 0..KILLS {
+        for n in 0..KILLS / 2 {
             backend.set_answer(match n % 4 {
                 0 => Answer::Accept,
                 1 => Answer::unavailable(),
@@ -374,7 +374,7 @@ fn kills_lose_nothing_of_what_is_in_the_queue_on_disk() {
                 _ => Answer::Close,
             });
             let agent = rig.start(&config);
-            wait::let_pass(Duration::from_millis(20 + rng.below(180)));
+            wait::let_pass(Duration::from_millis(20 + rng.below(130)));
             found += u32::from(agent.log().contains("sending what was stored before"));
             agent.kill();
         }

@@ -23,6 +23,10 @@ const WATCH_MIN: Duration = Duration::from_secs(1);
 /// What tailing is to keep of its rate.
 const KEPT_MIN: f64 = 0.9;
 
+/// What an attack may add to the memory of the agent, by the defaults: 96 MiB that requests may hold
+/// together (`in_flight_bytes_max` and half of it), and 64 KiB for each of 1,024 connections.
+pub const ADDED_MAX: u64 = 160 << 20;
+
 /// An agent that tails files and takes OTLP, a log that grows all the time, and the sink.
 pub struct Target {
     /// Files, sink and judge.

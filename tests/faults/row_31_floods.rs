@@ -11,13 +11,10 @@ use tailwater_tests::otlp_client::{HttpClient, log_json};
 use tailwater_tests::wait;
 
 use super::attack::http2::{self, frame};
-use super::attack::{Target, is_closed, raw};
+use super::attack::{ADDED_MAX, Target, is_closed, raw};
 
 const PASS: &str =
     "tailing rate >= 90 %; RSS <= budget; refused = RESOURCE_EXHAUSTED/503 with a retry hint";
-
-/// What a flood may add to the memory of the agent: bodies and connections have limits of their own.
-const ADDED_MAX: u64 = 160 << 20;
 
 fn memory(target: &Target, row: &mut Row) {
     let added = target.added_bytes();

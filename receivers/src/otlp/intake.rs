@@ -23,7 +23,7 @@ use super::stats::Stats;
 use super::status::{Code, Status};
 
 /// What a request costs besides its bytes, the sender that waits for it included.
-const REQUEST_BYTES: usize = 2 << 10;
+pub(super) const REQUEST_BYTES: usize = 2 << 10;
 
 /// Where the requests of one lane wait for a shard: a queue for each signal, so that one whose
 /// destination has no room does not hold up the others.

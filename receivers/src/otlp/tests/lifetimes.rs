@@ -3,6 +3,7 @@
 use tailwater_pipeline::Outcome;
 
 use super::stand::*;
+use crate::otlp::intake::REQUEST_BYTES;
 
 const PROTO: &str = "application/x-protobuf";
 
@@ -165,7 +166,7 @@ async fn requests_are_memory_of_the_agent_until_they_are_settled() {
     stand
         .until("one of two has it", |s| {
             let held = s.held.used_bytes();
-            held >= ONE.len() && held < 2 * ONE.len() + 1024
+            held >= ONE.len() && held < 2 * REQUEST_BYTES
         })
         .await;
     stand.destinations[1].set(Some(Outcome::Delivered));

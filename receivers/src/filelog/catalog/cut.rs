@@ -260,6 +260,10 @@ impl Catalog {
         let no = pending.cut.no;
         let (read, shard) = self.live.get(&no).map(|l| (l.shared.known(), l.shard))?;
         let (copy, sure) = self.find_copy(base, &read, &pending.cut.before.known());
+        tracing::debug!(
+            log = %base.display(), file = no, read = read.offset, sure,
+            copy = ?copy.as_ref().map(|c| &c.0), "a copy of what was cut was looked for"
+        );
         pending.searches += 1;
         if copy.is_none() && !sure && pending.searches < SEARCHES {
             self.listings.forget(base);

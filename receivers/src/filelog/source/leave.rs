@@ -93,7 +93,8 @@ impl FileSource {
             );
         }
         let over = tail.file.is_none() || (tail.is_at_rest() && quiet >= linger);
-        if over || too_old {
+        // A line that is held needs its file.
+        if over && !self.p.cutter.holds(no) || too_old {
             return self.finish(no);
         }
         // Who still writes to it does so soon; a look at each of many costs.

@@ -411,6 +411,7 @@ impl Tail {
         self.hold = Hold::Cut;
         self.at_end = false;
         self.unfinished = false;
+        self.shared.cut.store(true, Ordering::Release);
         self.close();
         Some(file)
     }
@@ -432,6 +433,7 @@ impl Tail {
         self.path = copy.path;
         self.file = Some(copy.file);
         self.shared.show(&copy.handle);
+        self.shared.cut.store(false, Ordering::Release);
         self.shared.set_known(self.position.known());
         self.shared.closed.store(false, Ordering::Release);
     }

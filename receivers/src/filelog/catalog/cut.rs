@@ -146,7 +146,7 @@ impl Catalog {
         let Some(live) = self.live.get(&no) else {
             return false;
         };
-        if live.told {
+        if live.told || live.shared.cut.load(Ordering::Acquire) {
             return true;
         }
         if self.is_kept(live.lineage(), no) {

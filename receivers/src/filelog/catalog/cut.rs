@@ -216,7 +216,9 @@ impl Catalog {
                 }
             }
             // Without birth times another file may have the inode of one that is not open.
-            let same = |o: Opened| matches!(o.compare(&known), Verdict::Same | Verdict::Shrunk);
+            let same = |o: Opened| {
+                o.gzip == gzip && matches!(o.compare(&known), Verdict::Same | Verdict::Shrunk)
+            };
             match self.open(&place, gzip).map(same) {
                 Ok(false) if id.birth_ns == 0 => continue,
                 Err(_) if id.birth_ns == 0 => {

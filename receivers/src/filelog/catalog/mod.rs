@@ -537,8 +537,9 @@ impl Catalog {
         // Without birth times another file may have the inode of one that is not open.
         let doubtful = live.id.birth_ns == 0 && live.shared.closed.load(Ordering::Acquire);
         let known = live.shared.known();
-        let same = |o: Opened| matches!(o.compare(&known), Verdict::Same);
-        if doubtful && !self.open(path, live.gzip).is_ok_and(same) {
+        let gzip = live.gzip;
+        let same = |o: Opened| o.gzip == gzip && matches!(o.compare(&known), Verdict::Same);
+        if doubtful && !self.open(path, gzip).is_ok_and(same) {
             return;
         }
         if let Some(live) = self.live.get_mut(&no) {

@@ -264,7 +264,8 @@ impl Catalog {
                 "a rotated file is read to its end"
             );
             known_before = true;
-            let before = self.place(base);
+            let log = self.at_base(base);
+            let before = self.place(base, log);
             let seen = Seen {
                 path: s.path,
                 meta: opened.meta,
@@ -273,9 +274,10 @@ impl Catalog {
             let rotated = Some(Rotated {
                 written_at: base.into(),
                 left: opened.gzip || i + 1 < count,
+                log,
             });
             let no = self.admit(seen, opened, position, before, rotated, actions);
-            self.placed(base, no, actions);
+            self.placed(base, no, log, actions);
         }
     }
 

@@ -291,7 +291,8 @@ impl FileSource {
                 continue;
             };
             let stale = tail.active_at != at || tail.file.is_none();
-            if stale || !tail.is_at_rest() || tail.gone_since.is_some() {
+            let is_needed = !tail.is_at_rest() || self.p.cutter.holds(no);
+            if stale || is_needed || tail.gone_since.is_some() {
                 continue;
             }
             tail.close();

@@ -182,6 +182,16 @@ impl Cutter {
         self.files.iter().filter(held).map(|(no, _)| *no).collect()
     }
 
+    /// True if a line is held back that has parts in this file, or may go on in it.
+    pub fn is_held_in(&self, no: FileNo) -> bool {
+        self.chain.holds(self.lineage(no), FileNo::MAX)
+    }
+
+    /// True if a part of a line is held back that is in this file or before it.
+    pub fn holds(&self, no: FileNo) -> bool {
+        self.chain.holds(self.lineage(no), no)
+    }
+
     /// Lines that operators held back and that are passed on by the clock.
     pub fn due(&mut self, now: Mono, wall_ns: i64) -> Vec<Passed> {
         let mut cx = OperatorCx {
@@ -200,7 +210,7 @@ impl Cutter {
     /// Lets the position of a file move on, unless a part of a line is held that is in it or before
     /// it.
     pub fn release(&self, tail: &mut Tail) {
-        if !self.chain.holds(self.lineage(tail.no), tail.no) {
+        if !self.holds(tail.no) {
             tail.clean = Arc::new(tail.position.clone());
         }
     }

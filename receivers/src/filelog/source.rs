@@ -291,7 +291,8 @@ impl FileSource {
                 continue;
             };
             let stale = tail.active_at != at || tail.file.is_none();
-            if stale || !tail.is_at_rest() || tail.gone_since.is_some() {
+            let is_needed = !tail.is_at_rest() || self.p.cutter.holds(no);
+            if stale || is_needed || tail.gone_since.is_some() {
                 continue;
             }
             tail.close();
@@ -313,13 +314,16 @@ impl FileSource {
     }
 
     /// A file was closed: one that waits may be opened. Some that waited are open, finished or
-    /// have a turn by now, and each may be there several times.
+    /// have a turn by now.
     fn one_less_open(&mut self) {
         self.open -= 1;
         self.p.settings.open_files.fetch_sub(1, Ordering::AcqRel);
         while let Some(no) = self.wait_to_open.pop_front() {
-            let waits = |t: &Tail| t.file.is_none() && !t.queued;
-            if self.tails.get(&no).is_some_and(|t| waits(t)) {
+            let Some(tail) = self.tails.get_mut(&no) else {
+                continue;
+            };
+            tail.waits_to_open = false;
+            if tail.file.is_none() && !tail.queued {
                 return self.queue(no);
             }
         }
@@ -365,11 +369,15 @@ impl FileSource {
         {
             self.followers.remove(&before);
         }
-        // One that others wait for is read however many are open: they may be all that is open.
-        let must_wait = tail.file.is_none() && !self.followers.contains_key(&no);
-        if must_wait && self.open >= self.p.settings.open_files_max {
+        // One that others wait for, or a line that is held, is read however many are open: what waits
+        // for it may be all that is open.
+        let is_crowded = tail.file.is_none() && self.open >= self.p.settings.open_files_max;
+        let needed = || self.followers.contains_key(&no) || self.p.cutter.is_held_in(no);
+        if is_crowded && !needed() {
             // Whatever is closed makes the first of those that wait go on.
-            self.wait_to_open.push_back(no);
+            if !std::mem::replace(&mut tail.waits_to_open, true) {
+                self.wait_to_open.push_back(no);
+            }
             self.keep_budget(now);
             return Turn::Blocked;
         }

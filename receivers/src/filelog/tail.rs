@@ -132,6 +132,8 @@ pub struct Tail {
     pub gone_since: Option<Mono>,
     /// Queued for reading.
     pub queued: bool,
+    /// Is closed, and among those that are opened when others are closed.
+    pub waits_to_open: bool,
     /// The last read reached the end.
     pub at_end: bool,
     /// When a read reached the end the last time.
@@ -211,6 +213,7 @@ impl Tail {
             moved_at: None,
             gone_since: open.finish_only.then_some(now),
             queued: false,
+            waits_to_open: false,
             at_end: false,
             ended_at: None,
             flush_clock: FlushClock::default(),
@@ -408,6 +411,7 @@ impl Tail {
         self.hold = Hold::Cut;
         self.at_end = false;
         self.unfinished = false;
+        self.shared.cut.store(true, Ordering::Release);
         self.close();
         Some(file)
     }
@@ -429,6 +433,7 @@ impl Tail {
         self.path = copy.path;
         self.file = Some(copy.file);
         self.shared.show(&copy.handle);
+        self.shared.cut.store(false, Ordering::Release);
         self.shared.set_known(self.position.known());
         self.shared.closed.store(false, Ordering::Release);
     }

@@ -121,7 +121,7 @@ impl Oracle {
         inode.plain = Some(plain);
     }
 
-    fn is_container(&self, id: LineId) -> bool {
+    pub(crate) fn is_container(&self, id: LineId) -> bool {
         self.line(id).is_some_and(|l| l.format.is_cri())
     }
 

@@ -25,6 +25,7 @@ pub mod lines;
 pub mod network;
 pub mod oracle;
 pub mod plan;
+pub mod said;
 pub mod sim;
 pub mod views;
 pub mod world;

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use tailwater_sim::canary::Whole;
+use tailwater_sim::said;
 use tailwater_sim::sim::run;
 use tailwater_sim::{plan::Plan, run_seeds};
 
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
 
 /// Tells the story of a seed. True if something is wrong.
 fn trace(seed: u64) -> bool {
+    let _said = said::listen();
     let outcome = run(seed, &Whole, true);
     outcome.story.iter().for_each(|l| println!("{l}"));
     println!("{:#?}", Plan::of(seed));

@@ -216,6 +216,9 @@ impl Oracle {
         let may_be = |p: &Vec<(LineId, usize)>| self.pieces_apart || p.iter().any(|p| is_gone(p.0));
         let pieces = pieces_of(bytes).filter(may_be);
         let Some(pieces) = pieces else {
+            if let Some(id) = self.swallowed(bytes) {
+                self.missing.remove(&id);
+            }
             self.strays.push(bytes.to_vec());
             return;
         };
@@ -229,6 +232,15 @@ impl Oracle {
                 self.missing.remove(&id);
             }
         }
+    }
+
+    /// The line that was taken for the end of one that a power cut tore: whatever was between them may
+    /// be gone by the time that they are read.
+    fn swallowed(&self, bytes: &[u8]) -> Option<LineId> {
+        let at = (1..bytes.len()).filter(|i| matches!(bytes[*i], b'w' | b'#'));
+        let whole = |at: usize| Some((at, self.whole(&bytes[at..])?));
+        let (at, id) = at.filter_map(whole).next()?;
+        (self.is_container(id) && self.is_torn(&bytes[..at])).then_some(id)
     }
 
     /// Loki stored a part of a request. What it left out of a stream cannot come in its order.

@@ -12,6 +12,7 @@ use crate::dice::{Dice, chance};
 use crate::disk::{Disk, Event, Node};
 use crate::oracle::Oracle;
 use crate::plan::Plan;
+use crate::said;
 use crate::writers::{Log, LogPlan, Style};
 
 /// Where the logs are, or the links to them.
@@ -73,6 +74,8 @@ impl Trace {
         }
         self.hash = hash.rotate_left(17);
         if let Some(story) = &mut self.story {
+            let said = said::take().into_iter();
+            story.extend(said.map(|text| format!("{:>12} said      {text}", "")));
             story.push(format!(
                 "{:>10.3}ms {what:<9} {}",
                 at.0 as f64 / 1e6,

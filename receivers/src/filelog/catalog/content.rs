@@ -75,6 +75,7 @@ impl Catalog {
         fresh: bool,
     ) -> Content {
         let mut best: Option<Best> = None;
+        let mut cut_short = None;
         let mut candidates = Vec::new();
         for base in bases {
             let overwritten = self.memory.overwritten_of(base).iter().enumerate();
@@ -110,8 +111,8 @@ impl Catalog {
             // What is written between copying and truncating is not in the copy.
             let is_copy = p.overwritten && p.id != start.id;
             if is_copy && opened.is_shorter_than_read(&p) && !self.has_copy(&p) {
-                self.give_up(origin);
-                return Content::Read;
+                cut_short.get_or_insert(origin);
+                continue;
             }
             let whole = p.complete && opened.told_size == Some(p.offset);
             // The one of which more bytes agree; then the one of which lines may have been sent.
@@ -125,6 +126,14 @@ impl Catalog {
                     known: p,
                 });
             }
+        }
+        // What holds all that was read of some content is no part of another one.
+        let holds = |b: &Best| b.likeness == Likeness::Holds;
+        if let Some(origin) = cut_short
+            && !best.as_ref().is_some_and(holds)
+        {
+            self.give_up(origin);
+            return Content::Read;
         }
         let Some(best) = best else {
             return Content::Unknown;

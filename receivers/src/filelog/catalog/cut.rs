@@ -136,8 +136,15 @@ impl Catalog {
     pub(super) fn at_base(&self, base: &Path) -> Option<FileNo> {
         let no = *self.by_path.get(base)?;
         let live = self.live.get(&no)?;
-        let known = *live.path == *base && !live.gone;
-        (known && self.fs.meta(base).is_ok_and(|m| m.id == live.id)).then_some(no)
+        if *live.path != *base || live.gone {
+            return None;
+        }
+        let is_there = match self.fs.meta(base) {
+            Ok(meta) => meta.id == live.id,
+            // An error says nothing about what is there.
+            Err(e) => e.kind() != io::ErrorKind::NotFound,
+        };
+        is_there.then_some(no)
     }
 
     /// True if a file at its path has other content than its reader knows. The reader is told, and
@@ -146,7 +153,7 @@ impl Catalog {
         let Some(live) = self.live.get(&no) else {
             return false;
         };
-        if live.told {
+        if live.told || live.shared.cut.load(Ordering::Acquire) {
             return true;
         }
         if self.is_kept(live.lineage(), no) {
@@ -199,7 +206,7 @@ impl Catalog {
             return Vec::new();
         };
         let (shard, is_gone) = (live.shard, live.gone);
-        let (id, gzip, known) = (live.id, live.gzip, live.shared.known());
+        let (id, known) = (live.id, live.shared.known());
         let base = live.lineage().to_path_buf();
         let mut places = vec![live.path.to_path_buf(), base.clone()];
         self.listings.forget(&base);
@@ -215,15 +222,13 @@ impl Catalog {
                     continue;
                 }
             }
-            // Without birth times another file may have the inode of one that is not open.
-            let same = |o: Opened| matches!(o.compare(&known), Verdict::Same | Verdict::Shrunk);
-            match self.open(&place, gzip).map(same) {
-                Ok(false) if id.birth_ns == 0 => continue,
-                Err(_) if id.birth_ns == 0 => {
+            match self.is_there(no, &place) {
+                Some(true) => {}
+                Some(false) => continue,
+                None => {
                     sure = false;
                     continue;
                 }
-                _ => {}
             }
             let place = FilePath::from(place);
             if let Some(live) = self.live.get_mut(&no) {
@@ -260,6 +265,10 @@ impl Catalog {
         let no = pending.cut.no;
         let (read, shard) = self.live.get(&no).map(|l| (l.shared.known(), l.shard))?;
         let (copy, sure) = self.find_copy(base, &read, &pending.cut.before.known());
+        tracing::debug!(
+            log = %base.display(), file = no, read = read.offset, sure,
+            copy = ?copy.as_ref().map(|c| &c.0), "a copy of what was cut was looked for"
+        );
         pending.searches += 1;
         if copy.is_none() && !sure && pending.searches < SEARCHES {
             self.listings.forget(base);
@@ -409,6 +418,7 @@ impl Catalog {
         let rotated = Rotated {
             written_at: base.into(),
             left: false,
+            log: self.at_base(base),
         };
         let opened = cut.opened(s.meta);
         let (anew, before) = (cut.anew.clone(), Some(cut.no));
@@ -433,19 +443,22 @@ impl Catalog {
         }
         let path = base.to_path_buf();
         // Deleted: only who has it open can read it.
+        let log = self.at_base(base);
         let rotated = (!at_base).then(|| Rotated {
             written_at: base.into(),
             left: false,
+            log,
         });
         let target = self.fs.resolve(&path).ok().filter(|t| *t != path);
-        let after = self.place(base).or(Some(cut.no));
+        let after = self.place(base, log).or(Some(cut.no));
         let opened = cut.opened(meta);
         let seen = Seen { path, meta, target };
         self.admit(seen, opened, cut.anew, after, rotated, actions);
     }
 
-    /// What a generation of the log at `base` that is opened now is read after.
-    pub(super) fn place(&self, base: &Path) -> Option<FileNo> {
+    /// What a generation of the log at `base` that is opened now is read after, where `log` is the log
+    /// itself, if it is being read: asked anew, that may have another answer.
+    pub(super) fn place(&self, base: &Path, log: Option<FileNo>) -> Option<FileNo> {
         if self.behind_gap(base).is_some() {
             return self.predecessor(base);
         }
@@ -453,7 +466,7 @@ impl Catalog {
         let live = self.live.get(&no)?;
         let last = live.last.filter(|n| self.live.contains_key(n));
         match live.begin {
-            Begin::Open | Begin::Asked if self.at_base(base).is_some() => last,
+            Begin::Open | Begin::Asked if log.is_some() => last,
             Begin::Open | Begin::Asked => Some(no),
             Begin::Free => last.or(Some(no)),
         }
@@ -461,8 +474,14 @@ impl Catalog {
 
     /// A generation of the log at `base` was opened: before the content of the log, if nothing of
     /// that was read yet.
-    pub(super) fn placed(&mut self, base: &Path, no: FileNo, actions: &mut Vec<(usize, Action)>) {
-        let Some(log) = self.at_base(base).filter(|no| !self.is_kept(base, *no)) else {
+    pub(super) fn placed(
+        &mut self,
+        base: &Path,
+        no: FileNo,
+        log: Option<FileNo>,
+        actions: &mut Vec<(usize, Action)>,
+    ) {
+        let Some(log) = log.filter(|no| !self.is_kept(base, *no)) else {
             return;
         };
         let Some(live) = self.live.get_mut(&log) else {

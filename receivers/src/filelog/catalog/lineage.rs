@@ -66,6 +66,18 @@ enum Generation {
     New(Opened, Position),
 }
 
+impl Generation {
+    fn name(&self) -> &'static str {
+        match self {
+            Generation::Known => "known",
+            Generation::More(..) => "more",
+            Generation::Doubled => "doubled",
+            Generation::Undecided => "undecided",
+            Generation::New(..) => "new",
+        }
+    }
+}
+
 impl Catalog {
     /// At the first scan: what earlier runs left unfinished and rotation moved, and the generations
     /// that came and went since then.
@@ -150,7 +162,10 @@ impl Catalog {
                 // What comes after it waits for it, and it may be closed.
                 self.tell_place(no, &s.path, actions);
             }
-            let generation = match self.examine(base, &s) {
+            let generation = self.examine(base, &s);
+            let verdict = generation.as_ref().map(Generation::name);
+            tracing::trace!(path = %s.path.display(), ino = s.meta.id.ino, ?verdict, "a rotated file was looked at");
+            let generation = match generation {
                 Ok(generation) => generation,
                 // Renamed or deleted while it was looked at.
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {
@@ -249,7 +264,8 @@ impl Catalog {
                 "a rotated file is read to its end"
             );
             known_before = true;
-            let before = self.place(base);
+            let log = self.at_base(base);
+            let before = self.place(base, log);
             let seen = Seen {
                 path: s.path,
                 meta: opened.meta,
@@ -258,9 +274,10 @@ impl Catalog {
             let rotated = Some(Rotated {
                 written_at: base.into(),
                 left: opened.gzip || i + 1 < count,
+                log,
             });
             let no = self.admit(seen, opened, position, before, rotated, actions);
-            self.placed(base, no, actions);
+            self.placed(base, no, log, actions);
         }
     }
 
@@ -346,6 +363,12 @@ impl Catalog {
             return Err(io::ErrorKind::NotFound.into());
         }
         let mut start = opened.start(base);
+        if opened.gzip && opened.told_size == Some(0) && opened.head.is_empty() {
+            // There is nothing in it that could be told from anything else.
+            self.undecided.remove(&id);
+            self.remember_complete(start);
+            return Ok(Generation::Known);
+        }
         // Without birth times, one of no content may be of any file that had the inode.
         let says = |p: &&Position| id.birth_ns != 0 || p.head.len > 0;
         if let Some(p) = self.memory.get(id).filter(says) {
@@ -449,10 +472,10 @@ impl Catalog {
             .collect();
         for (id, path, gzip, shared) in originals {
             let known = shared.known();
-            let alike = || {
-                opened.likeness(&known) > Likeness::None
-                    || opened.is_cut_short(&known)
-                    || opened.holds_up_to(&known).is_none()
+            // Each is asked once: a read that fails says neither.
+            let alike = || match known.trail.len {
+                0 => opened.likeness(&known) > Likeness::None,
+                _ => opened.is_cut_short(&known) || opened.holds_up_to(&known) != Some(false),
             };
             match self.open_live(id, &path, gzip, &shared) {
                 Some(Ok(o)) if matches!(o.compare(&known), Verdict::Same) => {

@@ -176,6 +176,8 @@ struct Rotated {
     written_at: FilePath,
     /// Nobody writes to it any more.
     left: bool,
+    /// The log itself, if it is being read.
+    log: Option<FileNo>,
 }
 
 /// A new file that may be a copy which copytruncate is making of a live one.
@@ -468,11 +470,21 @@ impl Catalog {
             && s.meta.id.birth_ns != 0;
         if reused && (closed || finished) {
             // Nothing pins the inode of a file that is not open, so this is another file.
-            let shard = live.shard;
-            actions.push((shard, Action::Gone(no)));
-            self.by_inode.remove(&inode(s.meta.id));
-            return;
+            return self.let_inode_go(no, actions);
         }
+        if *live.path != s.path && !present.contains(&no) {
+            match self.is_there(no, &s.path) {
+                Some(true) => {}
+                Some(false) => return self.let_inode_go(no, actions),
+                None => {
+                    present.insert(no);
+                    return;
+                }
+            }
+        }
+        let Some(live) = self.live.get_mut(&no) else {
+            return;
+        };
         if !present.insert(no) {
             return; // a second path to the same file
         }
@@ -531,20 +543,43 @@ impl Catalog {
 
     /// Tells the reader of a file that is at `path` now where to find it, should it be closed.
     fn tell_place(&mut self, no: FileNo, path: &Path, actions: &mut Vec<(usize, Action)>) {
-        let Some(live) = self.live.get(&no).filter(|l| *l.place != *path) else {
+        if self.live.get(&no).is_none_or(|l| *l.place == *path) {
             return;
-        };
-        // Without birth times another file may have the inode of one that is not open.
-        let doubtful = live.id.birth_ns == 0 && live.shared.closed.load(Ordering::Acquire);
-        let known = live.shared.known();
-        let same = |o: Opened| matches!(o.compare(&known), Verdict::Same);
-        if doubtful && !self.open(path, live.gzip).is_ok_and(same) {
-            return;
+        }
+        match self.is_there(no, path) {
+            Some(true) => {}
+            Some(false) => return self.let_inode_go(no, actions),
+            None => return,
         }
         if let Some(live) = self.live.get_mut(&no) {
             live.place = path.into();
             actions.push((live.shard, Action::Moved(no, live.place.clone())));
         }
+    }
+
+    /// True if the file at `path`, which has the inode of a live one, is that one; `None` if that cannot
+    /// be told now. Without birth times another file may have the inode of one that is not open.
+    fn is_there(&self, no: FileNo, path: &Path) -> Option<bool> {
+        let live = self.live.get(&no)?;
+        let is_open = !live.shared.closed.load(Ordering::Acquire)
+            && !live.shared.finished.load(Ordering::Acquire);
+        if live.id.birth_ns != 0 || is_open {
+            return Some(true);
+        }
+        let (known, gzip) = (live.shared.known(), live.gzip);
+        match self.open(path, gzip) {
+            Ok(o) if o.gzip != gzip => Some(false),
+            Ok(o) => Some(matches!(o.compare(&known), Verdict::Same | Verdict::Shrunk)),
+            Err(_) => None,
+        }
+    }
+
+    /// Another file has the inode of one that is closed: that one is gone.
+    fn let_inode_go(&mut self, no: FileNo, actions: &mut Vec<(usize, Action)>) {
+        if let Some(live) = self.live.get(&no) {
+            self.by_inode.remove(&inode(live.id));
+        }
+        self.mark_gone(no, actions);
     }
 
     fn open_new(&mut self, mut s: Seen, first: bool, actions: &mut Vec<(usize, Action)>) {
@@ -571,7 +606,7 @@ impl Catalog {
                     self.reconcile(&s.path, false, actions);
                 }
                 if !self.is_live(position.id) {
-                    let before = self.place(&s.path);
+                    let before = self.place(&s.path, self.at_base(&s.path));
                     let replaced = self.by_path.get(s.path.as_path()).copied();
                     let is_there = |l: &Live| !l.gone && *l.place == *s.path;
                     if let Some(no) = replaced
@@ -615,7 +650,7 @@ impl Catalog {
         let base = rotated.as_ref().map_or(&*s.path, |r| &*r.written_at);
         let base = base.to_path_buf();
         let behind = self.behind_gap(&base);
-        let log = rotated.as_ref().and_then(|r| self.at_base(&r.written_at));
+        let log = rotated.as_ref().and_then(|r| r.log);
         let shard = match after.or(behind).or(log).and_then(|no| self.live.get(&no)) {
             Some(l) => l.shard,
             None => (0..self.load.len())

@@ -92,8 +92,9 @@ impl FileSource {
                 "deleted files are held for longer, or more of them, than deleted_files allows; what was not delivered of this one is given up"
             );
         }
-        let over = tail.file.is_none() || (tail.is_at_rest() && quiet >= linger);
-        if over || too_old {
+        // A line that is held needs its file.
+        let is_done = tail.is_at_rest() && quiet >= linger && !self.p.cutter.holds(no);
+        if tail.file.is_none() || is_done || too_old {
             return self.finish(no);
         }
         // Who still writes to it does so soon; a look at each of many costs.

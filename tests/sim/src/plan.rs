@@ -9,8 +9,8 @@ use crate::lines::Format;
 use crate::world::{LOG_DIR, TARGET_DIR};
 use crate::writers::{LogPlan, Style};
 
-/// Seeds from here on also rotate by copytruncate. Not all of those hold yet: of 60,000 about
-/// ten do not.
+/// Seeds from here on also rotate by copytruncate. Not all of those hold yet: of 60,000, ten
+/// do not.
 pub const COPYTRUNCATE_FROM: u64 = 1_000_000_000;
 
 /// Seeds from here on, up to those with copytruncate, have a second destination that takes nothing.

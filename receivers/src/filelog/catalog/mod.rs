@@ -7,13 +7,15 @@
 //! Here are the files under way and what scans and notifications mean for them. `lineage` finds the
 //! generations that rotation put beside a log, `content` tells whether one is a copy of what was
 //! read, `gap` keeps what has to wait for it, `memory` holds the positions of files that are not
-//! being read, `siblings` says which names are rotated forms of a log and how old each is.
+//! being read, `reuse` tells files from others that had their inodes, `siblings` says which names are
+//! rotated forms of a log and how old each is.
 
 mod content;
 mod cut;
 mod gap;
 mod lineage;
 mod memory;
+mod reuse;
 mod shared;
 mod siblings;
 
@@ -32,7 +34,6 @@ use self::memory::{Memory, bases};
 pub use self::shared::Shared;
 use self::siblings::Listings;
 use super::file_path::FilePath;
-use super::identity::Verdict;
 use super::logfs::{FileId, LogFile, LogFs, Meta};
 use super::position::Position;
 use super::tail::ContentCopy;
@@ -151,6 +152,8 @@ struct Live {
     gone: bool,
     gzip: bool,
     shared: Arc<Shared>,
+    /// The generation that its position had when it was opened.
+    generation: u64,
     /// When it was changed last, as far as is known.
     mtime_ns: i64,
     /// Since when it is known.
@@ -557,31 +560,6 @@ impl Catalog {
         }
     }
 
-    /// True if the file at `path`, which has the inode of a live one, is that one; `None` if that cannot
-    /// be told now. Without birth times another file may have the inode of one that is not open.
-    fn is_there(&self, no: FileNo, path: &Path) -> Option<bool> {
-        let live = self.live.get(&no)?;
-        let is_open = !live.shared.closed.load(Ordering::Acquire)
-            && !live.shared.finished.load(Ordering::Acquire);
-        if live.id.birth_ns != 0 || is_open {
-            return Some(true);
-        }
-        let (known, gzip) = (live.shared.known(), live.gzip);
-        match self.open(path, gzip) {
-            Ok(o) if o.gzip != gzip => Some(false),
-            Ok(o) => Some(matches!(o.compare(&known), Verdict::Same | Verdict::Shrunk)),
-            Err(_) => None,
-        }
-    }
-
-    /// Another file has the inode of one that is closed: that one is gone.
-    fn let_inode_go(&mut self, no: FileNo, actions: &mut Vec<(usize, Action)>) {
-        if let Some(live) = self.live.get(&no) {
-            self.by_inode.remove(&inode(live.id));
-        }
-        self.mark_gone(no, actions);
-    }
-
     fn open_new(&mut self, mut s: Seen, first: bool, actions: &mut Vec<(usize, Action)>) {
         let at_end = first && !self.rules.from_beginning && !self.had_stored;
         let seen_before = self.memory.of(&s.path).next().is_some();
@@ -663,7 +641,8 @@ impl Catalog {
         let finish_only = rotated.is_some();
         let left = rotated.as_ref().is_some_and(|r| r.left);
         let written_at = rotated.map(|r| r.written_at);
-        self.memory.take(position.id);
+        let known = self.memory.take(position.id);
+        self.raise_generation(&mut position, known);
         position.surveyed = true;
         let path = FilePath::from(s.path);
         if position.path == path {
@@ -702,6 +681,7 @@ impl Catalog {
             gone: finish_only,
             gzip: opened.gzip,
             shared: shared.clone(),
+            generation: position.generation,
             mtime_ns: s.meta.mtime_ns,
             since: self.now,
             begin: if ask { Begin::Open } else { Begin::Free },

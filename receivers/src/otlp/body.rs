@@ -155,7 +155,11 @@ pub async fn decode(kind: Kind, body: Bytes, hold: Hold) -> Result<Decoded, Stat
     if kind.encoding == Encoding::Identity && body.len() <= inline_max {
         return decode_now(kind, body, hold);
     }
-    let decoding = tokio::task::spawn_blocking(move || decode_now(kind, body, hold));
+    let turn = hold.turn().await;
+    let decoding = tokio::task::spawn_blocking(move || {
+        let _turn = turn;
+        decode_now(kind, body, hold)
+    });
     // Fails when the runtime ends, or by a panic, which is a bug that must not end the server.
     decoding.await.unwrap_or_else(|e| {
         tracing::error!(error = %e, "a request could not be decoded");

@@ -12,7 +12,7 @@ use tailwater_pdata::Signal;
 use tailwater_pdata::otlp::Encoded;
 use tailwater_pipeline::client::ClientInfo;
 use tailwater_pipeline::clock::{Clock, Mono};
-use tailwater_pipeline::{AckToken, Budget, Permit, ShardHandle};
+use tailwater_pipeline::{AckToken, Budget, Outcome, Permit, ShardHandle};
 use tailwater_telemetry::metrics::IntakeMetrics;
 
 use super::config::Limits;
@@ -128,13 +128,28 @@ impl LaneLink {
         queues.get(turn % queues.len().max(1))
     }
 
+    /// A request that is larger than everything may still come alone.
+    fn fits(&self, bytes: usize) -> bool {
+        let used = self.budget.used_bytes();
+        used == 0 || used.saturating_add(bytes) <= self.budget.limit_bytes()
+    }
+
+    /// Makes room, if there is none for `bytes`: what nobody waits for any more goes back now, not when
+    /// its shard looks at it.
+    fn make_room(&self, bytes: usize) {
+        if self.fits(bytes) {
+            return;
+        }
+        for queue in self.queues.get().into_iter().flatten() {
+            for request in queue.take_out(Waiting::is_gone) {
+                request.token.resolve(Outcome::Retry);
+            }
+        }
+    }
+
     /// Room for a request, and the queue it has to go to.
     fn room(&self, bytes: usize) -> Option<(&Arc<Queue>, Permit)> {
-        let used = self.budget.used_bytes();
-        let after = used.saturating_add(bytes);
-        // A request that is larger than everything may still come alone.
-        let fits = used == 0 || after <= self.budget.limit_bytes();
-        let queue = self.queue().filter(|_| fits)?;
+        let queue = self.queue().filter(|_| self.fits(bytes))?;
         Some((queue, self.budget.take(bytes)))
     }
 }
@@ -292,6 +307,7 @@ impl Intake {
             Request::new(signal, items, lanes.len(), memory, stats.clone())
         });
         let bytes = encoded.len() + client.heap_bytes() + REQUEST_BYTES;
+        lanes.iter().for_each(|lane| lane.make_room(bytes));
         let begun = request.begin(place, stats, |number| lanes[number].room(bytes));
         self.observe();
         let Some((pending, to)) = begun else {

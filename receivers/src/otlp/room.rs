@@ -3,19 +3,26 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
 /// A number of bytes that all connections of a receiver share.
 #[derive(Debug)]
 pub struct Room {
     taken_bytes: AtomicUsize,
     limit_bytes: usize,
+    /// Bodies that are decoded at once on threads of their own. More would not be faster, and each
+    /// thread keeps memory of the largest body it has seen.
+    decoders: Arc<Semaphore>,
 }
 
 impl Room {
-    /// Room for `limit_bytes`.
+    /// Room for `limit_bytes`, and half of the processors to decode what comes.
     pub fn new(limit_bytes: usize) -> Arc<Room> {
+        let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
         Arc::new(Room {
             taken_bytes: AtomicUsize::new(0),
             limit_bytes,
+            decoders: Arc::new(Semaphore::new(cores.div_ceil(2))),
         })
     }
 
@@ -39,6 +46,13 @@ impl Hold {
             room: room.clone(),
             bytes: 0,
         }
+    }
+
+    /// Waits for the turn of a body to be decoded on a thread of its own; it lasts until what is given is
+    /// dropped.
+    pub async fn turn(&self) -> Option<OwnedSemaphorePermit> {
+        // Fails only if it is closed, which nobody does.
+        self.room.decoders.clone().acquire_owned().await.ok()
     }
 
     /// Takes `bytes` more; false if there is no room for them. Who has all that is taken may take

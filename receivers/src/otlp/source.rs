@@ -68,9 +68,8 @@ impl OtlpSource {
             amount,
             signal,
             under_way: self.under_way.clone(),
-            _held: held,
             client,
-            above: Mutex::new(Some(token)),
+            above: Mutex::new(Some((token, held))),
         });
         cx.emit(Batch::of(Part {
             data: Payload::Encoded(encoded),
@@ -142,11 +141,9 @@ struct Duty {
     amount: Amount,
     signal: Signal,
     under_way: Arc<UnderWay>,
-    /// Its memory, for as long as it is anywhere in the agent.
-    _held: Permit,
     client: Arc<ClientInfo>,
-    /// Who waits for the outcome. Taken once.
-    above: Mutex<Option<AckToken>>,
+    /// Who waits for the outcome, and its memory for as long as it is anywhere in the agent. Taken once.
+    above: Mutex<Option<(AckToken, Permit)>>,
 }
 
 impl AckSink for Duty {
@@ -156,7 +153,8 @@ impl AckSink for Duty {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
-        let Some(above) = above else { return };
+        let Some((above, held)) = above else { return };
+        drop(held);
         let counts = complete(outcome, counts, self.amount.records);
         self.account.settled(Settlement {
             batch: self.amount,

@@ -6,20 +6,23 @@
 //! waiting. They are divided while they wait.
 
 use tailwater_pipeline::Outcome;
+use tailwater_pipeline::clock::Mono;
 
 use super::queue::DeliveryQueue;
 use super::request::{Duty, OutgoingRequest};
 use super::slots::{Phase, SlotId};
 
 impl<D: Duty> DeliveryQueue<D> {
-    /// Offers requests that wait for others and have several lanes to `divide`: `all` of them, or
-    /// those that came since the last call. It returns what is to stand in the place of one, in
+    /// Offers requests that wait at `now` and have several lanes to `divide`: `all` of them, or those that
+    /// came since the last call, or whose time has come. It returns what is to stand in the place of one, in
     /// order, each lane in exactly one part; nothing, to leave it as it is.
     pub fn divide_waiting(
         &mut self,
+        now: Mono,
         all: bool,
         mut divide: impl FnMut(&mut OutgoingRequest<D>) -> Vec<OutgoingRequest<D>>,
     ) {
+        self.fire(now);
         let new = std::mem::take(&mut self.crowded);
         let ids = if all { self.slots.ids() } else { new };
         for id in ids {
@@ -32,10 +35,10 @@ impl<D: Duty> DeliveryQueue<D> {
         self.publish();
     }
 
-    /// Takes a request with several lanes that waits for others out of its slot.
+    /// Takes a request with several lanes that waits for others, or for its turn, out of its slot.
     fn take_crowded(&mut self, id: SlotId) -> Option<OutgoingRequest<D>> {
         let slot = self.slots.get_mut(id)?;
-        let waits = matches!(slot.phase(), Phase::Blocked(_));
+        let waits = matches!(slot.phase(), Phase::Blocked(_) | Phase::Ready);
         slot.request.take_if(|r| waits && r.lanes.len() > 1)
     }
 

@@ -78,7 +78,7 @@ pub struct DeliveryQueue<D> {
     /// First failures since the last sign of life, see [`RetryScope::Request`].
     pub(super) streak: usize,
     pub(super) draining: bool,
-    /// Requests with several lanes that had to wait when they came, see [`Self::divide_waiting`].
+    /// Requests that came, or whose time has come, see [`Self::divide_waiting`].
     pub(super) crowded: Vec<SlotId>,
     /// Since when there was something to send and nothing was settled.
     waiting_since: Option<Mono>,
@@ -128,12 +128,7 @@ impl<D: Duty> DeliveryQueue<D> {
         let several = request.lanes.len() > 1;
         let slot = self.admit(request);
         let id = self.slots.append(slot);
-        if several
-            && self
-                .slots
-                .get(id)
-                .is_some_and(|s| s.phase() != Phase::Ready)
-        {
+        if several {
             self.crowded.push(id);
         }
         self.make_ready(id);
@@ -228,6 +223,7 @@ impl<D: Duty> DeliveryQueue<D> {
                     let phase = self.slots.get(id).map(Slot::phase);
                     if phase == Some(Phase::Backoff(due)) {
                         self.slots.set_phase(id, Phase::Ready);
+                        self.crowded.push(id);
                         self.make_ready(id);
                     }
                 }

@@ -321,7 +321,9 @@ impl<D: Duty, J: Judge<D> + ?Sized> Courier<D, J> {
         let judge = &self.judge;
         let mut queue = self.shared.queue();
         let before = std::mem::replace(&mut self.divisions, judge.divisions());
-        queue.divide_waiting(before != self.divisions, |request| judge.divide(request));
+        queue.divide_waiting(now, before != self.divisions, |request| {
+            judge.divide(request)
+        });
         let mut attempts = Vec::new();
         while let Some(attempt) = queue.next_to_send(now) {
             attempts.push(OpenAttempt {

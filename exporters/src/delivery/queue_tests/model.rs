@@ -151,7 +151,7 @@ impl Model {
     /// Divides what waits by the remainders of its lanes.
     fn divide(&mut self, all: bool, by: u64) {
         let (next, waiting) = (&mut self.next, &mut self.waiting);
-        self.q.divide_waiting(all, |r| {
+        self.q.divide_waiting(self.now, all, |r| {
             let n = number(r);
             let rest = |rest| r.lanes.iter().copied().filter(move |l| l % by == rest);
             let mut lanes: Vec<Vec<u64>> = (0..by).map(|i| rest(i).collect()).collect();

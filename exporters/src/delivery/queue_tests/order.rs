@@ -155,7 +155,7 @@ fn what_waits_with_a_refused_lane_is_divided_and_the_rest_goes_on() {
         ]
     };
     // The last one has no lane 1, so the parts do not fit it and it stays as it is.
-    q.divide_waiting(false, &mut apart);
+    q.divide_waiting(at(0), false, &mut apart);
     let mut sent = send_all(&mut q, at(0));
     assert_eq!(numbers(&sent), [20, 30]);
     for attempt in sent.drain(..) {
@@ -171,4 +171,33 @@ fn what_waits_with_a_refused_lane_is_divided_and_the_rest_goes_on() {
     }
     assert!(q.is_empty() && l.open() == 0);
     assert_eq!(q.stats().sent_items(), 7);
+}
+
+/// Guarantees that what is known of a stream by now counts for requests that only wait for their turn,
+/// and for those whose pause is over: a refusal in a request with others may be hidden.
+#[test]
+fn what_waits_for_its_turn_is_divided_as_well() {
+    let (mut q, l) = (queue(1), Ledger::default());
+    q.submit(at(0), request(&l, 1, "", &[1, 2], 2));
+    let mut sent = send_all(&mut q, at(0));
+    q.submit(at(0), request(&l, 2, "", &[3, 4], 2));
+    q.on_result(at(0), sent.remove(0), retry(RetryScope::Lanes));
+    let apart = |r: &mut Request| {
+        let body = |n: u64| vec![Bytes::copy_from_slice(&n.to_be_bytes())];
+        let (n, lanes) = (number(r), r.lanes.clone());
+        let mut one = |i: usize| r.part(body(10 * n + i as u64), vec![lanes[i]], 1);
+        vec![one(0), one(1)]
+    };
+    for (now, want) in [(0, [20, 21]), (5, [10, 11])] {
+        q.divide_waiting(at(now), false, apart);
+        let mut got = Vec::new();
+        for _ in want {
+            let mut sent = send_all(&mut q, at(now));
+            got.extend(numbers(&sent));
+            q.on_result(at(now), sent.remove(0), Verdict::Delivered);
+        }
+        got.sort_unstable();
+        assert_eq!(got, want);
+    }
+    assert!(q.is_empty() && l.open() == 0);
 }

@@ -415,10 +415,10 @@ sys.stdin.read()
 "#;
 
 /// Guarantees that a server that shares no code with us understands what we send. The interpreter is
-/// `TAILWATER_PYTHON`, or `python3`.
+/// `TAILWATER_OTLP_PYTHON`, or `python3`.
 #[test]
 fn a_server_of_grpc_itself_understands_it() {
-    let python = std::env::var("TAILWATER_PYTHON").unwrap_or_else(|_| "python3".into());
+    let python = std::env::var("TAILWATER_OTLP_PYTHON").unwrap_or_else(|_| "python3".into());
     let has = Command::new(&python)
         .args([
             "-c",

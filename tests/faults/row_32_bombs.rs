@@ -102,7 +102,9 @@ fn bombs_are_refused_at_the_limit() {
             LIMIT >> 20
         ),
     );
-    row.why("what one bomb was inflated into the allocator keeps for the next, for each decoding thread, and bodies of 14 MiB besides");
+    row.why(
+        "bodies of 14 MiB count besides what they inflate to; what keeps the rest is not found yet",
+    );
     assert!(added < ADDED_MAX, "{added}");
     row.reached("45 bombs refused");
     target.finish(&mut row);

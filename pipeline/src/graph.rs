@@ -1,317 +1,42 @@
 //! The running graph: validated settings become nodes, nodes become chains in shards.
 //!
 //! `resolve` (decode everything, all mistakes at once) -> [`plan`](crate::plan::plan) ->
-//! [`Graph::prepare`] (build beside, nothing spawned) -> [`Prepared::commit`] (start, install at a
-//! batch boundary). A failure before commit drops the new parts; there is no restore path.
+//! [`Graph::prepare`] (build beside, nothing spawned) -> [`Graph::commit`] (start, then swap at a batch
+//! boundary, then let go of what went). A failure before the swap drops the new parts; there is no
+//! restore path. The first start is the same from a graph without nodes.
+
+mod resolve;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tailwater_config::{
-    self as config, ComponentEntry, ComponentKind as Kind, ConfigError, ConfigFile, Errors,
-    NodeValue, Reference, canonical_type, is_collector_type, nearest,
-};
 use tailwater_pdata::Signal;
 use tailwater_telemetry::metrics::{Accounting, EngineMetrics, ProcessorMetrics};
 
+pub use self::resolve::{Resolved, resolve};
 use crate::ack::DropReason;
-use crate::auth::{self, Authenticators};
+use crate::auth::{Authenticator, Authenticators};
+use crate::budget::Budget;
 use crate::clock::{Clock, Mono};
 use crate::component::{BuildError, ExporterNode, ExtensionNode, ReceiverNode};
-use crate::factory::{
-    ExporterSettings, ExtensionSettings, Factory, NodeCx, ProcessorSettings, ReceiverSettings,
-    Registry,
-};
-use crate::handover::Outlet;
+use crate::factory::NodeCx;
+use crate::handover::{Gate, Outlet};
 use crate::lanes::{Lane, Wiring, lanes};
-use crate::plan::{GraphSpec, NodeKey, NodeSpec, Plan, canonical, plan};
-use crate::reach::Reach;
-use crate::shard::{Chain, ShardThread, Stage};
+use crate::plan::{Change, GraphSpec, NodeKey, Plan, plan};
+use crate::shard::{NextChain, NextStage, ShardThread, Stage, Swap};
 
-/// Every component of a configuration, decoded and validated.
-#[derive(Default)]
-pub struct Resolved {
-    receivers: BTreeMap<String, Box<dyn ReceiverSettings>>,
-    processors: BTreeMap<String, Box<dyn ProcessorSettings>>,
-    exporters: BTreeMap<String, Box<dyn ExporterSettings>>,
-    extensions: Vec<(String, Box<dyn ExtensionSettings>)>,
-    pipelines: Vec<Wiring>,
-    /// The graph as the plan sees it.
-    pub spec: GraphSpec,
-}
-
-impl Resolved {
-    /// What the components of the pipelines, and the extensions, use of the file system.
-    pub fn reach(&self) -> Reach {
-        let mut reach = Reach::default();
-        for (id, receiver) in &self.receivers {
-            if self.pipelines.iter().any(|p| p.receivers.contains(id)) {
-                receiver.reach(&mut reach);
-            }
-        }
-        for (id, exporter) in &self.exporters {
-            if self.pipelines.iter().any(|p| p.exporters.contains(id)) {
-                exporter.reach(&mut reach);
-            }
-        }
-        for (_, extension) in &self.extensions {
-            extension.reach(&mut reach);
-        }
-        reach
-    }
-}
-
-/// Decodes and validates every component of `file`, the unreferenced ones included. All problems
-/// and warnings go to `errors`; `None` if it holds a problem, its own or an earlier one.
-pub fn resolve(file: &ConfigFile, registry: &Registry, errors: &mut Errors) -> Option<Resolved> {
-    let mut out = Resolved::default();
-    for e in &file.connectors {
-        let (ty, id) = (e.id.type_name(), e.id.to_string());
-        let text = format!("unknown type: {ty:?} for id: {id:?}; connectors are not supported yet");
-        let path = e.path(Kind::Connector);
-        errors.push(ConfigError::new(e.span.clone(), path, text));
-    }
-    decode_all(
-        &file.receivers,
-        Kind::Receiver,
-        &registry.receivers,
-        errors,
-        |id, s| {
-            out.receivers.insert(id, s);
-        },
-    );
-    decode_all(
-        &file.processors,
-        Kind::Processor,
-        &registry.processors,
-        errors,
-        |id, s| {
-            out.processors.insert(id, s);
-        },
-    );
-    decode_all(
-        &file.exporters,
-        Kind::Exporter,
-        &registry.exporters,
-        errors,
-        |id, s| {
-            out.exporters.insert(id, s);
-        },
-    );
-    let mut extensions: BTreeMap<String, Box<dyn ExtensionSettings>> = BTreeMap::new();
-    decode_all(
-        &file.extensions,
-        Kind::Extension,
-        &registry.extensions,
-        errors,
-        |id, s| {
-            extensions.insert(id, s);
-        },
-    );
-    check_signals(file, registry, errors);
-    for (id, processor) in &out.processors {
-        let named = |p: &&config::Pipeline| p.processors.iter().any(|r| r.id.to_string() == *id);
-        let pipelines = file.service.pipelines.iter().filter(named);
-        let signals: BTreeSet<Signal> = pipelines.map(|p| signal_of(p.id.signal)).collect();
-        signals
-            .into_iter()
-            .for_each(|signal| processor.check(signal, errors));
-    }
-    let roles = |id: &str| extensions.get(id).map(|s| s.authenticates());
-    auth::check(file, roles, errors);
-    crate::client::check(file, errors);
-    if !errors.is_empty() {
-        return None;
-    }
-    for id in &file.service.extensions {
-        if let Some(s) = extensions.remove(&id.id.to_string()) {
-            out.extensions.push((id.id.to_string(), s));
-        }
-    }
-    wire(file, &mut out);
-    Some(out)
-}
-
-fn decode_all<S: ?Sized>(
-    entries: &[ComponentEntry],
-    kind: Kind,
-    factories: &[Factory<S>],
-    errors: &mut Errors,
-    mut keep: impl FnMut(String, Box<S>),
-) {
-    for e in entries {
-        // What is no map was reported when the file was read.
-        if !matches!(e.node.value, NodeValue::Null | NodeValue::Map(_)) {
-            continue;
-        }
-        let id = e.id.to_string();
-        let wanted = canonical_type(kind, e.id.type_name()).name;
-        match factories.iter().find(|f| f.kind == wanted) {
-            Some(factory) => {
-                if let Some(settings) = (factory.decode)(&e.node, &e.path(kind), errors) {
-                    keep(id, settings);
-                }
-            }
-            None => errors.push(unknown_type(e, kind, factories)),
-        }
-    }
-}
-
-fn unknown_type<S: ?Sized>(
-    e: &ComponentEntry,
-    kind: Kind,
-    factories: &[Factory<S>],
-) -> ConfigError {
-    let kinds: Vec<&str> = factories.iter().map(|f| f.kind).collect();
-    let (id, ty) = (e.id.to_string(), e.id.type_name());
-    let known = is_collector_type(kind, ty);
-    let message = match (kind, ty) {
-        (Kind::Exporter, "logging") => {
-            "the logging exporter has been deprecated, use the debug exporter instead".to_owned()
-        }
-        _ if known => format!(
-            "unknown type: {ty:?} for id: {id:?}: the collector has this {kind}, this build does not"
-        ),
-        _ => format!("unknown type: {ty:?} for id: {id:?}"),
-    };
-    let meant = nearest(ty, kinds.iter().copied()).filter(|_| !known);
-    ConfigError::new(e.span.clone(), e.path(kind), message)
-        .allowed(kinds.join(", "))
-        .suggest(meant)
-}
-
-/// A component must support the signal of the pipeline it is used in. What is not configured or of
-/// an unknown type was reported as that.
-fn check_signals(file: &ConfigFile, registry: &Registry, errors: &mut Errors) {
-    fn signals_of<S: ?Sized>(
-        factories: &[Factory<S>],
-        ty: &str,
-    ) -> Option<&'static [&'static str]> {
-        let factory = factories.iter().find(|f| f.kind == ty);
-        factory.map(|f| f.signals)
-    }
-    for p in &file.service.pipelines {
-        let signal = p.id.signal.as_str();
-        let ends = [
-            (Kind::Receiver, &p.receivers),
-            (Kind::Processor, &p.processors),
-            (Kind::Exporter, &p.exporters),
-        ];
-        for (kind, r) in ends
-            .iter()
-            .flat_map(|(kind, list)| list.iter().map(|r| (*kind, r)))
-        {
-            let ty = canonical_type(kind, r.id.type_name()).name;
-            let signals = match kind {
-                Kind::Receiver => signals_of(&registry.receivers, ty),
-                Kind::Processor => signals_of(&registry.processors, ty),
-                _ => signals_of(&registry.exporters, ty),
-            };
-            let configured = file.component(kind, &r.id).is_some();
-            if configured && signals.is_some_and(|s| !s.contains(&signal)) {
-                let text = format!("{kind} \"{}\" does not support {signal} yet", r.id);
-                let path = format!("service::pipelines::{}", p.id);
-                errors.push(ConfigError::new(r.span.clone(), path, text));
-            }
-        }
-    }
-}
-
-fn signal_of(signal: config::Signal) -> Signal {
-    match signal {
-        config::Signal::Logs => Signal::Logs,
-        config::Signal::Metrics => Signal::Metrics,
-        config::Signal::Traces => Signal::Traces,
-    }
-}
-
-/// Builds the plan's view of the graph and the wiring of pipelines.
-fn wire(file: &ConfigFile, out: &mut Resolved) {
-    let text = |entries: &[ComponentEntry], id: &str| {
-        entries
-            .iter()
-            .find(|e| e.id.to_string() == id)
-            .map(|e| canonical(&e.node))
-            .unwrap_or_default()
-    };
-    let mut nodes: BTreeMap<NodeKey, NodeSpec> = BTreeMap::new();
-    for (id, _) in &out.extensions {
-        let settings = text(&file.extensions, id);
-        nodes.insert(
-            NodeKey::Extension(id.clone()),
-            NodeSpec {
-                settings,
-                outputs: vec![],
-            },
-        );
-    }
-    for p in &file.service.pipelines {
-        let (pipeline, signal) = (p.id.to_string(), p.id.signal.as_str().to_owned());
-        let ids =
-            |list: &[Reference]| -> Vec<String> { list.iter().map(|r| r.id.to_string()).collect() };
-        let (receivers, processors, exporters) =
-            (ids(&p.receivers), ids(&p.processors), ids(&p.exporters));
-        let ends: Vec<NodeKey> = exporters
-            .iter()
-            .map(|id| NodeKey::Exporter {
-                id: id.clone(),
-                signal: signal.clone(),
-            })
-            .collect();
-        for (id, key) in exporters.iter().zip(&ends) {
-            let settings = text(&file.exporters, id);
-            nodes.insert(
-                key.clone(),
-                NodeSpec {
-                    settings,
-                    outputs: vec![],
-                },
-            );
-        }
-        let stages: Vec<NodeKey> = processors
-            .iter()
-            .map(|id| NodeKey::Processor {
-                pipeline: pipeline.clone(),
-                id: id.clone(),
-            })
-            .collect();
-        for (i, key) in stages.iter().enumerate() {
-            let outputs = match stages.get(i + 1) {
-                Some(next) => vec![next.clone()],
-                None => ends.clone(),
-            };
-            let settings = text(&file.processors, &processors[i]);
-            nodes.insert(key.clone(), NodeSpec { settings, outputs });
-        }
-        let first = stages.first().map_or(ends, |k| vec![k.clone()]);
-        let key = NodeKey::Pipeline(pipeline.clone());
-        nodes.insert(
-            key.clone(),
-            NodeSpec {
-                settings: String::new(),
-                outputs: first,
-            },
-        );
-        for id in &receivers {
-            let receiver = NodeKey::Receiver {
-                id: id.clone(),
-                signal: signal.clone(),
-            };
-            let spec = nodes.entry(receiver).or_default();
-            spec.settings = text(&file.receivers, id);
-            spec.outputs.push(key.clone());
-        }
-        out.pipelines.push(Wiring {
-            id: pipeline,
-            signal: signal_of(p.id.signal),
-            receivers,
-            processors,
-            exporters,
-        });
-    }
-    out.spec = GraphSpec { nodes };
-}
+/// How long a receiver that goes is waited for until what it read is delivered. After that its
+/// successor reads it again.
+const DRAIN_MAX: Duration = Duration::from_secs(10);
+/// The same for an exporter that goes; and if nothing was accepted lately, so that nobody waits for a
+/// destination that may be the reason for the change.
+const RETIRE_MAX: Duration = Duration::from_secs(10);
+const RETIRE_STALLED_MAX: Duration = Duration::from_secs(1);
+/// How often it is looked whether something is done.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// The running graph and its shards.
 pub struct Graph {
@@ -321,8 +46,11 @@ pub struct Graph {
     receivers: Vec<Reading>,
     exporters: Vec<Sending>,
     extensions: Vec<(String, Box<dyn ExtensionNode>)>,
+    parts: BTreeMap<String, Arc<Budget>>,
+    pipelines: Vec<Wiring>,
     spec: GraphSpec,
     generation: u64,
+    retiring: Vec<Retiring>,
 }
 
 /// A receiver's node in one lane.
@@ -341,16 +69,32 @@ struct Sending {
     node: Box<dyn ExporterNode>,
 }
 
-/// New parts, built but not started.
+/// New parts, built but not started, and what stays.
 pub struct Prepared {
     receivers: Vec<Reading>,
     exporters: Vec<Sending>,
     extensions: Vec<(String, Box<dyn ExtensionNode>)>,
     /// Per shard: its chains.
-    chains: Vec<Vec<Chain>>,
+    chains: Vec<Vec<NextChain>>,
+    /// Of the lanes of receivers that stay, by name: the chains they feed.
+    feeds: Vec<(Arc<str>, Vec<Arc<str>>)>,
+    /// Ids of the receivers, and of the extensions, that stay.
+    receivers_kept: BTreeSet<String>,
+    extensions_kept: BTreeSet<String>,
+    exporters_kept: BTreeSet<(String, Signal)>,
+    /// Memory of each destination.
+    parts: BTreeMap<String, Arc<Budget>>,
+    pipelines: Vec<Wiring>,
     spec: GraphSpec,
+    /// The generation it was prepared for.
+    base: u64,
     /// What changes.
     pub plan: Plan,
+}
+
+/// An exporter that goes, until it is done.
+struct Retiring {
+    thread: JoinHandle<u64>,
 }
 
 /// How a stop went.
@@ -377,8 +121,11 @@ impl Graph {
             receivers: Vec::new(),
             exporters: Vec::new(),
             extensions: Vec::new(),
+            parts: BTreeMap::new(),
+            pipelines: Vec::new(),
             spec: GraphSpec::default(),
             generation: 0,
+            retiring: Vec::new(),
         })
     }
 
@@ -408,180 +155,402 @@ impl Graph {
         }
     }
 
-    /// Builds what `wanted` needs, beside whatever runs. Nothing is spawned or stopped.
+    /// Builds what `wanted` needs and does not run yet, beside whatever runs. Nothing is spawned or
+    /// stopped.
+    ///
+    /// # Errors
+    /// A node cannot be built; what was built is dropped.
     pub fn prepare(&self, wanted: &Resolved) -> Result<Prepared, BuildError> {
         let plan = plan(&self.spec, &wanted.spec, &|_, _, _| false);
-        let mut extensions = Vec::new();
-        for (id, settings) in &wanted.extensions {
-            extensions.push((id.clone(), settings.build(&self.cx_of(id, None))?));
-        }
-        let offers =
-            |(id, e): &(String, Box<dyn ExtensionNode>)| Some((id.clone(), e.authenticator()?));
-        let authenticators: Authenticators = extensions.iter().filter_map(offers).collect();
-        let used = |f: fn(&Wiring) -> &Vec<String>| {
-            let mut ids: Vec<&String> = wanted.pipelines.iter().flat_map(f).collect();
-            ids.sort();
-            ids.dedup();
-            ids
+        let stays = |key: &NodeKey| plan.change(key) == Some(Change::Keep);
+        let mut p = Prepared {
+            receivers: Vec::new(),
+            exporters: Vec::new(),
+            extensions: Vec::new(),
+            chains: Vec::new(),
+            feeds: Vec::new(),
+            receivers_kept: BTreeSet::new(),
+            extensions_kept: BTreeSet::new(),
+            exporters_kept: BTreeSet::new(),
+            parts: self.parts_of(&wanted.pipelines),
+            pipelines: wanted.pipelines.clone(),
+            spec: wanted.spec.clone(),
+            base: self.generation,
+            plan: plan.clone(),
         };
+        for (id, settings) in &wanted.extensions {
+            if stays(&NodeKey::Extension(id.clone())) {
+                p.extensions_kept.insert(id.clone());
+            } else {
+                let node = settings.build(&self.cx_of(id, None))?;
+                p.extensions.push((id.clone(), node));
+            }
+        }
+        let authenticators = self.authenticators(&p);
+        self.prepare_exporters(wanted, &stays, &authenticators, &mut p)?;
+        for _ in &self.shards {
+            let ends = |w| Wiring::ends(w).map(move |exporter| (w, exporter));
+            let ends = wanted.pipelines.iter().flat_map(ends);
+            let chains = ends.map(|(w, exporter)| self.chain(w, exporter, wanted));
+            p.chains.push(chains.collect::<Result<_, _>>()?);
+        }
+        self.prepare_receivers(wanted, &authenticators, &mut p)?;
+        Ok(p)
+    }
+
+    /// The part of the memory of each destination of `pipelines`.
+    fn parts_of(&self, pipelines: &[Wiring]) -> BTreeMap<String, Arc<Budget>> {
+        let ids: BTreeSet<&String> = pipelines.iter().flat_map(|w| &w.exporters).collect();
+        let new = || self.cx.budget.part_of(ids.len());
+        let part = |id: &&String| self.parts.get(*id).cloned().unwrap_or_else(new);
+        ids.iter().map(|id| ((*id).clone(), part(id))).collect()
+    }
+
+    /// What the extensions of the next generation offer.
+    fn authenticators(&self, p: &Prepared) -> Authenticators {
+        let offer = |(id, e): &(String, Box<dyn ExtensionNode>)| -> Option<(String, Authenticator)> {
+            Some((id.clone(), e.authenticator()?))
+        };
+        let kept = self.extensions.iter();
+        let kept = kept.filter(|(id, _)| p.extensions_kept.contains(id));
+        kept.chain(&p.extensions).filter_map(offer).collect()
+    }
+
+    fn prepare_exporters(
+        &self,
+        wanted: &Resolved,
+        stays: &dyn Fn(&NodeKey) -> bool,
+        authenticators: &Authenticators,
+        p: &mut Prepared,
+    ) -> Result<(), BuildError> {
         let ends = wanted.pipelines.iter();
         let ends: BTreeSet<(&String, Signal)> = ends
             .flat_map(|w| w.exporters.iter().map(|id| (id, w.signal)))
             .collect();
-        let mut exporters = Vec::new();
         for (id, signal) in ends {
-            if let Some(settings) = wanted.exporters.get(id) {
+            let key = NodeKey::Exporter {
+                id: id.clone(),
+                signal: signal.as_str().to_owned(),
+            };
+            if stays(&key) {
+                p.exporters_kept.insert((id.clone(), signal));
+            } else if let Some(settings) = wanted.exporters.get(id) {
                 let cx = NodeCx {
                     signal: Some(signal),
                     authenticators: authenticators.clone(),
                     ..self.cx_of(id, None)
                 };
-                exporters.push(Sending {
+                p.exporters.push(Sending {
                     id: id.clone(),
                     signal,
                     node: settings.build(&cx)?,
                 });
             }
         }
-        let chains = (0..self.shards.len())
-            .map(|_| {
-                let ends = |w| Wiring::ends(w).map(move |exporter| (w, exporter));
-                let ends = wanted.pipelines.iter().flat_map(ends);
-                ends.map(|(w, exporter)| self.chain(w, exporter, wanted))
-                    .collect()
-            })
-            .collect::<Result<Vec<Vec<Chain>>, BuildError>>()?;
-        let destinations = used(|w| &w.exporters);
-        let parts: BTreeMap<&str, _> = destinations
-            .iter()
-            .map(|id| (id.as_str(), self.cx.budget.part_of(destinations.len())))
-            .collect();
-        let part = |exporter: &str| parts.get(exporter).unwrap_or(&self.cx.budget).clone();
-        let mut receivers = Vec::new();
-        for id in used(|w| &w.receivers) {
+        Ok(())
+    }
+
+    /// A receiver stays if its settings do and it has the same lanes.
+    fn prepare_receivers(
+        &self,
+        wanted: &Resolved,
+        authenticators: &Authenticators,
+        p: &mut Prepared,
+    ) -> Result<(), BuildError> {
+        let named = wanted.pipelines.iter().flat_map(|w| &w.receivers);
+        for id in named.collect::<BTreeSet<_>>() {
             let Some(settings) = wanted.receivers.get(id) else {
                 continue;
             };
+            let part = |exporter: &str| p.parts.get(exporter).unwrap_or(&self.cx.budget).clone();
             let (lanes, feeds): (Vec<Lane>, Vec<_>) =
                 lanes(id, &wanted.pipelines, &self.cx.metrics, part)
                     .into_iter()
                     .unzip();
+            if self.runs_as_it_is(id, &lanes, &wanted.spec) {
+                p.receivers_kept.insert(id.clone());
+                let names = lanes.iter().map(|lane| Arc::from(lane.name(id)));
+                p.feeds.extend(names.zip(feeds));
+                continue;
+            }
             let cx = NodeCx {
                 authenticators: authenticators.clone(),
                 ..self.cx_of(id, None)
             };
             let nodes = settings.build(&cx, &lanes)?;
             let readings = lanes.into_iter().zip(feeds).zip(nodes);
-            receivers.extend(readings.map(|((lane, feeds), node)| Reading {
+            p.receivers.extend(readings.map(|((lane, feeds), node)| Reading {
                 id: id.clone(),
                 lane,
                 feeds,
                 node,
             }));
         }
-        let spec = wanted.spec.clone();
-        Ok(Prepared {
-            receivers,
-            exporters,
-            extensions,
-            chains,
-            spec,
-            plan,
-        })
+        Ok(())
     }
 
-    /// The chain of a pipeline that ends in `exporter`.
-    fn chain(&self, w: &Wiring, exporter: &str, wanted: &Resolved) -> Result<Chain, BuildError> {
+    /// Whether the receiver `id` runs with the same settings and lanes.
+    fn runs_as_it_is(&self, id: &str, lanes: &[Lane], wanted: &GraphSpec) -> bool {
+        let running = self.receivers.iter().filter(|r| r.id == id);
+        let same_lanes = running.clone().count() == lanes.len()
+            && running.zip(lanes).all(|(r, lane)| r.lane.is_like(lane));
+        let settings = |spec: &GraphSpec| {
+            let of = |(key, _): &(&NodeKey, _)| {
+                matches!(key, NodeKey::Receiver { id: other, .. } if other == id)
+            };
+            let node = spec.nodes.iter().find(of);
+            node.map(|(_, n)| n.settings.clone())
+        };
+        same_lanes && settings(&self.spec) == settings(wanted)
+    }
+
+    /// The chain of a pipeline that ends in `exporter`: of a chain that runs already, the processors
+    /// with the same settings stay.
+    fn chain(&self, w: &Wiring, exporter: &str, wanted: &Resolved) -> Result<NextChain, BuildError> {
         let cx = |id| NodeCx {
             metrics: w.metrics(exporter, &self.cx.metrics),
             signal: Some(w.signal),
             ..self.cx_of(id, Some(&w.chain_id(exporter)))
         };
-        let mut processors = Vec::new();
+        let runs = |r: &&Wiring| r.id == w.id && r.exporters.iter().any(|e| e == exporter);
+        let running = self.pipelines.iter().find(runs);
+        let mut stages = Vec::new();
         for id in &w.processors {
             let Some(settings) = wanted.processors.get(id) else {
                 continue;
             };
+            let key = NodeKey::Processor {
+                pipeline: w.id.clone(),
+                id: id.clone(),
+            };
+            let text = |spec: &GraphSpec| spec.nodes.get(&key).map(|n| n.settings.clone());
+            let ran = running.is_some_and(|r| r.processors.contains(id));
+            if ran && text(&self.spec) == text(&wanted.spec) {
+                stages.push(NextStage::Kept(id.as_str().into()));
+                continue;
+            }
             let cx = cx(id);
             let metrics = ProcessorMetrics::new(&cx.metrics, id, w.signal.as_str());
             let (incoming, outgoing) = (metrics.clone(), metrics);
-            processors.push(Stage {
+            stages.push(NextStage::New(Stage {
+                id: id.as_str().into(),
                 processor: settings.build(&cx)?,
                 incoming: Arc::new(move |n| incoming.incoming_items.inc_by(n)),
                 outgoing: Arc::new(move |n| outgoing.outgoing_items.inc_by(n)),
-            });
+            }));
         }
-        Ok(Chain {
+        Ok(NextChain {
             id: w.chain_id(exporter),
+            pipeline: w.id.as_str().into(),
             signal: w.signal,
-            processors,
-            exporters: vec![exporter.into()],
+            stages,
+            exporter: exporter.into(),
         })
     }
 
-    /// Starts and installs what was prepared. On a start error everything that was started is
-    /// stopped again and the error returned.
+    /// Starts what was prepared and puts it in the place of what goes, between two batches of each
+    /// shard. Exporters that go deliver what they have for a while yet; until then those that take
+    /// their places wait, so order holds.
+    ///
+    /// # Errors
+    /// An extension or an exporter does not start: what runs goes on as it was. A receiver does not
+    /// start: everything else is in force.
     pub fn commit(&mut self, mut p: Prepared) -> Result<(), BuildError> {
-        for (id, e) in &mut p.extensions {
-            e.start().map_err(|e| self.start_failed(id, e))?;
+        if p.base != self.generation {
+            let text = "another configuration came into force meanwhile";
+            return Err(BuildError::new("graph", text));
         }
-        for e in &mut p.exporters {
-            e.node
-                .start()
-                .map_err(|err| self.start_failed(&e.id, err))?;
-        }
-        for (shard, chains) in self.shards.iter().zip(p.chains) {
-            let handle = shard.handle();
-            let fronts: Vec<_> = p
-                .exporters
-                .iter_mut()
-                .map(|e| Outlet {
-                    key: Arc::from(e.id.as_str()),
-                    signal: e.signal,
-                    exporter: e.node.front(handle),
-                    account: Accounting::new(
-                        &self.cx.metrics,
-                        "exporter",
-                        &e.id,
-                        DropReason::NAMES,
-                    ),
-                })
-                .collect();
-            let sources: Vec<_> = p
-                .receivers
-                .iter_mut()
-                .map(|r| {
-                    let name = Arc::from(r.lane.name(&r.id));
-                    (name, r.node.source(handle), r.feeds.clone())
-                })
-                .collect();
-            shard.run(Box::new(move |s| {
-                fronts.into_iter().for_each(|outlet| s.add_exporter(outlet));
-                chains.into_iter().for_each(|c| s.add_chain(c));
-                for (id, source, feeds) in sources {
-                    s.add_source(id, source, feeds);
-                }
-            }));
-        }
+        self.start_ends(&mut p)?;
+        self.drain_receivers(&p);
+        let (gates, gone) = self.swap_shards(&mut p);
+        let mut failed = None;
         for r in &mut p.receivers {
-            r.node.start().map_err(|e| self.start_failed(&r.id, e))?;
+            if let Err(e) = r.node.start() {
+                failed.get_or_insert(start_failed(&r.id, e));
+            }
         }
-        p.extensions
-            .iter_mut()
-            .for_each(|(_, e)| e.pipelines_ready(true));
+        for (_, e) in &mut p.extensions {
+            e.pipelines_ready(true);
+        }
+        self.let_go(gone, gates);
+        self.receivers.retain(|r| p.receivers_kept.contains(&r.id));
+        for r in &mut self.receivers {
+            let name = r.lane.name(&r.id);
+            if let Some((_, chains)) = p.feeds.iter().find(|(id, _)| **id == *name) {
+                r.feeds.clone_from(chains);
+            }
+        }
         self.receivers.extend(p.receivers);
-        self.exporters.extend(p.exporters);
+        let extensions = std::mem::take(&mut self.extensions);
+        let (stay, go): (Vec<_>, Vec<_>) = extensions
+            .into_iter()
+            .partition(|(id, _)| p.extensions_kept.contains(id));
+        go.into_iter().rev().for_each(|(_, mut e)| e.stop());
+        self.extensions = stay;
         self.extensions.extend(p.extensions);
-        self.spec = p.spec;
+        self.exporters.extend(p.exporters);
+        for part in p.parts.values() {
+            part.set_limit(self.cx.budget.limit_bytes() / p.parts.len().max(1));
+        }
+        (self.parts, self.pipelines, self.spec) = (p.parts, p.pipelines, p.spec);
         self.generation += 1;
         self.engine
             .config_generation
             .set(i64::try_from(self.generation).unwrap_or(i64::MAX));
-        Ok(())
+        failed.map_or(Ok(()), Err)
     }
 
-    fn start_failed(&self, id: &str, e: BuildError) -> BuildError {
-        BuildError::new(e.node, format!("cannot start {id}: {}", e.message))
+    /// Starts new extensions and exporters; if one does not start, those that did are stopped.
+    fn start_ends(&self, p: &mut Prepared) -> Result<(), BuildError> {
+        let mut failed = None;
+        let (mut extensions, mut exporters) = (0, 0);
+        for (id, e) in &mut p.extensions {
+            match e.start() {
+                Ok(()) => extensions += 1,
+                Err(e) => {
+                    failed = Some(start_failed(id, e));
+                    break;
+                }
+            }
+        }
+        for e in &mut p.exporters {
+            if failed.is_some() {
+                break;
+            }
+            match e.node.start() {
+                Ok(()) => exporters += 1,
+                Err(err) => failed = Some(start_failed(&e.id, err)),
+            }
+        }
+        let Some(error) = failed else { return Ok(()) };
+        let now = self.cx.clock.now();
+        for e in &mut p.exporters[..exporters] {
+            e.node.stop(now);
+        }
+        for (_, e) in p.extensions[..extensions].iter_mut().rev() {
+            e.stop();
+        }
+        Err(error)
+    }
+
+    /// Receivers that go read nothing new, and what they read is delivered, if it can be.
+    fn drain_receivers(&mut self, p: &Prepared) {
+        let mut waiting = Vec::new();
+        for r in &mut self.receivers {
+            if p.receivers_kept.contains(&r.id) {
+                continue;
+            }
+            r.node.stop();
+            let name = r.lane.name(&r.id);
+            for shard in &self.shards {
+                let (name, done) = (name.clone(), Arc::new(AtomicBool::new(false)));
+                waiting.push(done.clone());
+                shard.run(Box::new(move |s| s.retire(&name, done)));
+            }
+        }
+        let deadline = self.cx.clock.now().after(DRAIN_MAX);
+        let drained = || waiting.iter().all(|done| done.load(Ordering::Acquire));
+        while !drained() && self.cx.clock.now() < deadline {
+            std::thread::park_timeout(LOOK);
+        }
+    }
+
+    /// Changes the shards. Gives the gates of exporters that take the places of others, and those that
+    /// go.
+    fn swap_shards(&mut self, p: &mut Prepared) -> (Vec<(String, Signal, Arc<Gate>)>, Vec<Sending>) {
+        let exporters = std::mem::take(&mut self.exporters).into_iter();
+        let stays = |e: &Sending| p.exporters_kept.contains(&(e.id.clone(), e.signal));
+        let (stay, gone): (Vec<_>, Vec<_>) = exporters.partition(stays);
+        self.exporters = stay;
+        let is_gone = |e: &Sending| gone.iter().any(|g| g.id == e.id && g.signal == e.signal);
+        let replacing = p.exporters.iter().filter(|e| is_gone(e));
+        let gates: Vec<_> = replacing
+            .map(|e| (e.id.clone(), e.signal, Arc::new(Gate::default())))
+            .collect();
+        let mut swapped = Vec::new();
+        for (shard, chains) in self.shards.iter().zip(std::mem::take(&mut p.chains)) {
+            let handle = shard.handle();
+            let outlet = |e: &mut Sending| Outlet {
+                key: Arc::from(e.id.as_str()),
+                signal: e.signal,
+                exporter: e.node.front(handle),
+                account: Accounting::new(&self.cx.metrics, "exporter", &e.id, DropReason::NAMES),
+                gate: gates
+                    .iter()
+                    .find(|(id, signal, _)| *id == e.id && *signal == e.signal)
+                    .map(|(.., gate)| gate.clone()),
+            };
+            let source = |r: &mut Reading| {
+                let name = Arc::from(r.lane.name(&r.id));
+                (name, r.node.source(handle), r.feeds.clone())
+            };
+            let swap = Swap {
+                outlets: p.exporters.iter_mut().map(outlet).collect(),
+                outlets_gone: gone
+                    .iter()
+                    .map(|e| (Arc::from(e.id.as_str()), e.signal))
+                    .collect(),
+                chains,
+                feeds: p.feeds.clone(),
+                sources: p.receivers.iter_mut().map(source).collect(),
+            };
+            let done = Arc::new(AtomicBool::new(false));
+            swapped.push(done.clone());
+            shard.run(Box::new(move |s| {
+                s.swap(swap);
+                done.store(true, Ordering::Release);
+            }));
+        }
+        // What goes may be stopped only when no shard hands it anything any more. A turn is short;
+        // one that hangs hangs the shard, whatever is configured.
+        while !swapped.iter().all(|done| done.load(Ordering::Acquire)) {
+            std::thread::park_timeout(LOOK);
+        }
+        (gates, gone)
+    }
+
+    /// Stops exporters that go, beside everything else, and opens the gates of those that follow.
+    fn let_go(&mut self, gone: Vec<Sending>, mut gates: Vec<(String, Signal, Arc<Gate>)>) {
+        self.retiring.retain(|r| !r.thread.is_finished());
+        for mut e in gone {
+            let follows = |(id, signal, _): &mut (String, Signal, Arc<Gate>)| {
+                *id == e.id && *signal == e.signal
+            };
+            let gate = gates.extract_if(.., follows).map(|(.., gate)| gate).next();
+            let handles: Vec<_> = self.shards.iter().map(|s| s.handle().clone()).collect();
+            let max = match e.node.stalled_for() >= RETIRE_STALLED_MAX {
+                true => RETIRE_STALLED_MAX,
+                false => RETIRE_MAX,
+            };
+            let deadline = self.cx.clock.now().after(max);
+            let (id, opens) = (e.id.clone(), gate.clone());
+            let stop = move || {
+                let left = e.node.stop(deadline);
+                if left > 0 {
+                    tracing::info!(
+                        exporter = e.id,
+                        records = left,
+                        "not delivered before the change; whoever read them offers them again"
+                    );
+                }
+                if let Some(gate) = gate {
+                    gate.open();
+                }
+                handles.iter().for_each(|h| h.waker.wake());
+                left
+            };
+            let thread = std::thread::Builder::new()
+                .name("retire".into())
+                .spawn(stop);
+            match thread {
+                Ok(thread) => self.retiring.push(Retiring { thread }),
+                // It is dropped, and what it had is handed back.
+                Err(error) => {
+                    tracing::warn!(%error, exporter = id, "no thread to wait for an exporter that goes");
+                    opens.iter().for_each(|gate| gate.open());
+                }
+            }
+        }
     }
 
     /// Stops everything: receivers first, then what is under way is delivered until `deadline`,
@@ -603,6 +572,9 @@ impl Graph {
             deadline
         };
         let left: u64 = self.exporters.iter_mut().map(|e| e.node.stop(until)).sum();
+        while self.is_letting_go() && self.cx.clock.now() < until {
+            std::thread::park_timeout(LOOK);
+        }
         // What came back undelivered is seen by the sources before their threads end.
         self.shards.iter().for_each(ShardThread::drain);
         self.shards.drain(..).for_each(ShardThread::stop);
@@ -612,4 +584,17 @@ impl Graph {
             clean: clean && left == 0,
         }
     }
+
+    /// True while an exporter that went is not done.
+    pub fn is_letting_go(&self) -> bool {
+        self.retiring.iter().any(|r| !r.thread.is_finished())
+    }
 }
+
+fn start_failed(id: &str, e: BuildError) -> BuildError {
+    BuildError::new(e.node, format!("cannot start {id}: {}", e.message))
+}
+
+#[cfg(test)]
+#[path = "graph/tests.rs"]
+mod tests;

@@ -32,6 +32,13 @@ pub struct Lane {
 }
 
 impl Lane {
+    /// Whether it does what `other` does: for the same exporter, under the same name, with the same
+    /// signals.
+    pub fn is_like(&self, other: &Lane) -> bool {
+        (&self.exporter, self.alone, &self.signals)
+            == (&other.exporter, other.alone, &other.signals)
+    }
+
     /// What the lane of `receiver` is called in messages.
     pub fn name(&self, receiver: &str) -> String {
         if self.alone {
@@ -42,6 +49,7 @@ impl Lane {
 }
 
 /// A pipeline: which components, by their ids, in which order.
+#[derive(Clone)]
 pub(crate) struct Wiring {
     pub id: String,
     pub signal: Signal,

@@ -21,10 +21,16 @@ use crate::component::{
 };
 use crate::handover::Outlet;
 
+mod swap;
+
+pub use swap::{NextChain, NextStage, Swap};
+
 /// The chain of one pipeline in one shard.
 pub struct Chain {
-    /// The pipeline's id, e.g. `logs/app`.
+    /// The chain's id: the pipeline's, with the exporter where it has several.
     pub id: Arc<str>,
+    /// The pipeline's id, e.g. `logs/app`.
+    pub pipeline: Arc<str>,
     /// What it carries; of what a source emits it gets this signal alone.
     pub signal: Signal,
     /// Processors in order.
@@ -35,6 +41,8 @@ pub struct Chain {
 
 /// A processor in a chain with its item counters.
 pub struct Stage {
+    /// The processor's id.
+    pub id: Arc<str>,
     /// The processor.
     pub processor: Box<dyn Processor>,
     /// Called with the number of items that went in.
@@ -52,6 +60,8 @@ struct Feed {
     pipelines: Vec<Arc<str>>,
     next: Option<Mono>,
     ready: bool,
+    /// It is to go: set to true when nothing of it is under way.
+    retiring: Option<Arc<AtomicBool>>,
 }
 
 /// One shard's part of the graph.
@@ -209,7 +219,7 @@ fn admission_of<'a>(
         let of_chain = |o: &&Outlet| o.signal == c.signal && c.exporters.contains(&o.key);
         let ends = exporters.iter().filter(of_chain);
         stages
-            .chain(ends.map(|o| o.exporter.admission()))
+            .chain(ends.map(Outlet::admission))
             .max()
             .unwrap_or_default()
     };
@@ -246,6 +256,7 @@ impl Shard {
             pipelines,
             next: None,
             ready: true,
+            retiring: None,
         });
     }
 
@@ -258,6 +269,7 @@ impl Shard {
     pub fn step(&mut self) -> Step {
         let now = self.clock.now();
         self.tick(now);
+        self.retire_turn(now);
         let Shard {
             feeds,
             chains,
@@ -266,7 +278,8 @@ impl Shard {
         } = self;
         let mut busy = false;
         for feed in feeds.iter_mut() {
-            if !feed.ready && feed.next.is_none_or(|t| t > now) {
+            let waits = !feed.ready && feed.next.is_none_or(|t| t > now);
+            if waits || feed.retiring.is_some() {
                 continue;
             }
             let admission = admission_of(&feed.pipelines, &*chains, exporters);
@@ -313,32 +326,41 @@ impl Shard {
     }
 
     fn each_stage(&mut self, now: Mono, mut f: impl FnMut(&mut dyn Processor, &mut dyn Output)) {
+        for chain in 0..self.chains.len() {
+            self.each_stage_of(chain, now, &mut f);
+        }
+    }
+
+    fn each_stage_of(
+        &mut self,
+        chain: usize,
+        now: Mono,
+        f: &mut dyn FnMut(&mut dyn Processor, &mut dyn Output),
+    ) {
         let Shard {
             chains, exporters, ..
         } = self;
-        for Chain {
+        let Chain {
             processors,
             exporters: targets,
             signal,
             ..
-        } in chains
-        {
-            for i in 0..processors.len() {
-                let (head, rest) = processors.split_at_mut(i + 1);
-                let stage = &mut head[i];
-                let next = Tail {
-                    rest,
-                    exporters,
-                    targets,
-                    signal: *signal,
-                    now,
-                };
-                let mut out = Counted {
-                    next,
-                    outgoing: stage.outgoing.clone(),
-                };
-                f(&mut *stage.processor, &mut out);
-            }
+        } = &mut chains[chain];
+        for i in 0..processors.len() {
+            let (head, rest) = processors.split_at_mut(i + 1);
+            let stage = &mut head[i];
+            let next = Tail {
+                rest,
+                exporters,
+                targets,
+                signal: *signal,
+                now,
+            };
+            let mut out = Counted {
+                next,
+                outgoing: stage.outgoing.clone(),
+            };
+            f(&mut *stage.processor, &mut out);
         }
     }
 

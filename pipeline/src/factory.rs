@@ -4,6 +4,7 @@
 //! no I/O), then built (`build`: nothing spawned, nothing stopped), then started. The list of
 //! factories is in one place, the agent's registry.
 
+use std::any::Any;
 use std::sync::Arc;
 
 use tailwater_config::{Errors, KeyPath, Node};
@@ -57,6 +58,32 @@ pub trait ReceiverSettings: Send {
     /// Adds what the node uses of the file system. Asked before anything is built; may look at
     /// what is there. The stores of positions are the agent's.
     fn reach(&self, reach: &mut Reach);
+
+    /// How what runs with the settings `running`, of the same kind, comes to these.
+    fn succession(&self, _running: &dyn ReceiverSettings) -> Succession {
+        Succession::Replace
+    }
+
+    /// Whether a node takes in again what another one of the same id has under way, as those that read
+    /// files do. Such a node begins when nothing of the other one is under way any more.
+    fn takes_in_again(&self) -> bool {
+        false
+    }
+
+    /// For [`ReceiverSettings::succession`], which has to know the settings of its own kind.
+    fn as_any(&self) -> &dyn Any;
+}
+
+/// How a receiver with other settings takes the place of one that runs.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Succession {
+    /// What runs takes the settings over, with everything it has open and under way:
+    /// [`ReceiverNode::take_over`].
+    InPlace,
+    /// Another node begins, while what the old one has under way is settled.
+    Replace,
+    /// Not while the agent runs; why, and what to do.
+    Restart(String),
 }
 
 /// Validated settings of a processor.

@@ -304,7 +304,6 @@ fn wire(file: &ConfigFile, out: &mut Resolved) {
     out.spec = GraphSpec { nodes };
 }
 
-
 /// Calls `found` with each extension that a component names as its authenticator or its storage.
 fn used_extensions<'a>(
     node: &Node,

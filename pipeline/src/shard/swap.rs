@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tailwater_pdata::Signal;
 
-use super::{Chain, DRAIN_POLL, Feed, Shard, Stage};
+use super::{Chain, DRAIN_POLL, Emit, Feed, Shard, Stage};
 use crate::clock::Mono;
 use crate::component::{Admission, Source};
 use crate::handover::Outlet;
@@ -22,8 +22,8 @@ pub struct Swap {
     pub outlets_gone: Vec<(Arc<str>, Signal)>,
     /// All chains.
     pub chains: Vec<NextChain>,
-    /// Sources that stay, with the ids of the chains they feed now. Those that are not named go: they
-    /// were retired before, so nothing of them is under way, or it is given up.
+    /// Sources that stay, with the ids of the chains they feed now. Of those that are not named, the
+    /// ones that retire stay until nothing of them is under way; others go.
     pub feeds: Vec<(Arc<str>, Vec<Arc<str>>)>,
     /// New sources.
     pub sources: Vec<(Arc<str>, Box<dyn Source>, Vec<Arc<str>>)>,
@@ -99,7 +99,10 @@ impl Shard {
         };
         for i in 0..self.chains.len() {
             let chain = &self.chains[i];
-            let stays = swap.chains.iter().any(|c| c.was(chain) && c.is_all_of(chain));
+            let stays = swap
+                .chains
+                .iter()
+                .any(|c| c.was(chain) && c.is_all_of(chain));
             let end_goes = chain.exporters.iter().any(|key| goes(key, chain.signal));
             if !stays || end_goes {
                 self.flush_chain(i, now);
@@ -115,6 +118,9 @@ impl Shard {
         let next = swap.chains.into_iter();
         self.chains = next.map(|c| c.build(&mut old)).collect();
         self.feeds.retain_mut(|feed| {
+            if feed.retiring.is_some() {
+                return true;
+            }
             let Some((_, chains)) = swap.feeds.iter().find(|(id, _)| *id == feed.id) else {
                 return false;
             };
@@ -127,53 +133,51 @@ impl Shard {
         self.woken();
     }
 
-    /// Makes a source read nothing new; `done` tells when nothing of it is under way.
+    /// Makes a source read nothing new, and passes on what is kept on its way. `done` tells when nothing
+    /// of it is under way; then it goes.
     pub fn retire(&mut self, source: &str, done: Arc<AtomicBool>) {
-        match self.feeds.iter_mut().find(|f| *f.id == *source) {
-            Some(feed) => (feed.retiring, feed.ready) = (Some(done), true),
-            None => done.store(true, Ordering::Release),
+        let runs = |f: &&mut Feed| *f.id == *source && f.retiring.is_none();
+        let Some(feed) = self.feeds.iter_mut().find(runs) else {
+            done.store(true, Ordering::Release);
+            return;
+        };
+        (feed.retiring, feed.next) = (Some(done), None);
+        let (pipelines, now) = (feed.pipelines.clone(), self.clock.now());
+        for chain in 0..self.chains.len() {
+            if pipelines.contains(&self.chains[chain].id) {
+                self.flush_chain(chain, now);
+                self.flush_ends(chain, now);
+            }
         }
     }
 
-    /// A turn of the sources that are to go: what is kept on the way of theirs is passed on.
+    /// A turn of the sources that are to go.
     pub(super) fn retire_turn(&mut self, now: Mono) {
-        for i in 0..self.feeds.len() {
-            let Feed {
-                retiring: Some(done),
-                pipelines,
-                ..
-            } = &self.feeds[i]
-            else {
-                continue;
+        let Shard {
+            feeds,
+            chains,
+            exporters,
+            ..
+        } = self;
+        feeds.retain_mut(|feed| {
+            let Some(done) = feed.retiring.clone() else {
+                return true;
             };
-            let (done, pipelines) = (done.clone(), pipelines.clone());
-            if done.load(Ordering::Acquire) {
-                continue;
-            }
-            for c in 0..self.chains.len() {
-                if pipelines.contains(&self.chains[c].id) {
-                    self.flush_chain(c, now);
-                    self.flush_ends(c, now);
-                }
-            }
-            let Shard {
-                feeds,
+            let mut emit = Emit {
                 chains,
                 exporters,
-                ..
-            } = self;
-            let mut emit = super::Emit {
-                chains,
-                exporters,
-                pipelines: &pipelines,
+                pipelines: &feed.pipelines,
                 admission: Admission::Closed,
                 draining: true,
                 now,
             };
-            let feed = &mut feeds[i];
-            done.store(feed.source.drain(&mut emit), Ordering::Release);
             feed.next = Some(now.after(DRAIN_POLL));
-        }
+            if !feed.source.drain(&mut emit) {
+                return true;
+            }
+            done.store(true, Ordering::Release);
+            false
+        });
     }
 
     fn flush_chain(&mut self, chain: usize, now: Mono) {
@@ -192,7 +196,3 @@ impl Shard {
         }
     }
 }
-
-#[cfg(test)]
-#[path = "swap_tests.rs"]
-mod tests;

@@ -17,6 +17,7 @@ use crate::budget::Budget;
 use crate::clock::Clock;
 use crate::component::{BuildError, ExporterNode, ExtensionNode, Processor, ReceiverNode};
 use crate::lanes::Lane;
+use crate::listeners::Listeners;
 use crate::reach::Reach;
 use crate::storage::Storages;
 
@@ -44,6 +45,8 @@ pub struct NodeCx {
     pub health: Arc<HealthRegistry>,
     /// The runtime for sockets.
     pub runtime: tokio::runtime::Handle,
+    /// Sockets that listen.
+    pub listeners: Arc<Listeners>,
     /// Where positions are stored.
     pub storages: Arc<dyn Storages>,
     /// The extensions that authenticate.

@@ -16,6 +16,7 @@ pub mod fs;
 pub mod graph;
 pub mod handover;
 pub mod lanes;
+pub mod listeners;
 mod payload;
 pub mod pem;
 pub mod plan;

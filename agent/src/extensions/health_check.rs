@@ -12,6 +12,7 @@ use hyper::StatusCode;
 use tailwater_config::{Errors, KeyPath, Node, Section};
 use tailwater_pipeline::clock::Clock;
 use tailwater_pipeline::factory::{ExtensionFactory, ExtensionSettings, NodeCx};
+use tailwater_pipeline::listeners::Listeners;
 use tailwater_pipeline::reach::Reach;
 use tailwater_pipeline::{BuildError, ExtensionNode};
 use tailwater_telemetry::health::HealthRegistry;
@@ -81,6 +82,7 @@ impl ExtensionSettings for Settings {
             health: cx.health.clone(),
             clock: cx.clock.clone(),
             runtime: cx.runtime.clone(),
+            listeners: cx.listeners.clone(),
             server: None,
         }))
     }
@@ -95,6 +97,7 @@ struct HealthCheck {
     health: Arc<HealthRegistry>,
     clock: Arc<dyn Clock>,
     runtime: tokio::runtime::Handle,
+    listeners: Arc<Listeners>,
     server: Option<HttpServer>,
 }
 
@@ -132,7 +135,7 @@ impl ExtensionNode for HealthCheck {
     fn start(&mut self) -> Result<(), BuildError> {
         let endpoint = &self.settings.endpoint;
         let pages = pages(&self.settings, &self.health, &self.clock);
-        let server = serve(endpoint, pages, &self.runtime).map_err(|e| {
+        let server = serve(endpoint, pages, &self.listeners, &self.runtime).map_err(|e| {
             let text = format!("cannot listen on {endpoint}: {e}; choose another `endpoint`");
             BuildError::new(format!("extension {}", self.id), text)
         })?;

@@ -202,6 +202,7 @@ pub fn graph() -> (Graph, tokio::runtime::Runtime) {
         metrics: Arc::new(MetricsRegistry::default()),
         health: Arc::new(HealthRegistry::new()),
         runtime: runtime.handle().clone(),
+        listeners: Default::default(),
         storages: Arc::new(NoStorages),
         authenticators: Default::default(),
     };

@@ -144,6 +144,7 @@ impl Rig {
             metrics: Arc::new(MetricsRegistry::default()),
             health: Arc::new(HealthRegistry::new()),
             runtime: runtime.handle().clone(),
+            listeners: Default::default(),
             storages: Arc::new(OneStore(store.clone())),
             authenticators: Default::default(),
         };

@@ -1,5 +1,6 @@
 //! From configuration to a running receiver.
 
+use std::any::Any;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -185,6 +186,14 @@ fn build_error(cx: &NodeCx, message: impl Into<String>) -> BuildError {
 }
 
 impl ReceiverSettings for FilelogSettings {
+    fn takes_in_again(&self) -> bool {
+        true
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+
     fn build(&self, cx: &NodeCx, lanes: &[Lane]) -> Result<Vec<Box<dyn ReceiverNode>>, BuildError> {
         let fs = Arc::new(self.config.guarded_fs());
         let nodes = self.nodes(cx, lanes, &|_| fs.clone())?.into_iter();
@@ -319,6 +328,10 @@ pub struct FilelogNode {
 }
 
 impl ReceiverNode for FilelogNode {
+    fn into_any(self: Box<Self>) -> Box<dyn Any> {
+        self
+    }
+
     fn source(&mut self, shard: &ShardHandle) -> Box<dyn Source> {
         let (actions, inbox) = unbounded();
         let (dirty, dirty_files) = unbounded();

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
 use super::answer::Answer;
-use super::bind::Bound;
+use super::bind::{Bound, Socket};
 use super::client::Peer;
 use super::config::{GrpcOptions, HttpOptions};
 use super::connections::{Connection, Connections, Listed};
@@ -226,8 +226,8 @@ trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 
 async fn accept(bound: &Bound) -> io::Result<(Box<dyn Stream>, Peer)> {
-    Ok(match bound {
-        Bound::Tcp(listener) => {
+    Ok(match &bound.socket {
+        Socket::Tcp(listener) => {
             let (stream, address) = listener.accept().await?;
             // Answers are small and waited for.
             stream.set_nodelay(true)?;
@@ -236,7 +236,7 @@ async fn accept(bound: &Bound) -> io::Result<(Box<dyn Stream>, Peer)> {
                 Peer::at(Some(address.ip().to_canonical())),
             )
         }
-        Bound::Unix(listener, _) => (Box::new(listener.accept().await?.0), Peer::at(None)),
+        Socket::Unix(listener) => (Box::new(listener.accept().await?.0), Peer::at(None)),
     })
 }
 

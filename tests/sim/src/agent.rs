@@ -215,6 +215,7 @@ impl Life {
             metrics: Arc::new(MetricsRegistry::default()),
             health: Arc::new(HealthRegistry::new()),
             runtime: runtime.clone(),
+            listeners: Default::default(),
             storages: Arc::new(OneStorage(positions.clone())),
             authenticators: Default::default(),
         };
@@ -248,6 +249,7 @@ impl Life {
                 signal: Signal::Logs,
                 exporter: variant.exporter(exporter.front(&handle)),
                 account: accounts[1].clone(),
+                gate: None,
             });
             shard.add_chain(chain(settings, &cx, variant)?);
             let source = receiver.source(&handle);
@@ -258,9 +260,11 @@ impl Life {
                     signal: Signal::Logs,
                     exporter: Box::new(Down::default()),
                     account: account(&cx.metrics, "exporter", DOWN),
+                    gate: None,
                 });
                 shard.add_chain(Chain {
                     id: DOWN.into(),
+                    pipeline: DOWN.into(),
                     signal: Signal::Logs,
                     processors: Vec::new(),
                     exporters: vec![DOWN.into()],
@@ -391,6 +395,7 @@ impl News for NoNews {
 
 fn chain(settings: &Settings, cx: &NodeCx, variant: &dyn Breaks) -> Result<Chain, String> {
     let stage = |processor| Stage {
+        id: "stage".into(),
         processor,
         incoming: Arc::new(|_| {}),
         outgoing: Arc::new(|_| {}),
@@ -407,6 +412,7 @@ fn chain(settings: &Settings, cx: &NodeCx, variant: &dyn Breaks) -> Result<Chain
     processors.extend(variant.processor(&cx).map(stage));
     Ok(Chain {
         id: "logs".into(),
+        pipeline: "logs".into(),
         signal: Signal::Logs,
         processors,
         exporters: vec![EXPORTER.into()],

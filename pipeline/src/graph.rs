@@ -93,6 +93,19 @@ impl Graph {
         self.generation
     }
 
+    /// What is built from now on uses this runtime for its sockets.
+    pub fn set_runtime(&mut self, runtime: tokio::runtime::Handle) {
+        self.cx.runtime = runtime;
+    }
+
+    /// Goes on with the shards in threads that the calling one starts, and which have its rights.
+    ///
+    /// # Errors
+    /// There are no threads. Those that could not be replaced go on.
+    pub fn move_shards(&mut self) -> std::io::Result<()> {
+        self.shards.iter_mut().try_for_each(ShardThread::move_here)
+    }
+
     /// The graph in force, as the plan sees it.
     pub fn spec(&self) -> &GraphSpec {
         &self.spec

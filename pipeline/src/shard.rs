@@ -5,11 +5,11 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle, Thread};
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, unbounded};
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use tailwater_pdata::Signal;
 use tailwater_telemetry::health::{ComponentHealth, HealthRegistry, State, Watch};
 use tailwater_telemetry::metrics::EngineMetrics;
@@ -410,13 +410,13 @@ impl Shard {
 #[derive(Default)]
 pub struct ShardWaker {
     pending: AtomicBool,
-    thread: OnceLock<Thread>,
+    thread: Mutex<Option<Thread>>,
 }
 
 impl Wake for ShardWaker {
     fn wake(&self) {
         if !self.pending.swap(true, Ordering::AcqRel)
-            && let Some(thread) = self.thread.get()
+            && let Some(thread) = &*self.thread.lock().unwrap_or_else(|e| e.into_inner())
         {
             thread.unpark();
         }
@@ -435,7 +435,16 @@ pub type Command = Box<dyn FnOnce(&mut Shard) + Send>;
 enum Message {
     Do(Command),
     Drain,
+    /// The thread ends and gives what it ran.
+    Move,
     Stop,
+}
+
+/// How a shard's thread goes on.
+enum Go {
+    On,
+    Elsewhere,
+    Home,
 }
 
 /// A shard with its thread.
@@ -443,7 +452,7 @@ pub struct ShardThread {
     handle: ShardHandle,
     messages: Sender<Message>,
     drained: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
+    thread: Option<JoinHandle<Option<Driver>>>,
 }
 
 impl ShardThread {
@@ -472,16 +481,42 @@ impl ShardThread {
             engine,
             health,
         };
-        let thread = thread::Builder::new()
-            .name(format!("shard-{index}"))
-            .spawn(move || driver.run())?;
         let handle = ShardHandle { index, waker };
-        Ok(ShardThread {
+        let mut shard = ShardThread {
             handle,
             messages,
             drained,
-            thread: Some(thread),
-        })
+            thread: None,
+        };
+        shard.run_in_new_thread(driver)?;
+        Ok(shard)
+    }
+
+    fn run_in_new_thread(&mut self, driver: Driver) -> std::io::Result<()> {
+        let name = format!("shard-{}", self.handle.index);
+        let thread = thread::Builder::new().name(name);
+        self.thread = Some(thread.spawn(move || driver.run())?);
+        Ok(())
+    }
+
+    /// Goes on in a thread that the calling one starts, between two batches.
+    ///
+    /// # Errors
+    /// There is no thread; the old one goes on.
+    pub fn move_here(&mut self) -> std::io::Result<()> {
+        let (give, given) = bounded::<Driver>(1);
+        let name = format!("shard-{}", self.handle.index);
+        let builder = thread::Builder::new().name(name);
+        // First the new one, so that there is always one.
+        let next = builder.spawn(move || given.recv().ok().and_then(Driver::run))?;
+        self.send(Message::Move);
+        let driver = self.thread.take().and_then(|thread| thread.join().ok());
+        if let Some(driver) = driver.flatten() {
+            // It waits for it.
+            let _ = give.send(driver);
+        }
+        self.thread = Some(next);
+        Ok(())
     }
 
     /// What receivers and exporters get to know about the shard.
@@ -539,14 +574,18 @@ struct Driver {
 }
 
 impl Driver {
-    fn run(mut self) {
-        let _ = self.waker.thread.set(thread::current());
+    fn run(mut self) -> Option<Self> {
+        let mut thread = self.waker.thread.lock().unwrap_or_else(|e| e.into_inner());
+        *thread = Some(thread::current());
+        drop(thread);
         loop {
             if self.waker.take() {
                 self.shard.woken();
             }
-            if !self.take_messages() {
-                return;
+            match self.take_messages() {
+                Go::On => {}
+                Go::Elsewhere => return Some(self),
+                Go::Home => return None,
             }
             self.health.work_waiting(self.clock.now().0);
             let turn = catch_unwind(AssertUnwindSafe(|| self.turn()));
@@ -571,16 +610,16 @@ impl Driver {
         }
     }
 
-    /// False when the thread is to end.
-    fn take_messages(&mut self) -> bool {
+    fn take_messages(&mut self) -> Go {
         while let Ok(message) = self.inbox.try_recv() {
             match message {
                 Message::Do(command) => command(&mut self.shard),
                 Message::Drain => self.draining = true,
-                Message::Stop => return false,
+                Message::Move => return Go::Elsewhere,
+                Message::Stop => return Go::Home,
             }
         }
-        true
+        Go::On
     }
 
     /// How long to sleep; `None` = not at all, `Some(None)` = until woken.

@@ -164,6 +164,11 @@ impl Graph {
             r.waits.start_later(&r.id, now, || node.start());
         }
         self.start_exporters();
+        self.is_changing()
+    }
+
+    /// True while a change has something left to do.
+    pub fn is_changing(&self) -> bool {
         let receivers = self.receivers.iter().all(|r| r.waits.is_over());
         let exporters = self.exporters.iter().all(|e| e.waits.is_over());
         let gone = self.retiring.is_empty() && self.leaving.is_empty();

@@ -26,8 +26,11 @@ pub struct Swap {
     /// ones that retire stay until nothing of them is under way; others go.
     pub feeds: Vec<(Arc<str>, Vec<Arc<str>>)>,
     /// New sources.
-    pub sources: Vec<(Arc<str>, Box<dyn Source>, Vec<Arc<str>>)>,
+    pub sources: Vec<NewSource>,
 }
+
+/// A source, its name, and the ids of the chains it feeds.
+pub type NewSource = (Arc<str>, Box<dyn Source>, Vec<Arc<str>>);
 
 /// A chain as it is to be.
 pub struct NextChain {

@@ -360,6 +360,22 @@ impl FileSource {
                 self.look_again(no, now.after(CLOSED_PAUSE));
                 return Turn::Blocked;
             }
+            // What comes before that may have grown since, as a log does that a generation was placed
+            // behind when it was found late.
+            let earlier = self.tails.get(&before).and_then(|t| t.predecessor);
+            let grown = |n: &FileNo| {
+                let tail = self.tails.get(n);
+                *n != no && tail.is_some_and(|t| t.gone_since.is_some() && !is_due(t))
+            };
+            if let Some(earlier) = earlier.filter(grown) {
+                if let Some(tail) = self.tails.get_mut(&no) {
+                    tail.after = Some(earlier);
+                }
+                self.followers.entry(earlier).or_insert(no);
+                self.queue(earlier);
+                self.look_again(no, now.after(CLOSED_PAUSE));
+                return Turn::Blocked;
+            }
         }
         let Some(tail) = self.tails.get_mut(&no) else {
             return Turn::Rest;

@@ -321,7 +321,9 @@ impl Driver {
         self.superseded.extend(new.into_iter().map(|p| (now, p)));
         let due = |(at, _): &mut (Mono, Position)| now.since(*at) >= SUPERSEDED_KEPT;
         for (_, p) in self.superseded.extract_if(.., due) {
-            Saver::forget(&self.p.store, &self.p.settings.namespace, &p);
+            if self.p.catalog.forget_superseded(&p) {
+                Saver::forget(&self.p.store, &self.p.settings.namespace, &p);
+            }
         }
         let evicted = self.p.catalog.take_evicted();
         if evicted > 0 {

@@ -191,6 +191,7 @@ impl Catalog {
             // A head of no bytes fits whatever is there now.
             self.memory.insert(position.anew(Head::default()));
         } else {
+            self.note_given_up(position.id, position.generation, position.offset);
             self.superseded.push(position);
         }
     }

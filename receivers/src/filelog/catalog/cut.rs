@@ -303,11 +303,14 @@ impl Catalog {
         };
         let (id, path) = (opened.meta.id, FilePath::from(path));
         let (was, target) = (inode(live.id), live.target.take());
+        let acked = live.shared.acked_offset.load(Ordering::Acquire);
+        let left = (live.id, live.generation, acked);
         live.matched = (self.rules.selects)(&path);
         (live.id, live.path, live.gone) = (id, path.clone(), !live.matched);
         (live.place, live.gzip) = (path.clone(), opened.gzip);
         live.shared.size.store(opened.meta.size, Ordering::Release);
         let (matched, shard) = (live.matched, live.shard);
+        self.note_given_up(left.0, left.1, left.2);
         self.unlink(no, was, target);
         self.by_inode.insert(inode(id), no);
         self.by_path.insert(path.clone(), no);
@@ -356,9 +359,7 @@ impl Catalog {
         let mut best: Option<(u32, PathBuf, Opened)> = None;
         for s in found.files {
             let id = s.meta.id;
-            let known = self.memory.get(id);
-            let is_done = known.is_some_and(|p| p.complete && (p.gzip || s.meta.size <= p.offset));
-            if self.is_live(id) || (is_done && id.birth_ns != 0) {
+            if self.is_live(id) || self.is_done(&s.meta) {
                 continue;
             }
             let opened = match self.open(&s.path, true) {

@@ -358,8 +358,7 @@ impl Catalog {
             return Ok(Generation::Known);
         }
         let nothing_left = |p: &Position| p.complete && (p.gzip || s.meta.size <= p.offset);
-        // Without birth times another file may have got the inode: its content has to tell.
-        if id.birth_ns != 0 && self.memory.get(id).is_some_and(nothing_left) {
+        if self.is_done(&s.meta) {
             return Ok(Generation::Known);
         }
         let opened = self.open(&s.path, true)?;
@@ -373,8 +372,9 @@ impl Catalog {
             self.remember_complete(start);
             return Ok(Generation::Known);
         }
-        // Without birth times, one of no content may be of any file that had the inode.
-        let says = |p: &&Position| id.birth_ns != 0 || p.head.len > 0;
+        // Without birth times, one of no content may be of any file that had the inode; and what was
+        // compressed and had none is not this one.
+        let says = |p: &&Position| p.head.len > 0 || (id.birth_ns != 0 && !(p.gzip && p.complete));
         if let Some(p) = self.memory.get(id).filter(says) {
             match opened.compare(&p.known()) {
                 Verdict::Same | Verdict::Shrunk if nothing_left(p) => {

@@ -243,6 +243,8 @@ pub struct Catalog {
     /// Positions whose content is known under another identity now: to be removed from the store
     /// when that one is surely stored.
     pub superseded: Vec<Position>,
+    /// Generation and offset of positions without birth times that are no file's any more, and stored.
+    given_up: HashMap<FileId, (u64, u64)>,
 }
 
 impl Catalog {
@@ -275,6 +277,7 @@ impl Catalog {
             problems: Vec::new(),
             to_save: Vec::new(),
             superseded: Vec::new(),
+            given_up: HashMap::new(),
         }
     }
 

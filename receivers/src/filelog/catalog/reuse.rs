@@ -6,7 +6,8 @@ use std::sync::atomic::Ordering;
 use super::super::identity::Verdict;
 use super::super::logfs::{FileId, Meta};
 use super::super::position::Position;
-use super::{Action, Catalog, FileNo, inode};
+use super::memory::bases;
+use super::{Action, Catalog, FileNo, Live, inode};
 
 impl Catalog {
     /// True if the file at `path`, which has the inode of a live one, is that one; `None` if that cannot
@@ -19,11 +20,22 @@ impl Catalog {
             return Some(true);
         }
         let (known, gzip) = (live.shared.known(), live.gzip);
+        if known.head.len == 0 && !self.is_name_of(live, path) {
+            // Nothing of it was read that could tell, and no rotation gives one log's name to another's.
+            return Some(false);
+        }
         match self.open(path, gzip) {
             Ok(o) if o.gzip != gzip => Some(false),
             Ok(o) => Some(matches!(o.compare(&known), Verdict::Same | Verdict::Shrunk)),
             Err(_) => None,
         }
+    }
+
+    /// True if rotation may have given this name to a file.
+    fn is_name_of(&self, live: &Live, path: &Path) -> bool {
+        let named = bases(path);
+        let is_named = |log: &Path| named.iter().any(|base| base == log);
+        is_named(live.lineage()) || is_named(self.listings.place(live.lineage()))
     }
 
     /// Another file has the inode of one that is closed: that one is gone.

@@ -494,7 +494,7 @@ impl Catalog {
                         }
                         // The log was cut while it was looked at.
                         Ok(false)
-                            if self.fs.meta(base).is_ok_and(|m| m.id == id)
+                            if self.may_be_at(base, id)
                                 && opened.holds_up_to(&known) != Some(false) =>
                         {
                             answer = InLive::Perhaps;
@@ -511,6 +511,12 @@ impl Catalog {
             }
         }
         answer
+    }
+
+    /// True if a file is at `path`, or it cannot be told now what is there.
+    fn may_be_at(&self, path: &Path, id: FileId) -> bool {
+        let meta = self.fs.meta(path);
+        meta.map_or_else(|e| e.kind() != io::ErrorKind::NotFound, |m| m.id == id)
     }
 
     /// A live file as it is now: as its reader has it open, else by its name.

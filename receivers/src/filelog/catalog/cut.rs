@@ -28,6 +28,8 @@ use super::{Action, Catalog, FileNo, Live, Rotated, Seen, inode};
 const SEARCHES: u32 = 8;
 /// How long after one another.
 const SEARCH_WAIT: Duration = Duration::from_millis(250);
+/// The rank of a copy that holds all that was read.
+const HOLDS_ALL: u32 = 3;
 
 /// What a shard tells of a file whose content was cut away.
 pub struct CutAway {
@@ -270,7 +272,7 @@ impl Catalog {
             copy = ?copy.as_ref().map(|c| &c.0), "a copy of what was cut was looked for"
         );
         pending.searches += 1;
-        if copy.is_none() && !sure && pending.searches < SEARCHES {
+        if !sure && pending.searches < SEARCHES {
             self.listings.forget(base);
             self.cuts.push(pending);
             return None;
@@ -392,6 +394,8 @@ impl Catalog {
                 best = Some((rank, s.path, opened));
             }
         }
+        // One that was broken off may hold as much as was delivered, too.
+        sure |= best.as_ref().is_some_and(|b| b.0 == HOLDS_ALL);
         (best.map(|(_, path, opened)| (path, opened)), sure)
     }
 
@@ -573,7 +577,7 @@ impl Opened {
     /// 0 = it is none, `None` = that cannot be told now.
     fn rank_as_copy(&self, read: &Known, before: &Known) -> Option<u32> {
         if self.holds_up_to(read)? {
-            return Some(3);
+            return Some(HOLDS_ALL);
         }
         // What was written after copying was read.
         let is_short = self.told_size.is_none_or(|size| size < read.offset);

@@ -548,8 +548,12 @@ impl Catalog {
         let mut start = opened.start(&s.path);
         let mut overwritten = None;
         if let Some(p) = self.memory.get(opened.meta.id) {
-            match opened.compare(&p.known()) {
-                Verdict::Same | Verdict::Shrunk => {
+            let verdict = opened.compare(&p.known());
+            // Its reader would find that out, too; but by then it may have been cut once more, and what
+            // came after the first cut be in a copy that is shorter than what was read.
+            let is_cut = verdict == Verdict::Shrunk && self.rules.anew_when_cut;
+            match verdict {
+                Verdict::Same | Verdict::Shrunk if !is_cut => {
                     let position = resumed(p, &start);
                     return Ok((opened, position));
                 }
@@ -558,7 +562,7 @@ impl Catalog {
                     let position = resumed(p, &start);
                     return Ok((opened, position));
                 }
-                Verdict::Rewritten => {
+                Verdict::Rewritten | Verdict::Same | Verdict::Shrunk => {
                     start = opened.anew(p, &start);
                     overwritten = Some(p.clone());
                 }

@@ -116,6 +116,8 @@ pub struct Rules {
     /// `on_truncate: ignore`: a file that begins as before is read on from its offset, whatever
     /// is before it now.
     pub keep_offset: bool,
+    /// A file that was cut and begins as before is read from its start.
+    pub anew_when_cut: bool,
     /// Shards to spread files over.
     pub shards: usize,
     /// Which paths are read for their own sake.

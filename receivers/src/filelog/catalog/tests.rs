@@ -253,6 +253,7 @@ impl Agent {
             from_beginning: true,
             gzip: GzipRule::Never,
             keep_offset: false,
+            anew_when_cut: true,
             shards: 1,
             selects: Box::new(move |path| path == base),
             started_ns: wall(),

@@ -350,7 +350,10 @@ impl FileSource {
         if let Some(before) = tail.after {
             let flush = self.p.settings.force_flush_period;
             // What its last write left unfinished is a line of its own soon.
-            let is_due = |t: &Tail| t.is_read_out(now) && !t.waits_for_flush(flush);
+            // And what was cut last may wait for its time mark.
+            let is_marked = |t: &Tail| self.marked.iter().any(|(n, _)| *n == t.no);
+            let is_due =
+                |t: &Tail| t.is_read_out(now) && !t.waits_for_flush(flush) && !is_marked(t);
             let before_it = self.tails.get(&before).filter(|t| !is_due(t));
             if let Some(t) = before_it {
                 let may_wait_to_open = t.file.is_none() && t.after.is_none();

@@ -52,6 +52,9 @@ pub enum Feedback {
     Begun(FileNo),
     /// A closed file is not where it was.
     Missing(FileNo),
+    /// Nothing that is known to come after this file holds the rest of a line that is held, and its
+    /// time is up.
+    Held(FileNo),
     /// A file is finished; this is where it was left.
     Finished(FileNo, Box<Position>),
     /// A file was read and delivered as a whole and is to be deleted (`delete_after_read`).
@@ -218,6 +221,11 @@ impl FileSource {
                 Action::Lost(no) => self.lose(no),
                 Action::After(no, before) => self.wait_for(no, before, now),
                 Action::Begin(no) => self.begin(no),
+                Action::Looked(no) => {
+                    if let Some(tail) = self.tails.get_mut(&no) {
+                        tail.looked_after = tail.asked_after;
+                    }
+                }
             }
         }
         while let Ok(no) = self.p.dirty.try_recv() {

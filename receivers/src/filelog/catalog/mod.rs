@@ -100,6 +100,8 @@ pub enum Action {
     After(FileNo, FileNo),
     /// Nothing comes before its content: it is read from now on.
     Begin(FileNo),
+    /// All that comes after it in its log is opened.
+    Looked(FileNo),
 }
 
 /// Says whether the receiver's patterns select a path by themselves.
@@ -738,6 +740,29 @@ impl Catalog {
             true => self.memory.insert_overwritten(position),
             false => self.memory.insert(position),
         }
+    }
+
+    /// Where the log is that a file belongs to.
+    pub fn log_of(&self, no: FileNo) -> Option<PathBuf> {
+        Some(self.live.get(&no)?.lineage().to_path_buf())
+    }
+
+    /// Opens what comes after a file in its log, and says when that is all there is.
+    pub fn look_after(&mut self, no: FileNo, now: Mono) -> Vec<(usize, Action)> {
+        let mut actions = Vec::new();
+        let Some(base) = self.log_of(no) else {
+            return actions;
+        };
+        self.look_around(now);
+        self.listings.forget(&base);
+        let base_known = self.by_path.contains_key(base.as_path());
+        self.reconcile(&base, base_known, &mut actions);
+        let is_of = |d: &Deferred| bases(&d.seen.path).contains(&base);
+        let is_all = !self.gaps.contains_key(&base) && !self.deferred.iter().any(is_of);
+        if let Some(live) = self.live.get(&no).filter(|_| is_all) {
+            actions.push((live.shard, Action::Looked(no)));
+        }
+        actions
     }
 
     /// Takes news of a path that does not match: if it is a rotated form of a known log, what is

@@ -267,6 +267,9 @@ impl Oracle {
                 self.missing.remove(&id);
                 if let Some(line) = self.line_mut(id) {
                     line.refused = true;
+                    // Its sender was told that it is stored, and sends what comes after it. If a power
+                    // cut makes it read the line again, nobody can put it back before that.
+                    line.passed |= status == 204;
                 }
             } else {
                 self.arrived_apart(bytes);

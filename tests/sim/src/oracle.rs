@@ -333,6 +333,17 @@ impl Oracle {
         for id in gone {
             self.taint(id, now);
         }
+        // What nobody had but who had it open is gone with that.
+        for (writer, lines) in &mut self.lines {
+            let lines = lines.iter_mut().enumerate();
+            for (seq, line) in lines.filter(|(_, line)| line.format.is_cri()) {
+                let id = (*writer, seq as u32);
+                let pieces = written(id, line.format).map_or(0, |w| w.physical.len());
+                let left = (0..pieces).filter(|piece| there.contains(&(id, *piece)));
+                let left = left.count();
+                line.halved |= left > 0 && left < pieces;
+            }
+        }
     }
 
     /// True if this is joined from pieces, one of which a power cut tore.

@@ -182,6 +182,14 @@ impl Cutter {
         self.files.iter().filter(held).map(|(no, _)| *no).collect()
     }
 
+    /// The newest file of each log of which operators hold lines back.
+    pub fn newest_held(&self) -> Vec<FileNo> {
+        let held = |(_, k): &(&FileNo, &Known)| self.chain.holds(k.lineage, FileNo::MAX);
+        let held = self.files.iter().filter(held);
+        let newest: BTreeMap<u64, FileNo> = held.map(|(no, k)| (k.lineage, *no)).collect();
+        newest.into_values().collect()
+    }
+
     /// True if a line is held back that has parts in this file, or may go on in it.
     pub fn is_held_in(&self, no: FileNo) -> bool {
         self.chain.holds(self.lineage(no), FileNo::MAX)

@@ -202,23 +202,30 @@ impl Driver {
         }
         // What links lead to is told of by its own name.
         let path = self.p.catalog.link_to(&path).unwrap_or(path);
-        if let Some(found) = self
-            .p
-            .finder
-            .look(&*self.p.fs, &path, self.p.clock.wall_ns())
-        {
-            let actions = self.p.catalog.appeared(seen(found), now);
-            self.send(actions);
-            if std::mem::take(&mut self.p.catalog.has_new_links) {
-                // A scan finds out which directories are to be watched.
-                self.scan_soon(now);
-            }
-            self.report_problems();
-        } else if self.p.finder.matches(&path) || self.p.finder.may_hold_matches(&path) {
+        if self.look_at(&path, now) {
+            return;
+        }
+        if self.p.finder.matches(&path) || self.p.finder.may_hold_matches(&path) {
             self.scan_soon(now);
         } else {
             self.p.catalog.appeared_beside(&path, now);
         }
+    }
+
+    /// Takes what is at `path`. False if that is nothing that matches.
+    fn look_at(&mut self, path: &Path, now: Mono) -> bool {
+        let wall = self.p.clock.wall_ns();
+        let Some(found) = self.p.finder.look(&*self.p.fs, path, wall) else {
+            return false;
+        };
+        let actions = self.p.catalog.appeared(seen(found), now);
+        self.send(actions);
+        if std::mem::take(&mut self.p.catalog.has_new_links) {
+            // A scan finds out which directories are to be watched.
+            self.scan_soon(now);
+        }
+        self.report_problems();
+        true
     }
 
     fn scan(&mut self, now: Mono) {
@@ -321,7 +328,9 @@ impl Driver {
         self.superseded.extend(new.into_iter().map(|p| (now, p)));
         let due = |(at, _): &mut (Mono, Position)| now.since(*at) >= SUPERSEDED_KEPT;
         for (_, p) in self.superseded.extract_if(.., due) {
-            Saver::forget(&self.p.store, &self.p.settings.namespace, &p);
+            if self.p.catalog.forget_superseded(&p) {
+                Saver::forget(&self.p.store, &self.p.settings.namespace, &p);
+            }
         }
         let evicted = self.p.catalog.take_evicted();
         if evicted > 0 {
@@ -378,6 +387,16 @@ impl Driver {
                 }
                 Feedback::Missing(no) => {
                     let actions = self.p.catalog.missing(no, now);
+                    self.send(actions);
+                }
+                Feedback::Held(no) => {
+                    // Nothing may have told of what is at the log's path.
+                    match self.p.catalog.log_of(no) {
+                        Some(_) if self.p.finder.ordering.is_some() => self.scan(now),
+                        Some(log) => _ = self.look_at(&log, now),
+                        None => {}
+                    }
+                    let actions = self.p.catalog.look_after(no, now);
                     self.send(actions);
                 }
                 Feedback::Finished(no, position) => self.p.catalog.finished(no, *position),

@@ -418,6 +418,10 @@ impl FilelogNode {
             from_beginning: c.start_at == StartAt::Beginning || self.store.opened().may_lack_keys(),
             gzip: c.compression,
             keep_offset: c.on_truncate == OnTruncate::Ignore,
+            anew_when_cut: matches!(
+                c.on_truncate,
+                OnTruncate::Detect | OnTruncate::ReadWholeFile
+            ),
             shards: self.links.len(),
             selects: Box::new(move |path| selects.matches(path)),
             started_ns: self.cx.clock.wall_ns(),

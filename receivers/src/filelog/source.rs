@@ -52,6 +52,9 @@ pub enum Feedback {
     Begun(FileNo),
     /// A closed file is not where it was.
     Missing(FileNo),
+    /// Nothing that is known to come after this file holds the rest of a line that is held, and its
+    /// time is up.
+    Held(FileNo),
     /// A file is finished; this is where it was left.
     Finished(FileNo, Box<Position>),
     /// A file was read and delivered as a whole and is to be deleted (`delete_after_read`).
@@ -218,6 +221,11 @@ impl FileSource {
                 Action::Lost(no) => self.lose(no),
                 Action::After(no, before) => self.wait_for(no, before, now),
                 Action::Begin(no) => self.begin(no),
+                Action::Looked(no) => {
+                    if let Some(tail) = self.tails.get_mut(&no) {
+                        tail.looked_after = tail.asked_after;
+                    }
+                }
             }
         }
         while let Ok(no) = self.p.dirty.try_recv() {
@@ -350,13 +358,32 @@ impl FileSource {
         if let Some(before) = tail.after {
             let flush = self.p.settings.force_flush_period;
             // What its last write left unfinished is a line of its own soon.
-            let is_due = |t: &Tail| t.is_read_out(now) && !t.waits_for_flush(flush);
+            // And what was cut last may wait for its time mark.
+            let is_marked = |t: &Tail| self.marked.iter().any(|(n, _)| *n == t.no);
+            let is_due =
+                |t: &Tail| t.is_read_out(now) && !t.waits_for_flush(flush) && !is_marked(t);
             let before_it = self.tails.get(&before).filter(|t| !is_due(t));
             if let Some(t) = before_it {
                 let may_wait_to_open = t.file.is_none() && t.after.is_none();
                 if t.wants_last_read(now) || may_wait_to_open {
                     self.queue(before);
                 }
+                self.look_again(no, now.after(CLOSED_PAUSE));
+                return Turn::Blocked;
+            }
+            // What comes before that may have grown since, as a log does that a generation was placed
+            // behind when it was found late.
+            let earlier = self.tails.get(&before).and_then(|t| t.predecessor);
+            let grown = |n: &FileNo| {
+                let tail = self.tails.get(n);
+                *n != no && tail.is_some_and(|t| t.gone_since.is_some() && !is_due(t))
+            };
+            if let Some(earlier) = earlier.filter(grown) {
+                if let Some(tail) = self.tails.get_mut(&no) {
+                    tail.after = Some(earlier);
+                }
+                self.followers.entry(earlier).or_insert(no);
+                self.queue(earlier);
                 self.look_again(no, now.after(CLOSED_PAUSE));
                 return Turn::Blocked;
             }

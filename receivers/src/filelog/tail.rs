@@ -160,6 +160,10 @@ pub struct Tail {
     pub missing_since: Option<Mono>,
     /// The catalog says that no name leads to it any more.
     pub vanished: bool,
+    /// When the catalog was asked what comes after it.
+    pub asked_after: Option<Mono>,
+    /// The same, of the newest question that was answered.
+    pub looked_after: Option<Mono>,
     /// The highest offset that was cut into records in this generation: below it, a read is a
     /// replay after a rewind.
     pub cut_before: u64,
@@ -227,6 +231,8 @@ impl Tail {
             failures: 0,
             missing_since: None,
             vanished: false,
+            asked_after: None,
+            looked_after: None,
             replay_until,
             owed: (0, 0),
         }

@@ -104,6 +104,11 @@ impl Oracle {
         let _ = MultiGzDecoder::new(&inode.data[..]).read_to_end(&mut plain);
         if before.get(uid).is_none_or(|b| *b != inode.data) {
             self.torn_gzip = true;
+            // How much is read of what is damaged, each decoder has its own answer to.
+            let whole = inode.plain.take().unwrap_or_default();
+            self.shake(&whole);
+            // It may end within a line's name.
+            self.fragments.push(whole);
             // Without its first bytes it is read as text.
             self.fragments.push(inode.data.clone());
         }

@@ -267,6 +267,9 @@ impl Oracle {
                 self.missing.remove(&id);
                 if let Some(line) = self.line_mut(id) {
                     line.refused = true;
+                    // Its sender was told that it is stored, and sends what comes after it. If a power
+                    // cut makes it read the line again, nobody can put it back before that.
+                    line.passed |= status == 204;
                 }
             } else {
                 self.arrived_apart(bytes);
@@ -329,6 +332,17 @@ impl Oracle {
         let gone: Vec<LineId> = open.filter(|id| !whole(id)).collect();
         for id in gone {
             self.taint(id, now);
+        }
+        // What nobody had but who had it open is gone with that.
+        for (writer, lines) in &mut self.lines {
+            let lines = lines.iter_mut().enumerate();
+            for (seq, line) in lines.filter(|(_, line)| line.format.is_cri()) {
+                let id = (*writer, seq as u32);
+                let pieces = written(id, line.format).map_or(0, |w| w.physical.len());
+                let left = (0..pieces).filter(|piece| there.contains(&(id, *piece)));
+                let left = left.count();
+                line.halved |= left > 0 && left < pieces;
+            }
         }
     }
 

@@ -127,10 +127,11 @@ impl Catalog {
                 });
             }
         }
-        // What holds all that was read of some content is no part of another one.
-        let holds = |b: &Best| b.likeness == Likeness::Holds;
+        // What holds all that was read of some content is no part of another one; nor can what begins as
+        // content of which not all was read be taken for read.
+        let is_other = |b: &Best| b.likeness == Likeness::Holds || !b.known.complete;
         if let Some(origin) = cut_short
-            && !best.as_ref().is_some_and(holds)
+            && !best.as_ref().is_some_and(is_other)
         {
             self.give_up(origin);
             return Content::Read;
@@ -191,6 +192,7 @@ impl Catalog {
             // A head of no bytes fits whatever is there now.
             self.memory.insert(position.anew(Head::default()));
         } else {
+            self.note_given_up(position.id, position.generation, position.offset);
             self.superseded.push(position);
         }
     }

@@ -28,6 +28,8 @@ use super::{Action, Catalog, FileNo, Live, Rotated, Seen, inode};
 const SEARCHES: u32 = 8;
 /// How long after one another.
 const SEARCH_WAIT: Duration = Duration::from_millis(250);
+/// The rank of a copy that holds all that was read.
+const HOLDS_ALL: u32 = 3;
 
 /// What a shard tells of a file whose content was cut away.
 pub struct CutAway {
@@ -270,7 +272,7 @@ impl Catalog {
             copy = ?copy.as_ref().map(|c| &c.0), "a copy of what was cut was looked for"
         );
         pending.searches += 1;
-        if copy.is_none() && !sure && pending.searches < SEARCHES {
+        if !sure && pending.searches < SEARCHES {
             self.listings.forget(base);
             self.cuts.push(pending);
             return None;
@@ -303,11 +305,14 @@ impl Catalog {
         };
         let (id, path) = (opened.meta.id, FilePath::from(path));
         let (was, target) = (inode(live.id), live.target.take());
+        let acked = live.shared.acked_offset.load(Ordering::Acquire);
+        let left = (live.id, live.generation, acked);
         live.matched = (self.rules.selects)(&path);
         (live.id, live.path, live.gone) = (id, path.clone(), !live.matched);
         (live.place, live.gzip) = (path.clone(), opened.gzip);
         live.shared.size.store(opened.meta.size, Ordering::Release);
         let (matched, shard) = (live.matched, live.shard);
+        self.note_given_up(left.0, left.1, left.2);
         self.unlink(no, was, target);
         self.by_inode.insert(inode(id), no);
         self.by_path.insert(path.clone(), no);
@@ -356,9 +361,7 @@ impl Catalog {
         let mut best: Option<(u32, PathBuf, Opened)> = None;
         for s in found.files {
             let id = s.meta.id;
-            let known = self.memory.get(id);
-            let is_done = known.is_some_and(|p| p.complete && (p.gzip || s.meta.size <= p.offset));
-            if self.is_live(id) || (is_done && id.birth_ns != 0) {
+            if self.is_live(id) || self.is_done(&s.meta) {
                 continue;
             }
             let opened = match self.open(&s.path, true) {
@@ -391,6 +394,8 @@ impl Catalog {
                 best = Some((rank, s.path, opened));
             }
         }
+        // One that was broken off may hold as much as was delivered, too.
+        sure |= best.as_ref().is_some_and(|b| b.0 == HOLDS_ALL);
         (best.map(|(_, path, opened)| (path, opened)), sure)
     }
 
@@ -572,7 +577,7 @@ impl Opened {
     /// 0 = it is none, `None` = that cannot be told now.
     fn rank_as_copy(&self, read: &Known, before: &Known) -> Option<u32> {
         if self.holds_up_to(read)? {
-            return Some(3);
+            return Some(HOLDS_ALL);
         }
         // What was written after copying was read.
         let is_short = self.told_size.is_none_or(|size| size < read.offset);

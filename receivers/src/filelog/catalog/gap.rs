@@ -75,11 +75,37 @@ impl Catalog {
 
     /// Every generation before what was kept is opened or was read.
     pub(super) fn close_gap(&mut self, base: &Path, actions: &mut Vec<(usize, Action)>) {
-        let Some(gap) = self.gaps.remove(base) else {
+        if let Some(gap) = self.gaps.remove(base) {
+            self.send_kept(gap.before, gap.after, actions);
+        }
+    }
+
+    /// As [`Catalog::close_gap`], for the file `no` and what was opened before it: what comes after it
+    /// goes on waiting.
+    pub(super) fn release(&mut self, base: &Path, no: FileNo, actions: &mut Vec<(usize, Action)>) {
+        let Some(gap) = self.gaps.get_mut(base) else {
             return;
         };
-        let mut before = gap.before.filter(|no| self.live.contains_key(no));
-        for mut open in gap.after {
+        let Some(last) = gap.after.iter().position(|open| open.no == no) else {
+            return;
+        };
+        if last + 1 == gap.after.len() {
+            return self.close_gap(base, actions);
+        }
+        let kept = gap.after.drain(..=last).collect();
+        let before = gap.before.replace(no);
+        self.send_kept(before, kept, actions);
+    }
+
+    #[expect(clippy::vec_box, reason = "boxed for its action")]
+    fn send_kept(
+        &mut self,
+        before: Option<FileNo>,
+        kept: Vec<Box<OpenFile>>,
+        actions: &mut Vec<(usize, Action)>,
+    ) {
+        let mut before = before.filter(|no| self.live.contains_key(no));
+        for mut open in kept {
             let Some(live) = self.live.get(&open.no) else {
                 continue;
             };

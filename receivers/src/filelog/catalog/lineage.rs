@@ -25,7 +25,7 @@ use super::super::position::Position;
 use super::content::{Content, Opened, resumed};
 use super::memory::bases;
 use super::siblings::Sibling;
-use super::{Action, COPY_WAIT, Catalog, Live, Rotated, Seen, Shared, TICK_NS, inode};
+use super::{Action, COPY_WAIT, Catalog, FileNo, Live, Rotated, Seen, Shared, TICK_NS, inode};
 
 /// How often a directory whose names change meanwhile is looked at again at once without finding
 /// anything to open.
@@ -45,8 +45,8 @@ const UNDECIDED_WAIT: Duration = Duration::from_secs(5);
 /// Whether a file is a copy of one that is being read.
 enum InLive {
     No,
-    /// All of it is there.
-    Doubled,
+    /// All of it is in this one.
+    Doubled(Option<FileNo>),
     /// The original cannot be looked at, or its reader has to look first.
     Perhaps,
 }
@@ -58,8 +58,8 @@ enum Generation {
     /// Known, and there is more.
     More(Opened, Position),
     /// What a file that is being read holds too, so that nothing comes too late with it; nobody
-    /// knows yet whether it will be needed.
-    Doubled,
+    /// knows yet whether it will be needed. That file, if it is known which one stands here.
+    Doubled(Option<FileNo>),
     /// Cannot be told yet.
     Undecided,
     /// Unknown content.
@@ -71,7 +71,7 @@ impl Generation {
         match self {
             Generation::Known => "known",
             Generation::More(..) => "more",
-            Generation::Doubled => "doubled",
+            Generation::Doubled(_) => "doubled",
             Generation::Undecided => "undecided",
             Generation::New(..) => "new",
         }
@@ -189,7 +189,7 @@ impl Catalog {
                     open > OPENED_AT_ONCE
                 }
                 Generation::Undecided => self.undecided_for(s.meta.id) < GAP_MAX,
-                Generation::Known | Generation::Doubled => false,
+                Generation::Known | Generation::Doubled(_) => false,
             };
             if gap {
                 self.put_off(base, AGAIN);
@@ -235,12 +235,16 @@ impl Catalog {
                 Generation::Known => {
                     known_before = true;
                     let live = self.by_inode.get(&inode(s.meta.id)).copied();
-                    if live.is_some() && live == self.behind_gap(base) {
-                        self.close_gap(base, actions);
+                    if let Some(no) = live {
+                        self.release(base, no, actions);
                     }
                     continue;
                 }
-                Generation::Doubled | Generation::Undecided => {
+                Generation::Doubled(_) | Generation::Undecided => {
+                    // Compressed, for example, since its original was opened: that stands here.
+                    if let Generation::Doubled(Some(no)) = generation {
+                        self.release(base, no, actions);
+                    }
                     tracing::debug!(path = %s.path.display(), "a rotated file may be a copy of one that is being read");
                     let fresh = self.undecided_for(s.meta.id) < COPY_WAIT;
                     self.put_off(base, if fresh { COPY_WAIT } else { UNDECIDED_WAIT });
@@ -354,8 +358,7 @@ impl Catalog {
             return Ok(Generation::Known);
         }
         let nothing_left = |p: &Position| p.complete && (p.gzip || s.meta.size <= p.offset);
-        // Without birth times another file may have got the inode: its content has to tell.
-        if id.birth_ns != 0 && self.memory.get(id).is_some_and(nothing_left) {
+        if self.is_done(&s.meta) {
             return Ok(Generation::Known);
         }
         let opened = self.open(&s.path, true)?;
@@ -369,8 +372,9 @@ impl Catalog {
             self.remember_complete(start);
             return Ok(Generation::Known);
         }
-        // Without birth times, one of no content may be of any file that had the inode.
-        let says = |p: &&Position| id.birth_ns != 0 || p.head.len > 0;
+        // Without birth times, one of no content may be of any file that had the inode; and what was
+        // compressed and had none is not this one.
+        let says = |p: &&Position| p.head.len > 0 || (id.birth_ns != 0 && !(p.gzip && p.complete));
         if let Some(p) = self.memory.get(id).filter(says) {
             match opened.compare(&p.known()) {
                 Verdict::Same | Verdict::Shrunk if nothing_left(p) => {
@@ -392,7 +396,7 @@ impl Catalog {
             start.path = base.into();
         }
         match self.in_live(base, &opened) {
-            InLive::Doubled => return Ok(Generation::Doubled),
+            InLive::Doubled(no) => return Ok(Generation::Doubled(no)),
             InLive::Perhaps => return Ok(Generation::Undecided),
             InLive::No => {}
         }
@@ -405,7 +409,7 @@ impl Catalog {
         if fresh && matches!(content, Content::Doubled) {
             // Its original is not being read yet, as at a start: it may be truncated before it is,
             // and then only the copy has what is left of it.
-            return Ok(Generation::Doubled);
+            return Ok(Generation::Doubled(None));
         }
         let is_same_size = |m: Meta| m.size == opened.meta.size;
         if matches!(content, Content::Unknown) && !opened.handle.meta().is_ok_and(is_same_size) {
@@ -456,7 +460,7 @@ impl Catalog {
             // As at a start, before anything is read.
             let log = self.open(base, false);
             match log.and_then(|log| opened.is_part_of(&log)) {
-                Ok(true) => return InLive::Doubled,
+                Ok(true) => return InLive::Doubled(None),
                 Err(e) if e.kind() != io::ErrorKind::NotFound => answer = InLive::Perhaps,
                 _ => {}
             }
@@ -483,10 +487,14 @@ impl Catalog {
                     // Nobody truncates what has no name.
                     let stays = o.meta.links == 0;
                     match opened.is_part_of(&o) {
-                        Ok(true) if stays || told => return InLive::Doubled,
+                        Ok(true) if stays || told => {
+                            // Nothing is a part of anything.
+                            let no = self.by_inode.get(&inode(id)).copied();
+                            return InLive::Doubled(no.filter(|_| opened.told_size != Some(0)));
+                        }
                         // The log was cut while it was looked at.
                         Ok(false)
-                            if self.fs.meta(base).is_ok_and(|m| m.id == id)
+                            if self.may_be_at(base, id)
                                 && opened.holds_up_to(&known) != Some(false) =>
                         {
                             answer = InLive::Perhaps;
@@ -503,6 +511,12 @@ impl Catalog {
             }
         }
         answer
+    }
+
+    /// True if a file is at `path`, or it cannot be told now what is there.
+    fn may_be_at(&self, path: &Path, id: FileId) -> bool {
+        let meta = self.fs.meta(path);
+        meta.map_or_else(|e| e.kind() != io::ErrorKind::NotFound, |m| m.id == id)
     }
 
     /// A live file as it is now: as its reader has it open, else by its name.
@@ -534,8 +548,12 @@ impl Catalog {
         let mut start = opened.start(&s.path);
         let mut overwritten = None;
         if let Some(p) = self.memory.get(opened.meta.id) {
-            match opened.compare(&p.known()) {
-                Verdict::Same | Verdict::Shrunk => {
+            let verdict = opened.compare(&p.known());
+            // Its reader would find that out, too; but by then it may have been cut once more, and what
+            // came after the first cut be in a copy that is shorter than what was read.
+            let is_cut = verdict == Verdict::Shrunk && self.rules.anew_when_cut;
+            match verdict {
+                Verdict::Same | Verdict::Shrunk if !is_cut => {
                     let position = resumed(p, &start);
                     return Ok((opened, position));
                 }
@@ -544,7 +562,7 @@ impl Catalog {
                     let position = resumed(p, &start);
                     return Ok((opened, position));
                 }
-                Verdict::Rewritten => {
+                Verdict::Rewritten | Verdict::Same | Verdict::Shrunk => {
                     start = opened.anew(p, &start);
                     overwritten = Some(p.clone());
                 }

@@ -100,6 +100,8 @@ pub enum Action {
     After(FileNo, FileNo),
     /// Nothing comes before its content: it is read from now on.
     Begin(FileNo),
+    /// All that comes after it in its log is opened.
+    Looked(FileNo),
 }
 
 /// Says whether the receiver's patterns select a path by themselves.
@@ -116,6 +118,8 @@ pub struct Rules {
     /// `on_truncate: ignore`: a file that begins as before is read on from its offset, whatever
     /// is before it now.
     pub keep_offset: bool,
+    /// A file that was cut and begins as before is read from its start.
+    pub anew_when_cut: bool,
     /// Shards to spread files over.
     pub shards: usize,
     /// Which paths are read for their own sake.
@@ -243,6 +247,8 @@ pub struct Catalog {
     /// Positions whose content is known under another identity now: to be removed from the store
     /// when that one is surely stored.
     pub superseded: Vec<Position>,
+    /// Generation and offset of positions without birth times that are no file's any more, and stored.
+    given_up: HashMap<FileId, (u64, u64)>,
 }
 
 impl Catalog {
@@ -275,6 +281,7 @@ impl Catalog {
             problems: Vec::new(),
             to_save: Vec::new(),
             superseded: Vec::new(),
+            given_up: HashMap::new(),
         }
     }
 
@@ -733,6 +740,29 @@ impl Catalog {
             true => self.memory.insert_overwritten(position),
             false => self.memory.insert(position),
         }
+    }
+
+    /// Where the log is that a file belongs to.
+    pub fn log_of(&self, no: FileNo) -> Option<PathBuf> {
+        Some(self.live.get(&no)?.lineage().to_path_buf())
+    }
+
+    /// Opens what comes after a file in its log, and says when that is all there is.
+    pub fn look_after(&mut self, no: FileNo, now: Mono) -> Vec<(usize, Action)> {
+        let mut actions = Vec::new();
+        let Some(base) = self.log_of(no) else {
+            return actions;
+        };
+        self.look_around(now);
+        self.listings.forget(&base);
+        let base_known = self.by_path.contains_key(base.as_path());
+        self.reconcile(&base, base_known, &mut actions);
+        let is_of = |d: &Deferred| bases(&d.seen.path).contains(&base);
+        let is_all = !self.gaps.contains_key(&base) && !self.deferred.iter().any(is_of);
+        if let Some(live) = self.live.get(&no).filter(|_| is_all) {
+            actions.push((live.shard, Action::Looked(no)));
+        }
+        actions
     }
 
     /// Takes news of a path that does not match: if it is a rotated form of a known log, what is

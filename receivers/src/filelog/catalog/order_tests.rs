@@ -125,6 +125,7 @@ fn catalog(base: &Path, fs: Arc<dyn LogFs>) -> Catalog {
         open_files: Arc::default(),
         open_files_max: usize::MAX,
         keep_offset: false,
+        anew_when_cut: true,
     };
     Catalog::new(rules, fs, Vec::new())
 }

@@ -92,7 +92,7 @@ impl Listings {
     }
 
     /// Where the log at `base` is.
-    fn place<'a>(&'a self, base: &'a Path) -> &'a Path {
+    pub fn place<'a>(&'a self, base: &'a Path) -> &'a Path {
         self.links.get(base).map_or(base, PathBuf::as_path)
     }
 

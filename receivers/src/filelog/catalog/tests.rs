@@ -253,6 +253,7 @@ impl Agent {
             from_beginning: true,
             gzip: GzipRule::Never,
             keep_offset: false,
+            anew_when_cut: true,
             shards: 1,
             selects: Box::new(move |path| path == base),
             started_ns: wall(),
@@ -333,7 +334,10 @@ impl Agent {
                         tail.gone_since = None;
                     }
                 }
-                Action::Renamed(..) | Action::Moved(..) | Action::Vanished(..) => {}
+                Action::Renamed(..)
+                | Action::Moved(..)
+                | Action::Vanished(..)
+                | Action::Looked(..) => {}
                 Action::IsCut(no) => {
                     let tail = self.tails.get_mut(&no).unwrap();
                     match tail.read(HEAD_BYTES, Vec::new()).unwrap() {

@@ -11,7 +11,7 @@ use super::super::catalog::FileNo;
 use super::super::position::Position;
 use super::super::tail::Tail;
 use super::super::under_way::{Joint, UnderWay};
-use super::{CLOSED_PAUSE, FileSource};
+use super::{CLOSED_PAUSE, Feedback, FileSource, MISSING_PAUSE};
 
 fn count(accounting: &Accounting, s: &Settled<UnderWay>) {
     accounting.settled(Settlement {
@@ -178,7 +178,7 @@ impl FileSource {
 
     /// True if the rest of a line that is held may be in a file already: while reading waits, for
     /// delivery or for its turn, the time of the line goes on. It is given up only when all files
-    /// it may go on in were read to their ends after `due`.
+    /// it may go on in were read to their ends after `due`, those included of which no news came.
     fn rest_may_be_there(&mut self, due: Mono, now: Mono) -> bool {
         let unread = |no: &FileNo| {
             let tail = self.tails.get(no);
@@ -189,7 +189,27 @@ impl FileSource {
         for no in &unread {
             self.look_again(*no, now.after(CLOSED_PAUSE));
         }
-        !unread.is_empty()
+        !unread.is_empty() || self.ask_for_rest(due, now)
+    }
+
+    /// True if the catalog has not told yet that all there is of the logs of lines that are held is open.
+    fn ask_for_rest(&mut self, due: Mono, now: Mono) -> bool {
+        let mut asked = false;
+        for no in self.p.cutter.newest_held() {
+            let Some(tail) = self.tails.get_mut(&no) else {
+                continue;
+            };
+            if tail.looked_after.is_some_and(|at| at >= due) {
+                continue;
+            }
+            asked = true;
+            let is_asked = |at: Mono| at >= due && now.since(at) < MISSING_PAUSE;
+            if !tail.asked_after.is_some_and(is_asked) {
+                tail.asked_after = Some(now);
+                let _ = self.p.feedback.send(Feedback::Held(no));
+            }
+        }
+        asked
     }
 
     /// Ends the account of a file that is let go: what is still under way was given up.

@@ -1,6 +1,7 @@
 //! Decoding of the options that the collector calls `confighttp` and `configtls`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use tailwater_config::Section;
 use tailwater_pipeline::auth::Authenticators;
@@ -11,8 +12,6 @@ use super::endpoint::Endpoint;
 use super::http::header_map;
 use super::options::{ClientOptions, TlsOptions, TlsVersion};
 use super::{ClientError, proxy, tls};
-
-const HTTP2: &str = "requests go over kept-alive HTTP/1.1 connections; remove the option";
 
 impl Endpoint {
     /// Reads a required URL.
@@ -38,12 +37,10 @@ impl ClientOptions {
     /// Reads the client's options out of an exporter's section, where they stand beside its own.
     /// `endpoint` and `compression` are left to the exporter.
     pub fn decode(s: &mut Section<'_, '_>, defaults: ClientOptions) -> ClientOptions {
-        for key in ["http2_read_idle_timeout", "http2_ping_timeout"] {
-            s.refuse(key, HTTP2);
-        }
-        if s.bool("force_attempt_http2", false) {
-            s.invalid("force_attempt_http2", HTTP2);
-        }
+        let read_idle = s.duration("http2_read_idle_timeout", defaults.http2_read_idle_timeout);
+        let ping_timeout = s.duration("http2_ping_timeout", Duration::ZERO);
+        // As in the collector, where looking after such connections switches them on.
+        let http2 = s.bool("force_attempt_http2", defaults.http2) || !read_idle.is_zero();
         s.refuse("middlewares", "there are no middleware extensions");
         let cookies = s.section_if_present("cookies", |c| c.bool("enabled", false));
         if cookies == Some(true) {
@@ -79,6 +76,12 @@ impl ClientOptions {
             max_conns_per_host: s.usize("max_conns_per_host", defaults.max_conns_per_host, ..),
             idle_conn_timeout: s.duration("idle_conn_timeout", defaults.idle_conn_timeout),
             disable_keep_alives: s.bool("disable_keep_alives", defaults.disable_keep_alives),
+            http2,
+            http2_read_idle_timeout: read_idle,
+            http2_ping_timeout: match ping_timeout.is_zero() {
+                true => defaults.http2_ping_timeout,
+                false => ping_timeout,
+            },
         };
         check(s, &options);
         options
@@ -247,6 +250,7 @@ mod tests {
             "proxy_url": "http://p:1", "max_idle_conns": 1, "max_idle_conns_per_host": 2,
             "max_conns_per_host": 3, "idle_conn_timeout": "4s", "disable_keep_alives": true,
             "cookies": {"enabled": false}, "force_attempt_http2": false,
+            "http2_read_idle_timeout": "6s", "http2_ping_timeout": "7s",
             "read_buffer_size": 10, "write_buffer_size": 10,
             "basic_auth": {"username": "u", "password_file": "/p"},
             "tls": {
@@ -266,6 +270,9 @@ mod tests {
             max_conns_per_host: 3,
             idle_conn_timeout: Duration::from_secs(4),
             disable_keep_alives: true,
+            http2: true,
+            http2_read_idle_timeout: Duration::from_secs(6),
+            http2_ping_timeout: Duration::from_secs(7),
             auth: AuthOptions::BasicFile {
                 username: "u".into(),
                 password_file: "/p".into(),
@@ -316,8 +323,8 @@ mod tests {
     fn what_is_not_supported_is_refused_by_name() {
         let pem = |name: &str| std::fs::read_to_string(test_server::pem(name)).unwrap();
         for (config, part) in [
-            (json!({"http2_ping_timeout": "1s"}), "http2_ping_timeout"),
-            (json!({"force_attempt_http2": true}), "force_attempt_http2"),
+            (json!({"http2_ping_timeout": 1.5}), "http2_ping_timeout"),
+            (json!({"force_attempt_http2": "on"}), "force_attempt_http2"),
             (json!({"cookies": {"enabled": true}}), "cookies"),
             (json!({"middlewares": []}), "middlewares"),
             (

@@ -7,6 +7,7 @@ use tailwater_pipeline::pem::PemSource;
 use tailwater_pipeline::reach::Reach;
 
 use super::auth::AuthOptions;
+use super::http2::Ping;
 
 /// A TLS version. Older ones are not supported.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -67,9 +68,26 @@ pub struct ClientOptions {
     pub idle_conn_timeout: Duration,
     /// One connection per request.
     pub disable_keep_alives: bool,
+    /// `force_attempt_http2`: HTTP/2 with servers that choose it while TLS is made. Default true.
+    pub http2: bool,
+    /// `http2_read_idle_timeout`: an HTTP/2 connection over which nothing came for so long is asked for a
+    /// sign; zero (the default) = never.
+    pub http2_read_idle_timeout: Duration,
+    /// `http2_ping_timeout`: how long the sign is waited for. Default 15 s.
+    pub http2_ping_timeout: Duration,
 }
 
 impl ClientOptions {
+    /// How quiet HTTP/2 connections are looked after.
+    pub(super) fn http2_ping(&self) -> Option<Ping> {
+        let ping = Ping {
+            after: self.http2_read_idle_timeout,
+            timeout: self.http2_ping_timeout,
+            while_idle: true,
+        };
+        (!ping.after.is_zero()).then_some(ping)
+    }
+
     /// Adds the files that are read while connections and requests are made.
     pub fn reach(&self, reach: &mut Reach) {
         let pem = [&self.tls.ca, &self.tls.cert, &self.tls.key];
@@ -106,6 +124,9 @@ impl Default for ClientOptions {
             max_conns_per_host: 0,
             idle_conn_timeout: Duration::from_secs(90),
             disable_keep_alives: false,
+            http2: true,
+            http2_read_idle_timeout: Duration::ZERO,
+            http2_ping_timeout: Duration::from_secs(15),
         }
     }
 }
@@ -125,6 +146,9 @@ impl fmt::Debug for ClientOptions {
             .field("max_conns_per_host", &self.max_conns_per_host)
             .field("idle_conn_timeout", &self.idle_conn_timeout)
             .field("disable_keep_alives", &self.disable_keep_alives)
+            .field("http2", &self.http2)
+            .field("http2_read_idle_timeout", &self.http2_read_idle_timeout)
+            .field("http2_ping_timeout", &self.http2_ping_timeout)
             .finish()
     }
 }

@@ -66,17 +66,27 @@ struct Loaded {
 /// What is spoken over the connections.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Protocol {
+    /// HTTP/1.1.
     Http1,
+    /// HTTP/2.
     Http2,
+    /// HTTP/2 where the server chooses it, as far as TLS can ask for it; otherwise HTTP/1.1.
+    Either,
 }
 
+/// The name of HTTP/2 in ALPN (RFC 7301).
+pub(super) const HTTP2: &[u8] = b"h2";
+const HTTP1: &[u8] = b"http/1.1";
+
 impl Protocol {
-    /// Its name for ALPN (RFC 7301).
-    pub fn alpn(self) -> &'static [u8] {
-        match self {
-            Protocol::Http1 => b"http/1.1",
-            Protocol::Http2 => b"h2",
-        }
+    /// What a server is offered by ALPN, the first one before the others.
+    fn alpn(self) -> Vec<Vec<u8>> {
+        let names: &[&[u8]] = match self {
+            Protocol::Http1 => &[HTTP1],
+            Protocol::Http2 => &[HTTP2],
+            Protocol::Either => &[HTTP2, HTTP1],
+        };
+        names.iter().map(|name| name.to_vec()).collect()
     }
 }
 
@@ -281,7 +291,7 @@ fn build(
         (Some(_), None) => return Err(TlsError::Options("cert_file needs key_file")),
         (None, Some(_)) => return Err(TlsError::Options("key_file needs cert_file")),
     };
-    config.alpn_protocols = vec![protocol.alpn().to_vec()];
+    config.alpn_protocols = protocol.alpn();
     Ok(config)
 }
 

@@ -21,6 +21,7 @@ use tailwater_pipeline::auth::Authenticators;
 use super::auth::Credentials;
 use super::body::Chunks;
 use super::connect::{Connection, Connector, is_tls_refusal};
+use super::cookies::Jar;
 use super::endpoint::Endpoint;
 use super::expiry::Expiry;
 use super::http_shared::Way;
@@ -74,6 +75,7 @@ pub struct HttpClient {
     /// `None`: HTTP/1.1 only.
     pub(super) shared: Option<Channels>,
     credentials: Credentials,
+    cookies: Option<Jar>,
     headers: HeaderMap,
     user_agent: HeaderValue,
     proxy: Option<Endpoint>,
@@ -120,6 +122,7 @@ impl HttpClient {
             }),
             credentials: Credentials::new(&o.auth, &parts.authenticators)
                 .map_err(ClientError::Auth)?,
+            cookies: o.cookies.then(Jar::default),
             headers: header_map(&o.headers)?,
             user_agent,
             proxy,
@@ -141,7 +144,13 @@ impl HttpClient {
         headers: &HeaderMap,
         body: Vec<Bytes>,
     ) -> Result<Reply, SendError> {
-        let attempt = self.attempt(method, endpoint, headers, body);
+        let attempt = async {
+            let reply = self.attempt(method, endpoint, headers, body).await?;
+            if let Some(jar) = &self.cookies {
+                jar.note(endpoint, &reply.headers);
+            }
+            Ok(reply)
+        };
         if self.timeout.is_zero() {
             return attempt.await;
         }
@@ -297,6 +306,9 @@ impl HttpClient {
         let host = HeaderValue::from_str(&endpoint.authority())
             .map_err(|_| config_error(format!("{endpoint}: the host cannot be a header")))?;
         headers.insert(HOST, host);
+        if let Some(jar) = &self.cookies {
+            jar.add_to(endpoint, &mut headers);
+        }
         for (name, value) in &self.headers {
             headers.insert(name.clone(), value.clone());
         }

@@ -11,6 +11,7 @@ mod auth;
 mod body;
 mod config;
 mod connect;
+mod cookies;
 mod endpoint;
 mod expiry;
 mod grpc;
@@ -48,7 +49,7 @@ pub use grpc::{GRPC_ENCODING, GrpcClient, GrpcParts, GrpcSender, MESSAGE_BYTES_M
 pub use grpc_options::{Balancer, GrpcOptions, Keepalive};
 pub use http::{ClientParts, HttpClient, HttpSender, RESPONSE_BYTES_MAX};
 pub use names::{Resolver, SystemResolver};
-pub use options::{ClientOptions, TlsOptions, TlsVersion};
+pub use options::{ClientOptions, TlsOptions};
 pub use proxy::{ProxyEnv, ProxyError};
 pub use tls::TlsError;
 

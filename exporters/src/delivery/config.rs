@@ -80,13 +80,18 @@ impl QueueOptions {
             s.warn("block_on_overflow", why);
         }
         s.bool("wait_for_result", true);
+        let sizer = s.choice_optional("sizer", &SIZERS);
+        // As in the collector, a batch is counted as the queue is, if nothing else is said.
+        let batch_sizer = sizer.filter(|sizer| *sizer != Sizer::Requests);
         QueueOptions {
             enabled: s.bool("enabled", d.enabled),
             num_consumers: s.usize("num_consumers", d.num_consumers, 1..),
             queue_size: s.u64("queue_size", d.queue_size, 1..),
-            sizer: s.choice("sizer", &SIZERS, d.sizer),
+            sizer: sizer.unwrap_or(d.sizer),
             queue_bytes_max: s.byte_size("queue_bytes_max", d.queue_bytes_max, 1..),
-            batch: s.optional_section("batch", false, |b| BatchOptions::decode(b, partition)),
+            batch: s.optional_section("batch", false, |b| {
+                BatchOptions::decode(b, partition, batch_sizer)
+            }),
             ..d
         }
     }
@@ -94,14 +99,14 @@ impl QueueOptions {
 
 impl BatchOptions {
     /// Reads `sending_queue::batch`.
-    fn decode(s: &mut Section<'_, '_>, partition: &str) -> BatchOptions {
+    fn decode(s: &mut Section<'_, '_>, partition: &str, sizer: Option<Sizer>) -> BatchOptions {
         let d = BatchOptions::default();
         s.refuse("partition", partition);
         let options = BatchOptions {
             flush_timeout: s.duration("flush_timeout", d.flush_timeout),
             min_size: s.u64("min_size", d.min_size, ..),
             max_size: s.u64("max_size", d.max_size, ..),
-            sizer: s.choice("sizer", &SIZERS[1..], d.sizer),
+            sizer: s.choice("sizer", &SIZERS[1..], sizer.unwrap_or(d.sizer)),
         };
         if options.flush_timeout.is_zero() {
             s.invalid("flush_timeout", "must be more than zero");
@@ -136,6 +141,14 @@ mod tests {
         assert_eq!(retry(json!({})).unwrap(), RetryOptions::default());
         let batch = queue(json!({"batch": null})).unwrap().batch;
         assert_eq!(batch, Some(BatchOptions::default()));
+        for (sizer, expect) in [
+            ("requests", Sizer::Items),
+            ("items", Sizer::Items),
+            ("bytes", Sizer::Bytes),
+        ] {
+            let batch = queue(json!({"sizer": sizer, "batch": {}})).unwrap().batch;
+            assert_eq!(batch.unwrap().sizer, expect, "as the queue is counted");
+        }
     }
 
     #[test]

@@ -10,9 +10,6 @@ use super::compress::Compression;
 use super::judge::OnConfigurationError;
 use super::packing::Form;
 
-const NO_PARTITION: &str =
-    "metadata of clients is not kept, so there is nothing to tell requests apart by";
-
 /// A level of Go that is none of the format.
 const HUFFMAN_ONLY: i64 = -2;
 
@@ -37,7 +34,7 @@ impl Common {
         ];
         Common {
             compression,
-            queue: s.section("sending_queue", |q| QueueOptions::decode(q, NO_PARTITION)),
+            queue: s.section("sending_queue", |q| QueueOptions::decode(q, None)),
             retry: s.section("retry_on_failure", RetryOptions::decode),
             on_configuration_error: s.choice(
                 "on_configuration_error",
@@ -311,10 +308,6 @@ mod tests {
             (
                 queue(json!({"storage": "a", "sizer": "bytes", "queue_size": 1000})),
                 "65536",
-            ),
-            (
-                queue(json!({"batch": {"partition": {}}})),
-                "metadata of clients",
             ),
         ] {
             let error = http(config.clone()).expect_err(&config.to_string());

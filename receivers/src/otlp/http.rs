@@ -149,8 +149,8 @@ impl HttpService {
         let begin = tokio::time::Instant::now();
         let (head, body) = request.into_parts();
         let encoding = self.encoding(&head.headers).map_err(reject)?;
-        let place = self.intake.place().map_err(reject)?;
-        let mut hold = Hold::of(&self.intake.room);
+        let place = self.intake.place(peer.share()).map_err(reject)?;
+        let mut hold = Hold::of(&self.intake.room, peer.share());
         let max = self.options.body_bytes_max;
         let reading = Reading::new(self.body_time, max).on(&head.extensions);
         let body = reading
@@ -241,6 +241,7 @@ fn refused(e: BodyError, max: usize) -> Status {
         }
         BodyError::NoRoom => Status::unavailable("no room for the body now"),
         BodyError::Late => Status::unavailable("the body did not arrive in time"),
+        BodyError::MadeWay => Status::unavailable("the body had not arrived when room was needed"),
         BodyError::Broken(problem) => Status::new(Code::InvalidArgument, problem),
     }
 }

@@ -44,12 +44,16 @@ pub struct Limits {
     /// yet. Half as much again may be taken by bodies that are coming in or being inflated.
     /// Default 64 MiB.
     pub in_flight_bytes_max: usize,
-    /// `requests_max`: requests at the same time. Default 4096.
+    /// `requests_max`: requests at the same time; one connection takes no more than are left to the others.
+    /// Default 4096.
     pub requests_max: usize,
     /// `connections_max`: connections of each listener. Default 1024.
     pub connections_max: usize,
     /// `body_timeout`: a request must be there as a whole after this time. Default 30 s.
     pub body_timeout: Duration,
+    /// `decode_timeout`: a body that is there waits for its turn to be inflated or decoded for so long at
+    /// most. Default 10 s.
+    pub decode_timeout: Duration,
     /// `request_timeout`: a request that is not delivered after this time is handed back to its
     /// sender. Default 60 s.
     pub request_timeout: Duration,
@@ -62,6 +66,7 @@ impl Default for Limits {
             requests_max: 4096,
             connections_max: 1024,
             body_timeout: Duration::from_secs(30),
+            decode_timeout: Duration::from_secs(10),
             request_timeout: Duration::from_secs(60),
         }
     }
@@ -206,6 +211,7 @@ impl Limits {
             requests_max: s.usize("requests_max", d.requests_max, 1..=1_000_000),
             connections_max: s.usize("connections_max", d.connections_max, 1..=1_000_000),
             body_timeout: s.duration_in("body_timeout", d.body_timeout, positive.clone()),
+            decode_timeout: s.duration_in("decode_timeout", d.decode_timeout, positive.clone()),
             request_timeout: s.duration_in("request_timeout", d.request_timeout, positive),
         }
     }

@@ -112,6 +112,7 @@ limits:
   requests_max: 3
   connections_max: 4
   body_timeout: 5s
+  decode_timeout: 7s
   request_timeout: 6s
 refuse_unprotected: true
 "#,
@@ -175,6 +176,7 @@ refuse_unprotected: true
         requests_max: 3,
         connections_max: 4,
         body_timeout: seconds(5),
+        decode_timeout: seconds(7),
         request_timeout: seconds(6),
     };
     assert_eq!(c.limits, limits);

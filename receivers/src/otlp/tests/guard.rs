@@ -92,7 +92,9 @@ async fn slow_checks_hold_up_nobody_who_is_known() {
         of("grpc") + of("http")
     };
     stand
-        .until("the rest is told to come again", |s| refused(s) >= 72.0)
+        .until("the rest is told to come again", |s| {
+            refused(s) >= 72.0 && CHECKING.load(Ordering::SeqCst) >= 4
+        })
         .await;
     assert_eq!(CHECKING.load(Ordering::SeqCst), 4, "two of each listener");
     // Large enough to be decoded elsewhere.

@@ -35,6 +35,8 @@ pub enum BodyError {
     NoRoom,
     /// It took too long.
     Late,
+    /// It had not come when another request needed what it had taken.
+    MadeWay,
     /// The connection broke, or the client sent something else.
     Broken(String),
 }
@@ -82,10 +84,16 @@ impl Reading {
         let mut first = Bytes::new();
         let mut all = BytesMut::new();
         loop {
-            let frame = tokio::time::timeout_at(self.until, body.frame()).await;
+            let frame = tokio::select! {
+                biased;
+                frame = tokio::time::timeout_at(self.until, body.frame()) => frame,
+                () = hold.wait() => return Err(BodyError::MadeWay.into()),
+            };
             let frame = match frame.map_err(|_| E::from(BodyError::Late))? {
-                None if all.is_empty() => return Ok(first),
-                None => return Ok(all.freeze()),
+                None => {
+                    hold.came();
+                    return Ok(if all.is_empty() { first } else { all.freeze() });
+                }
                 Some(Err(e)) => return Err(BodyError::Broken(e.to_string()).into()),
                 Some(Ok(frame)) => frame,
             };
@@ -155,7 +163,9 @@ pub async fn decode(kind: Kind, body: Bytes, hold: Hold) -> Result<Decoded, Stat
     if kind.encoding == Encoding::Identity && body.len() <= inline_max {
         return decode_now(kind, body, hold);
     }
-    let turn = hold.turn().await;
+    let Some(turn) = hold.turn().await else {
+        return Err(Status::unavailable("too many bodies wait to be decoded"));
+    };
     let decoding = tokio::task::spawn_blocking(move || {
         let _turn = turn;
         decode_now(kind, body, hold)

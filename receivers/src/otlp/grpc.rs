@@ -94,9 +94,9 @@ impl GrpcService {
         let signal = self.signal(&head.method, head.uri.path()).map_err(reject)?;
         let encoding = encoding(&head.headers).map_err(reject)?;
         self.guard.check(&head.headers).await.map_err(reject)?;
-        let place = self.intake.place().map_err(reject)?;
+        let place = self.intake.place(peer.share()).map_err(reject)?;
         let begin = tokio::time::Instant::now();
-        let mut hold = Hold::of(&self.intake.room);
+        let mut hold = Hold::of(&self.intake.room, peer.share());
         let message = self
             .read(body, &head.extensions, client_time, &mut hold)
             .await
@@ -184,6 +184,9 @@ impl Refused {
             Refused::Body(BodyError::NoRoom) => Status::unavailable("no room for the message now"),
             Refused::Body(BodyError::Late) => {
                 Status::unavailable("the message did not arrive in time")
+            }
+            Refused::Body(BodyError::MadeWay) => {
+                Status::unavailable("the message had not arrived when room was needed")
             }
             Refused::Body(BodyError::Broken(problem)) => {
                 Status::new(Code::InvalidArgument, problem)

@@ -103,6 +103,12 @@ impl HttpService {
             let text = format!("415 unsupported media type, supported: [{JSON}, {PROTO}]");
             return rejected(StatusCode::UNSUPPORTED_MEDIA_TYPE, TEXT, &text);
         };
+        let mut request = request;
+        if !self.options.auth_params.is_empty() {
+            let query = request.uri().query().map(str::to_owned);
+            let query = query.unwrap_or_default();
+            take_params(&self.options.auth_params, &query, request.headers_mut());
+        }
         if let Err(status) = self.guard.check(request.headers()).await {
             self.stats.listener.rejected_requests.inc();
             return failure(&status, form);
@@ -143,8 +149,8 @@ impl HttpService {
         let begin = tokio::time::Instant::now();
         let (head, body) = request.into_parts();
         let encoding = self.encoding(&head.headers).map_err(reject)?;
-        let place = self.intake.place().map_err(reject)?;
-        let mut hold = Hold::of(&self.intake.room);
+        let place = self.intake.place(peer.share()).map_err(reject)?;
+        let mut hold = Hold::of(&self.intake.room, peer.share());
         let max = self.options.body_bytes_max;
         let reading = Reading::new(self.body_time, max).on(&head.extensions);
         let body = reading
@@ -184,6 +190,49 @@ impl HttpService {
     }
 }
 
+/// Puts parameters of the query in place of the headers of their names.
+fn take_params(wanted: &[HeaderName], query: &str, headers: &mut HeaderMap) {
+    let pairs = || {
+        query
+            .split('&')
+            .map(|p| p.split_once('=').unwrap_or((p, "")))
+    };
+    for name in wanted {
+        let values = pairs().filter(|(key, _)| {
+            unescape(key).is_some_and(|key| key.eq_ignore_ascii_case(name.as_str().as_bytes()))
+        });
+        let values: Vec<_> = values.map(|(_, value)| value).collect();
+        if !values.is_empty() {
+            headers.remove(name);
+        }
+        for value in values {
+            // What no header can carry is as if it was not sent.
+            let value = unescape(value).and_then(|v| HeaderValue::from_bytes(&v).ok());
+            if let Some(mut value) = value {
+                value.set_sensitive(true);
+                headers.append(name, value);
+            }
+        }
+    }
+}
+
+/// A part of a query without its escapes; `None` if one is broken.
+fn unescape(text: &str) -> Option<Vec<u8>> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut bytes = text.bytes();
+    while let Some(b) = bytes.next() {
+        out.push(match b {
+            b'+' => b' ',
+            b'%' => {
+                let mut digit = || char::from(bytes.next()?).to_digit(16);
+                (digit()? * 16 + digit()?) as u8
+            }
+            b => b,
+        });
+    }
+    Some(out)
+}
+
 fn refused(e: BodyError, max: usize) -> Status {
     match e {
         BodyError::TooLong => {
@@ -192,6 +241,7 @@ fn refused(e: BodyError, max: usize) -> Status {
         }
         BodyError::NoRoom => Status::unavailable("no room for the body now"),
         BodyError::Late => Status::unavailable("the body did not arrive in time"),
+        BodyError::MadeWay => Status::unavailable("the body had not arrived when room was needed"),
         BodyError::Broken(problem) => Status::new(Code::InvalidArgument, problem),
     }
 }

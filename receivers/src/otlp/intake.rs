@@ -18,7 +18,7 @@ use tailwater_telemetry::metrics::IntakeMetrics;
 use super::config::Limits;
 use super::memory::{Digest, Memory};
 use super::request::{Pending, Request};
-use super::room::Room;
+use super::room::{Room, Share};
 use super::stats::Stats;
 use super::status::{Code, Status};
 
@@ -172,10 +172,11 @@ pub struct Intake {
 }
 
 /// A place among the requests at the same time: there are no more of them than places.
-pub struct Place(Arc<Intake>);
+pub struct Place(Arc<Intake>, Arc<Share>);
 
 impl Drop for Place {
     fn drop(&mut self) {
+        self.1.leave();
         let before = self.0.requests.fetch_sub(1, Ordering::AcqRel);
         self.0.metrics.requests.set(gauge(before.saturating_sub(1)));
     }
@@ -219,7 +220,7 @@ impl Intake {
             budget,
             held,
             memory,
-            room: Room::new(limits.in_flight_bytes_max / 2),
+            room: Room::new(limits.in_flight_bytes_max / 2, limits.decode_timeout),
             clock,
             requests: AtomicUsize::new(0),
             requests_max: limits.requests_max,
@@ -248,17 +249,21 @@ impl Intake {
         self.stopping.store(true, Ordering::Release);
     }
 
-    /// A place for a request, before its body is read.
+    /// A place for a request on the connection of `share`, before its body is read. No connection takes more
+    /// places than it leaves to the others; where there is none, a request makes way whose body does not
+    /// come.
     ///
     /// # Errors
     /// There are too many, or the agent stops.
-    pub fn place(self: &Arc<Self>) -> Result<Place, Status> {
+    pub fn place(self: &Arc<Self>, share: &Arc<Share>) -> Result<Place, Status> {
         if self.stopping.load(Ordering::Acquire) {
             return Err(Status::unavailable("the agent is stopping"));
         }
         let now = self.requests.fetch_add(1, Ordering::AcqRel) + 1;
-        let place = Place(self.clone());
-        if now > self.requests_max {
+        let own = share.enter();
+        let place = Place(self.clone(), share.clone());
+        let left_before = (self.requests_max + 1).saturating_sub(now);
+        if own > left_before && !self.room.make_place(share) {
             return Err(Status::unavailable("too many requests at the same time"));
         }
         self.metrics.requests.set(gauge(now));

@@ -16,7 +16,7 @@ mod succession;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tailwater_telemetry::metrics::{Accounting, EngineMetrics};
@@ -50,6 +50,7 @@ pub struct Graph {
     pipelines: Vec<Wiring>,
     spec: GraphSpec,
     generation: u64,
+    pause: Duration,
     retiring: Vec<Retiring>,
     leaving: Vec<Leaving>,
 }
@@ -83,6 +84,7 @@ impl Graph {
             pipelines: Vec::new(),
             spec: GraphSpec::default(),
             generation: 0,
+            pause: Duration::ZERO,
             retiring: Vec::new(),
             leaving: Vec::new(),
         })
@@ -91,6 +93,11 @@ impl Graph {
     /// Number of the configuration in force, from 1; 0 = none yet.
     pub fn generation(&self) -> u64 {
         self.generation
+    }
+
+    /// For how long the newest change kept the shard that it kept longest from its work.
+    pub fn pause(&self) -> Duration {
+        self.pause
     }
 
     /// What is built from now on uses this runtime for its sockets.
@@ -239,6 +246,7 @@ impl Graph {
         let (stay, gone): (Vec<_>, Vec<_>) = exporters.partition(stays);
         self.exporters = stay;
         let mut swapped = Vec::new();
+        let pause_ns = Arc::new(AtomicU64::new(0));
         for (shard, chains) in self.shards.iter().zip(std::mem::take(&mut p.chains)) {
             let handle = shard.handle();
             let outlet = |e: &mut Sending| Outlet {
@@ -264,8 +272,12 @@ impl Graph {
             };
             let done = Arc::new(AtomicBool::new(false));
             swapped.push(done.clone());
+            let (clock, pause_ns) = (self.cx.clock.clone(), pause_ns.clone());
             shard.run(Box::new(move |s| {
+                let begin = clock.now();
                 s.swap(swap);
+                let took = clock.now().since(begin).as_nanos();
+                pause_ns.fetch_max(u64::try_from(took).unwrap_or(u64::MAX), Ordering::AcqRel);
                 done.store(true, Ordering::Release);
             }));
         }
@@ -274,6 +286,7 @@ impl Graph {
         while !swapped.iter().all(|done| done.load(Ordering::Acquire)) {
             std::thread::park_timeout(LOOK);
         }
+        self.pause = Duration::from_nanos(pause_ns.load(Ordering::Acquire));
         self.let_go(gone);
         for e in &mut p.exporters {
             let mine = self.retiring.iter().filter(|r| r.id == e.id);

@@ -13,6 +13,7 @@ use tailwater_testkit::rng::Rng;
 use tailwater_testkit::writer::live::{LiveOptions, LiveWriter};
 use tailwater_testkit::writer::{Naming, Rotation};
 use tailwater_tests::agent::Agent;
+use tailwater_tests::changes::change;
 use tailwater_tests::rig::{Rig, tail};
 use tailwater_tests::wait;
 
@@ -35,59 +36,6 @@ fn writers(rig: &Rig, lines_per_second: u64) -> Vec<LiveWriter> {
         LiveWriter::start(writer, options).expect("a thread")
     };
     (1..4).map(writer).collect()
-}
-
-/// One kind of change after the other, each time to something that was not there before.
-fn change(config: &mut Value, n: usize) {
-    let text = format!("{n}");
-    let pipeline = "/service/pipelines/logs";
-    let set = |config: &mut Value, path: &str, value: Value| {
-        *config.pointer_mut(path).expect("a place") = value;
-    };
-    match n % 12 {
-        0 => config["processors"]["batch"]["timeout"] = json!(format!("{}ms", 20 + n % 100)),
-        1 => {
-            config["processors"]["attributes"] =
-                json!({"actions": [{"key": "n", "value": text, "action": "upsert"}]});
-            set(
-                config,
-                &format!("{pipeline}/processors"),
-                json!(["attributes", "batch"]),
-            );
-        }
-        2 => set(
-            config,
-            &format!("{pipeline}/processors"),
-            json!(["batch", "attributes"]),
-        ),
-        3 => set(config, &format!("{pipeline}/processors"), json!([])),
-        4 => config["exporters"]["loki"]["timeout"] = json!(format!("{}s", 5 + n % 20)),
-        5 => config["receivers"]["filelog"]["poll_interval"] = json!(format!("{}ms", 100 + n)),
-        6 => {
-            config["service"]["telemetry"]["logs"]["disable_caller"] = json!(n % 24 == 6);
-        }
-        7 => config["service"]["memory_limit_mib"] = json!(96 + n % 64),
-        8 => {
-            config["extensions"]["health_check"] = json!({"endpoint": "127.0.0.1:0"});
-            config["service"]["extensions"] = match n % 24 {
-                8 => json!(["health_check"]),
-                _ => json!([]),
-            };
-        }
-        9 => {
-            let operators = json!([{"type": "add", "field": "attributes.op", "value": text}]);
-            config["receivers"]["filelog"]["operators"] = operators;
-        }
-        10 => set(config, &format!("{pipeline}/processors"), json!(["batch"])),
-        _ => {
-            config["exporters"]["debug"] = json!({"verbosity": "basic"});
-            let exporters = match n % 24 {
-                11 => json!(["loki", "debug"]),
-                _ => json!(["loki"]),
-            };
-            set(config, &format!("{pipeline}/exporters"), exporters);
-        }
-    }
 }
 
 /// Guarantees that changes of every kind, one after the other while files rotate and the sink is away

@@ -1,6 +1,7 @@
 //! From one generation to the next.
 
 use std::sync::mpsc::Receiver;
+use std::time::Instant;
 
 use anyhow::{Context, Result};
 use tailwater_pipeline::plan::Change;
@@ -45,6 +46,7 @@ impl Agent {
         let mut requests: Vec<Request> = inbox.try_iter().collect();
         let newest = requests.iter().rposition(|r| !r.dry_run);
         for (i, request) in requests.drain(..).enumerate() {
+            let begin = Instant::now();
             let outcome = match request.dry_run || Some(i) == newest {
                 true => self.answer(&request, offered),
                 false => Outcome::Superseded,
@@ -53,6 +55,8 @@ impl Agent {
                 Outcome::Applied(changes) => tracing::info!(
                     by = request.by,
                     generation = self.graph.generation(),
+                    took_ms = begin.elapsed().as_secs_f64() * 1e3,
+                    pause_ms = self.graph.pause().as_secs_f64() * 1e3,
                     ?changes,
                     "configuration changed"
                 ),

@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
-/// A body that has not come after this time makes way also for connections that have as much.
+/// A body that has not come after this time is slow.
 const BODY_GRACE: Duration = Duration::from_secs(1);
 
 /// A number of bytes that all connections of a receiver share.
@@ -39,9 +39,8 @@ struct Waiting {
 }
 
 impl Waiting {
-    /// Whether it makes way for one whose connection has `own` of what this one's has `theirs` of.
-    fn yields(&self, theirs: usize, own: usize) -> bool {
-        theirs > own || self.since.elapsed() >= BODY_GRACE
+    fn is_slow(&self) -> bool {
+        self.since.elapsed() >= BODY_GRACE
     }
 }
 
@@ -73,12 +72,14 @@ impl Room {
     }
 
     /// Asks a request whose body does not come to leave its place for one on the connection of `share`.
-    /// False if there is none that has to.
+    /// It is one of a connection that has more of them than that has places, or as many, and is slow. False
+    /// if there is none.
     pub fn make_place(&self, share: &Share) -> bool {
         let own = share.places.load(Ordering::Acquire);
         let mut waiting = self.waiting();
         let theirs = |w: &Waiting| w.share.waiting.load(Ordering::Acquire);
-        let yielding = waiting.1.iter().filter(|(_, w)| w.yields(theirs(w), own));
+        let yields = |w: &Waiting| theirs(w) > own || (theirs(w) == own && w.is_slow());
+        let yielding = waiting.1.iter().filter(|(_, w)| yields(w));
         // Of those that have as much the oldest one.
         let most = yielding.rev().max_by_key(|(_, w)| theirs(w));
         let Some(number) = most.map(|(number, _)| *number) else {
@@ -88,13 +89,14 @@ impl Room {
         true
     }
 
-    /// Asks bodies that do not come to leave `bytes` for one on the connection of `share`. False if those
-    /// that have to have less; then none does.
+    /// Asks bodies that do not come to leave `bytes` for one on the connection of `share`: those of
+    /// connections that have more, then slow ones. False if that is not enough; then none has to.
     fn make_bytes(&self, share: &Share, bytes: usize) -> bool {
         let own = share.bytes.load(Ordering::Acquire).saturating_add(bytes);
         let mut waiting = self.waiting();
         let theirs = |w: &Waiting| w.share.bytes.load(Ordering::Acquire);
-        let yielding = waiting.1.iter().filter(|(_, w)| w.yields(theirs(w), own));
+        let yields = |w: &Waiting| theirs(w) > own || w.is_slow();
+        let yielding = waiting.1.iter().filter(|(_, w)| yields(w));
         let mut yielding: Vec<_> = yielding.map(|(number, w)| (theirs(w), *number)).collect();
         yielding.sort_unstable_by_key(|(theirs, number)| (std::cmp::Reverse(*theirs), *number));
         let (mut chosen, mut freed) = (Vec::new(), 0);

@@ -9,7 +9,7 @@ mod cut;
 mod leave;
 mod settle;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -291,6 +291,7 @@ impl FileSource {
 
     /// Closes files at rest while more descriptors are open than the budget allows.
     fn keep_budget(&mut self, now: Mono) {
+        let (mut held, mut seen) = (Vec::new(), HashSet::new());
         while self.is_crowded() {
             let Some((no, at)) = self.at_rest.pop_front() else {
                 break;
@@ -299,12 +300,21 @@ impl FileSource {
                 continue;
             };
             let stale = tail.active_at != at || tail.file.is_none();
-            let is_needed = !tail.is_at_rest() || self.p.cutter.holds(no);
-            if stale || is_needed || tail.gone_since.is_some() {
+            if stale || !tail.is_at_rest() || tail.gone_since.is_some() {
+                continue;
+            }
+            if self.p.cutter.holds(no) {
+                // No turn of it comes when the line is passed on.
+                if seen.insert(no) {
+                    held.push((no, at));
+                }
                 continue;
             }
             tail.close();
             self.one_less_open();
+        }
+        for entry in held.into_iter().rev() {
+            self.at_rest.push_front(entry);
         }
         let _ = now;
     }

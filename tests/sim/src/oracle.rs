@@ -405,6 +405,16 @@ pub(crate) fn pieces_in(data: &[u8]) -> Vec<(LineId, usize)> {
     lines.filter_map(physical_id).collect()
 }
 
+/// The files that hold a piece of a line, and their inodes.
+pub(crate) fn holders(disk: &Disk, id: LineId) -> Vec<(Uid, u64)> {
+    let holds = |uid: &Uid| {
+        let pieces = pieces_in(disk.inodes[*uid].content());
+        pieces.iter().any(|(of, _)| *of == id)
+    };
+    let files = log_files(disk).into_iter().filter(holds);
+    files.map(|uid| (uid, disk.inodes[uid].ino)).collect()
+}
+
 /// Every piece of a line that is in some file.
 fn present(disk: &Disk) -> BTreeSet<(LineId, usize)> {
     let content = |uid: Uid| disk.inodes[uid].content();

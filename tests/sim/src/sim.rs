@@ -10,7 +10,7 @@ use crate::agent::{Life, Settings};
 use crate::canary::Breaks;
 use crate::dice::{one_of, stream};
 use crate::network::{Network, Trouble};
-use crate::oracle::Violation;
+use crate::oracle::{self, Violation};
 use crate::plan::Plan;
 use crate::views::AgentFs;
 use crate::world::{DiskFaults, START_NS, SharedWorld, World};
@@ -187,8 +187,14 @@ impl Sim<'_> {
             }
         }
         let (missing, first) = {
-            let w = self.world.lock();
-            (w.oracle.missing.len(), w.oracle.missing.first().copied())
+            let mut w = self.world.lock();
+            let first = w.oracle.missing.first().copied();
+            for (uid, ino) in first.map_or(Vec::new(), |id| oracle::holders(&w.disk, id)) {
+                w.tell("there", || {
+                    format!("{first:?} is in inode object {uid}, ino={ino}")
+                });
+            }
+            (w.oracle.missing.len(), first)
         };
         let queued = self
             .life

@@ -18,6 +18,9 @@ use crate::world::World;
 const LINE_TIME_MAX: Duration = Duration::from_millis(100);
 /// A writer that was not told of a rotation writes to the old file for at most this long.
 const LATE_MAX: Duration = Duration::from_millis(150);
+/// Without birth times, a copy smaller than this is a file of its own if it takes longer than the other.
+const COPY_SMALL: usize = 4096;
+const COPY_TIME: Duration = Duration::from_secs(2);
 
 /// How a log is rotated.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -110,6 +113,8 @@ pub struct Log {
     generation: u32,
     /// Rotated files, oldest first.
     rotated: VecDeque<PathBuf>,
+    /// Since when a copy is made that was small at first.
+    small_copy: Option<Mono>,
 }
 
 impl Log {
@@ -132,6 +137,7 @@ impl Log {
         self.rest = None;
         self.was_cut = true;
         self.script.clear();
+        self.small_copy = None;
         self.reopen_at = self.plan.link.is_some().then_some(now);
     }
 
@@ -370,6 +376,7 @@ impl Log {
                     return;
                 };
                 let half = w.dice.writers.below(data.len() as u64 + 1) as usize;
+                self.small_copy = (half < COPY_SMALL).then(|| w.now());
                 if let Ok(uid) = w.disk.create(&to, Node::File) {
                     w.disk.append_reserved(uid, &data[..half]);
                 }
@@ -389,6 +396,12 @@ impl Log {
             }
             Op::Truncate => {
                 self.finish_line(w);
+                // Nothing tells it from a small file that is equal by chance, and from that nobody cuts
+                // anything.
+                let began = self.small_copy.take().filter(|_| w.disk.no_birth);
+                if began.is_some_and(|at| w.now().since(at) >= COPY_TIME) {
+                    w.oracle.repeating.insert(self.plan.writer);
+                }
                 if let Ok(uid) = w.disk.find(&path, true) {
                     w.disk.truncate(uid, 0);
                 }

@@ -156,6 +156,39 @@ impl Catalog {
         }))
     }
 
+    /// The position `own` in the file whose `start` this is. Where nothing was sent of it under its
+    /// identity, it may have been compressed, read then, and be back after a power cut.
+    pub(super) fn resumed_where_known(
+        &mut self,
+        base: &Path,
+        opened: &Opened,
+        own: &Position,
+        start: &Position,
+    ) -> Position {
+        let is_sent = |p: &Position| p.offset > 0 || !p.marks.is_empty_at(0);
+        if own.gzip || is_sent(own) {
+            return resumed(own, start);
+        }
+        let is_form = |p: &&Position| {
+            let is_other = p.gzip && p.id != own.id && is_sent(p);
+            let is_as_long = !p.complete || opened.told_size == Some(p.offset);
+            is_other && is_as_long && opened.likeness(&p.known()) > Likeness::None
+        };
+        let forms = self.memory.of(base).filter(is_form);
+        let form = forms.max_by_key(|p| (p.offset, p.id)).cloned();
+        match form {
+            Some(p) if self.find(p.id, &p.path).is_none() => {
+                self.give_up(Origin::Remembered(p.id));
+                let start = Position {
+                    generation: own.generation,
+                    ..start.clone()
+                };
+                resumed(&p, &start)
+            }
+            _ => resumed(own, start),
+        }
+    }
+
     /// Whether `opened` is a copy of what is in the file `original`, which `p` was reached in; `None` if
     /// there is other content in that by now.
     fn doubles(

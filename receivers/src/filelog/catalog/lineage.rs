@@ -383,7 +383,8 @@ impl Catalog {
                 // Cut: its reader would not find what it read.
                 Verdict::Shrunk if !self.rules.keep_offset => start = opened.anew(p, &start),
                 Verdict::Same | Verdict::Shrunk => {
-                    let position = resumed(p, &start);
+                    let own = p.clone();
+                    let position = self.resumed_where_known(base, &opened, &own, &start);
                     if self.is_left_behind(&opened, &position) {
                         self.remember_complete(position);
                         return Ok(Generation::Known);

@@ -32,6 +32,9 @@ const PROTO: &str = "application/x-protobuf";
 const JSON: &str = "application/json";
 const TEXT: &str = "text/plain";
 
+/// Bytes of the headers of a request.
+const HEADERS_BYTES_MAX: usize = 64 << 10;
+
 /// The service behind a listener.
 pub struct HttpService {
     intake: Arc<Intake>,
@@ -88,6 +91,12 @@ impl HttpService {
             self.stats.listener.rejected_requests.inc();
             plain(status, kind, text.to_owned())
         };
+        let lengths = request.headers().iter();
+        let lengths = lengths.map(|(name, value)| name.as_str().len() + value.len());
+        if lengths.sum::<usize>() > HEADERS_BYTES_MAX {
+            let text = "431 request header fields too large";
+            return rejected(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, TEXT, text);
+        }
         let Some(signal) = self.signal(request.uri().path()) else {
             return rejected(StatusCode::NOT_FOUND, TEXT, "404 page not found");
         };

@@ -18,11 +18,11 @@ use hyper::{Method, Request, Response, StatusCode};
 use tailwater_pdata::Signal;
 
 use super::answer::Answer;
-use super::body::{BodyError, Form, Kind, Reading, decode};
+use super::body::{Body, BodyError, Form, Kind, Reading, decode};
 use super::client::Peer;
 use super::config::{Cors, HttpOptions, Limits};
 use super::guard::Guard;
-use super::inflate::Encoding;
+use super::inflate::{Encoding, InflateError};
 use super::intake::Intake;
 use super::room::Hold;
 use super::stats::Stats;
@@ -31,6 +31,9 @@ use super::status::{Code, Status};
 const PROTO: &str = "application/x-protobuf";
 const JSON: &str = "application/json";
 const TEXT: &str = "text/plain";
+
+/// Bytes of the headers of a request.
+const HEADERS_BYTES_MAX: usize = 64 << 10;
 
 /// The service behind a listener.
 pub struct HttpService {
@@ -88,6 +91,12 @@ impl HttpService {
             self.stats.listener.rejected_requests.inc();
             plain(status, kind, text.to_owned())
         };
+        let lengths = request.headers().iter();
+        let lengths = lengths.map(|(name, value)| name.as_str().len() + value.len());
+        if lengths.sum::<usize>() > HEADERS_BYTES_MAX {
+            let text = "431 request header fields too large";
+            return rejected(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, TEXT, text);
+        }
         let Some(signal) = self.signal(request.uri().path()) else {
             return rejected(StatusCode::NOT_FOUND, TEXT, "404 page not found");
         };
@@ -153,9 +162,17 @@ impl HttpService {
         let mut hold = Hold::of(&self.intake.room, peer.share());
         let max = self.options.body_bytes_max;
         let reading = Reading::new(self.body_time, max).on(&head.extensions);
-        let body = reading
-            .read(body, &mut hold, |_| Ok::<_, BodyError>(None))
-            .await;
+        let body = match encoding {
+            Encoding::Identity => {
+                let look = |_: &[u8]| Ok::<_, BodyError>(None);
+                let body = reading.read(body, &mut hold, look).await;
+                body.map(Body::Whole)
+            }
+            _ => {
+                let pieces = reading.read_pieces(encoding, body, &mut hold).await;
+                pieces.map(Body::Pieces)
+            }
+        };
         let body = body.map_err(|e| reject(refused(e, max)))?;
         let kind = Kind {
             signal,
@@ -242,6 +259,10 @@ fn refused(e: BodyError, max: usize) -> Status {
         BodyError::NoRoom => Status::unavailable("no room for the body now"),
         BodyError::Late => Status::unavailable("the body did not arrive in time"),
         BodyError::MadeWay => Status::unavailable("the body had not arrived when room was needed"),
+        BodyError::Bomb => Status::new(
+            Code::InvalidArgument,
+            InflateError::TooLarge(max).to_string(),
+        ),
         BodyError::Broken(problem) => Status::new(Code::InvalidArgument, problem),
     }
 }

@@ -25,11 +25,16 @@ use super::status::{Code, Status};
 /// What a request costs besides its bytes, the sender that waits for it included.
 pub(super) const REQUEST_BYTES: usize = 2 << 10;
 
+/// So much may be put into a queue before its shard is told; see [`Queue::push`].
+const UNTOLD_BYTES_MAX: usize = 1 << 20;
+
 /// Where the requests of one lane wait for a shard: a queue for each signal, so that one whose
 /// destination has no room does not hold up the others.
 pub struct Queue {
     waiting: Mutex<[VecDeque<Waiting>; Signal::ALL.len()]>,
     shard: ShardHandle,
+    /// Bytes, and one for each request, that the shard has not been told of.
+    untold: AtomicUsize,
 }
 
 /// A request that no shard has taken yet.
@@ -62,13 +67,39 @@ impl Queue {
         Arc::new(Queue {
             waiting: Mutex::default(),
             shard: shard.clone(),
+            untold: AtomicUsize::new(0),
         })
     }
 
-    fn push(&self, request: Waiting) {
+    /// Puts a request behind the others. Its shard is told after what else has come in at the same time:
+    /// to wake a thread takes about as long as to look through a request, and once for all is enough.
+    fn push(self: &Arc<Self>, request: Waiting) {
         let signal = request.encoded.signal();
+        let bytes = request.encoded.len() + 1;
         self.lock()[place_of(signal)].push_back(request);
-        self.shard.waker.wake();
+        let before = self.untold.fetch_add(bytes, Ordering::AcqRel);
+        match tokio::runtime::Handle::try_current() {
+            Ok(_) if before > 0 && before + bytes < UNTOLD_BYTES_MAX => {}
+            Ok(runtime) if before == 0 && bytes < UNTOLD_BYTES_MAX => {
+                // Its turn is behind those who can go on now.
+                let queue = self.clone();
+                runtime.spawn(async move { queue.tell() });
+            }
+            _ => self.tell(),
+        }
+    }
+
+    /// Wakes the shard if there is something that it does not know of.
+    fn tell(&self) {
+        if self.untold.swap(0, Ordering::AcqRel) > 0 {
+            self.shard.waker.wake();
+        }
+    }
+
+    /// Whether its shard has been told of what waits, and has not come to it yet.
+    fn is_behind(&self) -> bool {
+        let untold = self.untold.load(Ordering::Acquire);
+        untold == 0 && Signal::ALL.iter().any(|signal| !self.is_empty(*signal))
     }
 
     /// The oldest request of a signal.
@@ -115,17 +146,23 @@ pub struct LaneLink {
     signals: Vec<Signal>,
     /// A queue for each shard; set once, before anything listens.
     pub queues: OnceLock<Vec<Arc<Queue>>>,
-    next: AtomicUsize,
+    turn: AtomicUsize,
     /// Its share of the memory: one that takes nothing does not take that of the others.
     budget: Arc<Budget>,
 }
 
 impl LaneLink {
-    /// The next queue in turn.
+    /// The queue of the shard that was given something last, as long as it keeps up: one that is awake
+    /// costs less than two. Else the next in turn.
     fn queue(&self) -> Option<&Arc<Queue>> {
         let queues = self.queues.get()?;
-        let turn = self.next.fetch_add(1, Ordering::Relaxed);
-        queues.get(turn % queues.len().max(1))
+        let turn = self.turn.load(Ordering::Relaxed);
+        let queue = queues.get(turn % queues.len().max(1))?;
+        if !queue.is_behind() {
+            return Some(queue);
+        }
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed) + 1;
+        queues.get(turn % queues.len())
     }
 
     /// A request that is larger than everything may still come alone.
@@ -212,7 +249,7 @@ impl Intake {
         let link = |signals| LaneLink {
             signals,
             queues: OnceLock::new(),
-            next: AtomicUsize::new(0),
+            turn: AtomicUsize::new(0),
             budget: budget.part_of(parts),
         };
         Intake {

@@ -25,6 +25,7 @@ pub struct Room {
     /// Bodies that are decoded at once on threads of their own. More would not be faster, and each
     /// thread keeps memory of the largest body it has seen.
     decoders: Arc<Semaphore>,
+    decoders_max: usize,
     /// How long one waits for its turn at most.
     turn_time: Duration,
 }
@@ -45,21 +46,28 @@ impl Waiting {
 }
 
 /// Half of the processors decode what comes.
-fn decoders() -> Arc<Semaphore> {
+fn decoders_max() -> usize {
     let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
-    Arc::new(Semaphore::new(cores.div_ceil(2)))
+    cores.div_ceil(2)
 }
 
 impl Room {
     /// Room for `limit_bytes`; a body waits for its turn to be decoded for `turn_time` at most.
     pub fn new(limit_bytes: usize, turn_time: Duration) -> Arc<Room> {
+        let decoders_max = decoders_max();
         Arc::new(Room {
             taken_bytes: AtomicUsize::new(0),
             limit_bytes,
             waiting: Mutex::default(),
-            decoders: decoders(),
+            decoders: Arc::new(Semaphore::new(decoders_max)),
+            decoders_max,
             turn_time,
         })
+    }
+
+    /// How many bodies are decoded at once on threads of their own, at most.
+    pub fn decoders_max(&self) -> usize {
+        self.decoders_max
     }
 
     /// Bytes taken now.
@@ -144,7 +152,7 @@ impl Default for Share {
             places: AtomicUsize::new(0),
             waiting: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
-            decoders: decoders(),
+            decoders: Arc::new(Semaphore::new(decoders_max())),
         }
     }
 }

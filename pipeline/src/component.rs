@@ -156,9 +156,11 @@ pub trait ReceiverNode: Send {
     /// Starts discovery, listeners and the like. Nothing may run before this call.
     fn start(&mut self) -> Result<(), BuildError>;
 
-    /// Goes on with the settings of `next`, which was built with the same lanes and is not started:
-    /// at a moment of its own choice, without giving up anything that is open or under way. Called if
-    /// the settings said [`Succession::InPlace`](crate::factory::Succession::InPlace).
+    /// Goes on with the settings of `next`, which was built for the same lane and is not started: at a
+    /// moment of its own choice, without giving up anything that is open or under way, and under the
+    /// name that it has. Called if the settings said
+    /// [`Succession::InPlace`](crate::factory::Succession::InPlace), also where only other lanes of the
+    /// receiver come or go; before those that were built with `next` and are new are started.
     fn take_over(&mut self, _next: Box<dyn ReceiverNode>) {}
 
     /// For [`ReceiverNode::take_over`], which has to know nodes of its own kind.

@@ -55,7 +55,8 @@ pub struct NodeCx {
 
 /// Validated settings of a receiver.
 pub trait ReceiverSettings: Send {
-    /// Builds a node for each of `lanes`, in their order. Must not spawn or open listeners.
+    /// Builds a node for each of `lanes`, in their order. Must not spawn or open listeners. Some of them
+    /// may run already: what is built for these is handed to [`ReceiverNode::take_over`].
     fn build(&self, cx: &NodeCx, lanes: &[Lane]) -> Result<Vec<Box<dyn ReceiverNode>>, BuildError>;
 
     /// Adds what the node uses of the file system. Asked before anything is built; may look at
@@ -80,8 +81,8 @@ pub trait ReceiverSettings: Send {
 /// How a receiver with other settings takes the place of one that runs.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Succession {
-    /// What runs takes the settings over, with everything it has open and under way:
-    /// [`ReceiverNode::take_over`].
+    /// What runs takes the settings over, with everything it has open and under way, and lanes come and
+    /// go beside it: [`ReceiverNode::take_over`].
     InPlace,
     /// Another node begins, while what the old one has under way is settled.
     Replace,

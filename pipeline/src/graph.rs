@@ -147,6 +147,12 @@ impl Graph {
         self.start_ends(&mut p)?;
         self.retire_receivers(&mut p);
         self.swap_shards(&mut p);
+        for (key, next) in std::mem::take(&mut p.successors) {
+            let mut running = self.receivers.iter_mut();
+            if let Some(r) = running.find(|r| r.key() == key) {
+                r.node.take_over(next);
+            }
+        }
         let mut failed = None;
         for r in &mut p.receivers {
             r.waits.start(|| r.node.start());
@@ -166,14 +172,6 @@ impl Graph {
 
     /// Makes what was prepared what there is.
     fn take(&mut self, p: Prepared) {
-        for (id, next) in p.successors {
-            let mut next: Vec<_> = next.into_iter().rev().collect();
-            for r in self.receivers.iter_mut().filter(|r| r.id == id) {
-                if let Some(node) = next.pop() {
-                    r.node.take_over(node);
-                }
-            }
-        }
         for r in &mut self.receivers {
             let name = r.lane.name(&r.id);
             if let Some((_, chains)) = p.feeds.iter().find(|(id, _)| **id == *name) {

@@ -52,6 +52,8 @@ struct State {
     log: Vec<String>,
     wakers: Vec<Arc<dyn Wake>>,
     queues: Vec<Arc<Queue>>,
+    /// Sources that were made, by receiver and exporter.
+    sources: BTreeMap<(String, String), usize>,
 }
 
 static WORLDS: Mutex<Vec<Arc<World>>> = Mutex::new(Vec::new());
@@ -81,6 +83,13 @@ impl World {
 
     pub fn given(&self, receiver: &str) -> u64 {
         self.state().given.get(receiver).copied().unwrap_or(0)
+    }
+
+    /// How often the shards got sources of the lane from `receiver` to `exporter`.
+    pub fn began(&self, receiver: &str, exporter: &str) -> usize {
+        let lane = (receiver.to_owned(), exporter.to_owned());
+        let sources = self.state().sources.get(&lane).copied();
+        sources.unwrap_or(0) / SHARDS
     }
 
     /// What arrived at `exporter`, in order.
@@ -267,7 +276,10 @@ struct FeedNode {
 
 impl ReceiverNode for FeedNode {
     fn source(&mut self, shard: &ShardHandle) -> Box<dyn Source> {
-        self.world.state().wakers.push(shard.waker.clone());
+        let mut state = self.world.state();
+        state.wakers.push(shard.waker.clone());
+        let lane = (self.receiver.clone(), self.exporter.clone());
+        *state.sources.entry(lane).or_default() += 1;
         Box::new(Feed {
             world: self.world.clone(),
             receiver: self.receiver.clone(),

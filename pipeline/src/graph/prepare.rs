@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tailwater_pdata::Signal;
 use tailwater_telemetry::metrics::ProcessorMetrics;
 
-use super::succession::{Reading, Sending, Waits};
+use super::succession::{LaneKey, Reading, Sending, Waits};
 use super::{Graph, Resolved};
 use crate::auth::{Authenticator, Authenticators};
 use crate::budget::Budget;
@@ -25,10 +25,10 @@ pub struct Prepared {
     pub(super) chains: Vec<Vec<NextChain>>,
     /// Of the lanes of receivers that stay, by name: the chains they feed.
     pub(super) feeds: Vec<(Arc<str>, Vec<Arc<str>>)>,
-    /// What receivers that stay take over, for each of their lanes.
-    pub(super) successors: Vec<(String, Vec<Box<dyn ReceiverNode>>)>,
-    /// Ids of the receivers, and of the extensions, that stay.
-    pub(super) receivers_kept: BTreeSet<String>,
+    /// What lanes of receivers that stay take over.
+    pub(super) successors: Vec<(LaneKey, Box<dyn ReceiverNode>)>,
+    /// Lanes of receivers, and ids of extensions, that stay.
+    pub(super) lanes_kept: BTreeSet<LaneKey>,
     /// Ids of receivers that begin when nothing of those before them is under way.
     pub(super) waiting: BTreeSet<String>,
     pub(super) extensions_kept: BTreeSet<String>,
@@ -105,7 +105,7 @@ impl Graph {
             chains: Vec::new(),
             feeds: Vec::new(),
             successors: Vec::new(),
-            receivers_kept: BTreeSet::new(),
+            lanes_kept: BTreeSet::new(),
             waiting: BTreeSet::new(),
             extensions_kept: BTreeSet::new(),
             exporters_kept: BTreeSet::new(),
@@ -192,8 +192,8 @@ impl Graph {
         Ok(())
     }
 
-    /// A receiver with the same lanes stays, as it is or with new settings, if it can; another one
-    /// takes the place of any other.
+    /// Lanes of a receiver that stay: all as they are, or with new settings and beside new lanes, if
+    /// the receiver can. Another one takes the place of any other.
     fn prepare_receivers(
         &self,
         wanted: &Resolved,
@@ -206,19 +206,26 @@ impl Graph {
                 continue;
             };
             let part = |exporter: &str| p.parts.get(exporter).unwrap_or(&self.cx.budget).clone();
-            let (lanes, feeds): (Vec<Lane>, Vec<_>) =
+            let (mut lanes, feeds): (Vec<Lane>, Vec<_>) =
                 lanes(id, &wanted.pipelines, &self.cx.metrics, part)
                     .into_iter()
                     .unzip();
-            let stays = self.has_lanes(id, &lanes);
-            let same = stays && receiver_text(&self.spec, id) == receiver_text(&wanted.spec, id);
-            let running = self.settings.get(id);
-            let succession = running.map(|running| settings.succession(&**running));
-            let in_place = stays && succession == Some(Succession::InPlace);
-            if same || in_place {
-                p.receivers_kept.insert(id.clone());
-                let names = lanes.iter().map(|lane| Arc::from(lane.name(id)));
-                p.feeds.extend(names.zip(feeds.iter().cloned()));
+            let same_text = receiver_text(&self.spec, id) == receiver_text(&wanted.spec, id);
+            let same = same_text && self.has_lanes(id, &lanes);
+            let succession = self.settings.get(id).map(|r| settings.succession(&**r));
+            let mut stay = vec![false; lanes.len()];
+            if same || succession == Some(Succession::InPlace) {
+                for ((lane, feeds), stays) in lanes.iter_mut().zip(&feeds).zip(&mut stay) {
+                    let mut running = self.receivers.iter();
+                    let is_it = |r: &&Reading| r.id == *id && r.lane.is_like(lane);
+                    if let Some(running) = running.find(is_it) {
+                        // As long as it runs it has the name that it began with.
+                        *lane = running.lane.clone();
+                        *stays = true;
+                        p.lanes_kept.insert(running.key());
+                        p.feeds.push((lane.name(id).into(), feeds.clone()));
+                    }
+                }
             }
             if same {
                 continue;
@@ -228,31 +235,32 @@ impl Graph {
                 ..self.cx_of(id, None)
             };
             let nodes = settings.build(&cx, &lanes)?;
-            if in_place {
-                p.successors.push((id.clone(), nodes));
-                continue;
-            }
             if settings.takes_in_again() {
                 p.waiting.insert(id.clone());
             }
             let readings = lanes.into_iter().zip(feeds).zip(nodes);
-            p.receivers
-                .extend(readings.map(|((lane, feeds), node)| Reading {
+            for (((lane, feeds), node), stays) in readings.zip(stay) {
+                let next = Reading {
                     id: id.clone(),
                     lane,
                     feeds,
                     node,
                     waits: Waits::default(),
-                }));
+                };
+                match stays {
+                    true => p.successors.push((next.key(), next.node)),
+                    false => p.receivers.push(next),
+                }
+            }
         }
         Ok(())
     }
 
     /// Whether the receiver `id` runs with these lanes.
     fn has_lanes(&self, id: &str, lanes: &[Lane]) -> bool {
-        let running = self.receivers.iter().filter(|r| r.id == id);
-        running.clone().count() == lanes.len()
-            && running.zip(lanes).all(|(r, lane)| r.lane.is_like(lane))
+        let running = || self.receivers.iter().filter(|r| r.id == id);
+        let runs = |lane: &Lane| running().any(|r| r.lane.is_like(lane));
+        running().count() == lanes.len() && lanes.iter().all(runs)
     }
 
     /// The chain of a pipeline that ends in `exporter`: of a chain that runs already, the processors

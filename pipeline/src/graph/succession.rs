@@ -33,6 +33,15 @@ pub(super) struct Reading {
     pub waits: Waits,
 }
 
+/// A lane of a receiver: the id of that, and the exporter.
+pub(super) type LaneKey = (String, Arc<str>);
+
+impl Reading {
+    pub fn key(&self) -> LaneKey {
+        (self.id.clone(), self.lane.exporter.clone())
+    }
+}
+
 /// An exporter's node for one signal.
 pub(super) struct Sending {
     pub id: String,
@@ -201,7 +210,7 @@ impl Graph {
     pub(super) fn retire_receivers(&mut self, p: &mut Prepared) {
         let receivers = std::mem::take(&mut self.receivers).into_iter();
         let (stay, gone): (Vec<_>, Vec<_>) =
-            receivers.partition(|r| p.receivers_kept.contains(&r.id));
+            receivers.partition(|r| p.lanes_kept.contains(&r.key()));
         self.receivers = stay;
         for mut r in gone {
             r.node.stop();

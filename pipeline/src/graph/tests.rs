@@ -129,6 +129,61 @@ fn a_receiver_waits_for_what_the_one_before_it_has_under_way() {
     graph.stop(Mono(u64::MAX), &|| false);
 }
 
+const LANES: &str = "{
+    receivers: {feed/a: {world: W, v: 0, how: HOW}}, exporters: {EXPORTERS},
+    service: {pipelines: {logs: {receivers: [feed/a], exporters: [NAMES]}}}}";
+
+fn lanes(world: &World, exporters: &[&str], how: &str) -> Resolved {
+    let each = exporters.iter().map(|e| format!("{e}: {{world: W}}"));
+    let each: Vec<String> = each.collect();
+    let yaml = LANES.replace("EXPORTERS", &each.join(", "));
+    world.config(
+        &yaml
+            .replace("NAMES", &exporters.join(", "))
+            .replace("HOW", how),
+    )
+}
+
+/// Guarantee: while exporters come and go, lanes to those that stay are the same ones under the same
+/// names, whatever is under way and to whom; new ones have all that they are to have.
+#[test]
+fn lanes_come_and_go_beside_those_that_stay() {
+    let world = World::new();
+    let (mut graph, _runtime) = graph();
+    apply(&mut graph, lanes(&world, &["sink/a"], "in_place")).unwrap();
+    world.hold("sink/a");
+    world.give("feed/a", 40);
+    let names = |graph: &Graph| {
+        let mut names: Vec<String> = graph.receivers().map(|(id, l)| l.name(id)).collect();
+        names.sort();
+        names
+    };
+    let steps: [(&[&str], &[&str]); 4] = [
+        (&["sink/a", "sink/b"], &["feed/a", "feed/a to sink/b"]),
+        (
+            &["sink/a", "sink/b", "sink/c"],
+            &["feed/a", "feed/a to sink/b", "feed/a to sink/c"],
+        ),
+        (&["sink/a", "sink/c"], &["feed/a", "feed/a to sink/c"]),
+        (&["sink/a"], &["feed/a"]),
+    ];
+    for (exporters, want) in steps {
+        apply(&mut graph, lanes(&world, exporters, "in_place")).unwrap();
+        assert_eq!(names(&graph), want);
+        let others = &exporters[1..];
+        let all = || others.iter().all(|e| world.arrived(e).len() == 40);
+        assert!(until(&mut graph, all), "{exporters:?}");
+        assert_eq!(world.began("feed/a", "sink/a"), 1, "it is the same lane");
+    }
+    world.accept("sink/a");
+    assert!(until(&mut graph, || world.arrived("sink/a").len() == 40));
+    while graph.tick() {}
+    graph.stop(Mono(u64::MAX), &|| false);
+    for sink in ["sink/a", "sink/b", "sink/c"] {
+        assert_eq!(world.arrived(sink).len(), 40, "{sink}");
+    }
+}
+
 /// Guarantee: whatever fails before the swap, what runs goes on as if nothing had been asked.
 #[test]
 fn a_failure_changes_nothing() {
@@ -225,6 +280,16 @@ impl Shape {
         used.map(|i| format!("feed/{i}")).collect()
     }
 
+    /// Receivers, each with the exporters that it leads to.
+    fn lanes(&self) -> Vec<(String, String)> {
+        let receivers = [self.receivers(0), self.receivers(1)].concat();
+        let each = receivers.iter().map(|r| {
+            let exporters = self.exporters().into_iter();
+            exporters.map(|e| (r.clone(), e))
+        });
+        each.flatten().collect()
+    }
+
     fn yaml(&self) -> String {
         let how = if self.replaced { "replace" } else { "in_place" };
         let v = self.versions;
@@ -265,12 +330,13 @@ proptest! {
 
     /// Guarantee: through any walk of configurations, with exporters that accept nothing for a while,
     /// every item arrives once, in order, at every exporter that its receiver leads to in the end;
-    /// and the graph is the wanted one after each step.
+    /// the graph is the wanted one after each step; and lanes that are in both of two steps run through,
+    /// if their receivers take settings over.
     #[test]
     fn property_no_walk_loses_repeats_or_reorders(shapes in proptest::collection::vec(shape(), 2..8)) {
         let world = World::new();
         let (mut graph, _runtime) = graph();
-        let mut last = None;
+        let mut last: Option<Shape> = None;
         for shape in shapes {
             if shape.receivers.iter().all(|p| *p == 2) {
                 continue;
@@ -284,8 +350,17 @@ proptest! {
             (0..3).for_each(|i| world.give(&format!("feed/{i}"), shape.given.into()));
             let wanted = world.config(&shape.yaml());
             let spec = wanted.spec.clone();
+            let same = |(r, e): &(String, String)| {
+                last.as_ref().is_some_and(|l| l.lanes().contains(&(r.clone(), e.clone())))
+            };
+            let stay: Vec<_> = shape.lanes().into_iter().filter(same).collect();
+            let began = || stay.iter().map(|(r, e)| world.began(r, e)).collect::<Vec<_>>();
+            let before = began();
             apply(&mut graph, wanted).unwrap();
             prop_assert_eq!(graph.spec(), &spec);
+            if !shape.replaced {
+                prop_assert_eq!(began(), before);
+            }
             graph.tick();
             last = Some(shape);
         }

@@ -17,7 +17,7 @@ use tailwater_pipeline::checkpoint::CheckpointHandle;
 use tailwater_pipeline::clock::{Clock, Mono};
 use tailwater_telemetry::metrics::{FilesMetrics, LagMetrics};
 
-use super::catalog::{Action, Catalog, FileNo, Seen};
+use super::catalog::{Action, Catalog, FileNo, Rules, Seen};
 use super::discover::{Discovery, FoundFile, Problem};
 use super::logfs::LogFs;
 use super::position::Position;
@@ -58,6 +58,7 @@ fn remedy(error: Option<&io::Error>) -> &'static str {
 }
 
 /// The way to one shard.
+#[derive(Clone)]
 pub struct ShardLink {
     /// Its handle.
     pub handle: ShardHandle,
@@ -95,6 +96,22 @@ pub struct DriverParts {
     pub files: Arc<FilesMetrics>,
 }
 
+/// What a driver takes over from settings that changed.
+pub struct Update {
+    /// Validated settings.
+    pub settings: Arc<Settings>,
+    /// Finds files.
+    pub finder: Discovery,
+    /// What the catalog goes by.
+    pub rules: Rules,
+    /// The file system.
+    pub fs: Arc<dyn LogFs>,
+    /// A complete scan happens this often although notifications work.
+    pub rescan_interval: Duration,
+    /// Listens for changes, if not as before.
+    pub watch: Option<Box<dyn News>>,
+}
+
 /// See the module's documentation.
 pub struct Driver {
     p: DriverParts,
@@ -117,10 +134,24 @@ impl Driver {
         }
     }
 
-    /// Runs until it is told to stop.
-    pub fn run(mut self, stop: &Arc<AtomicBool>) {
+    /// Goes on with other settings, and scans at once.
+    pub fn take_over(&mut self, update: Update) {
+        self.p.settings = update.settings;
+        self.p.finder = update.finder;
+        self.p.catalog.take_over(update.rules, update.fs.clone());
+        self.p.fs = update.fs;
+        self.p.rescan_interval = update.rescan_interval;
+        if let Some(watch) = update.watch {
+            self.p.watch = watch;
+        }
+        self.complained.clear();
+        self.scan_at = self.p.clock.now();
+    }
+
+    /// Runs until it is told to stop, or between two turns to `pause`: then another thread can go on.
+    pub fn run(mut self, stop: &Arc<AtomicBool>, pause: &AtomicBool) -> Driver {
         self.p.catalog.stop = stop.clone();
-        while !stop.load(Ordering::Acquire) {
+        while !stop.load(Ordering::Acquire) && !pause.load(Ordering::Acquire) {
             let now = self.p.clock.now();
             let next = self.turn(now);
             let timeout = next.since(now).min(WAIT_MAX).max(Duration::from_millis(1));
@@ -128,6 +159,7 @@ impl Driver {
                 std::thread::park_timeout(FLOOD_PAUSE);
             }
         }
+        self
     }
 
     /// Does what is due, and says when there will be something to do without any news.
@@ -167,6 +199,12 @@ impl Driver {
             self.take_event(event);
         }
         count
+    }
+
+    /// How many files are under way.
+    #[cfg(test)]
+    pub fn files(&self) -> usize {
+        self.p.catalog.files().count()
     }
 
     fn scan_soon(&mut self, now: Mono) {
@@ -387,6 +425,10 @@ impl Driver {
                 }
                 Feedback::Missing(no) => {
                     let actions = self.p.catalog.missing(no, now);
+                    self.send(actions);
+                }
+                Feedback::LetGo(no, position) => {
+                    let actions = self.p.catalog.let_go(no, *position);
                     self.send(actions);
                 }
                 Feedback::Held(no) => {

@@ -32,7 +32,7 @@ use tailwater_telemetry::health::HealthRegistry;
 use tailwater_telemetry::metrics::{Accounting, MetricsRegistry};
 
 use crate::canary::Breaks;
-use crate::plan::Plan;
+use crate::plan::{Plan, Shape};
 use crate::views::{AgentFs, SimNews};
 use crate::world::STATE_DIR;
 
@@ -53,12 +53,12 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Decodes the configuration of a plan, as the agent does.
+    /// Decodes the configuration of a plan in a shape, as the agent does.
     ///
     /// # Errors
     /// What is wrong with it.
-    pub fn of(plan: &Plan) -> Result<Settings, String> {
-        let root = parse(&plan.config(), "sim").map_err(|e| e.to_string())?;
+    pub fn of(plan: &Plan, shape: &Shape) -> Result<Settings, String> {
+        let root = parse(&plan.config(shape), "sim").map_err(|e| e.to_string())?;
         let mut errors = Errors::new();
         let find = |kind: &str, id: &str| -> Result<(Node, KeyPath), String> {
             let node = root.get(kind).and_then(|k| k.get(id));
@@ -129,6 +129,9 @@ impl Storages for OneStorage {
 
 /// See the module's documentation.
 pub struct Life {
+    cx: NodeCx,
+    /// Of the receiver: the node of each lane.
+    nodes: (FilelogNode, Option<FilelogNode>),
     /// Finds files.
     pub driver: Driver,
     /// When it has something to do without news.
@@ -221,6 +224,7 @@ impl Life {
         };
         let readings = readings(settings, plan, &cx, fs, variant);
         let (mut receiver, mut second, metrics) = readings.map_err(|e| e.to_string())?;
+        receiver.arrange().map_err(|e| e.to_string())?;
         let parts = LokiParts {
             name: EXPORTER.into(),
             settings: settings.exporter.clone(),
@@ -279,14 +283,16 @@ impl Life {
         }
         let news = variant.news(Box::new(SimNews(fs.clone())));
         let driver = receiver.driver(news);
-        let second = second.map(|mut node| node.driver(Box::new(NoNews)));
+        let beside = second.as_mut().map(|node| node.driver(Box::new(NoNews)));
         let (delivery, judge) = exporter.sender();
         let judge = variant.judge(judge);
         let courier = delivery.courier(judge.clone());
         Ok(Life {
+            cx,
+            nodes: (receiver, second),
             driver,
             driver_at: Mono(0),
-            second,
+            second: beside,
             shards,
             positions,
             store,
@@ -299,6 +305,30 @@ impl Life {
             exporter,
             accounts,
         })
+    }
+
+    /// Other settings come into force while it runs.
+    ///
+    /// # Errors
+    /// They cannot be built.
+    pub fn reload(
+        &mut self,
+        settings: &Settings,
+        plan: &Plan,
+        fs: &AgentFs,
+        variant: &dyn Breaks,
+    ) -> Result<(), String> {
+        let next = readings(settings, plan, &self.cx, fs, variant);
+        let (receiver, second, _) = next.map_err(|e| e.to_string())?;
+        let update = self.nodes.0.update(receiver);
+        self.driver.take_over(update);
+        if let (Some(node), Some(driver), Some(next)) =
+            (&mut self.nodes.1, &mut self.second, second)
+        {
+            driver.take_over(node.update(next));
+        }
+        self.driver_at = Mono(0);
+        Ok(())
     }
 
     /// The queue.
@@ -353,7 +383,6 @@ fn readings(
     let mut nodes = settings.receiver.nodes(cx, &lanes, &fs_of)?.into_iter();
     let node = nodes.next();
     let node = node.ok_or_else(|| BuildError::new(RECEIVER, "it has no node".to_owned()))?;
-    node.arrange()?;
     Ok((node, nodes.next(), lanes[0].metrics.clone()))
 }
 

@@ -7,8 +7,8 @@
 //! Here are the files under way and what scans and notifications mean for them. `lineage` finds the
 //! generations that rotation put beside a log, `content` tells whether one is a copy of what was
 //! read, `gap` keeps what has to wait for it, `memory` holds the positions of files that are not
-//! being read, `reuse` tells files from others that had their inodes, `siblings` says which names are
-//! rotated forms of a log and how old each is.
+//! being read, `reuse` tells files from others that had their inodes, `select` follows patterns that
+//! change, `siblings` says which names are rotated forms of a log and how old each is.
 
 mod content;
 mod cut;
@@ -16,6 +16,7 @@ mod gap;
 mod lineage;
 mod memory;
 mod reuse;
+mod select;
 mod shared;
 mod siblings;
 
@@ -31,6 +32,7 @@ use self::content::Opened;
 use self::cut::Begin;
 pub use self::cut::CutAway;
 use self::memory::{Memory, bases};
+pub use self::select::NewSettings;
 pub use self::shared::Shared;
 use self::siblings::Listings;
 use super::file_path::FilePath;
@@ -86,6 +88,14 @@ pub enum Action {
     Moved(FileNo, FilePath),
     /// Its path is gone or no longer matches: finish it and let go.
     Gone(FileNo),
+    /// The patterns do not select its path any more: it is read as far as it goes now, and let go.
+    Deselected(FileNo),
+    /// They select its path again, whatever is there by now.
+    Reselected(FileNo),
+    /// It is let go.
+    LetGo(FileNo),
+    /// What the files are read by from now on.
+    Settings(Box<NewSettings>),
     /// No name leads to it any more, as far as can be seen.
     Vanished(FileNo),
     /// Its path matches (again).
@@ -154,6 +164,8 @@ struct Live {
     shard: usize,
     matched: bool,
     gone: bool,
+    /// The patterns do not select its path any more.
+    deselected: bool,
     gzip: bool,
     shared: Arc<Shared>,
     /// The generation that its position had when it was opened.
@@ -324,6 +336,7 @@ impl Catalog {
             self.rematch(s, &mut present, &mut actions);
         }
         self.mark_missing(&present, &mut actions);
+        self.reselect(&mut actions);
         let first = self.scans == 0;
         self.scans += 1;
         if first {
@@ -500,6 +513,7 @@ impl Catalog {
         }
         let shard = live.shard;
         live.matched = true;
+        live.deselected = false;
         if std::mem::take(&mut live.gone) {
             actions.push((shard, Action::Back(no)));
         }
@@ -535,6 +549,7 @@ impl Catalog {
                 continue;
             };
             let (id, path) = (live.id, live.path.clone());
+            self.deselect(no, actions);
             let siblings = self.listings.of(&*self.fs, &path, self.now).files;
             if let Some(now_at) = siblings.into_iter().find(|s| s.meta.id == id) {
                 self.tell_place(no, &now_at.path, actions);
@@ -686,6 +701,7 @@ impl Catalog {
             shard,
             matched: !finish_only,
             gone: finish_only,
+            deselected: false,
             gzip: opened.gzip,
             shared: shared.clone(),
             generation: position.generation,
@@ -773,7 +789,8 @@ impl Catalog {
             let named = self.by_path.get(base.as_path());
             let live = named.and_then(|no| self.live.get(no));
             if live.is_some_and(|l| l.lineage() == base) {
-                return Some(base);
+                // What comes after one that is not selected any more is not read.
+                return (self.rules.selects)(&base).then_some(base);
             }
             self.link_to(&base)
         };

@@ -337,6 +337,10 @@ impl Agent {
                 Action::Renamed(..)
                 | Action::Moved(..)
                 | Action::Vanished(..)
+                | Action::Deselected(..)
+                | Action::Reselected(..)
+                | Action::LetGo(..)
+                | Action::Settings(..)
                 | Action::Looked(..) => {}
                 Action::IsCut(no) => {
                     let tail = self.tails.get_mut(&no).unwrap();
@@ -434,7 +438,7 @@ impl Agent {
         let tail = self.tails.get_mut(&no).unwrap();
         match tail.hold {
             Hold::None => {}
-            Hold::Asked | Hold::Cut => return false,
+            Hold::Asked | Hold::Cut | Hold::LetGo => return false,
             Hold::Lost => return true,
             Hold::Ask => {
                 self.ask(no);

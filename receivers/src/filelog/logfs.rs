@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirEntryExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
@@ -52,6 +52,8 @@ pub struct Entry {
     pub name: OsString,
     /// What it is, where the listing tells; links are not followed.
     pub kind: Option<Kind>,
+    /// The number of its inode. Not everywhere the one that a look at it tells.
+    pub ino: u64,
 }
 
 /// Whose a file is and who may do what with it, as in stat(2).
@@ -295,6 +297,7 @@ impl LogFs for OsLogFs {
             each(Entry {
                 name: entry.file_name(),
                 kind: entry.file_type().ok().map(kind_of),
+                ino: entry.ino(),
             });
         }
         Ok(())

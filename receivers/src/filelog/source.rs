@@ -213,6 +213,14 @@ impl FileSource {
                         tail.gone_since = None;
                     }
                 }
+                Action::Left(no) => {
+                    if let Some(tail) = self.tails.get_mut(&no) {
+                        tail.left = true;
+                        // Its last lines may be there since it was read.
+                        tail.at_end = false;
+                    }
+                    self.queue(no);
+                }
                 Action::IsCut(no) => self.confirm_cut(no, now),
                 Action::Copied(no, copy) => self.go_on_in(no, *copy, now),
                 Action::Lost(no) => self.lose(no),
@@ -351,7 +359,10 @@ impl FileSource {
             let flush = self.p.settings.force_flush_period;
             // What its last write left unfinished is a line of its own soon.
             let is_due = |t: &Tail| t.is_read_out(now) && !t.waits_for_flush(flush);
-            let before_it = self.tails.get(&before).filter(|t| !is_due(t));
+            // What was read of it may wait for a time mark.
+            let waits = self.marked.iter().any(|(n, _)| *n == before);
+            let before_it = self.tails.get(&before);
+            let before_it = before_it.filter(|t| waits || !is_due(t));
             if let Some(t) = before_it {
                 let may_wait_to_open = t.file.is_none() && t.after.is_none();
                 if t.wants_last_read(now) || may_wait_to_open {

@@ -333,7 +333,10 @@ impl Agent {
                         tail.gone_since = None;
                     }
                 }
-                Action::Renamed(..) | Action::Moved(..) | Action::Vanished(..) => {}
+                Action::Renamed(..)
+                | Action::Moved(..)
+                | Action::Vanished(..)
+                | Action::Left(_) => {}
                 Action::IsCut(no) => {
                     let tail = self.tails.get_mut(&no).unwrap();
                     match tail.read(HEAD_BYTES, Vec::new()).unwrap() {

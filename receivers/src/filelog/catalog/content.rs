@@ -198,7 +198,7 @@ impl Catalog {
 
     /// True if a file beside the log holds all that was read of this content.
     fn has_copy(&mut self, p: &Position) -> bool {
-        let siblings = self.siblings(&p.path).files;
+        let siblings = self.siblings(&p.path, true).files;
         let opened = siblings
             .iter()
             .filter_map(|s| self.open(&s.path, true).ok());

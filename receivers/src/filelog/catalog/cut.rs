@@ -210,7 +210,7 @@ impl Catalog {
         let base = live.lineage().to_path_buf();
         let mut places = vec![live.path.to_path_buf(), base.clone()];
         self.listings.forget(&base);
-        let beside = self.siblings(&base);
+        let beside = self.siblings(&base, false);
         let mut sure = beside.stable;
         places.extend(beside.files.into_iter().map(|s| s.path));
         for place in places {
@@ -351,7 +351,7 @@ impl Catalog {
         read: &Known,
         before: &Known,
     ) -> (Option<(PathBuf, Opened)>, bool) {
-        let found = self.siblings(base);
+        let found = self.siblings(base, false);
         let mut sure = found.stable;
         let mut best: Option<(u32, PathBuf, Opened)> = None;
         for s in found.files {
@@ -406,7 +406,7 @@ impl Catalog {
         if self.fs.meta(base).is_ok_and(|m| m.id == id) {
             return false;
         }
-        let siblings = self.siblings(base).files;
+        let siblings = self.siblings(base, false).files;
         let Some(s) = siblings.into_iter().find(|s| s.meta.id == id) else {
             return false;
         };

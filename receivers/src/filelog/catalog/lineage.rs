@@ -145,7 +145,7 @@ impl Catalog {
         last: bool,
         actions: &mut Vec<(usize, Action)>,
     ) -> bool {
-        let found = self.siblings(base);
+        let found = self.siblings(base, false);
         let mut stable = found.stable;
         if !stable && !last {
             return false;
@@ -199,7 +199,7 @@ impl Catalog {
             }
             generations.push((s, generation));
         }
-        self.open_generations(base, base_known, generations, actions);
+        self.open_generations(base, base_known, found.has_older, generations, actions);
         match gap {
             true => self.open_gap(base),
             false if stable || last => self.close_gap(base, actions),
@@ -219,18 +219,20 @@ impl Catalog {
         self.is_live(id) || self.memory.get(id).is_some()
     }
 
-    /// Opens what is left to read of `generations`, which are in order, oldest first.
+    /// Opens what is left to read of `generations`, which are in order, oldest first. `older_known`:
+    /// there are older ones, which were read.
     fn open_generations(
         &mut self,
         base: &Path,
         base_known: bool,
+        older_known: bool,
         generations: Vec<(Sibling, Generation)>,
         actions: &mut Vec<(usize, Action)>,
     ) {
         let is_known = |g: &Generation| !matches!(g, Generation::New(..));
         let newest_known = generations.iter().rposition(|(_, g)| is_known(g));
         let count = generations.len();
-        let mut known_before = false;
+        let mut known_before = older_known;
         for (i, (s, generation)) in generations.into_iter().enumerate() {
             let (opened, position) = match generation {
                 Generation::Known => {
@@ -317,7 +319,7 @@ impl Catalog {
     /// Takes what is beside a log that was never seen as read: `start_at` is about the log alone.
     /// What was made since the start is news, unless this is the first scan.
     pub(super) fn take_as_read(&mut self, s: &Seen, first: bool) {
-        for sibling in self.siblings(&s.path).files {
+        for sibling in self.siblings(&s.path, false).files {
             let here = sibling.meta.id == s.meta.id;
             if here || (self.rules.selects)(&sibling.path) || self.is_live(sibling.meta.id) {
                 continue;

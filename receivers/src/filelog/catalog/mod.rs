@@ -412,8 +412,9 @@ impl Catalog {
         }
     }
 
-    /// What rotation put beside the log at `base`.
-    fn siblings(&mut self, base: &Path) -> Siblings {
+    /// What rotation put beside the log at `base`, without the oldest files in which nothing is left to
+    /// read, unless it is to be the `whole`.
+    fn siblings(&mut self, base: &Path, whole: bool) -> Siblings {
         let (live, by_inode, memory) = (&self.live, &self.by_inode, &self.memory);
         let stays = |meta: &Meta| {
             let reader = by_inode.get(&inode(meta.id)).and_then(|no| live.get(no));
@@ -427,7 +428,7 @@ impl Catalog {
                 },
             }
         };
-        self.listings.of(&*self.fs, base, self.now, &stays)
+        self.listings.of(&*self.fs, base, self.now, whole, &stays)
     }
 
     /// The files of the log at `base` that are being read.

@@ -5,11 +5,13 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tailwater_pipeline::clock::Mono;
 
+use super::super::hash::stable_hash;
 use super::super::identity::is_rotated_name;
 use super::super::logfs::{FileId, LogFs, Meta};
 
@@ -30,6 +32,8 @@ pub struct Siblings {
     /// False if names changed while they were looked at, or could not be looked at: something may
     /// be missing or stand in the wrong place. Looking again helps.
     pub stable: bool,
+    /// There are older ones, which were read and do not change any more.
+    pub has_older: bool,
 }
 
 /// Directories with no more names than this are cheap to list twice.
@@ -95,14 +99,14 @@ struct Listing {
     names: Vec<Name>,
     /// Files have the inodes that they are listed with. With some file systems none has.
     inodes_tell: bool,
-    looked: HashMap<String, Looked>,
 }
 
 /// A name and the inode that it is listed with.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Name {
     text: String,
     ino: u64,
+    /// What was there when it was looked at.
+    looked: Option<Looked>,
 }
 
 /// What was at a name.
@@ -112,6 +116,9 @@ struct Looked {
     since: Mono,
     /// and until when at least.
     until: Mono,
+    /// A hash of the name of the log of which it is a generation that was read and does not change
+    /// any more; 0 = that is not known.
+    read_of: u64,
 }
 
 impl Listings {
@@ -167,8 +174,11 @@ impl Listings {
     pub fn touched(&mut self, path: &Path) {
         if let (Some(dir), Some(name)) = (path.parent(), path.file_name().and_then(|n| n.to_str()))
             && let Some(listing) = self.dirs.get_mut(dir)
+            && let Ok(i) = listing
+                .names
+                .binary_search_by(|n| n.text.as_str().cmp(name))
         {
-            listing.looked.remove(name);
+            listing.names[i].looked = None;
         }
     }
 
@@ -185,12 +195,14 @@ impl Listings {
 
     /// The rotated files of the log at `base`. A file whose compressed form appears beside it is
     /// there once, as itself: the other one is still being written. `stays` tells why a file that was
-    /// looked at once is still the one of its inode.
+    /// looked at once is still the one of its inode. Without `whole`, the oldest are left out if they
+    /// were read and do not change any more.
     pub fn of(
         &mut self,
         fs: &dyn LogFs,
         base: &Path,
         now: Mono,
+        whole: bool,
         stays: &dyn Fn(&Meta) -> Stays,
     ) -> Siblings {
         let place = self.place(base).to_path_buf();
@@ -205,7 +217,7 @@ impl Listings {
             true => stays(meta),
             false => Stays::Perhaps,
         };
-        let mut found = listing.look(fs, dir, name, now, &stays);
+        let mut found = listing.look(fs, dir, name, now, whole, &stays);
         // Where names move on while they are looked at one by one, a file can be missed without any
         // trace: at the name it had, there is another one already.
         for attempt in 0..=LOOKS {
@@ -216,7 +228,7 @@ impl Listings {
                 found.stable = false;
                 break;
             }
-            found = listing.look(fs, dir, name, now, &stays);
+            found = listing.look(fs, dir, name, now, whole, &stays);
         }
         self.dirs.insert(dir.to_path_buf(), listing);
         found
@@ -273,8 +285,8 @@ impl Listing {
         hears && self.is_sure && self.changed_ns.is_some() && changed_at(fs, dir) == self.changed_ns
     }
 
-    /// Lists the directory.
-    fn list(&mut self, fs: &dyn LogFs, dir: &Path, now: Mono) {
+    /// Lists the directory. Gives the names of before.
+    fn list(&mut self, fs: &dyn LogFs, dir: &Path, now: Mono) -> Vec<Name> {
         let changed_ns = changed_at(fs, dir);
         if changed_ns != self.changed_ns || changed_ns.is_none() {
             (self.changed_ns, self.changed_since) = (changed_ns, now);
@@ -285,24 +297,27 @@ impl Listing {
         };
         self.is_sure = now.since(self.changed_since) >= tick;
         self.at = now;
-        self.names.clear();
-        let names = &mut self.names;
+        let mut names = Vec::with_capacity(self.names.len() + 8);
         let listed = fs.list(dir, &mut |entry| {
             if let Ok(text) = entry.name.into_string() {
-                let ino = entry.ino;
-                names.push(Name { text, ino });
+                let (ino, looked) = (entry.ino, None);
+                names.push(Name { text, ino, looked });
             }
         });
         self.is_whole = match listed {
             Ok(()) => true,
             Err(e) => e.kind() == io::ErrorKind::NotFound,
         };
-        self.names.sort_unstable();
-        if self.looked.len() > 2 * self.names.len() + 16 {
-            let names = &self.names;
-            let is_there = |name: &str| names.binary_search_by(|n| n.text.as_str().cmp(name));
-            self.looked.retain(|name, _| is_there(name).is_ok());
+        names.sort_unstable_by(|a, b| a.text.cmp(&b.text));
+        let mut before = std::mem::replace(&mut self.names, names);
+        let mut known = before.iter_mut().peekable();
+        for name in &mut self.names {
+            while known.next_if(|k| k.text < name.text).is_some() {}
+            if let Some(known) = known.next_if(|k| k.text == name.text) {
+                name.looked = known.looked.take();
+            }
         }
+        before
     }
 
     /// True if names of the log `base` may have changed since they were listed; they are listed again
@@ -316,9 +331,9 @@ impl Listing {
         if is_same && (self.is_sure || self.names.len() > SMALL) {
             return false;
         }
-        let before = std::mem::take(&mut self.names);
-        self.list(fs, dir, now);
-        !rotated(&before, base).eq(rotated(&self.names, base))
+        let before = self.list(fs, dir, now);
+        let names = |names| rotated(names, base).map(|n: &Name| (n.text.as_str(), n.ino));
+        !names(&before).eq(names(&self.names))
     }
 
     /// What is at the rotated names of the log `base`, oldest first.
@@ -328,37 +343,36 @@ impl Listing {
         dir: &Path,
         base: &str,
         now: Mono,
+        whole: bool,
         stays: &dyn Fn(&Meta) -> Stays,
     ) -> Siblings {
-        let names: Vec<&Name> = rotated(&self.names, base).collect();
+        let log = stable_hash(base.as_bytes());
+        let (names, has_older) = self.rotated(base, if whole { 0 } else { log });
         let mut out = Siblings {
             stable: self.is_whole,
+            has_older,
             files: Vec::with_capacity(names.len()),
         };
         // In order of their times if their names do not tell.
-        let by_name = is_by_name(names.iter().map(|n| age(base, &n.text)));
+        let by_name = is_by_name(names.iter().map(|i| age(base, &self.names[*i].text)));
         let mut inodes = HashSet::with_capacity(names.len());
         let (mut as_listed, mut other) = (0, 0);
-        for name in names {
-            if self.is_unfinished(base, name) {
+        for i in names {
+            if self.is_unfinished(base, &self.names[i]) {
                 continue;
             }
+            let name = &mut self.names[i];
             let path = dir.join(&name.text);
-            let known = self.looked.get(&name.text).filter(|_| by_name);
-            let known = known.filter(|l| l.holds(base, name, stays));
-            let meta = match known {
-                Some(looked) => Ok(looked.meta),
+            let meta = match name.known(base, log, by_name, stays) {
+                Some(meta) => Ok(meta),
                 None => fs.meta(&path).inspect(|meta| {
                     match meta.id.ino == name.ino {
                         true => as_listed += 1,
                         false => other += 1,
                     }
-                    match self.looked.get_mut(&name.text) {
+                    match &mut name.looked {
                         Some(looked) => looked.again(*meta, now),
-                        None => drop(
-                            self.looked
-                                .insert(name.text.clone(), Looked::new(*meta, now)),
-                        ),
+                        none => *none = Some(Looked::new(*meta, now)),
                     }
                 }),
             };
@@ -377,10 +391,32 @@ impl Listing {
         out
     }
 
+    /// The rotated names of the log `base`, without the oldest that were read as those of `log`; and
+    /// whether there are such.
+    fn rotated(&self, base: &str, log: u64) -> (Vec<usize>, bool) {
+        let range = in_range(&self.names, base);
+        let (mut names, mut left_out) = (Vec::new(), 0);
+        for (i, name) in self.names[range.clone()].iter().enumerate() {
+            let was_read = log != 0 && name.is_read_of(log);
+            if was_read && names.is_empty() {
+                left_out += 1;
+            } else if was_read || is_rotated_name(base, &name.text) {
+                names.push(range.start + i);
+            }
+        }
+        let is_dated = |i: &usize| matches!(age(base, &self.names[*i].text), Some(Age::Text(_)));
+        match left_out > 0 && !names.iter().all(is_dated) {
+            // Which ones are the oldest is not told by their names.
+            true => self.rotated(base, 0),
+            false => (names, left_out > 0),
+        }
+    }
+
     /// Where the file `id` is among the rotated files of the log `base`.
     fn find(&self, fs: &dyn LogFs, dir: &Path, base: &str, id: FileId) -> Option<PathBuf> {
         let may_be = |n: &&Name| n.ino == id.ino || !self.inodes_tell;
-        let names = in_range(&self.names, base).filter(may_be);
+        let names = self.names[in_range(&self.names, base)].iter();
+        let names = names.filter(may_be);
         let names = names.filter(|n| is_rotated_name(base, &n.text));
         let mut paths = names
             .filter(|n| !self.is_unfinished(base, n))
@@ -400,8 +436,12 @@ impl Listing {
 
 impl Looked {
     fn new(meta: Meta, now: Mono) -> Looked {
-        let (since, until) = (now, now);
-        Looked { meta, since, until }
+        Looked {
+            meta,
+            since: now,
+            until: now,
+            read_of: 0,
+        }
     }
 
     /// Takes what is there now.
@@ -411,17 +451,36 @@ impl Looked {
         }
         self.until = now;
     }
+}
 
-    /// True if it need not be looked at again: it is what is at the name.
-    fn holds(&self, base: &str, name: &Name, stays: &dyn Fn(&Meta) -> Stays) -> bool {
-        self.meta.id.ino == name.ino
-            && match stays(&self.meta) {
-                Stays::Open => true,
-                Stays::Read => {
-                    self.until.since(self.since) >= SETTLED && is_given_once(base, &name.text)
-                }
-                Stays::Perhaps => false,
+impl Name {
+    /// What is there, if it need not be looked at again.
+    fn known(
+        &mut self,
+        base: &str,
+        log: u64,
+        by_name: bool,
+        stays: &dyn Fn(&Meta) -> Stays,
+    ) -> Option<Meta> {
+        let looked = self.looked.as_mut()?;
+        if !by_name || looked.meta.id.ino != self.ino {
+            return None;
+        }
+        let is_settled = looked.until.since(looked.since) >= SETTLED;
+        let holds = match stays(&looked.meta) {
+            Stays::Open => true,
+            Stays::Read if is_settled && is_given_once(base, &self.text) => {
+                looked.read_of = log;
+                true
             }
+            Stays::Read | Stays::Perhaps => false,
+        };
+        holds.then_some(looked.meta)
+    }
+
+    fn is_read_of(&self, log: u64) -> bool {
+        let looked = self.looked.as_ref();
+        looked.is_some_and(|l| l.read_of == log && l.meta.id.ino == self.ino)
     }
 }
 
@@ -431,17 +490,18 @@ fn is_given_once(base: &str, name: &str) -> bool {
     digits(name) >= digits(base) + TIME_DIGITS
 }
 
-/// Names that begin as rotated forms of `base` do: with what is before its extension.
-fn in_range<'a>(names: &'a [Name], base: &'a str) -> impl Iterator<Item = &'a Name> {
+/// Where the names are that begin as rotated forms of `base` do: with what is before its extension.
+fn in_range(names: &[Name], base: &str) -> Range<usize> {
     let stem = base.rsplit_once('.').map_or(base, |(stem, _)| stem);
     let from = names.partition_point(|n| n.text.as_str() < stem);
-    let names = names[from..].iter();
-    names.take_while(move |n| n.text.starts_with(stem))
+    let many = names[from..].partition_point(|n| n.text.starts_with(stem));
+    from..from + many
 }
 
 /// Rotated forms of `base`.
 fn rotated<'a>(names: &'a [Name], base: &'a str) -> impl Iterator<Item = &'a Name> {
-    in_range(names, base).filter(move |n| is_rotated_name(base, &n.text))
+    let names = names[in_range(names, base)].iter();
+    names.filter(move |n| is_rotated_name(base, &n.text))
 }
 
 /// What a name says about the age of a generation.
@@ -490,7 +550,9 @@ fn sort(base: &str, files: &mut [Sibling]) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::logfs::OsLogFs;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::super::super::logfs::{Entry, Kind, LogFile, OsLogFs, Owner};
     use super::*;
 
     fn order(base: &str, names: &[&str]) -> Vec<String> {
@@ -499,9 +561,13 @@ mod tests {
             std::fs::write(dir.path().join(name), name).expect("written");
         }
         let mut listings = Listings::default();
-        let found = listings.of(&OsLogFs, &dir.path().join(base), Mono::default(), &|_| {
-            Stays::Perhaps
-        });
+        let found = listings.of(
+            &OsLogFs,
+            &dir.path().join(base),
+            Mono::default(),
+            true,
+            &|_| Stays::Perhaps,
+        );
         assert!(found.stable);
         let name = |s: Sibling| s.path.file_name().unwrap().to_string_lossy().into_owned();
         found.files.into_iter().map(name).collect()
@@ -547,9 +613,87 @@ mod tests {
         let mut listings = Listings::default();
         for i in 0..40 {
             let base = dir.path().join(format!("l{i}.log"));
-            let found = listings.of(&OsLogFs, &base, Mono::default(), &|_| Stays::Perhaps);
+            let found = listings.of(&OsLogFs, &base, Mono::default(), true, &|_| Stays::Perhaps);
             let paths: Vec<_> = found.files.into_iter().map(|s| s.path).collect();
             assert_eq!(paths, [dir.path().join(format!("l{i}.log.1"))]);
         }
+    }
+
+    /// Counts looks at files.
+    struct CountingFs(AtomicUsize);
+
+    impl LogFs for CountingFs {
+        fn open(&self, path: &Path) -> io::Result<Box<dyn LogFile>> {
+            OsLogFs.open(path)
+        }
+        fn look(&self, path: &Path) -> io::Result<(Kind, Meta)> {
+            OsLogFs.look(path)
+        }
+        fn look_through(&self, path: &Path) -> io::Result<(Kind, Meta)> {
+            let looked = OsLogFs.look_through(path)?;
+            let is_file = looked.0 == Kind::File;
+            self.0.fetch_add(usize::from(is_file), Ordering::Relaxed);
+            Ok(looked)
+        }
+        fn list(&self, dir: &Path, each: &mut dyn FnMut(Entry)) -> io::Result<()> {
+            OsLogFs.list(dir, each)
+        }
+        fn owner(&self, path: &Path) -> io::Result<Owner> {
+            OsLogFs.owner(path)
+        }
+        fn resolve(&self, path: &Path) -> io::Result<PathBuf> {
+            OsLogFs.resolve(path)
+        }
+        fn remove(&self, path: &Path) -> io::Result<()> {
+            OsLogFs.remove(path)
+        }
+    }
+
+    /// Guarantee: generations that were read are looked at no more, whatever else comes and goes
+    /// beside them, until something happens to them or another file has their name.
+    #[test]
+    fn what_was_read_is_looked_at_again_only_if_something_happens_to_it() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let base = dir.path().join("a.log");
+        let at = |n: u32| dir.path().join(format!("a.log.20240101-{n:06}"));
+        let write = |n: u32| std::fs::write(at(n), format!("lines of {n}")).expect("written");
+        (1..=9).for_each(write);
+        let fs = CountingFs(AtomicUsize::new(0));
+        let mut listings = Listings {
+            hears: true,
+            ..Listings::default()
+        };
+        let mut now = Mono::default();
+        // What is found, whether there are older ones, and how many files were looked at for that.
+        let mut of = |whole: bool, listings: &mut Listings| {
+            now = now.after(SETTLED);
+            listings.refresh(now);
+            let found = listings.of(&fs, &base, now, whole, &|_| Stays::Read);
+            let paths: Vec<_> = found.files.into_iter().map(|s| s.path).collect();
+            (paths, found.has_older, fs.0.swap(0, Ordering::Relaxed))
+        };
+        let all: Vec<_> = (1..=9).map(at).collect();
+        assert_eq!(of(false, &mut listings), (all.clone(), false, 9));
+        assert_eq!(of(false, &mut listings).2, 9, "they may be written to");
+        assert_eq!(of(false, &mut listings), (all.clone(), false, 0));
+        assert_eq!(of(false, &mut listings), (vec![], true, 0));
+        assert_eq!(of(true, &mut listings), (all, false, 0), "the whole");
+        write(10);
+        assert_eq!(of(false, &mut listings), (vec![at(10)], true, 1));
+        std::fs::remove_file(at(1)).expect("removed");
+        listings.touched(&at(8));
+        let (paths, has_older, looks) = of(false, &mut listings);
+        assert_eq!(
+            (paths, has_older, looks),
+            ((8..=10).map(at).collect(), true, 2)
+        );
+        // The file that has a name is another one.
+        write(11);
+        std::fs::rename(at(11), at(2)).expect("renamed");
+        let (paths, has_older, _) = of(false, &mut listings);
+        assert_eq!(paths[0], at(2));
+        assert!(!has_older);
+        listings.hears = false;
+        assert_eq!(of(true, &mut listings).2, 9, "nothing would be told");
     }
 }

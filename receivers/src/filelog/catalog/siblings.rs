@@ -52,6 +52,8 @@ const TICK: Duration = Duration::from_millis(50);
 const COARSE_TICK: Duration = Duration::from_millis(2_500);
 /// What did not change between two looks that far apart is not being written.
 const SETTLED: Duration = Duration::from_millis(500);
+/// A file that was changed so much earlier than the names beside it, in ns, is not either.
+const SETTLED_NS: i64 = 2_000_000_000;
 /// So many digits in the name of a rotated file are a time, which no other file gets.
 const TIME_DIGITS: usize = 6;
 
@@ -363,7 +365,7 @@ impl Listing {
             }
             let name = &mut self.names[i];
             let path = dir.join(&name.text);
-            let meta = match name.known(base, log, by_name, stays) {
+            let meta = match name.known(base, log, by_name, self.changed_ns, stays) {
                 Some(meta) => Ok(meta),
                 None => fs.meta(&path).inspect(|meta| {
                     match meta.id.ino == name.ino {
@@ -460,13 +462,16 @@ impl Name {
         base: &str,
         log: u64,
         by_name: bool,
+        names_changed_ns: Option<i64>,
         stays: &dyn Fn(&Meta) -> Stays,
     ) -> Option<Meta> {
         let looked = self.looked.as_mut()?;
         if !by_name || looked.meta.id.ino != self.ino {
             return None;
         }
-        let is_settled = looked.until.since(looked.since) >= SETTLED;
+        let mtime_ns = looked.meta.mtime_ns;
+        let is_old = names_changed_ns.is_some_and(|at| at.saturating_sub(mtime_ns) >= SETTLED_NS);
+        let is_settled = is_old || looked.until.since(looked.since) >= SETTLED;
         let holds = match stays(&looked.meta) {
             Stays::Open => true,
             Stays::Read if is_settled && is_given_once(base, &self.text) => {

@@ -4,7 +4,7 @@
 //! right: an overflow of the notification queue, a lost event or a directory that cannot be
 //! watched only cost time until the next scan.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use tailwater_telemetry::metrics::{FilesMetrics, LagMetrics};
 
 use super::catalog::{Action, Catalog, FileNo, Rules, Seen};
 use super::discover::{Discovery, FoundFile, Problem};
-use super::logfs::LogFs;
+use super::logfs::{Kind, LogFs};
 use super::position::Position;
 use super::saver::Saver;
 use super::settings::Settings;
@@ -28,6 +28,8 @@ use super::watch::{News, WatchEvent};
 
 /// A scan that something asked for happens this much later, so that one scan serves many events.
 const SCAN_DELAY: Duration = Duration::from_millis(50);
+/// More names than this that are gone are looked at all at once, by a complete scan.
+const VANISHED_MAX: usize = 4_096;
 /// The position of a file that is not found is kept this long.
 pub(super) const FORGET_AFTER: Duration = Duration::from_secs(7 * 24 * 3_600);
 /// The same for a file that was read and delivered to its end.
@@ -117,6 +119,10 @@ pub struct Driver {
     p: DriverParts,
     scan_at: Mono,
     lag_at: Mono,
+    /// The directories that the newest scan went through.
+    dirs: BTreeSet<PathBuf>,
+    /// Paths that lost their files, and when they are looked at.
+    vanished: BTreeMap<PathBuf, Mono>,
     complained: HashSet<PathBuf>,
     superseded: Vec<(Mono, Position)>,
 }
@@ -129,6 +135,8 @@ impl Driver {
             p: parts,
             scan_at: now,
             lag_at: now,
+            dirs: BTreeSet::new(),
+            vanished: BTreeMap::new(),
             complained: HashSet::new(),
             superseded: Vec::new(),
         }
@@ -171,6 +179,7 @@ impl Driver {
             self.measure_lag();
             self.lag_at = now.after(LAG_INTERVAL);
         }
+        self.look_at_vanished(now);
         self.take_feedback(now);
         let actions = self.p.catalog.catch_up(now);
         self.send(actions);
@@ -180,6 +189,7 @@ impl Driver {
             Some(self.scan_at),
             Some(self.lag_at),
             self.p.catalog.deadline(),
+            self.vanished.values().min().copied(),
         ];
         due.into_iter().flatten().min().unwrap_or(now)
     }
@@ -225,12 +235,47 @@ impl Driver {
                 }
             }
             WatchEvent::Appeared(path) => self.appeared(path, now),
-            WatchEvent::Gone(_) | WatchEvent::Rescan => self.scan_soon(now),
+            WatchEvent::Gone(path) => self.vanished(path, now),
+            WatchEvent::Rescan => self.scan_soon(now),
+        }
+    }
+
+    /// A path that lost what was there.
+    fn vanished(&mut self, path: PathBuf, now: Mono) {
+        if self.p.finder.ordering.is_some() || self.dirs.contains(&path) {
+            return self.scan_soon(now);
+        }
+        self.p.catalog.touched(&path);
+        // What links lead to is told of by its own name.
+        let path = self.p.catalog.link_to(&path).unwrap_or(path);
+        // A rotated file that has another name now or is deleted is no news to its reader.
+        if self.p.finder.matches(&path) {
+            self.look_again(path, now);
+        }
+    }
+
+    /// Looks at a path a little later, when rotation has put another file there.
+    fn look_again(&mut self, path: PathBuf, now: Mono) {
+        if self.vanished.len() >= VANISHED_MAX {
+            return self.scan_soon(now);
+        }
+        self.vanished.entry(path).or_insert(now.after(SCAN_DELAY));
+    }
+
+    /// Looks at paths that lost their files.
+    fn look_at_vanished(&mut self, now: Mono) {
+        let due = self.vanished.extract_if(.., |_, at| *at <= now);
+        for path in due.map(|(path, _)| path).collect::<Vec<_>>() {
+            let wall = self.p.clock.wall_ns();
+            let found = self.p.finder.look(&*self.p.fs, &path, wall).map(seen);
+            let actions = self.p.catalog.vanished(&path, found, now);
+            self.took(actions, now);
         }
     }
 
     /// A path that is new, or leads to another file than before.
     fn appeared(&mut self, path: PathBuf, now: Mono) {
+        self.p.catalog.touched(&path);
         if self.p.finder.ordering.is_some() {
             // Which files are read depends on all of them.
             if self.p.finder.matches(&path) {
@@ -243,10 +288,15 @@ impl Driver {
         if self.look_at(&path, now) {
             return;
         }
-        if self.p.finder.matches(&path) || self.p.finder.may_hold_matches(&path) {
-            self.scan_soon(now);
-        } else {
-            self.p.catalog.appeared_beside(&path, now);
+        let is_log = self.p.finder.matches(&path);
+        if !is_log && !self.p.finder.may_hold_matches(&path) {
+            return self.p.catalog.appeared_beside(&path, now);
+        }
+        match self.p.fs.look(&path) {
+            Ok((Kind::File, _)) if !is_log => self.p.catalog.appeared_beside(&path, now),
+            // It has another name by now.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => self.look_again(path, now),
+            Ok(_) | Err(_) => self.scan_soon(now),
         }
     }
 
@@ -257,21 +307,29 @@ impl Driver {
             return false;
         };
         let actions = self.p.catalog.appeared(seen(found), now);
+        self.took(actions, now);
+        true
+    }
+
+    /// The catalog has taken news of a path.
+    fn took(&mut self, actions: Vec<(usize, Action)>, now: Mono) {
         self.send(actions);
         if std::mem::take(&mut self.p.catalog.has_new_links) {
             // A scan finds out which directories are to be watched.
             self.scan_soon(now);
         }
         self.report_problems();
-        true
     }
 
     fn scan(&mut self, now: Mono) {
+        self.vanished.clear();
         let mut found = self.p.finder.scan(&*self.p.fs, self.p.clock.wall_ns());
         // While a log behind a link is renamed, the link leads to nothing, and no match tells of it.
         found.dirs.extend(self.p.catalog.link_dirs());
         self.p.watch.follow(&found.dirs);
+        self.dirs = found.dirs;
         let polling = self.p.watch.is_polling();
+        self.p.catalog.hears(!polling);
         if self.p.settings.polling.swap(polling, Ordering::AcqRel) != polling && polling {
             tracing::warn!(
                 receiver = %self.p.settings.id, why = %self.p.watch.why_polling(),
@@ -370,10 +428,13 @@ impl Driver {
                 Saver::forget(&self.p.store, &self.p.settings.namespace, &p);
             }
         }
-        let evicted = self.p.catalog.take_evicted();
-        if evicted > 0 {
+        let (gone, others) = self.p.catalog.take_evicted();
+        for p in gone {
+            Saver::forget(&self.p.store, &self.p.settings.namespace, &p);
+        }
+        if others > 0 {
             tracing::warn!(
-                receiver = %self.p.settings.id, positions = evicted,
+                receiver = %self.p.settings.id, positions = others,
                 "too many rotated files are remembered; if one of these is compressed later, it is read again"
             );
         }

@@ -227,6 +227,14 @@ impl FileSource {
                     self.go_on(no);
                 }
                 Action::Settings(next) => self.take_over(*next),
+                Action::Left(no) => {
+                    if let Some(tail) = self.tails.get_mut(&no) {
+                        tail.left = true;
+                        // Its last lines may be there since it was read.
+                        tail.at_end = false;
+                    }
+                    self.queue(no);
+                }
                 Action::IsCut(no) => self.confirm_cut(no, now),
                 Action::Copied(no, copy) => self.go_on_in(no, *copy, now),
                 Action::Lost(no) => self.lose(no),

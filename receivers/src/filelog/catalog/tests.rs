@@ -341,7 +341,8 @@ impl Agent {
                 | Action::Reselected(..)
                 | Action::LetGo(..)
                 | Action::Settings(..)
-                | Action::Looked(..) => {}
+                | Action::Looked(..)
+                | Action::Left(_) => {}
                 Action::IsCut(no) => {
                     let tail = self.tails.get_mut(&no).unwrap();
                     match tail.read(HEAD_BYTES, Vec::new()).unwrap() {

@@ -12,10 +12,13 @@ use super::super::tail::Hold;
 use super::settle::partners;
 use super::{Feedback, FileSource};
 
-/// A file without a path is looked at again after a fourth of the time that it was quiet, but not
+/// A file without a path is looked at again after half of the time that it was quiet, but not
 /// sooner than this or later than that.
 const GONE_PAUSE_MIN: Duration = Duration::from_millis(100);
-const GONE_PAUSE_MAX: Duration = Duration::from_secs(2);
+const GONE_PAUSE_MAX: Duration = Duration::from_secs(8);
+/// A file that was renamed is let go after so much quiet where others need its descriptor. News of a
+/// late line make it be read on.
+const LINGER_CROWDED: Duration = Duration::from_secs(2);
 
 impl FileSource {
     /// After a turn that found nothing more: what to wait for.
@@ -80,6 +83,8 @@ impl FileSource {
             s.linger_deleted
         } else if tail.left && tail.acked.offset == tail.position.offset {
             Duration::ZERO
+        } else if self.open > s.open_files_max && !s.polling.load(Ordering::Acquire) {
+            s.linger_renamed.min(LINGER_CROWDED)
         } else {
             s.linger_renamed
         };
@@ -115,7 +120,7 @@ impl FileSource {
             return self.finish(no);
         }
         // Who still writes to it does so soon; a look at each of many costs.
-        let pause = (quiet / 4).min(GONE_PAUSE_MAX);
+        let pause = (quiet / 2).min(GONE_PAUSE_MAX);
         let pause = pause.max(s.poll_interval).max(GONE_PAUSE_MIN);
         self.look_again(no, now.after(pause));
     }

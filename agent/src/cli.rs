@@ -25,6 +25,7 @@ Examples:
   tailwater demo                             see it work, no config and no server needed
   tailwater validate --config agent.yaml     all mistakes of a file at once
   tailwater --config agent.yaml              run it, as the OpenTelemetry Collector is run
+  tailwater status                           ask it, once service::admin says where it listens
 
 Positions of files are kept in TAILWATER_STATE_DIR, which is /var/lib/tailwater for root and
 ~/.local/state/tailwater for others.
@@ -56,6 +57,22 @@ Examples:
   tailwater checkpoints reset --path /var/log/app.log --yes                to read it anew
   tailwater checkpoints import --from promtail /run/promtail/positions.yaml
   tailwater checkpoints import --from collector --include '/var/log/*.log' /var/lib/otelcol/file_storage";
+
+const AGENT_HELP: &str = "\
+Examples:
+  tailwater status                                     is it ready, and why not
+  tailwater graph                                      what runs, and what is counted of it
+  tailwater plan new.yaml                              what would change, or every mistake
+  tailwater apply new.yaml --if-generation 3           put it into force if 3 is what runs
+  tailwater rollback                                   back to the configuration before
+  tailwater reload                                     read again what the command line names
+  tailwater status --endpoint http://127.0.0.1:8890 --token-file /etc/tailwater/admin-token
+
+The agent listens where service::admin says. Which agent is asked: --socket or --endpoint, else
+TAILWATER_ADMIN (the path of a socket, or http://HOST:PORT), else the socket admin.sock in the
+state directory.
+
+Exit codes: 0 done, or nothing to do; 1 refused, not ready, or no answer; 2 wrong command line.";
 
 /// One native agent that tails files and delivers logs to Loki, and loses nothing.
 #[derive(Parser)]
@@ -97,6 +114,43 @@ enum Command {
     /// Watch it work: writes sample container logs, tails, processes and delivers them.
     #[command(after_help = DEMO_HELP)]
     Demo(DemoArgs),
+    /// Ask a running agent whether it is ready, and which configuration is in force.
+    #[command(after_help = AGENT_HELP)]
+    Status(AgentArgs),
+    /// Show the nodes of a running agent, what is counted of each, and how they are connected.
+    #[command(after_help = AGENT_HELP)]
+    Graph(AgentArgs),
+    /// Say what a configuration would change in a running agent.
+    #[command(after_help = AGENT_HELP)]
+    Plan {
+        #[command(flatten)]
+        agent: AgentArgs,
+        /// The whole configuration; - is standard input.
+        file: PathBuf,
+    },
+    /// Put a configuration into force in a running agent.
+    #[command(after_help = AGENT_HELP)]
+    Apply {
+        #[command(flatten)]
+        agent: AgentArgs,
+        #[command(flatten)]
+        change: ChangeArgs,
+        /// The whole configuration; - is standard input.
+        file: PathBuf,
+    },
+    /// Put an earlier configuration into force again.
+    #[command(after_help = AGENT_HELP)]
+    Rollback {
+        #[command(flatten)]
+        agent: AgentArgs,
+        #[command(flatten)]
+        change: ChangeArgs,
+        /// Its generation; the one before what is in force if none is given.
+        generation: Option<u64>,
+    },
+    /// Make a running agent read its configuration again, as SIGHUP does, and say what came of it.
+    #[command(after_help = AGENT_HELP)]
+    Reload(AgentArgs),
     /// Look at and change the stored file positions (the agent must not be running).
     #[command(after_help = CHECKPOINTS_HELP)]
     Checkpoints {
@@ -206,6 +260,34 @@ enum CheckpointsCommand {
     },
 }
 
+/// Which agent, and how its answer is printed.
+#[derive(Args, Clone, Debug)]
+pub struct AgentArgs {
+    /// The socket of the agent, service::admin::socket.
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["endpoint", "token_file"])]
+    pub socket: Option<PathBuf>,
+    /// The address of the agent, service::admin::endpoint, as http://HOST:PORT.
+    #[arg(long, value_name = "URL")]
+    pub endpoint: Option<String>,
+    /// The file with the token for the address.
+    #[arg(long, value_name = "PATH")]
+    pub token_file: Option<PathBuf>,
+    /// Print the answer as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// How a change is asked for.
+#[derive(Args, Clone, Debug)]
+pub struct ChangeArgs {
+    /// Only if this generation is in force.
+    #[arg(long, value_name = "N")]
+    pub if_generation: Option<u64>,
+    /// Only say what would change.
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
 /// Where state is.
 #[derive(Args, Clone, Debug)]
 pub struct StateArgs {
@@ -241,6 +323,20 @@ pub fn main() -> ExitCode {
             validate,
         }) => commands::inspect::print_config(&config, mode, format, validate),
         Some(Command::Demo(args)) => commands::demo::demo(&args),
+        Some(Command::Status(agent)) => commands::admin::status(&agent),
+        Some(Command::Graph(agent)) => commands::admin::graph(&agent),
+        Some(Command::Plan { agent, file }) => commands::admin::plan(&agent, &file),
+        Some(Command::Apply {
+            agent,
+            change,
+            file,
+        }) => commands::admin::apply(&agent, &file, &change),
+        Some(Command::Rollback {
+            agent,
+            change,
+            generation,
+        }) => commands::admin::rollback(&agent, generation, &change),
+        Some(Command::Reload(agent)) => commands::admin::reload(&agent),
         Some(Command::Checkpoints { command }) => match command {
             CheckpointsCommand::List(state) => commands::checkpoints::list(&state),
             CheckpointsCommand::Export(state) => commands::checkpoints::export(&state),

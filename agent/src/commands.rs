@@ -1,5 +1,6 @@
 //! One module per command.
 
+pub mod admin;
 pub mod check;
 pub mod checkpoints;
 pub mod demo;

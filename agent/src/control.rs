@@ -3,18 +3,14 @@
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::Thread;
 
-use crate::offer::Offer;
-
 /// What is asked for.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Wanted {
     /// What the command line names, read again.
     Reread,
-    /// This one.
-    #[expect(dead_code, reason = "for the admin API")]
-    This(Offer),
+    /// This one, as text, with the `--set` of the command line over it.
+    Text(String),
     /// That of an earlier generation.
-    #[expect(dead_code, reason = "for the admin API")]
     Generation(u64),
 }
 
@@ -52,6 +48,8 @@ pub enum Outcome {
     Planned(Vec<String>),
     /// Nothing was touched; all reasons.
     Refused(Vec<String>),
+    /// The generation that was asked for is not kept; what there is.
+    NotKept(String),
     /// A newer request came in before its turn.
     Superseded,
     /// Another generation is in force than the one that was asked for.

@@ -4,5 +4,5 @@ pub mod basicauth;
 pub mod bearertokenauth;
 pub mod file_storage;
 pub mod health_check;
-mod htpasswd;
-mod watched;
+pub mod htpasswd;
+pub mod watched;

@@ -10,6 +10,7 @@ macro_rules! say {
     }};
 }
 
+mod admin;
 mod cli;
 mod commands;
 mod control;

@@ -34,7 +34,6 @@ pub struct Offer {
 
 impl Offer {
     /// What a whole configuration as text, with the `--set` of the command line over it, offers.
-    #[expect(dead_code, reason = "for the admin API")]
     pub fn text(&self, yaml: &str) -> Offer {
         Offer {
             sources: vec![Source::Yaml(yaml.to_owned())],

@@ -204,6 +204,10 @@ impl Sandbox {
 fn reach(checked: &Checked) -> Reach {
     let mut reach = checked.resolved.reach();
     storages::reach(&checked.loaded.file, &mut reach);
+    let admin = &checked.loaded.file.service.admin;
+    if let Some(endpoint) = admin.iter().find_map(|a| a.endpoint.as_ref()) {
+        reach.reads_file(&endpoint.token_file);
+    }
     let logs = &checked.telemetry.logs;
     for path in logs.output_paths.iter().chain(&logs.error_output_paths) {
         if let OutputPath::File(path) = path {

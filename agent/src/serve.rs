@@ -72,7 +72,10 @@ pub fn serve(
 
 /// The addresses of `host:port`. Names are looked up by the thread for sockets: it alone may read what
 /// that takes (see `sandbox`).
-fn addresses(endpoint: &str, runtime: &tokio::runtime::Handle) -> std::io::Result<Vec<SocketAddr>> {
+pub fn addresses(
+    endpoint: &str,
+    runtime: &tokio::runtime::Handle,
+) -> std::io::Result<Vec<SocketAddr>> {
     if let Ok(addr) = endpoint.parse() {
         return Ok(vec![addr]);
     }

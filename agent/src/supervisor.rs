@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tailwater_config::AdminOptions;
 use tailwater_pipeline::Budget;
 use tailwater_pipeline::clock::Clock;
 use tailwater_pipeline::graph::{Graph, StopReport};
@@ -22,6 +23,9 @@ use tailwater_telemetry::settings::TelemetrySettings;
 
 pub use self::change::last_good;
 use self::start::Sockets;
+use crate::admin::server::AdminServer;
+use crate::admin::shown::{Record, Shown};
+use crate::control::Control;
 use crate::offer::Offer;
 use crate::progress::{ReceiverWatch, judge_exporter, watched};
 use crate::sandbox::Sandbox;
@@ -44,6 +48,10 @@ pub struct Agent {
     log: SelfLog,
     _process: Arc<ProcessMetrics>,
     servers: Vec<HttpServer>,
+    admin: Vec<AdminServer>,
+    /// What the admin API shows of this.
+    shown: Arc<Shown>,
+    control: Control,
     exporters: BTreeMap<String, Arc<ComponentHealth>>,
     receivers: Vec<ReceiverWatch>,
     checkpoints: Arc<ComponentHealth>,
@@ -66,12 +74,13 @@ struct Service {
     shutdown_timeout: Duration,
     memory_limit_mib: Option<u64>,
     telemetry: TelemetrySettings,
+    admin: Option<AdminOptions>,
 }
 
 /// A configuration that was in force.
 struct Generation {
-    number: u64,
     offer: Offer,
+    record: Record,
 }
 
 impl Agent {
@@ -120,12 +129,20 @@ impl Agent {
             Some(text) => self.checkpoints.raise("not saved", text.clone(), now.0),
             None => self.checkpoints.clear("not saved"),
         }
+        self.show_not_started();
         let failed = self.graph.not_started();
         match failed.filter_map(|(_, why)| why).next() {
             Some(why) => self.configuration.raise("not started", why, now.0),
             None => self.configuration.clear("not started"),
         }
         self.log.report_suppressed();
+    }
+
+    /// Says to the admin API what does not run although the configuration says so.
+    fn show_not_started(&self) {
+        let waiting = self.graph.not_started();
+        let waiting = waiting.map(|(id, why)| (id.to_owned(), why));
+        self.shown.not_started(waiting.collect());
     }
 
     /// Brings the report of health in line with the graph.

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::fmt::Display;
 use std::time::Duration;
 
+use crate::admin::{self, AdminOptions};
 use crate::component_id::{
     ComponentId, ComponentKind, IdError, PipelineId, Signal, canonical_type,
 };
@@ -72,6 +73,8 @@ pub struct Service {
     pub memory_limit_mib: Option<u64>,
     /// What the agent may use of the file system. An option of ours.
     pub sandbox: SandboxOptions,
+    /// Where the running agent is asked and told; `None` = nowhere. An option of ours.
+    pub admin: Option<AdminOptions>,
 }
 
 /// `service::sandbox`: the agent shuts itself into what its configuration needs, where the kernel
@@ -252,6 +255,7 @@ fn service(s: &mut Section<'_, '_>) -> Service {
             read: directories(s, "read"),
             write: directories(s, "write"),
         }),
+        admin: s.section_if_present("admin", admin::decode),
     }
 }
 

@@ -31,6 +31,7 @@
 //! Values that are secret are secret only once they are a [`Secret`]: a [`Node`] shows what it
 //! holds, so pass a tree through [`redact`](redact()) before it is printed or logged.
 
+mod admin;
 mod collector_types;
 mod component_id;
 mod connections;
@@ -57,6 +58,7 @@ mod source;
 mod substitute;
 mod suggest;
 
+pub use admin::{AdminEndpoint, AdminOptions};
 pub use collector_types::is_collector_type;
 pub use component_id::{
     CanonicalType, ComponentId, ComponentKind, IdError, PipelineId, Signal, canonical_type,

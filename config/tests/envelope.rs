@@ -141,8 +141,8 @@ fn own_service_options_are_read_and_checked() {
              1073741824",
             "c.yaml:5:96: service::sandbox::write: each must be an absolute path",
             "c.yaml:5:67: service::wrokers: unknown option \"wrokers\"; allowed: telemetry, \
-             extensions, pipelines, workers, shutdown_timeout, memory_limit_mib, sandbox; did you mean \
-             \"workers\"?",
+             extensions, pipelines, workers, shutdown_timeout, memory_limit_mib, sandbox, admin; did \
+             you mean \"workers\"?",
         ],
     );
 }

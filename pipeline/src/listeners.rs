@@ -3,7 +3,7 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -136,6 +136,17 @@ impl Listeners {
         let is = |open: &Open| matches!(open, Open::Unix(known, _) if known == path);
         self.lend(is, || Ok(Open::Unix(path.to_owned(), listen_unix(path)?)))
     }
+
+    /// As [`Listeners::unix`], for the owner alone: nobody else can connect, at no time.
+    ///
+    /// # Errors
+    /// As [`Listeners::unix`].
+    pub fn unix_private(&self, path: &Path) -> io::Result<Lent> {
+        let is = |open: &Open| matches!(open, Open::Unix(known, _) if known == path);
+        self.lend(is, || {
+            Ok(Open::Unix(path.to_owned(), listen_private(path)?))
+        })
+    }
 }
 
 fn listen_tcp(address: SocketAddr) -> io::Result<TcpListener> {
@@ -156,6 +167,23 @@ fn listen_unix(path: &Path) -> io::Result<UnixListener> {
     let socket = UnixListener::bind(path)?;
     socket.set_nonblocking(true)?;
     Ok(socket)
+}
+
+/// On Linux the name gets the mode of the socket, so it is never open to others; what the system
+/// made of it is looked at all the same.
+fn listen_private(path: &Path) -> io::Result<UnixListener> {
+    remove_stale(path)?;
+    let flags = rustix::net::SocketFlags::CLOEXEC | rustix::net::SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    rustix::fs::fchmod(&socket, rustix::fs::Mode::from_raw_mode(0o600))?;
+    rustix::net::bind(&socket, &rustix::net::SocketAddrUnix::new(path)?)?;
+    let mode = std::fs::symlink_metadata(path)?.permissions().mode();
+    if mode & 0o177 != 0 {
+        std::fs::remove_file(path)?;
+        return Err(io::Error::other("the system does not keep it from others"));
+    }
+    rustix::net::listen(&socket, BACKLOG)?;
+    Ok(UnixListener::from(socket))
 }
 
 /// A socket that nobody listens to is what a killed process left behind.
@@ -216,6 +244,12 @@ mod tests {
         let first = listeners.unix(&path).unwrap();
         let second = listeners.unix(&path).unwrap();
         assert!(Listeners::default().unix(&path).is_err());
+        let own = dir.join("own");
+        let private = listeners.unix_private(&own).unwrap();
+        let mode = std::fs::metadata(&own).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        assert!(UnixStream::connect(&own).is_ok());
+        drop(private);
         drop(first);
         assert!(UnixStream::connect(&path).is_ok());
         drop(second);

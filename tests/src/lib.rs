@@ -1,5 +1,6 @@
 //! The harness of the end-to-end tests: the real binary as a process, real files, real sockets.
 //!
+//! * [`admin::Way`]: a way to ask a running agent.
 //! * [`agent::Agent`]: a running agent, its log and its exit code.
 //! * [`prometheus::Prometheus`]: a real Prometheus that takes remote write.
 //! * [`remote_write::RemoteWriteBench`]: the exporter of remote write in this process.
@@ -21,6 +22,7 @@
 //! go on after; everything listens on loopback addresses only, and an agent is only ever ended by its own
 //! process id.
 
+pub mod admin;
 pub mod agent;
 pub mod changes;
 pub mod configs;

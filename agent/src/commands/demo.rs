@@ -25,6 +25,7 @@ use account::Account;
 
 use super::check::{check, complain};
 use crate::cli::{ConfigArgs, DemoArgs, exit};
+use crate::control::Control;
 use crate::sandbox::Sandbox;
 use crate::signals::Signals;
 use crate::supervisor::Agent;
@@ -58,7 +59,7 @@ pub fn demo(args: &DemoArgs) -> Result<u8> {
     say!("sending: {url}{inside}");
     // The first signal ends the writing, a second one the waiting for what is under way.
     let signals = Signals::listen()?;
-    let agent = Agent::start(checked, Sandbox::off())?;
+    let agent = Agent::start(checked, Sandbox::off(), Control::here().0)?;
     let account = Accounting::new(&agent.metrics, "receiver", "file_log", DropReason::NAMES);
     let writers = start_writers(args, dir.path(), &oracle)?;
     let begin = Instant::now();

@@ -75,7 +75,7 @@ pub fn print_config(args: &ConfigArgs, mode: Mode, format: Format, validate: boo
 }
 
 /// Places of secrets that the generic names do not cover.
-fn secret_paths() -> SecretPaths {
+pub fn secret_paths() -> SecretPaths {
     SecretPaths::new()
         .with("exporters::**::headers::*")
         .with("extensions::basicauth::htpasswd::inline")

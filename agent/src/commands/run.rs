@@ -40,7 +40,7 @@ pub fn run(args: &RunArgs) -> Result<u8> {
     // Before there is any other thread: what it forbids to all holds for those that come.
     let sandbox = Sandbox::of(&checked);
     let signals = signals.listen(Some(control.clone()))?;
-    let mut agent = Agent::start(checked, sandbox)?;
+    let mut agent = Agent::start(checked, sandbox, control.clone())?;
     agent.runs_last_good(refused);
     *agent.watched().lock().unwrap_or_else(|e| e.into_inner()) = reading.seen();
     if args.watch {

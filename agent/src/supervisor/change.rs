@@ -1,15 +1,22 @@
 //! From one generation to the next.
 
+use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
+use tailwater_config::{AdminOptions, Node, redact};
 use tailwater_pipeline::plan::Change;
 use tailwater_telemetry::settings::PullReader;
 
 use super::start::{Sockets, budget_bytes};
 use super::{Agent, Generation, LAST_GOOD_ALARM, Service};
+use crate::admin;
+use crate::admin::handlers::Api;
+use crate::admin::server::AdminServer;
+use crate::admin::shown::{InForce, Record};
 use crate::commands::check::{Checked, check_offer, mistakes};
+use crate::commands::inspect::secret_paths;
 use crate::control::{Answer, Outcome, Request, Wanted};
 use crate::offer::{Offer, Reading};
 use crate::sandbox::Ring;
@@ -26,19 +33,41 @@ pub fn last_good() -> Option<std::path::PathBuf> {
     Some(storages::own_directory().ok()?.parent()?.join(LAST_GOOD))
 }
 
+/// The whole configuration without its secrets.
+pub(super) fn redacted(checked: &Checked) -> Node {
+    redact(&checked.loaded.root, &secret_paths())
+}
+
 impl Agent {
     /// Keeps what came into force, here and on disk.
-    pub(super) fn remember(&mut self, generation: Generation) {
-        let saved = last_good().map(|path| (generation.offer.save(&path), path));
+    pub(super) fn remember(&mut self, offer: Offer, record: Record, shown: Node) {
+        let saved = last_good().map(|path| (offer.save(&path), path));
         if let Some((Err(error), path)) = saved {
             tracing::warn!(
                 %error, path = %path.display(),
                 "the configuration in force could not be kept for a start with a bad one"
             );
         }
-        self.generations.push(generation);
+        self.generations.push(Generation { offer, record });
         let old = self.generations.len().saturating_sub(GENERATIONS_KEPT);
         self.generations.drain(..old);
+        self.shown.in_force(InForce {
+            generation: self.graph.generation(),
+            config: shown,
+            graph: self.graph.spec().clone(),
+            generations: self.generations.iter().map(|g| g.record.clone()).collect(),
+        });
+        self.show_not_started();
+    }
+
+    /// What there is to say of the generation in force.
+    pub(super) fn record(&self, by: &'static str, changes: Vec<String>) -> Record {
+        Record {
+            number: self.graph.generation(),
+            unix_ns: self.clock.wall_ns(),
+            by,
+            changes,
+        }
     }
 
     /// Takes what was asked for. Of several that would change something, the newest one is done.
@@ -71,6 +100,7 @@ impl Agent {
                         "what runs goes on as it was"
                     );
                 }
+                Outcome::NotKept(text) => tracing::warn!(by = request.by, "{text}"),
                 Outcome::Unchanged => {
                     tracing::info!(by = request.by, "configuration unchanged");
                 }
@@ -93,16 +123,16 @@ impl Agent {
         }
         let offer = match &request.wanted {
             Wanted::Reread => offered.clone(),
-            Wanted::This(offer) => offer.clone(),
+            Wanted::Text(yaml) => offered.text(yaml),
             Wanted::Generation(number) => {
                 let mut known = self.generations.iter();
-                match known.find(|g| g.number == *number) {
+                match known.find(|g| g.record.number == *number) {
                     Some(generation) => generation.offer.clone(),
                     None => {
-                        let known = self.generations.iter().map(|g| g.number.to_string());
+                        let known = self.generations.iter().map(|g| g.record.number.to_string());
                         let known = known.collect::<Vec<_>>().join(", ");
                         let text = format!("generation {number} is not kept; there is: {known}");
-                        return Outcome::Refused(vec![text]);
+                        return Outcome::NotKept(text);
                     }
                 }
             }
@@ -120,7 +150,7 @@ impl Agent {
             Err(reasons) => Outcome::Refused(reasons),
             Ok(changes) if changes.is_empty() => Outcome::Unchanged,
             Ok(changes) if request.dry_run => Outcome::Planned(changes),
-            Ok(changes) => match self.change(checked) {
+            Ok(changes) => match self.change(checked, request.by, &changes) {
                 Ok(()) => Outcome::Applied(changes),
                 Err(reason) => Outcome::Refused(vec![format!("{reason:#}")]),
             },
@@ -161,6 +191,7 @@ impl Agent {
         );
         let readers = (&running.telemetry.readers, &wanted.telemetry.readers);
         update(readers.0 != readers.1, "telemetry::metrics");
+        update(running.admin != wanted.admin, "admin");
         let resources = (&running.telemetry.resource, &wanted.telemetry.resource);
         update(resources.0 != resources.1, "telemetry::resource");
         update(
@@ -178,13 +209,18 @@ impl Agent {
     ///
     /// # Errors
     /// What kept it from that; what runs goes on as it was.
-    fn change(&mut self, checked: Checked) -> Result<()> {
+    fn change(&mut self, checked: Checked, by: &'static str, changes: &[String]) -> Result<()> {
         let wanted = Service::of(&checked);
         let readers = &wanted.telemetry.readers;
         let servers = match *readers == self.service.telemetry.readers {
             true => None,
             false => Some(self.serve_metrics(readers)?),
         };
+        let admin = match wanted.admin == self.service.admin {
+            true => None,
+            false => Some(self.serve_admin(wanted.admin.as_ref())?),
+        };
+        let shown = redacted(&checked);
         let named = AgentStorages::named(&checked.loaded.file);
         let storages_before = self.storages.set(named);
         let result = self.change_graph(checked);
@@ -204,13 +240,14 @@ impl Agent {
         if let Some(servers) = servers {
             self.servers = servers;
         }
+        if let Some(admin) = admin {
+            self.admin = admin;
+        }
         self.service = wanted;
         self.configuration.clear(LAST_GOOD_ALARM);
         self.watch_components();
-        self.remember(Generation {
-            number: self.graph.generation(),
-            offer,
-        });
+        let record = self.record(by, changes.to_vec());
+        self.remember(offer, record, shown);
         Ok(())
     }
 
@@ -262,11 +299,32 @@ impl Agent {
         readers.iter().map(|r| self.metrics_server(r)).collect()
     }
 
+    /// Serves the admin API where `options` says.
+    ///
+    /// # Errors
+    /// A socket, an address or the token is not to be had.
+    pub(super) fn serve_admin(&self, options: Option<&AdminOptions>) -> Result<Vec<AdminServer>> {
+        let Some(options) = options else {
+            return Ok(Vec::new());
+        };
+        let api = Arc::new(Api {
+            control: self.control.clone(),
+            shown: self.shown.clone(),
+            health: self.health.clone(),
+            metrics: self.metrics.clone(),
+            observe: self.observe.clone(),
+            clock: self.clock.clone(),
+            bodies: Default::default(),
+        });
+        let newest = &self.sockets[self.sockets.len() - 1].handle;
+        admin::server::serve(options, &api, &self.listeners, newest)
+    }
+
     fn metrics_server(&self, reader: &PullReader) -> Result<HttpServer> {
         let endpoint = format!("{}:{}", reader.host, reader.port);
         let (metrics, observe) = (self.metrics.clone(), self.observe.clone());
         let exposition = reader.exposition.clone();
-        let pages = std::sync::Arc::new(move |path: &str| {
+        let pages = Arc::new(move |path: &str| {
             (path == "/metrics").then(|| {
                 observe();
                 Page {

@@ -14,8 +14,10 @@ use tailwater_telemetry::metrics::{
     EngineMetrics, MetricsRegistry, ProcessMetrics, SERIES_MAX_DEFAULT, SelfLogMetrics,
 };
 
-use super::{Agent, Generation, Service};
+use super::change::redacted;
+use super::{Agent, Service};
 use crate::commands::check::Checked;
+use crate::control::Control;
 use crate::progress::watched;
 use crate::sandbox::{Ring, Sandbox};
 use crate::storages::AgentStorages;
@@ -80,10 +82,11 @@ pub(super) fn budget_bytes(memory_limit_mib: Option<u64>) -> usize {
 
 impl Agent {
     /// Builds and starts everything. All threads but the ones that exist are inside of `sandbox`.
+    /// Through `control` the agent's own API asks for changes.
     ///
     /// # Errors
     /// Something does not start.
-    pub fn start(checked: Checked, sandbox: Sandbox) -> Result<Agent> {
+    pub fn start(checked: Checked, sandbox: Sandbox, control: Control) -> Result<Agent> {
         let service = &checked.loaded.file.service;
         let reader = checked.telemetry.readers.first();
         let exposition = reader.map(|r| r.exposition.clone()).unwrap_or_default();
@@ -134,6 +137,9 @@ impl Agent {
             log,
             _process: ProcessMetrics::new(&metrics),
             servers: Vec::new(),
+            admin: Vec::new(),
+            shown: Arc::default(),
+            control,
             exporters: Default::default(),
             receivers: Vec::new(),
             checkpoints: watched(&health, "store", "positions", now),
@@ -150,6 +156,8 @@ impl Agent {
             metrics,
         };
         agent.servers = agent.serve_metrics(&checked.telemetry.readers)?;
+        agent.admin = agent.serve_admin(service.admin.as_ref())?;
+        let shown = redacted(&checked);
         let Agent { graph, sandbox, .. } = &mut agent;
         sandbox.within(Ring::Inner, || {
             let prepared = graph.prepare(checked.resolved)?;
@@ -163,10 +171,8 @@ impl Agent {
         let generation = agent.graph.generation();
         tracing::info!(shards, generation, "{EVERYTHING_IS_READY}");
         agent.watch_components();
-        agent.remember(Generation {
-            number: generation,
-            offer: checked.offer,
-        });
+        let record = agent.record("start", Vec::new());
+        agent.remember(checked.offer, record, shown);
         Ok(agent)
     }
 }
@@ -180,6 +186,7 @@ impl Service {
             shutdown_timeout: service.shutdown_timeout,
             memory_limit_mib: service.memory_limit_mib,
             telemetry: checked.telemetry.clone(),
+            admin: service.admin.clone(),
         }
     }
 }

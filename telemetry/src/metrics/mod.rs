@@ -32,7 +32,7 @@ pub use points::{
     DeltaToCumulativeMetrics, IntervalMetrics, MetricsTransformMetrics,
 };
 pub use process::{ProcessMetrics, ProcessUsage};
-pub use registry::{MetricsRegistry, SERIES_MAX_DEFAULT};
+pub use registry::{MetricsRegistry, SERIES_MAX_DEFAULT, Sample};
 pub use value::{BytesHistogram, Counter, FloatCounter, FloatGauge, Gauge, RecordsHistogram};
 
 /// The content type of [`MetricsRegistry::render`].

@@ -22,6 +22,24 @@ pub(crate) const SERIES_REFUSED: Family = Family {
 
 type Key = (&'static str, Vec<String>);
 
+/// The value of one series.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sample {
+    /// Name of its family, without suffixes.
+    pub name: &'static str,
+    /// Its labels.
+    pub labels: Vec<(String, String)>,
+    /// Now.
+    pub value: f64,
+}
+
+impl Sample {
+    /// Whether a label has this value.
+    pub fn has(&self, label: &str, value: &str) -> bool {
+        self.labels.iter().any(|(l, v)| l == label && v == value)
+    }
+}
+
 /// All metrics of the process, or a view of them that adds a label. Cheap to share; only building a
 /// component and scraping lock it.
 #[derive(Debug)]
@@ -133,6 +151,32 @@ impl MetricsRegistry {
         groups.values().filter_map(Weak::upgrade).collect()
     }
 
+    /// The present values of all counters and gauges that an operator must see.
+    pub fn samples(&self) -> Vec<Sample> {
+        let mut out = Gather::new(Level::Basic);
+        for group in self.living() {
+            group.collect(&mut out);
+        }
+        let mut samples = Vec::new();
+        for (family, metrics) in out.families.into_values() {
+            for metric in metrics {
+                let value = match family.kind {
+                    Kind::Counter => metric.get_counter().get_value(),
+                    Kind::Gauge => metric.get_gauge().get_value(),
+                    Kind::Histogram => continue,
+                };
+                let pair =
+                    |l: &prometheus::proto::LabelPair| (l.name().to_owned(), l.value().to_owned());
+                samples.push(Sample {
+                    name: family.name,
+                    labels: metric.get_label().iter().map(pair).collect(),
+                    value,
+                });
+            }
+        }
+        samples
+    }
+
     /// All series in Prometheus' text format 0.0.4, sorted by name. Empty at level `none`.
     pub fn render(&self) -> String {
         let exposition = self
@@ -194,6 +238,13 @@ mod tests {
         lane.accepted_log_records.inc_by(2);
         again.accepted_log_records.inc_by(3);
         let text = registry.render();
+        let sum = |samples: Vec<Sample>| -> f64 {
+            let of = |s: &&Sample| {
+                s.has("receiver", "filelog") && s.name == "otelcol_receiver_accepted_log_records"
+            };
+            samples.iter().filter(of).map(|s| s.value).sum()
+        };
+        assert_eq!(sum(registry.samples()), 6.0);
         for line in [
             "records{receiver=\"filelog\",transport=\"file\"} 1\n",
             "records{receiver=\"filelog\",transport=\"file\",exporter=\"loki\"} 5\n",

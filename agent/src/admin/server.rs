@@ -1,0 +1,286 @@
+//! Where the admin API listens: a socket in the file system, for its owner alone, and HTTP on a
+//! loopback address, with a token.
+//!
+//! Bounded as the agent's own pages are: headers by the parser, bodies by [`handlers`], connections in
+//! number and time. When the way in goes, its connections end with the answer they wait for.
+
+use std::convert::Infallible;
+use std::fs::DirBuilder;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
+use hyper::body::Incoming;
+use hyper::header::AUTHORIZATION;
+use hyper::service::service_fn;
+use hyper::{HeaderMap, Request};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tailwater_config::{AdminEndpoint, AdminOptions};
+use tailwater_pipeline::listeners::{Descriptor, Lent, Listeners};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::runtime::Handle;
+use tokio::sync::{Semaphore, watch};
+
+use super::handlers::{self, Api};
+use crate::extensions::htpasswd::same;
+use crate::extensions::watched::Watched;
+use crate::serve::addresses;
+
+/// Connections at the same time at each way in.
+const CONNECTIONS_MAX: usize = 16;
+/// A connection that does not finish its headers in this time is closed.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// A whole connection.
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(300);
+/// Pause after a failed accept.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+/// A shorter token could be guessed.
+const TOKEN_BYTES_MIN: usize = 16;
+
+/// A way in. Dropping it closes it.
+pub struct AdminServer {
+    _lent: Lent,
+    _stop: watch::Sender<()>,
+}
+
+/// Who may come in, and under which name changes are logged.
+struct Gate {
+    by: &'static str,
+    token: Option<Watched<String>>,
+}
+
+impl Gate {
+    /// Whether a request may come in. Takes the same time for every wrong token of the right length.
+    fn lets_in(&self, headers: &HeaderMap) -> bool {
+        let Some(token) = &self.token else {
+            return true;
+        };
+        let sent = headers.get(AUTHORIZATION).map(|v| v.as_bytes());
+        let Some((scheme, sent)) = sent.and_then(|v| v.split_at_checked("Bearer ".len())) else {
+            return false;
+        };
+        scheme.eq_ignore_ascii_case(b"Bearer ") && same(sent, token.get().as_bytes())
+    }
+}
+
+/// A token: one line that a header can carry.
+fn token(text: &str) -> Result<String, String> {
+    let token = text.trim();
+    if token.len() < TOKEN_BYTES_MIN {
+        return Err(format!(
+            "a token has at least {TOKEN_BYTES_MIN} characters; `openssl rand -hex 32` makes one"
+        ));
+    }
+    match token.bytes().all(|b| b.is_ascii_graphic()) {
+        true => Ok(token.to_owned()),
+        false => Err("a token is one line of printable ASCII without spaces".to_owned()),
+    }
+}
+
+/// Listens where `options` says.
+///
+/// # Errors
+/// A socket, an address or the token is not to be had.
+pub fn serve(
+    options: &AdminOptions,
+    api: &Arc<Api>,
+    listeners: &Listeners,
+    runtime: &Handle,
+) -> Result<Vec<AdminServer>> {
+    let mut servers = Vec::new();
+    if let Some(path) = &options.socket {
+        let lent = listen_at(path, listeners).with_context(|| {
+            let path = path.display();
+            format!("cannot listen at {path} for the admin API; set service::admin::socket to another path")
+        })?;
+        let gate = Gate {
+            by: "admin socket",
+            token: None,
+        };
+        servers.push(start(lent, gate, api, runtime)?);
+    }
+    if let Some(endpoint) = &options.endpoint {
+        servers.push(serve_endpoint(endpoint, api, listeners, runtime)?);
+    }
+    Ok(servers)
+}
+
+fn serve_endpoint(
+    endpoint: &AdminEndpoint,
+    api: &Arc<Api>,
+    listeners: &Listeners,
+    runtime: &Handle,
+) -> Result<AdminServer> {
+    let AdminEndpoint {
+        address,
+        token_file,
+    } = endpoint;
+    let token =
+        Watched::read(token_file, token).map_err(|e| anyhow!("service::admin::token_file: {e}"))?;
+    let listen = || listeners.first_tcp(&addresses(address, runtime)?);
+    let lent = listen().with_context(|| {
+        format!("cannot listen on {address} for the admin API; set service::admin::endpoint to another address")
+    })?;
+    if lent.is_exposed() {
+        let place = lent.place();
+        return Err(anyhow!(
+            "service::admin::endpoint: {address} is {place} on this machine, which others reach; \
+             use 127.0.0.1"
+        ));
+    }
+    let gate = Gate {
+        by: "admin endpoint",
+        token: Some(token),
+    };
+    start(lent, gate, api, runtime)
+}
+
+/// The directory is made for its owner alone if it is missing.
+fn listen_at(path: &Path, listeners: &Listeners) -> io::Result<Lent> {
+    if let Some(dir) = path.parent() {
+        DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    }
+    listeners.unix_private(path)
+}
+
+fn start(lent: Lent, gate: Gate, api: &Arc<Api>, runtime: &Handle) -> Result<AdminServer> {
+    let (stop, stopped) = watch::channel(());
+    let guard = runtime.enter();
+    let socket = match lent.descriptor()? {
+        Descriptor::Tcp(socket) => Socket::Tcp(TcpListener::from_std(socket)?),
+        Descriptor::Unix(socket) => Socket::Unix(UnixListener::from_std(socket)?),
+    };
+    drop(guard);
+    tracing::info!(address = lent.place(), "the admin API listens");
+    runtime.spawn(accept(socket, Arc::new(gate), api.clone(), stopped));
+    Ok(AdminServer {
+        _lent: lent,
+        _stop: stop,
+    })
+}
+
+enum Socket {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+/// A connection of either kind.
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+impl Socket {
+    async fn accept(&self) -> io::Result<Box<dyn Stream>> {
+        Ok(match self {
+            Socket::Tcp(socket) => Box::new(socket.accept().await?.0),
+            Socket::Unix(socket) => Box::new(socket.accept().await?.0),
+        })
+    }
+}
+
+async fn accept(socket: Socket, gate: Arc<Gate>, api: Arc<Api>, mut stop: watch::Receiver<()>) {
+    let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        let slot = tokio::select! {
+            slot = slots.clone().acquire_owned() => slot,
+            _ = stop.changed() => return,
+        };
+        let stream = tokio::select! {
+            accepted = socket.accept() => accepted,
+            _ = stop.changed() => return,
+        };
+        match stream {
+            Ok(stream) => {
+                let (gate, api, stop) = (gate.clone(), api.clone(), stop.clone());
+                tokio::spawn(async move {
+                    let serving = connection(stream, gate, api, stop);
+                    // A broken connection is the client's affair.
+                    let _ = tokio::time::timeout(CONNECTION_TIMEOUT, serving).await;
+                    drop(slot);
+                });
+            }
+            Err(e) => {
+                tracing::warn!(error = %e, "cannot accept a connection; trying again soon");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn connection(
+    stream: Box<dyn Stream>,
+    gate: Arc<Gate>,
+    api: Arc<Api>,
+    mut stop: watch::Receiver<()>,
+) {
+    let service = service_fn(move |request: Request<Incoming>| {
+        let (gate, api) = (gate.clone(), api.clone());
+        async move {
+            let response = match gate.lets_in(request.headers()) {
+                true => handlers::answer(&api, request, gate.by).await,
+                false => {
+                    tracing::warn!(by = gate.by, "a request without the token was turned away");
+                    handlers::unauthorized()
+                }
+            };
+            Ok::<_, Infallible>(response)
+        }
+    });
+    let serving = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut serving = std::pin::pin!(serving);
+    // Both: a broken connection is the client's affair.
+    tokio::select! {
+        _ = serving.as_mut() => return,
+        _ = stop.changed() => serving.as_mut().graceful_shutdown(),
+    }
+    let _ = serving.await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tailwater_testkit::tempdir::TempDir;
+
+    /// Guarantee: only the token lets in, whole, and the one that the file holds now.
+    #[test]
+    fn only_the_token_lets_in() {
+        let dir = TempDir::new("token").unwrap();
+        let path = dir.path().join("token");
+        std::fs::write(&path, "0123456789abcdef\n").unwrap();
+        let gate = Gate {
+            by: "test",
+            token: Some(Watched::read(&path, token).unwrap()),
+        };
+        let lets_in = |value: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(AUTHORIZATION, value.parse().unwrap());
+            gate.lets_in(&headers)
+        };
+        assert!(!gate.lets_in(&HeaderMap::new()));
+        assert!(lets_in("Bearer 0123456789abcdef") && lets_in("bearer 0123456789abcdef"));
+        for wrong in [
+            "",
+            "Bearer",
+            "Bearer ",
+            "0123456789abcdef",
+            "Basic 0123456789abcdef",
+            "Bearer 0123456789abcdeF",
+            "Bearer 0123456789abcdef0",
+        ] {
+            assert!(!lets_in(wrong), "{wrong}");
+        }
+        let new = dir.path().join("new");
+        std::fs::write(&new, "fedcba9876543210").unwrap();
+        std::fs::rename(&new, &path).unwrap();
+        assert!(!lets_in("Bearer 0123456789abcdef") && lets_in("Bearer fedcba9876543210"));
+        for bad in ["", "short", "two words of a kind", "0123456789abcdef\nx"] {
+            assert!(token(bad).is_err(), "{bad}");
+        }
+    }
+}

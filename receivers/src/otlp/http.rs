@@ -18,11 +18,11 @@ use hyper::{Method, Request, Response, StatusCode};
 use tailwater_pdata::Signal;
 
 use super::answer::Answer;
-use super::body::{BodyError, Form, Kind, Reading, decode};
+use super::body::{Body, BodyError, Form, Kind, Reading, decode};
 use super::client::Peer;
 use super::config::{Cors, HttpOptions, Limits};
 use super::guard::Guard;
-use super::inflate::Encoding;
+use super::inflate::{Encoding, InflateError};
 use super::intake::Intake;
 use super::room::Hold;
 use super::stats::Stats;
@@ -156,9 +156,17 @@ impl HttpService {
         let mut hold = Hold::of(&self.intake.room);
         let max = self.options.body_bytes_max;
         let reading = Reading::new(self.body_time, max).on(&head.extensions);
-        let body = reading
-            .read(body, &mut hold, |_| Ok::<_, BodyError>(None))
-            .await;
+        let body = match encoding {
+            Encoding::Identity => {
+                let look = |_: &[u8]| Ok::<_, BodyError>(None);
+                let body = reading.read(body, &mut hold, look).await;
+                body.map(Body::Whole)
+            }
+            _ => {
+                let pieces = reading.read_pieces(encoding, body, &mut hold).await;
+                pieces.map(Body::Pieces)
+            }
+        };
         let body = body.map_err(|e| reject(refused(e, max)))?;
         let kind = Kind {
             signal,
@@ -201,6 +209,10 @@ fn refused(e: BodyError, max: usize) -> Status {
         }
         BodyError::NoRoom => Status::unavailable("no room for the body now"),
         BodyError::Late => Status::unavailable("the body did not arrive in time"),
+        BodyError::Bomb => Status::new(
+            Code::InvalidArgument,
+            InflateError::TooLarge(max).to_string(),
+        ),
         BodyError::Broken(problem) => Status::new(Code::InvalidArgument, problem),
     }
 }

@@ -149,7 +149,8 @@ impl Shared {
         let grpc = self.config.grpc.as_ref().and_then(|g| g.auth.as_ref());
         let http = self.config.http.as_ref().and_then(|h| h.auth.as_ref());
         let guards = [grpc, http].into_iter().flatten().count();
-        let runtime = runtime(self.cx.shards, guards * CHECKS_MAX).map_err(failed)?;
+        let runtime =
+            runtime(self.intake.room.decoders_max(), guards * CHECKS_MAX).map_err(failed)?;
         match self.listeners(&runtime) {
             Ok((listeners, ports)) => {
                 let server = Server::start(runtime, listeners).map_err(failed)?;

@@ -13,17 +13,25 @@ pub struct Room {
     /// Bodies that are decoded at once on threads of their own. More would not be faster, and each
     /// thread keeps memory of the largest body it has seen.
     decoders: Arc<Semaphore>,
+    decoders_max: usize,
 }
 
 impl Room {
     /// Room for `limit_bytes`, and half of the processors to decode what comes.
     pub fn new(limit_bytes: usize) -> Arc<Room> {
         let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
+        let decoders_max = cores.div_ceil(2);
         Arc::new(Room {
             taken_bytes: AtomicUsize::new(0),
             limit_bytes,
-            decoders: Arc::new(Semaphore::new(cores.div_ceil(2))),
+            decoders: Arc::new(Semaphore::new(decoders_max)),
+            decoders_max,
         })
+    }
+
+    /// How many bodies are decoded at once on threads of their own, at most.
+    pub fn decoders_max(&self) -> usize {
+        self.decoders_max
     }
 
     /// Bytes taken now.

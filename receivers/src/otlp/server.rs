@@ -43,9 +43,9 @@ const HEAD_BYTES_MAX: u32 = 16 << 10;
 /// Bytes that one read of a connection of HTTP/1.1 may bring, which is what it keeps for its next one.
 const READ_BYTES_MAX: usize = 48 << 10;
 /// The same of a few connections: most bodies come in one piece, which is used as it is.
-const WIDE_READ_BYTES_MAX: usize = 512 << 10;
+const WIDE_READ_BYTES_MAX: usize = 256 << 10;
 /// So many of a listener's connections may be wide.
-const WIDE_CONNECTIONS_MAX: usize = 32;
+const WIDE_CONNECTIONS_MAX: usize = 64;
 /// Bytes of bodies that a client may send ahead, on one stream and on one connection.
 const STREAM_WINDOW: u32 = 256 << 10;
 const CONNECTION_WINDOW: u32 = 1 << 20;

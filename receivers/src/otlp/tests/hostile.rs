@@ -68,6 +68,48 @@ async fn bombs_are_refused() {
         .await;
 }
 
+/// Guarantee: where a long body is judged by its begin, a bomb is refused and its sender hears so, though it goes
+/// on sending; what is none arrives whole.
+#[tokio::test]
+async fn long_bodies_are_judged_by_their_begin() {
+    // Room for half of the bomb.
+    let yaml =
+        "{protocols: {http: {endpoint: '127.0.0.1:0'}}, limits: {in_flight_bytes_max: 12MiB}}";
+    let stand = Stand::new(yaml);
+    stand.destination().set(Some(Outcome::Delivered));
+    let mut bomb = snap::write::FrameEncoder::new(Vec::new());
+    bomb.write_all(&vec![0; 256 << 20]).unwrap();
+    let bomb = bomb.into_inner().unwrap();
+    assert!(bomb.len() > 12 << 20, "{}", bomb.len());
+    // Text that compresses to about half.
+    let mut state = 1u32;
+    let text = std::iter::repeat_with(|| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        b"0123456789abcdef"[(state >> 28) as usize]
+    });
+    let text = String::from_utf8(text.take(3 << 20).collect()).unwrap();
+    let json = format!(
+        r#"{{"resourceLogs":[{{"scopeLogs":[{{"logRecords":[{{"body":{{"stringValue":"{text}"}}}}]}}]}}]}}"#
+    );
+    let mut honest = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    honest.write_all(json.as_bytes()).unwrap();
+    let honest = honest.finish().unwrap();
+    assert!(honest.len() > 3 << 19, "{}", honest.len());
+    for (kind, encoding, body, status) in [
+        (PROTO, "snappy", bomb, 400),
+        ("application/json", "gzip", honest, 200),
+    ] {
+        let mut request = post("/v1/logs", kind, body);
+        let value = encoding.parse().unwrap();
+        request.headers_mut().insert("content-encoding", value);
+        let answer = send(stand.http(), request).await;
+        assert_eq!(answer.status, status, "{encoding}: {answer:?}");
+        let refused = answer.text().contains("inflates to more");
+        assert_eq!(refused, status == 400, "{encoding}: {answer:?}");
+    }
+    assert_eq!(stand.account(0).delivered.records, 1);
+}
+
 /// Guarantee: a body that is too long is refused before it has come, however its length is told.
 #[tokio::test]
 async fn bodies_that_are_too_long_are_refused_early() {

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tailwater_config::{Errors, KeyPath, Node, Section, parse};
@@ -22,8 +22,8 @@ use tailwater_pipeline::lanes::{LANE_LABEL, Lane};
 use tailwater_pipeline::shard::{Chain, Shard, Stage};
 use tailwater_pipeline::storage::Storages;
 use tailwater_pipeline::{
-    Admission, Batch, Budget, BuildError, DropReason, Exporter, ExporterNode, ReceiverNode,
-    ShardHandle, Wake,
+    Admission, Batch, Budget, BuildError, DropReason, Exporter, ExporterNode, Outcome,
+    ReceiverNode, ShardHandle, Wake,
 };
 use tailwater_receivers::filelog::logfs::LogFs;
 use tailwater_receivers::filelog::watch::{News, WatchEvent};
@@ -50,6 +50,8 @@ pub struct Settings {
     receiver: FilelogSettings,
     batch: Option<Box<dyn ProcessorSettings>>,
     exporter: LokiSettings,
+    /// There is a lane to the second destination.
+    second: bool,
 }
 
 impl Settings {
@@ -81,6 +83,7 @@ impl Settings {
             receiver: receiver.ok_or_else(problems)?,
             exporter: exporter.ok_or_else(problems)?,
             batch: plan.batch.then_some(batch).flatten(),
+            second: plan.second && !shape.alone,
         })
     }
 }
@@ -132,11 +135,17 @@ pub struct Life {
     cx: NodeCx,
     /// Of the receiver: the node of each lane.
     nodes: (FilelogNode, Option<FilelogNode>),
+    /// The lanes; none if the plan has one destination.
+    lanes: Vec<Lane>,
+    /// What the second destination has of each shard.
+    down: Vec<Arc<Mutex<Vec<Batch>>>>,
+    /// Told when nothing of a lane that went is under way, by each shard.
+    leaving: Vec<Arc<AtomicBool>>,
     /// Finds files.
     pub driver: Driver,
     /// When it has something to do without news.
     pub driver_at: Mono,
-    /// Finds files for the second destination.
+    /// Finds files for the second destination, once it begins.
     pub second: Option<Driver>,
     /// The shards.
     pub shards: Vec<SimShard>,
@@ -222,9 +231,11 @@ impl Life {
             storages: Arc::new(OneStorage(positions.clone())),
             authenticators: Default::default(),
         };
-        let readings = readings(settings, plan, &cx, fs, variant);
-        let (mut receiver, mut second, metrics) = readings.map_err(|e| e.to_string())?;
+        let lanes = lanes(settings, plan, &cx, &[]);
+        let readings = readings(settings, &lanes, &cx, fs, variant);
+        let (mut receiver, mut second) = readings.map_err(|e| e.to_string())?;
         receiver.arrange().map_err(|e| e.to_string())?;
+        let metrics = lanes.first().map_or(&cx.metrics, |l| &l.metrics).clone();
         let parts = LokiParts {
             name: EXPORTER.into(),
             settings: settings.exporter.clone(),
@@ -240,7 +251,7 @@ impl Life {
             account(&metrics, "receiver", RECEIVER),
             account(&cx.metrics, "exporter", EXPORTER),
         ];
-        let mut shards = Vec::new();
+        let (mut shards, mut down) = (Vec::new(), Vec::new());
         for index in 0..plan.shards {
             let waker = Arc::new(SimWaker::default());
             let handle = ShardHandle {
@@ -258,11 +269,13 @@ impl Life {
             shard.add_chain(chain(settings, &cx, variant)?);
             let source = receiver.source(&handle);
             shard.add_source(RECEIVER.into(), source, vec!["logs".into()]);
-            if let Some(second) = &mut second {
+            if plan.second {
+                let has = Arc::<Mutex<Vec<Batch>>>::default();
+                down.push(has.clone());
                 shard.add_exporter(Outlet {
                     key: DOWN.into(),
                     signal: Signal::Logs,
-                    exporter: Box::new(Down::default()),
+                    exporter: Box::new(Down(has)),
                     account: account(&cx.metrics, "exporter", DOWN),
                     gate: None,
                 });
@@ -273,6 +286,8 @@ impl Life {
                     processors: Vec::new(),
                     exporters: vec![DOWN.into()],
                 });
+            }
+            if let Some(second) = &mut second {
                 shard.add_source(DOWN.into(), second.source(&handle), vec![DOWN.into()]);
             }
             shards.push(SimShard {
@@ -290,6 +305,9 @@ impl Life {
         Ok(Life {
             cx,
             nodes: (receiver, second),
+            lanes,
+            down,
+            leaving: Vec::new(),
             driver,
             driver_at: Mono(0),
             second: beside,
@@ -318,17 +336,61 @@ impl Life {
         fs: &AgentFs,
         variant: &dyn Breaks,
     ) -> Result<(), String> {
-        let next = readings(settings, plan, &self.cx, fs, variant);
-        let (receiver, second, _) = next.map_err(|e| e.to_string())?;
-        let update = self.nodes.0.update(receiver);
-        self.driver.take_over(update);
-        if let (Some(node), Some(driver), Some(next)) =
-            (&mut self.nodes.1, &mut self.second, second)
-        {
-            driver.take_over(node.update(next));
-        }
+        let lanes = lanes(settings, plan, &self.cx, &self.lanes);
+        let next = readings(settings, &lanes, &self.cx, fs, variant);
+        let (receiver, second) = next.map_err(|e| e.to_string())?;
+        self.lanes = lanes;
+        self.driver.take_over(self.nodes.0.update(receiver));
         self.driver_at = Mono(0);
+        match (self.nodes.1.as_mut(), second) {
+            (Some(node), Some(next)) => {
+                let update = node.update(next);
+                if let Some(driver) = &mut self.second {
+                    driver.take_over(update);
+                }
+            }
+            (Some(_), None) => self.retire_second(),
+            (None, Some(mut node)) => {
+                for (index, s) in self.shards.iter_mut().enumerate() {
+                    let waker = s.waker.clone();
+                    let source = node.source(&ShardHandle { index, waker });
+                    s.shard.add_source(DOWN.into(), source, vec![DOWN.into()]);
+                }
+                self.nodes.1 = Some(node);
+            }
+            (None, None) => {}
+        }
         Ok(())
+    }
+
+    /// The second destination gives back what it has, and its lane goes.
+    fn retire_second(&mut self) {
+        (self.nodes.1, self.second) = (None, None);
+        for (s, has) in self.shards.iter_mut().zip(&self.down) {
+            let done = Arc::new(AtomicBool::new(false));
+            self.leaving.push(done.clone());
+            s.shard.retire(DOWN, done);
+            s.next = Some(Mono(0));
+            let has = std::mem::take(&mut *has.lock().unwrap_or_else(PoisonError::into_inner));
+            for part in has.into_iter().flat_map(Batch::into_logs) {
+                part.ack.resolve(Outcome::Retry);
+            }
+        }
+    }
+
+    /// The second lane's driver has a turn. It begins when nothing of those before it is under way.
+    pub fn turn_second(&mut self, now: Mono) {
+        self.leaving.retain(|done| !done.load(Ordering::Acquire));
+        if self.second.is_none()
+            && self.leaving.is_empty()
+            && let Some(node) = &mut self.nodes.1
+            && node.arrange().is_ok()
+        {
+            self.second = Some(node.driver(Box::new(NoNews)));
+        }
+        if let Some(second) = &mut self.second {
+            second.turn(now);
+        }
     }
 
     /// The queue.
@@ -349,29 +411,44 @@ impl Life {
     }
 }
 
-/// The nodes of the receiver: for the destination that is judged, for the second one if there is one;
-/// and where the metrics of the first are.
-type Readings = (FilelogNode, Option<FilelogNode>, Arc<MetricsRegistry>);
+/// The lanes that there are to be, those of `running` as they are; none if the plan has one destination.
+fn lanes(settings: &Settings, plan: &Plan, cx: &NodeCx, running: &[Lane]) -> Vec<Lane> {
+    let exporters: &[&str] = match (plan.second, settings.second) {
+        (false, _) => &[],
+        (true, true) => &[EXPORTER, DOWN],
+        (true, false) => &[EXPORTER],
+    };
+    let alone = exporters.len() == 1;
+    let lane = |exporter: &&str| {
+        let runs = running.iter().find(|l| *l.exporter == **exporter);
+        runs.cloned().unwrap_or_else(|| Lane {
+            exporter: (*exporter).into(),
+            metrics: match alone {
+                true => cx.metrics.clone(),
+                false => Arc::new(cx.metrics.scoped(LANE_LABEL, exporter)),
+            },
+            budget: cx.budget.part_of(2),
+            alone,
+            signals: vec![Signal::Logs],
+        })
+    };
+    exporters.iter().map(lane).collect()
+}
+
+/// The nodes of the receiver: for the destination that is judged, and for the second one.
+type Readings = (FilelogNode, Option<FilelogNode>);
 
 fn readings(
     settings: &Settings,
-    plan: &Plan,
+    lanes: &[Lane],
     cx: &NodeCx,
     fs: &AgentFs,
     variant: &dyn Breaks,
 ) -> Result<Readings, BuildError> {
     let logs = variant.log_fs(Arc::new(fs.clone()));
-    if !plan.second {
-        let node = settings.receiver.node(cx, logs)?;
-        return Ok((node, None, cx.metrics.clone()));
+    if lanes.is_empty() {
+        return Ok((settings.receiver.node(cx, logs)?, None));
     }
-    let lanes = [EXPORTER, DOWN].map(|exporter| Lane {
-        exporter: exporter.into(),
-        metrics: Arc::new(cx.metrics.scoped(LANE_LABEL, exporter)),
-        budget: cx.budget.part_of(2),
-        alone: false,
-        signals: vec![Signal::Logs],
-    });
     let beside: Arc<dyn LogFs> = Arc::new(AgentFs {
         keeps: false,
         ..fs.clone()
@@ -380,23 +457,28 @@ fn readings(
         EXPORTER => logs.clone(),
         _ => beside.clone(),
     };
-    let mut nodes = settings.receiver.nodes(cx, &lanes, &fs_of)?.into_iter();
+    let mut nodes = settings.receiver.nodes(cx, lanes, &fs_of)?.into_iter();
     let node = nodes.next();
     let node = node.ok_or_else(|| BuildError::new(RECEIVER, "it has no node".to_owned()))?;
-    Ok((node, nodes.next(), lanes[0].metrics.clone()))
+    Ok((node, nodes.next()))
 }
 
 /// A destination that takes some and answers nothing.
-#[derive(Default)]
-struct Down(Vec<Batch>);
+struct Down(Arc<Mutex<Vec<Batch>>>);
+
+impl Down {
+    fn has(&self) -> MutexGuard<'_, Vec<Batch>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 impl Exporter for Down {
     fn export(&mut self, batch: Batch, _now: Mono) {
-        self.0.push(batch);
+        self.has().push(batch);
     }
 
     fn admission(&self) -> Admission {
-        match self.0.len() {
+        match self.has().len() {
             0..4 => Admission::Open,
             _ => Admission::Closed,
         }

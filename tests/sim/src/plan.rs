@@ -58,6 +58,8 @@ pub struct Shape {
     pub multiline: bool,
     /// Reads are this much longer.
     pub longer: u64,
+    /// Nothing goes to the second destination.
+    pub alone: bool,
 }
 
 impl Shape {
@@ -73,6 +75,7 @@ impl Shape {
             behind: rng.below(2) == 0,
             multiline: rng.below(3) == 0 && may_join,
             longer: one_of(rng, [0, 0, 100, 5_000]),
+            alone: rng.below(2) == 0,
         }
     }
 }

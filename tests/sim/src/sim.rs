@@ -552,9 +552,7 @@ impl Sim<'_> {
         match job {
             Job::Driver => {
                 let next = life.driver.turn(now);
-                if let Some(second) = &mut life.second {
-                    second.turn(now);
-                }
+                life.turn_second(now);
                 let heard = life.driver.listen(now, Duration::ZERO);
                 let latest = now.after(DRIVER_WAIT_MAX);
                 life.driver_at = if heard > 0 { now } else { next.min(latest) };

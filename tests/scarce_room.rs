@@ -102,6 +102,7 @@ fn a_long_line_is_read_whole_when_room_is_scarce() {
             metrics: Arc::new(MetricsRegistry::default()),
             health: Arc::new(HealthRegistry::new()),
             runtime: runtime.handle().clone(),
+            listeners: Default::default(),
             storages: stores(clock.clone()),
             authenticators: Default::default(),
         };

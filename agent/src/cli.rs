@@ -65,14 +65,14 @@ struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
     #[command(flatten)]
-    run: ConfigArgs,
+    run: RunArgs,
 }
 
 #[derive(Subcommand)]
 enum Command {
     /// Run the agent (the same as giving --config without a command).
     #[command(after_help = RUN_HELP)]
-    Run(ConfigArgs),
+    Run(RunArgs),
     /// Check a configuration without starting anything; prints every mistake with its place.
     #[command(after_help = RUN_HELP)]
     Validate(ConfigArgs),
@@ -103,6 +103,19 @@ enum Command {
         #[command(subcommand)]
         command: CheckpointsCommand,
     },
+}
+
+/// How the agent runs.
+#[derive(Args, Clone, Debug)]
+pub struct RunArgs {
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Read the configuration again when its files change.
+    #[arg(long)]
+    pub watch: bool,
+    /// Do not start with the newest configuration that was in force if the given one is refused.
+    #[arg(long)]
+    pub no_last_good: bool,
 }
 
 /// Where the configuration comes from.

@@ -12,13 +12,17 @@ macro_rules! say {
 
 mod cli;
 mod commands;
+mod control;
 mod extensions;
+mod offer;
 mod progress;
 mod registry;
 mod sandbox;
 mod serve;
 mod signals;
 mod storages;
+mod supervisor;
+mod watch;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

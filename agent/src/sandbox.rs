@@ -6,14 +6,17 @@
 //! the threads that find and read files, is closed to `/etc` besides: only the thread for sockets
 //! needs files there that others replace at any time (`resolv.conf`).
 //!
-//! A ring holds for the thread that enters it and for the threads that this one starts. So the
-//! outer one is entered before there is any other thread, the inner one after the socket thread.
+//! A ring holds for the thread that enters it and for the threads that this one starts, and it never
+//! gets wider. So the thread that reads configurations and puts them into force stays outside, and
+//! starts all others through one that is shut in; what a new configuration needs besides is open to
+//! threads started after that.
 //! Source: the kernel's `Documentation/userspace-api/landlock.rst`.
 
 use std::collections::BTreeMap;
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use landlock::{
     ABI, Access as _, AccessFs, BitFlags, CompatLevel, Compatible, LandlockStatus, PathBeneath,
@@ -80,84 +83,116 @@ const SHARED: [&str; 15] = [
     "/tmp", "/usr", "/var", "/mnt",
 ];
 
-/// How it went, for the one line in the log.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Outcome {
-    /// Switched off in the configuration.
-    Off,
-    /// Shut in; `read` are the places of logs.
-    Enforced {
-        /// The directories of logs.
-        logs: Vec<PathBuf>,
-        /// The kernel does not know all rights.
-        partly: bool,
-    },
-    /// The kernel cannot do it, or refused.
-    Open(String),
+/// Which of the two rings.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ring {
+    /// For the threads with sockets.
+    Outer,
+    /// For all others that see data.
+    Inner,
 }
 
-/// What may be done where, until the inner ring is entered.
+/// What may be done where.
 pub struct Sandbox {
-    rules: Rules,
+    /// None: it is off.
+    rules: Option<Rules>,
     needs_etc: bool,
-    outcome: Outcome,
+    /// The directories of logs.
+    logs: Vec<PathBuf>,
+    /// It was said in the log how it went.
+    said: AtomicBool,
 }
 
 /// Rights by place, links resolved.
-#[derive(Clone, Default)]
+#[derive(Clone, Default, PartialEq)]
 struct Rules(BTreeMap<PathBuf, BitFlags<AccessFs>>);
 
 impl Sandbox {
     /// No sandbox, for those who share their process with others.
     pub fn off() -> Sandbox {
         Sandbox {
-            rules: Rules::default(),
+            rules: None,
             needs_etc: false,
-            outcome: Outcome::Off,
+            logs: Vec::new(),
+            said: AtomicBool::new(true),
         }
     }
 
-    /// Enters the outer ring. To be called while this is the only thread. Directories that the
-    /// configuration lets the agent create are created now: there is no other way to name them.
-    pub fn enter(checked: &Checked) -> Sandbox {
-        let options = &checked.loaded.file.service.sandbox;
-        if !options.enabled {
+    /// What `checked` needs. Directories that the configuration lets the agent create are created now:
+    /// there is no other way to name them.
+    pub fn of(checked: &Checked) -> Sandbox {
+        if !checked.loaded.file.service.sandbox.enabled {
             return Sandbox::off();
         }
+        // For the threads outside as well. A kernel without it is too old for the rest.
+        let _ = rustix::thread::set_no_new_privs(true);
+        let mut sandbox = Sandbox {
+            rules: Some(Rules::default()),
+            said: AtomicBool::new(false),
+            ..Sandbox::off()
+        };
+        sandbox.widen(checked);
+        sandbox
+    }
+
+    /// Adds what `checked` needs; what was allowed stays, for what goes on. True if it became wider:
+    /// threads that were started before do not know of it.
+    pub fn widen(&mut self, checked: &Checked) -> bool {
+        let Some(rules) = &mut self.rules else {
+            return false;
+        };
         let reach = reach(checked);
-        let rules = Rules::of(&reach, options);
-        let mut outer = rules.clone();
-        outer.add(Path::new(ETC), Use::Read);
-        outer.add_directory_of(Path::new(RESOLVERS));
+        let mut wider = rules.clone();
+        let wanted = Rules::of(&reach, &checked.loaded.file.service.sandbox);
+        for (path, access) in wanted.0 {
+            *wider.0.entry(path).or_default() |= access;
+        }
         let mut logs: Vec<PathBuf> = reach.logs.iter().flat_map(|p| log_dirs(&p.path)).collect();
         logs.sort();
         logs.dedup_by(|a, b| a.starts_with(&*b));
-        let outcome = match outer.restrict() {
-            Ok(partly) => Outcome::Enforced { logs, partly },
-            Err(why) => Outcome::Open(why),
-        };
-        Sandbox {
-            rules,
-            needs_etc: reach.user_names,
-            outcome,
-        }
+        let grew = wider != *rules || (reach.user_names && !self.needs_etc);
+        *rules = wider;
+        self.logs = logs;
+        self.needs_etc |= reach.user_names;
+        grew
     }
 
-    /// Enters the inner ring, and says in the log how it went.
-    pub fn enter_inner(mut self) {
-        if matches!(self.outcome, Outcome::Enforced { .. })
-            && !self.needs_etc
-            && let Err(why) = self.rules.restrict()
-        {
-            self.outcome = Outcome::Open(why);
-        }
-        match &self.outcome {
-            Outcome::Off => {}
-            Outcome::Enforced { logs, partly } => tracing::info!(
-                logs = ?logs, partly,
+    /// Runs `work` in a thread that is shut in, as are all that it starts. Says in the log, once, how
+    /// that went. Without a sandbox `work` runs where it is.
+    pub fn within<T: Send>(&self, ring: Ring, work: impl FnOnce() -> T + Send) -> T {
+        let Some(rules) = &self.rules else {
+            return work();
+        };
+        std::thread::scope(|scope| {
+            let shut_in = || {
+                let outcome = match ring == Ring::Outer || self.needs_etc {
+                    true => {
+                        let mut outer = rules.clone();
+                        outer.add(Path::new(ETC), Use::Read);
+                        outer.add_directory_of(Path::new(RESOLVERS));
+                        outer.restrict()
+                    }
+                    false => rules.restrict(),
+                };
+                if !self.said.swap(true, Ordering::Relaxed) {
+                    self.say(outcome);
+                }
+                work()
+            };
+            match scope.spawn(shut_in).join() {
+                Ok(result) => result,
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        })
+    }
+
+    fn say(&self, outcome: Result<bool, String>) {
+        match outcome {
+            Ok(partly) => tracing::info!(
+                logs = ?self.logs, partly,
                 "sandboxed: files outside of what the configuration names cannot be opened"
             ),
-            Outcome::Open(why) => tracing::warn!(
+            Err(why) => tracing::warn!(
                 why,
                 "not sandboxed: this process can open whatever its user can"
             ),

@@ -4,7 +4,7 @@
 //! number and time. An accept error (no descriptors left) pauses accepting, it does not end it.
 
 use std::convert::Infallible;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tailwater_pipeline::listeners::{Descriptor, Lent, Listeners};
 use tokio::sync::{Semaphore, watch};
 
 /// Connections at the same time.
@@ -41,6 +42,7 @@ pub type Pages = Arc<dyn Fn(&str) -> Option<Page> + Send + Sync>;
 pub struct HttpServer {
     /// Where it listens.
     pub addr: SocketAddr,
+    _lent: Lent,
     _stop: watch::Sender<()>,
 }
 
@@ -48,18 +50,24 @@ pub struct HttpServer {
 pub fn serve(
     endpoint: &str,
     pages: Pages,
+    listeners: &Listeners,
     runtime: &tokio::runtime::Handle,
 ) -> std::io::Result<HttpServer> {
-    let addrs = addresses(endpoint, runtime)?;
-    let listener = TcpListener::bind(&addrs[..])?;
-    listener.set_nonblocking(true)?;
+    let lent = listeners.first_tcp(&addresses(endpoint, runtime)?)?;
+    let Descriptor::Tcp(listener) = lent.descriptor()? else {
+        return Err(std::io::Error::other("no TCP"));
+    };
     let addr = listener.local_addr()?;
     let (stop, stopped) = watch::channel(());
     let guard = runtime.enter();
     let listener = tokio::net::TcpListener::from_std(listener)?;
     drop(guard);
     runtime.spawn(accept(listener, pages, stopped));
-    Ok(HttpServer { addr, _stop: stop })
+    Ok(HttpServer {
+        addr,
+        _lent: lent,
+        _stop: stop,
+    })
 }
 
 /// The addresses of `host:port`. Names are looked up by the thread for sockets: it alone may read what

@@ -7,6 +7,9 @@ use anyhow::{Context, Result};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use crate::commands::run::reread;
+use crate::control::Control;
+
 /// The signals, caught but not counted yet.
 pub struct Caught {
     runtime: Runtime,
@@ -39,13 +42,12 @@ impl Caught {
         })
     }
 
-    /// Counts them: SIGTERM and SIGINT unpark the calling thread. SIGHUP, with which the collector is
-    /// reloaded, does nothing but say so: a service manager's reload must not end an agent that
-    /// cannot do it.
+    /// Counts them: SIGTERM and SIGINT unpark the calling thread. SIGHUP asks `control` to read the
+    /// configuration again, as it reloads the collector.
     ///
     /// # Errors
     /// There is no thread to be had.
-    pub fn listen(self) -> Result<Signals> {
+    pub fn listen(self, control: Option<Control>) -> Result<Signals> {
         let stops = Arc::new(AtomicU32::new(0));
         let (told, waiting) = (stops.clone(), std::thread::current());
         let Caught {
@@ -60,8 +62,10 @@ impl Caught {
                     _ = terminate.recv() => {}
                     _ = interrupt.recv() => {}
                     _ = hang_up.recv() => {
-                        tracing::warn!("SIGHUP: reloading is not supported yet; restart to apply a \
-                            changed configuration");
+                        match &control {
+                            Some(control) => control.ask(reread("SIGHUP")),
+                            None => tracing::warn!("SIGHUP: there is nothing to read again"),
+                        }
                         continue;
                     }
                 }
@@ -88,7 +92,7 @@ impl Signals {
     /// # Errors
     /// As [`Caught::catch`] and [`Caught::listen`].
     pub fn listen() -> Result<Signals> {
-        Caught::catch()?.listen()
+        Caught::catch()?.listen(None)
     }
 
     /// How often stopping was asked for.

@@ -36,9 +36,12 @@ pub const OWN_DIR: &str = "checkpoints";
 /// Who may look at positions: their owner.
 const STATE_DIR_MODE: u32 = 0o700;
 
+/// The storage extensions of a configuration, by id.
+pub type Directories = BTreeMap<String, file_storage::Settings>;
+
 /// See the module's documentation. Belongs to the agent and outlives every node.
 pub struct AgentStorages {
-    directories: BTreeMap<String, file_storage::Settings>,
+    directories: Mutex<Directories>,
     clock: Arc<dyn Clock>,
     metrics: Arc<MetricsRegistry>,
     open: Mutex<BTreeMap<PathBuf, OpenStore>>,
@@ -200,12 +203,18 @@ impl OpenStore {
 }
 
 impl AgentStorages {
-    /// The storages a configuration names. Nothing is opened before a receiver asks for it.
-    pub fn new(
-        file: &ConfigFile,
-        clock: Arc<dyn Clock>,
-        metrics: Arc<MetricsRegistry>,
-    ) -> AgentStorages {
+    /// No storages but the agent's own. Nothing is opened before a receiver asks for it.
+    pub fn new(clock: Arc<dyn Clock>, metrics: Arc<MetricsRegistry>) -> AgentStorages {
+        AgentStorages {
+            directories: Mutex::default(),
+            clock,
+            metrics,
+            open: Mutex::default(),
+        }
+    }
+
+    /// The storages that `file` names.
+    pub fn named(file: &ConfigFile) -> Directories {
         let mut directories = BTreeMap::new();
         for e in file.components(ComponentKind::Extension) {
             if e.id.type_name() == "file_storage" {
@@ -216,12 +225,13 @@ impl AgentStorages {
                 }
             }
         }
-        AgentStorages {
-            directories,
-            clock,
-            metrics,
-            open: Mutex::default(),
-        }
+        directories
+    }
+
+    /// From now on there are these; gives those there were.
+    pub fn set(&self, directories: Directories) -> Directories {
+        let mut known = self.directories.lock().unwrap_or_else(|e| e.into_inner());
+        std::mem::replace(&mut *known, directories)
     }
 
     fn directory(&self, id: Option<&str>) -> Result<PathBuf, BuildError> {
@@ -233,8 +243,9 @@ impl AgentStorages {
 
     /// The directory of a storage extension, which exists.
     fn extension(&self, id: &str) -> Result<PathBuf, BuildError> {
-        let Some(s) = self.directories.get(id) else {
-            let known: Vec<&str> = self.directories.keys().map(String::as_str).collect();
+        let directories = self.directories.lock().unwrap_or_else(|e| e.into_inner());
+        let Some(s) = directories.get(id) else {
+            let known: Vec<&str> = directories.keys().map(String::as_str).collect();
             let text = format!("no such storage extension; there is: {}", known.join(", "));
             return Err(BuildError::new(format!("storage {id:?}"), text));
         };

@@ -166,11 +166,12 @@ impl Agent {
             metrics: Arc::new(MetricsRegistry::default()),
             health: Arc::new(HealthRegistry::new()),
             runtime: handle,
+            listeners: Default::default(),
             storages: stores.clone(),
             authenticators: Default::default(),
         };
         let mut graph = Graph::new(cx).expect("a graph");
-        let prepared = graph.prepare(&resolved).expect("prepared");
+        let prepared = graph.prepare(resolved).expect("prepared");
         graph.commit(prepared).expect("running");
         Agent {
             graph,

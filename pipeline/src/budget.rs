@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 #[derive(Debug)]
 pub struct Budget {
     used_bytes: AtomicUsize,
-    limit_bytes: usize,
+    limit_bytes: AtomicUsize,
     /// The budget that this one is a part of.
     whole: Option<Arc<Budget>>,
 }
@@ -18,7 +18,7 @@ impl Budget {
     pub fn new(limit_bytes: usize) -> Arc<Budget> {
         Arc::new(Budget {
             used_bytes: AtomicUsize::new(0),
-            limit_bytes,
+            limit_bytes: AtomicUsize::new(limit_bytes),
             whole: None,
         })
     }
@@ -28,7 +28,7 @@ impl Budget {
     pub fn part_of(self: &Arc<Budget>, parts: usize) -> Arc<Budget> {
         Arc::new(Budget {
             used_bytes: AtomicUsize::new(0),
-            limit_bytes: self.limit_bytes / parts.max(1),
+            limit_bytes: AtomicUsize::new(self.limit_bytes() / parts.max(1)),
             whole: Some(self.clone()),
         })
     }
@@ -56,12 +56,17 @@ impl Budget {
 
     /// The limit.
     pub fn limit_bytes(&self) -> usize {
-        self.limit_bytes
+        self.limit_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Another limit from now on. What is taken stays taken.
+    pub fn set_limit(&self, bytes: usize) {
+        self.limit_bytes.store(bytes, Ordering::Relaxed);
     }
 
     /// True if at least the limit is taken.
     pub fn is_exhausted(&self) -> bool {
-        self.used_bytes() >= self.limit_bytes
+        self.used_bytes() >= self.limit_bytes()
     }
 }
 

@@ -118,7 +118,7 @@ impl ContextKey {
     }
 }
 
-/// Warns of processors that read metadata of clients while no receiver keeps any.
+/// Warns of processors and exporters that read metadata of clients while no receiver keeps any.
 pub(crate) fn check(file: &ConfigFile, errors: &mut Errors) {
     let receivers = file.receivers.iter();
     let mut kept = false;
@@ -132,9 +132,14 @@ pub(crate) fn check(file: &ConfigFile, errors: &mut Errors) {
     if kept {
         return;
     }
-    for processor in &file.processors {
-        let path = processor.path(ComponentKind::Processor);
-        walk(&processor.node, &path, &mut |key, node, path| {
+    let processors = file
+        .processors
+        .iter()
+        .map(|p| (p, ComponentKind::Processor));
+    let exporters = file.exporters.iter().map(|e| (e, ComponentKind::Exporter));
+    for (component, kind) in processors.chain(exporters) {
+        let path = component.path(kind);
+        walk(&component.node, &path, &mut |key, node, path| {
             let reads = match (key, &node.value) {
                 ("metadata_keys", NodeValue::List(keys)) => !keys.is_empty(),
                 ("from_context", NodeValue::Str(text)) => {

@@ -5,6 +5,7 @@
 //! shard's half of an exporter) encodes it and hands a finished body to its node's sender. Nothing
 //! in these traits blocks or awaits; who cannot take more says so by [`Admission`].
 
+use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -142,8 +143,28 @@ pub trait ReceiverNode: Send {
     /// The half that shard `shard` runs. Called once per shard, before [`ReceiverNode::start`].
     fn source(&mut self, shard: &ShardHandle) -> Box<dyn Source>;
 
+    /// Takes what it can get only from outside and nobody else may have, such as an address to listen
+    /// at. Called before anything of what runs is changed, so that a failure changes nothing; what was
+    /// taken is given back when the node is dropped.
+    ///
+    /// # Errors
+    /// It is not to be had.
+    fn acquire(&mut self) -> Result<(), BuildError> {
+        Ok(())
+    }
+
     /// Starts discovery, listeners and the like. Nothing may run before this call.
     fn start(&mut self) -> Result<(), BuildError>;
+
+    /// Goes on with the settings of `next`, which was built for the same lane and is not started: at a
+    /// moment of its own choice, without giving up anything that is open or under way, and under the
+    /// name that it has. Called if the settings said
+    /// [`Succession::InPlace`](crate::factory::Succession::InPlace), also where only other lanes of the
+    /// receiver come or go; before those that were built with `next` and are new are started.
+    fn take_over(&mut self, _next: Box<dyn ReceiverNode>) {}
+
+    /// For [`ReceiverNode::take_over`], which has to know nodes of its own kind.
+    fn into_any(self: Box<Self>) -> Box<dyn Any>;
 
     /// Stops taking in anything new; sources go on until they are drained.
     fn stop(&mut self);

@@ -4,6 +4,7 @@
 //! no I/O), then built (`build`: nothing spawned, nothing stopped), then started. The list of
 //! factories is in one place, the agent's registry.
 
+use std::any::Any;
 use std::sync::Arc;
 
 use tailwater_config::{Errors, KeyPath, Node};
@@ -16,6 +17,7 @@ use crate::budget::Budget;
 use crate::clock::Clock;
 use crate::component::{BuildError, ExporterNode, ExtensionNode, Processor, ReceiverNode};
 use crate::lanes::Lane;
+use crate::listeners::Listeners;
 use crate::reach::Reach;
 use crate::storage::Storages;
 
@@ -43,6 +45,8 @@ pub struct NodeCx {
     pub health: Arc<HealthRegistry>,
     /// The runtime for sockets.
     pub runtime: tokio::runtime::Handle,
+    /// Sockets that listen.
+    pub listeners: Arc<Listeners>,
     /// Where positions are stored.
     pub storages: Arc<dyn Storages>,
     /// The extensions that authenticate.
@@ -51,12 +55,39 @@ pub struct NodeCx {
 
 /// Validated settings of a receiver.
 pub trait ReceiverSettings: Send {
-    /// Builds a node for each of `lanes`, in their order. Must not spawn or open listeners.
+    /// Builds a node for each of `lanes`, in their order. Must not spawn or open listeners. Some of them
+    /// may run already: what is built for these is handed to [`ReceiverNode::take_over`].
     fn build(&self, cx: &NodeCx, lanes: &[Lane]) -> Result<Vec<Box<dyn ReceiverNode>>, BuildError>;
 
     /// Adds what the node uses of the file system. Asked before anything is built; may look at
     /// what is there. The stores of positions are the agent's.
     fn reach(&self, reach: &mut Reach);
+
+    /// How what runs with the settings `running`, of the same kind, comes to these.
+    fn succession(&self, _running: &dyn ReceiverSettings) -> Succession {
+        Succession::Replace
+    }
+
+    /// Whether a node takes in again what another one of the same id has under way, as those that read
+    /// files do. Such a node begins when nothing of the other one is under way any more.
+    fn takes_in_again(&self) -> bool {
+        false
+    }
+
+    /// For [`ReceiverSettings::succession`], which has to know the settings of its own kind.
+    fn as_any(&self) -> &dyn Any;
+}
+
+/// How a receiver with other settings takes the place of one that runs.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Succession {
+    /// What runs takes the settings over, with everything it has open and under way, and lanes come and
+    /// go beside it: [`ReceiverNode::take_over`].
+    InPlace,
+    /// Another node begins, while what the old one has under way is settled.
+    Replace,
+    /// Not while the agent runs; why, and what to do.
+    Restart(String),
 }
 
 /// Validated settings of a processor.

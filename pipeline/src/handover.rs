@@ -4,6 +4,7 @@
 //! that is not enough to see which of them gives records up, so each exporter has one as well. Its
 //! bytes are those a batch holds in memory when it is handed over.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use tailwater_pdata::Signal;
@@ -13,7 +14,7 @@ use crate::ack::{AckSink, AckToken, Counts, DropReason, Outcome};
 use crate::batch::Batch;
 use crate::client::ClientInfo;
 use crate::clock::Mono;
-use crate::component::Exporter;
+use crate::component::{Admission, Exporter};
 
 /// An exporter's half in one shard, with the account of the exporter.
 pub struct Outlet {
@@ -25,9 +26,35 @@ pub struct Outlet {
     pub exporter: Box<dyn Exporter>,
     /// The account, shared by the halves in all shards.
     pub account: Arc<Accounting>,
+    /// Opens when what was there before it has nothing under way any more; none: nothing was.
+    pub gate: Option<Arc<Gate>>,
+}
+
+/// Keeps an exporter from taking anything until the one whose place it takes is done, so that what that
+/// one still has arrives first.
+#[derive(Debug, Default)]
+pub struct Gate(AtomicBool);
+
+impl Gate {
+    /// From now on the exporter takes what it is handed.
+    pub fn open(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    fn is_open(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
 }
 
 impl Outlet {
+    /// How much more the exporter takes.
+    pub fn admission(&self) -> Admission {
+        match &self.gate {
+            Some(gate) if !gate.is_open() => Admission::Closed,
+            _ => self.exporter.admission(),
+        }
+    }
+
     /// Hands a batch to the exporter.
     pub fn export(&mut self, mut batch: Batch, now: Mono) {
         for part in &mut batch.parts {
@@ -126,7 +153,6 @@ mod tests {
     use crate::ack::{AckWindow, Front, NoSink};
     use crate::batch::{LogsPart, Part};
     use crate::budget::Permit;
-    use crate::component::Admission;
     use bytes::Bytes;
     use tailwater_pdata::LogsBatch;
     use tailwater_telemetry::metrics::{MetricsRegistry, Snapshot};
@@ -153,6 +179,7 @@ mod tests {
             signal: Signal::Logs,
             exporter: Box::new(keeper.clone()),
             account,
+            gate: None,
         };
         (outlet, keeper)
     }

@@ -25,13 +25,19 @@ pub struct Lane {
     pub metrics: Arc<MetricsRegistry>,
     /// Memory for its records under way: a part that lanes to other exporters do not use.
     pub budget: Arc<Budget>,
-    /// It is the receiver's only lane.
+    /// It was the receiver's only lane when it began.
     pub alone: bool,
     /// The signals whose pipelines it feeds, each once.
     pub signals: Vec<Signal>,
 }
 
 impl Lane {
+    /// Whether it does what `other` does, under whatever name: for the same exporter, with the same
+    /// signals.
+    pub fn is_like(&self, other: &Lane) -> bool {
+        (&self.exporter, &self.signals) == (&other.exporter, &other.signals)
+    }
+
     /// What the lane of `receiver` is called in messages.
     pub fn name(&self, receiver: &str) -> String {
         if self.alone {
@@ -42,6 +48,7 @@ impl Lane {
 }
 
 /// A pipeline: which components, by their ids, in which order.
+#[derive(Clone)]
 pub(crate) struct Wiring {
     pub id: String,
     pub signal: Signal,

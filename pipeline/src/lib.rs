@@ -16,6 +16,7 @@ pub mod fs;
 pub mod graph;
 pub mod handover;
 pub mod lanes;
+pub mod listeners;
 mod payload;
 pub mod pem;
 pub mod plan;
@@ -25,6 +26,7 @@ pub mod shard;
 #[cfg(test)]
 mod shard_tests;
 pub mod storage;
+pub mod tls;
 
 pub use ack::{AckSink, AckToken, AckWindow, Counts, DropReason, Front, Outcome, Settled};
 pub use batch::{Batch, LogsPart, Part};

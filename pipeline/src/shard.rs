@@ -5,11 +5,11 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle, Thread};
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, unbounded};
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use tailwater_pdata::Signal;
 use tailwater_telemetry::health::{ComponentHealth, HealthRegistry, State, Watch};
 use tailwater_telemetry::metrics::EngineMetrics;
@@ -21,10 +21,16 @@ use crate::component::{
 };
 use crate::handover::Outlet;
 
+mod swap;
+
+pub use swap::{NextChain, NextStage, Swap};
+
 /// The chain of one pipeline in one shard.
 pub struct Chain {
-    /// The pipeline's id, e.g. `logs/app`.
+    /// The chain's id: the pipeline's, with the exporter where it has several.
     pub id: Arc<str>,
+    /// The pipeline's id, e.g. `logs/app`.
+    pub pipeline: Arc<str>,
     /// What it carries; of what a source emits it gets this signal alone.
     pub signal: Signal,
     /// Processors in order.
@@ -35,6 +41,8 @@ pub struct Chain {
 
 /// A processor in a chain with its item counters.
 pub struct Stage {
+    /// The processor's id.
+    pub id: Arc<str>,
     /// The processor.
     pub processor: Box<dyn Processor>,
     /// Called with the number of items that went in.
@@ -52,6 +60,8 @@ struct Feed {
     pipelines: Vec<Arc<str>>,
     next: Option<Mono>,
     ready: bool,
+    /// It is to go: set to true when nothing of it is under way.
+    retiring: Option<Arc<AtomicBool>>,
 }
 
 /// One shard's part of the graph.
@@ -209,7 +219,7 @@ fn admission_of<'a>(
         let of_chain = |o: &&Outlet| o.signal == c.signal && c.exporters.contains(&o.key);
         let ends = exporters.iter().filter(of_chain);
         stages
-            .chain(ends.map(|o| o.exporter.admission()))
+            .chain(ends.map(Outlet::admission))
             .max()
             .unwrap_or_default()
     };
@@ -246,6 +256,7 @@ impl Shard {
             pipelines,
             next: None,
             ready: true,
+            retiring: None,
         });
     }
 
@@ -258,6 +269,7 @@ impl Shard {
     pub fn step(&mut self) -> Step {
         let now = self.clock.now();
         self.tick(now);
+        self.retire_turn(now);
         let Shard {
             feeds,
             chains,
@@ -266,7 +278,8 @@ impl Shard {
         } = self;
         let mut busy = false;
         for feed in feeds.iter_mut() {
-            if !feed.ready && feed.next.is_none_or(|t| t > now) {
+            let waits = !feed.ready && feed.next.is_none_or(|t| t > now);
+            if waits || feed.retiring.is_some() {
                 continue;
             }
             let admission = admission_of(&feed.pipelines, &*chains, exporters);
@@ -313,32 +326,41 @@ impl Shard {
     }
 
     fn each_stage(&mut self, now: Mono, mut f: impl FnMut(&mut dyn Processor, &mut dyn Output)) {
+        for chain in 0..self.chains.len() {
+            self.each_stage_of(chain, now, &mut f);
+        }
+    }
+
+    fn each_stage_of(
+        &mut self,
+        chain: usize,
+        now: Mono,
+        f: &mut dyn FnMut(&mut dyn Processor, &mut dyn Output),
+    ) {
         let Shard {
             chains, exporters, ..
         } = self;
-        for Chain {
+        let Chain {
             processors,
             exporters: targets,
             signal,
             ..
-        } in chains
-        {
-            for i in 0..processors.len() {
-                let (head, rest) = processors.split_at_mut(i + 1);
-                let stage = &mut head[i];
-                let next = Tail {
-                    rest,
-                    exporters,
-                    targets,
-                    signal: *signal,
-                    now,
-                };
-                let mut out = Counted {
-                    next,
-                    outgoing: stage.outgoing.clone(),
-                };
-                f(&mut *stage.processor, &mut out);
-            }
+        } = &mut chains[chain];
+        for i in 0..processors.len() {
+            let (head, rest) = processors.split_at_mut(i + 1);
+            let stage = &mut head[i];
+            let next = Tail {
+                rest,
+                exporters,
+                targets,
+                signal: *signal,
+                now,
+            };
+            let mut out = Counted {
+                next,
+                outgoing: stage.outgoing.clone(),
+            };
+            f(&mut *stage.processor, &mut out);
         }
     }
 
@@ -388,13 +410,13 @@ impl Shard {
 #[derive(Default)]
 pub struct ShardWaker {
     pending: AtomicBool,
-    thread: OnceLock<Thread>,
+    thread: Mutex<Option<Thread>>,
 }
 
 impl Wake for ShardWaker {
     fn wake(&self) {
         if !self.pending.swap(true, Ordering::AcqRel)
-            && let Some(thread) = self.thread.get()
+            && let Some(thread) = &*self.thread.lock().unwrap_or_else(|e| e.into_inner())
         {
             thread.unpark();
         }
@@ -413,7 +435,16 @@ pub type Command = Box<dyn FnOnce(&mut Shard) + Send>;
 enum Message {
     Do(Command),
     Drain,
+    /// The thread ends and gives what it ran.
+    Move,
     Stop,
+}
+
+/// How a shard's thread goes on.
+enum Go {
+    On,
+    Elsewhere,
+    Home,
 }
 
 /// A shard with its thread.
@@ -421,7 +452,7 @@ pub struct ShardThread {
     handle: ShardHandle,
     messages: Sender<Message>,
     drained: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
+    thread: Option<JoinHandle<Option<Driver>>>,
 }
 
 impl ShardThread {
@@ -450,16 +481,42 @@ impl ShardThread {
             engine,
             health,
         };
-        let thread = thread::Builder::new()
-            .name(format!("shard-{index}"))
-            .spawn(move || driver.run())?;
         let handle = ShardHandle { index, waker };
-        Ok(ShardThread {
+        let mut shard = ShardThread {
             handle,
             messages,
             drained,
-            thread: Some(thread),
-        })
+            thread: None,
+        };
+        shard.run_in_new_thread(driver)?;
+        Ok(shard)
+    }
+
+    fn run_in_new_thread(&mut self, driver: Driver) -> std::io::Result<()> {
+        let name = format!("shard-{}", self.handle.index);
+        let thread = thread::Builder::new().name(name);
+        self.thread = Some(thread.spawn(move || driver.run())?);
+        Ok(())
+    }
+
+    /// Goes on in a thread that the calling one starts, between two batches.
+    ///
+    /// # Errors
+    /// There is no thread; the old one goes on.
+    pub fn move_here(&mut self) -> std::io::Result<()> {
+        let (give, given) = bounded::<Driver>(1);
+        let name = format!("shard-{}", self.handle.index);
+        let builder = thread::Builder::new().name(name);
+        // First the new one, so that there is always one.
+        let next = builder.spawn(move || given.recv().ok().and_then(Driver::run))?;
+        self.send(Message::Move);
+        let driver = self.thread.take().and_then(|thread| thread.join().ok());
+        if let Some(driver) = driver.flatten() {
+            // It waits for it.
+            let _ = give.send(driver);
+        }
+        self.thread = Some(next);
+        Ok(())
     }
 
     /// What receivers and exporters get to know about the shard.
@@ -517,14 +574,18 @@ struct Driver {
 }
 
 impl Driver {
-    fn run(mut self) {
-        let _ = self.waker.thread.set(thread::current());
+    fn run(mut self) -> Option<Self> {
+        let mut thread = self.waker.thread.lock().unwrap_or_else(|e| e.into_inner());
+        *thread = Some(thread::current());
+        drop(thread);
         loop {
             if self.waker.take() {
                 self.shard.woken();
             }
-            if !self.take_messages() {
-                return;
+            match self.take_messages() {
+                Go::On => {}
+                Go::Elsewhere => return Some(self),
+                Go::Home => return None,
             }
             self.health.work_waiting(self.clock.now().0);
             let turn = catch_unwind(AssertUnwindSafe(|| self.turn()));
@@ -549,16 +610,16 @@ impl Driver {
         }
     }
 
-    /// False when the thread is to end.
-    fn take_messages(&mut self) -> bool {
+    fn take_messages(&mut self) -> Go {
         while let Ok(message) = self.inbox.try_recv() {
             match message {
                 Message::Do(command) => command(&mut self.shard),
                 Message::Drain => self.draining = true,
-                Message::Stop => return false,
+                Message::Move => return Go::Elsewhere,
+                Message::Stop => return Go::Home,
             }
         }
-        true
+        Go::On
     }
 
     /// How long to sleep; `None` = not at all, `Some(None)` = until woken.

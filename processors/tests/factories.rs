@@ -66,6 +66,7 @@ fn cx(runtime: &tokio::runtime::Runtime, clock: &Arc<SimClock>) -> NodeCx {
         metrics: Arc::new(MetricsRegistry::default()),
         health: Arc::new(HealthRegistry::new()),
         runtime: runtime.handle().clone(),
+        listeners: Default::default(),
         storages: Arc::new(NoStorages),
         authenticators: Default::default(),
     }

@@ -12,6 +12,7 @@ use tailwater_testkit::otlp::{Answer, Carrier, Kind, OtlpStandIn};
 use tailwater_testkit::rng::Rng;
 use tailwater_tests::agent::free_port;
 use tailwater_tests::rig::{Rig, tail};
+use tailwater_tests::tls::certificate;
 use tailwater_tests::wait;
 
 const KILLS: u64 = 100;
@@ -164,6 +165,47 @@ fn agents_meet_at_a_socket_in_the_file_system() {
     }
     near.stop_clean();
     far.stop_clean();
+}
+
+/// Guarantees that over TLS agents speak HTTP/2 with each other, unless that is switched off: only there
+/// is the address of the receiver a piece of metadata.
+#[test]
+fn agents_meet_over_http2() {
+    for http2 in [true, false] {
+        let (near, far) = (Rig::new("otlp-http2-near"), Rig::new("otlp-http2-far"));
+        let backend = OtlpStandIn::start(None).expect("free ports");
+        let (receive, between) = (free_addr(), free_addr());
+        let mut first = config(receive, "otlp_http", &backend);
+        let exporter = &mut first["exporters"]["otlp_http"];
+        exporter["endpoint"] = json!(format!("https://localhost:{}", between.port()));
+        exporter["tls"] = json!({"ca_file": certificate("ca1.pem")});
+        exporter["force_attempt_http2"] = json!(http2);
+        exporter["cookies"] = json!({});
+        let mut second = config(between, "otlp_http", &backend);
+        let listener = &mut second["receivers"]["otlp"]["protocols"]["http"];
+        listener["tls"] = json!({
+            "cert_file": certificate("server1.pem"), "key_file": certificate("server1.key"),
+        });
+        listener["include_metadata"] = json!(true);
+        second["processors"] = json!({"resource": {"attributes": [
+            {"key": "address", "action": "insert", "from_context": "metadata.:authority"},
+        ]}});
+        second["service"]["pipelines"]["logs"]["processors"] = json!(["resource"]);
+        let (near, far) = (near.start(&first), far.start(&second));
+        for n in 1..=3 {
+            let body = message(Kind::Logs, "over TLS", 3);
+            let status = post(receive, Kind::Logs, &body);
+            assert_eq!(status, Some(200), "{}", tail(&near.log()));
+            assert_eq!(backend.items(Kind::Logs), 3 * n, "{}", tail(&far.log()));
+        }
+        let address = format!("localhost:{}", between.port());
+        let said = |body: &[u8]| body.windows(address.len()).any(|w| w == address.as_bytes());
+        for record in backend.records() {
+            assert_eq!(said(&record.body), http2);
+        }
+        near.stop_clean();
+        far.stop_clean();
+    }
 }
 
 /// Guarantees that without a queue on disk, nothing is answered with success that the backend refused.

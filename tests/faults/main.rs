@@ -31,6 +31,7 @@ mod row_17_strange_bytes;
 mod row_18_long_lines;
 mod row_19_clock;
 mod row_20_stop;
+mod row_21_reload;
 mod row_22_bad_config;
 mod row_24_few_descriptors;
 mod row_25_read_errors;

@@ -1,5 +1,4 @@
-//! Row 22: configurations that cannot work, at the start. That a running agent is not touched by one
-//! comes with reload.
+//! Row 22: configurations that cannot work, at the start and while the agent runs.
 
 use std::fs;
 use std::net::TcpListener;
@@ -7,10 +6,12 @@ use std::net::TcpListener;
 use serde_json::{Value, json};
 use tailwater_testkit::rng::Rng;
 use tailwater_testkit::tempdir::TempDir;
+use tailwater_testkit::writer::live::{LiveOptions, LiveWriter};
 use tailwater_tests::agent::{has_place, run_once};
 use tailwater_tests::configs::GOOD;
 use tailwater_tests::fault_row::{Row, scaled};
 use tailwater_tests::rig::{Rig, with_health_check};
+use tailwater_tests::wait;
 
 const PASS: &str = "100 % refused with the reason and its place, or accepted; no panic";
 
@@ -158,6 +159,65 @@ fn what_cannot_start_is_refused_by_name() {
         cases.len(),
         cases.len(),
         t.delivered,
+        t.written
+    ));
+    row.record();
+}
+
+/// Guarantees that broken configurations that are offered to a running agent are refused, each with its
+/// reason and place, and that no line is lost or late by it.
+#[test]
+fn a_running_agent_refuses_what_is_broken_and_goes_on() {
+    let files = scaled(60, 2_000);
+    let mut row = Row::new(22, "bad configuration while running")
+        .how(format!(
+            "{files} random changes of the configuration offered by SIGHUP while 2,000 lines/s are written"
+        ))
+        .pass("100 % refused with the reason; data path untouched; health says which version runs");
+    let rig = Rig::new("bad-reload");
+    let mut config = rig.config();
+    config["service"]["telemetry"]["logs"] =
+        json!({"level": "info", "sampling": {"enabled": false}});
+    let agent = rig.start(&config);
+    let writer = rig.writer(1, "app.log", |_| {});
+    let options = LiveOptions {
+        lines_per_second: 2_000,
+        rotate_every_lines: None,
+        lines_max: None,
+    };
+    let live = LiveWriter::start(writer, options).expect("a thread");
+    let good = fs::read_to_string(agent.config_file()).expect("a file");
+    let mut rng = Rng::new(22);
+    let mut refused = 0;
+    while refused < files {
+        let mut text = good.clone();
+        for _ in 0..=rng.below(3) {
+            text = mutate(&text, &mut rng);
+        }
+        let path = rig.path("run/mutated.yaml");
+        fs::write(&path, &text).expect("written");
+        let file = path.to_str().expect("temporary paths are UTF-8");
+        let valid = run_once(&["validate", "--config", file], &rig.path("other-state"));
+        if valid.expect("the binary runs").status.success() {
+            continue;
+        }
+        let before = agent.changes();
+        agent.offer_text(&text);
+        agent.signal(rustix::process::Signal::HUP);
+        let said = wait::within(wait::BOUND, || agent.changes()[2] > before[2]);
+        assert!(said, "no answer to\n{text}\n{}", agent.log());
+        refused += 1;
+    }
+    let refusals = agent.log().matches("configuration refused: ").count();
+    assert!(refusals >= files, "each has a reason");
+    live.stop().expect("written");
+    rig.wait_delivered(&agent);
+    let generation = agent.scrape().sum("tailwater_config_generation", &[]);
+    assert_eq!(generation, 1.0);
+    let t = rig.finish(agent).totals;
+    row.reached(format!(
+        "{files} of {files} refused, {refusals} reasons; generation 1 all the time; 0 of {} lines lost or shown \
+         twice",
         t.written
     ));
     row.record();

@@ -67,12 +67,33 @@ pub fn free_port() -> io::Result<u16> {
         .port())
 }
 
+/// The text of a configuration with metrics on `port`, before what it says of them itself.
+fn with_telemetry(config: &Value, port: u16) -> io::Result<String> {
+    let mut config = config.clone();
+    let exporter = json!({"prometheus": {"host": "127.0.0.1", "port": port}});
+    let telemetry = &mut config["service"]["telemetry"];
+    let mut readers = vec![json!({"pull": {"exporter": exporter}})];
+    if let Some(own) = telemetry["metrics"]["readers"].as_array() {
+        readers.extend(own.iter().cloned());
+    }
+    telemetry["metrics"]["readers"] = readers.into();
+    if telemetry["metrics"]["level"].is_null() {
+        telemetry["metrics"]["level"] = "detailed".into();
+    }
+    if telemetry["logs"].is_null() {
+        telemetry["logs"] = json!({"level": "info"});
+    }
+    // JSON is YAML.
+    Ok(serde_json::to_string_pretty(&config)?)
+}
+
 /// A process; killed and reaped on drop, so nothing outlives its test.
 #[derive(Debug)]
 pub struct Agent {
     child: Child,
     metrics: SocketAddr,
     log: PathBuf,
+    file: PathBuf,
 }
 
 impl Agent {
@@ -99,23 +120,8 @@ impl Agent {
         change: impl FnOnce(Command) -> Command,
     ) -> io::Result<Self> {
         let port = free_port()?;
-        let mut config = config.clone();
-        let exporter = json!({"prometheus": {"host": "127.0.0.1", "port": port}});
-        let telemetry = &mut config["service"]["telemetry"];
-        let mut readers = vec![json!({"pull": {"exporter": exporter}})];
-        if let Some(own) = telemetry["metrics"]["readers"].as_array() {
-            readers.extend(own.iter().cloned());
-        }
-        telemetry["metrics"]["readers"] = readers.into();
-        if telemetry["metrics"]["level"].is_null() {
-            telemetry["metrics"]["level"] = "detailed".into();
-        }
-        if telemetry["logs"].is_null() {
-            telemetry["logs"] = json!({"level": "info"});
-        }
-        // JSON is YAML.
         let file = dir.join(format!("agent-{port}.yaml"));
-        fs::write(&file, serde_json::to_string_pretty(&config)?)?;
+        fs::write(&file, with_telemetry(config, port)?)?;
         let log = dir.join(format!("agent-{port}.log"));
         let mut command = Command::new(binary());
         command
@@ -131,7 +137,61 @@ impl Agent {
             child,
             metrics: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
             log,
+            file,
         })
+    }
+
+    /// Writes `text` in the place of its configuration at once, and says nothing to it.
+    ///
+    /// # Panics
+    /// When the file cannot be written.
+    pub fn offer_text(&self, text: &str) {
+        let new = self.file.with_extension("new");
+        fs::write(&new, text).expect("a file");
+        fs::rename(&new, &self.file).expect("a file");
+    }
+
+    /// As [`Agent::offer_text`], with metrics where they are.
+    ///
+    /// # Panics
+    /// When the file cannot be written.
+    pub fn offer(&self, config: &Value) {
+        let text = with_telemetry(config, self.metrics.port()).expect("it is JSON");
+        self.offer_text(&text);
+    }
+
+    /// Its configuration file.
+    pub fn config_file(&self) -> &Path {
+        &self.file
+    }
+
+    /// How often it has said that a configuration came into force, was the same, or was refused.
+    pub fn changes(&self) -> [usize; 3] {
+        let log = self.log();
+        let texts = [
+            "configuration changed",
+            "configuration unchanged",
+            "what runs goes on as it was",
+        ];
+        texts.map(|text| log.matches(text).count())
+    }
+
+    /// Offers a configuration, asks it to read it, and waits for its answer: whether it came into
+    /// force.
+    ///
+    /// # Panics
+    /// When it does not answer within [`wait::BOUND`].
+    pub fn reload(&self, config: &Value) -> bool {
+        let before = self.changes();
+        self.offer(config);
+        self.signal(Signal::HUP);
+        let mut now = before;
+        let answered = wait::within(wait::BOUND, || {
+            now = self.changes();
+            now != before
+        });
+        assert!(answered, "no answer:\n{}", self.log());
+        now[0] > before[0]
     }
 
     /// As [`Agent::spawn`], and waits until the pipelines run.

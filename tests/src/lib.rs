@@ -22,6 +22,7 @@
 //! process id.
 
 pub mod agent;
+pub mod changes;
 pub mod configs;
 pub mod confine;
 pub mod contract;

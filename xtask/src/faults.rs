@@ -17,12 +17,6 @@ use crate::test::release_binary;
 
 /// Rows that need what is not built yet.
 const NOT_YET: &[(u64, &str, &str)] = &[
-    (21, "1,000 reloads under load", "reload without a restart"),
-    (
-        22,
-        "bad configuration while running",
-        "reload without a restart (at the start, each mistake is refused with its place)",
-    ),
     (23, "control plane gone, lying or slow", "a control plane"),
     (
         35,

@@ -2,19 +2,21 @@
 
 use std::fmt::Display;
 use std::hash::BuildHasher;
+use std::sync::OnceLock;
 
-use tailwater_config::{
-    Errors, KeyPath, Loaded, ProcessEnvironment, Section, Source, Warning, load,
-};
+use tailwater_config::{Errors, KeyPath, Loaded, Section, Source, Warning, load};
 use tailwater_pipeline::graph::{Resolved, resolve};
 use tailwater_telemetry::settings::TelemetrySettings;
 
 use crate::cli::{ConfigArgs, exit};
+use crate::offer::{Offer, Reading};
 use crate::registry::registry;
 use crate::storages;
 
 /// A configuration with everything in it decoded and validated.
 pub struct Checked {
+    /// What was offered, as it was read.
+    pub offer: Offer,
     /// The file.
     pub loaded: Loaded,
     /// Its components.
@@ -47,25 +49,45 @@ pub fn sources(args: &ConfigArgs) -> Result<Vec<Source>, Errors> {
 /// # Errors
 /// All problems, with the warnings: of reading the sources, or else of everything in them.
 pub fn check(args: &ConfigArgs) -> Result<Checked, Errors> {
-    let sources = sources(args)?;
+    let offer = offer(args)?;
+    check_offer(&offer, &Reading::of(&offer))
+}
+
+/// What the command line offers.
+///
+/// # Errors
+/// Every source that is none.
+pub fn offer(args: &ConfigArgs) -> Result<Offer, Errors> {
+    Ok(Offer {
+        sources: sources(args)?,
+        sets: args.set.clone(),
+        gates: args.feature_gates.clone(),
+        files: None,
+    })
+}
+
+/// As [`check`], of what is offered, in the environment in which it is read.
+///
+/// # Errors
+/// As [`check`].
+pub fn check_offer(offer: &Offer, reading: &Reading<'_>) -> Result<Checked, Errors> {
     let mut errors = Errors::new();
-    for gates in args.feature_gates.iter().filter(|g| !g.is_empty()) {
+    for gates in offer.gates.iter().filter(|g| !g.is_empty()) {
         errors.warn(Warning {
             span: None,
             path: KeyPath::root(),
             message: format!("--feature-gates {gates:?}: there are no feature gates here"),
         });
     }
-    let Some(loaded) = load(&sources, &args.set, &ProcessEnvironment, &mut errors) else {
+    let Some(loaded) = load(&offer.sources, &offer.sets, reading, &mut errors) else {
         return Err(errors);
     };
     let node = &loaded.file.service.telemetry;
     let mut section = Section::new(node, "service::telemetry", &mut errors);
-    let instance = instance_id();
     let resource = [
         ("service.name", "tailwater"),
         ("service.version", env!("CARGO_PKG_VERSION")),
-        ("service.instance.id", &instance),
+        ("service.instance.id", instance_id()),
     ];
     let telemetry = TelemetrySettings::decode(&mut section, &resource);
     section.finish();
@@ -75,6 +97,7 @@ pub fn check(args: &ConfigArgs) -> Result<Checked, Errors> {
     };
     let warnings = errors.take_warnings();
     errors.into_result(Checked {
+        offer: offer.as_read(reading.files()),
         loaded,
         resolved,
         telemetry,
@@ -92,14 +115,7 @@ pub fn warn(warnings: &[impl Display]) {
 /// Prints every warning and mistake to stderr and gives the exit code.
 pub fn complain(errors: &Errors) -> u8 {
     warn(errors.warnings());
-    // In the order in which a person goes through the file.
-    let mut sorted: Vec<_> = errors.iter().collect();
-    sorted.sort_by_key(|e| {
-        e.span
-            .as_ref()
-            .map(|s| (s.source.clone(), s.line, s.column))
-    });
-    for e in sorted {
+    for e in mistakes(errors) {
         eprintln!("{e}");
     }
     let n = errors.len();
@@ -110,8 +126,25 @@ pub fn complain(errors: &Errors) -> u8 {
     exit::ERROR
 }
 
-/// A random UUID (RFC 9562, version 4), as the collector gives each of its processes.
-fn instance_id() -> String {
+/// Every mistake as text, in the order in which a person goes through the file.
+pub fn mistakes(errors: &Errors) -> Vec<String> {
+    let mut sorted: Vec<_> = errors.iter().collect();
+    sorted.sort_by_key(|e| {
+        e.span
+            .as_ref()
+            .map(|s| (s.source.clone(), s.line, s.column))
+    });
+    sorted.into_iter().map(ToString::to_string).collect()
+}
+
+/// The id of this process, as the collector gives one to each of its.
+fn instance_id() -> &'static str {
+    static ID: OnceLock<String> = OnceLock::new();
+    ID.get_or_init(random_uuid)
+}
+
+/// A random UUID (RFC 9562, version 4).
+fn random_uuid() -> String {
     let random = std::hash::RandomState::new();
     let (high, low) = (random.hash_one(1), random.hash_one(2));
     format!(

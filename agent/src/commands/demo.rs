@@ -24,10 +24,10 @@ use tailwater_testkit::writer::{Format, LogWriter, Rotation, WriterClock, Writer
 use account::Account;
 
 use super::check::{check, complain};
-use super::run::Agent;
 use crate::cli::{ConfigArgs, DemoArgs, exit};
 use crate::sandbox::Sandbox;
 use crate::signals::Signals;
+use crate::supervisor::Agent;
 
 /// Lines a container writes between two rotations.
 const ROTATE_EVERY_LINES: u64 = 20_000;
@@ -58,7 +58,7 @@ pub fn demo(args: &DemoArgs) -> Result<u8> {
     say!("sending: {url}{inside}");
     // The first signal ends the writing, a second one the waiting for what is under way.
     let signals = Signals::listen()?;
-    let agent = Agent::start(&checked, Sandbox::off())?;
+    let agent = Agent::start(checked, Sandbox::off())?;
     let account = Accounting::new(&agent.metrics, "receiver", "file_log", DropReason::NAMES);
     let writers = start_writers(args, dir.path(), &oracle)?;
     let begin = Instant::now();

@@ -7,11 +7,13 @@
 //! `<path>/live` answers whether a restart would help, for liveness probes.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use hyper::StatusCode;
 use tailwater_config::{Errors, KeyPath, Node, Section};
 use tailwater_pipeline::clock::Clock;
 use tailwater_pipeline::factory::{ExtensionFactory, ExtensionSettings, NodeCx};
+use tailwater_pipeline::listeners::Listeners;
 use tailwater_pipeline::reach::Reach;
 use tailwater_pipeline::{BuildError, ExtensionNode};
 use tailwater_telemetry::health::HealthRegistry;
@@ -52,10 +54,15 @@ fn decode_settings(node: &Node, path: &KeyPath, errors: &mut Errors) -> Option<S
         "tls",
         "the health endpoint speaks plain HTTP; put it on a loopback address",
     );
-    s.refuse(
-        "check_collector_pipeline",
-        "removed in the collector, too; health means progress here",
-    );
+    let check = s.section("check_collector_pipeline", |c| {
+        c.duration("interval", Duration::from_secs(300));
+        c.u64("exporter_failure_threshold", 5, ..);
+        c.bool("enabled", false)
+    });
+    if check {
+        let why = "has no effect: health means progress in any case (health_means_progress)";
+        s.warn("check_collector_pipeline", why);
+    }
     if !path.starts_with('/') {
         s.invalid("path", "must start with /");
     }
@@ -81,6 +88,7 @@ impl ExtensionSettings for Settings {
             health: cx.health.clone(),
             clock: cx.clock.clone(),
             runtime: cx.runtime.clone(),
+            listeners: cx.listeners.clone(),
             server: None,
         }))
     }
@@ -95,6 +103,7 @@ struct HealthCheck {
     health: Arc<HealthRegistry>,
     clock: Arc<dyn Clock>,
     runtime: tokio::runtime::Handle,
+    listeners: Arc<Listeners>,
     server: Option<HttpServer>,
 }
 
@@ -132,7 +141,7 @@ impl ExtensionNode for HealthCheck {
     fn start(&mut self) -> Result<(), BuildError> {
         let endpoint = &self.settings.endpoint;
         let pages = pages(&self.settings, &self.health, &self.clock);
-        let server = serve(endpoint, pages, &self.runtime).map_err(|e| {
+        let server = serve(endpoint, pages, &self.listeners, &self.runtime).map_err(|e| {
             let text = format!("cannot listen on {endpoint}: {e}; choose another `endpoint`");
             BuildError::new(format!("extension {}", self.id), text)
         })?;
@@ -149,7 +158,6 @@ impl ExtensionNode for HealthCheck {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
     use tailwater_config::parse;
     use tailwater_pipeline::clock::SimClock;
     use tailwater_telemetry::health::{State, Watch};
@@ -250,6 +258,8 @@ mod tests {
         assert_eq!(rig.answer("/").map(|a| a.0), Some(200), "as the collector");
 
         assert_eq!(settings("").unwrap().endpoint, "localhost:13133");
+        let old = "check_collector_pipeline: {enabled: true, interval: 5m, exporter_failure_threshold: 5}";
+        assert!(settings(old).is_ok(), "with a warning");
         let other = settings("endpoint: '127.0.0.1:1'").unwrap();
         assert_eq!(other.endpoint, "127.0.0.1:1");
     }
@@ -258,10 +268,7 @@ mod tests {
     fn what_is_not_supported_is_refused_by_name() {
         for (yaml, name) in [
             ("tls: {cert_file: x}", "tls"),
-            (
-                "check_collector_pipeline: {enabled: true}",
-                "check_collector_pipeline",
-            ),
+            ("check_collector_pipeline: {enabled: 1}", "enabled"),
             ("path: health", "path"),
             ("endpoint: nowhere", "endpoint"),
             ("response_bodies: {}", "response_bodies"),

@@ -1,7 +1,7 @@
 //! Getters of options that hold several values: sections, lists and maps.
 
 use crate::error::{ConfigError, KeyPath};
-use crate::node::{Key, Node, NodeValue};
+use crate::node::{Key, Node, NodeValue, quote};
 use crate::secret::Secret;
 use crate::section::{Section, mismatch};
 
@@ -159,7 +159,7 @@ impl<'n> Section<'n, '_> {
     }
 
     /// A map of free names to secrets, such as headers; `None` if absent or null. The collector
-    /// also takes a list of maps with `name` and `value`, and so does this.
+    /// also takes a list of maps with `name` and `value`, no name twice, and so does this.
     pub fn secret_map(&mut self, key: &str) -> Option<Vec<(String, Secret)>> {
         if matches!(self.peek(key), Some((_, n)) if n.as_list().is_some()) {
             let pairs = self.section_list(key, |item| {
@@ -167,7 +167,13 @@ impl<'n> Section<'n, '_> {
                 let value = item.secret("value").unwrap_or_default();
                 Some((name?, value))
             })?;
-            return Some(pairs.into_iter().flatten().collect());
+            let pairs: Vec<(String, Secret)> = pairs.into_iter().flatten().collect();
+            for (n, (name, _)) in pairs.iter().enumerate() {
+                if pairs[..n].iter().any(|(before, _)| before == name) {
+                    self.invalid(key, format!("{} is there twice", quote(name)));
+                }
+            }
+            return Some(pairs);
         }
         let entries = self.map(key)?;
         let path = self.path.child(key);

@@ -333,6 +333,11 @@ fn secrets_are_read_but_never_shown() {
             "f:1:18: at::h::X: found an integer (not shown), allowed: a string",
         ]
     );
+    refuses(
+        "h: [{name: X, value: pw}, {name: Y, value: pw}, {name: X, value: pw}]",
+        "f:1:4: at::h: \"X\" is there twice",
+        |s| s.secret_map("h"),
+    );
 }
 
 #[test]

@@ -1,18 +1,18 @@
 //! Decoding of the options that the collector calls `confighttp` and `configtls`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use tailwater_config::Section;
 use tailwater_pipeline::auth::Authenticators;
 use tailwater_pipeline::pem::decode_pem;
+use tailwater_pipeline::tls::Handshake;
 
 use super::auth::{AuthOptions, Credentials};
 use super::endpoint::Endpoint;
 use super::http::header_map;
-use super::options::{ClientOptions, TlsOptions, TlsVersion};
+use super::options::{ClientOptions, TlsOptions};
 use super::{ClientError, proxy, tls};
-
-const HTTP2: &str = "requests go over kept-alive HTTP/1.1 connections; remove the option";
 
 impl Endpoint {
     /// Reads a required URL.
@@ -28,30 +28,23 @@ impl Endpoint {
 /// `none` and the empty text mean that, anything else is refused.
 pub fn decode_fixed_compression(s: &mut Section<'_, '_>, own: &str) {
     s.one_of("compression", &["", "none", own], "");
-    s.refuse(
-        "compression_params",
-        "the protocol fixes how bodies are compressed",
-    );
+    let level = s.section("compression_params", |p| p.i64("level", 0, ..));
+    if ![0, -1].contains(&level) {
+        let why = "the protocol fixes how bodies are compressed, which has no levels; remove it";
+        s.invalid("compression_params", why);
+    }
 }
 
 impl ClientOptions {
     /// Reads the client's options out of an exporter's section, where they stand beside its own.
     /// `endpoint` and `compression` are left to the exporter.
     pub fn decode(s: &mut Section<'_, '_>, defaults: ClientOptions) -> ClientOptions {
-        for key in ["http2_read_idle_timeout", "http2_ping_timeout"] {
-            s.refuse(key, HTTP2);
-        }
-        if s.bool("force_attempt_http2", false) {
-            s.invalid("force_attempt_http2", HTTP2);
-        }
-        s.refuse("middlewares", "there are no middleware extensions");
-        let cookies = s.section_if_present("cookies", |c| c.bool("enabled", false));
-        if cookies == Some(true) {
-            s.invalid(
-                "cookies",
-                "cookies are not supported; leave it out or set enabled: false",
-            );
-        }
+        let read_idle = s.duration("http2_read_idle_timeout", defaults.http2_read_idle_timeout);
+        let ping_timeout = s.duration("http2_ping_timeout", Duration::ZERO);
+        // As in the collector, where looking after such connections switches them on.
+        let http2 = s.bool("force_attempt_http2", defaults.http2) || !read_idle.is_zero();
+        refuse_middlewares(s);
+        let cookies = s.section_if_present("cookies", |c| c.bool("enabled", true));
         // Both exist for tuning only; the sockets and the HTTP library size their buffers
         // themselves, so any value gives what it asks for: correct transfer.
         for key in ["read_buffer_size", "write_buffer_size"] {
@@ -79,9 +72,25 @@ impl ClientOptions {
             max_conns_per_host: s.usize("max_conns_per_host", defaults.max_conns_per_host, ..),
             idle_conn_timeout: s.duration("idle_conn_timeout", defaults.idle_conn_timeout),
             disable_keep_alives: s.bool("disable_keep_alives", defaults.disable_keep_alives),
+            cookies: cookies.unwrap_or(defaults.cookies),
+            http2,
+            http2_read_idle_timeout: read_idle,
+            http2_ping_timeout: match ping_timeout.is_zero() {
+                true => defaults.http2_ping_timeout,
+                false => ping_timeout,
+            },
         };
         check(s, &options);
         options
+    }
+}
+
+/// `middlewares`: a list that may only be empty.
+pub(super) fn refuse_middlewares(s: &mut Section<'_, '_>) {
+    if s.list("middlewares").is_some_and(|all| !all.is_empty()) {
+        let why = "is not supported: it names extensions that change requests, and those of this build \
+                   (basicauth, bearertokenauth, file_storage, health_check) do not; remove it";
+        s.invalid("middlewares", why);
     }
 }
 
@@ -180,14 +189,6 @@ impl TlsOptions {
 
     /// Reads all of `tls` but `insecure`.
     pub(super) fn decode_files(s: &mut Section<'_, '_>) -> TlsOptions {
-        for key in ["cipher_suites", "curve_preferences"] {
-            s.refuse(
-                key,
-                "only safe suites and curves are built in, in a good order",
-            );
-        }
-        s.refuse("tpm", "keys in a TPM cannot be used");
-        let versions = [("1.2", TlsVersion::V12), ("1.3", TlsVersion::V13)];
         let tls = TlsOptions {
             ca: decode_pem(s, "ca_file", "ca_pem"),
             include_system_ca_certs_pool: s.bool("include_system_ca_certs_pool", false),
@@ -197,13 +198,9 @@ impl TlsOptions {
             server_name_override: s
                 .string_optional("server_name_override")
                 .filter(|name| !name.is_empty()),
-            min_version: s.choice_optional("min_version", &versions),
-            max_version: s.choice_optional("max_version", &versions),
+            handshake: Handshake::decode(s),
             reload_interval: s.duration("reload_interval", Default::default()),
         };
-        if tls.min_version > tls.max_version && tls.max_version.is_some() {
-            s.invalid("min_version", "is above max_version");
-        }
         if tls.cert.is_some() != tls.key.is_some() {
             s.error(
                 "a client certificate needs both cert_file (or cert_pem) and key_file (or key_pem)",
@@ -222,7 +219,9 @@ mod tests {
 
     use serde_json::{Value, json};
 
+    use rustls::{CipherSuite, NamedGroup};
     use tailwater_pipeline::pem::PemSource;
+    use tailwater_pipeline::tls::TlsVersion;
 
     use super::super::test_server;
     use super::*;
@@ -246,13 +245,16 @@ mod tests {
             "timeout": "5s", "connect_timeout": "1s", "headers": {"X-A": "b"},
             "proxy_url": "http://p:1", "max_idle_conns": 1, "max_idle_conns_per_host": 2,
             "max_conns_per_host": 3, "idle_conn_timeout": "4s", "disable_keep_alives": true,
-            "cookies": {"enabled": false}, "force_attempt_http2": false,
+            "cookies": {"enabled": true}, "force_attempt_http2": false, "middlewares": [],
+            "http2_read_idle_timeout": "6s", "http2_ping_timeout": "7s",
             "read_buffer_size": 10, "write_buffer_size": 10,
             "basic_auth": {"username": "u", "password_file": "/p"},
             "tls": {
                 "ca_file": "/ca", "include_system_ca_certs_pool": true, "cert_pem": pem,
                 "key_file": "/k", "insecure_skip_verify": true, "server_name_override": "n",
-                "min_version": "1.2", "max_version": "1.3", "reload_interval": "1h",
+                "min_version": "1.2", "max_version": "1.2",
+                "cipher_suites": ["TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256"],
+                "curve_preferences": ["P256"], "reload_interval": "1h",
                 "insecure": true,
             },
         }));
@@ -266,6 +268,10 @@ mod tests {
             max_conns_per_host: 3,
             idle_conn_timeout: Duration::from_secs(4),
             disable_keep_alives: true,
+            cookies: true,
+            http2: true,
+            http2_read_idle_timeout: Duration::from_secs(6),
+            http2_ping_timeout: Duration::from_secs(7),
             auth: AuthOptions::BasicFile {
                 username: "u".into(),
                 password_file: "/p".into(),
@@ -277,12 +283,30 @@ mod tests {
                 key: Some(PemSource::File("/k".into())),
                 insecure_skip_verify: true,
                 server_name_override: Some("n".into()),
-                min_version: Some(TlsVersion::V12),
-                max_version: Some(TlsVersion::V13),
+                handshake: Handshake {
+                    min_version: TlsVersion::V12,
+                    max_version: TlsVersion::V12,
+                    suites: vec![CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256],
+                    curves: vec![NamedGroup::secp256r1],
+                },
                 reload_interval: Duration::from_secs(3600),
             },
         };
         assert_eq!(got.unwrap(), expect);
+    }
+
+    /// Guarantee: a section that is there switches cookies on; as in the collector, null does not.
+    #[test]
+    fn cookies_are_switched_on_by_their_section() {
+        for (cookies, expect) in [
+            (json!({}), true),
+            (json!({"enabled": true}), true),
+            (json!({"enabled": false}), false),
+            (Value::Null, false),
+        ] {
+            let got = decode(json!({"cookies": cookies})).unwrap();
+            assert_eq!(got.cookies, expect, "{cookies}");
+        }
     }
 
     #[test]
@@ -316,10 +340,10 @@ mod tests {
     fn what_is_not_supported_is_refused_by_name() {
         let pem = |name: &str| std::fs::read_to_string(test_server::pem(name)).unwrap();
         for (config, part) in [
-            (json!({"http2_ping_timeout": "1s"}), "http2_ping_timeout"),
-            (json!({"force_attempt_http2": true}), "force_attempt_http2"),
-            (json!({"cookies": {"enabled": true}}), "cookies"),
-            (json!({"middlewares": []}), "middlewares"),
+            (json!({"http2_ping_timeout": 1.5}), "http2_ping_timeout"),
+            (json!({"force_attempt_http2": "on"}), "force_attempt_http2"),
+            (json!({"cookies": {"enabled": "yes"}}), "cookies"),
+            (json!({"middlewares": [{"id": "a"}]}), "middlewares"),
             (
                 json!({"tls": {"cipher_suites": ["x"]}}),
                 "tls::cipher_suites",
@@ -328,7 +352,8 @@ mod tests {
                 json!({"tls": {"curve_preferences": ["x"]}}),
                 "tls::curve_preferences",
             ),
-            (json!({"tls": {"min_version": "1.1"}}), "1.2, 1.3"),
+            (json!({"tls": {"max_version": "1.1"}}), "1.2 is the oldest"),
+            (json!({"tls": {"tpm": {"enabled": true}}}), "tls::tpm"),
             (
                 json!({"tls": {"min_version": "1.3", "max_version": "1.2"}}),
                 "above max_version",
@@ -412,5 +437,10 @@ mod tests {
         };
         assert!(compression("snappy").is_ok() && compression("none").is_ok());
         assert!(compression("gzip").unwrap_err().contains("snappy"));
+        for (level, is_fine) in [(0, true), (-1, true), (1, false)] {
+            let config = json!({"compression_params": {"level": level}});
+            let got = decode_json(&config, |s| decode_fixed_compression(s, "snappy"));
+            assert_eq!(got.is_ok(), is_fine, "{level}: {got:?}");
+        }
     }
 }

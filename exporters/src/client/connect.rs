@@ -16,7 +16,7 @@ use tokio_rustls::TlsConnector;
 
 use super::endpoint::Endpoint;
 use super::names::Names;
-use super::tls::{Protocol, TlsSource};
+use super::tls::{HTTP2, Protocol, TlsSource};
 use crate::delivery::{SendError, SendErrorKind};
 
 /// Largest answer to `CONNECT` that is read.
@@ -42,6 +42,8 @@ pub(super) struct Connection {
     pub peer: SocketAddr,
     /// How TLS was made, if it was.
     pub secured: Option<Arc<ClientConfig>>,
+    /// HTTP/2 was agreed on while it was.
+    pub http2: bool,
 }
 
 /// Dropped before it is settled, which is also what happens when an attempt takes too long, it has
@@ -126,6 +128,7 @@ impl Connector {
             io: Box::new(stream),
             peer: NO_ADDRESS,
             secured: None,
+            http2: false,
         })
     }
 
@@ -151,8 +154,12 @@ impl Connector {
         }
         if !target.https {
             doubt.settled();
-            let (io, secured) = (Box::new(tcp), None);
-            return Ok(Connection { io, peer, secured });
+            return Ok(Connection {
+                io: Box::new(tcp),
+                peer,
+                secured: None,
+                http2: false,
+            });
         }
         let connection = self.secure(target, tcp, peer, deadline).await?;
         doubt.settled();
@@ -180,15 +187,15 @@ impl Connector {
                 let session = stream.get_ref().1;
                 self.tls
                     .server_showed(session.peer_certificates().unwrap_or_default());
-                if self.protocol == Protocol::Http2
-                    && session.alpn_protocol() != Some(Protocol::Http2.alpn())
-                {
+                let http2 = session.alpn_protocol() == Some(HTTP2);
+                if self.protocol == Protocol::Http2 && !http2 {
                     return Err(fail("the server does not speak HTTP/2".to_owned()));
                 }
                 Ok(Connection {
                     io: Box::new(stream),
                     peer,
                     secured: Some(config),
+                    http2,
                 })
             }
             Ok(Err(e)) if is_tls_refusal(&e) => Err(fail(e.to_string())),

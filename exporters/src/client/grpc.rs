@@ -17,11 +17,8 @@ use std::time::Duration;
 use bytes::{BufMut, Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use hyper::client::conn::http2;
 use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue, TE, USER_AGENT};
 use hyper::{HeaderMap, Method, Request, Response, Uri};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use rustls::ClientConfig;
 
 use tailwater_pipeline::auth::Authenticators;
 
@@ -31,7 +28,8 @@ use super::connect::{Connection, Connector};
 use super::endpoint::Endpoint;
 use super::expiry::Expiry;
 use super::grpc_options::{Balancer, GrpcOptions};
-use super::http::{broken, config_error, is_reset};
+use super::http::{broken, config_error};
+use super::http2::{self, Channel, Ping};
 use super::names::{Names, Resolver, SystemResolver};
 use super::proxy::ProxyEnv;
 use super::tls::{Protocol, TlsSource};
@@ -40,8 +38,6 @@ use crate::delivery::{Reply, SendError, SendErrorKind, Transport};
 
 /// Largest message of an answer that is read, as gRPC has it by default.
 pub const MESSAGE_BYTES_MAX: usize = 4 << 20;
-/// Largest headers or trailers of an answer that are read.
-const HEADERS_BYTES_MAX: u32 = 64 << 10;
 /// Bytes in front of a message.
 const PREFIX_BYTES: usize = 5;
 /// The wait before connecting again, where a call waits for a server.
@@ -79,19 +75,6 @@ impl GrpcParts {
             expiry: None,
         }
     }
-}
-
-/// One connection, shared by the calls over it.
-#[derive(Clone)]
-struct Channel {
-    sender: http2::SendRequest<Chunks>,
-    /// Where it leads: to the server or its proxy.
-    peer: SocketAddr,
-    /// How TLS was made, if it was.
-    secured: Option<Arc<ClientConfig>>,
-    /// Signs of life of the server.
-    answers: Arc<AtomicU64>,
-    serial: u64,
 }
 
 /// A client of one server, which may have several addresses.
@@ -342,37 +325,23 @@ impl GrpcClient {
     /// A connection that works and that `wanted` wants.
     fn find(&self, wanted: impl Fn(&Channel) -> bool) -> Option<Channel> {
         let mut channels = self.channels();
-        channels.retain(|c| !c.sender.is_closed() && self.connector.tls.is_current(&c.secured));
+        channels.retain(|c| !c.is_closed() && self.connector.tls.is_current(&c.secured));
         channels.iter().find(|c| wanted(c)).cloned()
     }
 
     fn forget(&self, channel: &Channel) {
-        self.channels().retain(|c| c.serial != channel.serial);
+        self.channels().retain(|c| !c.is(channel));
     }
 
     async fn open(&self, connection: Connection) -> Result<Channel, SendError> {
-        let Connection { io, peer, secured } = connection;
-        let mut builder = http2::Builder::new(TokioExecutor::new());
-        builder
-            .timer(TokioTimer::new())
-            .max_header_list_size(HEADERS_BYTES_MAX);
-        if let Some(k) = &self.options.keepalive {
-            builder
-                .keep_alive_interval(k.time)
-                .keep_alive_timeout(k.timeout)
-                .keep_alive_while_idle(k.permit_without_stream);
-        }
-        let made = builder.handshake(TokioIo::new(io)).await;
-        let (sender, driver) = made.map_err(|e| broken(&self.endpoint, &e))?;
-        // Ends when the senders are dropped or the server closes; its error is the senders' too.
-        tokio::spawn(async move { driver.await.ok() });
-        let channel = Channel {
-            sender,
-            peer,
-            secured,
-            answers: Arc::default(),
-            serial: self.serial.fetch_add(1, Ordering::Relaxed),
-        };
+        let ping = self.options.keepalive.map(|k| Ping {
+            after: k.time,
+            timeout: k.timeout,
+            while_idle: k.permit_without_stream,
+        });
+        let serial = self.serial.fetch_add(1, Ordering::Relaxed);
+        let opened = Channel::open(&http2::builder(ping), connection, serial).await;
+        let channel = opened.map_err(|e| broken(&self.endpoint, &e))?;
         self.channels().push(channel.clone());
         Ok(channel)
     }
@@ -387,23 +356,14 @@ impl GrpcClient {
         let mut silence = Silence {
             client: self,
             channel: Some(channel),
-            answers: channel.answers.load(Ordering::Relaxed),
+            answers: channel.answers(),
         };
-        let mut sender = channel.sender.clone();
-        let sent = match sender.ready().await {
-            Ok(()) => sender.send_request(request).await,
-            Err(e) => Err(e),
-        };
-        let answer = match sent {
-            Ok(response) => {
-                channel.answers.fetch_add(1, Ordering::Relaxed);
-                read(response).await
-            }
+        let answer = match channel.send(request).await {
+            Ok(response) => read(response).await,
             Err(e) => {
                 silence.channel = None;
-                let gone = e.is_canceled() || e.is_closed() || is_reset(&e) || !is_stream(&e);
                 let error = broken(&self.endpoint, &e);
-                return Err(match gone {
+                return Err(match http2::is_gone(&e) {
                     true => Failure::Gone(error),
                     false => Failure::Other(error),
                 });
@@ -426,7 +386,7 @@ impl GrpcClient {
     #[cfg(test)]
     pub(super) fn open_connections(&self) -> usize {
         let mut channels = self.channels();
-        channels.retain(|c| !c.sender.is_closed());
+        channels.retain(|c| !c.is_closed());
         channels.len()
     }
 }
@@ -442,7 +402,7 @@ struct Silence<'a> {
 impl Drop for Silence<'_> {
     fn drop(&mut self) {
         if let Some(channel) = self.channel
-            && channel.answers.load(Ordering::Relaxed) == self.answers
+            && channel.answers() == self.answers
         {
             self.client.forget(channel);
             self.client.connector.names.avoid(channel.peer);
@@ -459,13 +419,6 @@ enum Failure {
 enum ReadError {
     Http(hyper::Error),
     TooLong,
-}
-
-/// True if the error is of one call and the connection goes on.
-fn is_stream(e: &hyper::Error) -> bool {
-    use std::error::Error as _;
-    let inner = e.source().and_then(|s| s.downcast_ref::<h2::Error>());
-    inner.is_some_and(|e| e.is_reset())
 }
 
 async fn read(response: Response<Incoming>) -> Result<Reply, ReadError> {

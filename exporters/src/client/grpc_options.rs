@@ -12,7 +12,7 @@ use tailwater_config::Section;
 use tailwater_pipeline::reach::Reach;
 
 use super::auth::AuthOptions;
-use super::config::{check_auth, decode_auth};
+use super::config::{check_auth, decode_auth, refuse_middlewares};
 use super::endpoint::Endpoint;
 use super::http::header_map;
 use super::options::TlsOptions;
@@ -120,7 +120,7 @@ impl GrpcOptions {
     /// Reads the client's options out of an exporter's section, where they stand beside its own.
     /// `compression` is left to the exporter.
     pub fn decode(s: &mut Section<'_, '_>) -> Option<GrpcOptions> {
-        s.refuse("middlewares", "there are no middleware extensions");
+        refuse_middlewares(s);
         for key in ["read_buffer_size", "write_buffer_size"] {
             if s.u64_optional(key, ..).is_some() {
                 s.warn(key, "has no effect: buffers are sized automatically");
@@ -139,18 +139,23 @@ impl GrpcOptions {
                 None
             }
         });
-        let keepalive = s.optional_section("keepalive", false, |k| Keepalive {
-            time: k.duration_in("time", Duration::from_secs(10), Duration::from_millis(1)..),
-            timeout: k.duration_in(
-                "timeout",
-                Duration::from_secs(10),
-                Duration::from_millis(1)..,
-            ),
-            permit_without_stream: k.bool("permit_without_stream", false),
+        // As in the collector, null leaves it off.
+        let keepalive = s.section_if_present("keepalive", |k| {
+            let keepalive = Keepalive {
+                time: k.duration_in("time", Duration::from_secs(10), Duration::from_millis(1)..),
+                timeout: k.duration_in(
+                    "timeout",
+                    Duration::from_secs(10),
+                    Duration::from_millis(1)..,
+                ),
+                permit_without_stream: k.bool("permit_without_stream", false),
+            };
+            k.bool("enabled", true).then_some(keepalive)
         });
         let balancers = [
             ("round_robin", Balancer::RoundRobin),
             ("pick_first", Balancer::PickFirst),
+            ("", Balancer::PickFirst),
         ];
         let headers = s.secret_map("headers").unwrap_or_default();
         let headers = headers
@@ -168,7 +173,7 @@ impl GrpcOptions {
             headers: headers.collect(),
             tls,
             auth: decode_auth(s),
-            keepalive,
+            keepalive: keepalive.flatten(),
             balancer: s.choice("balancer_name", &balancers, d.balancer),
             wait_for_ready: s.bool("wait_for_ready", false),
             authority: s.string_optional("authority").filter(|a| !a.is_empty()),

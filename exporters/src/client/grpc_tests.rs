@@ -709,8 +709,16 @@ fn every_option_has_its_effect() {
         ..GrpcOptions::new(Endpoint::parse("https://h:1").unwrap())
     };
     assert_eq!(got.unwrap().unwrap(), expect);
-    let plain = decode(json!({"endpoint": "h:1", "keepalive": null})).unwrap();
-    assert_eq!(plain.unwrap().keepalive.unwrap().time.as_secs(), 10);
+    let keepalive = |written: serde_json::Value| {
+        let config = json!({"endpoint": "h:1", "keepalive": written, "balancer_name": ""});
+        let options = decode(config).unwrap().unwrap();
+        assert_eq!(options.balancer, Balancer::PickFirst);
+        options.keepalive.map(|k| k.time.as_secs())
+    };
+    assert_eq!(keepalive(json!({})), Some(10));
+    // As in the collector.
+    assert_eq!(keepalive(serde_json::Value::Null), None);
+    assert_eq!(keepalive(json!({"enabled": false})), None);
 }
 
 #[test]
@@ -728,7 +736,10 @@ fn what_is_not_supported_is_refused_by_name() {
             json!({"endpoint": "h:1", "balancer_name": "xds"}),
             "round_robin",
         ),
-        (json!({"endpoint": "h:1", "middlewares": []}), "middlewares"),
+        (
+            json!({"endpoint": "h:1", "middlewares": [{"id": "a"}]}),
+            "middlewares",
+        ),
         (
             json!({"endpoint": "h:1", "headers": {"grpc-x": "1"}}),
             "cannot be configured",

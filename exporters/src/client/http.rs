@@ -21,8 +21,11 @@ use tailwater_pipeline::auth::Authenticators;
 use super::auth::Credentials;
 use super::body::Chunks;
 use super::connect::{Connection, Connector, is_tls_refusal};
+use super::cookies::Jar;
 use super::endpoint::Endpoint;
 use super::expiry::Expiry;
+use super::http_shared::Way;
+use super::http2::Channels;
 use super::names::{Names, Resolver, SystemResolver};
 use super::options::ClientOptions;
 use super::pool::{Key, Limits, Pool, Usable};
@@ -64,11 +67,15 @@ impl ClientParts {
     }
 }
 
-/// An HTTP/1.1 client with a pool of connections.
+/// An HTTP client: a pool of HTTP/1.1 connections, and shared HTTP/2 connections where TLS agrees on
+/// them.
 pub struct HttpClient {
-    connector: Connector,
+    pub(super) connector: Connector,
     pool: Pool,
+    /// `None`: HTTP/1.1 only.
+    pub(super) shared: Option<Channels>,
     credentials: Credentials,
+    cookies: Option<Jar>,
     headers: HeaderMap,
     user_agent: HeaderValue,
     proxy: Option<Endpoint>,
@@ -92,12 +99,19 @@ impl HttpClient {
                 name: "User-Agent".into(),
                 problem: "not a header value",
             })?;
+        let protocol = match o.http2 {
+            true => Protocol::Either,
+            false => Protocol::Http1,
+        };
+        let ping = o.http2_ping();
+        let shared = || Channels::new(ping, o.idle_conn_timeout, !o.disable_keep_alives);
         Ok(HttpClient {
+            shared: o.http2.then(shared),
             connector: Connector {
                 names: Names::new(parts.resolver),
-                tls: TlsSource::new(o.tls, Protocol::Http1, parts.expiry)?,
+                tls: TlsSource::new(o.tls, protocol, parts.expiry)?,
                 timeout: o.connect_timeout,
-                protocol: Protocol::Http1,
+                protocol,
             },
             pool: Pool::new(Limits {
                 idle_max: o.max_idle_conns,
@@ -108,6 +122,7 @@ impl HttpClient {
             }),
             credentials: Credentials::new(&o.auth, &parts.authenticators)
                 .map_err(ClientError::Auth)?,
+            cookies: o.cookies.then(Jar::default),
             headers: header_map(&o.headers)?,
             user_agent,
             proxy,
@@ -129,7 +144,13 @@ impl HttpClient {
         headers: &HeaderMap,
         body: Vec<Bytes>,
     ) -> Result<Reply, SendError> {
-        let attempt = self.attempt(method, endpoint, headers, body);
+        let attempt = async {
+            let reply = self.attempt(method, endpoint, headers, body).await?;
+            if let Some(jar) = &self.cookies {
+                jar.note(endpoint, &reply.headers);
+            }
+            Ok(reply)
+        };
         if self.timeout.is_zero() {
             return attempt.await;
         }
@@ -169,22 +190,78 @@ impl HttpClient {
             *request.headers_mut() = headers.clone();
             Ok(request)
         };
-        let _permit = self.pool.permit(&key).await;
         let server = proxy.as_ref().unwrap_or(endpoint);
-        while let Some(usable) = self.pool.take(&key) {
+        loop {
+            while let Some(in_use) = self.shared(endpoint, server, &key) {
+                match self.exchange_shared(endpoint, &in_use, request()?).await {
+                    Err(Failure::ClosedBeforeAnswer(_)) => {}
+                    Ok(reply) => return Ok(reply),
+                    Err(Failure::Other(e)) => return Err(e),
+                }
+            }
+            let permit = self.pool.permit(&key).await;
+            if let Some(answer) = self.pooled(endpoint, server, &key, &request).await {
+                return answer;
+            }
+            let way = self.open(endpoint, proxy.as_ref(), &key).await?;
+            // Requests share it, so it counts once, however many there are.
+            let (in_use, is_new) = match way {
+                Way::Shared(in_use, is_new) => (in_use, is_new),
+                Way::Alone(connection) => {
+                    return self.alone(endpoint, key, connection, request()?).await;
+                }
+            };
+            drop(permit);
+            match self.exchange_shared(endpoint, &in_use, request()?).await {
+                Err(Failure::ClosedBeforeAnswer(_)) if !is_new => {}
+                Err(Failure::ClosedBeforeAnswer(e)) => {
+                    self.connector.names.avoid(in_use.channel.peer);
+                    return Err(e);
+                }
+                Ok(reply) => return Ok(reply),
+                Err(Failure::Other(e)) => return Err(e),
+            }
+        }
+    }
+
+    /// Over a connection from the pool; `None` if there is none that works.
+    async fn pooled(
+        &self,
+        endpoint: &Endpoint,
+        server: &Endpoint,
+        key: &Key,
+        request: &impl Fn() -> Result<Request<Chunks>, SendError>,
+    ) -> Option<Result<Reply, SendError>> {
+        while let Some(usable) = self.pool.take(key) {
             let names = &self.connector.names;
             let moved = !names.is_current(server, usable.peer);
             if moved || !self.connector.tls.is_current(&usable.secured) {
                 continue;
             }
-            match self.exchange(endpoint, &key, usable, request()?).await {
-                Ok(reply) => return Ok(reply),
+            let request = match request() {
+                Ok(request) => request,
+                Err(e) => return Some(Err(e)),
+            };
+            match self.exchange(endpoint, key, usable, request).await {
+                Ok(reply) => return Some(Ok(reply)),
                 Err(Failure::ClosedBeforeAnswer(_)) => {}
-                Err(Failure::Other(e)) => return Err(e),
+                Err(Failure::Other(e)) => return Some(Err(e)),
             }
         }
-        let Connection { io, peer, secured } =
-            self.connector.connect(endpoint, proxy.as_ref()).await?;
+        None
+    }
+
+    /// Over a new connection that is this request's alone.
+    async fn alone(
+        &self,
+        endpoint: &Endpoint,
+        key: Key,
+        connection: Connection,
+        request: Request<Chunks>,
+    ) -> Result<Reply, SendError> {
+        let Connection {
+            io, peer, secured, ..
+        } = connection;
         let (sender, connection) = http1::handshake(TokioIo::new(io))
             .await
             .map_err(|e| broken(endpoint, &e))?;
@@ -195,7 +272,7 @@ impl HttpClient {
             peer,
             secured,
         };
-        match self.exchange(endpoint, &key, usable, request()?).await {
+        match self.exchange(endpoint, &key, usable, request).await {
             Ok(reply) => Ok(reply),
             Err(Failure::ClosedBeforeAnswer(e) | Failure::Other(e)) => {
                 // It was not idle before: something is wrong there.
@@ -229,6 +306,9 @@ impl HttpClient {
         let host = HeaderValue::from_str(&endpoint.authority())
             .map_err(|_| config_error(format!("{endpoint}: the host cannot be a header")))?;
         headers.insert(HOST, host);
+        if let Some(jar) = &self.cookies {
+            jar.add_to(endpoint, &mut headers);
+        }
         for (name, value) in &self.headers {
             headers.insert(name.clone(), value.clone());
         }
@@ -303,14 +383,14 @@ impl Drop for Silence<'_> {
     }
 }
 
-enum Failure {
+pub(super) enum Failure {
     /// Nothing of an answer came; on a connection from the pool that is what it looks like when
     /// the server closed it while it was idle.
     ClosedBeforeAnswer(SendError),
     Other(SendError),
 }
 
-async fn read(response: Response<Incoming>) -> Result<Reply, hyper::Error> {
+pub(super) async fn read(response: Response<Incoming>) -> Result<Reply, hyper::Error> {
     let (head, mut incoming) = response.into_parts();
     let mut body = BytesMut::new();
     let mut truncated = false;

@@ -474,3 +474,39 @@ fn options_that_cannot_work_are_refused_by_name() {
         assert!(error.contains(part) && !error.contains("s3cret"), "{error}");
     }
 }
+
+/// Guarantee: what a server sets, with any answer, it is told with the next requests, unless they are
+/// configured to say something else; without `cookies` it is not.
+#[test]
+fn cookies_are_sent_back() {
+    let server = Server::start(|_, mut stream| {
+        while let Some(request) = receive(&mut stream) {
+            let text = &request.head;
+            let head = format!(
+                "HTTP/1.1 503 Busy\r\nSet-Cookie: n=v; Path=/\r\nSet-Cookie: m=w\r\nContent-Length: {}\r\n\r\n{text}",
+                text.len()
+            );
+            stream.write_all(head.as_bytes()).unwrap();
+        }
+    });
+    let configured = vec![("Cookie".to_owned(), "own=1".to_owned())];
+    for (cookies, headers, expect) in [
+        (true, vec![], Some("cookie: n=v; m=w\r\n")),
+        (false, vec![], None),
+        (true, configured, Some("cookie: own=1\r\n")),
+    ] {
+        let client = client(ClientOptions {
+            cookies,
+            headers,
+            ..ClientOptions::default()
+        });
+        run(async {
+            post(&client, &server.endpoint("/")).await.unwrap();
+            let head = text(&post(&client, &server.endpoint("/")).await.unwrap().body);
+            let line = head
+                .split_inclusive("\r\n")
+                .find(|l| l.starts_with("cookie:"));
+            assert_eq!(line, expect, "{head}");
+        });
+    }
+}

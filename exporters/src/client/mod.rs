@@ -1,23 +1,25 @@
-//! The clients that network exporters share, configured under the collector's names: HTTP/1.1 over a
-//! pool of connections ([`HttpClient`]), and gRPC over HTTP/2 ([`GrpcClient`]); both with TLS, proxies,
-//! authentication and limits.
+//! The clients that network exporters share, configured under the collector's names: HTTP
+//! ([`HttpClient`]) and gRPC ([`GrpcClient`]); both with TLS, proxies, authentication and limits.
 //!
 //! One client belongs to one exporter. It runs on the agent's socket runtime and never blocks it
 //! for longer than it takes to `stat` a few certificate files per new connection. Every address of
 //! a name is tried, and a connection is left when its name has moved; certificate and secret files are
-//! read again when they change. Plain requests go over HTTP/1.1; options
-//! of HTTP/2 for them are refused by name.
+//! read again when they change. Requests over TLS go over one HTTP/2 connection where the server
+//! chooses that, all others over a pool of HTTP/1.1 connections.
 
 mod auth;
 mod body;
 mod config;
 mod connect;
+mod cookies;
 mod endpoint;
 mod expiry;
 mod grpc;
 mod grpc_options;
 mod http;
+mod http2;
 pub(crate) mod http_date;
+mod http_shared;
 mod names;
 mod options;
 mod pool;
@@ -28,6 +30,8 @@ mod tls;
 mod delivery_tests;
 #[cfg(test)]
 mod grpc_tests;
+#[cfg(test)]
+mod http2_tests;
 #[cfg(test)]
 mod http_tests;
 #[cfg(test)]
@@ -45,7 +49,7 @@ pub use grpc::{GRPC_ENCODING, GrpcClient, GrpcParts, GrpcSender, MESSAGE_BYTES_M
 pub use grpc_options::{Balancer, GrpcOptions, Keepalive};
 pub use http::{ClientParts, HttpClient, HttpSender, RESPONSE_BYTES_MAX};
 pub use names::{Resolver, SystemResolver};
-pub use options::{ClientOptions, TlsOptions, TlsVersion};
+pub use options::{ClientOptions, TlsOptions};
 pub use proxy::{ProxyEnv, ProxyError};
 pub use tls::TlsError;
 

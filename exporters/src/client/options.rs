@@ -5,17 +5,10 @@ use std::time::Duration;
 
 use tailwater_pipeline::pem::PemSource;
 use tailwater_pipeline::reach::Reach;
+use tailwater_pipeline::tls::Handshake;
 
 use super::auth::AuthOptions;
-
-/// A TLS version. Older ones are not supported.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum TlsVersion {
-    /// TLS 1.2.
-    V12,
-    /// TLS 1.3.
-    V13,
-}
+use super::http2::Ping;
 
 /// `tls` of a client.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -32,10 +25,8 @@ pub struct TlsOptions {
     pub insecure_skip_verify: bool,
     /// `server_name_override`: name to send and to verify instead of the endpoint's host.
     pub server_name_override: Option<String>,
-    /// `min_version`. Default 1.2.
-    pub min_version: Option<TlsVersion>,
-    /// `max_version`. Default 1.3.
-    pub max_version: Option<TlsVersion>,
+    /// Versions, suites and curves.
+    pub handshake: Handshake,
     /// `reload_interval`: how often files are looked at for changes at most; zero (the default) =
     /// whenever a connection is opened.
     pub reload_interval: Duration,
@@ -67,9 +58,28 @@ pub struct ClientOptions {
     pub idle_conn_timeout: Duration,
     /// One connection per request.
     pub disable_keep_alives: bool,
+    /// `cookies`: what servers set is sent back to them. Default false.
+    pub cookies: bool,
+    /// `force_attempt_http2`: HTTP/2 with servers that choose it while TLS is made. Default true.
+    pub http2: bool,
+    /// `http2_read_idle_timeout`: an HTTP/2 connection over which nothing came for so long is asked for a
+    /// sign; zero (the default) = never.
+    pub http2_read_idle_timeout: Duration,
+    /// `http2_ping_timeout`: how long the sign is waited for. Default 15 s.
+    pub http2_ping_timeout: Duration,
 }
 
 impl ClientOptions {
+    /// How quiet HTTP/2 connections are looked after.
+    pub(super) fn http2_ping(&self) -> Option<Ping> {
+        let ping = Ping {
+            after: self.http2_read_idle_timeout,
+            timeout: self.http2_ping_timeout,
+            while_idle: true,
+        };
+        (!ping.after.is_zero()).then_some(ping)
+    }
+
     /// Adds the files that are read while connections and requests are made.
     pub fn reach(&self, reach: &mut Reach) {
         let pem = [&self.tls.ca, &self.tls.cert, &self.tls.key];
@@ -106,6 +116,10 @@ impl Default for ClientOptions {
             max_conns_per_host: 0,
             idle_conn_timeout: Duration::from_secs(90),
             disable_keep_alives: false,
+            cookies: false,
+            http2: true,
+            http2_read_idle_timeout: Duration::ZERO,
+            http2_ping_timeout: Duration::from_secs(15),
         }
     }
 }
@@ -125,6 +139,10 @@ impl fmt::Debug for ClientOptions {
             .field("max_conns_per_host", &self.max_conns_per_host)
             .field("idle_conn_timeout", &self.idle_conn_timeout)
             .field("disable_keep_alives", &self.disable_keep_alives)
+            .field("cookies", &self.cookies)
+            .field("http2", &self.http2)
+            .field("http2_read_idle_timeout", &self.http2_read_idle_timeout)
+            .field("http2_ping_timeout", &self.http2_ping_timeout)
             .finish()
     }
 }

@@ -12,7 +12,7 @@ use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme
 use tailwater_pipeline::pem::{FileMark, PemError, PemSource};
 
 use super::expiry::{Expiry, Whose};
-use super::options::{TlsOptions, TlsVersion};
+use super::options::TlsOptions;
 
 /// Why TLS cannot work as configured.
 #[derive(Debug, thiserror::Error)]
@@ -66,17 +66,27 @@ struct Loaded {
 /// What is spoken over the connections.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Protocol {
+    /// HTTP/1.1.
     Http1,
+    /// HTTP/2.
     Http2,
+    /// HTTP/2 where the server chooses it, as far as TLS can ask for it; otherwise HTTP/1.1.
+    Either,
 }
 
+/// The name of HTTP/2 in ALPN (RFC 7301).
+pub(super) const HTTP2: &[u8] = b"h2";
+const HTTP1: &[u8] = b"http/1.1";
+
 impl Protocol {
-    /// Its name for ALPN (RFC 7301).
-    pub fn alpn(self) -> &'static [u8] {
-        match self {
-            Protocol::Http1 => b"http/1.1",
-            Protocol::Http2 => b"h2",
-        }
+    /// What a server is offered by ALPN, the first one before the others.
+    fn alpn(self) -> Vec<Vec<u8>> {
+        let names: &[&[u8]] = match self {
+            Protocol::Http1 => &[HTTP1],
+            Protocol::Http2 => &[HTTP2],
+            Protocol::Either => &[HTTP2, HTTP1],
+        };
+        names.iter().map(|name| name.to_vec()).collect()
     }
 }
 
@@ -97,7 +107,7 @@ impl TlsSource {
         protocol: Protocol,
         expiry: Option<Expiry>,
     ) -> Result<TlsSource, TlsError> {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let provider = options.handshake.provider();
         let marks = marks(&options);
         let config = if options.ca.is_some() || options.cert.is_some() || options.key.is_some() {
             match build(&options, protocol, &provider) {
@@ -106,7 +116,6 @@ impl TlsSource {
                 Err(e) => return Err(e),
             }
         } else {
-            versions(&options)?;
             None
         };
         let loaded = Mutex::new(Loaded {
@@ -251,8 +260,8 @@ fn build(
     provider: &Arc<CryptoProvider>,
 ) -> Result<ClientConfig, TlsError> {
     let builder = ClientConfig::builder_with_provider(provider.clone())
-        .with_protocol_versions(&versions(options)?)
-        .map_err(|_| TlsError::Options("min_version and max_version leave no TLS version"))?;
+        .with_protocol_versions(&options.handshake.versions())
+        .map_err(|_| TlsError::Options("versions, suites and curves do not go together"))?;
     let roots = Arc::new(roots(options)?);
     let builder = if options.insecure_skip_verify {
         let any = Arc::new(AnyCertificate(provider.clone()));
@@ -281,24 +290,8 @@ fn build(
         (Some(_), None) => return Err(TlsError::Options("cert_file needs key_file")),
         (None, Some(_)) => return Err(TlsError::Options("key_file needs cert_file")),
     };
-    config.alpn_protocols = vec![protocol.alpn().to_vec()];
+    config.alpn_protocols = protocol.alpn();
     Ok(config)
-}
-
-fn versions(
-    options: &TlsOptions,
-) -> Result<Vec<&'static rustls::SupportedProtocolVersion>, TlsError> {
-    let min = options.min_version.unwrap_or(TlsVersion::V12);
-    let max = options.max_version.unwrap_or(TlsVersion::V13);
-    if min > max {
-        return Err(TlsError::Options("min_version is above max_version"));
-    }
-    let all = [
-        (TlsVersion::V13, &rustls::version::TLS13),
-        (TlsVersion::V12, &rustls::version::TLS12),
-    ];
-    let wanted = all.into_iter().filter(|(v, _)| (min..=max).contains(v));
-    Ok(wanted.map(|(_, version)| version).collect())
 }
 
 fn roots(options: &TlsOptions) -> Result<RootCertStore, TlsError> {

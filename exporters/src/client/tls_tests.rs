@@ -3,7 +3,9 @@ use std::net::TcpStream;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
+use rustls::{CipherSuite, NamedGroup};
 use tailwater_pipeline::pem::PemSource;
+use tailwater_pipeline::tls::{Handshake, TlsVersion};
 
 use super::test_server::*;
 use super::*;
@@ -86,13 +88,55 @@ fn the_name_to_verify_can_be_given() {
 fn every_version_alone_works() {
     let server = tls_server("server1", false);
     for version in [TlsVersion::V12, TlsVersion::V13] {
-        let (min_version, max_version) = (Some(version), Some(version));
         let tls = TlsOptions {
-            min_version,
-            max_version,
+            handshake: Handshake {
+                min_version: version,
+                max_version: version,
+                ..Handshake::default()
+            },
             ..trusting("ca1.pem")
         };
         run(post(&client(with(tls)), &https(&server))).unwrap();
+    }
+}
+
+/// Guarantee: what is agreed on is among what is configured.
+#[test]
+fn suites_and_curves_are_those_configured() {
+    use rustls::CipherSuite::{
+        TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
+    };
+    let (tx, agreed) = std::sync::mpsc::channel();
+    let server = Server::start(move |_, stream| {
+        let mut stream = accept_tls(stream, "server1", false);
+        echo(&mut stream);
+        let suite = stream.conn.negotiated_cipher_suite().map(|s| s.suite());
+        let group = stream.conn.negotiated_key_exchange_group();
+        tx.send((suite, group.map(|g| g.name()))).unwrap();
+    });
+    let wanted: [(CipherSuite, NamedGroup); 2] = [
+        (
+            TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+            NamedGroup::secp384r1,
+        ),
+        (
+            TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
+            NamedGroup::secp256r1,
+        ),
+    ];
+    for (suite, curve) in wanted {
+        let tls = TlsOptions {
+            handshake: Handshake {
+                max_version: TlsVersion::V12,
+                suites: vec![suite],
+                curves: vec![curve],
+                ..Handshake::default()
+            },
+            ..trusting("ca1.pem")
+        };
+        run(post(&client(with(tls)), &https(&server))).unwrap();
+        let got = agreed.recv_timeout(LONG).unwrap();
+        assert_eq!(got, (Some(suite), Some(curve)));
     }
 }
 
@@ -110,7 +154,10 @@ fn a_client_certificate_is_shown() {
     // Said after the handshake, or before its end, as the version has it.
     for version in [TlsVersion::V12, TlsVersion::V13] {
         let tls = TlsOptions {
-            max_version: Some(version),
+            handshake: Handshake {
+                max_version: version,
+                ..Handshake::default()
+            },
             ..trusting("ca1.pem")
         };
         let error = run(post(&client(with(tls)), &https(&server))).unwrap_err();
@@ -262,14 +309,6 @@ fn mistakes_in_tls_options_show_when_the_client_is_built() {
                 ..trusting("ca1.pem")
             },
             "tls::cert_file",
-        ),
-        (
-            TlsOptions {
-                min_version: Some(TlsVersion::V13),
-                max_version: Some(TlsVersion::V12),
-                ..trusting("ca1.pem")
-            },
-            "min_version",
         ),
     ] {
         let error = HttpClient::new(parts(with(tls))).err().unwrap().to_string();

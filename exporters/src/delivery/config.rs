@@ -39,11 +39,11 @@ impl RetryOptions {
 }
 
 impl QueueOptions {
-    /// Reads `sending_queue`. `partition` says why there is no `batch::partition`.
-    pub fn decode(s: &mut Section<'_, '_>, partition: &str) -> QueueOptions {
+    /// Reads `sending_queue`. `no_partition` says why there is no `batch::partition`, if there is none.
+    pub fn decode(s: &mut Section<'_, '_>, no_partition: Option<&str>) -> QueueOptions {
         let storage = s.component_id("storage").map(|id| id.to_string().into());
         let disk_max = s.byte_size_optional("storage_bytes_max", 1 << 16..);
-        let mut options = QueueOptions::decode_common(s, partition);
+        let mut options = QueueOptions::decode_common(s, no_partition);
         let bytes = options.sizer == Sizer::Bytes;
         if disk_max.is_some() && (storage.is_none() || bytes) {
             let why = match storage {
@@ -73,20 +73,25 @@ impl QueueOptions {
 
     /// `block_on_overflow` and `wait_for_result` are taken with either value: sources always pause
     /// when the queue is full (who asks for drops is told so), and are always told the result.
-    fn decode_common(s: &mut Section<'_, '_>, partition: &str) -> QueueOptions {
+    fn decode_common(s: &mut Section<'_, '_>, no_partition: Option<&str>) -> QueueOptions {
         let d = QueueOptions::default();
         if !s.bool("block_on_overflow", true) {
             let why = "has no effect: sources pause when the queue is full, and nothing is dropped";
             s.warn("block_on_overflow", why);
         }
         s.bool("wait_for_result", true);
+        let sizer = s.choice_optional("sizer", &SIZERS);
+        // As in the collector, a batch is counted as the queue is, if nothing else is said.
+        let batch_sizer = sizer.filter(|sizer| *sizer != Sizer::Requests);
         QueueOptions {
             enabled: s.bool("enabled", d.enabled),
             num_consumers: s.usize("num_consumers", d.num_consumers, 1..),
             queue_size: s.u64("queue_size", d.queue_size, 1..),
-            sizer: s.choice("sizer", &SIZERS, d.sizer),
+            sizer: sizer.unwrap_or(d.sizer),
             queue_bytes_max: s.byte_size("queue_bytes_max", d.queue_bytes_max, 1..),
-            batch: s.optional_section("batch", false, |b| BatchOptions::decode(b, partition)),
+            batch: s.optional_section("batch", false, |b| {
+                BatchOptions::decode(b, no_partition, batch_sizer)
+            }),
             ..d
         }
     }
@@ -94,14 +99,25 @@ impl QueueOptions {
 
 impl BatchOptions {
     /// Reads `sending_queue::batch`.
-    fn decode(s: &mut Section<'_, '_>, partition: &str) -> BatchOptions {
+    fn decode(
+        s: &mut Section<'_, '_>,
+        no_partition: Option<&str>,
+        sizer: Option<Sizer>,
+    ) -> BatchOptions {
         let d = BatchOptions::default();
-        s.refuse("partition", partition);
+        if let Some(why) = no_partition {
+            s.refuse("partition", why);
+        }
+        let partition = match no_partition {
+            None => s.section("partition", decode_keys),
+            Some(_) => Vec::new(),
+        };
         let options = BatchOptions {
             flush_timeout: s.duration("flush_timeout", d.flush_timeout),
             min_size: s.u64("min_size", d.min_size, ..),
             max_size: s.u64("max_size", d.max_size, ..),
-            sizer: s.choice("sizer", &SIZERS[1..], d.sizer),
+            sizer: s.choice("sizer", &SIZERS[1..], sizer.unwrap_or(d.sizer)),
+            partition,
         };
         if options.flush_timeout.is_zero() {
             s.invalid("flush_timeout", "must be more than zero");
@@ -111,6 +127,20 @@ impl BatchOptions {
         }
         options
     }
+}
+
+/// `metadata_keys`, in lower case.
+fn decode_keys(s: &mut Section<'_, '_>) -> Vec<String> {
+    let mut keys = Vec::new();
+    for key in s.string_list("metadata_keys").unwrap_or_default() {
+        let key = key.to_lowercase();
+        if keys.contains(&key) {
+            let text = format!("duplicate entry {key:?} (case does not count)");
+            s.invalid("metadata_keys", text);
+        }
+        keys.push(key);
+    }
+    keys
 }
 
 #[cfg(test)]
@@ -123,7 +153,7 @@ mod tests {
     use crate::test_config::decode_json;
 
     fn queue(config: Value) -> Result<QueueOptions, String> {
-        decode_json(&config, |s| QueueOptions::decode(s, "not here"))
+        decode_json(&config, |s| QueueOptions::decode(s, None))
     }
 
     fn retry(config: Value) -> Result<RetryOptions, String> {
@@ -136,6 +166,14 @@ mod tests {
         assert_eq!(retry(json!({})).unwrap(), RetryOptions::default());
         let batch = queue(json!({"batch": null})).unwrap().batch;
         assert_eq!(batch, Some(BatchOptions::default()));
+        for (sizer, expect) in [
+            ("requests", Sizer::Items),
+            ("items", Sizer::Items),
+            ("bytes", Sizer::Bytes),
+        ] {
+            let batch = queue(json!({"sizer": sizer, "batch": {}})).unwrap().batch;
+            assert_eq!(batch.unwrap().sizer, expect, "as the queue is counted");
+        }
     }
 
     #[test]
@@ -143,13 +181,15 @@ mod tests {
         let got = queue(json!({
             "enabled": false, "num_consumers": 2, "queue_size": 3, "sizer": "bytes",
             "queue_bytes_max": 4096, "block_on_overflow": false, "wait_for_result": true,
-            "batch": {"flush_timeout": "1s", "min_size": 5, "max_size": 6, "sizer": "bytes"},
+            "batch": {"flush_timeout": "1s", "min_size": 5, "max_size": 6, "sizer": "bytes",
+                "partition": {"metadata_keys": ["X-Tenant"]}},
         }));
         let batch = BatchOptions {
             flush_timeout: Duration::from_secs(1),
             min_size: 5,
             max_size: 6,
             sizer: Sizer::Bytes,
+            partition: vec!["x-tenant".to_owned()],
         };
         let expect = QueueOptions {
             enabled: false,
@@ -184,12 +224,19 @@ mod tests {
             (json!({"sizer": "lines"}), "requests, items, bytes"),
             (json!({"batch": {"sizer": "requests"}}), "items, bytes"),
             (json!({"batch": {"min_size": 5, "max_size": 4}}), "max_size"),
-            (json!({"batch": {"partition": {}}}), "partition"),
+            (
+                json!({"batch": {"partition": {"metadata_keys": ["a", "A"]}}}),
+                "duplicate entry \"a\"",
+            ),
             (json!({"queue_sise": 1}), "queue_size"),
         ] {
             let error = queue(config.clone()).expect_err(&config.to_string());
             assert!(error.contains(part), "{config}: {error}");
         }
+        let none = decode_json(&json!({"batch": {"partition": {}}}), |s| {
+            QueueOptions::decode(s, Some("not here"))
+        });
+        assert!(none.unwrap_err().contains("not here"));
         for (config, part) in [
             (json!({"max_elapsed_time": "1s"}), "max_elapsed_time"),
             (json!({"randomization_factor": 1.5}), "randomization_factor"),

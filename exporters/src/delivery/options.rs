@@ -57,6 +57,9 @@ pub struct BatchOptions {
     pub max_size: u64,
     /// In what the sizes are counted; `requests` is not allowed.
     pub sizer: Sizer,
+    /// `partition::metadata_keys`, in lower case: what differs in these headers of its sender does not go
+    /// into one request. Data from files has none.
+    pub partition: Vec<String>,
 }
 
 impl Default for BatchOptions {
@@ -66,6 +69,7 @@ impl Default for BatchOptions {
             min_size: 8192,
             max_size: 0,
             sizer: Sizer::Items,
+            partition: Vec::new(),
         }
     }
 }

@@ -11,7 +11,6 @@ use tailwater_pipeline::BuildError;
 use tailwater_pipeline::clock::Mono;
 use tailwater_pipeline::factory::NodeCx;
 use tailwater_pipeline::fs::OsFs;
-use tailwater_pipeline::queue::QueueError;
 use tailwater_telemetry::metrics::MetricsRegistry;
 use tokio::runtime::Handle;
 
@@ -57,8 +56,8 @@ impl Outbox {
         Ok(Some(cx.storages.queue_dir(storage, &name)?))
     }
 
-    /// Opens the queue, if there is one on disk; sends nothing before it is started.
-    pub fn open(parts: OutboxParts) -> Result<Outbox, QueueError> {
+    /// An outbox that is not open yet: a queue on disk is opened when it is started.
+    pub fn new(parts: OutboxParts) -> Outbox {
         let OutboxParts {
             mut delivery,
             signal,
@@ -69,10 +68,10 @@ impl Outbox {
             let delivery = Delivery::new(delivery);
             delivery.expose(&metrics, signal);
             let stored = None;
-            return Ok(Outbox { delivery, stored });
+            return Outbox { delivery, stored };
         };
         let sending = delivery.queue.sending();
-        let stored = StoredQueue::open(StoredParts {
+        let stored = StoredQueue::new(StoredParts {
             name: delivery.name.clone(),
             signal,
             dir,
@@ -81,11 +80,11 @@ impl Outbox {
             clock: delivery.clock.clone(),
             seed: delivery.seed,
             metrics: metrics.clone(),
-        })?;
+        });
         let delivery = Delivery::new(delivery);
         delivery.expose_sending(&metrics, signal);
         let stored = Some(stored);
-        Ok(Outbox { delivery, stored })
+        Outbox { delivery, stored }
     }
 
     /// The delivery service.
@@ -102,17 +101,20 @@ impl Outbox {
     }
 
     /// Starts storing and sending. A second call does nothing.
+    ///
+    /// # Errors
+    /// The queue on disk cannot be opened, or has no thread. It may be tried again.
     pub fn start<T: Transport, J: Judge<Acks> + ?Sized>(
         &mut self,
         runtime: &Handle,
         transport: Arc<T>,
         judge: Arc<J>,
     ) -> io::Result<()> {
-        self.delivery.start(runtime, transport, judge);
-        match &mut self.stored {
-            Some(stored) => stored.start(self.delivery.handle()),
-            None => Ok(()),
+        if let Some(stored) = &mut self.stored {
+            stored.start(self.delivery.handle())?;
         }
+        self.delivery.start(runtime, transport, judge);
+        Ok(())
     }
 
     /// For how long there has been something to send while nothing was settled.

@@ -43,7 +43,9 @@ impl LokiSettings {
         let endpoint = Endpoint::decode(s, "endpoint");
         decode_fixed_compression(s, "snappy");
         let client = ClientOptions::decode(s, ClientOptions::default());
-        let queue = s.section("sending_queue", |q| QueueOptions::decode(q, NO_PARTITION));
+        let queue = s.section("sending_queue", |q| {
+            QueueOptions::decode(q, Some(NO_PARTITION))
+        });
         let retry = s.section("retry_on_failure", RetryOptions::decode);
         let mut options = decode_options(s);
         options.batch = queue.batch.clone();

@@ -152,7 +152,7 @@ impl LokiExporter {
             seed: parts.seed,
             clock: parts.clock,
         };
-        let outbox = Outbox::open(OutboxParts {
+        let outbox = Outbox::new(OutboxParts {
             delivery,
             signal: Signal::Logs,
             metrics: metrics.clone(),
@@ -160,8 +160,7 @@ impl LokiExporter {
         });
         Ok(LokiExporter {
             shared: Arc::new(shared),
-            outbox: outbox
-                .map_err(|e| BuildError::new(node_name(&name), format!("sending_queue: {e}")))?,
+            outbox,
             name,
             sender: Arc::new(HttpSender::new(Arc::new(client), endpoint)),
             judge: Arc::new(judge),
@@ -196,7 +195,7 @@ impl ExporterNode for LokiExporter {
     fn start(&mut self) -> Result<(), BuildError> {
         let (sender, judge) = (self.sender.clone(), self.judge.clone());
         let started = self.outbox.start(&self.runtime, sender, judge);
-        started.map_err(|e| BuildError::new(node_name(&self.name), e.to_string()))
+        started.map_err(|e| BuildError::new(node_name(&self.name), format!("sending_queue: {e}")))
     }
 
     fn stalled_for(&self) -> Duration {

@@ -10,8 +10,8 @@ use super::compress::Compression;
 use super::judge::OnConfigurationError;
 use super::packing::Form;
 
-const NO_PARTITION: &str =
-    "metadata of clients is not kept, so there is nothing to tell requests apart by";
+/// A level of Go that is none of the format.
+const HUFFMAN_ONLY: i64 = -2;
 
 /// What both exporters have.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,7 +34,7 @@ impl Common {
         ];
         Common {
             compression,
-            queue: s.section("sending_queue", |q| QueueOptions::decode(q, NO_PARTITION)),
+            queue: s.section("sending_queue", |q| QueueOptions::decode(q, None)),
             retry: s.section("retry_on_failure", RetryOptions::decode),
             on_configuration_error: s.choice(
                 "on_configuration_error",
@@ -77,12 +77,17 @@ impl OtlpHttpSettings {
             own.or_else(|| Some(base.as_ref()?.join(&format!("v1/{signal}"))))
         };
         let (logs, metrics, traces) = (of(Signal::Logs), of(Signal::Metrics), of(Signal::Traces));
-        s.refuse("profiles_endpoint", "profiles are not supported");
+        if optional_endpoint(s, "profiles_endpoint").is_some() {
+            let why = "has no effect: there are no pipelines of profiles, and what other pipelines \
+                       carry goes to the other endpoints";
+            s.warn("profiles_endpoint", why);
+        }
         let any = [
             "endpoint",
             "logs_endpoint",
             "metrics_endpoint",
             "traces_endpoint",
+            "profiles_endpoint",
         ]
         .iter()
         .any(|key| s.has(key));
@@ -140,7 +145,12 @@ fn http_compression(s: &mut Section<'_, '_>) -> Compression {
     ];
     let name = s.one_of("compression", &NAMES, "gzip");
     s.section("compression_params", |p| {
-        let level = p.i64("level", 0, ..);
+        let mut level = p.i64("level", 0, ..);
+        if level == HUFFMAN_ONLY && ["gzip", "zlib", "deflate"].contains(&name) {
+            let why = "Huffman coding alone is not built in: the fastest level, 1, is taken";
+            p.warn("level", why);
+            level = 1;
+        }
         Compression::http(name, level).unwrap_or_else(|problem| {
             p.invalid("level", problem);
             Compression::None
@@ -254,6 +264,9 @@ mod tests {
     fn what_cannot_work_is_refused_by_name() {
         // A missing scheme is a warning.
         assert!(http(json!({"endpoint": "h:1"})).is_ok());
+        assert!(http(json!({"profiles_endpoint": "http://p"})).is_ok());
+        let fastest = http(json!({"endpoint": "http://h", "compression_params": {"level": -2}}));
+        assert_eq!(fastest.unwrap().common.compression, Compression::Gzip(1));
         let queue = |q: Value| json!({"endpoint": "http://h", "sending_queue": q});
         for (config, part) in [
             (json!({}), "at least one endpoint"),
@@ -263,8 +276,8 @@ mod tests {
             ),
             (json!({"endpoint": "http://h/?a=b"}), "query"),
             (
-                json!({"endpoint": "http://h", "profiles_endpoint": "x"}),
-                "profiles",
+                json!({"endpoint": "http://h", "profiles_endpoint": "ftp://x"}),
+                "profiles_endpoint",
             ),
             (
                 json!({"endpoint": "http://h", "encoding": "xml"}),
@@ -275,10 +288,6 @@ mod tests {
                 json!({"endpoint": "http://h", "compression": "lz4",
                     "compression_params": {"level": 3}}),
                 "no levels",
-            ),
-            (
-                json!({"endpoint": "http://h", "cookies": {"enabled": true}}),
-                "cookies",
             ),
             (
                 json!({"endpoint": "http://h", "balancer_name": "x"}),
@@ -299,10 +308,6 @@ mod tests {
             (
                 queue(json!({"storage": "a", "sizer": "bytes", "queue_size": 1000})),
                 "65536",
-            ),
-            (
-                queue(json!({"batch": {"partition": {}}})),
-                "metadata of clients",
             ),
         ] {
             let error = http(config.clone()).expect_err(&config.to_string());

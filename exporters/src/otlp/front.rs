@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use foldhash::HashMap;
+use tailwater_pdata::Signal;
 use tailwater_pdata::otlp::Encoded;
 use tailwater_pipeline::clock::Mono;
 use tailwater_pipeline::{
@@ -23,11 +25,22 @@ pub(super) struct Shared {
     pub bytes_max: Arc<AtomicUsize>,
 }
 
+/// Combinations of metadata for which something may be open, as in the collector. For a further one, what
+/// waits for longest is sent off.
+const PARTITIONS_MAX: usize = 10_000;
+
+/// The values of each of `partition::metadata_keys`.
+type Combination = Vec<Vec<Box<str>>>;
+
 /// The shard's half of an exporter. Without `batch`, what comes as one batch leaves as one request.
 pub(super) struct OtlpFront {
     shared: Arc<Shared>,
     intake: Intake,
     open: Open,
+    /// Whose records are open.
+    combination: Combination,
+    /// What is open besides, none of it empty.
+    apart: HashMap<Combination, Open>,
 }
 
 /// What waits to be sent off.
@@ -40,18 +53,85 @@ struct Open {
     deadline: Option<Mono>,
 }
 
-impl OtlpFront {
-    pub fn new(shared: Arc<Shared>, intake: Intake) -> OtlpFront {
-        let open = Open {
-            encoded: Encoded::empty(shared.packing.signal()),
+impl Open {
+    fn new(signal: Signal) -> Open {
+        Open {
+            encoded: Encoded::empty(signal),
             duties: VecDeque::new(),
             permits: Vec::new(),
             deadline: None,
-        };
+        }
+    }
+}
+
+impl OtlpFront {
+    pub fn new(shared: Arc<Shared>, intake: Intake) -> OtlpFront {
         OtlpFront {
+            open: Open::new(shared.packing.signal()),
             shared,
             intake,
-            open,
+            combination: Vec::new(),
+            apart: HashMap::default(),
+        }
+    }
+
+    /// What parts are told apart by.
+    fn partition(&self) -> &[String] {
+        self.shared.batch.as_ref().map_or(&[], |b| &b.partition)
+    }
+
+    fn combination_of(&self, part: &Part) -> Combination {
+        let client = part.ack.client();
+        let values = |key: &String| match &client {
+            Some(client) => client.metadata(key).to_vec(),
+            None => Vec::new(),
+        };
+        self.partition().iter().map(values).collect()
+    }
+
+    /// Makes what is open that of another combination.
+    fn turn_to(&mut self, combination: Combination, now: Mono) {
+        if combination == self.combination {
+            return;
+        }
+        let next = self.apart.remove(&combination);
+        let next = next.unwrap_or_else(|| Open::new(self.shared.packing.signal()));
+        let before = std::mem::replace(&mut self.open, next);
+        let whose = std::mem::replace(&mut self.combination, combination);
+        if before.encoded.is_empty() {
+            return;
+        }
+        self.apart.insert(whose, before);
+        if self.apart.len() >= PARTITIONS_MAX {
+            let first = self.apart.iter().min_by_key(|(_, open)| open.deadline);
+            let first = first.map(|(whose, _)| whose.clone());
+            self.send_apart(first, now);
+        }
+    }
+
+    /// Sends off what is open for other combinations.
+    fn send_apart(&mut self, whose: impl IntoIterator<Item = Combination>, now: Mono) {
+        for whose in whose {
+            if let Some(open) = self.apart.remove(&whose) {
+                let current = std::mem::replace(&mut self.open, open);
+                self.send(true, now);
+                self.open = current;
+            }
+        }
+    }
+
+    /// Takes parts of one combination.
+    fn gather(&mut self, parts: Vec<Part>, now: Mono) {
+        for part in parts {
+            self.take(part);
+        }
+        if self.open.encoded.is_empty() {
+            return;
+        }
+        if self.is_enough(&self.open.encoded) {
+            self.send(false, now);
+        } else if self.open.deadline.is_none() {
+            self.wait(now);
         }
     }
 
@@ -180,16 +260,22 @@ impl OtlpFront {
 
 impl Exporter for OtlpFront {
     fn export(&mut self, batch: Batch, now: Mono) {
-        for part in batch.parts {
-            self.take(part);
+        if self.partition().is_empty() {
+            return self.gather(batch.parts, now);
         }
-        if self.open.encoded.is_empty() {
-            return;
+        let mut parts = batch.parts.into_iter();
+        let Some(first) = parts.next() else { return };
+        let mut groups = vec![(self.combination_of(&first), vec![first])];
+        for part in parts {
+            let whose = self.combination_of(&part);
+            match groups.iter_mut().find(|(known, _)| *known == whose) {
+                Some((_, group)) => group.push(part),
+                None => groups.push((whose, vec![part])),
+            }
         }
-        if self.is_enough(&self.open.encoded) {
-            self.send(false, now);
-        } else if self.open.deadline.is_none() {
-            self.wait(now);
+        for (whose, group) in groups {
+            self.turn_to(whose, now);
+            self.gather(group, now);
         }
     }
 
@@ -198,19 +284,26 @@ impl Exporter for OtlpFront {
     }
 
     fn deadline(&self) -> Option<Mono> {
-        self.open.deadline
+        let apart = self.apart.values().filter_map(|open| open.deadline);
+        apart.chain(self.open.deadline).min()
     }
 
     fn tick(&mut self, now: Mono) {
-        if self.open.deadline.is_some_and(|at| at <= now) {
+        let is_due = |open: &Open| open.deadline.is_some_and(|at| at <= now);
+        if is_due(&self.open) {
             self.send(true, now);
         }
+        let due = self.apart.iter().filter(|(_, open)| is_due(open));
+        let due: Vec<_> = due.map(|(whose, _)| whose.clone()).collect();
+        self.send_apart(due, now);
     }
 
     fn flush(&mut self, now: Mono) {
         if !self.open.encoded.is_empty() {
             self.send(true, now);
         }
+        let all: Vec<_> = self.apart.keys().cloned().collect();
+        self.send_apart(all, now);
     }
 }
 

@@ -4,7 +4,8 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use tailwater_pdata::otlp::Limits;
 use tailwater_pdata::{LogsBatch, Signal};
-use tailwater_pipeline::ack::NoSink;
+use tailwater_pipeline::ack::{AckSink, Counts, NoSink};
+use tailwater_pipeline::client::ClientInfo;
 use tailwater_pipeline::clock::SystemClock;
 use tailwater_pipeline::{AckWindow, Front};
 
@@ -109,6 +110,7 @@ fn batch(min_size: u64, max_size: u64, sizer: Sizer) -> Option<BatchOptions> {
         min_size,
         max_size,
         sizer,
+        partition: Vec::new(),
     })
 }
 
@@ -173,6 +175,97 @@ fn batches_are_gathered_and_leave_when_full_or_old() {
     rig.export(&[1], 40);
     rig.front.flush(Mono(40));
     assert_eq!(rig.sizes(), [1]);
+}
+
+/// Somebody who sent data.
+struct Sender(Arc<ClientInfo>);
+
+impl AckSink for Sender {
+    fn settled(&self, _: u64, _: Outcome, _: &Counts) {}
+
+    fn client(&self) -> Option<Arc<ClientInfo>> {
+        Some(self.0.clone())
+    }
+}
+
+/// A sender with these values of the header `x-tenant`.
+fn tenant(values: &[&str]) -> AckToken {
+    let mut client = ClientInfo::default();
+    for value in values {
+        client.add_metadata("X-Tenant", value);
+    }
+    AckToken::new(Arc::new(Sender(Arc::new(client))), 0)
+}
+
+/// Guarantee: what differs in the metadata that is named never goes into one request, each combination
+/// waits for its own time and size, and nothing is left behind.
+#[test]
+fn combinations_of_metadata_stay_apart() {
+    let options = BatchOptions {
+        partition: vec!["x-tenant".to_owned()],
+        ..batch(10, 0, Sizer::Items).unwrap()
+    };
+    let mut rig = Rig::new(Some(options), usize::MAX);
+    let part = |n, ack| Part {
+        data: Payload::Encoded(records(n)),
+        ack,
+        permit: Permit::none(),
+    };
+    let export = |rig: &mut Rig, parts: Vec<(u32, &[&str])>, at| {
+        let parts = parts.into_iter().map(|(n, of)| part(n, tenant(of)));
+        let parts = parts.collect();
+        rig.front.export(Batch { parts }, Mono(at));
+    };
+    export(&mut rig, vec![(4, &["a"]), (5, &["b"]), (3, &["a"])], 0);
+    assert_eq!(
+        (rig.sizes(), rig.front.deadline()),
+        (vec![], Some(Mono(10)))
+    );
+    export(&mut rig, vec![(6, &[]), (3, &["a"])], 5);
+    assert_eq!(rig.sizes(), [10], "a has enough");
+    export(&mut rig, vec![(1, &["a", "b"])], 6);
+    // What is empty is not what was not sent; several values are not one.
+    export(&mut rig, vec![(2, &[""])], 7);
+    rig.front.tick(Mono(10));
+    assert_eq!(
+        (rig.sizes(), rig.front.deadline()),
+        (vec![5], Some(Mono(15)))
+    );
+    rig.front.tick(Mono(15));
+    assert_eq!(rig.sizes(), [6]);
+    rig.front.flush(Mono(15));
+    let mut sizes = rig.sizes();
+    sizes.sort_unstable();
+    assert_eq!((sizes, rig.front.deadline()), (vec![1, 2], None));
+    assert!(rig.front.apart.is_empty());
+}
+
+/// Guarantee: however many combinations there are, memory for them is bounded, and nothing is lost.
+#[test]
+fn combinations_are_limited() {
+    let options = BatchOptions {
+        partition: vec!["x-tenant".to_owned()],
+        ..batch(10, 0, Sizer::Items).unwrap()
+    };
+    let mut rig = Rig::new(Some(options), usize::MAX);
+    let mut sent = 0;
+    for n in 0..PARTITIONS_MAX + 50 {
+        let part = Part {
+            data: Payload::Encoded(records(1)),
+            ack: tenant(&[&n.to_string()]),
+            permit: Permit::none(),
+        };
+        rig.front.export(Batch::of(part), Mono(n as u64));
+        assert!(rig.front.apart.len() < PARTITIONS_MAX);
+        sent += rig.sizes().len();
+    }
+    assert_eq!(sent, 50);
+    rig.front.flush(Mono(0));
+    while sent < PARTITIONS_MAX + 50 {
+        let more = rig.sizes().len();
+        assert_ne!(more, 0);
+        sent += more;
+    }
 }
 
 #[test]

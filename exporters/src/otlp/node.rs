@@ -165,7 +165,7 @@ impl OtlpExporter {
             Carrier::Http => HTTP,
             Carrier::Grpc => GRPC,
         };
-        let outbox = Outbox::open(OutboxParts {
+        let outbox = Outbox::new(OutboxParts {
             delivery: DeliveryParts {
                 name: cx.id.clone(),
                 queue: common.queue.clone(),
@@ -195,7 +195,7 @@ impl OtlpExporter {
         };
         Ok(OtlpExporter {
             shared: Arc::new(shared),
-            outbox: outbox.map_err(|e| failed(&cx.id, format!("sending_queue: {e}")))?,
+            outbox,
             sender: Arc::new(sender),
             judge: Arc::new(judge),
             runtime: cx.runtime.clone(),
@@ -213,7 +213,7 @@ impl ExporterNode for OtlpExporter {
     fn start(&mut self) -> Result<(), BuildError> {
         let (sender, judge) = (self.sender.clone(), self.judge.clone());
         let started = self.outbox.start(&self.runtime, sender, judge);
-        started.map_err(|e| failed(&self.shared.name, e))
+        started.map_err(|e| failed(&self.shared.name, format!("sending_queue: {e}")))
     }
 
     fn stalled_for(&self) -> Duration {

@@ -11,16 +11,13 @@ use tailwater_pdata::Signal;
 use tailwater_pipeline::auth::Authenticators;
 use tailwater_pipeline::clock::{Clock, Mono};
 use tailwater_pipeline::factory::{ExporterFactory, ExporterSettings, Factory, NodeCx};
-use tailwater_pipeline::fs::OsFs;
 use tailwater_pipeline::reach::Reach;
 use tailwater_pipeline::{BuildError, Exporter, ExporterNode, ShardHandle};
 use tailwater_telemetry::metrics::MetricsRegistry;
 use tokio::runtime::Handle;
 
 use crate::client::{ClientParts, Expiry, HttpClient, HttpSender};
-use crate::delivery::{
-    Acks, Delivery, DeliveryHandle, DeliveryParts, Intake, Judge, StoredParts, StoredQueue,
-};
+use crate::delivery::{Acks, Delivery, DeliveryHandle, DeliveryParts, Judge, Outbox, OutboxParts};
 
 use super::config::RemoteWriteSettings;
 use super::front::RemoteWriteFront;
@@ -88,9 +85,7 @@ pub struct RemoteWriteExporter {
     options: Arc<RemoteWriteOptions>,
     headers: Arc<HeaderMap>,
     name: Arc<str>,
-    delivery: Delivery<Acks>,
-    /// In front of the delivery service, if the queue is on disk.
-    stored: Option<StoredQueue>,
+    outbox: Outbox,
     sender: Arc<HttpSender>,
     judge: Arc<RemoteWriteJudge>,
     runtime: Handle,
@@ -137,42 +132,23 @@ impl RemoteWriteExporter {
         let judge = RemoteWriteJudge {
             clock: parts.clock.clone(),
         };
-        let stored = match parts.queue_dir {
-            None => None,
-            Some(dir) => Some(StoredQueue::open(StoredParts {
+        let outbox = Outbox::new(OutboxParts {
+            delivery: DeliveryParts {
                 name: parts.name.clone(),
-                signal: Signal::Metrics,
-                dir,
-                options: queue.clone(),
-                fs: Arc::new(OsFs),
-                clock: parts.clock.clone(),
+                queue,
+                retry,
                 seed: parts.seed,
-                metrics: metrics.clone(),
-            })),
-        };
-        let stored = stored
-            .transpose()
-            .map_err(|e| failed(&parts.name, format!("remote_write_queue: {e}")))?;
-        let delivery = Delivery::new(DeliveryParts {
-            name: parts.name.clone(),
-            queue: match stored {
-                None => queue,
-                Some(_) => queue.sending(),
+                clock: parts.clock,
             },
-            retry,
-            seed: parts.seed,
-            clock: parts.clock,
+            signal: Signal::Metrics,
+            metrics: metrics.clone(),
+            dir: parts.queue_dir,
         });
-        match stored {
-            None => delivery.expose(metrics, Signal::Metrics),
-            Some(_) => delivery.expose_sending(metrics, Signal::Metrics),
-        }
         Ok(RemoteWriteExporter {
             name: parts.name,
-            stored,
+            outbox,
             headers: Arc::new(headers(options.protocol)),
             options: Arc::new(options),
-            delivery,
             sender: Arc::new(HttpSender::new(Arc::new(client), endpoint)),
             judge: Arc::new(judge),
             runtime: parts.runtime,
@@ -181,22 +157,19 @@ impl RemoteWriteExporter {
 
     /// The queue of requests.
     pub fn delivery(&self) -> DeliveryHandle<Acks> {
-        self.delivery.handle()
+        self.outbox.delivery().handle()
     }
 
     /// What sends the requests, and what decides about answers, for who has no runtime: see
     /// [`Delivery::courier`].
     pub fn sender(&self) -> (&Delivery<Acks>, Arc<dyn Judge<Acks>>) {
-        (&self.delivery, self.judge.clone())
+        (self.outbox.delivery(), self.judge.clone())
     }
 }
 
 impl ExporterNode for RemoteWriteExporter {
     fn front(&mut self, shard: &ShardHandle) -> Box<dyn Exporter> {
-        let intake = match &self.stored {
-            Some(stored) => Intake::Stored(stored.intake()),
-            None => Intake::Memory(self.delivery.handle()),
-        };
+        let intake = self.outbox.intake();
         intake.add_waker(shard.waker.clone());
         let (options, headers) = (self.options.clone(), self.headers.clone());
         Box::new(RemoteWriteFront::new(options, headers, intake))
@@ -204,26 +177,16 @@ impl ExporterNode for RemoteWriteExporter {
 
     fn start(&mut self) -> Result<(), BuildError> {
         let (sender, judge) = (self.sender.clone(), self.judge.clone());
-        self.delivery.start(&self.runtime, sender, judge);
-        if let Some(stored) = &mut self.stored {
-            let started = stored.start(self.delivery.handle());
-            started.map_err(|e| failed(&self.name, e))?;
-        }
-        Ok(())
+        let started = self.outbox.start(&self.runtime, sender, judge);
+        started.map_err(|e| failed(&self.name, format!("remote_write_queue: {e}")))
     }
 
     fn stalled_for(&self) -> Duration {
-        self.delivery.handle().stalled_for()
+        self.outbox.stalled_for()
     }
 
     fn stop(&mut self, deadline: Mono) -> u64 {
-        let Some(stored) = &mut self.stored else {
-            return self.delivery.stop(deadline);
-        };
-        stored.close();
-        // What is handed back is on disk.
-        self.delivery.stop(deadline);
-        stored.finish()
+        self.outbox.stop(deadline)
     }
 }
 

@@ -489,8 +489,8 @@ impl Writer<'_> {
 /// The message in field 1, if it is a resource or scope.
 fn heading(message: &'static Message) -> Option<&'static Message> {
     match message.field(1)?.kind {
-        Kind::Message(m) if std::ptr::eq(m, &schema::RESOURCE) => Some(m),
-        Kind::Message(m) if std::ptr::eq(m, &schema::SCOPE) => Some(m),
+        Kind::Message(m, _) if std::ptr::eq(m, &schema::RESOURCE) => Some(m),
+        Kind::Message(m, _) if std::ptr::eq(m, &schema::SCOPE) => Some(m),
         _ => None,
     }
 }

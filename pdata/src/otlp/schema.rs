@@ -36,7 +36,18 @@ pub(super) enum Kind {
     /// `bytes` of a trace or span id: hexadecimal in JSON.
     Id,
     /// Another message.
-    Message(&'static Message),
+    Message(&'static Message, Sort),
+}
+
+/// Which message, as far as the walker tells them apart before it goes into one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Sort {
+    /// A `KeyValue`.
+    Pair,
+    /// An `AnyValue`.
+    Value,
+    /// Any other.
+    Other,
 }
 
 /// Names and numbers of an enumeration.
@@ -93,7 +104,7 @@ impl Field {
             Kind::Bool | Kind::Enum(_) => VARINT,
             Kind::Fixed32 => I32,
             Kind::Fixed64 | Kind::Sfixed64 | Kind::Double => I64,
-            Kind::Str | Kind::Bytes | Kind::Id | Kind::Message(_) => LEN,
+            Kind::Str | Kind::Bytes | Kind::Id | Kind::Message(..) => LEN,
         }
     }
 }
@@ -115,6 +126,45 @@ pub(super) enum Role {
     Other,
 }
 
+/// What the walker does about a field whose tag is one byte.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Step {
+    /// Reads the number.
+    Varint,
+    /// Passes four bytes.
+    Four,
+    /// Passes eight bytes.
+    Eight,
+    /// Passes so many bytes as it says.
+    Bytes,
+    /// Passes numbers of eight bytes, side by side.
+    Packed,
+    /// Looks whether it is UTF-8.
+    Text,
+    /// Looks at a key and its value.
+    Pair,
+    /// Looks at a value.
+    Value,
+    /// Nothing without thinking: it is unknown, has an unusual wire type, or is a message to go into.
+    Think,
+}
+
+impl Step {
+    const fn of(kind: Kind) -> Step {
+        match kind {
+            Kind::Uint32 | Kind::Uint64 | Kind::Int64 | Kind::Sint32 => Step::Varint,
+            Kind::Bool | Kind::Enum(_) => Step::Varint,
+            Kind::Fixed32 => Step::Four,
+            Kind::Fixed64 | Kind::Sfixed64 | Kind::Double => Step::Eight,
+            Kind::Str => Step::Text,
+            Kind::Bytes | Kind::Id => Step::Bytes,
+            Kind::Message(_, Sort::Pair) => Step::Pair,
+            Kind::Message(_, Sort::Value) => Step::Value,
+            Kind::Message(_, Sort::Other) => Step::Think,
+        }
+    }
+}
+
 /// Field numbers below this are found by index.
 const NUMBERS: usize = 17;
 /// No field has this number.
@@ -130,6 +180,8 @@ pub(super) struct Message {
     by_number: [u8; NUMBERS],
     /// The same by tags of one byte, those that are a number and the wire type of its values.
     by_tag: [u8; 128],
+    /// What is done about fields, by the same tags and those of packed numbers.
+    steps: [Step; 128],
 }
 
 impl Message {
@@ -140,12 +192,18 @@ impl Message {
     const fn with_role(role: Role, fields: &'static [Field]) -> Message {
         let mut by_number = [NONE; NUMBERS];
         let mut by_tag = [NONE; 128];
+        let mut steps = [Step::Think; 128];
         let mut i = 0;
         while i < fields.len() {
             let number = fields[i].number as usize;
             by_number[number] = i as u8;
             if number < 16 {
-                by_tag[number << 3 | fields[i].wire() as usize] = i as u8;
+                let tag = number << 3 | fields[i].wire() as usize;
+                by_tag[tag] = i as u8;
+                steps[tag] = Step::of(fields[i].kind);
+                if matches!(fields[i].count, Count::Many) && fields[i].wire() == I64 {
+                    steps[number << 3 | LEN as usize] = Step::Packed;
+                }
             }
             i += 1;
         }
@@ -154,6 +212,16 @@ impl Message {
             role,
             by_number,
             by_tag,
+            steps,
+        }
+    }
+
+    /// What is done about a field with a tag of one byte.
+    #[inline]
+    pub fn step(&self, tag: u8) -> Step {
+        match self.steps.get(usize::from(tag)) {
+            Some(step) => *step,
+            None => Step::Think,
         }
     }
 
@@ -177,7 +245,7 @@ impl Message {
     #[inline]
     pub fn towards_items(&'static self, number: u32) -> Option<&'static Message> {
         match self.field(number)?.kind {
-            Kind::Message(m) if !matches!(m.role, Role::Attribute | Role::Other) => Some(m),
+            Kind::Message(m, _) if !matches!(m.role, Role::Attribute | Role::Other) => Some(m),
             _ => None,
         }
     }
@@ -228,24 +296,33 @@ macro_rules! message {
 }
 
 use Kind::{
-    Bool, Bytes, Double, Enum, Fixed32, Fixed64, Id, Int64, Message as Sub, Sfixed64, Sint32, Str,
-    Uint32, Uint64,
+    Bool, Bytes, Double, Enum, Fixed32, Fixed64, Id, Int64, Sfixed64, Sint32, Str, Uint32, Uint64,
 };
+
+const fn sub(message: &'static Message) -> Kind {
+    Kind::Message(message, Sort::Other)
+}
+const fn pair(message: &'static Message) -> Kind {
+    Kind::Message(message, Sort::Pair)
+}
+const fn value(message: &'static Message) -> Kind {
+    Kind::Message(message, Sort::Value)
+}
 
 message! { /// `ExportLogsServiceRequest`.
 LOGS, Scope:
-    1 "resource_logs" "resourceLogs" Sub(&RESOURCE_LOGS), Many;
+    1 "resource_logs" "resourceLogs" sub(&RESOURCE_LOGS), Many;
 }
 message! { /// `ResourceLogs`.
 RESOURCE_LOGS, Scope:
-    1 "resource" "resource" Sub(&RESOURCE), One;
-    2 "scope_logs" "scopeLogs" Sub(&SCOPE_LOGS), Many;
+    1 "resource" "resource" sub(&RESOURCE), One;
+    2 "scope_logs" "scopeLogs" sub(&SCOPE_LOGS), Many;
     3 "schema_url" "schemaUrl" Str, One;
 }
 message! { /// `ScopeLogs`.
 SCOPE_LOGS, Scope:
-    1 "scope" "scope" Sub(&SCOPE), One;
-    2 "log_records" "logRecords" Sub(&LOG_RECORD), Many;
+    1 "scope" "scope" sub(&SCOPE), One;
+    2 "log_records" "logRecords" sub(&LOG_RECORD), Many;
     3 "schema_url" "schemaUrl" Str, One;
 }
 message! { /// `LogRecord`.
@@ -254,8 +331,8 @@ LOG_RECORD, Item:
     11 "observed_time_unix_nano" "observedTimeUnixNano" Fixed64, One;
     2 "severity_number" "severityNumber" Enum(&SEVERITY), One;
     3 "severity_text" "severityText" Str, One;
-    5 "body" "body" Sub(&ANY_VALUE), One;
-    6 "attributes" "attributes" Sub(&KEY_VALUE), Many;
+    5 "body" "body" value(&ANY_VALUE), One;
+    6 "attributes" "attributes" pair(&KEY_VALUE), Many;
     7 "dropped_attributes_count" "droppedAttributesCount" Uint32, One;
     8 "flags" "flags" Fixed32, One;
     9 "trace_id" "traceId" Id, One;
@@ -265,9 +342,9 @@ LOG_RECORD, Item:
 
 message! { /// `Resource`.
 RESOURCE:
-    1 "attributes" "attributes" Sub(&KEY_VALUE), Many;
+    1 "attributes" "attributes" pair(&KEY_VALUE), Many;
     2 "dropped_attributes_count" "droppedAttributesCount" Uint32, One;
-    3 "entity_refs" "entityRefs" Sub(&ENTITY_REF), Many;
+    3 "entity_refs" "entityRefs" sub(&ENTITY_REF), Many;
 }
 message! { /// `EntityRef`.
 ENTITY_REF:
@@ -280,13 +357,13 @@ message! { /// `InstrumentationScope`.
 SCOPE:
     1 "name" "name" Str, One;
     2 "version" "version" Str, One;
-    3 "attributes" "attributes" Sub(&KEY_VALUE), Many;
+    3 "attributes" "attributes" pair(&KEY_VALUE), Many;
     4 "dropped_attributes_count" "droppedAttributesCount" Uint32, One;
 }
 message! { /// `KeyValue`.
 KEY_VALUE, Attribute:
     1 "key" "key" Str, One;
-    2 "value" "value" Sub(&ANY_VALUE), One;
+    2 "value" "value" value(&ANY_VALUE), One;
 }
 message! { /// `AnyValue`.
 ANY_VALUE:
@@ -294,33 +371,33 @@ ANY_VALUE:
     2 "bool_value" "boolValue" Bool, OneOf;
     3 "int_value" "intValue" Int64, OneOf;
     4 "double_value" "doubleValue" Double, OneOf;
-    5 "array_value" "arrayValue" Sub(&ARRAY_VALUE), OneOf;
-    6 "kvlist_value" "kvlistValue" Sub(&KEY_VALUE_LIST), OneOf;
+    5 "array_value" "arrayValue" sub(&ARRAY_VALUE), OneOf;
+    6 "kvlist_value" "kvlistValue" sub(&KEY_VALUE_LIST), OneOf;
     7 "bytes_value" "bytesValue" Bytes, OneOf;
 }
 message! { /// `ArrayValue`.
 ARRAY_VALUE:
-    1 "values" "values" Sub(&ANY_VALUE), Many;
+    1 "values" "values" value(&ANY_VALUE), Many;
 }
 message! { /// `KeyValueList`.
 KEY_VALUE_LIST:
-    1 "values" "values" Sub(&KEY_VALUE), Many;
+    1 "values" "values" pair(&KEY_VALUE), Many;
 }
 
 message! { /// `ExportMetricsServiceRequest`.
 METRICS, Scope:
-    1 "resource_metrics" "resourceMetrics" Sub(&RESOURCE_METRICS), Many;
+    1 "resource_metrics" "resourceMetrics" sub(&RESOURCE_METRICS), Many;
 }
 message! { /// `ResourceMetrics`.
 RESOURCE_METRICS, Scope:
-    1 "resource" "resource" Sub(&RESOURCE), One;
-    2 "scope_metrics" "scopeMetrics" Sub(&SCOPE_METRICS), Many;
+    1 "resource" "resource" sub(&RESOURCE), One;
+    2 "scope_metrics" "scopeMetrics" sub(&SCOPE_METRICS), Many;
     3 "schema_url" "schemaUrl" Str, One;
 }
 message! { /// `ScopeMetrics`.
 SCOPE_METRICS, Scope:
-    1 "scope" "scope" Sub(&SCOPE), One;
-    2 "metrics" "metrics" Sub(&METRIC), Many;
+    1 "scope" "scope" sub(&SCOPE), One;
+    2 "metrics" "metrics" sub(&METRIC), Many;
     3 "schema_url" "schemaUrl" Str, One;
 }
 message! { /// `Metric`.
@@ -328,74 +405,74 @@ METRIC, Metric:
     1 "name" "name" Str, One;
     2 "description" "description" Str, One;
     3 "unit" "unit" Str, One;
-    5 "gauge" "gauge" Sub(&GAUGE), OneOf;
-    7 "sum" "sum" Sub(&SUM), OneOf;
-    9 "histogram" "histogram" Sub(&HISTOGRAM), OneOf;
-    10 "exponential_histogram" "exponentialHistogram" Sub(&EXPONENTIAL_HISTOGRAM), OneOf;
-    11 "summary" "summary" Sub(&SUMMARY), OneOf;
-    12 "metadata" "metadata" Sub(&KEY_VALUE), Many;
+    5 "gauge" "gauge" sub(&GAUGE), OneOf;
+    7 "sum" "sum" sub(&SUM), OneOf;
+    9 "histogram" "histogram" sub(&HISTOGRAM), OneOf;
+    10 "exponential_histogram" "exponentialHistogram" sub(&EXPONENTIAL_HISTOGRAM), OneOf;
+    11 "summary" "summary" sub(&SUMMARY), OneOf;
+    12 "metadata" "metadata" pair(&KEY_VALUE), Many;
 }
 message! { /// `Gauge`.
 GAUGE, Data:
-    1 "data_points" "dataPoints" Sub(&NUMBER_POINT), Many;
+    1 "data_points" "dataPoints" sub(&NUMBER_POINT), Many;
 }
 message! { /// `Sum`.
 SUM, Data:
-    1 "data_points" "dataPoints" Sub(&NUMBER_POINT), Many;
+    1 "data_points" "dataPoints" sub(&NUMBER_POINT), Many;
     2 "aggregation_temporality" "aggregationTemporality" Enum(&TEMPORALITY), One;
     3 "is_monotonic" "isMonotonic" Bool, One;
 }
 message! { /// `Histogram`.
 HISTOGRAM, Data:
-    1 "data_points" "dataPoints" Sub(&HISTOGRAM_POINT), Many;
+    1 "data_points" "dataPoints" sub(&HISTOGRAM_POINT), Many;
     2 "aggregation_temporality" "aggregationTemporality" Enum(&TEMPORALITY), One;
 }
 message! { /// `ExponentialHistogram`.
 EXPONENTIAL_HISTOGRAM, Data:
-    1 "data_points" "dataPoints" Sub(&EXPONENTIAL_POINT), Many;
+    1 "data_points" "dataPoints" sub(&EXPONENTIAL_POINT), Many;
     2 "aggregation_temporality" "aggregationTemporality" Enum(&TEMPORALITY), One;
 }
 message! { /// `Summary`.
 SUMMARY, Data:
-    1 "data_points" "dataPoints" Sub(&SUMMARY_POINT), Many;
+    1 "data_points" "dataPoints" sub(&SUMMARY_POINT), Many;
 }
 message! { /// `NumberDataPoint`.
 NUMBER_POINT, Item:
-    7 "attributes" "attributes" Sub(&KEY_VALUE), Many;
+    7 "attributes" "attributes" pair(&KEY_VALUE), Many;
     2 "start_time_unix_nano" "startTimeUnixNano" Fixed64, One;
     3 "time_unix_nano" "timeUnixNano" Fixed64, One;
     4 "as_double" "asDouble" Double, OneOf;
     6 "as_int" "asInt" Sfixed64, OneOf;
-    5 "exemplars" "exemplars" Sub(&EXEMPLAR), Many;
+    5 "exemplars" "exemplars" sub(&EXEMPLAR), Many;
     8 "flags" "flags" Uint32, One;
 }
 message! { /// `HistogramDataPoint`.
 HISTOGRAM_POINT, Item:
-    9 "attributes" "attributes" Sub(&KEY_VALUE), Many;
+    9 "attributes" "attributes" pair(&KEY_VALUE), Many;
     2 "start_time_unix_nano" "startTimeUnixNano" Fixed64, One;
     3 "time_unix_nano" "timeUnixNano" Fixed64, One;
     4 "count" "count" Fixed64, One;
     5 "sum" "sum" Double, Optional;
     6 "bucket_counts" "bucketCounts" Fixed64, Many;
     7 "explicit_bounds" "explicitBounds" Double, Many;
-    8 "exemplars" "exemplars" Sub(&EXEMPLAR), Many;
+    8 "exemplars" "exemplars" sub(&EXEMPLAR), Many;
     10 "flags" "flags" Uint32, One;
     11 "min" "min" Double, Optional;
     12 "max" "max" Double, Optional;
 }
 message! { /// `ExponentialHistogramDataPoint`.
 EXPONENTIAL_POINT, Item:
-    1 "attributes" "attributes" Sub(&KEY_VALUE), Many;
+    1 "attributes" "attributes" pair(&KEY_VALUE), Many;
     2 "start_time_unix_nano" "startTimeUnixNano" Fixed64, One;
     3 "time_unix_nano" "timeUnixNano" Fixed64, One;
     4 "count" "count" Fixed64, One;
     5 "sum" "sum" Double, Optional;
     6 "scale" "scale" Sint32, One;
     7 "zero_count" "zeroCount" Fixed64, One;
-    8 "positive" "positive" Sub(&BUCKETS), One;
-    9 "negative" "negative" Sub(&BUCKETS), One;
+    8 "positive" "positive" sub(&BUCKETS), One;
+    9 "negative" "negative" sub(&BUCKETS), One;
     10 "flags" "flags" Uint32, One;
-    11 "exemplars" "exemplars" Sub(&EXEMPLAR), Many;
+    11 "exemplars" "exemplars" sub(&EXEMPLAR), Many;
     12 "min" "min" Double, Optional;
     13 "max" "max" Double, Optional;
     14 "zero_threshold" "zeroThreshold" Double, One;
@@ -407,12 +484,12 @@ BUCKETS:
 }
 message! { /// `SummaryDataPoint`.
 SUMMARY_POINT, Item:
-    7 "attributes" "attributes" Sub(&KEY_VALUE), Many;
+    7 "attributes" "attributes" pair(&KEY_VALUE), Many;
     2 "start_time_unix_nano" "startTimeUnixNano" Fixed64, One;
     3 "time_unix_nano" "timeUnixNano" Fixed64, One;
     4 "count" "count" Fixed64, One;
     5 "sum" "sum" Double, One;
-    6 "quantile_values" "quantileValues" Sub(&QUANTILE), Many;
+    6 "quantile_values" "quantileValues" sub(&QUANTILE), Many;
     8 "flags" "flags" Uint32, One;
 }
 message! { /// `SummaryDataPoint.ValueAtQuantile`.
@@ -422,7 +499,7 @@ QUANTILE:
 }
 message! { /// `Exemplar`.
 EXEMPLAR:
-    7 "filtered_attributes" "filteredAttributes" Sub(&KEY_VALUE), Many;
+    7 "filtered_attributes" "filteredAttributes" pair(&KEY_VALUE), Many;
     2 "time_unix_nano" "timeUnixNano" Fixed64, One;
     3 "as_double" "asDouble" Double, OneOf;
     6 "as_int" "asInt" Sfixed64, OneOf;
@@ -432,18 +509,18 @@ EXEMPLAR:
 
 message! { /// `ExportTraceServiceRequest`.
 TRACES, Scope:
-    1 "resource_spans" "resourceSpans" Sub(&RESOURCE_SPANS), Many;
+    1 "resource_spans" "resourceSpans" sub(&RESOURCE_SPANS), Many;
 }
 message! { /// `ResourceSpans`.
 RESOURCE_SPANS, Scope:
-    1 "resource" "resource" Sub(&RESOURCE), One;
-    2 "scope_spans" "scopeSpans" Sub(&SCOPE_SPANS), Many;
+    1 "resource" "resource" sub(&RESOURCE), One;
+    2 "scope_spans" "scopeSpans" sub(&SCOPE_SPANS), Many;
     3 "schema_url" "schemaUrl" Str, One;
 }
 message! { /// `ScopeSpans`.
 SCOPE_SPANS, Scope:
-    1 "scope" "scope" Sub(&SCOPE), One;
-    2 "spans" "spans" Sub(&SPAN), Many;
+    1 "scope" "scope" sub(&SCOPE), One;
+    2 "spans" "spans" sub(&SPAN), Many;
     3 "schema_url" "schemaUrl" Str, One;
 }
 message! { /// `Span`.
@@ -457,19 +534,19 @@ SPAN, Item:
     6 "kind" "kind" Enum(&SPAN_KIND), One;
     7 "start_time_unix_nano" "startTimeUnixNano" Fixed64, One;
     8 "end_time_unix_nano" "endTimeUnixNano" Fixed64, One;
-    9 "attributes" "attributes" Sub(&KEY_VALUE), Many;
+    9 "attributes" "attributes" pair(&KEY_VALUE), Many;
     10 "dropped_attributes_count" "droppedAttributesCount" Uint32, One;
-    11 "events" "events" Sub(&EVENT), Many;
+    11 "events" "events" sub(&EVENT), Many;
     12 "dropped_events_count" "droppedEventsCount" Uint32, One;
-    13 "links" "links" Sub(&LINK), Many;
+    13 "links" "links" sub(&LINK), Many;
     14 "dropped_links_count" "droppedLinksCount" Uint32, One;
-    15 "status" "status" Sub(&STATUS), One;
+    15 "status" "status" sub(&STATUS), One;
 }
 message! { /// `Span.Event`.
 EVENT:
     1 "time_unix_nano" "timeUnixNano" Fixed64, One;
     2 "name" "name" Str, One;
-    3 "attributes" "attributes" Sub(&KEY_VALUE), Many;
+    3 "attributes" "attributes" pair(&KEY_VALUE), Many;
     4 "dropped_attributes_count" "droppedAttributesCount" Uint32, One;
 }
 message! { /// `Span.Link`.
@@ -477,7 +554,7 @@ LINK:
     1 "trace_id" "traceId" Id, One;
     2 "span_id" "spanId" Id, One;
     3 "trace_state" "traceState" Str, One;
-    4 "attributes" "attributes" Sub(&KEY_VALUE), Many;
+    4 "attributes" "attributes" pair(&KEY_VALUE), Many;
     5 "dropped_attributes_count" "droppedAttributesCount" Uint32, One;
     6 "flags" "flags" Fixed32, One;
 }

@@ -43,7 +43,7 @@ impl<'a> View<'a> {
     /// The messages in a field that may come many times, as `scope_spans`.
     pub fn messages(&self, name: &str) -> impl Iterator<Item = View<'a>> + use<'a> {
         let field = self.field(name).and_then(|f| match f.kind {
-            Kind::Message(message) => Some((f, message)),
+            Kind::Message(message, _) => Some((f, message)),
             _ => None,
         });
         let ranges = self.ranges(field.map(|(f, _)| f));
@@ -54,7 +54,7 @@ impl<'a> View<'a> {
     /// `None` if the message has no such field.
     pub fn message<T>(&self, name: &str, read: impl FnOnce(&View<'_>) -> T) -> Option<T> {
         let field = self.field(name)?;
-        let Kind::Message(message) = field.kind else {
+        let Kind::Message(message, _) = field.kind else {
             return None;
         };
         let buf = &one(self.buf, field.number);

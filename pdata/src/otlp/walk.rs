@@ -2,7 +2,7 @@
 
 use super::error::{Problem, WireError};
 use super::limits::Limits;
-use super::schema::{self, Count, Field, I64, Kind, LEN, Message, Role, VARINT};
+use super::schema::{Count, Field, I64, Kind, LEN, Message, Role, Step, VARINT};
 use super::wire;
 
 /// A message that has been entered.
@@ -73,6 +73,7 @@ impl Walk<'_> {
             let buf = &whole[..end];
             // The fields of one message, up to one that is a message.
             loop {
+                at = self.leap(message, buf, at);
                 if at == end {
                     if self.depth == 0 {
                         return Ok(());
@@ -98,11 +99,10 @@ impl Walk<'_> {
                 let (from, to) =
                     wire::range(buf, next).map_err(|f| self.error(f.into(), next, Some(field)))?;
                 match field.kind {
-                    Kind::Message(message) => {
-                        at = self.enter(message, field, buf, (from, to))?;
-                        if at == from {
-                            break;
-                        }
+                    Kind::Message(message, _) => {
+                        self.enter(message, field, from, to)?;
+                        at = from;
+                        break;
                     }
                     Kind::Str if !is_utf8(&buf[from..to]) => {
                         return Err(self.error(Problem::Utf8, from, Some(field)));
@@ -111,6 +111,48 @@ impl Walk<'_> {
                 }
             }
         }
+    }
+
+    /// Passes fields that are as nearly all are: short, right, and with nothing in them to go into. Gives
+    /// where the first of the others begins, of which nothing is said, or the end.
+    #[inline]
+    fn leap(&mut self, message: &'static Message, buf: &[u8], mut at: usize) -> usize {
+        // A plain pair is a message with one in it.
+        if self.depth + 2 > self.depth_max {
+            return at;
+        }
+        let attributes = &mut self.stack[self.depth].attributes;
+        while let Some([tag, first, rest @ ..]) = buf.get(at..) {
+            let step = message.step(*tag);
+            at += match step {
+                Step::Varint if *first < 0x80 => 2,
+                Step::Four if rest.len() >= 3 => 5,
+                Step::Eight if rest.len() >= 7 => 9,
+                Step::Varint | Step::Four | Step::Eight | Step::Think => return at,
+                _ => {
+                    let Some((head, content)) = content(*first, rest) else {
+                        return at;
+                    };
+                    let right = match step {
+                        Step::Text => is_utf8(content),
+                        Step::Packed => content.len().is_multiple_of(8),
+                        Step::Value => is_plain_value(content),
+                        Step::Pair => {
+                            let right =
+                                *attributes < self.limits.attributes && is_plain_pair(content);
+                            *attributes += usize::from(right);
+                            right
+                        }
+                        _ => true,
+                    };
+                    if !right {
+                        return at;
+                    }
+                    head + content.len()
+                }
+            };
+        }
+        at
     }
 
     /// Reads a tag that is not one byte which names a field and its wire type. Gives the field, its
@@ -164,16 +206,15 @@ impl Walk<'_> {
         Ok(to)
     }
 
-    /// Goes into the message in a range of `buf`, a value of `field`. Gives where to go on: its begin,
-    /// or its end if it has been looked at as a whole.
+    /// Goes into the message in a range, a value of `field`.
     #[inline]
     fn enter(
         &mut self,
         message: &'static Message,
         field: &'static Field,
-        buf: &[u8],
-        (from, to): (usize, usize),
-    ) -> Result<usize, WireError> {
+        from: usize,
+        to: usize,
+    ) -> Result<(), WireError> {
         if self.depth == self.depth_max {
             return Err(self.error(Problem::Depth(self.depth_max), from, Some(field)));
         }
@@ -184,9 +225,6 @@ impl Walk<'_> {
                 if around.attributes > self.limits.attributes {
                     let problem = Problem::Attributes(self.limits.attributes);
                     return Err(self.error(problem, from, Some(field)));
-                }
-                if self.depth + 2 <= self.depth_max && is_plain_pair(&buf[from..to]) {
-                    return Ok(to);
                 }
             }
             Role::Item => {
@@ -208,13 +246,7 @@ impl Walk<'_> {
                     self.items = around.items_before;
                 }
             }
-            Role::Metric => {}
-            Role::Other => {
-                let is_value = std::ptr::eq(message, &schema::ANY_VALUE);
-                if is_value && is_plain_value(&buf[from..to]) {
-                    return Ok(to);
-                }
-            }
+            Role::Metric | Role::Other => {}
         }
         self.depth += 1;
         self.stack[self.depth] = Frame {
@@ -222,7 +254,7 @@ impl Walk<'_> {
             items_before: self.items,
             ..Frame::of(message, to)
         };
-        Ok(from)
+        Ok(())
     }
 
     #[cold]
@@ -241,24 +273,47 @@ impl Walk<'_> {
     }
 }
 
+/// The content behind a length that begins with `first`, if that takes one byte or two and all of it is
+/// there; with the bytes that its tag and its length take.
+#[inline]
+fn content(first: u8, rest: &[u8]) -> Option<(usize, &[u8])> {
+    if first < 0x80 {
+        return Some((2, rest.get(..usize::from(first))?));
+    }
+    let (second, rest) = rest.split_first()?;
+    let length = usize::from(first & 0x7f) | usize::from(*second) << 7;
+    match second {
+        1..=0x7f => Some((3, rest.get(..length)?)),
+        _ => None,
+    }
+}
+
 /// Most strings are short and ASCII.
 #[inline]
 fn is_utf8(bytes: &[u8]) -> bool {
     is_ascii(bytes) || std::str::from_utf8(bytes).is_ok()
 }
 
-/// Whether all bytes are ASCII, in words: that of the standard library is made for long ones.
+/// Whether all bytes are ASCII. Its begin and its end are looked at, which overlap, as most are short:
+/// that of the standard library is made for long ones.
 #[inline]
 fn is_ascii(bytes: &[u8]) -> bool {
-    const HIGH: u64 = 0x8080_8080_8080_8080;
-    let Some(last) = bytes.last_chunk::<8>() else {
-        return bytes.iter().fold(0, |all, b| all | b) < 0x80;
-    };
-    let (words, _) = bytes.as_chunks::<8>();
-    let all = words.iter().fold(u64::from_ne_bytes(*last), |all, word| {
-        all | u64::from_ne_bytes(*word)
-    });
-    all & HIGH == 0
+    const HIGH: u128 = u128::from_ne_bytes([0x80; 16]);
+    let whole = |block: &[u8; 16]| u128::from_ne_bytes(*block);
+    if let Some(last) = bytes.last_chunk::<16>() {
+        let (blocks, _) = bytes.as_chunks::<16>();
+        let all = blocks.iter().fold(whole(last), |all, b| all | whole(b));
+        return all & HIGH == 0;
+    }
+    if let (Some(first), Some(last)) = (bytes.first_chunk::<8>(), bytes.last_chunk::<8>()) {
+        let all = u64::from_ne_bytes(*first) | u64::from_ne_bytes(*last);
+        return all & HIGH as u64 == 0;
+    }
+    if let (Some(first), Some(last)) = (bytes.first_chunk::<4>(), bytes.last_chunk::<4>()) {
+        let all = u32::from_ne_bytes(*first) | u32::from_ne_bytes(*last);
+        return all & HIGH as u32 == 0;
+    }
+    bytes.iter().fold(0, |all, b| all | b) < 0x80
 }
 
 /// True for a `KeyValue` as nearly all are: a key, then one plain value, nothing else, no length of
@@ -272,11 +327,14 @@ fn is_plain_pair(pair: &[u8]) -> bool {
         return false;
     };
     // A length with its top bit set goes on, and is longer than what is here.
-    value.len() == usize::from(*len)
-        && value.len() <= 127
-        && key.len() <= 127
-        && is_plain_value(value)
-        && is_utf8(key)
+    if value.len() != usize::from(*len) || value.len() > 127 || key.len() > 127 {
+        return false;
+    }
+    match value {
+        // All of it at once: tags and lengths are ASCII, too.
+        [0x0a, len, text @ ..] if text.len() == usize::from(*len) && is_ascii(pair) => true,
+        _ => is_plain_value(value) && is_utf8(key),
+    }
 }
 
 /// True for an `AnyValue` as nearly all are: one text, number or truth, and nothing else. Of others

@@ -57,7 +57,9 @@ impl DeltaToCumulativeConfig {
         if max_stale.is_zero() {
             s.invalid("max_stale", "must be a positive duration");
         }
-        s.refuse("storage", "totals are kept in memory");
+        let why = "totals are kept in memory; without it they begin anew when the agent starts, and say so \
+                   by their start times";
+        s.refuse("storage", why);
         let max_streams = match s.usize("max_streams", STREAMS_MAX, ..) {
             0 => STREAMS_MAX,
             max => max,

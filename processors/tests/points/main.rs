@@ -162,6 +162,7 @@ impl Setup {
             metrics: self.registry.clone(),
             health: Arc::new(HealthRegistry::new()),
             runtime: self.runtime.handle().clone(),
+            listeners: Default::default(),
             storages: Arc::new(NoStorages),
             authenticators: Default::default(),
         };

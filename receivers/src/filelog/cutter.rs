@@ -19,6 +19,7 @@ use super::hash::stable_hash;
 use super::identity::TRAIL_BYTES;
 use super::logfs::LogFs;
 use super::position::Position;
+use super::rules::RuleSets;
 use super::settings::Settings;
 use super::stamp::{Ties, stamp_observed};
 use super::tail::{Chunk, Tail};
@@ -54,10 +55,8 @@ pub struct Cut {
 
 /// Cuts the content of all files of one source.
 pub struct Cutter {
-    settings: Arc<Settings>,
     fs: Arc<dyn LogFs>,
-    chain: Chain,
-    header_chain: Chain,
+    rules: RuleSets,
     files: BTreeMap<FileNo, Known>,
     metrics: Arc<FilesMetrics>,
     frames: Frames,
@@ -65,6 +64,8 @@ pub struct Cutter {
 
 /// What is kept of a file from read to read.
 struct Known {
+    /// The number of the rules that the rest is by.
+    rules: u64,
     attributes: FileAttributes,
     lineage: u64,
     searched: Searched,
@@ -108,23 +109,29 @@ impl Cutter {
         header_chain: Chain,
         metrics: Arc<FilesMetrics>,
     ) -> Cutter {
-        let files = BTreeMap::new();
         Cutter {
-            settings,
             fs,
-            chain,
-            header_chain,
-            files,
+            rules: RuleSets::new(settings, chain, header_chain),
+            files: BTreeMap::new(),
             metrics,
             frames: Frames::default(),
         }
     }
 
+    /// Goes on with other rules.
+    pub fn change(
+        &mut self,
+        settings: Arc<Settings>,
+        fs: Arc<dyn LogFs>,
+        chain: Chain,
+        header_chain: Chain,
+    ) {
+        self.rules.change(settings, chain, header_chain);
+        self.fs = fs;
+    }
+
     /// A file was opened or got another name.
     pub fn opened(&mut self, tail: &mut Tail) {
-        tail.charset = self.charset_of(tail);
-        let attributes =
-            FileAttributes::of(&*self.fs, &tail.position.path, &self.settings.attributes);
         // Kept over a rotation: the new file at the path continues the lines of the old one.
         let (lineage, searched) = match self.files.get(&tail.no) {
             Some(known) => (known.lineage, known.searched),
@@ -133,9 +140,15 @@ impl Cutter {
                 (stable_hash(path), Searched::default())
             }
         };
+        let rules = self.rules.of(lineage);
+        tail.charset = charset_of(rules.settings.charset, tail);
+        let wanted = &rules.settings.attributes;
+        let attributes = FileAttributes::of(&*self.fs, &tail.position.path, wanted);
+        let rules = rules.number;
         self.files.insert(
             tail.no,
             Known {
+                rules,
                 attributes,
                 lineage,
                 searched,
@@ -143,18 +156,20 @@ impl Cutter {
         );
     }
 
-    /// The configured encoding, or what a byte order mark says where that is UTF-8.
-    fn charset_of(&self, tail: &Tail) -> Charset {
-        let configured = self.settings.charset;
-        if configured != Charset::Utf8 {
-            return configured;
+    /// The settings that a file is read by. The first time that these are others than before, what is
+    /// known of it is found out anew.
+    fn settings_of(&mut self, tail: &mut Tail) -> Arc<Settings> {
+        let rules = self.rules.of(self.lineage(tail.no));
+        let (number, settings) = (rules.number, rules.settings.clone());
+        let is_new = self.files.get(&tail.no).is_some_and(|k| k.rules != number);
+        if is_new {
+            self.opened(tail);
+            if let Some(known) = self.files.get_mut(&tail.no) {
+                known.searched = Searched::default();
+            }
+            (tail.read_bytes, tail.long_record) = (settings.read_bytes, false);
         }
-        let mut mark = Vec::new();
-        let read = tail.file.as_ref().map(|f| f.read_whole_at(0, 2, &mut mark));
-        match read {
-            Some(Ok(2)) => Charset::by_mark(&mark).unwrap_or(configured),
-            _ => configured,
-        }
+        settings
     }
 
     /// A file is done with.
@@ -168,23 +183,23 @@ impl Cutter {
     #[must_use]
     pub fn moved(&mut self, tail: &mut Tail) -> Vec<FileNo> {
         tail.clean = Arc::new(tail.position.clone());
-        self.chain.forget(tail.no)
+        self.rules.forget(tail.no)
     }
 
     /// When [`Cutter::due`] has something to do.
     pub fn deadline(&self) -> Option<Mono> {
-        self.chain.deadline().map(|d| Mono::default().after(d))
+        self.rules.deadline().map(|d| Mono::default().after(d))
     }
 
     /// Files of the logs of which operators hold lines back.
     pub fn held_in(&self) -> Vec<FileNo> {
-        let held = |(_, k): &(&FileNo, &Known)| self.chain.holds(k.lineage, FileNo::MAX);
+        let held = |(_, k): &(&FileNo, &Known)| self.rules.holds(k.lineage, FileNo::MAX);
         self.files.iter().filter(held).map(|(no, _)| *no).collect()
     }
 
     /// The newest file of each log of which operators hold lines back.
     pub fn newest_held(&self) -> Vec<FileNo> {
-        let held = |(_, k): &(&FileNo, &Known)| self.chain.holds(k.lineage, FileNo::MAX);
+        let held = |(_, k): &(&FileNo, &Known)| self.rules.holds(k.lineage, FileNo::MAX);
         let held = self.files.iter().filter(held);
         let newest: BTreeMap<u64, FileNo> = held.map(|(no, k)| (k.lineage, *no)).collect();
         newest.into_values().collect()
@@ -192,12 +207,12 @@ impl Cutter {
 
     /// True if a line is held back that has parts in this file, or may go on in it.
     pub fn is_held_in(&self, no: FileNo) -> bool {
-        self.chain.holds(self.lineage(no), FileNo::MAX)
+        self.rules.holds(self.lineage(no), FileNo::MAX)
     }
 
     /// True if a part of a line is held back that is in this file or before it.
     pub fn holds(&self, no: FileNo) -> bool {
-        self.chain.holds(self.lineage(no), no)
+        self.rules.holds(self.lineage(no), no)
     }
 
     /// Lines that operators held back and that are passed on by the clock.
@@ -207,7 +222,7 @@ impl Cutter {
             elapsed: elapsed(now),
             ..OperatorCx::default()
         };
-        let mut passed = self.chain.tick(&mut cx);
+        let mut passed = self.rules.tick(&mut cx);
         for line in &mut passed {
             let batches = std::mem::take(&mut line.batches).into_iter();
             line.batches = batches.flat_map(LogsBatch::split_by_resource).collect();
@@ -243,7 +258,7 @@ impl Cutter {
         now: Mono,
         wall_ns: i64,
     ) -> std::io::Result<Option<Cut>> {
-        let s = self.settings.clone();
+        let s = self.settings_of(tail);
         let Chunk { buf, skip, at_end } = chunk;
         let content = &buf[skip..];
         if content.is_empty() {
@@ -261,7 +276,7 @@ impl Cutter {
         let due = at_end && tail.flush_clock.is_due(end_offset, elapsed(now), period);
         // A read may give less than there is.
         let due = due && !tail.has_grown(end_offset);
-        let header = self.header(tail, content, wall_ns);
+        let header = self.header(&s, tail, content, wall_ns);
         if tail.position.header_done || s.header.is_none() {
             let input = match (at_end, due) {
                 (false, _) => Input::More,
@@ -269,7 +284,7 @@ impl Cutter {
                 (true, true) => Input::Flush,
             };
             let offset = from_offset + header as u64;
-            self.frame(tail, &content[header..], offset, input);
+            self.frame(&s, tail, &content[header..], offset, input);
         } else {
             // The next line may still be a header line, so an unfinished one waits for its end.
             self.frames = Frames::default();
@@ -277,6 +292,8 @@ impl Cutter {
         let done = header + self.frames.consumed;
         let replay = from_offset < tail.cut_before;
         tail.advance(&buf, skip, done, s.head_bytes);
+        // Should one be asked for later, it is not looked for in the middle.
+        tail.position.header_done |= done > 0 && s.header.is_none();
         tail.unfinished = at_end && self.frames.unfinished > 0;
         if !tail.unfinished {
             tail.flush_clock.clear();
@@ -294,7 +311,8 @@ impl Cutter {
         (tail.read_bytes, tail.long_record) = (s.read_bytes, false);
         tail.active_at = now;
         let shared = pool.share(buf);
-        let batch = self.batch(tail, shared, skip + header, from_offset + header as u64);
+        let from = from_offset + header as u64;
+        let batch = self.batch(&s, tail, shared, skip + header, from);
         let mut cut = self.operate(tail, batch, now, wall_ns);
         cut.from_offset = from_offset;
         cut.bytes = done as u64;
@@ -318,7 +336,7 @@ impl Cutter {
         now: Mono,
         wall_ns: i64,
     ) -> std::io::Result<Option<Cut>> {
-        let s = self.settings.clone();
+        let s = self.settings_of(tail);
         let spec = s.frame(tail.charset);
         let in_header = s.header.is_some() && !tail.position.header_done;
         // In the middle of a record they are a part of it, and some want them as they are.
@@ -352,8 +370,7 @@ impl Cutter {
     }
 
     /// Cuts `content`, which begins at `offset`, into records.
-    fn frame(&mut self, tail: &mut Tail, content: &[u8], offset: u64, input: Input) {
-        let s = &self.settings;
+    fn frame(&mut self, s: &Settings, tail: &mut Tail, content: &[u8], offset: u64, input: Input) {
         let mut state = FrameState::decode(&tail.position.frame).unwrap_or_else(|e| {
             tracing::warn!(path = %tail.path.display(), error = %e, "a stored position was damaged; a long line may be cut anew");
             FrameState::default()
@@ -370,7 +387,7 @@ impl Cutter {
         if s.keep_partial_blanks {
             trim_complete_lines(&mut self.frames, content);
         }
-        if self.chain.joins_lines() {
+        if self.rules.of(self.lineage(tail.no)).chain.joins_lines() {
             // A buffer that is smaller than asked for will not be larger the next time.
             let full = content.len() >= tail.read_bytes;
             let may_grow = input == Input::More && full && content.len() < spec.buffer_bytes_max();
@@ -391,8 +408,8 @@ impl Cutter {
 
     /// Bytes of the leading lines that match `header.pattern`, whatever `multiline` says. What the
     /// metadata operators make of them stays with the file. The first other line ends the header.
-    fn header(&mut self, tail: &mut Tail, content: &[u8], wall_ns: i64) -> usize {
-        let Some(pattern) = &self.settings.header else {
+    fn header(&mut self, s: &Settings, tail: &mut Tail, content: &[u8], wall_ns: i64) -> usize {
+        let Some(pattern) = &s.header else {
             return 0;
         };
         if tail.position.header_done {
@@ -402,12 +419,15 @@ impl Cutter {
             split: Split::Newline,
             trim: Trim::NONE,
             oversize: Oversize::Split,
-            ..self.settings.frame(tail.charset)
+            ..s.frame(tail.charset)
         };
         let mut state = FrameState::default();
         spec.frame(&mut state, content, Input::More, &mut self.frames);
         let (mut done, mut lines) = (0, 0);
-        for t in &self.frames.tokens {
+        let lineage = self.lineage(tail.no);
+        let frames = std::mem::take(&mut self.frames);
+        let rules = self.rules.of_mut(lineage);
+        for t in &frames.tokens {
             let (mut line, _) = tail.charset.decode(&content[t.range()]);
             if tail.position.offset == 0 && lines == 0 && line.starts_with('\u{feff}') {
                 line.remove(0);
@@ -425,19 +445,26 @@ impl Cutter {
                 now_ns: wall_ns,
                 ..OperatorCx::default()
             };
-            self.header_chain.process(&mut batch, &mut cx);
+            rules.header_chain.process(&mut batch, &mut cx);
             for (k, v) in (0..batch.rows()).flat_map(|r| attributes_of(&batch, r)) {
                 tail.position.header.retain(|(old, _)| *old != k);
                 tail.position.header.push((k, v));
             }
         }
-        tail.position.header_done |= self.frames.records > lines && !pattern.is_match(b"");
+        tail.position.header_done |= frames.records > lines && !pattern.is_match(b"");
+        self.frames = frames;
         done
     }
 
     /// The batch of the tokens.
-    fn batch(&mut self, tail: &mut Tail, shared: Bytes, skip: usize, base: u64) -> LogsBatch {
-        let s = &self.settings;
+    fn batch(
+        &mut self,
+        s: &Settings,
+        tail: &mut Tail,
+        shared: Bytes,
+        skip: usize,
+        base: u64,
+    ) -> LogsBatch {
         let mut text = Text::new(shared);
         let mut invalid = 0;
         let tokens = &self.frames.tokens;
@@ -493,7 +520,10 @@ impl Cutter {
             ..OperatorCx::default()
         };
         let mut batch = batch;
-        self.chain.process(&mut batch, &mut cx);
+        self.rules
+            .of_mut(lineage)
+            .chain
+            .process(&mut batch, &mut cx);
         let report = cx.report;
         for e in report.errors.iter().filter(|e| !e.quiet) {
             tracing::warn!(
@@ -569,6 +599,19 @@ impl Cutter {
         for b in &mut cut.batches {
             stamp_observed(b, &tail.position.marks, wall_ns);
         }
+    }
+}
+
+/// The `configured` encoding, or what a byte order mark says where that is UTF-8.
+fn charset_of(configured: Charset, tail: &Tail) -> Charset {
+    if configured != Charset::Utf8 {
+        return configured;
+    }
+    let mut mark = Vec::new();
+    let read = tail.file.as_ref().map(|f| f.read_whole_at(0, 2, &mut mark));
+    match read {
+        Some(Ok(2)) => Charset::by_mark(&mark).unwrap_or(configured),
+        _ => configured,
     }
 }
 

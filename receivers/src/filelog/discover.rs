@@ -279,7 +279,7 @@ impl Walk<'_> {
         // Which of several links to a directory is followed must not depend on how they are listed.
         entries.sort_by(|a, b| a.name.cmp(&b.name));
         for entry in entries {
-            let Entry { name, kind } = entry;
+            let Entry { name, kind, .. } = entry;
             let path = dir.join(&name);
             let target = match kind {
                 Some(k) if k != Kind::Link => None,

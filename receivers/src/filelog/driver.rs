@@ -4,7 +4,7 @@
 //! right: an overflow of the notification queue, a lost event or a directory that cannot be
 //! watched only cost time until the next scan.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,9 +17,9 @@ use tailwater_pipeline::checkpoint::CheckpointHandle;
 use tailwater_pipeline::clock::{Clock, Mono};
 use tailwater_telemetry::metrics::{FilesMetrics, LagMetrics};
 
-use super::catalog::{Action, Catalog, FileNo, Seen};
+use super::catalog::{Action, Catalog, FileNo, Rules, Seen};
 use super::discover::{Discovery, FoundFile, Problem};
-use super::logfs::LogFs;
+use super::logfs::{Kind, LogFs};
 use super::position::Position;
 use super::saver::Saver;
 use super::settings::Settings;
@@ -28,6 +28,8 @@ use super::watch::{News, WatchEvent};
 
 /// A scan that something asked for happens this much later, so that one scan serves many events.
 const SCAN_DELAY: Duration = Duration::from_millis(50);
+/// More names than this that are gone are looked at all at once, by a complete scan.
+const VANISHED_MAX: usize = 4_096;
 /// The position of a file that is not found is kept this long.
 pub(super) const FORGET_AFTER: Duration = Duration::from_secs(7 * 24 * 3_600);
 /// The same for a file that was read and delivered to its end.
@@ -58,6 +60,7 @@ fn remedy(error: Option<&io::Error>) -> &'static str {
 }
 
 /// The way to one shard.
+#[derive(Clone)]
 pub struct ShardLink {
     /// Its handle.
     pub handle: ShardHandle,
@@ -95,11 +98,31 @@ pub struct DriverParts {
     pub files: Arc<FilesMetrics>,
 }
 
+/// What a driver takes over from settings that changed.
+pub struct Update {
+    /// Validated settings.
+    pub settings: Arc<Settings>,
+    /// Finds files.
+    pub finder: Discovery,
+    /// What the catalog goes by.
+    pub rules: Rules,
+    /// The file system.
+    pub fs: Arc<dyn LogFs>,
+    /// A complete scan happens this often although notifications work.
+    pub rescan_interval: Duration,
+    /// Listens for changes, if not as before.
+    pub watch: Option<Box<dyn News>>,
+}
+
 /// See the module's documentation.
 pub struct Driver {
     p: DriverParts,
     scan_at: Mono,
     lag_at: Mono,
+    /// The directories that the newest scan went through.
+    dirs: BTreeSet<PathBuf>,
+    /// Paths that lost their files, and when they are looked at.
+    vanished: BTreeMap<PathBuf, Mono>,
     complained: HashSet<PathBuf>,
     superseded: Vec<(Mono, Position)>,
 }
@@ -112,15 +135,31 @@ impl Driver {
             p: parts,
             scan_at: now,
             lag_at: now,
+            dirs: BTreeSet::new(),
+            vanished: BTreeMap::new(),
             complained: HashSet::new(),
             superseded: Vec::new(),
         }
     }
 
-    /// Runs until it is told to stop.
-    pub fn run(mut self, stop: &Arc<AtomicBool>) {
+    /// Goes on with other settings, and scans at once.
+    pub fn take_over(&mut self, update: Update) {
+        self.p.settings = update.settings;
+        self.p.finder = update.finder;
+        self.p.catalog.take_over(update.rules, update.fs.clone());
+        self.p.fs = update.fs;
+        self.p.rescan_interval = update.rescan_interval;
+        if let Some(watch) = update.watch {
+            self.p.watch = watch;
+        }
+        self.complained.clear();
+        self.scan_at = self.p.clock.now();
+    }
+
+    /// Runs until it is told to stop, or between two turns to `pause`: then another thread can go on.
+    pub fn run(mut self, stop: &Arc<AtomicBool>, pause: &AtomicBool) -> Driver {
         self.p.catalog.stop = stop.clone();
-        while !stop.load(Ordering::Acquire) {
+        while !stop.load(Ordering::Acquire) && !pause.load(Ordering::Acquire) {
             let now = self.p.clock.now();
             let next = self.turn(now);
             let timeout = next.since(now).min(WAIT_MAX).max(Duration::from_millis(1));
@@ -128,6 +167,7 @@ impl Driver {
                 std::thread::park_timeout(FLOOD_PAUSE);
             }
         }
+        self
     }
 
     /// Does what is due, and says when there will be something to do without any news.
@@ -139,6 +179,7 @@ impl Driver {
             self.measure_lag();
             self.lag_at = now.after(LAG_INTERVAL);
         }
+        self.look_at_vanished(now);
         self.take_feedback(now);
         let actions = self.p.catalog.catch_up(now);
         self.send(actions);
@@ -148,6 +189,7 @@ impl Driver {
             Some(self.scan_at),
             Some(self.lag_at),
             self.p.catalog.deadline(),
+            self.vanished.values().min().copied(),
         ];
         due.into_iter().flatten().min().unwrap_or(now)
     }
@@ -169,6 +211,12 @@ impl Driver {
         count
     }
 
+    /// How many files are under way.
+    #[cfg(test)]
+    pub fn files(&self) -> usize {
+        self.p.catalog.files().count()
+    }
+
     fn scan_soon(&mut self, now: Mono) {
         self.scan_at = self.scan_at.min(now.after(SCAN_DELAY));
     }
@@ -187,12 +235,47 @@ impl Driver {
                 }
             }
             WatchEvent::Appeared(path) => self.appeared(path, now),
-            WatchEvent::Gone(_) | WatchEvent::Rescan => self.scan_soon(now),
+            WatchEvent::Gone(path) => self.vanished(path, now),
+            WatchEvent::Rescan => self.scan_soon(now),
+        }
+    }
+
+    /// A path that lost what was there.
+    fn vanished(&mut self, path: PathBuf, now: Mono) {
+        if self.p.finder.ordering.is_some() || self.dirs.contains(&path) {
+            return self.scan_soon(now);
+        }
+        self.p.catalog.touched(&path);
+        // What links lead to is told of by its own name.
+        let path = self.p.catalog.link_to(&path).unwrap_or(path);
+        // A rotated file that has another name now or is deleted is no news to its reader.
+        if self.p.finder.matches(&path) {
+            self.look_again(path, now);
+        }
+    }
+
+    /// Looks at a path a little later, when rotation has put another file there.
+    fn look_again(&mut self, path: PathBuf, now: Mono) {
+        if self.vanished.len() >= VANISHED_MAX {
+            return self.scan_soon(now);
+        }
+        self.vanished.entry(path).or_insert(now.after(SCAN_DELAY));
+    }
+
+    /// Looks at paths that lost their files.
+    fn look_at_vanished(&mut self, now: Mono) {
+        let due = self.vanished.extract_if(.., |_, at| *at <= now);
+        for path in due.map(|(path, _)| path).collect::<Vec<_>>() {
+            let wall = self.p.clock.wall_ns();
+            let found = self.p.finder.look(&*self.p.fs, &path, wall).map(seen);
+            let actions = self.p.catalog.vanished(&path, found, now);
+            self.took(actions, now);
         }
     }
 
     /// A path that is new, or leads to another file than before.
     fn appeared(&mut self, path: PathBuf, now: Mono) {
+        self.p.catalog.touched(&path);
         if self.p.finder.ordering.is_some() {
             // Which files are read depends on all of them.
             if self.p.finder.matches(&path) {
@@ -205,10 +288,15 @@ impl Driver {
         if self.look_at(&path, now) {
             return;
         }
-        if self.p.finder.matches(&path) || self.p.finder.may_hold_matches(&path) {
-            self.scan_soon(now);
-        } else {
-            self.p.catalog.appeared_beside(&path, now);
+        let is_log = self.p.finder.matches(&path);
+        if !is_log && !self.p.finder.may_hold_matches(&path) {
+            return self.p.catalog.appeared_beside(&path, now);
+        }
+        match self.p.fs.look(&path) {
+            Ok((Kind::File, _)) if !is_log => self.p.catalog.appeared_beside(&path, now),
+            // It has another name by now.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => self.look_again(path, now),
+            Ok(_) | Err(_) => self.scan_soon(now),
         }
     }
 
@@ -219,21 +307,29 @@ impl Driver {
             return false;
         };
         let actions = self.p.catalog.appeared(seen(found), now);
+        self.took(actions, now);
+        true
+    }
+
+    /// The catalog has taken news of a path.
+    fn took(&mut self, actions: Vec<(usize, Action)>, now: Mono) {
         self.send(actions);
         if std::mem::take(&mut self.p.catalog.has_new_links) {
             // A scan finds out which directories are to be watched.
             self.scan_soon(now);
         }
         self.report_problems();
-        true
     }
 
     fn scan(&mut self, now: Mono) {
+        self.vanished.clear();
         let mut found = self.p.finder.scan(&*self.p.fs, self.p.clock.wall_ns());
         // While a log behind a link is renamed, the link leads to nothing, and no match tells of it.
         found.dirs.extend(self.p.catalog.link_dirs());
         self.p.watch.follow(&found.dirs);
+        self.dirs = found.dirs;
         let polling = self.p.watch.is_polling();
+        self.p.catalog.hears(!polling);
         if self.p.settings.polling.swap(polling, Ordering::AcqRel) != polling && polling {
             tracing::warn!(
                 receiver = %self.p.settings.id, why = %self.p.watch.why_polling(),
@@ -332,10 +428,13 @@ impl Driver {
                 Saver::forget(&self.p.store, &self.p.settings.namespace, &p);
             }
         }
-        let evicted = self.p.catalog.take_evicted();
-        if evicted > 0 {
+        let (gone, others) = self.p.catalog.take_evicted();
+        for p in gone {
+            Saver::forget(&self.p.store, &self.p.settings.namespace, &p);
+        }
+        if others > 0 {
             tracing::warn!(
-                receiver = %self.p.settings.id, positions = evicted,
+                receiver = %self.p.settings.id, positions = others,
                 "too many rotated files are remembered; if one of these is compressed later, it is read again"
             );
         }
@@ -387,6 +486,10 @@ impl Driver {
                 }
                 Feedback::Missing(no) => {
                     let actions = self.p.catalog.missing(no, now);
+                    self.send(actions);
+                }
+                Feedback::LetGo(no, position) => {
+                    let actions = self.p.catalog.let_go(no, *position);
                     self.send(actions);
                 }
                 Feedback::Held(no) => {

@@ -4,6 +4,8 @@
 //! hash of the bytes just before the position that was reached. Content alone never makes two
 //! files one while the first still exists: equal headers are common.
 
+use std::collections::HashMap;
+
 use super::hash::stable_hash;
 use super::logfs::FileId;
 
@@ -33,6 +35,34 @@ impl Head {
     pub fn starts(&self, bytes: &[u8]) -> bool {
         let head = bytes.get(..self.len as usize);
         self.len == 0 || head.is_some_and(|b| stable_hash(b) == self.hash)
+    }
+}
+
+/// The first bytes of a file, which are compared with the heads of many. Each length is hashed once.
+pub struct Heads<'a> {
+    bytes: &'a [u8],
+    hashes: HashMap<u32, u64>,
+}
+
+impl<'a> Heads<'a> {
+    /// Those of a file that begins with `bytes`.
+    pub fn new(bytes: &'a [u8]) -> Heads<'a> {
+        let hashes = HashMap::new();
+        Heads { bytes, hashes }
+    }
+
+    /// As [`Head::starts`].
+    pub fn begin_with(&mut self, head: &Head) -> bool {
+        let Some(bytes) = self.bytes.get(..head.len as usize) else {
+            return head.len == 0;
+        };
+        let hash = self.hashes.entry(head.len);
+        head.len == 0 || *hash.or_insert_with(|| stable_hash(bytes)) == head.hash
+    }
+
+    /// True if the bytes are enough to tell that they are not those of `head`.
+    pub fn differ_from(&mut self, head: &Head) -> bool {
+        head.len as usize <= self.bytes.len() && !self.begin_with(head)
     }
 }
 

@@ -31,14 +31,14 @@ use super::{Driver, FilelogSettings};
 
 const ID: &str = "file_log";
 
-struct Nobody;
+pub(super) struct Nobody;
 
 impl Wake for Nobody {
     fn wake(&self) {}
 }
 
 /// No news: the directories are looked at.
-struct Looking;
+pub(super) struct Looking;
 
 impl News for Looking {
     fn follow(&mut self, _dirs: &BTreeSet<PathBuf>) {}
@@ -56,7 +56,7 @@ impl News for Looking {
     }
 }
 
-struct OneStore(CheckpointHandle);
+pub(super) struct OneStore(pub CheckpointHandle);
 
 impl Storages for OneStore {
     fn open(&self, _id: Option<&str>) -> Result<CheckpointHandle, BuildError> {
@@ -99,7 +99,7 @@ struct Rig {
     _runtime: tokio::runtime::Runtime,
 }
 
-fn open_store() -> CheckpointStore {
+pub(super) fn open_store() -> CheckpointStore {
     let (fs, dir) = (Arc::new(SimFs::new(0)), Path::new("/state"));
     let opened = CheckpointStore::open(fs, dir, StoreOptions::default());
     opened.unwrap().0
@@ -144,6 +144,7 @@ impl Rig {
             metrics: Arc::new(MetricsRegistry::default()),
             health: Arc::new(HealthRegistry::new()),
             runtime: runtime.handle().clone(),
+            listeners: Default::default(),
             storages: Arc::new(OneStore(store.clone())),
             authenticators: Default::default(),
         };

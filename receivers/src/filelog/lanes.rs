@@ -7,11 +7,16 @@
 //!
 //! The set of a lane has a mark in the store, so that a lane that has no position yet is told from one
 //! that never was.
+//!
+//! Lanes that come while others run are arranged [`beside`] these, by the same rules. What runs keeps
+//! its set where it is, and what goes may still save positions; marks say whose a set is, and the next
+//! start moves it.
+
+mod beside;
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tailwater_pipeline::checkpoint::{Checkpoint, CheckpointHandle, PutError};
@@ -88,9 +93,12 @@ pub fn namespaces_in_use<'a>(
     let receiver = canonical(receiver);
     let owners = keys.into_iter().map(Owner::of);
     let of_lanes = owners.filter(|o| o.receiver == receiver && !o.kept);
-    let mut found: Vec<String> = of_lanes
-        .filter_map(|o| Some(namespace(&receiver, &o.exporter?)))
-        .collect();
+    let namespace = |o: Owner| match o.exporter {
+        // Lanes came beside it while it ran.
+        None => receiver.clone(),
+        Some(exporter) => namespace(&receiver, &exporter),
+    };
+    let mut found: Vec<String> = of_lanes.map(namespace).collect();
     found.sort();
     found.dedup();
     if found.is_empty() {
@@ -111,6 +119,11 @@ type Set = BTreeMap<Vec<u8>, Checkpoint>;
 
 /// What follows the namespace in the key of a mark.
 const MARK: &[u8] = b"";
+/// In the offset of a mark: the positions are those of the receiver itself, since the lane was its only
+/// one when it began.
+const IN_SINGLE: u64 = 1;
+/// In the offset of a mark: the exporter is not served any more.
+const GONE: u64 = 2;
 
 /// The sets of positions of one receiver.
 struct Sets<'a> {
@@ -206,7 +219,7 @@ fn below(
 /// Which of two lanes is further, by the files that both know.
 fn compare(a: &Set, b: &Set) -> Ordering {
     let mut ahead = 0i64;
-    for (file, a) in a {
+    for (file, a) in a.iter().filter(|(file, _)| **file != *MARK) {
         if let Some(b) = b.get(file) {
             ahead += match (a.generation, a.offset).cmp(&(b.generation, b.offset)) {
                 Ordering::Less => -1,
@@ -229,6 +242,7 @@ pub fn arrange(
     exporters: &[Arc<str>],
     wall_ns: i64,
 ) -> Result<(), PutError> {
+    beside::settle(store, receiver, wall_ns)?;
     let mut sets = Sets::of_lanes(store, receiver);
     let wanted: Vec<String> = exporters.iter().map(|e| canonical(e)).collect();
     let alone = wanted.len() == 1;
@@ -334,9 +348,21 @@ type Ends = Vec<Option<(u64, Trail)>>;
 /// What the lanes of a receiver share.
 pub struct Lanes {
     exporters: Vec<Arc<str>>,
-    arranged: AtomicBool,
+    others: Mutex<Others>,
     /// How far each lane has delivered files that are to be deleted.
     delivered: Mutex<HashMap<FileId, Ends>>,
+}
+
+/// What there was before, if lanes ran already.
+#[derive(Default)]
+struct Others {
+    arranged: bool,
+    /// Lanes that go on, with the namespaces they have.
+    running: Vec<(Arc<str>, Arc<str>)>,
+    /// One that did not begin yet has the namespace of one among several.
+    among_several: bool,
+    /// Exporters whose places new ones take.
+    gone: Vec<Arc<str>>,
 }
 
 impl Lanes {
@@ -344,7 +370,7 @@ impl Lanes {
     pub fn new(exporters: Vec<Arc<str>>) -> Lanes {
         Lanes {
             exporters,
-            arranged: AtomicBool::new(false),
+            others: Mutex::default(),
             delivered: Mutex::default(),
         }
     }
@@ -354,7 +380,7 @@ impl Lanes {
         self.exporters.len().max(1)
     }
 
-    /// The namespace of the positions of one of them.
+    /// The namespace of the positions of one of them that begins.
     pub fn namespace(&self, receiver: &str, lane: usize) -> String {
         match self.exporters.get(lane) {
             Some(exporter) if self.exporters.len() > 1 => namespace(receiver, exporter),
@@ -362,7 +388,36 @@ impl Lanes {
         }
     }
 
-    /// As [`arrange`], by the first lane that asks for it.
+    /// One of these lanes was there `before`, with its positions in `namespace`. `begun`: it runs.
+    pub fn succeed(&self, before: &Lanes, lane: usize, namespace: &Arc<str>, begun: bool) {
+        let Some(exporter) = self.exporters.get(lane) else {
+            return;
+        };
+        let mut others = self.others();
+        match begun {
+            true => others.running.push((exporter.clone(), namespace.clone())),
+            false => others.among_several |= namespace.contains(IN_USE),
+        }
+        let earlier = before.others();
+        let pending = !earlier.arranged && earlier.running.len() < before.exporters.len();
+        // Whoever was to take their places did not begin.
+        let pending = earlier.gone.iter().filter(|_| pending);
+        for gone in before.exporters.iter().chain(pending) {
+            if !self.exporters.contains(gone) && !others.gone.contains(gone) {
+                others.gone.push(gone.clone());
+            }
+        }
+    }
+
+    /// Notes in the store that exporters are not served any more.
+    ///
+    /// # Errors
+    /// There is no room for the note.
+    pub fn note_gone(&self, store: &CheckpointHandle, receiver: &str) -> Result<(), PutError> {
+        beside::note_gone(store, receiver, &self.others().gone)
+    }
+
+    /// As [`arrange`], or beside the lanes that run, by the first lane that asks for it.
     ///
     /// # Errors
     /// As [`arrange`].
@@ -372,10 +427,18 @@ impl Lanes {
         receiver: &str,
         wall_ns: i64,
     ) -> Result<(), PutError> {
-        if self.exporters.is_empty() || self.arranged.swap(true, Relaxed) {
+        let mut others = self.others();
+        if self.exporters.is_empty() || others.arranged {
             return Ok(());
         }
-        arrange(store, receiver, &self.exporters, wall_ns)?;
+        match others.running.is_empty() && !others.among_several {
+            true => arrange(store, receiver, &self.exporters, wall_ns)?,
+            false => {
+                let Others { running, gone, .. } = &*others;
+                beside::arrange(store, receiver, &self.exporters, running, gone)?;
+            }
+        }
+        others.arranged = true;
         if self.count() > 1 {
             tracing::info!(
                 receiver,
@@ -384,6 +447,10 @@ impl Lanes {
             );
         }
         Ok(())
+    }
+
+    fn others(&self) -> MutexGuard<'_, Others> {
+        self.others.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A lane has delivered a file to its end, as it knows it. True if all have delivered as much.

@@ -73,6 +73,62 @@ impl Rig {
         (0..exporters.len()).map(found).collect()
     }
 
+    /// Lanes to these exporters come and go while the agent runs: those of `running`, with the namespaces
+    /// that they have, go on. What the new ones find.
+    fn change(&mut self, running: &mut Running, exporters: &[&str]) -> Vec<String> {
+        let lanes = Lanes::new(exporters.iter().map(|e| Arc::from(*e)).collect());
+        let mut next = Running {
+            lanes,
+            namespaces: Vec::new(),
+        };
+        for (i, exporter) in exporters.iter().enumerate() {
+            let known = running.namespaces.iter().find(|(e, _)| e == exporter);
+            if let Some((_, namespace)) = known {
+                let namespace: Arc<str> = namespace.as_str().into();
+                next.lanes.succeed(&running.lanes, i, &namespace, true);
+            }
+            let namespace = match known {
+                Some((_, namespace)) => namespace.clone(),
+                None => next.lanes.namespace(RECEIVER, i),
+            };
+            next.namespaces.push((exporter.to_string(), namespace));
+        }
+        next.lanes.note_gone(&self.store, RECEIVER).unwrap();
+        let is_new = |(e, _): &&(String, String)| !running.namespaces.iter().any(|(r, _)| r == e);
+        let new: Vec<_> = next.namespaces.iter().filter(is_new).collect();
+        if !new.is_empty() {
+            let arranged = next.lanes.arrange(&self.store, RECEIVER, self.wall_ns);
+            arranged.unwrap();
+        }
+        let found = new.iter().map(|(e, namespace)| {
+            let stored = Saver::load(&self.store, namespace);
+            let stored = stored.iter().map(|p| format!("{}:{}", p.id.ino, p.offset));
+            format!("{e} {}", stored.collect::<Vec<_>>().join(" "))
+        });
+        let found = found.collect();
+        *running = next;
+        found
+    }
+
+    /// As after [`Rig::start`].
+    fn running(&self, exporters: &[&str]) -> Running {
+        let lanes = Lanes::new(exporters.iter().map(|e| Arc::from(*e)).collect());
+        lanes.arrange(&self.store, RECEIVER, self.wall_ns).unwrap();
+        let each = exporters.iter().enumerate();
+        let namespaces = each.map(|(i, e)| (e.to_string(), lanes.namespace(RECEIVER, i)));
+        Running {
+            namespaces: namespaces.collect(),
+            lanes,
+        }
+    }
+
+    /// A lane that runs has delivered file 7 up to `offset`.
+    fn moved(&self, running: &Running, exporter: &str, offset: u64) {
+        let mut lanes = running.namespaces.iter();
+        let (_, namespace) = lanes.find(|(e, _)| e == exporter).unwrap();
+        Saver::store(&self.store, namespace, &at(7, offset, self.wall_ns));
+    }
+
     fn namespace(&self, exporters: &[&str], lane: usize) -> String {
         let lanes = Lanes::new(exporters.iter().map(|e| Arc::from(*e)).collect());
         lanes.namespace(RECEIVER, lane)
@@ -91,6 +147,12 @@ impl Rig {
         (self.core, self.store) = open(&self.fs);
         self
     }
+}
+
+/// Lanes of an agent that runs.
+struct Running {
+    lanes: Lanes,
+    namespaces: Vec<(String, String)>,
 }
 
 const ONE: &[&str] = &["loki"];
@@ -291,4 +353,75 @@ fn a_crash_while_sets_are_arranged_loses_no_position() {
             "before, after, and nothing between: {found:?}"
         );
     }
+}
+
+/// Guarantee: lanes that come while others run begin where they would at a start; those that run are
+/// not touched; and the next start finds the positions of all, whatever it is configured for.
+#[test]
+fn lanes_that_come_and_go_are_found_at_the_next_start() {
+    let cases: [(&[&str], &[&str]); 6] = [
+        (&["a", "b"], &["a 7:150", "b 7:900"]),
+        // Each alone goes on where it was itself.
+        (&["a"], &["a 7:150"]),
+        (&["b"], &["b 7:900"]),
+        (&["b", "c"], &["b 7:900", "c 7:150"]),
+        (&["c"], &["c 7:150"]),
+        (&["a", "b", "c"], &["a 7:150", "b 7:900", "c 7:900"]),
+    ];
+    for (exporters, want) in cases {
+        let mut rig = Rig::new();
+        let mut running = rig.running(&["a"]);
+        rig.moved(&running, "a", 100);
+        assert_eq!(rig.change(&mut running, &["a", "b"]), ["b 7:100"]);
+        rig.moved(&running, "a", 150);
+        rig.moved(&running, "b", 900);
+        let mut rig = rig.reopen();
+        assert_eq!(rig.start(exporters), want);
+        let mut rig = rig.reopen();
+        assert_eq!(rig.start(exporters), want, "and so at the start after it");
+    }
+}
+
+/// Guarantee: one that was removed while the agent ran is none that others take the place of later; it
+/// goes on where it was when it comes back, while the agent runs or after a start.
+#[test]
+fn a_lane_that_was_removed_goes_on_when_it_is_back() {
+    for restart in [false, true] {
+        let mut rig = Rig::new();
+        let mut running = rig.running(&["a"]);
+        rig.moved(&running, "a", 100);
+        rig.change(&mut running, &["a", "b"]);
+        rig.moved(&running, "a", 500);
+        let went = running.namespaces.clone();
+        assert_eq!(rig.change(&mut running, &["a"]), [""; 0]);
+        // What it had under way when it went.
+        Saver::store(&rig.store, &went[1].1, &at(7, 110, 1));
+        assert_eq!(rig.change(&mut running, &["a", "c"]), ["c 7:500"]);
+        if restart {
+            let mut rig = rig.reopen();
+            assert_eq!(rig.start(&["a", "c"]), ["a 7:500", "c 7:500"]);
+            let mut rig = rig.reopen();
+            assert_eq!(rig.start(&["a", "b"]), ["a 7:500", "b 7:110"]);
+        } else {
+            assert_eq!(rig.change(&mut running, &["a", "b", "c"]), ["b 7:110"]);
+            // The first one, which has the positions of the receiver itself, goes and comes.
+            assert_eq!(rig.change(&mut running, &["b", "c"]), [""; 0]);
+            assert_eq!(rig.change(&mut running, &["a", "b"]), ["a 7:500"]);
+            rig.moved(&running, "a", 600);
+            let mut rig = rig.reopen();
+            assert_eq!(rig.start(&["b"]), ["b 7:110"]);
+            let mut rig = rig.reopen();
+            assert_eq!(rig.start(&["a", "b"]), ["a 7:600", "b 7:110"]);
+        }
+    }
+}
+
+/// Guarantee: one that takes the place of another begins where that was, though both were told of at once.
+#[test]
+fn a_lane_takes_the_place_of_one_that_goes_with_the_same_change() {
+    let mut rig = Rig::new();
+    let mut running = rig.running(&["a", "b"]);
+    rig.moved(&running, "a", 500);
+    rig.moved(&running, "b", 100);
+    assert_eq!(rig.change(&mut running, &["a", "c"]), ["c 7:100"]);
 }

@@ -1,8 +1,10 @@
 //! The file system as the tailer sees it: few calls, replaceable by a simulated one.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io;
+use std::mem::MaybeUninit;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -52,6 +54,8 @@ pub struct Entry {
     pub name: OsString,
     /// What it is, where the listing tells; links are not followed.
     pub kind: Option<Kind>,
+    /// The number of its inode. Not everywhere the one that a look at it tells.
+    pub ino: u64,
 }
 
 /// Whose a file is and who may do what with it, as in stat(2).
@@ -153,6 +157,9 @@ pub trait LogFs: Send + Sync {
     fn remove(&self, path: &Path) -> io::Result<()>;
 }
 
+/// Names of directories are read in pieces of this size.
+const LISTING_BYTES: usize = 16 << 10;
+
 /// The operating system's file system.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct OsLogFs;
@@ -183,6 +190,17 @@ fn kind_of(t: fs::FileType) -> Kind {
         () if t.is_dir() => Kind::Dir,
         () if t.is_symlink() => Kind::Link,
         () => Kind::Other,
+    }
+}
+
+/// What a listing says of an entry; not every file system's does.
+fn listed_kind(t: rustix::fs::FileType) -> Option<Kind> {
+    match t {
+        rustix::fs::FileType::RegularFile => Some(Kind::File),
+        rustix::fs::FileType::Directory => Some(Kind::Dir),
+        rustix::fs::FileType::Symlink => Some(Kind::Link),
+        rustix::fs::FileType::Unknown => None,
+        _ => Some(Kind::Other),
     }
 }
 
@@ -290,12 +308,21 @@ impl LogFs for OsLogFs {
     }
 
     fn list(&self, dir: &Path, each: &mut dyn FnMut(Entry)) -> io::Result<()> {
-        for entry in fs::read_dir(dir)? {
+        use rustix::fs::{CWD, Mode, OFlags, RawDir};
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let dir = rustix::fs::openat(CWD, dir, flags, Mode::empty())?;
+        let mut buffer = [MaybeUninit::uninit(); LISTING_BYTES];
+        let mut entries = RawDir::new(dir, &mut buffer);
+        while let Some(entry) = entries.next() {
             let entry = entry?;
-            each(Entry {
-                name: entry.file_name(),
-                kind: entry.file_type().ok().map(kind_of),
-            });
+            let name = entry.file_name().to_bytes();
+            if name != b"." && name != b".." {
+                each(Entry {
+                    name: OsStr::from_bytes(name).to_owned(),
+                    kind: listed_kind(entry.file_type()),
+                    ino: entry.ino(),
+                });
+            }
         }
         Ok(())
     }

@@ -34,6 +34,7 @@ mod node;
 mod open_files;
 pub mod order;
 pub mod position;
+mod rules;
 mod saver;
 pub mod settings;
 mod settled;
@@ -46,6 +47,8 @@ mod whole_lines;
 
 #[cfg(test)]
 mod joint_tests;
+#[cfg(test)]
+mod update_tests;
 
 pub use driver::Driver;
 pub use node::{FilelogNode, FilelogSettings, factory};

@@ -1,5 +1,6 @@
 //! From configuration to a running receiver.
 
+use std::any::Any;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -7,10 +8,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, unbounded};
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use tailwater_config::{ConfigError, Errors, KeyPath, Node, ProcessEnvironment, Section};
 use tailwater_pipeline::checkpoint::CheckpointHandle;
-use tailwater_pipeline::factory::{NodeCx, ReceiverFactory, ReceiverSettings};
+use tailwater_pipeline::factory::{NodeCx, ReceiverFactory, ReceiverSettings, Succession};
 use tailwater_pipeline::lanes::Lane;
 use tailwater_pipeline::reach::Reach;
 use tailwater_pipeline::{BuildError, DropReason, ReceiverNode, ShardHandle, Source};
@@ -18,10 +19,10 @@ use tailwater_telemetry::metrics::{
     Accounting, FilesMetrics, LagMetrics, RECEIVER_TRANSPORT_FILE, ReceiverMetrics,
 };
 
-use super::catalog::{Catalog, Rules};
+use super::catalog::{Action, Catalog, NewSettings, Rules};
 use super::config::{FilelogConfig, StartAt};
 use super::cutter::Cutter;
-use super::driver::{Driver, DriverParts, ShardLink};
+use super::driver::{Driver, DriverParts, ShardLink, Update};
 use super::glob::Glob;
 use super::lanes::Lanes;
 use super::links::CONTAINER_LOGS;
@@ -185,6 +186,26 @@ fn build_error(cx: &NodeCx, message: impl Into<String>) -> BuildError {
 }
 
 impl ReceiverSettings for FilelogSettings {
+    fn takes_in_again(&self) -> bool {
+        true
+    }
+
+    fn succession(&self, running: &dyn ReceiverSettings) -> Succession {
+        let running = running.as_any().downcast_ref::<FilelogSettings>();
+        match running.is_some_and(|r| r.config.storage == self.config.storage) {
+            true => Succession::InPlace,
+            false => Succession::Restart(
+                "storage: where positions are stored cannot change while the agent runs, since those \
+                 that there are would stay behind; restart the agent"
+                    .to_owned(),
+            ),
+        }
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+
     fn build(&self, cx: &NodeCx, lanes: &[Lane]) -> Result<Vec<Box<dyn ReceiverNode>>, BuildError> {
         let fs = Arc::new(self.config.guarded_fs());
         let nodes = self.nodes(cx, lanes, &|_| fs.clone())?.into_iter();
@@ -291,7 +312,9 @@ impl FilelogSettings {
             feedback,
             from_shards,
             links: Vec::new(),
+            begun: false,
             stop: Arc::default(),
+            pause: Arc::default(),
             wake: None,
             thread: None,
         })
@@ -313,12 +336,23 @@ pub struct FilelogNode {
     files: Arc<FilesMetrics>,
     accounting: Arc<Accounting>,
     lag: Arc<LagMetrics>,
+    /// It has a driver.
+    begun: bool,
     stop: Arc<AtomicBool>,
+    /// Ends the thread between two turns.
+    pause: Arc<AtomicBool>,
     wake: Option<Waker>,
-    thread: Option<JoinHandle<()>>,
+    thread: Option<FindThread>,
 }
 
+/// It gives the driver back.
+type FindThread = JoinHandle<Option<Driver>>;
+
 impl ReceiverNode for FilelogNode {
+    fn into_any(self: Box<Self>) -> Box<dyn Any> {
+        self
+    }
+
     fn source(&mut self, shard: &ShardHandle) -> Box<dyn Source> {
         let (actions, inbox) = unbounded();
         let (dirty, dirty_files) = unbounded();
@@ -358,13 +392,52 @@ impl ReceiverNode for FilelogNode {
         self.arrange()?;
         let watch = Watch::new(self.config.watch);
         self.wake = Some(watch.waker());
-        let (driver, stop) = (self.driver(Box::new(watch)), self.stop.clone());
-        let name = format!("find-{}", self.settings.id);
-        let thread = std::thread::Builder::new()
-            .name(name)
-            .spawn(move || driver.run(&stop));
+        let driver = self.driver(Box::new(watch));
+        let (stop, pause) = (self.stop.clone(), self.pause.clone());
+        let thread = self.spawn(move || Some(driver.run(&stop, &pause)));
         self.thread = Some(thread.map_err(|e| build_error(&self.cx, format!("no thread: {e}")))?);
         Ok(())
+    }
+
+    /// The driver goes on in a new thread, which may reach what the caller may reach.
+    fn take_over(&mut self, next: Box<dyn ReceiverNode>) {
+        let Ok(next) = next.into_any().downcast::<FilelogNode>() else {
+            tracing::error!(receiver = %self.settings.id, "it cannot go on as another kind of receiver");
+            return;
+        };
+        let watch = (self.config.watch != next.config.watch).then(|| Watch::new(next.config.watch));
+        let wake = watch.as_ref().map(Watch::waker);
+        let mut update = self.update(*next);
+        update.watch = watch.map(|w| Box::new(w) as _);
+        let Some(before) = self.thread.take() else {
+            // It did not begin yet, and will with these settings.
+            return;
+        };
+        let paused = std::mem::take(&mut self.pause);
+        let (stop, pause) = (self.stop.clone(), self.pause.clone());
+        let (hand_over, handed_over) = bounded::<(FindThread, Update)>(1);
+        let thread = self.spawn(move || {
+            let (before, update) = handed_over.recv().ok()?;
+            let mut driver = before.join().ok()??;
+            driver.take_over(update);
+            Some(driver.run(&stop, &pause))
+        });
+        match thread {
+            Ok(thread) => {
+                let _ = hand_over.send((before, update));
+                self.thread = Some(thread);
+                paused.store(true, Ordering::Release);
+                self.wake.iter().for_each(Waker::wake);
+                self.wake = wake.or(self.wake.take());
+            }
+            Err(error) => {
+                tracing::error!(
+                    receiver = %self.settings.id, %error,
+                    "no thread: which files are found goes by the settings before"
+                );
+                (self.pause, self.thread) = (paused, Some(before));
+            }
+        }
     }
 
     fn stop(&mut self) {
@@ -393,14 +466,63 @@ impl FilelogNode {
         })
     }
 
-    /// What finds the files of the sources that were taken: once, after them. It does nothing by
-    /// itself; the thread that [`ReceiverNode::start`] starts runs it.
-    pub fn driver(&mut self, watch: Box<dyn News>) -> Driver {
+    fn spawn(
+        &self,
+        run: impl FnOnce() -> Option<Driver> + Send + 'static,
+    ) -> std::io::Result<FindThread> {
+        let name = format!("find-{}", self.settings.id);
+        std::thread::Builder::new().name(name).spawn(run)
+    }
+
+    /// Goes on with the settings of `next`: the sources take them over by themselves, the driver what is
+    /// returned. The name stays, as does where positions are.
+    pub fn update(&mut self, next: FilelogNode) -> Update {
+        let FilelogNode {
+            config,
+            settings,
+            mut chains,
+            fs,
+            ..
+        } = next;
+        let mut settings = Arc::into_inner(settings)
+            .expect("a node without sources shares its settings with nobody");
+        let running = &self.settings;
+        settings.id = running.id.clone();
+        settings.namespace = running.namespace.clone();
+        settings.head_bytes = settings.head_bytes.max(running.head_bytes);
+        settings.open_files = running.open_files.clone();
+        settings.polling = AtomicBool::new(running.polling.load(Ordering::Acquire));
+        let (lanes, lane) = (settings.lanes.clone(), settings.lane);
+        lanes.succeed(&running.lanes, lane, &running.namespace, self.begun);
+        if let Err(error) = lanes.note_gone(&self.store, &self.cx.id) {
+            tracing::error!(receiver = %running.id, %error, "which exporters are gone is not noted");
+        }
+        (self.settings, self.config, self.fs) = (Arc::new(settings), config, fs);
+        for link in &self.links {
+            let next = NewSettings {
+                settings: self.settings.clone(),
+                fs: self.fs.clone(),
+                chains: chains.pop().unwrap_or_default(),
+            };
+            let _ = link.actions.send(Action::Settings(Box::new(next)));
+            link.handle.waker.wake();
+        }
+        self.chains = chains;
+        Update {
+            settings: self.settings.clone(),
+            finder: self.config.finder(),
+            rules: self.rules(),
+            fs: self.fs.clone(),
+            rescan_interval: self.config.rescan_interval,
+            watch: None,
+        }
+    }
+
+    fn rules(&self) -> Rules {
         let c = &self.config;
-        let finder = c.finder();
-        let selects = finder.clone();
-        let rules = Rules {
-            head_bytes: c.fingerprint_bytes,
+        let selects = c.finder();
+        Rules {
+            head_bytes: self.settings.head_bytes,
             // What a damaged store has lost may have been read, but that is no reason to skip it.
             from_beginning: c.start_at == StartAt::Beginning || self.store.opened().may_lack_keys(),
             gzip: c.compression,
@@ -414,19 +536,25 @@ impl FilelogNode {
             started_ns: self.cx.clock.wall_ns(),
             open_files: self.settings.open_files.clone(),
             open_files_max: within_limits(c.open_files_max, self.settings.lanes.count()),
-        };
+        }
+    }
+
+    /// What finds the files of the sources that were taken: once, after them. It does nothing by
+    /// itself; the thread that [`ReceiverNode::start`] starts runs it.
+    pub fn driver(&mut self, watch: Box<dyn News>) -> Driver {
+        self.begun = true;
         let stored = Saver::load(&self.store, &self.settings.namespace);
         Driver::new(DriverParts {
             settings: self.settings.clone(),
-            finder,
+            finder: self.config.finder(),
             watch,
-            catalog: Catalog::new(rules, self.fs.clone(), stored),
-            shards: std::mem::take(&mut self.links),
+            catalog: Catalog::new(self.rules(), self.fs.clone(), stored),
+            shards: self.links.clone(),
             feedback: self.from_shards.clone(),
             clock: self.cx.clock.clone(),
             fs: self.fs.clone(),
             store: self.store.clone(),
-            rescan_interval: c.rescan_interval,
+            rescan_interval: self.config.rescan_interval,
             lag: self.lag.clone(),
             files: self.files.clone(),
         })

@@ -5,6 +5,7 @@
 //! with something to read take turns; a file with too much under way waits until some of it is
 //! delivered; nothing is read while the nodes behind admit nothing.
 
+mod change;
 mod cut;
 mod leave;
 mod settle;
@@ -52,6 +53,8 @@ pub enum Feedback {
     Begun(FileNo),
     /// A closed file is not where it was.
     Missing(FileNo),
+    /// A file that is not selected any more was read as far as it is to be read, up to here.
+    LetGo(FileNo, Box<Position>),
     /// Nothing that is known to come after this file holds the rest of a line that is held, and its
     /// time is up.
     Held(FileNo),
@@ -161,7 +164,10 @@ impl FileSource {
     fn take_actions(&mut self, now: Mono) {
         while let Ok(action) = self.p.inbox.try_recv() {
             match action {
-                Action::Open(open) => {
+                Action::Open(mut open) => {
+                    // Should one be asked for later, it is not looked for in the middle.
+                    let at = &mut open.position;
+                    at.header_done |= at.offset > 0 && self.p.settings.header.is_none();
                     let (no, bit) = (open.no, SettledFiles::bit_of(open.no));
                     let read_bytes = self.p.settings.read_bytes;
                     let mut tail = Tail::new(*open, self.p.settled.clone(), read_bytes, now);
@@ -211,10 +217,23 @@ impl FileSource {
                     }
                     self.queue(no);
                 }
+                Action::Deselected(no) => self.end_here(no, now),
+                Action::Reselected(no) => self.go_on(no),
+                Action::LetGo(no) => _ = self.end(no),
                 Action::Back(no) => {
                     if let Some(tail) = self.tails.get_mut(&no) {
                         tail.gone_since = None;
                     }
+                    self.go_on(no);
+                }
+                Action::Settings(next) => self.take_over(*next),
+                Action::Left(no) => {
+                    if let Some(tail) = self.tails.get_mut(&no) {
+                        tail.left = true;
+                        // Its last lines may be there since it was read.
+                        tail.at_end = false;
+                    }
+                    self.queue(no);
                 }
                 Action::IsCut(no) => self.confirm_cut(no, now),
                 Action::Copied(no, copy) => self.go_on_in(no, *copy, now),
@@ -356,7 +375,7 @@ impl FileSource {
         match tail.hold {
             Hold::None | Hold::Ask => {}
             // The catalog has the word.
-            Hold::Asked | Hold::Cut => return Turn::Blocked,
+            Hold::Asked | Hold::Cut | Hold::LetGo => return Turn::Blocked,
             Hold::Lost => {
                 self.end_lost(no);
                 return Turn::Blocked;
@@ -436,6 +455,11 @@ impl FileSource {
         }
         if self.marked.iter().any(|(n, _)| *n == no) {
             return Turn::Blocked;
+        }
+        // A line that is held may go on behind it.
+        if tail.is_past_end() && !self.p.cutter.is_held_in(no) {
+            tail.reached_end(now);
+            return Turn::Rest;
         }
         let max = if scarce && !tail.long_record {
             SCARCE_READ_BYTES.min(tail.read_bytes)

@@ -48,6 +48,8 @@ pub enum Hold {
     Cut,
     /// There is no copy: what is under way is waited for.
     Lost,
+    /// It is not selected any more, and the catalog was told that it is read.
+    LetGo,
 }
 
 /// A copy of what a file held before it was cut.
@@ -130,6 +132,8 @@ pub struct Tail {
     pub moved_at: Option<Mono>,
     /// Its path is gone or does not match any more.
     pub gone_since: Option<Mono>,
+    /// It is not selected any more: it is read up to here, and let go. `u64::MAX`: to its end.
+    pub until: Option<u64>,
     /// Queued for reading.
     pub queued: bool,
     /// Is closed, and among those that are opened when others are closed.
@@ -216,6 +220,7 @@ impl Tail {
             copy_end: None,
             moved_at: None,
             gone_since: open.finish_only.then_some(now),
+            until: None,
             queued: false,
             waits_to_open: false,
             at_end: false,
@@ -236,6 +241,34 @@ impl Tail {
             replay_until,
             owed: (0, 0),
         }
+    }
+
+    /// The patterns do not select it any more: what comes from now on is not read.
+    pub fn end_here(&mut self, now: Mono) {
+        self.until = Some(u64::MAX);
+        self.gone_since = Some(now);
+        self.moved_at = Some(now);
+    }
+
+    /// True if it is closed and could not be opened for a while, and nothing of it is under way.
+    pub fn is_out_of_reach(&self) -> bool {
+        self.file.is_none() && self.failures >= FAILURES_MAX && self.window.is_empty()
+    }
+
+    /// True if it was read as far as it is to be read. A line that goes on behind that is read whole.
+    pub fn is_past_end(&mut self) -> bool {
+        let Some(until) = self.until else {
+            return false;
+        };
+        let Some(file) = self.file.as_ref().filter(|_| !self.position.gzip) else {
+            return self.position.offset >= until;
+        };
+        let until = match until {
+            u64::MAX => file.meta().map_or(u64::MAX, |m| m.size),
+            until => until,
+        };
+        self.until = Some(until);
+        self.position.offset >= until
     }
 
     /// True if more batches may be under way.
@@ -555,6 +588,13 @@ impl Tail {
         self.at_end && self.window.is_empty() && !self.unfinished
     }
 
+    /// True if nothing is left of what is to be read of a file that is not selected any more. A line
+    /// that nobody ends stays for whoever selects it again.
+    pub fn is_let_go(&mut self, force_flush_period: Duration) -> bool {
+        let waits = self.unfinished && !force_flush_period.is_zero();
+        self.window.is_empty() && (self.is_past_end() || self.at_end && !waits)
+    }
+
     /// Goes back to where everything before is delivered.
     pub fn go_back(&mut self) {
         let now = std::mem::take(&mut self.position);
@@ -597,6 +637,15 @@ impl Tail {
             (position.offset, position.trail) = (size, trail);
         }
         position
+    }
+
+    /// What a checkpoint stores of a file that is let go now.
+    pub fn left(&self, wall_ns: i64) -> Position {
+        let mut left = self.durable(wall_ns);
+        let read_out = self.is_at_rest() && self.acked.offset == self.position.offset;
+        // What comes in one that is not selected any more, nobody knows.
+        left.complete = read_out && !left.overwritten && self.until.is_none();
+        left
     }
 
     /// After an I/O error: not again before a while. The position stays where it is.

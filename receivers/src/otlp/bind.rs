@@ -2,120 +2,58 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::unix::fs::FileTypeExt;
-use std::path::{Path, PathBuf};
 
-use tokio::net::{TcpListener, TcpSocket, UnixListener};
+use tailwater_pipeline::listeners::{Descriptor, Lent, Listeners};
+use tokio::net::{TcpListener, UnixListener};
 use tokio::runtime::Handle;
 
 use super::config::{Endpoint, Family, Listen};
 
-/// Connections that the kernel keeps for a listener that is busy.
-const BACKLOG: u32 = 1024;
-
-/// An open listener.
-pub enum Bound {
-    /// TCP.
-    Tcp(TcpListener),
-    /// A socket in the file system, removed on drop.
-    Unix(UnixListener, SocketFile),
+/// A listener that accepts.
+pub struct Bound {
+    /// What it accepts with.
+    pub socket: Socket,
+    /// Closed with the last who has it.
+    _lent: Lent,
 }
 
-/// The name of a socket.
-pub struct SocketFile(PathBuf);
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        // Somebody may have removed it already.
-        let _ = std::fs::remove_file(&self.0);
-    }
+/// See [`Bound`].
+pub enum Socket {
+    /// TCP.
+    Tcp(TcpListener),
+    /// A socket in the file system.
+    Unix(UnixListener),
 }
 
 impl Bound {
-    /// Whether others than this machine reach it.
-    pub fn is_exposed(&self) -> bool {
-        match self {
-            Bound::Tcp(listener) => listener
-                .local_addr()
-                .map_or(true, |addr| !addr.ip().to_canonical().is_loopback()),
-            Bound::Unix(..) => false,
-        }
-    }
-
-    /// Where it is, for messages.
-    pub fn place(&self) -> String {
-        match self {
-            Bound::Tcp(listener) => listener
-                .local_addr()
-                .map_or_else(|e| e.to_string(), |addr| addr.to_string()),
-            Bound::Unix(_, file) => format!("unix://{}", file.0.display()),
-        }
-    }
-
-    /// Its port, if it has one.
-    pub fn port(&self) -> Option<u16> {
-        match self {
-            Bound::Tcp(listener) => Some(listener.local_addr().ok()?.port()),
-            Bound::Unix(..) => None,
-        }
+    /// Accepts on `runtime` what comes to `lent`.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn new(lent: Lent, runtime: &Handle) -> io::Result<Bound> {
+        let _entered = runtime.enter();
+        let socket = match lent.descriptor()? {
+            Descriptor::Tcp(socket) => Socket::Tcp(TcpListener::from_std(socket)?),
+            Descriptor::Unix(socket) => Socket::Unix(UnixListener::from_std(socket)?),
+        };
+        Ok(Bound {
+            socket,
+            _lent: lent,
+        })
     }
 }
 
-/// Opens a listener for `runtime`. Names are looked up by `names`: the thread for sockets alone may
-/// read what that takes.
+/// Opens a socket. Names are looked up by `names`: the thread for sockets alone may read what that
+/// takes.
 ///
 /// # Errors
 /// What the system says.
-pub fn bind(listen: &Listen, runtime: &Handle, names: &Handle) -> io::Result<Bound> {
-    let _entered = runtime.enter();
+pub fn open(listen: &Listen, listeners: &Listeners, names: &Handle) -> io::Result<Lent> {
     match &listen.endpoint {
-        Endpoint::Unix(path) => bind_unix(path),
+        Endpoint::Unix(path) => listeners.unix(path),
         Endpoint::Tcp { host, port } => {
-            let addresses = addresses(host, *port, listen.family, names)?;
-            let mut last = io::Error::new(
-                io::ErrorKind::AddrNotAvailable,
-                "the name has no address of this kind",
-            );
-            for address in addresses {
-                match bind_tcp(address) {
-                    Ok(listener) => return Ok(Bound::Tcp(listener)),
-                    Err(e) => last = e,
-                }
-            }
-            Err(last)
+            listeners.first_tcp(&addresses(host, *port, listen.family, names)?)
         }
-    }
-}
-
-fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = match address {
-        SocketAddr::V4(_) => TcpSocket::new_v4()?,
-        SocketAddr::V6(_) => TcpSocket::new_v6()?,
-    };
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    socket.listen(BACKLOG)
-}
-
-fn bind_unix(path: &Path) -> io::Result<Bound> {
-    remove_stale(path)?;
-    let listener = UnixListener::bind(path)?;
-    Ok(Bound::Unix(listener, SocketFile(path.to_path_buf())))
-}
-
-/// A socket that nobody listens to is what a killed process left behind.
-fn remove_stale(path: &Path) -> io::Result<()> {
-    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|m| m.file_type().is_socket());
-    if !is_socket {
-        return Ok(());
-    }
-    match std::os::unix::net::UnixStream::connect(path) {
-        Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path),
-        Err(e) => Err(e),
-        Ok(_) => Err(io::Error::new(
-            io::ErrorKind::AddrInUse,
-            "another process listens there",
-        )),
     }
 }
 

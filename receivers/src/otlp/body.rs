@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
-use hyper::body::{Body, Incoming};
+use hyper::body::{Body as _, Incoming};
 use hyper::http::Extensions;
 use tailwater_pdata::Signal;
 use tailwater_pdata::otlp::{Encoded, Limits, json};
@@ -25,6 +25,11 @@ const INLINE_BYTES_MAX: usize = 256 << 10;
 const INLINE_JSON_BYTES_MAX: usize = 16 << 10;
 /// Room for what is said to come but has not: at least so much, and at most three times what has.
 const AHEAD_BYTES: usize = 64 << 10;
+/// Pieces that bodies for a decoder are read in: small enough for the allocator to use them again at once.
+const PIECE_BYTES: usize = 256 << 10;
+/// Who has sent so much gets room for all that is said to come: what is grown out of is not given back to
+/// the system at once, and would add up to a third of a long body.
+const EARNEST_BYTES: usize = 1 << 20;
 
 /// Why a body was not read.
 #[derive(Debug)]
@@ -35,6 +40,10 @@ pub enum BodyError {
     NoRoom,
     /// It took too long.
     Late,
+    /// It had not come when another request needed what it had taken.
+    MadeWay,
+    /// It inflates to more than is allowed.
+    Bomb,
     /// The connection broke, or the client sent something else.
     Broken(String),
 }
@@ -77,37 +86,27 @@ impl Reading {
         hold: &mut Hold,
         mut look: impl FnMut(&[u8]) -> Result<Option<usize>, E>,
     ) -> Result<Bytes, E> {
-        let told = body.size_hint().exact();
-        let mut told = told.and_then(|n| usize::try_from(n).ok());
+        let mut told = told(&body);
         let mut first = Bytes::new();
         let mut all = BytesMut::new();
         loop {
-            let frame = tokio::time::timeout_at(self.until, body.frame()).await;
-            let frame = match frame.map_err(|_| E::from(BodyError::Late))? {
-                None if all.is_empty() => return Ok(first),
-                None => return Ok(all.freeze()),
-                Some(Err(e)) => return Err(BodyError::Broken(e.to_string()).into()),
-                Some(Ok(frame)) => frame,
+            let before = first.len().max(all.len());
+            let Some(data) = self.next(&mut body, hold, before, true).await? else {
+                return Ok(if all.is_empty() { first } else { all.freeze() });
             };
-            let Ok(data) = frame.into_data() else {
-                continue;
-            };
-            let have = first.len().max(all.len()) + data.len();
-            if have > self.bytes_max {
-                return Err(BodyError::TooLong.into());
-            }
-            if !hold.grow(data.len()) {
-                return Err(BodyError::NoRoom.into());
-            }
-            if first.is_empty() && all.is_empty() {
+            let have = before + data.len();
+            if have == data.len() {
                 // One piece is used as it is.
                 first = data;
                 told = look(&first)?.or(told);
                 continue;
             }
             if have > all.capacity() {
-                let ahead = (3 * have).max(AHEAD_BYTES);
-                let wanted = told.unwrap_or(0).clamp(have, have + ahead);
+                let ahead = match have {
+                    EARNEST_BYTES.. => self.bytes_max,
+                    _ => (3 * have).max(AHEAD_BYTES),
+                };
+                let wanted = told.unwrap_or(0).clamp(have, have.saturating_add(ahead));
                 all.reserve(wanted.min(self.bytes_max) - all.len());
             }
             if all.is_empty() {
@@ -115,6 +114,178 @@ impl Reading {
             }
             all.extend_from_slice(&data);
             told = look(&all)?.or(told);
+        }
+    }
+
+    /// Reads a body for a decoder, in pieces: they are not copied where it grows, and their memory is used
+    /// again at once, which that of one of many MiB is not. Whether a long one is a bomb is found out when its
+    /// begin is there.
+    ///
+    /// # Errors
+    /// See [`BodyError`].
+    pub async fn read_pieces(
+        self,
+        encoding: Encoding,
+        mut body: Incoming,
+        hold: &mut Hold,
+    ) -> Result<Vec<Bytes>, BodyError> {
+        let mut all = Gathered::default();
+        if self
+            .gather(&mut body, hold, &mut all, EARNEST_BYTES)
+            .await?
+        {
+            return Ok(all.pieces);
+        }
+        if inflates_too_far(encoding, all.pieces.clone(), self.bytes_max, hold).await {
+            let have = all.bytes;
+            drop(all);
+            self.discard(&mut body, hold, have).await?;
+            return Err(BodyError::Bomb);
+        }
+        self.gather(&mut body, hold, &mut all, usize::MAX).await?;
+        Ok(all.pieces)
+    }
+
+    /// Reads until there are `upto` bytes, or the end, which is what the value says.
+    async fn gather(
+        &self,
+        body: &mut Incoming,
+        hold: &mut Hold,
+        all: &mut Gathered,
+        upto: usize,
+    ) -> Result<bool, BodyError> {
+        let mut open = BytesMut::new();
+        let mut end = false;
+        while all.bytes < upto {
+            let Some(mut data) = self.next(body, hold, all.bytes, true).await? else {
+                end = true;
+                break;
+            };
+            all.bytes += data.len();
+            if body.is_end_stream() && open.is_empty() {
+                hold.came();
+                all.pieces.push(data);
+                return Ok(true);
+            }
+            while !data.is_empty() {
+                if open.len() == open.capacity() {
+                    let bytes = (3 * all.bytes).clamp(AHEAD_BYTES, PIECE_BYTES);
+                    all.add(std::mem::replace(&mut open, BytesMut::with_capacity(bytes)));
+                }
+                let fits = data.len().min(open.capacity() - open.len());
+                open.extend_from_slice(&data.split_to(fits));
+            }
+        }
+        all.add(open);
+        Ok(end)
+    }
+
+    /// Reads what comes behind `have` bytes and keeps nothing: who is still sending hears no answer.
+    async fn discard(
+        &self,
+        body: &mut Incoming,
+        hold: &mut Hold,
+        mut have: usize,
+    ) -> Result<(), BodyError> {
+        while let Some(data) = self.next(body, hold, have, false).await? {
+            have += data.len();
+        }
+        Ok(())
+    }
+
+    /// What comes next, behind `have` bytes; it takes room if it is to be kept.
+    async fn next(
+        &self,
+        body: &mut Incoming,
+        hold: &mut Hold,
+        have: usize,
+        keep: bool,
+    ) -> Result<Option<Bytes>, BodyError> {
+        loop {
+            let frame = tokio::select! {
+                biased;
+                frame = tokio::time::timeout_at(self.until, body.frame()) => frame,
+                () = hold.wait() => return Err(BodyError::MadeWay),
+            };
+            let frame = match frame.map_err(|_| BodyError::Late)? {
+                None => {
+                    hold.came();
+                    return Ok(None);
+                }
+                Some(Err(e)) => return Err(BodyError::Broken(e.to_string())),
+                Some(Ok(frame)) => frame,
+            };
+            let Ok(data) = frame.into_data() else {
+                continue;
+            };
+            if data.is_empty() {
+                continue;
+            }
+            if have + data.len() > self.bytes_max {
+                return Err(BodyError::TooLong);
+            }
+            if keep && !hold.grow(data.len()) {
+                return Err(BodyError::NoRoom);
+            }
+            return Ok(Some(data));
+        }
+    }
+}
+
+/// A body in pieces, as far as it has come.
+#[derive(Default)]
+struct Gathered {
+    pieces: Vec<Bytes>,
+    bytes: usize,
+}
+
+impl Gathered {
+    fn add(&mut self, piece: BytesMut) {
+        if !piece.is_empty() {
+            self.pieces.push(piece.freeze());
+        }
+    }
+}
+
+/// Whether the begin of a body alone inflates to more than it may; off the thread of the sockets.
+async fn inflates_too_far(
+    encoding: Encoding,
+    begin: Vec<Bytes>,
+    bytes_max: usize,
+    hold: &Hold,
+) -> bool {
+    let Some(turn) = hold.turn().await else {
+        return false;
+    };
+    let measuring = tokio::task::spawn_blocking(move || {
+        let _turn = turn;
+        encoding.exceeds(&begin, bytes_max)
+    });
+    // Where nothing is found out, decoding will.
+    measuring.await.unwrap_or(false)
+}
+
+/// How long a body will be, if that is told.
+fn told(body: &Incoming) -> Option<usize> {
+    body.size_hint()
+        .exact()
+        .and_then(|n| usize::try_from(n).ok())
+}
+
+/// A body that was read.
+#[derive(Debug)]
+pub enum Body {
+    /// In one piece.
+    Whole(Bytes),
+    /// In any number.
+    Pieces(Vec<Bytes>),
+}
+
+impl Body {
+    fn pieces(&self) -> &[Bytes] {
+        match self {
+            Body::Whole(whole) => std::slice::from_ref(whole),
+            Body::Pieces(pieces) => pieces,
         }
     }
 }
@@ -147,15 +318,18 @@ pub struct Kind {
 ///
 /// # Errors
 /// What the request is answered with.
-pub async fn decode(kind: Kind, body: Bytes, hold: Hold) -> Result<Decoded, Status> {
+pub async fn decode(kind: Kind, body: Body, hold: Hold) -> Result<Decoded, Status> {
     let inline_max = match kind.form {
         Form::Proto => INLINE_BYTES_MAX,
         Form::Json => INLINE_JSON_BYTES_MAX,
     };
-    if kind.encoding == Encoding::Identity && body.len() <= inline_max {
+    let length: usize = body.pieces().iter().map(Bytes::len).sum();
+    if kind.encoding == Encoding::Identity && length <= inline_max {
         return decode_now(kind, body, hold);
     }
-    let turn = hold.turn().await;
+    let Some(turn) = hold.turn().await else {
+        return Err(Status::unavailable("too many bodies wait to be decoded"));
+    };
     let decoding = tokio::task::spawn_blocking(move || {
         let _turn = turn;
         decode_now(kind, body, hold)
@@ -170,11 +344,14 @@ pub async fn decode(kind: Kind, body: Bytes, hold: Hold) -> Result<Decoded, Stat
     })
 }
 
-fn decode_now(kind: Kind, body: Bytes, mut hold: Hold) -> Result<Decoded, Status> {
+fn decode_now(kind: Kind, body: Body, mut hold: Hold) -> Result<Decoded, Status> {
     let invalid = |problem: String| Status::new(Code::InvalidArgument, problem);
-    let plain = kind
-        .encoding
-        .inflate(body, kind.bytes_max, &mut |bytes| hold.grow(bytes));
+    let (encoding, max) = (kind.encoding, kind.bytes_max);
+    let mut room = |bytes| hold.grow(bytes);
+    let plain = match body {
+        Body::Whole(body) => encoding.inflate(body, max, &mut room),
+        Body::Pieces(pieces) => encoding.inflate_pieces(&pieces, max, &mut room),
+    };
     let plain = plain.map_err(|e| match e {
         InflateError::TooLarge(_) => Status::new(Code::ResourceExhausted, e.to_string()),
         InflateError::NoRoom => Status::unavailable(e.to_string()),

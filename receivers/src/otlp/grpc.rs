@@ -14,11 +14,11 @@ use hyper::{Method, Request, Response, StatusCode};
 use tailwater_pdata::Signal;
 
 use super::answer::Answer;
-use super::body::{BodyError, Form, Kind, Reading, decode};
+use super::body::{Body, BodyError, Form, Kind, Reading, decode};
 use super::client::Peer;
 use super::config::{GrpcOptions, Limits};
 use super::guard::Guard;
-use super::inflate::Encoding;
+use super::inflate::{Encoding, InflateError};
 use super::intake::Intake;
 use super::room::Hold;
 use super::stats::Stats;
@@ -94,9 +94,9 @@ impl GrpcService {
         let signal = self.signal(&head.method, head.uri.path()).map_err(reject)?;
         let encoding = encoding(&head.headers).map_err(reject)?;
         self.guard.check(&head.headers).await.map_err(reject)?;
-        let place = self.intake.place().map_err(reject)?;
+        let place = self.intake.place(peer.share()).map_err(reject)?;
         let begin = tokio::time::Instant::now();
-        let mut hold = Hold::of(&self.intake.room);
+        let mut hold = Hold::of(&self.intake.room, peer.share());
         let message = self
             .read(body, &head.extensions, client_time, &mut hold)
             .await
@@ -109,6 +109,7 @@ impl GrpcService {
             bytes_max: self.message_bytes_max,
             digest: self.intake.remembers(),
         };
+        let message = Body::Whole(message);
         let decoded = decode(kind, message, hold).await.map_err(reject)?;
         let client = peer.sent(&head, &self.guard, self.include_metadata);
         let pending = self.intake.offer(decoded, client, place, &self.stats)?;
@@ -181,9 +182,16 @@ impl Refused {
         match self {
             Refused::TooLarge(length) => too_large(length.to_string()),
             Refused::Body(BodyError::TooLong) => too_large("more than one message".to_owned()),
+            Refused::Body(BodyError::Bomb) => Status::new(
+                Code::ResourceExhausted,
+                InflateError::TooLarge(max).to_string(),
+            ),
             Refused::Body(BodyError::NoRoom) => Status::unavailable("no room for the message now"),
             Refused::Body(BodyError::Late) => {
                 Status::unavailable("the message did not arrive in time")
+            }
+            Refused::Body(BodyError::MadeWay) => {
+                Status::unavailable("the message had not arrived when room was needed")
             }
             Refused::Body(BodyError::Broken(problem)) => {
                 Status::new(Code::InvalidArgument, problem)

@@ -18,11 +18,11 @@ use hyper::{Method, Request, Response, StatusCode};
 use tailwater_pdata::Signal;
 
 use super::answer::Answer;
-use super::body::{BodyError, Form, Kind, Reading, decode};
+use super::body::{Body, BodyError, Form, Kind, Reading, decode};
 use super::client::Peer;
 use super::config::{Cors, HttpOptions, Limits};
 use super::guard::Guard;
-use super::inflate::Encoding;
+use super::inflate::{Encoding, InflateError};
 use super::intake::Intake;
 use super::room::Hold;
 use super::stats::Stats;
@@ -31,6 +31,9 @@ use super::status::{Code, Status};
 const PROTO: &str = "application/x-protobuf";
 const JSON: &str = "application/json";
 const TEXT: &str = "text/plain";
+
+/// Bytes of the headers of a request.
+const HEADERS_BYTES_MAX: usize = 64 << 10;
 
 /// The service behind a listener.
 pub struct HttpService {
@@ -88,6 +91,12 @@ impl HttpService {
             self.stats.listener.rejected_requests.inc();
             plain(status, kind, text.to_owned())
         };
+        let lengths = request.headers().iter();
+        let lengths = lengths.map(|(name, value)| name.as_str().len() + value.len());
+        if lengths.sum::<usize>() > HEADERS_BYTES_MAX {
+            let text = "431 request header fields too large";
+            return rejected(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, TEXT, text);
+        }
         let Some(signal) = self.signal(request.uri().path()) else {
             return rejected(StatusCode::NOT_FOUND, TEXT, "404 page not found");
         };
@@ -103,6 +112,12 @@ impl HttpService {
             let text = format!("415 unsupported media type, supported: [{JSON}, {PROTO}]");
             return rejected(StatusCode::UNSUPPORTED_MEDIA_TYPE, TEXT, &text);
         };
+        let mut request = request;
+        if !self.options.auth_params.is_empty() {
+            let query = request.uri().query().map(str::to_owned);
+            let query = query.unwrap_or_default();
+            take_params(&self.options.auth_params, &query, request.headers_mut());
+        }
         if let Err(status) = self.guard.check(request.headers()).await {
             self.stats.listener.rejected_requests.inc();
             return failure(&status, form);
@@ -143,13 +158,21 @@ impl HttpService {
         let begin = tokio::time::Instant::now();
         let (head, body) = request.into_parts();
         let encoding = self.encoding(&head.headers).map_err(reject)?;
-        let place = self.intake.place().map_err(reject)?;
-        let mut hold = Hold::of(&self.intake.room);
+        let place = self.intake.place(peer.share()).map_err(reject)?;
+        let mut hold = Hold::of(&self.intake.room, peer.share());
         let max = self.options.body_bytes_max;
         let reading = Reading::new(self.body_time, max).on(&head.extensions);
-        let body = reading
-            .read(body, &mut hold, |_| Ok::<_, BodyError>(None))
-            .await;
+        let body = match encoding {
+            Encoding::Identity => {
+                let look = |_: &[u8]| Ok::<_, BodyError>(None);
+                let body = reading.read(body, &mut hold, look).await;
+                body.map(Body::Whole)
+            }
+            _ => {
+                let pieces = reading.read_pieces(encoding, body, &mut hold).await;
+                pieces.map(Body::Pieces)
+            }
+        };
         let body = body.map_err(|e| reject(refused(e, max)))?;
         let kind = Kind {
             signal,
@@ -184,6 +207,49 @@ impl HttpService {
     }
 }
 
+/// Puts parameters of the query in place of the headers of their names.
+fn take_params(wanted: &[HeaderName], query: &str, headers: &mut HeaderMap) {
+    let pairs = || {
+        query
+            .split('&')
+            .map(|p| p.split_once('=').unwrap_or((p, "")))
+    };
+    for name in wanted {
+        let values = pairs().filter(|(key, _)| {
+            unescape(key).is_some_and(|key| key.eq_ignore_ascii_case(name.as_str().as_bytes()))
+        });
+        let values: Vec<_> = values.map(|(_, value)| value).collect();
+        if !values.is_empty() {
+            headers.remove(name);
+        }
+        for value in values {
+            // What no header can carry is as if it was not sent.
+            let value = unescape(value).and_then(|v| HeaderValue::from_bytes(&v).ok());
+            if let Some(mut value) = value {
+                value.set_sensitive(true);
+                headers.append(name, value);
+            }
+        }
+    }
+}
+
+/// A part of a query without its escapes; `None` if one is broken.
+fn unescape(text: &str) -> Option<Vec<u8>> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut bytes = text.bytes();
+    while let Some(b) = bytes.next() {
+        out.push(match b {
+            b'+' => b' ',
+            b'%' => {
+                let mut digit = || char::from(bytes.next()?).to_digit(16);
+                (digit()? * 16 + digit()?) as u8
+            }
+            b => b,
+        });
+    }
+    Some(out)
+}
+
 fn refused(e: BodyError, max: usize) -> Status {
     match e {
         BodyError::TooLong => {
@@ -192,6 +258,11 @@ fn refused(e: BodyError, max: usize) -> Status {
         }
         BodyError::NoRoom => Status::unavailable("no room for the body now"),
         BodyError::Late => Status::unavailable("the body did not arrive in time"),
+        BodyError::MadeWay => Status::unavailable("the body had not arrived when room was needed"),
+        BodyError::Bomb => Status::new(
+            Code::InvalidArgument,
+            InflateError::TooLarge(max).to_string(),
+        ),
         BodyError::Broken(problem) => Status::new(Code::InvalidArgument, problem),
     }
 }

@@ -1,9 +1,10 @@
 //! Content encodings of requests: inflated up to a limit, and not a byte further.
 
-use std::io::{self, Read};
+use std::cell::Cell;
+use std::io::{self, BufRead, Read};
 
 use bytes::Bytes;
-use flate2::read::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
+use flate2::bufread::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
 
 /// How a body is compressed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -34,6 +35,14 @@ const SNAPPY_RATIO_MAX: usize = 22;
 pub const STEP_BYTES: usize = 64 << 10;
 /// What is inflated into one piece of memory; small enough for the allocator to use it again at once.
 const PIECE_BYTES: usize = 256 << 10;
+/// What is inflated and kept of any body. Of one that grows beyond it too well to be true no more is kept
+/// before it is known how long it gets.
+const KEPT_BYTES: usize = 512 << 10;
+/// What grows to more than so many times its bytes is too good to be true: telemetry compresses to a tenth or
+/// twentieth, bombs to a thousandth.
+const RATIO_SUSPECT: usize = 64;
+/// The same of snappy, which cannot do better than [`SNAPPY_RATIO_MAX`].
+const SNAPPY_RATIO_SUSPECT: usize = 16;
 
 /// Why a body cannot be inflated.
 #[derive(Debug, thiserror::Error)]
@@ -102,65 +111,107 @@ impl Encoding {
         max: usize,
         room: &mut dyn FnMut(usize) -> bool,
     ) -> Result<Bytes, InflateError> {
-        let broken = |e: io::Error| InflateError::Broken {
-            name: self.name(),
-            problem: e.to_string(),
-        };
         match self {
-            // Nothing is nothing, however it is compressed; some clients send it so.
-            _ if body.is_empty() => Ok(body),
             Encoding::Identity if body.len() > max => Err(InflateError::TooLarge(max)),
             Encoding::Identity => Ok(body),
-            Encoding::Gzip => self.drain(MultiGzDecoder::new(&body[..]), max, room),
-            Encoding::Zlib => self.drain(ZlibDecoder::new(&body[..]), max, room),
-            Encoding::Deflate if is_zlib(&body) => Encoding::Zlib.inflate(body, max, room),
-            Encoding::Deflate => self.drain(DeflateDecoder::new(&body[..]), max, room),
-            Encoding::Zstd => {
-                let mut decoder = zstd::stream::read::Decoder::with_buffer(&body[..]);
-                if let Ok(decoder) = &mut decoder {
-                    decoder
-                        .window_log_max(ZSTD_WINDOW_LOG_MAX)
-                        .map_err(broken)?;
-                }
-                self.drain(decoder.map_err(broken)?, max, room)
-            }
-            Encoding::Lz4 => {
-                let decoder = lz4_flex::frame::FrameDecoder::new(&body[..]);
-                self.drain(decoder, max, room)
-            }
-            Encoding::Snappy if body.starts_with(SNAPPY_FRAMED) => {
-                self.drain(snap::read::FrameDecoder::new(&body[..]), max, room)
-            }
-            Encoding::Snappy => snappy_block(&body, max, room),
+            _ => self.inflate_pieces(&[body], max, room),
         }
+    }
+
+    /// The same of a body in pieces.
+    ///
+    /// # Errors
+    /// As [`Encoding::inflate`].
+    pub fn inflate_pieces(
+        self,
+        body: &[Bytes],
+        max: usize,
+        room: &mut dyn FnMut(usize) -> bool,
+    ) -> Result<Bytes, InflateError> {
+        let Some(first) = body.iter().find(|piece| !piece.is_empty()) else {
+            // Nothing is nothing, however it is compressed; some clients send it so.
+            return Ok(Bytes::new());
+        };
+        match self {
+            Encoding::Snappy if !first.starts_with(SNAPPY_FRAMED) => match body {
+                [whole] => snappy_block(whole, max, room),
+                several => snappy_block(&several.concat(), max, room),
+            },
+            Encoding::Deflate if is_zlib(first) => Encoding::Zlib.drain(body, max, room),
+            _ => self.drain(body, max, room),
+        }
+    }
+
+    /// Whether the begin of a body is enough to inflate to more than `max`; keeps nothing of it.
+    pub fn exceeds(self, begin: &[Bytes], max: usize) -> bool {
+        let first = begin.first().map_or(&[][..], |first| first);
+        let encoding = match self {
+            Encoding::Snappy if !first.starts_with(SNAPPY_FRAMED) => {
+                return snap::raw::decompress_len(first).is_ok_and(|length| length > max);
+            }
+            Encoding::Deflate if is_zlib(first) => Encoding::Zlib,
+            other => other,
+        };
+        let taken = Cell::new(0);
+        let from = encoding.open(Input::new(begin, &taken));
+        let measured = from.map(|from| encoding.measure(from, 0, max));
+        matches!(measured, Ok(Err(InflateError::TooLarge(_))))
+    }
+
+    /// What comes out of `input`.
+    fn open<'i>(self, input: Input<'i>) -> io::Result<Box<dyn Read + 'i>> {
+        Ok(match self {
+            Encoding::Identity => Box::new(input),
+            Encoding::Gzip => Box::new(MultiGzDecoder::new(input)),
+            Encoding::Zlib => Box::new(ZlibDecoder::new(input)),
+            Encoding::Deflate => Box::new(DeflateDecoder::new(input)),
+            Encoding::Zstd => {
+                let mut decoder = zstd::stream::read::Decoder::with_buffer(input)?;
+                decoder.window_log_max(ZSTD_WINDOW_LOG_MAX)?;
+                Box::new(decoder)
+            }
+            Encoding::Lz4 => Box::new(lz4_flex::frame::FrameDecoder::new(input)),
+            Encoding::Snappy => Box::new(snap::read::FrameDecoder::new(input)),
+        })
     }
 
     fn drain(
         self,
-        mut from: impl Read,
+        body: &[Bytes],
         max: usize,
         room: &mut dyn FnMut(usize) -> bool,
     ) -> Result<Bytes, InflateError> {
+        let broken = |e| self.broken(e);
+        let ratio_suspect = match self {
+            Encoding::Snappy => SNAPPY_RATIO_SUSPECT,
+            _ => RATIO_SUSPECT,
+        };
+        let taken = Cell::new(0);
+        let mut from = self.open(Input::new(body, &taken)).map_err(broken)?;
         // Whole pieces, and the one that grows: one that is as long as all of it would be copied again
         // and again, and take twice the limit.
         let (mut pieces, mut out) = (Vec::new(), Vec::new());
-        let mut before = 0;
+        let (mut before, mut asked) = (0, 0);
         loop {
             if !room(STEP_BYTES) {
                 return Err(InflateError::NoRoom);
             }
+            asked += STEP_BYTES;
             let step = STEP_BYTES.min(max + 1 - before - out.len());
             let begin = out.len();
             let read = from.by_ref().take(step as u64).read_to_end(&mut out);
-            read.map_err(|e| InflateError::Broken {
-                name: self.name(),
-                problem: e.to_string(),
-            })?;
-            if before + out.len() > max {
+            read.map_err(broken)?;
+            let have = before + out.len();
+            if have > max {
                 return Err(InflateError::TooLarge(max));
             }
             if out.len() - begin < step {
                 break;
+            }
+            if have >= KEPT_BYTES && have / ratio_suspect > taken.get() {
+                drop((pieces, out));
+                let length = self.measure(from, have, max)?;
+                return self.exactly(body, length, asked, room);
             }
             if out.len() >= PIECE_BYTES {
                 before += out.len();
@@ -176,6 +227,96 @@ impl Encoding {
         }
         pieces.push(out);
         Ok(Bytes::from(pieces.concat()))
+    }
+
+    /// How long all becomes of which `have` bytes came before; keeps none of it.
+    fn measure(
+        self,
+        mut from: Box<dyn Read + '_>,
+        mut have: usize,
+        max: usize,
+    ) -> Result<usize, InflateError> {
+        let mut scratch = [0; 16 << 10];
+        loop {
+            match from.read(&mut scratch) {
+                Ok(0) => return Ok(have),
+                Ok(n) => have += n,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(self.broken(e)),
+            }
+            if have > max {
+                return Err(InflateError::TooLarge(max));
+            }
+        }
+    }
+
+    /// Inflates what is known to become `length` bytes long. Room for `asked` of them is there.
+    fn exactly(
+        self,
+        body: &[Bytes],
+        length: usize,
+        asked: usize,
+        room: &mut dyn FnMut(usize) -> bool,
+    ) -> Result<Bytes, InflateError> {
+        if !room(length.saturating_sub(asked)) {
+            return Err(InflateError::NoRoom);
+        }
+        let taken = Cell::new(0);
+        let mut out = vec![0; length];
+        let from = self.open(Input::new(body, &taken));
+        let read = from.and_then(|mut from| from.read_exact(&mut out));
+        read.map_err(|e| self.broken(e))?;
+        Ok(Bytes::from(out))
+    }
+
+    fn broken(self, e: io::Error) -> InflateError {
+        InflateError::Broken {
+            name: self.name(),
+            problem: e.to_string(),
+        }
+    }
+}
+
+/// A body that tells how many of its bytes were taken.
+struct Input<'i> {
+    pieces: &'i [Bytes],
+    /// Bytes of the first piece that were taken.
+    at: usize,
+    taken: &'i Cell<usize>,
+}
+
+impl<'i> Input<'i> {
+    fn new(pieces: &'i [Bytes], taken: &'i Cell<usize>) -> Input<'i> {
+        Input {
+            pieces,
+            at: 0,
+            taken,
+        }
+    }
+}
+
+impl Read for Input<'_> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let n = self.fill_buf()?.read(out)?;
+        self.consume(n);
+        Ok(n)
+    }
+}
+
+impl BufRead for Input<'_> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        while let Some((first, rest)) = self.pieces.split_first() {
+            if self.at < first.len() {
+                return Ok(&first[self.at..]);
+            }
+            (self.pieces, self.at) = (rest, 0);
+        }
+        Ok(&[])
+    }
+
+    fn consume(&mut self, n: usize) {
+        self.at += n;
+        self.taken.set(self.taken.get() + n);
     }
 }
 
@@ -301,13 +442,68 @@ pub mod tests {
                 "{encoding:?}"
             );
             assert!(taken <= (1 << 17) + 2 * STEP_BYTES, "{encoding:?}: {taken}");
-            let mut left = 10;
-            let mut little = |_| {
-                left -= 1;
-                left > 0
+            let mut left = 10 * STEP_BYTES;
+            let mut little = |bytes| {
+                let fits = bytes < left;
+                left -= if fits { bytes } else { 0 };
+                fits
             };
             let got = encoding.inflate(body, usize::MAX - 1, &mut little);
             assert!(matches!(got, Err(InflateError::NoRoom)), "{encoding:?}");
+        }
+    }
+
+    /// Guarantee: what grows a thousandfold comes back all the same, up to the very limit, and takes room once.
+    #[test]
+    fn what_compresses_too_well_comes_back() {
+        for encoding in Encoding::ALL {
+            for length in [
+                KEPT_BYTES - 1,
+                KEPT_BYTES,
+                KEPT_BYTES + 1,
+                3 * KEPT_BYTES + 5,
+            ] {
+                let plain: Vec<u8> = (0..length).map(|i| (i / 100_000) as u8).collect();
+                let body = compress(encoding, &plain);
+                let mut taken = 0;
+                let mut room = |bytes| {
+                    taken += bytes;
+                    true
+                };
+                let got = encoding.inflate(body.clone(), length, &mut room).unwrap();
+                assert_eq!(got, plain, "{encoding:?} of {length}");
+                assert!(taken <= length + STEP_BYTES, "{encoding:?}: {taken}");
+                let over = encoding.inflate(body.clone(), length - 1, &mut |_| true);
+                assert!(
+                    matches!(over, Err(InflateError::TooLarge(_))),
+                    "{encoding:?} of {length}: {over:?}"
+                );
+                assert!(
+                    encoding.exceeds(&[body.clone()], length - 1),
+                    "{encoding:?}"
+                );
+                assert!(!encoding.exceeds(&[body.clone()], length), "{encoding:?}");
+                let cut = encoding.inflate(body.slice(..body.len() - 9), length, &mut |_| true);
+                assert!(
+                    !matches!(&cut, Ok(out) if *out == plain) || encoding == Encoding::Lz4,
+                    "{encoding:?} of {length}"
+                );
+            }
+        }
+    }
+
+    /// Guarantee: where a body is cut into pieces makes no difference.
+    #[test]
+    fn pieces_are_one_body() {
+        let plain: Vec<u8> = (0..300_000u64).map(|i| (i * i % 251) as u8).collect();
+        let block = snap::raw::Encoder::new().compress_vec(&plain).unwrap();
+        let bodies = Encoding::ALL.map(|e| (e, compress(e, &plain)));
+        for (encoding, body) in bodies.into_iter().chain([(Encoding::Snappy, block.into())]) {
+            for length in [11, 4096, body.len()] {
+                let pieces: Vec<Bytes> = body.chunks(length).map(Bytes::copy_from_slice).collect();
+                let got = encoding.inflate_pieces(&pieces, plain.len(), &mut |_| true);
+                assert_eq!(got.unwrap(), plain, "{encoding:?} in {length}");
+            }
         }
     }
 

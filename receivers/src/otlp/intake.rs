@@ -18,18 +18,23 @@ use tailwater_telemetry::metrics::IntakeMetrics;
 use super::config::Limits;
 use super::memory::{Digest, Memory};
 use super::request::{Pending, Request};
-use super::room::Room;
+use super::room::{Room, Share};
 use super::stats::Stats;
 use super::status::{Code, Status};
 
 /// What a request costs besides its bytes, the sender that waits for it included.
 pub(super) const REQUEST_BYTES: usize = 2 << 10;
 
+/// So much may be put into a queue before its shard is told; see [`Queue::push`].
+const UNTOLD_BYTES_MAX: usize = 1 << 20;
+
 /// Where the requests of one lane wait for a shard: a queue for each signal, so that one whose
 /// destination has no room does not hold up the others.
 pub struct Queue {
     waiting: Mutex<[VecDeque<Waiting>; Signal::ALL.len()]>,
     shard: ShardHandle,
+    /// Bytes, and one for each request, that the shard has not been told of.
+    untold: AtomicUsize,
 }
 
 /// A request that no shard has taken yet.
@@ -62,13 +67,39 @@ impl Queue {
         Arc::new(Queue {
             waiting: Mutex::default(),
             shard: shard.clone(),
+            untold: AtomicUsize::new(0),
         })
     }
 
-    fn push(&self, request: Waiting) {
+    /// Puts a request behind the others. Its shard is told after what else has come in at the same time:
+    /// to wake a thread takes about as long as to look through a request, and once for all is enough.
+    fn push(self: &Arc<Self>, request: Waiting) {
         let signal = request.encoded.signal();
+        let bytes = request.encoded.len() + 1;
         self.lock()[place_of(signal)].push_back(request);
-        self.shard.waker.wake();
+        let before = self.untold.fetch_add(bytes, Ordering::AcqRel);
+        match tokio::runtime::Handle::try_current() {
+            Ok(_) if before > 0 && before + bytes < UNTOLD_BYTES_MAX => {}
+            Ok(runtime) if before == 0 && bytes < UNTOLD_BYTES_MAX => {
+                // Its turn is behind those who can go on now.
+                let queue = self.clone();
+                runtime.spawn(async move { queue.tell() });
+            }
+            _ => self.tell(),
+        }
+    }
+
+    /// Wakes the shard if there is something that it does not know of.
+    fn tell(&self) {
+        if self.untold.swap(0, Ordering::AcqRel) > 0 {
+            self.shard.waker.wake();
+        }
+    }
+
+    /// Whether its shard has been told of what waits, and has not come to it yet.
+    fn is_behind(&self) -> bool {
+        let untold = self.untold.load(Ordering::Acquire);
+        untold == 0 && Signal::ALL.iter().any(|signal| !self.is_empty(*signal))
     }
 
     /// The oldest request of a signal.
@@ -115,17 +146,23 @@ pub struct LaneLink {
     signals: Vec<Signal>,
     /// A queue for each shard; set once, before anything listens.
     pub queues: OnceLock<Vec<Arc<Queue>>>,
-    next: AtomicUsize,
+    turn: AtomicUsize,
     /// Its share of the memory: one that takes nothing does not take that of the others.
     budget: Arc<Budget>,
 }
 
 impl LaneLink {
-    /// The next queue in turn.
+    /// The queue of the shard that was given something last, as long as it keeps up: one that is awake
+    /// costs less than two. Else the next in turn.
     fn queue(&self) -> Option<&Arc<Queue>> {
         let queues = self.queues.get()?;
-        let turn = self.next.fetch_add(1, Ordering::Relaxed);
-        queues.get(turn % queues.len().max(1))
+        let turn = self.turn.load(Ordering::Relaxed);
+        let queue = queues.get(turn % queues.len().max(1))?;
+        if !queue.is_behind() {
+            return Some(queue);
+        }
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed) + 1;
+        queues.get(turn % queues.len())
     }
 
     /// A request that is larger than everything may still come alone.
@@ -172,10 +209,11 @@ pub struct Intake {
 }
 
 /// A place among the requests at the same time: there are no more of them than places.
-pub struct Place(Arc<Intake>);
+pub struct Place(Arc<Intake>, Arc<Share>);
 
 impl Drop for Place {
     fn drop(&mut self) {
+        self.1.leave();
         let before = self.0.requests.fetch_sub(1, Ordering::AcqRel);
         self.0.metrics.requests.set(gauge(before.saturating_sub(1)));
     }
@@ -211,7 +249,7 @@ impl Intake {
         let link = |signals| LaneLink {
             signals,
             queues: OnceLock::new(),
-            next: AtomicUsize::new(0),
+            turn: AtomicUsize::new(0),
             budget: budget.part_of(parts),
         };
         Intake {
@@ -219,7 +257,7 @@ impl Intake {
             budget,
             held,
             memory,
-            room: Room::new(limits.in_flight_bytes_max / 2),
+            room: Room::new(limits.in_flight_bytes_max / 2, limits.decode_timeout),
             clock,
             requests: AtomicUsize::new(0),
             requests_max: limits.requests_max,
@@ -248,17 +286,21 @@ impl Intake {
         self.stopping.store(true, Ordering::Release);
     }
 
-    /// A place for a request, before its body is read.
+    /// A place for a request on the connection of `share`, before its body is read. No connection takes more
+    /// places than it leaves to the others; where there is none, a request makes way whose body does not
+    /// come.
     ///
     /// # Errors
     /// There are too many, or the agent stops.
-    pub fn place(self: &Arc<Self>) -> Result<Place, Status> {
+    pub fn place(self: &Arc<Self>, share: &Arc<Share>) -> Result<Place, Status> {
         if self.stopping.load(Ordering::Acquire) {
             return Err(Status::unavailable("the agent is stopping"));
         }
         let now = self.requests.fetch_add(1, Ordering::AcqRel) + 1;
-        let place = Place(self.clone());
-        if now > self.requests_max {
+        let own = share.enter();
+        let place = Place(self.clone(), share.clone());
+        let left_before = (self.requests_max + 1).saturating_sub(now);
+        if own > left_before && !self.room.make_place(share) {
             return Err(Status::unavailable("too many requests at the same time"));
         }
         self.metrics.requests.set(gauge(now));

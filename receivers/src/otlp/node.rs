@@ -1,5 +1,6 @@
 //! From configuration to a running receiver.
 
+use std::any::Any;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -7,11 +8,12 @@ use tailwater_config::{Errors, KeyPath, Node, Section};
 use tailwater_pdata::Signal;
 use tailwater_pipeline::factory::{NodeCx, ReceiverFactory, ReceiverSettings};
 use tailwater_pipeline::lanes::Lane;
+use tailwater_pipeline::listeners::Lent;
 use tailwater_pipeline::reach::Reach;
 use tailwater_pipeline::{BuildError, DropReason, ReceiverNode, ShardHandle, Source};
 use tailwater_telemetry::metrics::{Accounting, IntakeMetrics};
 
-use super::bind::{Bound, bind};
+use super::bind::{Bound, open};
 use super::config::{Endpoint, Listen, OtlpConfig, TlsOptions};
 use super::grpc::GrpcService;
 use super::guard::{CHECKS_MAX, Guard};
@@ -86,6 +88,7 @@ impl OtlpSettings {
             intake,
             signals,
             tls: Mutex::new((grpc_tls, http_tls)),
+            opened: Mutex::default(),
             running: Mutex::default(),
             lanes: AtomicUsize::new(lanes.len()),
         });
@@ -100,6 +103,10 @@ impl OtlpSettings {
 }
 
 impl ReceiverSettings for OtlpSettings {
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+
     fn build(&self, cx: &NodeCx, lanes: &[Lane]) -> Result<Vec<Box<dyn ReceiverNode>>, BuildError> {
         let nodes = self.nodes(cx, lanes)?.into_iter();
         Ok(nodes.map(|node| Box::new(node) as _).collect())
@@ -133,6 +140,8 @@ struct Shared {
     signals: Vec<Signal>,
     /// Of gRPC and HTTP, until the listeners are opened.
     tls: Mutex<(Option<TlsSource>, Option<TlsSource>)>,
+    /// Of gRPC and HTTP, until they serve.
+    opened: Mutex<Option<[Option<Lent>; 2]>>,
     running: Mutex<Option<Running>>,
     /// Lanes that have not started yet.
     lanes: AtomicUsize,
@@ -144,12 +153,27 @@ struct Running {
 }
 
 impl Shared {
+    /// Listens, without serving yet.
+    fn acquire(&self) -> Result<(), BuildError> {
+        let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        if opened.is_some() {
+            return Ok(());
+        }
+        let grpc = self.config.grpc.as_ref();
+        let grpc = grpc.map(|o| self.open("grpc", &o.listen, o.tls.as_ref(), o.auth.is_some()));
+        let http = self.config.http.as_ref();
+        let http = http.map(|o| self.open("http", &o.listen, o.tls.as_ref(), o.auth.is_some()));
+        *opened = Some([grpc.transpose()?, http.transpose()?]);
+        Ok(())
+    }
+
     fn start(&self) -> Result<Running, BuildError> {
         let failed = |e: std::io::Error| error(&self.cx, format!("no thread: {e}"));
         let grpc = self.config.grpc.as_ref().and_then(|g| g.auth.as_ref());
         let http = self.config.http.as_ref().and_then(|h| h.auth.as_ref());
         let guards = [grpc, http].into_iter().flatten().count();
-        let runtime = runtime(self.cx.shards, guards * CHECKS_MAX).map_err(failed)?;
+        let runtime =
+            runtime(self.intake.room.decoders_max(), guards * CHECKS_MAX).map_err(failed)?;
         match self.listeners(&runtime) {
             Ok((listeners, ports)) => {
                 let server = Server::start(runtime, listeners).map_err(failed)?;
@@ -170,12 +194,23 @@ impl Shared {
         let (grpc_tls, http_tls) =
             std::mem::take(&mut *self.tls.lock().unwrap_or_else(PoisonError::into_inner));
         let limits = &self.config.limits;
+        self.acquire()?;
+        let opened = self
+            .opened
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        let opened = opened.unwrap_or_default();
+        let port = |lent: &Option<Lent>| Some(lent.as_ref()?.local_addr()?.port());
+        let ports = [port(&opened[0]), port(&opened[1])];
+        let bound = |i: usize| {
+            let lent = opened[i].clone();
+            let lent = lent.ok_or_else(|| error(&self.cx, "its address was not opened"))?;
+            Bound::new(lent, runtime.handle()).map_err(|e| error(&self.cx, e.to_string()))
+        };
         let mut listeners = Vec::new();
-        let mut ports = [None; 2];
         if let Some(options) = &self.config.grpc {
-            let auth = options.auth.is_some();
-            let bound = self.open(runtime, "grpc", &options.listen, options.tls.as_ref(), auth)?;
-            ports[0] = bound.port();
+            let bound = bound(0)?;
             let stats = self.stats(Transport::Grpc);
             let guard = self.guard(options.auth.as_deref())?;
             let service =
@@ -190,9 +225,7 @@ impl Shared {
             ));
         }
         if let Some(options) = &self.config.http {
-            let auth = options.auth.is_some();
-            let bound = self.open(runtime, "http", &options.listen, options.tls.as_ref(), auth)?;
-            ports[1] = bound.port();
+            let bound = bound(1)?;
             let stats = self.stats(Transport::Http);
             let guard = self.guard(options.auth.as_deref())?;
             let service =
@@ -219,14 +252,13 @@ impl Shared {
 
     fn open(
         &self,
-        runtime: &tokio::runtime::Runtime,
         protocol: &str,
         listen: &Listen,
         tls: Option<&TlsOptions>,
         auth: bool,
-    ) -> Result<Bound, BuildError> {
+    ) -> Result<Lent, BuildError> {
         let endpoint = &listen.endpoint;
-        let bound = bind(listen, runtime.handle(), &self.cx.runtime).map_err(|e| {
+        let bound = open(listen, &self.cx.listeners, &self.cx.runtime).map_err(|e| {
             let text = format!(
                 "cannot listen on {endpoint} ({e}); another process may use it: set \
                  protocols::{protocol}::endpoint to another address"
@@ -282,6 +314,14 @@ impl OtlpNode {
 }
 
 impl ReceiverNode for OtlpNode {
+    fn acquire(&mut self) -> Result<(), BuildError> {
+        self.shared.acquire()
+    }
+
+    fn into_any(self: Box<Self>) -> Box<dyn Any> {
+        self
+    }
+
     fn source(&mut self, shard: &ShardHandle) -> Box<dyn Source> {
         let queue = Queue::new(shard);
         self.queues.push(queue.clone());

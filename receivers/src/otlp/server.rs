@@ -14,12 +14,12 @@ use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
 use super::answer::Answer;
-use super::bind::Bound;
+use super::bind::{Bound, Socket};
 use super::client::Peer;
 use super::config::{GrpcOptions, HttpOptions};
 use super::connections::{Connection, Connections, Listed};
@@ -38,8 +38,14 @@ const HTTP2_PREFACE_BYTES: u64 = 24;
 const END_TIME: Duration = Duration::from_secs(5);
 /// How long the last answers may take after everything else has stopped.
 const LAST_ANSWERS_TIME: Duration = Duration::from_secs(2);
-/// Bytes of a head.
+/// Bytes of a head of HTTP/2.
 const HEAD_BYTES_MAX: u32 = 16 << 10;
+/// Bytes that one read of a connection of HTTP/1.1 may bring, which is what it keeps for its next one.
+const READ_BYTES_MAX: usize = 48 << 10;
+/// The same of a few connections: most bodies come in one piece, which is used as it is.
+const WIDE_READ_BYTES_MAX: usize = 256 << 10;
+/// So many of a listener's connections may be wide.
+const WIDE_CONNECTIONS_MAX: usize = 64;
 /// Bytes of bodies that a client may send ahead, on one stream and on one connection.
 const STREAM_WINDOW: u32 = 256 << 10;
 const CONNECTION_WINDOW: u32 = 1 << 20;
@@ -84,9 +90,16 @@ struct Parts {
     service: Service,
     tls: Option<TlsSource>,
     protocol: auto::Builder<TokioExecutor>,
+    wide: Option<Wide>,
     lifetimes: Lifetimes,
     connections: Arc<Connections>,
     stats: Arc<Stats>,
+}
+
+/// How connections are served that are read in large pieces, and places for them: whoever comes first.
+struct Wide {
+    protocol: auto::Builder<TokioExecutor>,
+    places: Semaphore,
 }
 
 impl Listener {
@@ -118,7 +131,7 @@ impl Listener {
             bound,
             service,
             tls,
-            protocol,
+            (protocol, None),
             lifetimes,
             connections_max,
             stats,
@@ -140,9 +153,11 @@ impl Listener {
             .timer(TokioTimer::new())
             .header_read_timeout(options.header_timeout)
             .keep_alive(options.keep_alive)
-            .max_buf_size(64 << 10);
+            .max_buf_size(READ_BYTES_MAX);
         protocol.http2().max_concurrent_streams(256);
         http2_limits(&mut protocol);
+        let mut wide = protocol.clone();
+        wide.http1().max_buf_size(WIDE_READ_BYTES_MAX);
         let lifetimes = Lifetimes {
             first_request: options.header_timeout,
             idle: options.idle_timeout,
@@ -150,11 +165,15 @@ impl Listener {
             age_grace: None,
         };
         let service = Service::Http(Box::new(service));
+        let wide = Wide {
+            protocol: wide,
+            places: Semaphore::new(WIDE_CONNECTIONS_MAX),
+        };
         Listener::new(
             bound,
             service,
             tls,
-            protocol,
+            (protocol, Some(wide)),
             lifetimes,
             connections_max,
             stats,
@@ -165,7 +184,7 @@ impl Listener {
         bound: Bound,
         service: Service,
         tls: Option<TlsSource>,
-        protocol: auto::Builder<TokioExecutor>,
+        (protocol, wide): (auto::Builder<TokioExecutor>, Option<Wide>),
         lifetimes: Lifetimes,
         connections_max: usize,
         stats: Arc<Stats>,
@@ -174,6 +193,7 @@ impl Listener {
             service,
             tls,
             protocol,
+            wide,
             lifetimes,
             connections: Connections::new(connections_max),
             stats,
@@ -226,8 +246,8 @@ trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 
 async fn accept(bound: &Bound) -> io::Result<(Box<dyn Stream>, Peer)> {
-    Ok(match bound {
-        Bound::Tcp(listener) => {
+    Ok(match &bound.socket {
+        Socket::Tcp(listener) => {
             let (stream, address) = listener.accept().await?;
             // Answers are small and waited for.
             stream.set_nodelay(true)?;
@@ -236,7 +256,7 @@ async fn accept(bound: &Bound) -> io::Result<(Box<dyn Stream>, Peer)> {
                 Peer::at(Some(address.ip().to_canonical())),
             )
         }
-        Bound::Unix(listener, _) => (Box::new(listener.accept().await?.0), Peer::at(None)),
+        Socket::Unix(listener) => (Box::new(listener.accept().await?.0), Peer::at(None)),
     })
 }
 
@@ -291,9 +311,10 @@ async fn speak(
             Ok::<_, std::convert::Infallible>(response)
         }
     });
-    let serving = parts
-        .protocol
-        .serve_connection(TokioIo::new(stream), service);
+    let wide = parts.wide.as_ref();
+    let wide = wide.and_then(|wide| Some((&wide.protocol, wide.places.try_acquire().ok()?)));
+    let protocol = wide.as_ref().map_or(&parts.protocol, |(wide, _)| wide);
+    let serving = protocol.serve_connection(TokioIo::new(stream), service);
     let mut watch = Watch::new(&parts.lifetimes, connection, stop);
     let mut serving = pin!(serving);
     loop {

@@ -8,7 +8,7 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
 use tailwater_pipeline::pem::{FileMark, PemError, PemSource};
 
-use super::config::{TlsOptions, TlsVersion};
+use super::config::TlsOptions;
 
 /// Why TLS cannot work as configured.
 #[derive(Debug, thiserror::Error)]
@@ -121,22 +121,9 @@ pub fn text_problems(options: &TlsOptions) -> Vec<(&'static str, String)> {
 }
 
 fn build(options: &TlsOptions, protocols: &[Vec<u8>]) -> Result<ServerConfig, TlsError> {
-    let mut provider = rustls::crypto::ring::default_provider();
-    provider.cipher_suites = options.suites.clone();
-    provider.kx_groups = options.groups.clone();
-    let provider = Arc::new(provider);
-    let all = [
-        (TlsVersion::V13, &rustls::version::TLS13),
-        (TlsVersion::V12, &rustls::version::TLS12),
-    ];
-    let range = options.min_version..=options.max_version;
-    let versions: Vec<_> = all
-        .into_iter()
-        .filter(|(v, _)| range.contains(v))
-        .map(|(_, version)| version)
-        .collect();
+    let provider = options.handshake.provider();
     let builder = ServerConfig::builder_with_provider(provider.clone())
-        .with_protocol_versions(&versions)
+        .with_protocol_versions(&options.handshake.versions())
         .map_err(|e| TlsError {
             option: "min_version",
             problem: format!("versions, suites and curves do not go together: {e}"),

@@ -32,7 +32,7 @@ use tailwater_telemetry::health::HealthRegistry;
 use tailwater_telemetry::metrics::{Accounting, MetricsRegistry};
 
 use crate::canary::Breaks;
-use crate::plan::Plan;
+use crate::plan::{Plan, Shape};
 use crate::views::{AgentFs, SimNews};
 use crate::world::STATE_DIR;
 
@@ -53,12 +53,12 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Decodes the configuration of a plan, as the agent does.
+    /// Decodes the configuration of a plan in a shape, as the agent does.
     ///
     /// # Errors
     /// What is wrong with it.
-    pub fn of(plan: &Plan) -> Result<Settings, String> {
-        let root = parse(&plan.config(), "sim").map_err(|e| e.to_string())?;
+    pub fn of(plan: &Plan, shape: &Shape) -> Result<Settings, String> {
+        let root = parse(&plan.config(shape), "sim").map_err(|e| e.to_string())?;
         let mut errors = Errors::new();
         let find = |kind: &str, id: &str| -> Result<(Node, KeyPath), String> {
             let node = root.get(kind).and_then(|k| k.get(id));
@@ -129,6 +129,9 @@ impl Storages for OneStorage {
 
 /// See the module's documentation.
 pub struct Life {
+    cx: NodeCx,
+    /// Of the receiver: the node of each lane.
+    nodes: (FilelogNode, Option<FilelogNode>),
     /// Finds files.
     pub driver: Driver,
     /// When it has something to do without news.
@@ -215,11 +218,13 @@ impl Life {
             metrics: Arc::new(MetricsRegistry::default()),
             health: Arc::new(HealthRegistry::new()),
             runtime: runtime.clone(),
+            listeners: Default::default(),
             storages: Arc::new(OneStorage(positions.clone())),
             authenticators: Default::default(),
         };
         let readings = readings(settings, plan, &cx, fs, variant);
         let (mut receiver, mut second, metrics) = readings.map_err(|e| e.to_string())?;
+        receiver.arrange().map_err(|e| e.to_string())?;
         let parts = LokiParts {
             name: EXPORTER.into(),
             settings: settings.exporter.clone(),
@@ -248,6 +253,7 @@ impl Life {
                 signal: Signal::Logs,
                 exporter: variant.exporter(exporter.front(&handle)),
                 account: accounts[1].clone(),
+                gate: None,
             });
             shard.add_chain(chain(settings, &cx, variant)?);
             let source = receiver.source(&handle);
@@ -258,9 +264,11 @@ impl Life {
                     signal: Signal::Logs,
                     exporter: Box::new(Down::default()),
                     account: account(&cx.metrics, "exporter", DOWN),
+                    gate: None,
                 });
                 shard.add_chain(Chain {
                     id: DOWN.into(),
+                    pipeline: DOWN.into(),
                     signal: Signal::Logs,
                     processors: Vec::new(),
                     exporters: vec![DOWN.into()],
@@ -275,14 +283,16 @@ impl Life {
         }
         let news = variant.news(Box::new(SimNews(fs.clone())));
         let driver = receiver.driver(news);
-        let second = second.map(|mut node| node.driver(Box::new(NoNews)));
+        let beside = second.as_mut().map(|node| node.driver(Box::new(NoNews)));
         let (delivery, judge) = exporter.sender();
         let judge = variant.judge(judge);
         let courier = delivery.courier(judge.clone());
         Ok(Life {
+            cx,
+            nodes: (receiver, second),
             driver,
             driver_at: Mono(0),
-            second,
+            second: beside,
             shards,
             positions,
             store,
@@ -295,6 +305,30 @@ impl Life {
             exporter,
             accounts,
         })
+    }
+
+    /// Other settings come into force while it runs.
+    ///
+    /// # Errors
+    /// They cannot be built.
+    pub fn reload(
+        &mut self,
+        settings: &Settings,
+        plan: &Plan,
+        fs: &AgentFs,
+        variant: &dyn Breaks,
+    ) -> Result<(), String> {
+        let next = readings(settings, plan, &self.cx, fs, variant);
+        let (receiver, second, _) = next.map_err(|e| e.to_string())?;
+        let update = self.nodes.0.update(receiver);
+        self.driver.take_over(update);
+        if let (Some(node), Some(driver), Some(next)) =
+            (&mut self.nodes.1, &mut self.second, second)
+        {
+            driver.take_over(node.update(next));
+        }
+        self.driver_at = Mono(0);
+        Ok(())
     }
 
     /// The queue.
@@ -349,7 +383,6 @@ fn readings(
     let mut nodes = settings.receiver.nodes(cx, &lanes, &fs_of)?.into_iter();
     let node = nodes.next();
     let node = node.ok_or_else(|| BuildError::new(RECEIVER, "it has no node".to_owned()))?;
-    node.arrange()?;
     Ok((node, nodes.next(), lanes[0].metrics.clone()))
 }
 
@@ -391,6 +424,7 @@ impl News for NoNews {
 
 fn chain(settings: &Settings, cx: &NodeCx, variant: &dyn Breaks) -> Result<Chain, String> {
     let stage = |processor| Stage {
+        id: "stage".into(),
         processor,
         incoming: Arc::new(|_| {}),
         outgoing: Arc::new(|_| {}),
@@ -407,6 +441,7 @@ fn chain(settings: &Settings, cx: &NodeCx, variant: &dyn Breaks) -> Result<Chain
     processors.extend(variant.processor(&cx).map(stage));
     Ok(Chain {
         id: "logs".into(),
+        pipeline: "logs".into(),
         signal: Signal::Logs,
         processors,
         exporters: vec![EXPORTER.into()],

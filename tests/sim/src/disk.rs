@@ -228,12 +228,22 @@ impl Disk {
     }
 
     fn add_name(&mut self, path: PathBuf, uid: Uid) {
+        self.touch_parent(&path);
         self.inodes[uid].names.push(path.clone());
         self.names.insert(path.into(), uid);
     }
 
+    /// A name in the directory of `path` changes.
+    fn touch_parent(&mut self, path: &Path) {
+        let parent = path.parent().map(Path::as_os_str);
+        if let Some(dir) = parent.and_then(|dir| self.names.get(dir)) {
+            self.inodes[*dir].mtime_ns = self.now_ns / TICK_NS * TICK_NS;
+        }
+    }
+
     fn remove_name(&mut self, path: &Path) -> Option<Uid> {
         let uid = self.names.remove(path.as_os_str())?;
+        self.touch_parent(path);
         self.inodes[uid].names.retain(|n| n != path);
         Some(uid)
     }

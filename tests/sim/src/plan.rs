@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use tailwater_pipeline::clock::Rng64;
+
 use crate::dice::{one_of, stream};
 use crate::disk::Journal;
 use crate::lines::Format;
@@ -14,6 +16,9 @@ pub const COPYTRUNCATE_FROM: u64 = 1_000_000_000;
 
 /// Seeds from here on, up to those with copytruncate, have a second destination that takes nothing.
 pub const SECOND_FROM: u64 = 500_000_000;
+
+/// Seeds from here on have a configuration that changes while the agent runs.
+pub const RELOAD_FROM: u64 = 2_000_000_000;
 
 /// The lowest rate of a stream, bytes per second; no line is longer than a second of it.
 pub const RATE_BYTES: u64 = 6_000;
@@ -35,6 +40,40 @@ pub struct Blows {
     pub clock: u64,
     /// Some kind of fault begins or ends.
     pub faults: u64,
+    /// The configuration changes.
+    pub reload: u64,
+}
+
+/// What may change in the configuration while the agent runs. By default it is as at the beginning.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Shape {
+    /// The log of this writer is not selected.
+    pub without: Option<u16>,
+    /// Something stands before the operators that are always there.
+    pub before: bool,
+    /// Something stands behind them.
+    pub behind: bool,
+    /// Records begin where a line of a writer does, not at each line.
+    pub multiline: bool,
+    /// Reads are this much longer.
+    pub longer: u64,
+}
+
+impl Shape {
+    /// Any shape of a plan.
+    pub fn any(rng: &mut Rng64, plan: &Plan) -> Shape {
+        let log = rng.below(2 * plan.logs.len() as u64) as usize;
+        // What a power cut tears is not put together by lines.
+        let plain = plan.logs.iter().all(|l| l.format == Format::Plain);
+        let may_join = plain && plan.blows.power == 0;
+        Shape {
+            without: plan.logs.get(log).map(|l| l.writer),
+            before: rng.below(2) == 0,
+            behind: rng.below(2) == 0,
+            multiline: rng.below(3) == 0 && may_join,
+            longer: one_of(rng, [0, 0, 100, 5_000]),
+        }
+    }
 }
 
 /// What Loki does not take although it is well.
@@ -118,6 +157,9 @@ impl Plan {
             2 => (blows.power, blows.kill_inside) = (15, 10),
             _ => (blows.kill, blows.power, blows.stop) = (15, 10, 15),
         }
+        if seed >= RELOAD_FROM {
+            blows.reload = [20, 60, 200][below("reload", 3) as usize];
+        }
         if one_in("clock", 8) {
             blows.clock = 20;
         }
@@ -134,7 +176,7 @@ impl Plan {
             false => Format::Plain,
         };
         let links = one_in("links", 6);
-        let copies = seed >= COPYTRUNCATE_FROM;
+        let copies = (COPYTRUNCATE_FROM..RELOAD_FROM).contains(&seed);
         let logs = 0..1 + below("logs", 3) as u16;
         Plan {
             journal: [Journal::Ext4, Journal::Xfs, Journal::Loose][below("journal", 3) as usize],
@@ -151,7 +193,10 @@ impl Plan {
             loki_faults: !one_in("loki", 4),
             limits,
             wild_clock: one_in("wild clock", 4),
-            second: (SECOND_FROM..COPYTRUNCATE_FROM).contains(&seed),
+            second: match seed {
+                RELOAD_FROM.. => one_in("second", 4),
+                _ => (SECOND_FROM..COPYTRUNCATE_FROM).contains(&seed),
+            },
             shards: 1 + below("shards", 2) as usize,
             consumers: 1 + below("consumers", 4) as usize,
             queue_size: [2, 8, 100][below("queue", 3) as usize],
@@ -163,8 +208,8 @@ impl Plan {
         }
     }
 
-    /// The configuration of the agent.
-    pub fn config(&self) -> String {
+    /// The configuration of the agent in a shape.
+    pub fn config(&self, shape: &Shape) -> String {
         let format = match self.logs.first().map(|l| l.format) {
             Some(f) if f.is_cri() => {
                 "      - {type: container, format: containerd, add_metadata_from_filepath: false}\n"
@@ -175,14 +220,14 @@ impl Plan {
             r#"receivers:
   file_log:
     include: ["{LOG_DIR}/*.log"]
-    start_at: beginning
-    initial_buffer_size: 4096
+{exclude}{multiline}    start_at: beginning
+    initial_buffer_size: {read}
     compression: auto
     rescan_interval: {rescan}ms
     open_files_max: {open}
     operators:
-{format}      - {{type: regex_parser, regex: '^(?P<w>w\d+) ', on_error: send_quiet}}
-processors:
+{before}{format}      - {{type: regex_parser, regex: '^(?P<w>w\d+) ', on_error: send_quiet}}
+{behind}processors:
   batch: {{timeout: 200ms, send_batch_size: 20}}
 exporters:
   loki:
@@ -191,6 +236,23 @@ exporters:
     labels: {{static: {{job: sim}}, attributes: {{w: w}}}}
     sending_queue: {{queue_size: {queue}, num_consumers: {consumers}}}
 {limits}"#,
+            exclude = match shape.without {
+                Some(writer) => format!("    exclude: [\"{LOG_DIR}/a{writer}.log\"]\n"),
+                None => String::new(),
+            },
+            multiline = match shape.multiline {
+                true => "    multiline: {line_start_pattern: '^w'}\n",
+                false => "",
+            },
+            before = match shape.before {
+                true => "      - {type: noop}\n",
+                false => "",
+            },
+            behind = match shape.behind {
+                true => "      - {type: add, field: attributes.shape, value: other}\n",
+                false => "",
+            },
+            read = 4096 + shape.longer,
             rescan = self.rescan.as_millis(),
             open = self.open_files_max,
             delivery = if self.verified { "verified" } else { "probed" },

@@ -11,7 +11,7 @@ use crate::canary::Breaks;
 use crate::dice::{one_of, stream};
 use crate::network::{Network, Trouble};
 use crate::oracle::{self, Violation};
-use crate::plan::Plan;
+use crate::plan::{Plan, Shape};
 use crate::views::AgentFs;
 use crate::world::{DiskFaults, START_NS, SharedWorld, World};
 
@@ -58,6 +58,7 @@ enum Blow {
     Trouble,
     Rate,
     Streams,
+    Reload,
 }
 
 /// Those that begin and end.
@@ -75,7 +76,7 @@ const FAULTS: [Blow; 7] = [
 fn chances(seed: u64) -> Vec<Rng64> {
     use Blow::*;
     let others = [Clock, KillInside, Kill, Power, Stop];
-    let all = others.into_iter().chain(FAULTS);
+    let all = others.into_iter().chain(FAULTS).chain([Reload]);
     all.map(|b| stream(seed, &format!("chance of {b:?}")))
         .collect()
 }
@@ -113,7 +114,7 @@ pub fn run_plan(plan: &Plan, seed: u64, variant: &dyn Breaks, tell: bool) -> Out
     let world = SharedWorld(Arc::new(Mutex::new(World::new(plan, seed, tell))));
     // Nothing ever runs on it: nodes only keep its handle.
     let runtime = tokio::runtime::Builder::new_current_thread().build();
-    let done = match (runtime, Settings::of(plan)) {
+    let done = match (runtime, Settings::of(plan, &Shape::default())) {
         (Ok(runtime), Ok(settings)) => {
             let mut sim = Sim {
                 plan,
@@ -226,6 +227,10 @@ impl Sim<'_> {
         w.calls_left = None;
         (w.news.lost, w.news.delay_max) = (0, Duration::ZERO);
         self.net.heal();
+        drop(w);
+        if self.plan.blows.reload > 0 {
+            self.reload(&Shape::default());
+        }
     }
 
     /// True if this happens now.
@@ -250,6 +255,11 @@ impl Sim<'_> {
         let kill = self.hits(Blow::Kill, blows.kill);
         let power = self.hits(Blow::Power, blows.power);
         let stop = self.hits(Blow::Stop, blows.stop);
+        if self.hits(Blow::Reload, blows.reload) {
+            let rng = &mut self.chances[Blow::Reload as usize];
+            let shape = Shape::any(rng, self.plan);
+            self.reload(&shape);
+        }
         if self.life.is_none() {
             return;
         }
@@ -262,6 +272,26 @@ impl Sim<'_> {
             self.die(power);
         } else if stop {
             self.stop();
+        }
+    }
+
+    /// The configuration has another shape from now on.
+    fn reload(&mut self, shape: &Shape) {
+        self.world.lock().tell("reload", || format!("{shape:?}"));
+        let reloaded = Settings::of(self.plan, shape).and_then(|settings| {
+            self.settings = settings;
+            let Some(life) = &mut self.life else {
+                return Ok(());
+            };
+            let fs = AgentFs {
+                world: self.world.clone(),
+                boot: self.world.lock().boot,
+                keeps: true,
+            };
+            life.reload(&self.settings, self.plan, &fs, self.variant)
+        });
+        if let Err(e) = reloaded {
+            self.wrong(Violation::NoStart(e));
         }
     }
 

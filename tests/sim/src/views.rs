@@ -123,6 +123,7 @@ impl LogFs for AgentFs {
             let entry = |(name, uid): (OsString, Uid)| Entry {
                 name,
                 kind: Some(meta(&w.disk, uid).0),
+                ino: w.disk.inodes[uid].ino,
             };
             let entries: Vec<Entry> = entries.into_iter().map(entry).collect();
             let fails = chance(&mut w.dice.disk, w.faults.list);

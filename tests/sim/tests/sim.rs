@@ -2,7 +2,7 @@
 //! run.
 
 use tailwater_sim::canary::{Whole, all};
-use tailwater_sim::plan::SECOND_FROM;
+use tailwater_sim::plan::{RELOAD_FROM, SECOND_FROM};
 use tailwater_sim::run_seeds;
 use tailwater_sim::sim::run;
 
@@ -61,6 +61,17 @@ fn seeds_hold() {
 #[test]
 fn seeds_with_a_destination_that_is_down_hold() {
     let seeds = SECOND_FROM..SECOND_FROM + SEEDS / 4;
+    let failed = run_seeds(seeds, threads(), &|seed, outcome| {
+        println!("seed {seed}: {:?}", outcome.violations);
+        println!("  again: cargo xtask sim --trace {seed}");
+    });
+    assert_eq!(failed, 0, "of {} seeds", SEEDS / 4);
+}
+
+/// Guarantee: the same where the configuration changes at any step.
+#[test]
+fn seeds_with_changes_of_the_configuration_hold() {
+    let seeds = RELOAD_FROM..RELOAD_FROM + SEEDS / 4;
     let failed = run_seeds(seeds, threads(), &|seed, outcome| {
         println!("seed {seed}: {:?}", outcome.violations);
         println!("  again: cargo xtask sim --trace {seed}");

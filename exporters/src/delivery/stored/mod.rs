@@ -188,17 +188,34 @@ impl StoredIntake {
 
 /// A queue on disk: the owner's side.
 pub struct StoredQueue {
-    name: Arc<str>,
     shared: Arc<Shared>,
-    /// Until it is started.
-    worker: Option<Worker>,
+    parts: StoredParts,
+    metrics: Metrics,
     thread: Option<JoinHandle<u64>>,
 }
 
 impl StoredQueue {
-    /// Opens the queue; sends nothing before it is started.
-    pub fn open(parts: StoredParts) -> Result<StoredQueue, QueueError> {
-        let o = &parts.options;
+    /// A queue that is not opened yet: another one may have its directory until this one is started.
+    pub fn new(parts: StoredParts) -> StoredQueue {
+        let shared = Arc::new(Shared {
+            inbox: Mutex::default(),
+            news: Condvar::new(),
+            ended: Condvar::new(),
+            admission: AtomicU8::new(Admission::Open as u8),
+            wakers: Mutex::default(),
+            bytes_max: parts.options.queue_bytes_max,
+        });
+        let metrics = Metrics::new(&parts.metrics, &parts.name, parts.signal);
+        StoredQueue {
+            shared,
+            parts,
+            metrics,
+            thread: None,
+        }
+    }
+
+    fn open(&self) -> Result<Worker, QueueError> {
+        let (parts, o) = (&self.parts, &self.parts.options);
         let bytes_max = match o.sizer {
             Sizer::Bytes => o.queue_size,
             Sizer::Requests | Sizer::Items => o.storage_bytes_max,
@@ -220,23 +237,8 @@ impl StoredQueue {
         }
         let queue = open()?;
         sync_parents(&*parts.fs, &parts.dir)?;
-        let shared = Arc::new(Shared {
-            inbox: Mutex::default(),
-            news: Condvar::new(),
-            ended: Condvar::new(),
-            admission: AtomicU8::new(Admission::Open as u8),
-            wakers: Mutex::default(),
-            bytes_max: o.queue_bytes_max,
-        });
-        let metrics = Metrics::new(&parts.metrics, &parts.name, parts.signal);
-        let worker = Worker::new(&parts, shared.clone(), queue, metrics, items);
-        worker.publish();
-        Ok(StoredQueue {
-            name: parts.name,
-            shared,
-            worker: Some(worker),
-            thread: None,
-        })
+        let (shared, metrics) = (self.shared.clone(), self.metrics.clone());
+        Ok(Worker::new(parts, shared, queue, metrics, items))
     }
 
     /// The shards' side.
@@ -244,12 +246,17 @@ impl StoredQueue {
         StoredIntake(self.shared.clone())
     }
 
-    /// Starts storing, and sending through `delivery`, which is fed by this queue alone. A second
-    /// call does nothing.
+    /// Opens the queue, and starts storing, and sending through `delivery`, which is fed by this queue
+    /// alone. A second call does nothing.
+    ///
+    /// # Errors
+    /// The queue cannot be opened, or there is no thread. It may be tried again.
     pub fn start(&mut self, delivery: DeliveryHandle<Acks>) -> io::Result<()> {
-        let Some(worker) = self.worker.take() else {
+        if self.thread.is_some() {
             return Ok(());
-        };
+        }
+        let worker = self.open().map_err(io::Error::other)?;
+        worker.publish();
         delivery.add_waker(self.shared.clone());
         let thread = std::thread::Builder::new().name("queue".into());
         self.thread = Some(thread.spawn(move || worker.run(&delivery))?);
@@ -267,7 +274,7 @@ impl StoredQueue {
     pub fn finish(&mut self) -> u64 {
         self.shared.set_stage(Stage::Finishing);
         let Some(thread) = self.thread.take() else {
-            return 0;
+            return self.hand_back();
         };
         let inbox = self.shared.inbox();
         let ended = &self.shared.ended;
@@ -278,12 +285,24 @@ impl StoredQueue {
         drop(inbox);
         if !ended {
             tracing::error!(
-                exporter = &*self.name,
+                exporter = &*self.parts.name,
                 "the disk does not answer: what is settled is not written down, and is sent again"
             );
             return 0;
         }
         thread.join().unwrap_or(0)
+    }
+}
+
+impl StoredQueue {
+    /// Hands back what was taken before there was anybody to store it. Returns the records.
+    fn hand_back(&self) -> u64 {
+        let requests = std::mem::take(&mut self.shared.inbox().requests);
+        let records = requests.iter().map(|r| r.items).sum();
+        for request in requests {
+            request.duty.resolve(Outcome::Retry);
+        }
+        records
     }
 }
 

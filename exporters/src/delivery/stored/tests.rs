@@ -105,7 +105,7 @@ impl Rig {
             clock: clock.clone(),
         });
         delivery.expose_sending(&metrics, Signal::Logs);
-        let mut queue = StoredQueue::open(StoredParts {
+        let mut queue = StoredQueue::new(StoredParts {
             name: "otlp".into(),
             signal: Signal::Logs,
             dir: DIR.into(),
@@ -114,8 +114,7 @@ impl Rig {
             clock: clock.clone(),
             seed: 1,
             metrics: metrics.clone(),
-        })
-        .unwrap();
+        });
         let to = Arc::new(Destination::default());
         to.up.store(up, Ordering::SeqCst);
         let sockets = Sockets::new();

@@ -31,10 +31,11 @@ const RETRY_EVERY: Duration = Duration::from_secs(8);
 const IDLE: Duration = Duration::from_secs(3600);
 
 /// What is shown of a queue.
+#[derive(Clone)]
 pub(super) struct Metrics {
     queue: Arc<QueueMetrics>,
     stored: Arc<StoredQueueMetrics>,
-    items: ItemMetrics,
+    items: Arc<ItemMetrics>,
     account: Arc<Accounting>,
 }
 
@@ -44,7 +45,7 @@ impl Metrics {
         Metrics {
             queue: QueueMetrics::new(registry, exporter, data_type),
             stored: StoredQueueMetrics::new(registry, exporter, data_type),
-            items: ItemMetrics::new(registry, exporter, signal),
+            items: Arc::new(ItemMetrics::new(registry, exporter, signal)),
             account: Accounting::new(registry, "queue", exporter, DropReason::NAMES),
         }
     }

@@ -271,7 +271,7 @@ impl<'de> DeserializeSeed<'de> for Single<'_> {
     fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<(), D::Error> {
         let Single { state, field } = self;
         match field.kind {
-            Kind::Message(message) => json.deserialize_any(Inner {
+            Kind::Message(message, _) => json.deserialize_any(Inner {
                 state,
                 field,
                 message,

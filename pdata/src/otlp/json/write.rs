@@ -80,14 +80,14 @@ fn find(message: &'static Message, buf: &[u8]) -> ([Found; FIELDS_MAX], Option<u
 
 /// Appends a value that comes once. False if it is a default that is not told from none.
 fn single(field: &'static Field, buf: &[u8], at: Found, out: &mut Vec<u8>) -> bool {
-    if let (Kind::Message(inner), 2..) = (field.kind, at.times) {
+    if let (Kind::Message(inner, _), 2..) = (field.kind, at.times) {
         message(inner, &merged(&buf[at.from..at.to], field.number), out);
         return true;
     }
     let Some((_, raw)) = Fields::new(&buf[..at.to], at.last).next() else {
         return false;
     };
-    if field.count == Count::One && !matches!(field.kind, Kind::Message(_)) && is_default(raw) {
+    if field.count == Count::One && !matches!(field.kind, Kind::Message(..)) && is_default(raw) {
         return false;
     }
     value(field, buf, raw, out);
@@ -154,7 +154,7 @@ fn quoted(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
 /// Appends one value.
 fn value(field: &'static Field, buf: &[u8], raw: Raw, out: &mut Vec<u8>) {
     match (field.kind, raw) {
-        (Kind::Message(inner), Raw::Len(from, to)) => message(inner, &buf[from..to], out),
+        (Kind::Message(inner, _), Raw::Len(from, to)) => message(inner, &buf[from..to], out),
         (Kind::Str, Raw::Len(from, to)) => text::string(&buf[from..to], out),
         (Kind::Bytes, Raw::Len(from, to)) => quoted(out, |out| text::base64(&buf[from..to], out)),
         (Kind::Id, Raw::Len(from, to)) => quoted(out, |out| text::hex(&buf[from..to], out)),

@@ -81,7 +81,8 @@ impl Catalog {
             let overwritten = self.memory.overwritten_of(base).iter().enumerate();
             let origin = |i| Origin::Overwritten(base.clone(), i);
             candidates.extend(overwritten.map(|(i, p)| (origin(i), p.clone())));
-            let remembered = self.memory.of(base).filter(|p| p.id != start.id);
+            let remembered = self.memory.that_begin(base, &opened.head);
+            let remembered = remembered.filter(|p| p.id != start.id);
             candidates.extend(remembered.map(|p| (Origin::Remembered(p.id), p.clone())));
         }
         for (origin, p) in candidates {
@@ -232,7 +233,7 @@ impl Catalog {
 
     /// True if a file beside the log holds all that was read of this content.
     fn has_copy(&mut self, p: &Position) -> bool {
-        let siblings = self.listings.of(&*self.fs, &p.path, self.now).files;
+        let siblings = self.siblings(&p.path, true).files;
         let opened = siblings
             .iter()
             .filter_map(|s| self.open(&s.path, true).ok());
@@ -247,11 +248,9 @@ impl Catalog {
         if self.fs.meta(path).is_ok_and(|m| m.id == id) {
             return Some(path.to_path_buf());
         }
-        bases(path).into_iter().find_map(|base| {
-            let siblings = self.listings.of(&*self.fs, &base, self.now).files;
-            let found = siblings.into_iter().find(|s| s.meta.id == id);
-            found.map(|s| s.path)
-        })
+        let (listings, fs, now) = (&mut self.listings, &*self.fs, self.now);
+        let mut bases = bases(path).into_iter();
+        bases.find_map(|base| listings.find(fs, &base, id, now))
     }
 
     /// True if the file of a position exists, by any name that rotation gives, and holds the content

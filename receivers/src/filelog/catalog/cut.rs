@@ -212,7 +212,7 @@ impl Catalog {
         let base = live.lineage().to_path_buf();
         let mut places = vec![live.path.to_path_buf(), base.clone()];
         self.listings.forget(&base);
-        let beside = self.listings.of(&*self.fs, &base, now);
+        let beside = self.siblings(&base, false);
         let mut sure = beside.stable;
         places.extend(beside.files.into_iter().map(|s| s.path));
         for place in places {
@@ -356,7 +356,7 @@ impl Catalog {
         read: &Known,
         before: &Known,
     ) -> (Option<(PathBuf, Opened)>, bool) {
-        let found = self.listings.of(&*self.fs, base, self.now);
+        let found = self.siblings(base, false);
         let mut sure = found.stable;
         let mut best: Option<(u32, PathBuf, Opened)> = None;
         for s in found.files {
@@ -411,7 +411,7 @@ impl Catalog {
         if self.fs.meta(base).is_ok_and(|m| m.id == id) {
             return false;
         }
-        let siblings = self.listings.of(&*self.fs, base, self.now).files;
+        let siblings = self.siblings(base, false).files;
         let Some(s) = siblings.into_iter().find(|s| s.meta.id == id) else {
             return false;
         };

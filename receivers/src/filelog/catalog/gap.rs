@@ -115,6 +115,7 @@ impl Catalog {
             // Its shard was told nothing of what became of it meanwhile.
             open.after = before.replace(open.no);
             open.finish_only = live.gone;
+            open.left |= live.left;
             open.path = live.path.clone();
             open.position.path = live.path.clone();
             let moved = (live.place != live.path).then(|| live.place.clone());

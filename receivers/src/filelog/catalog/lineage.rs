@@ -19,7 +19,7 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::super::identity::{Likeness, Verdict};
+use super::super::identity::{Heads, Likeness, Verdict};
 use super::super::logfs::{FileId, Meta};
 use super::super::position::Position;
 use super::content::{Content, Opened, resumed};
@@ -119,6 +119,7 @@ impl Catalog {
             let last = in_vain + 1 == ATTEMPTS || attempt == OPENED_AT_ONCE;
             let opened = actions.len();
             if self.reconcile_once(base, base_known, last, actions) {
+                self.beside.remove(base);
                 return !self.gaps.contains_key(base);
             }
             self.listings.forget(base);
@@ -144,7 +145,7 @@ impl Catalog {
         last: bool,
         actions: &mut Vec<(usize, Action)>,
     ) -> bool {
-        let found = self.listings.of(&*self.fs, base, self.now);
+        let found = self.siblings(base, false);
         let mut stable = found.stable;
         if !stable && !last {
             return false;
@@ -198,7 +199,7 @@ impl Catalog {
             }
             generations.push((s, generation));
         }
-        self.open_generations(base, base_known, generations, actions);
+        self.open_generations(base, base_known, found.has_older, generations, actions);
         match gap {
             true => self.open_gap(base),
             false if stable || last => self.close_gap(base, actions),
@@ -218,18 +219,20 @@ impl Catalog {
         self.is_live(id) || self.memory.get(id).is_some()
     }
 
-    /// Opens what is left to read of `generations`, which are in order, oldest first.
+    /// Opens what is left to read of `generations`, which are in order, oldest first. `older_known`:
+    /// there are older ones, which were read.
     fn open_generations(
         &mut self,
         base: &Path,
         base_known: bool,
+        older_known: bool,
         generations: Vec<(Sibling, Generation)>,
         actions: &mut Vec<(usize, Action)>,
     ) {
         let is_known = |g: &Generation| !matches!(g, Generation::New(..));
         let newest_known = generations.iter().rposition(|(_, g)| is_known(g));
         let count = generations.len();
-        let mut known_before = false;
+        let mut known_before = older_known;
         for (i, (s, generation)) in generations.into_iter().enumerate() {
             let (opened, position) = match generation {
                 Generation::Known => {
@@ -320,7 +323,7 @@ impl Catalog {
     /// Takes what is beside a log that was never seen as read: `start_at` is about the log alone.
     /// What was made since the start is news, unless this is the first scan.
     pub(super) fn take_as_read(&mut self, s: &Seen, first: bool) {
-        for sibling in self.listings.of(&*self.fs, &s.path, self.now).files {
+        for sibling in self.siblings(&s.path, false).files {
             let here = sibling.meta.id == s.meta.id;
             if here || (self.rules.selects)(&sibling.path) || self.is_live(sibling.meta.id) {
                 continue;
@@ -353,12 +356,10 @@ impl Catalog {
 
     fn examine(&mut self, base: &Path, s: &Sibling) -> io::Result<Generation> {
         let id = s.meta.id;
-        let deferred = self.deferred.iter().any(|d| d.seen.meta.id == id);
-        if deferred || self.is_live(id) || (self.rules.selects)(&s.path) {
-            return Ok(Generation::Known);
-        }
         let nothing_left = |p: &Position| p.complete && (p.gzip || s.meta.size <= p.offset);
-        if self.is_done(&s.meta) {
+        let deferred = || self.deferred.iter().any(|d| d.seen.meta.id == id);
+        let is_done = || self.is_done(&s.meta);
+        if self.is_live(id) || is_done() || deferred() || (self.rules.selects)(&s.path) {
             return Ok(Generation::Known);
         }
         let opened = self.open(&s.path, true)?;
@@ -472,11 +473,14 @@ impl Catalog {
         let born = opened.meta.id.birth_ns;
         let older = |l: &&Live| any || l.id.birth_ns <= born || l.since < since;
         let originals = self.lineage(base).filter(older);
+        // What its reader has read tells of most that they are others.
+        let mut heads = Heads::new(&opened.head);
         let originals: Vec<_> = originals
-            .map(|l| (l.id, l.path.clone(), l.gzip, l.shared.clone()))
+            .map(|l| (l, l.shared.known()))
+            .filter(|(_, known)| !heads.differ_from(&known.head))
+            .map(|(l, known)| (l.id, l.path.clone(), l.gzip, l.shared.clone(), known))
             .collect();
-        for (id, path, gzip, shared) in originals {
-            let known = shared.known();
+        for (id, path, gzip, shared, known) in originals {
             // Each is asked once: a read that fails says neither.
             let alike = || match known.trail.len {
                 0 => opened.likeness(&known) > Likeness::None,

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 use super::super::file_path::FilePath;
-use super::super::identity::rotated_from;
+use super::super::identity::{Head, Heads, rotated_from};
 use super::super::logfs::FileId;
 use super::super::position::Position;
 
@@ -17,12 +17,12 @@ const OVERWRITTEN_MAX: usize = 16;
 #[derive(Default)]
 pub struct Memory {
     by_id: BTreeMap<FileId, Position>,
-    /// Under every path whose rotated form a position's path may be.
-    by_base: HashMap<PathBuf, Vec<FileId>>,
+    /// Under every path whose rotated form a position's path may be, with the first bytes.
+    by_base: HashMap<PathBuf, Vec<(Head, FileId)>>,
     /// Contents that were truncated away under a reader. Rotation may have made copies of them.
     overwritten: BTreeMap<FilePath, Vec<Position>>,
     /// Positions that were given up for want of room since it was last asked.
-    pub evicted: u64,
+    pub evicted: Vec<Position>,
 }
 
 /// `path`, and what it could be a rotated form of.
@@ -83,7 +83,8 @@ impl Memory {
             self.make_room();
         }
         for base in bases(&position.path) {
-            self.by_base.entry(base).or_default().push(position.id);
+            let known = (position.head, position.id);
+            self.by_base.entry(base).or_default().push(known);
         }
         self.by_id.insert(position.id, position);
     }
@@ -93,7 +94,7 @@ impl Memory {
         let position = self.by_id.remove(&id)?;
         for base in bases(&position.path) {
             if let Some(ids) = self.by_base.get_mut(&base) {
-                ids.retain(|i| *i != id);
+                ids.retain(|(_, i)| *i != id);
                 if ids.is_empty() {
                     self.by_base.remove(&base);
                 }
@@ -105,7 +106,15 @@ impl Memory {
     /// Positions of files that were written at `base` or are rotated forms of it.
     pub fn of(&self, base: &Path) -> impl Iterator<Item = &Position> {
         let ids = self.by_base.get(base).into_iter().flatten();
-        ids.filter_map(|id| self.by_id.get(id))
+        ids.filter_map(|(_, id)| self.by_id.get(id))
+    }
+
+    /// Those of them in content that begins as `bytes` do.
+    pub fn that_begin(&self, base: &Path, bytes: &[u8]) -> impl Iterator<Item = &Position> {
+        let mut heads = Heads::new(bytes);
+        let known = self.by_base.get(base).into_iter().flatten();
+        let alike = known.filter(move |(head, _)| head.len > 0 && heads.begin_with(head));
+        alike.filter_map(|(_, id)| self.by_id.get(id))
     }
 
     /// Remembers content that is gone from its file. `position` is where delivery stood in it.
@@ -142,8 +151,8 @@ impl Memory {
             .collect();
         order.sort_unstable();
         for (_, _, id) in order.into_iter().take(REMEMBERED_MAX / 20) {
-            self.take(id);
-            self.evicted += 1;
+            let position = self.take(id);
+            self.evicted.extend(position);
         }
     }
 }
@@ -197,7 +206,7 @@ mod tests {
             m.insert(position(i, &format!("/d/{i}"), i % 2 == 1));
         }
         m.insert(position(u64::MAX, "/d/new", false));
-        assert_eq!(m.evicted, REMEMBERED_MAX as u64 / 20);
+        assert_eq!(m.evicted.len(), REMEMBERED_MAX / 20);
         let unfinished = m.iter().filter(|p| !p.complete).count();
         assert_eq!(
             unfinished,

@@ -7,8 +7,8 @@
 //! Here are the files under way and what scans and notifications mean for them. `lineage` finds the
 //! generations that rotation put beside a log, `content` tells whether one is a copy of what was
 //! read, `gap` keeps what has to wait for it, `memory` holds the positions of files that are not
-//! being read, `reuse` tells files from others that had their inodes, `siblings` says which names are
-//! rotated forms of a log and how old each is.
+//! being read, `reuse` tells files from others that had their inodes, `select` follows patterns that
+//! change, `siblings` says which names are rotated forms of a log and how old each is.
 
 mod content;
 mod cut;
@@ -16,6 +16,7 @@ mod gap;
 mod lineage;
 mod memory;
 mod reuse;
+mod select;
 mod shared;
 mod siblings;
 
@@ -31,8 +32,9 @@ use self::content::Opened;
 use self::cut::Begin;
 pub use self::cut::CutAway;
 use self::memory::{Memory, bases};
+pub use self::select::NewSettings;
 pub use self::shared::Shared;
-use self::siblings::Listings;
+use self::siblings::{Listings, Siblings, Stays};
 use super::file_path::FilePath;
 use super::logfs::{FileId, LogFile, LogFs, Meta};
 use super::position::Position;
@@ -86,10 +88,20 @@ pub enum Action {
     Moved(FileNo, FilePath),
     /// Its path is gone or no longer matches: finish it and let go.
     Gone(FileNo),
+    /// The patterns do not select its path any more: it is read as far as it goes now, and let go.
+    Deselected(FileNo),
+    /// They select its path again, whatever is there by now.
+    Reselected(FileNo),
+    /// It is let go.
+    LetGo(FileNo),
+    /// What the files are read by from now on.
+    Settings(Box<NewSettings>),
     /// No name leads to it any more, as far as can be seen.
     Vanished(FileNo),
     /// Its path matches (again).
     Back(FileNo),
+    /// Nobody writes to it any more.
+    Left(FileNo),
     /// It seems to hold other content than was read: its reader says whether that is so.
     IsCut(FileNo),
     /// What was cut away from it is in a copy: reading goes on there.
@@ -154,6 +166,10 @@ struct Live {
     shard: usize,
     matched: bool,
     gone: bool,
+    /// The patterns do not select its path any more.
+    deselected: bool,
+    /// Nobody writes to it any more.
+    left: bool,
     gzip: bool,
     shared: Arc<Shared>,
     /// The generation that its position had when it was opened.
@@ -174,6 +190,12 @@ struct Live {
 impl Live {
     fn lineage(&self) -> &Path {
         self.written_at.as_deref().unwrap_or(&self.path)
+    }
+
+    /// True if its reader has it open.
+    fn is_open(&self) -> bool {
+        let s = &self.shared;
+        !s.closed.load(Ordering::Acquire) && !s.finished.load(Ordering::Acquire)
     }
 }
 
@@ -216,6 +238,8 @@ pub struct Catalog {
     /// The newest file of each path. A path that a file was renamed from leads to it until its
     /// successor is there.
     by_path: HashMap<FilePath, FileNo>,
+    /// Files that are elsewhere than at their paths, by where they are.
+    by_place: HashMap<FilePath, FileNo>,
     /// Where links lead to: notifications name that place.
     by_target: HashMap<PathBuf, FileNo>,
     memory: Memory,
@@ -228,6 +252,8 @@ pub struct Catalog {
     deferred: Vec<Deferred>,
     /// Logs whose generations have to be looked at (again), and when.
     pending: BTreeMap<PathBuf, Mono>,
+    /// The same, as a rotated file appeared: any look until then will do.
+    beside: BTreeMap<PathBuf, Mono>,
     /// Logs of which generations are not opened yet.
     gaps: HashMap<PathBuf, gap::Gap>,
     /// Files whose content was cut away.
@@ -264,6 +290,7 @@ impl Catalog {
             lineages: HashMap::new(),
             by_inode: HashMap::new(),
             by_path: HashMap::new(),
+            by_place: HashMap::new(),
             by_target: HashMap::new(),
             listings: Listings::default(),
             load: vec![0; shards],
@@ -272,6 +299,7 @@ impl Catalog {
             scans: 0,
             deferred: Vec::new(),
             pending: BTreeMap::new(),
+            beside: BTreeMap::new(),
             gaps: HashMap::new(),
             cuts: Vec::new(),
             asking: Vec::new(),
@@ -296,7 +324,12 @@ impl Catalog {
     pub fn at_path(&self, path: &Path) -> Option<(FileNo, usize, &Arc<Shared>)> {
         let named = self.by_path.get(path).copied();
         let named = named.filter(|no| self.live.get(no).is_some_and(|l| *l.path == *path));
-        let no = named.or_else(|| self.by_target.get(path).copied())?;
+        let at_place = || {
+            let no = self.by_place.get(path).copied();
+            no.filter(|no| self.live.get(no).is_some_and(|l| *l.place == *path))
+        };
+        let at_target = || self.by_target.get(path).copied();
+        let no = named.or_else(at_place).or_else(at_target)?;
         let live = self.live.get(&no)?;
         Some((no, live.shard, &live.shared))
     }
@@ -315,6 +348,7 @@ impl Catalog {
     /// Takes a complete scan: every path that matches now, in the order to read them.
     pub fn scan(&mut self, seen: Vec<Seen>, now: Mono) -> Vec<(usize, Action)> {
         let mut actions = Vec::new();
+        self.listings.forget_all();
         self.look_around(now);
         self.forget_links();
         let mut present = HashSet::with_capacity(seen.len());
@@ -324,6 +358,7 @@ impl Catalog {
             self.rematch(s, &mut present, &mut actions);
         }
         self.mark_missing(&present, &mut actions);
+        self.reselect(&mut actions);
         let first = self.scans == 0;
         self.scans += 1;
         if first {
@@ -356,7 +391,8 @@ impl Catalog {
     /// When [`Catalog::catch_up`] has something to do, if ever.
     pub fn deadline(&self) -> Option<Mono> {
         let deferred = self.deferred.iter().map(|d| d.since.after(COPY_WAIT));
-        deferred.chain(self.pending.values().copied()).min()
+        let logs = self.pending.values().chain(self.beside.values());
+        deferred.chain(logs.copied()).min()
     }
 
     /// Does what was put off until `now`: opens files that turned out to be no copies, and looks at
@@ -385,12 +421,34 @@ impl Catalog {
                 self.open_new(d.seen, false, actions);
             }
         }
-        let due = self.pending.extract_if(.., |_, at| *at <= now);
-        let due: Vec<PathBuf> = due.map(|(path, _)| path).collect();
+        let due = |logs: &mut BTreeMap<PathBuf, Mono>| {
+            let due = logs.extract_if(.., |_, at| *at <= now);
+            due.map(|(path, _)| path).collect::<BTreeSet<_>>()
+        };
+        let due = &due(&mut self.pending) | &due(&mut self.beside);
         for base in due {
             let base_known = self.by_path.contains_key(base.as_path());
             self.reconcile(&base, base_known, actions);
         }
+    }
+
+    /// What rotation put beside the log at `base`, without the oldest files in which nothing is left to
+    /// read, unless it is to be the `whole`.
+    fn siblings(&mut self, base: &Path, whole: bool) -> Siblings {
+        let (live, by_inode, memory) = (&self.live, &self.by_inode, &self.memory);
+        let stays = |meta: &Meta| {
+            let reader = by_inode.get(&inode(meta.id)).and_then(|no| live.get(no));
+            match reader.filter(|l| l.id == meta.id) {
+                Some(l) if l.is_open() => Stays::Open,
+                Some(_) => Stays::Perhaps,
+                None if meta.id.birth_ns == 0 => Stays::Perhaps,
+                None => match memory.get(meta.id) {
+                    Some(p) if p.complete && (p.gzip || meta.size <= p.offset) => Stays::Read,
+                    _ => Stays::Perhaps,
+                },
+            }
+        };
+        self.listings.of(&*self.fs, base, self.now, whole, &stays)
     }
 
     /// The files of the log at `base` that are being read.
@@ -432,6 +490,39 @@ impl Catalog {
         actions
     }
 
+    /// Takes news of a path that lost its file. There is `seen` now, if anything.
+    pub fn vanished(&mut self, path: &Path, seen: Option<Seen>, now: Mono) -> Vec<(usize, Action)> {
+        let mut actions = Vec::new();
+        let mut present = HashSet::new();
+        self.look_around(now);
+        if let Some(seen) = &seen {
+            self.has_new_links |= self.listings.leads(&seen.path, seen.target.as_deref());
+            self.rematch(seen, &mut present, &mut actions);
+        }
+        let files = self.lineages.get(path).into_iter().flatten();
+        let files = files.chain(self.by_path.get(path));
+        let is_at = |l: &Live| !l.gone && *l.path == *path;
+        let missing = |no: &&FileNo| !present.contains(no) && self.live.get(no).is_some_and(is_at);
+        let missing: BTreeSet<FileNo> = files.filter(missing).copied().collect();
+        for no in missing {
+            self.is_missing(no, &mut actions);
+        }
+        if let Some(seen) = seen {
+            self.take_new(seen, false, &mut actions);
+        }
+        actions
+    }
+
+    /// Something happened to what is at `path`.
+    pub fn touched(&mut self, path: &Path) {
+        self.listings.touched(path);
+    }
+
+    /// Whether news of all changes come until the next scan, or nearly all.
+    pub fn hears(&mut self, all: bool) {
+        self.listings.hears = all;
+    }
+
     fn forget(&mut self, no: FileNo) {
         let Some(live) = self.live.remove(&no) else {
             return;
@@ -452,6 +543,9 @@ impl Catalog {
             {
                 self.by_path.remove(path);
             }
+        }
+        if self.by_place.get(&live.place) == Some(&no) {
+            self.by_place.remove(&live.place);
         }
         if let Some(target) = &live.target
             && self.by_target.get(target) == Some(&no)
@@ -500,6 +594,7 @@ impl Catalog {
         }
         let shard = live.shard;
         live.matched = true;
+        live.deselected = false;
         if std::mem::take(&mut live.gone) {
             actions.push((shard, Action::Back(no)));
         }
@@ -530,15 +625,21 @@ impl Catalog {
         let missing = |(no, l): (&FileNo, &Live)| (!l.gone && !present.contains(no)).then_some(*no);
         let missing: Vec<FileNo> = self.live.iter().filter_map(missing).collect();
         for no in missing {
-            self.mark_gone(no, actions);
-            let Some(live) = self.live.get(&no) else {
-                continue;
-            };
-            let (id, path) = (live.id, live.path.clone());
-            let siblings = self.listings.of(&*self.fs, &path, self.now).files;
-            if let Some(now_at) = siblings.into_iter().find(|s| s.meta.id == id) {
-                self.tell_place(no, &now_at.path, actions);
-            }
+            self.is_missing(no, actions);
+        }
+    }
+
+    /// A file is not at its path any more.
+    fn is_missing(&mut self, no: FileNo, actions: &mut Vec<(usize, Action)>) {
+        self.mark_gone(no, actions);
+        let Some(live) = self.live.get(&no) else {
+            return;
+        };
+        let (id, path) = (live.id, live.path.clone());
+        self.deselect(no, actions);
+        let found = self.listings.find(&*self.fs, &path, id, self.now);
+        if let Some(now_at) = found {
+            self.tell_place(no, &now_at, actions);
         }
     }
 
@@ -562,7 +663,9 @@ impl Catalog {
             None => return,
         }
         if let Some(live) = self.live.get_mut(&no) {
+            self.by_place.remove(&live.place);
             live.place = path.into();
+            self.by_place.insert(live.place.clone(), no);
             actions.push((live.shard, Action::Moved(no, live.place.clone())));
         }
     }
@@ -593,18 +696,38 @@ impl Catalog {
                 if !self.is_live(position.id) {
                     let before = self.place(&s.path, self.at_base(&s.path));
                     let replaced = self.by_path.get(s.path.as_path()).copied();
-                    let is_there = |l: &Live| !l.gone && *l.place == *s.path;
+                    let is_there = |l: &Live| !l.gone && *l.path == *s.path;
                     if let Some(no) = replaced
                         && self.live.get(&no).is_some_and(is_there)
                     {
-                        // It is not beside it either: should it be closed, it need not be waited for.
+                        // Should it be closed, and not be beside it, it need not be waited for.
                         self.mark_gone(no, actions);
                     }
-                    self.admit(s, opened, position, before, None, actions);
+                    let base = s.path.clone();
+                    let no = self.admit(s, opened, position, before, None, actions);
+                    self.leave_older(&base, [replaced, Some(no)], actions);
                 }
             }
             // A later scan tries again.
             Err(e) => self.problems.push((s.path, e)),
+        }
+    }
+
+    /// The writer of the log at `base` has begun another file since the one before, so it has closed
+    /// all that came before the `newest` two.
+    fn leave_older(
+        &mut self,
+        base: &Path,
+        newest: [Option<FileNo>; 2],
+        actions: &mut Vec<(usize, Action)>,
+    ) {
+        for no in self.lineages.get(base).into_iter().flatten() {
+            if let Some(live) = self.live.get_mut(no)
+                && !newest.contains(&Some(*no))
+                && !std::mem::replace(&mut live.left, true)
+            {
+                actions.push((live.shard, Action::Left(*no)));
+            }
         }
     }
 
@@ -686,6 +809,8 @@ impl Catalog {
             shard,
             matched: !finish_only,
             gone: finish_only,
+            deselected: false,
+            left,
             gzip: opened.gzip,
             shared: shared.clone(),
             generation: position.generation,
@@ -750,12 +875,16 @@ impl Catalog {
             let named = self.by_path.get(base.as_path());
             let live = named.and_then(|no| self.live.get(no));
             if live.is_some_and(|l| l.lineage() == base) {
-                return Some(base);
+                // What comes after one that is not selected any more is not read.
+                return (self.rules.selects)(&base).then_some(base);
             }
             self.link_to(&base)
         };
         let logs: Vec<PathBuf> = bases(path).into_iter().skip(1).filter_map(log).collect();
-        logs.iter().for_each(|base| self.put_off(base, BESIDE_WAIT));
+        for base in logs {
+            let at = now.after(BESIDE_WAIT);
+            self.beside.entry(base).or_insert(at);
+        }
     }
 
     /// Positions of files that are not being read.
@@ -773,9 +902,17 @@ impl Catalog {
         self.memory.overwritten()
     }
 
-    /// Positions that were given up for want of room since it was last asked.
-    pub fn take_evicted(&mut self) -> u64 {
-        std::mem::take(&mut self.memory.evicted)
+    /// Positions that were given up for want of room since it was last asked: those of files that are
+    /// gone, which need not be stored any more, and how many others.
+    pub fn take_evicted(&mut self) -> (Vec<Position>, usize) {
+        let evicted = std::mem::take(&mut self.memory.evicted);
+        let all = evicted.len();
+        // Without birth times another file may be stored under that name.
+        let mut is_gone =
+            |p: &Position| p.complete && p.id.birth_ns != 0 && self.find(p.id, &p.path).is_none();
+        let gone: Vec<Position> = evicted.into_iter().filter(|p| is_gone(p)).collect();
+        let others = all - gone.len();
+        (gone, others)
     }
 }
 

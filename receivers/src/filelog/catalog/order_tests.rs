@@ -356,3 +356,31 @@ fn any_number_of_generations_is_read_before_the_log() {
     let want: Vec<String> = (1..=303).map(|n| format!("lines of {n}")).collect();
     assert_eq!(all, want);
 }
+
+/// Guarantee: when a log is rotated twice, nobody waits for late lines of its first file, and all
+/// the time at most one file is waited for.
+#[test]
+fn a_file_is_left_when_its_writer_has_begun_two_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let base = dir.path().join("app.log");
+    fs::write(&base, "lines of 1\n").unwrap();
+    let mut catalog = catalog(&base, Arc::new(OsLogFs));
+    let seen = || Seen {
+        path: base.clone(),
+        meta: OsLogFs.meta(&base).unwrap(),
+        target: None,
+    };
+    let mut now = Mono::default();
+    let _ = catalog.scan(vec![seen()], now);
+    let mut left = Vec::new();
+    for n in 1..=4 {
+        rotate(dir.path(), n);
+        now = now.after(std::time::Duration::from_millis(10));
+        let actions = catalog.appeared(seen(), now);
+        left.push(actions.into_iter().find_map(|(_, action)| match action {
+            Action::Left(no) => Some(no),
+            _ => None,
+        }));
+    }
+    assert_eq!(left, [None, Some(1), Some(2), Some(3)]);
+}

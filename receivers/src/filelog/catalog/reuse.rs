@@ -14,9 +14,9 @@ impl Catalog {
     /// be told now. Without birth times another file may have the inode of one that is not open.
     pub(super) fn is_there(&self, no: FileNo, path: &Path) -> Option<bool> {
         let live = self.live.get(&no)?;
-        let is_open = !live.shared.closed.load(Ordering::Acquire)
-            && !live.shared.finished.load(Ordering::Acquire);
-        if live.id.birth_ns != 0 || is_open {
+        // A plain file does not become a compressed one: that was made in the same tick of file times.
+        let is_alike = live.gzip || path.extension().is_none_or(|e| e != "gz");
+        if (live.id.birth_ns != 0 && is_alike) || live.is_open() {
             return Some(true);
         }
         let (known, gzip) = (live.shared.known(), live.gzip);

@@ -5,13 +5,15 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tailwater_pipeline::clock::Mono;
 
+use super::super::hash::stable_hash;
 use super::super::identity::is_rotated_name;
-use super::super::logfs::{LogFs, Meta};
+use super::super::logfs::{FileId, LogFs, Meta};
 
 /// A rotated file.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,9 +32,11 @@ pub struct Siblings {
     /// False if names changed while they were looked at, or could not be looked at: something may
     /// be missing or stand in the wrong place. Looking again helps.
     pub stable: bool,
+    /// There are older ones, which were read and do not change any more.
+    pub has_older: bool,
 }
 
-/// Directories with no more names than this are cheap to look at twice.
+/// Directories with no more names than this are cheap to list twice.
 const SMALL: usize = 256;
 /// So often they are looked at again until nothing has changed meanwhile.
 const LOOKS: usize = 6;
@@ -40,30 +44,93 @@ const LOOKS: usize = 6;
 const LARGE: usize = 2_000;
 /// How old a listing of a large directory may be.
 const LARGE_AGE_MAX: Duration = Duration::from_millis(200);
+/// Names of directories that nobody asked for are kept for no longer than this.
+const KEPT: Duration = Duration::from_secs(30);
+/// Two changes within this time may give a directory the same time of its last change.
+const TICK: Duration = Duration::from_millis(50);
+/// The same where times are told in whole seconds.
+const COARSE_TICK: Duration = Duration::from_millis(2_500);
+/// What did not change between two looks that far apart is not being written.
+const SETTLED: Duration = Duration::from_millis(500);
+/// A file that was changed so much earlier than the names beside it, in ns, is not either.
+const SETTLED_NS: i64 = 2_000_000_000;
+/// So many digits in the name of a rotated file are a time, which no other file gets.
+const TIME_DIGITS: usize = 6;
 
-/// Names of directories, kept for the length of one look around.
+/// Why the file of a name that has the same inode as before is the one that was there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Stays {
+    /// Nothing says so.
+    Perhaps,
+    /// Its reader has it open: no other file gets its inode.
+    Open,
+    /// Nothing is left to read in it.
+    Read,
+}
+
+/// Names of directories, and what they led to when they were looked at.
 #[derive(Default)]
 pub struct Listings {
     dirs: HashMap<PathBuf, Listing>,
+    /// When old ones were forgotten.
+    tidied: Mono,
+    /// Number of the look around.
+    round: u64,
+    /// News of changes come of all directories, or nearly: what was seen is believed for a while.
+    pub hears: bool,
     /// Where links among the logs lead, also while nothing is there.
     links: HashMap<PathBuf, PathBuf>,
 }
 
+#[derive(Default)]
 struct Listing {
     at: Mono,
+    /// The look around in which it was listed; 0 = it is to be listed again.
+    round: u64,
+    /// When it was asked for.
+    asked: Mono,
     /// When names in it changed last, before it was listed.
     changed_ns: Option<i64>,
+    /// Since when that is known.
+    changed_since: Mono,
+    /// Every change of names since it was listed shows in the time of the last change.
+    is_sure: bool,
     /// False if the directory could not be listed.
     is_whole: bool,
     /// In order, so that those of one log are found among many.
-    names: Vec<String>,
+    names: Vec<Name>,
+    /// Files have the inodes that they are listed with. With some file systems none has.
+    inodes_tell: bool,
+}
+
+/// A name and the inode that it is listed with.
+struct Name {
+    text: String,
+    ino: u64,
+    /// What was there when it was looked at.
+    looked: Option<Looked>,
+}
+
+/// What was at a name.
+struct Looked {
+    meta: Meta,
+    /// Since when it is just that,
+    since: Mono,
+    /// and until when at least.
+    until: Mono,
+    /// A hash of the name of the log of which it is a generation that was read and does not change
+    /// any more; 0 = that is not known.
+    read_of: u64,
 }
 
 impl Listings {
     /// Forgets what may be out of date at `now`.
     pub fn refresh(&mut self, now: Mono) {
-        let fresh = |l: &Listing| l.names.len() > LARGE && now.since(l.at) < LARGE_AGE_MAX;
-        self.dirs.retain(|_, l| fresh(l));
+        self.round += 1;
+        if now.since(self.tidied) >= KEPT {
+            self.tidied = now;
+            self.dirs.retain(|_, l| now.since(l.asked) < KEPT);
+        }
     }
 
     /// Takes note of where the log at `base` is: at `target`, if it is a link. True if that is news.
@@ -96,106 +163,110 @@ impl Listings {
         self.links.get(base).map_or(base, PathBuf::as_path)
     }
 
-    /// Forgets the directory of the log at `base`.
+    /// Forgets the names in the directory of the log at `base`.
     pub fn forget(&mut self, base: &Path) {
-        if let Some(dir) = self.place(base).parent().map(Path::to_path_buf) {
-            self.dirs.remove(&dir);
+        if let Some(dir) = self.place(base).parent().map(Path::to_path_buf)
+            && let Some(listing) = self.dirs.get_mut(&dir)
+        {
+            listing.round = 0;
         }
+    }
+
+    /// Something happened to the file at `path`.
+    pub fn touched(&mut self, path: &Path) {
+        if let (Some(dir), Some(name)) = (path.parent(), path.file_name().and_then(|n| n.to_str()))
+            && let Some(listing) = self.dirs.get_mut(dir)
+            && let Ok(i) = listing
+                .names
+                .binary_search_by(|n| n.text.as_str().cmp(name))
+        {
+            listing.names[i].looked = None;
+        }
+    }
+
+    /// News may have been missed: everything is looked at again.
+    pub fn forget_all(&mut self) {
+        self.dirs.clear();
     }
 
     /// True if the answer for `base` may be older than the question.
     pub fn is_stale(&self, base: &Path, now: Mono) -> bool {
         let listing = self.place(base).parent().and_then(|d| self.dirs.get(d));
-        listing.is_some_and(|l| l.at < now)
+        listing.is_some_and(|l| l.round > 0 && l.names.len() > LARGE && l.at < now)
     }
 
     /// The rotated files of the log at `base`. A file whose compressed form appears beside it is
-    /// there once, as itself: the other one is still being written.
-    pub fn of(&mut self, fs: &dyn LogFs, base: &Path, now: Mono) -> Siblings {
-        let mut found = self.look(fs, base, now);
-        // Where names move on while they are looked at one by one, a file can be missed without any
-        // trace: at the name it had, there is another one already.
-        for _ in 0..LOOKS {
-            if !self.may_have_changed(fs, base) {
-                return found;
-            }
-            self.forget(base);
-            let again = self.look(fs, base, now);
-            let is_same = |(a, b): (&Sibling, &Sibling)| a.path == b.path && a.meta.id == b.meta.id;
-            if again.files.len() == found.files.len()
-                && again.files.iter().zip(&found.files).all(is_same)
-            {
-                return again;
-            }
-            found = again;
-        }
-        found.stable = false;
-        found
-    }
-
-    /// True if names of the directory of the log at `base` may have changed since they were listed.
-    fn may_have_changed(&self, fs: &dyn LogFs, base: &Path) -> bool {
-        let dir = self.place(base).parent();
-        let Some((dir, listing)) = dir.and_then(|d| Some((d, self.dirs.get(d)?))) else {
-            return false;
-        };
-        match listing.names.len() {
-            // Two changes within a tick of file times look like one.
-            names if names <= SMALL => true,
-            names if names <= LARGE => changed_at(fs, dir) != listing.changed_ns,
-            _ => false,
-        }
-    }
-
-    fn look(&mut self, fs: &dyn LogFs, base: &Path, now: Mono) -> Siblings {
+    /// there once, as itself: the other one is still being written. `stays` tells why a file that was
+    /// looked at once is still the one of its inode. Without `whole`, the oldest are left out if they
+    /// were read and do not change any more.
+    pub fn of(
+        &mut self,
+        fs: &dyn LogFs,
+        base: &Path,
+        now: Mono,
+        whole: bool,
+        stays: &dyn Fn(&Meta) -> Stays,
+    ) -> Siblings {
         let place = self.place(base).to_path_buf();
-        let (Some(dir), Some(name)) = (place.parent(), place.file_name().and_then(|n| n.to_str()))
-        else {
+        let Some((dir, name)) = split(&place) else {
             return Siblings {
                 stable: true,
                 ..Siblings::default()
             };
         };
-        let listing = self.dirs.entry(dir.to_path_buf()).or_insert_with(|| {
-            let changed_ns = changed_at(fs, dir);
-            let names = fs.names(dir);
-            let text = |n: PathBuf| n.into_os_string().into_string().ok();
-            let is_whole = match &names {
-                Ok(_) => true,
-                Err(e) => e.kind() == io::ErrorKind::NotFound,
-            };
-            let names = names.unwrap_or_default();
-            let mut names: Vec<String> = names.into_iter().filter_map(text).collect();
-            names.sort_unstable();
-            Listing {
-                at: now,
-                changed_ns,
-                is_whole,
-                names,
-            }
-        });
-        let stable = listing.is_whole;
-        let names = listing.rotated(name);
-        let plain: HashSet<&str> = names.iter().copied().collect();
-        let unfinished = |n: &str| n.strip_suffix(".gz").is_some_and(|p| plain.contains(p));
-        let mut out = Siblings {
-            stable,
-            ..Siblings::default()
+        let mut listing = self.take(fs, dir, now);
+        let stays = |meta: &Meta| match self.hears {
+            true => stays(meta),
+            false => Stays::Perhaps,
         };
-        let mut inodes = HashSet::new();
-        for name in names.iter().filter(|n| !unfinished(n)) {
-            let path = dir.join(name);
-            match fs.meta(&path) {
-                // The same file under two names: it was renamed in between.
-                Ok(meta) if !inodes.insert(meta.id) => out.stable = false,
-                Ok(meta) => out.files.push(Sibling { path, meta }),
-                // Gone, or it cannot be told now what it is.
-                Err(_) => out.stable = false,
+        let mut found = listing.look(fs, dir, name, now, whole, &stays);
+        // Where names move on while they are looked at one by one, a file can be missed without any
+        // trace: at the name it had, there is another one already.
+        for attempt in 0..=LOOKS {
+            if !listing.has_changed(fs, dir, name, now) {
+                break;
             }
+            if attempt == LOOKS {
+                found.stable = false;
+                break;
+            }
+            found = listing.look(fs, dir, name, now, whole, &stays);
         }
-        sort(name, &mut out.files);
-        out
+        self.dirs.insert(dir.to_path_buf(), listing);
+        found
     }
+
+    /// Where the file `id` is among the rotated files of the log at `base`, as [`Listings::of`] tells.
+    pub fn find(&mut self, fs: &dyn LogFs, base: &Path, id: FileId, now: Mono) -> Option<PathBuf> {
+        let place = self.place(base).to_path_buf();
+        let (dir, name) = split(&place)?;
+        let mut listing = self.take(fs, dir, now);
+        let mut found = listing.find(fs, dir, name, id);
+        for _ in 0..LOOKS {
+            if found.is_some() || !listing.has_changed(fs, dir, name, now) {
+                break;
+            }
+            found = listing.find(fs, dir, name, id);
+        }
+        self.dirs.insert(dir.to_path_buf(), listing);
+        found
+    }
+
+    /// The names in a directory, for one question.
+    fn take(&mut self, fs: &dyn LogFs, dir: &Path, now: Mono) -> Listing {
+        let mut listing = self.dirs.remove(dir).unwrap_or_default();
+        listing.asked = now;
+        if listing.round != self.round && !listing.is_fresh(fs, dir, now, self.hears) {
+            listing.list(fs, dir, now);
+        }
+        listing.round = self.round;
+        listing
+    }
+}
+
+/// The directory and the name of a log.
+fn split(log: &Path) -> Option<(&Path, &str)> {
+    Some((log.parent()?, log.file_name()?.to_str()?))
 }
 
 /// When names in a directory changed last.
@@ -204,45 +275,279 @@ fn changed_at(fs: &dyn LogFs, dir: &Path) -> Option<i64> {
 }
 
 impl Listing {
-    /// Rotated forms of `base`. All of them begin with what is before its extension.
-    fn rotated(&self, base: &str) -> Vec<&str> {
-        let stem = base.rsplit_once('.').map_or(base, |(stem, _)| stem);
-        let from = self.names.partition_point(|n| n.as_str() < stem);
-        let names = self.names[from..].iter().map(String::as_str);
-        let names = names.take_while(|n| n.starts_with(stem));
-        names.filter(|n| is_rotated_name(base, n)).collect()
+    /// True if its names are those that are there, or old enough to be given once more.
+    fn is_fresh(&self, fs: &dyn LogFs, dir: &Path, now: Mono, hears: bool) -> bool {
+        if !self.is_whole {
+            return false;
+        }
+        let is_young = self.round > 0 && now.since(self.at) < LARGE_AGE_MAX;
+        if self.names.len() > LARGE && is_young {
+            return true;
+        }
+        hears && self.is_sure && self.changed_ns.is_some() && changed_at(fs, dir) == self.changed_ns
+    }
+
+    /// Lists the directory. Gives the names of before.
+    fn list(&mut self, fs: &dyn LogFs, dir: &Path, now: Mono) -> Vec<Name> {
+        let changed_ns = changed_at(fs, dir);
+        if changed_ns != self.changed_ns || changed_ns.is_none() {
+            (self.changed_ns, self.changed_since) = (changed_ns, now);
+        }
+        let tick = match changed_ns {
+            Some(ns) if ns % 1_000_000_000 == 0 => COARSE_TICK,
+            _ => TICK,
+        };
+        self.is_sure = now.since(self.changed_since) >= tick;
+        self.at = now;
+        let mut names = Vec::with_capacity(self.names.len() + 8);
+        let listed = fs.list(dir, &mut |entry| {
+            if let Ok(text) = entry.name.into_string() {
+                let (ino, looked) = (entry.ino, None);
+                names.push(Name { text, ino, looked });
+            }
+        });
+        self.is_whole = match listed {
+            Ok(()) => true,
+            Err(e) => e.kind() == io::ErrorKind::NotFound,
+        };
+        names.sort_unstable_by(|a, b| a.text.cmp(&b.text));
+        let mut before = std::mem::replace(&mut self.names, names);
+        let mut known = before.iter_mut().peekable();
+        for name in &mut self.names {
+            while known.next_if(|k| k.text < name.text).is_some() {}
+            if let Some(known) = known.next_if(|k| k.text == name.text) {
+                name.looked = known.looked.take();
+            }
+        }
+        before
+    }
+
+    /// True if names of the log `base` may have changed since they were listed; they are listed again
+    /// then.
+    fn has_changed(&mut self, fs: &dyn LogFs, dir: &Path, base: &str, now: Mono) -> bool {
+        if self.names.len() > LARGE {
+            return false;
+        }
+        let is_same = changed_at(fs, dir) == self.changed_ns;
+        // Two changes within a tick of file times look like one.
+        if is_same && (self.is_sure || self.names.len() > SMALL) {
+            return false;
+        }
+        let before = self.list(fs, dir, now);
+        let names = |names| rotated(names, base).map(|n: &Name| (n.text.as_str(), n.ino));
+        !names(&before).eq(names(&self.names))
+    }
+
+    /// What is at the rotated names of the log `base`, oldest first.
+    fn look(
+        &mut self,
+        fs: &dyn LogFs,
+        dir: &Path,
+        base: &str,
+        now: Mono,
+        whole: bool,
+        stays: &dyn Fn(&Meta) -> Stays,
+    ) -> Siblings {
+        let log = stable_hash(base.as_bytes());
+        let (names, has_older) = self.rotated(base, if whole { 0 } else { log });
+        let mut out = Siblings {
+            stable: self.is_whole,
+            has_older,
+            files: Vec::with_capacity(names.len()),
+        };
+        // In order of their times if their names do not tell.
+        let by_name = is_by_name(names.iter().map(|i| age(base, &self.names[*i].text)));
+        let mut inodes = HashSet::with_capacity(names.len());
+        let (mut as_listed, mut other) = (0, 0);
+        for i in names {
+            if self.is_unfinished(base, &self.names[i]) {
+                continue;
+            }
+            let name = &mut self.names[i];
+            let path = dir.join(&name.text);
+            let meta = match name.known(base, log, by_name, self.changed_ns, stays) {
+                Some(meta) => Ok(meta),
+                None => fs.meta(&path).inspect(|meta| {
+                    match meta.id.ino == name.ino {
+                        true => as_listed += 1,
+                        false => other += 1,
+                    }
+                    match &mut name.looked {
+                        Some(looked) => looked.again(*meta, now),
+                        none => *none = Some(Looked::new(*meta, now)),
+                    }
+                }),
+            };
+            match meta {
+                // The same file under two names: it was renamed in between.
+                Ok(meta) if !inodes.insert(meta.id) => out.stable = false,
+                Ok(meta) => out.files.push(Sibling { path, meta }),
+                // Gone, or it cannot be told now what it is.
+                Err(_) => out.stable = false,
+            }
+        }
+        if as_listed + other > 0 {
+            self.inodes_tell = as_listed > 0;
+        }
+        sort(base, &mut out.files);
+        out
+    }
+
+    /// The rotated names of the log `base`, without the oldest that were read as those of `log`; and
+    /// whether there are such.
+    fn rotated(&self, base: &str, log: u64) -> (Vec<usize>, bool) {
+        let range = in_range(&self.names, base);
+        let (mut names, mut left_out) = (Vec::new(), 0);
+        for (i, name) in self.names[range.clone()].iter().enumerate() {
+            let was_read = log != 0 && name.is_read_of(log);
+            if was_read && names.is_empty() {
+                left_out += 1;
+            } else if was_read || is_rotated_name(base, &name.text) {
+                names.push(range.start + i);
+            }
+        }
+        let is_dated = |i: &usize| matches!(age(base, &self.names[*i].text), Some(Age::Text(_)));
+        match left_out > 0 && !names.iter().all(is_dated) {
+            // Which ones are the oldest is not told by their names.
+            true => self.rotated(base, 0),
+            false => (names, left_out > 0),
+        }
+    }
+
+    /// Where the file `id` is among the rotated files of the log `base`.
+    fn find(&self, fs: &dyn LogFs, dir: &Path, base: &str, id: FileId) -> Option<PathBuf> {
+        let may_be = |n: &&Name| n.ino == id.ino || !self.inodes_tell;
+        let names = self.names[in_range(&self.names, base)].iter();
+        let names = names.filter(may_be);
+        let names = names.filter(|n| is_rotated_name(base, &n.text));
+        let mut paths = names
+            .filter(|n| !self.is_unfinished(base, n))
+            .map(|n| dir.join(&n.text));
+        paths.find(|path| fs.meta(path).is_ok_and(|meta| meta.id == id))
+    }
+
+    /// True if it is a compressed form of a rotated file that is there, too.
+    fn is_unfinished(&self, base: &str, name: &Name) -> bool {
+        let is_there = |plain: &str| {
+            let found = self.names.binary_search_by(|n| n.text.as_str().cmp(plain));
+            found.is_ok() && is_rotated_name(base, plain)
+        };
+        name.text.strip_suffix(".gz").is_some_and(is_there)
     }
 }
 
+impl Looked {
+    fn new(meta: Meta, now: Mono) -> Looked {
+        Looked {
+            meta,
+            since: now,
+            until: now,
+            read_of: 0,
+        }
+    }
+
+    /// Takes what is there now.
+    fn again(&mut self, meta: Meta, now: Mono) {
+        if meta != self.meta {
+            *self = Looked::new(meta, now);
+        }
+        self.until = now;
+    }
+}
+
+impl Name {
+    /// What is there, if it need not be looked at again.
+    fn known(
+        &mut self,
+        base: &str,
+        log: u64,
+        by_name: bool,
+        names_changed_ns: Option<i64>,
+        stays: &dyn Fn(&Meta) -> Stays,
+    ) -> Option<Meta> {
+        let looked = self.looked.as_mut()?;
+        if !by_name || looked.meta.id.ino != self.ino {
+            return None;
+        }
+        let mtime_ns = looked.meta.mtime_ns;
+        let is_old = names_changed_ns.is_some_and(|at| at.saturating_sub(mtime_ns) >= SETTLED_NS);
+        let is_settled = is_old || looked.until.since(looked.since) >= SETTLED;
+        let holds = match stays(&looked.meta) {
+            Stays::Open => true,
+            Stays::Read if is_settled && is_given_once(base, &self.text) => {
+                looked.read_of = log;
+                true
+            }
+            Stays::Read | Stays::Perhaps => false,
+        };
+        holds.then_some(looked.meta)
+    }
+
+    fn is_read_of(&self, log: u64) -> bool {
+        let looked = self.looked.as_ref();
+        looked.is_some_and(|l| l.read_of == log && l.meta.id.ino == self.ino)
+    }
+}
+
+/// True if a rotated name has a time in it, so that no other file will have it.
+fn is_given_once(base: &str, name: &str) -> bool {
+    let digits = |s: &str| s.bytes().filter(u8::is_ascii_digit).count();
+    digits(name) >= digits(base) + TIME_DIGITS
+}
+
+/// Where the names are that begin as rotated forms of `base` do: with what is before its extension.
+fn in_range(names: &[Name], base: &str) -> Range<usize> {
+    let stem = base.rsplit_once('.').map_or(base, |(stem, _)| stem);
+    let from = names.partition_point(|n| n.text.as_str() < stem);
+    let many = names[from..].partition_point(|n| n.text.starts_with(stem));
+    from..from + many
+}
+
+/// Rotated forms of `base`.
+fn rotated<'a>(names: &'a [Name], base: &'a str) -> impl Iterator<Item = &'a Name> {
+    let names = names[in_range(names, base)].iter();
+    names.filter(move |n| is_rotated_name(base, &n.text))
+}
+
 /// What a name says about the age of a generation.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
-enum Age {
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Age<'a> {
     /// `.1`, `.2`: the larger, the older.
     Number(std::cmp::Reverse<u32>),
     /// A date or the like: in order of its text.
-    Text(String),
+    Text(&'a str),
 }
 
-fn age(base: &str, path: &Path) -> Option<Age> {
-    let name = path.file_name()?.to_str()?;
+fn age<'a>(base: &str, name: &'a str) -> Option<Age<'a>> {
     let name = name.strip_suffix(".gz").unwrap_or(name);
     let mark = name.strip_prefix(base)?.get(1..)?;
     let is_number = mark.len() <= 4 && mark.bytes().all(|b| b.is_ascii_digit());
     match mark.parse::<u32>() {
         Ok(n) if is_number => Some(Age::Number(std::cmp::Reverse(n))),
-        _ if mark.starts_with(|c: char| c.is_ascii_digit()) => Some(Age::Text(mark.to_owned())),
+        _ if mark.starts_with(|c: char| c.is_ascii_digit()) => Some(Age::Text(mark)),
         _ => None,
     }
+}
+
+/// True if all have the same kind of age.
+fn is_by_name<'a>(mut ages: impl Iterator<Item = Option<Age<'a>>>) -> bool {
+    match ages.next() {
+        None => true,
+        Some(None) => false,
+        Some(Some(Age::Number(_))) => ages.all(|a| matches!(a, Some(Age::Number(_)))),
+        Some(Some(Age::Text(_))) => ages.all(|a| matches!(a, Some(Age::Text(_)))),
+    }
+}
+
+fn age_at<'a>(base: &str, path: &'a Path) -> Option<Age<'a>> {
+    age(base, path.file_name()?.to_str()?)
 }
 
 /// Oldest first: by the numbers or the dates in their names if all have the same kind of them, else
 /// by the time of their last change.
 fn sort(base: &str, files: &mut [Sibling]) {
-    let ages: Vec<Option<Age>> = files.iter().map(|s| age(base, &s.path)).collect();
-    let numbers = ages.iter().all(|a| matches!(a, Some(Age::Number(_))));
-    let dates = ages.iter().all(|a| matches!(a, Some(Age::Text(_))));
-    if numbers || dates {
-        files.sort_by_cached_key(|s| age(base, &s.path));
+    if is_by_name(files.iter().map(|s| age_at(base, &s.path))) {
+        files.sort_by(|a, b| age_at(base, &a.path).cmp(&age_at(base, &b.path)));
     } else {
         files.sort_by(|a, b| (a.meta.mtime_ns, &a.path).cmp(&(b.meta.mtime_ns, &b.path)));
     }
@@ -250,7 +555,9 @@ fn sort(base: &str, files: &mut [Sibling]) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::logfs::OsLogFs;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::super::super::logfs::{Entry, Kind, LogFile, OsLogFs, Owner};
     use super::*;
 
     fn order(base: &str, names: &[&str]) -> Vec<String> {
@@ -259,7 +566,13 @@ mod tests {
             std::fs::write(dir.path().join(name), name).expect("written");
         }
         let mut listings = Listings::default();
-        let found = listings.of(&OsLogFs, &dir.path().join(base), Mono::default());
+        let found = listings.of(
+            &OsLogFs,
+            &dir.path().join(base),
+            Mono::default(),
+            true,
+            &|_| Stays::Perhaps,
+        );
         assert!(found.stable);
         let name = |s: Sibling| s.path.file_name().unwrap().to_string_lossy().into_owned();
         found.files.into_iter().map(name).collect()
@@ -305,9 +618,87 @@ mod tests {
         let mut listings = Listings::default();
         for i in 0..40 {
             let base = dir.path().join(format!("l{i}.log"));
-            let found = listings.of(&OsLogFs, &base, Mono::default());
+            let found = listings.of(&OsLogFs, &base, Mono::default(), true, &|_| Stays::Perhaps);
             let paths: Vec<_> = found.files.into_iter().map(|s| s.path).collect();
             assert_eq!(paths, [dir.path().join(format!("l{i}.log.1"))]);
         }
+    }
+
+    /// Counts looks at files.
+    struct CountingFs(AtomicUsize);
+
+    impl LogFs for CountingFs {
+        fn open(&self, path: &Path) -> io::Result<Box<dyn LogFile>> {
+            OsLogFs.open(path)
+        }
+        fn look(&self, path: &Path) -> io::Result<(Kind, Meta)> {
+            OsLogFs.look(path)
+        }
+        fn look_through(&self, path: &Path) -> io::Result<(Kind, Meta)> {
+            let looked = OsLogFs.look_through(path)?;
+            let is_file = looked.0 == Kind::File;
+            self.0.fetch_add(usize::from(is_file), Ordering::Relaxed);
+            Ok(looked)
+        }
+        fn list(&self, dir: &Path, each: &mut dyn FnMut(Entry)) -> io::Result<()> {
+            OsLogFs.list(dir, each)
+        }
+        fn owner(&self, path: &Path) -> io::Result<Owner> {
+            OsLogFs.owner(path)
+        }
+        fn resolve(&self, path: &Path) -> io::Result<PathBuf> {
+            OsLogFs.resolve(path)
+        }
+        fn remove(&self, path: &Path) -> io::Result<()> {
+            OsLogFs.remove(path)
+        }
+    }
+
+    /// Guarantee: generations that were read are looked at no more, whatever else comes and goes
+    /// beside them, until something happens to them or another file has their name.
+    #[test]
+    fn what_was_read_is_looked_at_again_only_if_something_happens_to_it() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let base = dir.path().join("a.log");
+        let at = |n: u32| dir.path().join(format!("a.log.20240101-{n:06}"));
+        let write = |n: u32| std::fs::write(at(n), format!("lines of {n}")).expect("written");
+        (1..=9).for_each(write);
+        let fs = CountingFs(AtomicUsize::new(0));
+        let mut listings = Listings {
+            hears: true,
+            ..Listings::default()
+        };
+        let mut now = Mono::default();
+        // What is found, whether there are older ones, and how many files were looked at for that.
+        let mut of = |whole: bool, listings: &mut Listings| {
+            now = now.after(SETTLED);
+            listings.refresh(now);
+            let found = listings.of(&fs, &base, now, whole, &|_| Stays::Read);
+            let paths: Vec<_> = found.files.into_iter().map(|s| s.path).collect();
+            (paths, found.has_older, fs.0.swap(0, Ordering::Relaxed))
+        };
+        let all: Vec<_> = (1..=9).map(at).collect();
+        assert_eq!(of(false, &mut listings), (all.clone(), false, 9));
+        assert_eq!(of(false, &mut listings).2, 9, "they may be written to");
+        assert_eq!(of(false, &mut listings), (all.clone(), false, 0));
+        assert_eq!(of(false, &mut listings), (vec![], true, 0));
+        assert_eq!(of(true, &mut listings), (all, false, 0), "the whole");
+        write(10);
+        assert_eq!(of(false, &mut listings), (vec![at(10)], true, 1));
+        std::fs::remove_file(at(1)).expect("removed");
+        listings.touched(&at(8));
+        let (paths, has_older, looks) = of(false, &mut listings);
+        assert_eq!(
+            (paths, has_older, looks),
+            ((8..=10).map(at).collect(), true, 2)
+        );
+        // The file that has a name is another one.
+        write(11);
+        std::fs::rename(at(11), at(2)).expect("renamed");
+        let (paths, has_older, _) = of(false, &mut listings);
+        assert_eq!(paths[0], at(2));
+        assert!(!has_older);
+        listings.hears = false;
+        assert_eq!(of(true, &mut listings).2, 9, "nothing would be told");
     }
 }

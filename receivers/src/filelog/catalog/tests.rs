@@ -337,7 +337,12 @@ impl Agent {
                 Action::Renamed(..)
                 | Action::Moved(..)
                 | Action::Vanished(..)
-                | Action::Looked(..) => {}
+                | Action::Deselected(..)
+                | Action::Reselected(..)
+                | Action::LetGo(..)
+                | Action::Settings(..)
+                | Action::Looked(..)
+                | Action::Left(_) => {}
                 Action::IsCut(no) => {
                     let tail = self.tails.get_mut(&no).unwrap();
                     match tail.read(HEAD_BYTES, Vec::new()).unwrap() {
@@ -434,7 +439,7 @@ impl Agent {
         let tail = self.tails.get_mut(&no).unwrap();
         match tail.hold {
             Hold::None => {}
-            Hold::Asked | Hold::Cut => return false,
+            Hold::Asked | Hold::Cut | Hold::LetGo => return false,
             Hold::Lost => return true,
             Hold::Ask => {
                 self.ask(no);

@@ -6,14 +6,19 @@ use std::time::Duration;
 use tailwater_pipeline::clock::Mono;
 
 use super::super::catalog::FileNo;
+use super::super::position::Position;
 use super::super::settled::SettledFiles;
+use super::super::tail::Hold;
 use super::settle::partners;
 use super::{Feedback, FileSource};
 
-/// A file without a path is looked at again after a fourth of the time that it was quiet, but not
+/// A file without a path is looked at again after half of the time that it was quiet, but not
 /// sooner than this or later than that.
 const GONE_PAUSE_MIN: Duration = Duration::from_millis(100);
-const GONE_PAUSE_MAX: Duration = Duration::from_secs(2);
+const GONE_PAUSE_MAX: Duration = Duration::from_secs(8);
+/// A file that was renamed is let go after so much quiet where others need its descriptor. News of a
+/// late line make it be read on.
+const LINGER_CROWDED: Duration = Duration::from_secs(2);
 
 impl FileSource {
     /// After a turn that found nothing more: what to wait for.
@@ -22,6 +27,9 @@ impl FileSource {
         let Some(tail) = self.tails.get_mut(&no) else {
             return;
         };
+        if tail.until.is_some() && tail.is_out_of_reach() {
+            return self.abandon_closed(no);
+        }
         if let Some(at) = tail.retry_at.filter(|at| *at > now) {
             return self.look_again(no, at);
         }
@@ -64,6 +72,7 @@ impl FileSource {
     /// A file whose path is gone: finished when it has been at rest for a while.
     fn let_go(&mut self, no: FileNo, since: Mono, now: Mono) {
         let s = self.p.settings.clone();
+        let is_marked = self.marked.iter().any(|(n, _)| *n == no);
         let Some(tail) = self.tails.get_mut(&no) else {
             return;
         };
@@ -74,6 +83,8 @@ impl FileSource {
             s.linger_deleted
         } else if tail.left && tail.acked.offset == tail.position.offset {
             Duration::ZERO
+        } else if self.open > s.open_files_max && !s.polling.load(Ordering::Acquire) {
+            s.linger_renamed.min(LINGER_CROWDED)
         } else {
             s.linger_renamed
         };
@@ -93,32 +104,46 @@ impl FileSource {
             );
         }
         // A line that is held needs its file.
-        let is_done = tail.is_at_rest() && quiet >= linger && !self.p.cutter.holds(no);
+        let is_done = match tail.until {
+            None => tail.is_at_rest() && quiet >= linger,
+            Some(_) => tail.is_let_go(s.force_flush_period) && !is_marked,
+        };
+        let is_done = is_done && !self.p.cutter.holds(no);
+        if is_done && tail.until.is_some() && tail.hold == Hold::None {
+            tail.hold = Hold::LetGo;
+            let left = tail.left(self.p.clock.wall_ns());
+            let told = Feedback::LetGo(no, Box::new(left));
+            let _ = self.p.feedback.send(told);
+            return;
+        }
         if tail.file.is_none() || is_done || too_old {
             return self.finish(no);
         }
         // Who still writes to it does so soon; a look at each of many costs.
-        let pause = (quiet / 4).min(GONE_PAUSE_MAX);
+        let pause = (quiet / 2).min(GONE_PAUSE_MAX);
         let pause = pause.max(s.poll_interval).max(GONE_PAUSE_MIN);
         self.look_again(no, now.after(pause));
     }
 
     pub(super) fn finish(&mut self, no: FileNo) {
-        self.held_bytes.remove(&no);
         self.end_owed(no);
-        let Some(mut tail) = self.tails.remove(&no) else {
+        let Some(left) = self.end(no) else {
             return;
         };
+        let told = Feedback::Finished(no, Box::new(left));
+        let _ = self.p.feedback.send(told);
+    }
+
+    /// Lets a file go, wherever it stands.
+    pub(super) fn end(&mut self, no: FileNo) -> Option<Position> {
+        self.held_bytes.remove(&no);
+        let mut tail = self.tails.remove(&no)?;
         self.p.cutter.closed(no);
         self.p.settings.lanes.gone(tail.position.id);
         let partners = partners(&tail);
         self.settle_account(&mut tail);
-        let mut left = tail.durable(self.p.clock.wall_ns());
-        let read_out = tail.is_at_rest() && tail.acked.offset == tail.position.offset;
-        left.complete = read_out && !left.overwritten;
+        let left = tail.left(self.p.clock.wall_ns());
         self.p.saver.finished(no, &left);
-        let told = Feedback::Finished(no, Box::new(left));
-        let _ = self.p.feedback.send(told);
         tail.shared.finished.store(true, Ordering::Release);
         if tail.file.is_some() {
             self.one_less_open();
@@ -128,5 +153,6 @@ impl FileSource {
         }
         // They need not wait for it any more.
         partners.into_iter().for_each(|other| self.settle(other));
+        Some(left)
     }
 }

@@ -13,14 +13,15 @@ use tailwater_config::Section;
 
 pub use cors::Cors;
 pub use listen::{Endpoint, Family, Listen};
-pub use tls::{TlsOptions, TlsVersion};
+pub use tls::TlsOptions;
 
 use super::inflate::Encoding;
 
 /// Why metadata of TLS is refused.
 const TLS_METADATA: &str = "nothing reads what TLS knows of a client; leave it out";
 /// Why middleware is refused.
-const MIDDLEWARES: &str = "there are no middleware extensions";
+const MIDDLEWARES: &str = "is not supported: it names extensions that change requests, and those of this \
+                           build (basicauth, bearertokenauth, file_storage, health_check) do not; remove it";
 
 /// Options of the receiver.
 #[derive(Clone, Debug)]
@@ -43,12 +44,16 @@ pub struct Limits {
     /// yet. Half as much again may be taken by bodies that are coming in or being inflated.
     /// Default 64 MiB.
     pub in_flight_bytes_max: usize,
-    /// `requests_max`: requests at the same time. Default 4096.
+    /// `requests_max`: requests at the same time; one connection takes no more than are left to the others.
+    /// Default 4096.
     pub requests_max: usize,
     /// `connections_max`: connections of each listener. Default 1024.
     pub connections_max: usize,
     /// `body_timeout`: a request must be there as a whole after this time. Default 30 s.
     pub body_timeout: Duration,
+    /// `decode_timeout`: a body that is there waits for its turn to be inflated or decoded for so long at
+    /// most. Default 10 s.
+    pub decode_timeout: Duration,
     /// `request_timeout`: a request that is not delivered after this time is handed back to its
     /// sender. Default 60 s.
     pub request_timeout: Duration,
@@ -61,6 +66,7 @@ impl Default for Limits {
             requests_max: 4096,
             connections_max: 1024,
             body_timeout: Duration::from_secs(30),
+            decode_timeout: Duration::from_secs(10),
             request_timeout: Duration::from_secs(60),
         }
     }
@@ -121,6 +127,8 @@ pub struct HttpOptions {
     pub tls: Option<TlsOptions>,
     /// `auth::authenticator`: the id of an extension.
     pub auth: Option<String>,
+    /// `auth::request_params`: parameters of the query that stand for headers of that name.
+    pub auth_params: Vec<HeaderName>,
     /// `include_metadata`: headers can be read by `from_context`. Default false.
     pub include_metadata: bool,
     /// `logs_url_path`, `metrics_url_path`, `traces_url_path`. Defaults `/v1/logs` and so on.
@@ -203,6 +211,7 @@ impl Limits {
             requests_max: s.usize("requests_max", d.requests_max, 1..=1_000_000),
             connections_max: s.usize("connections_max", d.connections_max, 1..=1_000_000),
             body_timeout: s.duration_in("body_timeout", d.body_timeout, positive.clone()),
+            decode_timeout: s.duration_in("decode_timeout", d.decode_timeout, positive.clone()),
             request_timeout: s.duration_in("request_timeout", d.request_timeout, positive),
         }
     }
@@ -217,7 +226,7 @@ impl GrpcOptions {
         let streams_max = s.u64("max_concurrent_streams", 256, ..=u64::from(u32::MAX));
         GrpcOptions {
             listen,
-            auth: decode_auth(s),
+            auth: decode_auth(s, |_| ()).map(|(id, ())| id),
             tls: s.optional_section("tls", false, TlsOptions::decode),
             include_metadata: s.bool("include_metadata", false),
             // As in the collector, 0 is what is not given.
@@ -268,9 +277,11 @@ impl HttpOptions {
         let bytes = s.usize("max_request_body_size", 0, ..);
         let given = |d: Duration| (!d.is_zero()).then_some(d);
         let cors = s.optional_section("cors", false, Cors::decode);
+        let (auth, auth_params) = decode_auth(s, decode_params).unzip();
         HttpOptions {
             listen: Listen::decode(s, "localhost:4318"),
-            auth: decode_auth(s),
+            auth,
+            auth_params: auth_params.unwrap_or_default(),
             tls: s.optional_section("tls", false, TlsOptions::decode),
             include_metadata: s.bool("include_metadata", false),
             paths: Paths {
@@ -291,19 +302,43 @@ impl HttpOptions {
     }
 }
 
-fn decode_auth(s: &mut Section<'_, '_>) -> Option<String> {
-    let id = s.section_if_present("auth", |a| {
+/// The authenticator, and what `more` reads beside it.
+fn decode_auth<T>(
+    s: &mut Section<'_, '_>,
+    more: impl FnOnce(&mut Section<'_, '_>) -> T,
+) -> Option<(String, T)> {
+    let auth = s.section_if_present("auth", |a| {
         let id = a.component_id("authenticator");
         if id.is_none() && !a.has("authenticator") {
             a.error("authenticator is required");
         }
-        id.map(|id| id.to_string())
+        let more = more(a);
+        id.map(|id| (id.to_string(), more))
     });
-    id.flatten()
+    auth.flatten()
+}
+
+/// `request_params`.
+fn decode_params(s: &mut Section<'_, '_>) -> Vec<HeaderName> {
+    let mut params = Vec::new();
+    for name in s.string_list("request_params").unwrap_or_default() {
+        match HeaderName::try_from(&name) {
+            Ok(name) => params.push(name),
+            Err(_) => s.invalid("request_params", format!("{name:?}: no header can have it")),
+        }
+    }
+    params
 }
 
 fn refuse_what_is_missing(s: &mut Section<'_, '_>) {
-    s.refuse("middlewares", MIDDLEWARES);
+    if s.list("middlewares").is_some_and(|all| !all.is_empty()) {
+        s.invalid("middlewares", MIDDLEWARES);
+    }
+    if s.section_if_present("dialer", |d| d.duration("timeout", Duration::ZERO))
+        .is_some()
+    {
+        s.warn("dialer", "has no effect on a listener");
+    }
 }
 
 fn buffers(s: &mut Section<'_, '_>) {

@@ -2,6 +2,7 @@
 
 use super::*;
 use tailwater_config::{Errors, parse};
+use tailwater_pipeline::tls::TlsVersion;
 
 fn decode(yaml: &str) -> Result<(OtlpConfig, Errors), Errors> {
     let node = parse(yaml, "test.yaml")?;
@@ -93,6 +94,9 @@ protocols:
     max_request_body_size: 9
     compression_algorithms: ["", gzip]
     response_headers: {{X-A: b}}
+    auth: {{authenticator: basicauth, request_params: [X-Token]}}
+    middlewares: []
+    dialer: {{timeout: 1s}}
     read_timeout: 1s
     read_header_timeout: 2s
     write_timeout: 3s
@@ -108,6 +112,7 @@ limits:
   requests_max: 3
   connections_max: 4
   body_timeout: 5s
+  decode_timeout: 7s
   request_timeout: 6s
 refuse_unprotected: true
 "#,
@@ -129,13 +134,13 @@ refuse_unprotected: true
     assert_eq!(grpc.keepalive, expect);
     let tls = grpc.tls.unwrap();
     assert!(tls.client_ca.is_some() && tls.client_ca_reload);
+    let handshake = &tls.handshake;
     assert_eq!(
-        (tls.min_version, tls.max_version),
+        (handshake.min_version, handshake.max_version),
         (TlsVersion::V12, TlsVersion::V12)
     );
-    assert_eq!(tls.suites.iter().filter(|s| s.tls13().is_none()).count(), 1);
-    assert_eq!(tls.groups.len(), 2);
-    assert_eq!(tls.groups[0].name(), rustls::NamedGroup::secp384r1);
+    assert_eq!(handshake.suites.len(), 1);
+    assert_eq!(handshake.curves.len(), 2);
     assert_eq!(tls.reload_interval, seconds(6));
     let http = c.http.unwrap();
     assert_eq!(http.listen.endpoint.to_string(), "unix:///run/a.sock");
@@ -149,6 +154,8 @@ refuse_unprotected: true
         (9, vec![Encoding::Gzip])
     );
     assert_eq!(http.response_headers["x-a"], "b");
+    assert_eq!(http.auth.as_deref(), Some("basicauth"));
+    assert_eq!(http.auth_params, ["x-token"]);
     assert_eq!(
         (http.read_timeout, http.header_timeout),
         (Some(seconds(1)), Some(seconds(2)))
@@ -169,6 +176,7 @@ refuse_unprotected: true
         requests_max: 3,
         connections_max: 4,
         body_timeout: seconds(5),
+        decode_timeout: seconds(7),
         request_timeout: seconds(6),
     };
     assert_eq!(c.limits, limits);
@@ -183,14 +191,21 @@ fn what_is_not_supported_or_wrong_is_refused_by_name() {
         ("protocols: {grcp: }", "grpc"),
         ("protocols: {grpc: {auth: {}}}", "authenticator is required"),
         (
-            "protocols: {http: {auth: {authenticator: a, request_params: [x]}}}",
+            "protocols: {http: {auth: {authenticator: a, request_params: ['x y']}}}",
             "http::auth::request_params",
+        ),
+        (
+            "protocols: {grpc: {auth: {authenticator: a, request_params: [x]}}}",
+            "grpc::auth::request_params",
         ),
         (
             "protocols: {http: {include_tls_metadata: true}}",
             "nothing reads",
         ),
-        ("protocols: {http: {middlewares: []}}", "middlewares"),
+        (
+            "protocols: {http: {middlewares: [{id: a}]}}",
+            "extensions that change requests",
+        ),
         ("protocols: {http: {endpoint: nowhere}}", "host:port"),
         (
             "protocols: {http: {endpoint: 'http://a:1'}}",
@@ -216,8 +231,8 @@ fn what_is_not_supported_or_wrong_is_refused_by_name() {
             "tls::cert_pem",
         ),
         (
-            "protocols: {http: {tls: {cert_file: /c, key_file: /k, min_version: '1.1'}}}",
-            "1.2, 1.3",
+            "protocols: {http: {tls: {cert_file: /c, key_file: /k, max_version: '1.1'}}}",
+            "1.2 is the oldest",
         ),
         (
             "protocols: {http: {tls: {cert_file: /c, key_file: /k, cipher_suites: [TLS_RSA]}}}",

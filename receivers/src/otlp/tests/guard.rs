@@ -92,7 +92,9 @@ async fn slow_checks_hold_up_nobody_who_is_known() {
         of("grpc") + of("http")
     };
     stand
-        .until("the rest is told to come again", |s| refused(s) >= 72.0)
+        .until("the rest is told to come again", |s| {
+            refused(s) >= 72.0 && CHECKING.load(Ordering::SeqCst) >= 4
+        })
         .await;
     assert_eq!(CHECKING.load(Ordering::SeqCst), 4, "two of each listener");
     // Large enough to be decoded elsewhere.
@@ -190,5 +192,35 @@ async fn requests_carry_who_sent_them() {
             assert_eq!(client.all_metadata().next().is_some(), metadata);
         }
         assert_eq!(by_http.metadata("host").len(), usize::from(metadata));
+    }
+}
+
+/// Guarantee: with `request_params`, a parameter of the query counts instead of the header of its name,
+/// escapes and all; without it, it does not.
+#[tokio::test]
+async fn a_parameter_may_say_who_sends() {
+    let stand = |params: &str| {
+        Stand::new(&format!(
+            "{{protocols: {{http: {{endpoint: '127.0.0.1:0', auth: {{authenticator: door, {params}}}}}}}}}"
+        ))
+    };
+    let (with, without) = (stand("request_params: [authorization]"), stand(""));
+    for (stand, query, header, status) in [
+        (&with, "?a=b&Authorization=righ%74", None, 200),
+        (&with, "?authorization=right", Some("wrong"), 200),
+        (&with, "?authorization=wrong", Some("right"), 401),
+        (&with, "?authorization=%0a", Some("right"), 401),
+        (&with, "?other=wrong", Some("right"), 200),
+        (&with, "", None, 401),
+        (&without, "?authorization=right", None, 401),
+        (&without, "?authorization=wrong", Some("right"), 200),
+    ] {
+        let mut request = post(&format!("/v1/logs{query}"), PROTO, ONE);
+        if let Some(token) = header {
+            let value = HeaderValue::from_static(token);
+            request.headers_mut().insert(AUTHORIZATION, value);
+        }
+        let answer = send(stand.http(), request).await;
+        assert_eq!(answer.status.as_u16(), status, "{query} {header:?}");
     }
 }

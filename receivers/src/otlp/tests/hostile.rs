@@ -1,7 +1,14 @@
 //! Clients that send too much, too slowly, or nothing.
 
 use std::io::Write;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
+use bytes::Bytes;
+use hyper::body::{Body, Frame, Incoming};
+use hyper::client::conn::http2;
+use hyper::{Request, Response};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tailwater_pipeline::Outcome;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -66,6 +73,48 @@ async fn bombs_are_refused() {
             s.metric("tailwater_receiver_incoming_bytes", "otlp") == 0.0
         })
         .await;
+}
+
+/// Guarantee: where a long body is judged by its begin, a bomb is refused and its sender hears so, though it goes
+/// on sending; what is none arrives whole.
+#[tokio::test]
+async fn long_bodies_are_judged_by_their_begin() {
+    // Room for half of the bomb.
+    let yaml =
+        "{protocols: {http: {endpoint: '127.0.0.1:0'}}, limits: {in_flight_bytes_max: 12MiB}}";
+    let stand = Stand::new(yaml);
+    stand.destination().set(Some(Outcome::Delivered));
+    let mut bomb = snap::write::FrameEncoder::new(Vec::new());
+    bomb.write_all(&vec![0; 256 << 20]).unwrap();
+    let bomb = bomb.into_inner().unwrap();
+    assert!(bomb.len() > 12 << 20, "{}", bomb.len());
+    // Text that compresses to about half.
+    let mut state = 1u32;
+    let text = std::iter::repeat_with(|| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        b"0123456789abcdef"[(state >> 28) as usize]
+    });
+    let text = String::from_utf8(text.take(3 << 20).collect()).unwrap();
+    let json = format!(
+        r#"{{"resourceLogs":[{{"scopeLogs":[{{"logRecords":[{{"body":{{"stringValue":"{text}"}}}}]}}]}}]}}"#
+    );
+    let mut honest = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    honest.write_all(json.as_bytes()).unwrap();
+    let honest = honest.finish().unwrap();
+    assert!(honest.len() > 3 << 19, "{}", honest.len());
+    for (kind, encoding, body, status) in [
+        (PROTO, "snappy", bomb, 400),
+        ("application/json", "gzip", honest, 200),
+    ] {
+        let mut request = post("/v1/logs", kind, body);
+        let value = encoding.parse().unwrap();
+        request.headers_mut().insert("content-encoding", value);
+        let answer = send(stand.http(), request).await;
+        assert_eq!(answer.status, status, "{encoding}: {answer:?}");
+        let refused = answer.text().contains("inflates to more");
+        assert_eq!(refused, status == 400, "{encoding}: {answer:?}");
+    }
+    assert_eq!(stand.account(0).delivered.records, 1);
 }
 
 /// Guarantee: a body that is too long is refused before it has come, however its length is told.
@@ -200,6 +249,132 @@ async fn requests_are_limited() {
     assert_eq!(answer.status, 503);
     stand.destination().set(Some(Outcome::Delivered));
     assert_eq!(first.await.unwrap().status, 200);
+}
+
+/// Messages of which the end does not come, each of `bytes`, over connections of their own; those that
+/// were answered, as there is no room for them, are left out.
+async fn half_sent(stand: &Stand, connections: usize, each: usize, bytes: usize) -> Vec<Half> {
+    let mut halves = Vec::new();
+    for _ in 0..connections {
+        let stream = TcpStream::connect(("127.0.0.1", stand.grpc()))
+            .await
+            .unwrap();
+        let shake = http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
+        let (sender, connection) = shake.await.unwrap();
+        tokio::spawn(connection);
+        for _ in 0..each {
+            let (tx, rx) = tokio::sync::mpsc::channel(1);
+            let request = Request::post(
+                "http://test/opentelemetry.proto.collector.logs.v1.LogsService/Export",
+            );
+            let request = request.header("content-type", "application/grpc");
+            let request = request.body(Slow(rx)).unwrap();
+            let answer = tokio::spawn(sender.clone().send_request(request));
+            // The length that is told is never reached.
+            let message = [&[0, 0, 1, 0, 0][..], &vec![0; bytes]].concat();
+            let _ = tx.send(Bytes::from(message)).await;
+            halves.push(Half { _body: tx, answer });
+        }
+    }
+    halves
+}
+
+struct Half {
+    _body: tokio::sync::mpsc::Sender<Bytes>,
+    answer: tokio::task::JoinHandle<Result<Response<Incoming>, hyper::Error>>,
+}
+
+/// A body that comes as a test sends it.
+struct Slow(tokio::sync::mpsc::Receiver<Bytes>);
+
+impl Body for Slow {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        self.0
+            .poll_recv(cx)
+            .map(|data| data.map(|data| Ok(Frame::data(data))))
+    }
+}
+
+/// Guarantee: messages that are half sent over a few connections, however many there are, do not keep
+/// out whoever sends whole ones, over either protocol; those that are too many are turned away at once.
+#[tokio::test]
+async fn half_sent_messages_do_not_take_every_place() {
+    for (connections, each) in [(4, 64), (16, 16)] {
+        let stand = Stand::new(&both(", limits: {requests_max: 64}"));
+        let halves = half_sent(&stand, connections, each, 100).await;
+        let turned_away = || halves.iter().filter(|h| h.answer.is_finished()).count();
+        stand
+            .until("the rest is turned away", |s| {
+                let open = s.metric("tailwater_receiver_requests_in_flight", "otlp") as usize;
+                turned_away() + open == halves.len() && (33..=64).contains(&open)
+            })
+            .await;
+        for _ in 0..20 {
+            let client = GrpcClient::connect(stand.grpc()).await;
+            assert_eq!(client.call(&[], frame(0, ONE)).await.code(), 0);
+            let answer = send(stand.http(), post("/v1/logs", PROTO, ONE)).await;
+            assert_eq!(answer.status, 200);
+        }
+        drop(halves);
+        stand
+            .until("every place is free", |s| {
+                s.metric("tailwater_receiver_requests_in_flight", "otlp") == 0.0
+            })
+            .await;
+        assert_eq!(stand.account(0).delivered.records, 40);
+    }
+}
+
+/// Guarantee: the same for the bytes of what is half sent.
+#[tokio::test]
+async fn half_sent_messages_do_not_take_all_the_room() {
+    let stand = Stand::new(&both(", limits: {in_flight_bytes_max: 1MiB}"));
+    // Half of it is for what comes in.
+    let halves = half_sent(&stand, 2, 100, 8 << 10).await;
+    let turned_away = || halves.iter().filter(|h| h.answer.is_finished()).count();
+    stand
+        .until("the rest is turned away", |s| {
+            let open = s.metric("tailwater_receiver_requests_in_flight", "otlp") as usize;
+            turned_away() + open == halves.len() && open < 64
+        })
+        .await;
+    let many = ONE.repeat(1_200);
+    for _ in 0..5 {
+        let answer = send(stand.http(), post("/v1/logs", PROTO, many.clone())).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+    }
+}
+
+/// Guarantee: one connection alone gets half of the places, and more than that is told to come again.
+#[tokio::test]
+async fn a_connection_has_no_more_places_than_it_leaves() {
+    let stand = Stand::new(&both(", limits: {requests_max: 20}"));
+    stand.destination().set(None);
+    let client = GrpcClient::connect(stand.grpc()).await;
+    let calls = (0..20).map(|_| {
+        let client = client.clone();
+        tokio::spawn(async move { client.call(&[], frame(0, ONE)).await.code() })
+    });
+    let calls: Vec<_> = calls.collect();
+    stand
+        .until("half of them came", |s| {
+            let answered = calls.iter().filter(|c| c.is_finished()).count();
+            s.destination().records() == 10 && answered == 10
+        })
+        .await;
+    stand.destination().set(Some(Outcome::Delivered));
+    let mut codes = Vec::new();
+    for call in calls {
+        codes.push(call.await.unwrap());
+    }
+    codes.sort_unstable();
+    assert_eq!(codes, [[0; 10], [14; 10]].concat());
 }
 
 /// Guarantee: a request whose delivery takes too long is answered, and counted by its end.

@@ -184,6 +184,7 @@ fn context(metrics: &Arc<MetricsRegistry>) -> NodeCx {
         metrics: metrics.clone(),
         health: Arc::new(HealthRegistry::new()),
         runtime: tokio::runtime::Handle::current(),
+        listeners: Default::default(),
         storages: Arc::new(NoStorages),
         authenticators: [("door".to_owned(), door), ("slow".to_owned(), slow)]
             .into_iter()
@@ -274,6 +275,7 @@ impl Stand {
                 exporter: Box::new(destination.clone()),
                 signal: Signal::Logs,
                 account: account("exporter", &lane.exporter),
+                gate: None,
             };
             let mut outlets = vec![outlet];
             let mut chains = Vec::new();
@@ -284,12 +286,15 @@ impl Stand {
                         exporter: Box::new(Destination(state.clone(), *signal)),
                         signal: *signal,
                         account: account("exporter", &lane.exporter),
+                        gate: None,
                     });
                 }
                 chains.push(Chain {
                     id: format!("{signal} to {}", lane.exporter).into(),
+                    pipeline: signal.as_str().into(),
                     signal: *signal,
                     processors: vec![Stage {
+                        id: "gate".into(),
                         processor: Box::new(Gate(state.clone())),
                         incoming: Arc::new(|_| {}),
                         outgoing: Arc::new(|_| {}),

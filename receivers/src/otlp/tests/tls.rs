@@ -128,3 +128,47 @@ async fn missing_certificates_are_named() {
         "{text}"
     );
 }
+
+/// Guarantee: over HTTP with TLS, a client gets the version of HTTP that it asks for first of those there
+/// are, and HTTP/1.1 if it does not ask; requests are taken over each.
+#[tokio::test]
+async fn http_speaks_what_was_agreed_on() {
+    let stand = Stand::new(&format!(
+        "{{protocols: {{http: {{endpoint: '127.0.0.1:0', tls: {{cert_file: {}, key_file: {}}}}}}}}}",
+        pem("server1.pem"),
+        pem("server1.key"),
+    ));
+    for (asked, agreed) in [
+        (&[&b"h2"[..], b"http/1.1"][..], Some(&b"h2"[..])),
+        (&[b"h2"], Some(b"h2")),
+        (&[b"http/1.1"], Some(b"http/1.1")),
+        (&[], None),
+    ] {
+        let mut config = client("ca1.pem", None);
+        config.alpn_protocols = asked.iter().map(|name| name.to_vec()).collect();
+        let stream = TcpStream::connect(("127.0.0.1", stand.http()));
+        let name = ServerName::try_from("localhost").unwrap();
+        let connector = TlsConnector::from(Arc::new(config));
+        let stream = connector
+            .connect(name, stream.await.unwrap())
+            .await
+            .unwrap();
+        assert_eq!(stream.get_ref().1.alpn_protocol(), agreed, "{asked:?}");
+        let io = hyper_util::rt::TokioIo::new(stream);
+        let request = post("https://localhost/v1/logs", "application/x-protobuf", ONE);
+        let response = if agreed == Some(b"h2") {
+            let executor = hyper_util::rt::TokioExecutor::new();
+            let made = hyper::client::conn::http2::handshake(executor, io).await;
+            let (mut sender, connection) = made.unwrap();
+            tokio::spawn(connection);
+            sender.send_request(request).await.unwrap()
+        } else {
+            let made = hyper::client::conn::http1::handshake(io).await;
+            let (mut sender, connection) = made.unwrap();
+            tokio::spawn(connection);
+            sender.send_request(request).await.unwrap()
+        };
+        assert_eq!(answered(response).await.status, 200, "{asked:?}");
+    }
+    assert_eq!(stand.account(0).delivered.records, 4);
+}

@@ -208,6 +208,7 @@ fn context(clock: Arc<dyn Clock>, runtime: tokio::runtime::Handle) -> NodeCx {
         metrics: Arc::new(MetricsRegistry::default()),
         health: Arc::new(HealthRegistry::new()),
         runtime,
+        listeners: Default::default(),
         storages: Arc::new(NoStorages),
         authenticators: Default::default(),
     }

@@ -1,0 +1,86 @@
+//! Asking the agent for another configuration. Whoever asks gets one answer.
+
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::Thread;
+
+use crate::offer::Offer;
+
+/// What is asked for.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Wanted {
+    /// What the command line names, read again.
+    Reread,
+    /// This one.
+    #[expect(dead_code, reason = "for the admin API")]
+    This(Offer),
+    /// That of an earlier generation.
+    #[expect(dead_code, reason = "for the admin API")]
+    Generation(u64),
+}
+
+/// A request.
+pub struct Request {
+    /// What is asked for.
+    pub wanted: Wanted,
+    /// Who asks, for the log: `SIGHUP`, `--watch` and the like.
+    pub by: &'static str,
+    /// Only if this generation is in force.
+    pub if_generation: Option<u64>,
+    /// Only say what would change.
+    pub dry_run: bool,
+    /// Told what became of it.
+    pub answer: Box<dyn FnOnce(Answer) + Send>,
+}
+
+/// What became of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The generation in force after it.
+    pub generation: u64,
+    /// What was done.
+    pub outcome: Outcome,
+}
+
+/// See [`Answer`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is in force; what changed, a line each.
+    Applied(Vec<String>),
+    /// What is in force is the same.
+    Unchanged,
+    /// What would change.
+    Planned(Vec<String>),
+    /// Nothing was touched; all reasons.
+    Refused(Vec<String>),
+    /// A newer request came in before its turn.
+    Superseded,
+    /// Another generation is in force than the one that was asked for.
+    Conflict,
+}
+
+/// Where requests are put. Cheap to clone.
+#[derive(Clone)]
+pub struct Control {
+    requests: Sender<Request>,
+    supervisor: Thread,
+}
+
+impl Control {
+    /// For the calling thread, which takes the requests.
+    pub fn here() -> (Control, Receiver<Request>) {
+        let (requests, inbox) = channel();
+        let supervisor = std::thread::current();
+        let control = Control {
+            requests,
+            supervisor,
+        };
+        (control, inbox)
+    }
+
+    /// Asks. If the agent ends first, the answer is dropped.
+    pub fn ask(&self, request: Request) {
+        if self.requests.send(request).is_ok() {
+            self.supervisor.unpark();
+        }
+    }
+}

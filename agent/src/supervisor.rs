@@ -1,0 +1,171 @@
+//! The agent as a whole: what runs, and how another configuration comes into force.
+//!
+//! One thread does all of it, one configuration after the other: checked as a whole, planned against
+//! what runs, built beside it, and put into force at once, or not at all. That thread stays outside of
+//! the sandbox; whatever it starts is inside.
+
+mod change;
+mod start;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tailwater_pipeline::Budget;
+use tailwater_pipeline::clock::Clock;
+use tailwater_pipeline::graph::{Graph, StopReport};
+use tailwater_pipeline::listeners::Listeners;
+use tailwater_telemetry::health::{ComponentHealth, HealthRegistry};
+use tailwater_telemetry::logs::{SHUTDOWN_COMPLETE, STARTING_SHUTDOWN, SelfLog};
+use tailwater_telemetry::metrics::{MetricsRegistry, ProcessMetrics};
+use tailwater_telemetry::settings::TelemetrySettings;
+
+pub use self::change::last_good;
+use self::start::Sockets;
+use crate::offer::Offer;
+use crate::progress::{ReceiverWatch, judge_exporter, watched};
+use crate::sandbox::Sandbox;
+use crate::serve::HttpServer;
+use crate::storages::AgentStorages;
+use crate::watch::Watched;
+
+/// Raised while something else is in force than what was offered at the start.
+const LAST_GOOD_ALARM: &str = "last good configuration";
+
+/// A running agent.
+pub struct Agent {
+    graph: Graph,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Metrics.
+    pub metrics: Arc<MetricsRegistry>,
+    health: Arc<HealthRegistry>,
+    storages: Arc<AgentStorages>,
+    log: SelfLog,
+    _process: Arc<ProcessMetrics>,
+    servers: Vec<HttpServer>,
+    exporters: BTreeMap<String, Arc<ComponentHealth>>,
+    receivers: Vec<ReceiverWatch>,
+    checkpoints: Arc<ComponentHealth>,
+    configuration: Arc<ComponentHealth>,
+    budget: Arc<Budget>,
+    listeners: Arc<Listeners>,
+    observe: Arc<dyn Fn() + Send + Sync>,
+    sandbox: Sandbox,
+    service: Service,
+    generations: Vec<Generation>,
+    watched: Watched,
+    /// The newest one serves what is built; others serve what was built before.
+    sockets: Vec<Sockets>,
+}
+
+/// Of `service`: what is in force.
+struct Service {
+    workers: usize,
+    sandboxed: bool,
+    shutdown_timeout: Duration,
+    memory_limit_mib: Option<u64>,
+    telemetry: TelemetrySettings,
+}
+
+/// A configuration that was in force.
+struct Generation {
+    number: u64,
+    offer: Offer,
+}
+
+impl Agent {
+    /// How long a stop may take, as the configuration says.
+    pub fn shutdown_timeout(&self) -> Duration {
+        self.service.shutdown_timeout
+    }
+
+    /// The files that the configuration was read from.
+    pub fn watched(&self) -> &Watched {
+        &self.watched
+    }
+
+    /// Says what kept the configuration that was offered from being in force, if something did.
+    pub fn runs_last_good(&self, refused: Vec<String>) {
+        let Some(first) = refused.first().cloned() else {
+            return;
+        };
+        for reason in &refused {
+            tracing::error!("configuration refused: {reason}");
+        }
+        tracing::error!(
+            mistakes = refused.len(),
+            "started with the newest configuration that was in force; --no-last-good forbids it"
+        );
+        let text = format!("the configuration on the command line is refused: {first}");
+        self.configuration
+            .raise(LAST_GOOD_ALARM, text, self.clock.now().0);
+    }
+
+    /// What is looked at every now and then: health, and what the log left out.
+    pub fn housekeeping(&mut self) {
+        let now = self.clock.now();
+        let mut stalled: BTreeMap<&str, Duration> = BTreeMap::new();
+        for (id, time) in self.graph.exporters_stalled() {
+            let longest = stalled.entry(id).or_default();
+            *longest = time.max(*longest);
+        }
+        for (id, time) in stalled {
+            if let Some(health) = self.exporters.get(id) {
+                judge_exporter(health, time, now);
+            }
+        }
+        self.receivers.iter_mut().for_each(|r| r.look(now));
+        match self.storages.alarms().first() {
+            Some(text) => self.checkpoints.raise("not saved", text.clone(), now.0),
+            None => self.checkpoints.clear("not saved"),
+        }
+        let failed = self.graph.not_started();
+        match failed.filter_map(|(_, why)| why).next() {
+            Some(why) => self.configuration.raise("not started", why, now.0),
+            None => self.configuration.clear("not started"),
+        }
+        self.log.report_suppressed();
+    }
+
+    /// Brings the report of health in line with the graph.
+    fn watch_components(&mut self) {
+        let now = self.clock.now();
+        let mut before = std::mem::take(&mut self.exporters);
+        for (id, _) in self.graph.exporters_stalled() {
+            let known = before.remove(id);
+            let watch = || watched(&self.health, "exporter", id, now);
+            self.exporters
+                .entry(id.to_owned())
+                .or_insert_with(|| known.unwrap_or_else(watch));
+        }
+        let lanes = self.graph.receivers();
+        let watch = |(id, lane)| ReceiverWatch::new(id, lane, &self.health, now);
+        self.receivers = lanes.map(watch).collect();
+    }
+
+    /// Stops everything: what is under way is delivered until the timeout, positions are saved.
+    pub fn stop(self, timeout: Duration, abort: &dyn Fn() -> bool) -> StopReport {
+        tracing::info!("{STARTING_SHUTDOWN}");
+        self.health.pipelines_stopping();
+        let deadline = self.clock.now().after(timeout);
+        let report = self.graph.stop(deadline, abort);
+        // Positions are saved even when the time is up: that is what makes stopping safe.
+        let saved = self
+            .storages
+            .close(self.clock.now().after(Duration::from_secs(5)));
+        if !saved {
+            tracing::error!("positions could not be saved; some lines will be delivered again");
+        }
+        if !report.clean {
+            tracing::warn!(
+                records = report.undelivered_records,
+                "stopped with records undelivered; they are read again at the next start"
+            );
+        }
+        tracing::info!("{SHUTDOWN_COMPLETE}");
+        // What cannot be written to the log cannot be said anywhere else.
+        let _ = self.log.flush(Duration::from_secs(1));
+        report
+    }
+}

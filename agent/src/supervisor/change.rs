@@ -1,0 +1,287 @@
+//! From one generation to the next.
+
+use std::sync::mpsc::Receiver;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use tailwater_pipeline::plan::Change;
+use tailwater_telemetry::settings::PullReader;
+
+use super::start::{Sockets, budget_bytes};
+use super::{Agent, Generation, LAST_GOOD_ALARM, Service};
+use crate::commands::check::{Checked, check_offer, mistakes};
+use crate::control::{Answer, Outcome, Request, Wanted};
+use crate::offer::{Offer, Reading};
+use crate::sandbox::Ring;
+use crate::serve::{HttpServer, Page, serve};
+use crate::storages::{self, AgentStorages};
+
+/// Generations that can be gone back to.
+const GENERATIONS_KEPT: usize = 16;
+/// The file below the state directory with the newest configuration that came into force.
+const LAST_GOOD: &str = "last-good.json";
+
+/// Where the newest configuration that came into force is kept.
+pub fn last_good() -> Option<std::path::PathBuf> {
+    Some(storages::own_directory().ok()?.parent()?.join(LAST_GOOD))
+}
+
+impl Agent {
+    /// Keeps what came into force, here and on disk.
+    pub(super) fn remember(&mut self, generation: Generation) {
+        let saved = last_good().map(|path| (generation.offer.save(&path), path));
+        if let Some((Err(error), path)) = saved {
+            tracing::warn!(
+                %error, path = %path.display(),
+                "the configuration in force could not be kept for a start with a bad one"
+            );
+        }
+        self.generations.push(generation);
+        let old = self.generations.len().saturating_sub(GENERATIONS_KEPT);
+        self.generations.drain(..old);
+    }
+
+    /// Takes what was asked for. Of several that would change something, the newest one is done.
+    pub fn take_requests(&mut self, inbox: &Receiver<Request>, offered: &Offer) {
+        let mut requests: Vec<Request> = inbox.try_iter().collect();
+        let newest = requests.iter().rposition(|r| !r.dry_run);
+        for (i, request) in requests.drain(..).enumerate() {
+            let begin = Instant::now();
+            let outcome = match request.dry_run || Some(i) == newest {
+                true => self.answer(&request, offered),
+                false => Outcome::Superseded,
+            };
+            match &outcome {
+                Outcome::Applied(changes) => tracing::info!(
+                    by = request.by,
+                    generation = self.graph.generation(),
+                    took_ms = begin.elapsed().as_secs_f64() * 1e3,
+                    pause_ms = self.graph.pause().as_secs_f64() * 1e3,
+                    ?changes,
+                    "configuration changed"
+                ),
+                Outcome::Refused(reasons) if !request.dry_run => {
+                    for reason in reasons {
+                        tracing::error!(by = request.by, "configuration refused: {reason}");
+                    }
+                    tracing::error!(
+                        by = request.by,
+                        generation = self.graph.generation(),
+                        mistakes = reasons.len(),
+                        "what runs goes on as it was"
+                    );
+                }
+                Outcome::Unchanged => {
+                    tracing::info!(by = request.by, "configuration unchanged");
+                }
+                _ => {}
+            }
+            (request.answer)(Answer {
+                generation: self.graph.generation(),
+                outcome,
+            });
+        }
+    }
+
+    fn answer(&mut self, request: &Request, offered: &Offer) -> Outcome {
+        let running = self.graph.generation();
+        if request
+            .if_generation
+            .is_some_and(|wanted| wanted != running)
+        {
+            return Outcome::Conflict;
+        }
+        let offer = match &request.wanted {
+            Wanted::Reread => offered.clone(),
+            Wanted::This(offer) => offer.clone(),
+            Wanted::Generation(number) => {
+                let mut known = self.generations.iter();
+                match known.find(|g| g.number == *number) {
+                    Some(generation) => generation.offer.clone(),
+                    None => {
+                        let known = self.generations.iter().map(|g| g.number.to_string());
+                        let known = known.collect::<Vec<_>>().join(", ");
+                        let text = format!("generation {number} is not kept; there is: {known}");
+                        return Outcome::Refused(vec![text]);
+                    }
+                }
+            }
+        };
+        let reading = Reading::of(&offer);
+        let checked = check_offer(&offer, &reading);
+        if request.wanted == Wanted::Reread {
+            *self.watched.lock().unwrap_or_else(|e| e.into_inner()) = reading.seen();
+        }
+        let checked = match checked {
+            Ok(checked) => checked,
+            Err(errors) => return Outcome::Refused(mistakes(&errors)),
+        };
+        match self.plan(&checked) {
+            Err(reasons) => Outcome::Refused(reasons),
+            Ok(changes) if changes.is_empty() => Outcome::Unchanged,
+            Ok(changes) if request.dry_run => Outcome::Planned(changes),
+            Ok(changes) => match self.change(checked) {
+                Ok(()) => Outcome::Applied(changes),
+                Err(reason) => Outcome::Refused(vec![format!("{reason:#}")]),
+            },
+        }
+    }
+
+    /// What would change, a line each; or everything that cannot while the agent runs.
+    fn plan(&self, checked: &Checked) -> Result<Vec<String>, Vec<String>> {
+        let (running, wanted) = (&self.service, Service::of(checked));
+        let mut refused = Vec::new();
+        let mut restart = |differs: bool, what: &str| {
+            if differs {
+                refused.push(format!(
+                    "service::{what} cannot change while the agent runs; restart it to apply it"
+                ));
+            }
+        };
+        restart(running.workers != wanted.workers, "workers");
+        restart(running.sandboxed != wanted.sandboxed, "sandbox::enabled");
+        let plan = self.graph.plan(&checked.resolved);
+        let plan = plan.unwrap_or_else(|errors| {
+            refused.extend(errors.iter().map(ToString::to_string));
+            Default::default()
+        });
+        if !refused.is_empty() {
+            return Err(refused);
+        }
+        let changed = plan.steps.iter().filter(|(_, c)| *c != Change::Keep);
+        let mut changes: Vec<String> = changed.map(|(key, c)| format!("{c} {key}")).collect();
+        let mut update = |differs: bool, what: &str| {
+            if differs {
+                changes.push(format!("update service::{what}"));
+            }
+        };
+        update(
+            running.telemetry.logs != wanted.telemetry.logs,
+            "telemetry::logs",
+        );
+        let readers = (&running.telemetry.readers, &wanted.telemetry.readers);
+        update(readers.0 != readers.1, "telemetry::metrics");
+        let resources = (&running.telemetry.resource, &wanted.telemetry.resource);
+        update(resources.0 != resources.1, "telemetry::resource");
+        update(
+            running.shutdown_timeout != wanted.shutdown_timeout,
+            "shutdown_timeout",
+        );
+        update(
+            running.memory_limit_mib != wanted.memory_limit_mib,
+            "memory_limit_mib",
+        );
+        Ok(changes)
+    }
+
+    /// Puts a configuration into force.
+    ///
+    /// # Errors
+    /// What kept it from that; what runs goes on as it was.
+    fn change(&mut self, checked: Checked) -> Result<()> {
+        let wanted = Service::of(&checked);
+        let readers = &wanted.telemetry.readers;
+        let servers = match *readers == self.service.telemetry.readers {
+            true => None,
+            false => Some(self.serve_metrics(readers)?),
+        };
+        let named = AgentStorages::named(&checked.loaded.file);
+        let storages_before = self.storages.set(named);
+        let result = self.change_graph(checked);
+        let offer = match result {
+            Ok(offer) => offer,
+            Err(e) => {
+                self.storages.set(storages_before);
+                return Err(e);
+            }
+        };
+        if wanted.telemetry.logs != self.service.telemetry.logs {
+            let logs = wanted.telemetry.logs.clone();
+            if let Err(error) = self.log.reconfigure(logs) {
+                tracing::error!(%error, "the log goes on as it was");
+            }
+        }
+        if let Some(servers) = servers {
+            self.servers = servers;
+        }
+        self.service = wanted;
+        self.configuration.clear(LAST_GOOD_ALARM);
+        self.watch_components();
+        self.remember(Generation {
+            number: self.graph.generation(),
+            offer,
+        });
+        Ok(())
+    }
+
+    fn change_graph(&mut self, checked: Checked) -> Result<Offer> {
+        let memory = checked.loaded.file.service.memory_limit_mib;
+        let wider = self.sandbox.widen(&checked);
+        if wider {
+            let sockets = self.sandbox.within(Ring::Outer, Sockets::start)?;
+            self.graph.set_runtime(sockets.handle.clone());
+            self.sockets.push(sockets);
+        }
+        let Agent {
+            graph,
+            sandbox,
+            budget,
+            ..
+        } = self;
+        sandbox.within(Ring::Inner, || {
+            let prepared = graph.prepare(checked.resolved)?;
+            if wider {
+                graph
+                    .move_shards()
+                    .context("cannot start the shards again")?;
+            }
+            let before = budget.limit_bytes();
+            budget.set_limit(budget_bytes(memory));
+            graph
+                .commit(prepared)
+                .inspect_err(|_| budget.set_limit(before))?;
+            anyhow::Ok(())
+        })?;
+        Ok(checked.offer)
+    }
+
+    /// Goes on with what a change has left to do. True while there is something.
+    pub fn tick(&mut self) -> bool {
+        if !self.graph.is_changing() {
+            return false;
+        }
+        let Agent { graph, sandbox, .. } = self;
+        sandbox.within(Ring::Inner, || graph.tick())
+    }
+
+    /// Serves metrics at the addresses of `readers`.
+    ///
+    /// # Errors
+    /// An address is not to be had.
+    pub(super) fn serve_metrics(&self, readers: &[PullReader]) -> Result<Vec<HttpServer>> {
+        readers.iter().map(|r| self.metrics_server(r)).collect()
+    }
+
+    fn metrics_server(&self, reader: &PullReader) -> Result<HttpServer> {
+        let endpoint = format!("{}:{}", reader.host, reader.port);
+        let (metrics, observe) = (self.metrics.clone(), self.observe.clone());
+        let exposition = reader.exposition.clone();
+        let pages = std::sync::Arc::new(move |path: &str| {
+            (path == "/metrics").then(|| {
+                observe();
+                Page {
+                    status: hyper::StatusCode::OK,
+                    content_type: tailwater_telemetry::metrics::CONTENT_TYPE,
+                    body: metrics.render_with(&exposition),
+                }
+            })
+        });
+        let newest = &self.sockets[self.sockets.len() - 1].handle;
+        serve(&endpoint, pages, &self.listeners, newest).with_context(|| {
+            format!(
+                "cannot listen on {endpoint} for metrics; set service::telemetry::metrics to \
+                 another address, or its level to none"
+            )
+        })
+    }
+}

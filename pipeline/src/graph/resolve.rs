@@ -1,0 +1,333 @@
+//! From a configuration to validated settings, the wiring of pipelines and what the plan compares.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tailwater_config::{
+    self as config, ComponentEntry, ComponentKind as Kind, ConfigError, ConfigFile, Errors, Node,
+    NodeValue, Reference, canonical_type, is_collector_type, nearest,
+};
+use tailwater_pdata::Signal;
+
+use crate::auth;
+use crate::factory::{
+    ExporterSettings, ExtensionSettings, Factory, ProcessorSettings, ReceiverSettings, Registry,
+};
+use crate::lanes::Wiring;
+use crate::plan::{GraphSpec, NodeKey, NodeSpec, canonical};
+use crate::reach::Reach;
+
+/// Every component of a configuration, decoded and validated.
+#[derive(Default)]
+pub struct Resolved {
+    pub(super) receivers: BTreeMap<String, Box<dyn ReceiverSettings>>,
+    pub(super) processors: BTreeMap<String, Box<dyn ProcessorSettings>>,
+    pub(super) exporters: BTreeMap<String, Box<dyn ExporterSettings>>,
+    pub(super) extensions: Vec<(String, Box<dyn ExtensionSettings>)>,
+    pub(super) pipelines: Vec<Wiring>,
+    /// The graph as the plan sees it.
+    pub spec: GraphSpec,
+}
+
+impl Resolved {
+    /// What the components of the pipelines, and the extensions, use of the file system.
+    pub fn reach(&self) -> Reach {
+        let mut reach = Reach::default();
+        for (id, receiver) in &self.receivers {
+            if self.pipelines.iter().any(|p| p.receivers.contains(id)) {
+                receiver.reach(&mut reach);
+            }
+        }
+        for (id, exporter) in &self.exporters {
+            if self.pipelines.iter().any(|p| p.exporters.contains(id)) {
+                exporter.reach(&mut reach);
+            }
+        }
+        for (_, extension) in &self.extensions {
+            extension.reach(&mut reach);
+        }
+        reach
+    }
+}
+
+/// Decodes and validates every component of `file`, the unreferenced ones included. All problems
+/// and warnings go to `errors`; `None` if it holds a problem, its own or an earlier one.
+pub fn resolve(file: &ConfigFile, registry: &Registry, errors: &mut Errors) -> Option<Resolved> {
+    let mut out = Resolved::default();
+    for e in &file.connectors {
+        let (ty, id) = (e.id.type_name(), e.id.to_string());
+        let text = format!("unknown type: {ty:?} for id: {id:?}; connectors are not supported yet");
+        let path = e.path(Kind::Connector);
+        errors.push(ConfigError::new(e.span.clone(), path, text));
+    }
+    decode_all(
+        &file.receivers,
+        Kind::Receiver,
+        &registry.receivers,
+        errors,
+        |id, s| {
+            out.receivers.insert(id, s);
+        },
+    );
+    decode_all(
+        &file.processors,
+        Kind::Processor,
+        &registry.processors,
+        errors,
+        |id, s| {
+            out.processors.insert(id, s);
+        },
+    );
+    decode_all(
+        &file.exporters,
+        Kind::Exporter,
+        &registry.exporters,
+        errors,
+        |id, s| {
+            out.exporters.insert(id, s);
+        },
+    );
+    let mut extensions: BTreeMap<String, Box<dyn ExtensionSettings>> = BTreeMap::new();
+    decode_all(
+        &file.extensions,
+        Kind::Extension,
+        &registry.extensions,
+        errors,
+        |id, s| {
+            extensions.insert(id, s);
+        },
+    );
+    check_signals(file, registry, errors);
+    for (id, processor) in &out.processors {
+        let named = |p: &&config::Pipeline| p.processors.iter().any(|r| r.id.to_string() == *id);
+        let pipelines = file.service.pipelines.iter().filter(named);
+        let signals: BTreeSet<Signal> = pipelines.map(|p| signal_of(p.id.signal)).collect();
+        signals
+            .into_iter()
+            .for_each(|signal| processor.check(signal, errors));
+    }
+    let roles = |id: &str| extensions.get(id).map(|s| s.authenticates());
+    auth::check(file, roles, errors);
+    crate::client::check(file, errors);
+    if !errors.is_empty() {
+        return None;
+    }
+    for id in &file.service.extensions {
+        if let Some(s) = extensions.remove(&id.id.to_string()) {
+            out.extensions.push((id.id.to_string(), s));
+        }
+    }
+    wire(file, &mut out);
+    Some(out)
+}
+
+fn decode_all<S: ?Sized>(
+    entries: &[ComponentEntry],
+    kind: Kind,
+    factories: &[Factory<S>],
+    errors: &mut Errors,
+    mut keep: impl FnMut(String, Box<S>),
+) {
+    for e in entries {
+        // What is no map was reported when the file was read.
+        if !matches!(e.node.value, NodeValue::Null | NodeValue::Map(_)) {
+            continue;
+        }
+        let id = e.id.to_string();
+        let wanted = canonical_type(kind, e.id.type_name()).name;
+        match factories.iter().find(|f| f.kind == wanted) {
+            Some(factory) => {
+                if let Some(settings) = (factory.decode)(&e.node, &e.path(kind), errors) {
+                    keep(id, settings);
+                }
+            }
+            None => errors.push(unknown_type(e, kind, factories)),
+        }
+    }
+}
+
+fn unknown_type<S: ?Sized>(
+    e: &ComponentEntry,
+    kind: Kind,
+    factories: &[Factory<S>],
+) -> ConfigError {
+    let kinds: Vec<&str> = factories.iter().map(|f| f.kind).collect();
+    let (id, ty) = (e.id.to_string(), e.id.type_name());
+    let known = is_collector_type(kind, ty);
+    let message = match (kind, ty) {
+        (Kind::Exporter, "logging") => {
+            "the logging exporter has been deprecated, use the debug exporter instead".to_owned()
+        }
+        _ if known => format!(
+            "unknown type: {ty:?} for id: {id:?}: the collector has this {kind}, this build does not"
+        ),
+        _ => format!("unknown type: {ty:?} for id: {id:?}"),
+    };
+    let meant = nearest(ty, kinds.iter().copied()).filter(|_| !known);
+    ConfigError::new(e.span.clone(), e.path(kind), message)
+        .allowed(kinds.join(", "))
+        .suggest(meant)
+}
+
+/// A component must support the signal of the pipeline it is used in. What is not configured or of
+/// an unknown type was reported as that.
+fn check_signals(file: &ConfigFile, registry: &Registry, errors: &mut Errors) {
+    fn signals_of<S: ?Sized>(
+        factories: &[Factory<S>],
+        ty: &str,
+    ) -> Option<&'static [&'static str]> {
+        let factory = factories.iter().find(|f| f.kind == ty);
+        factory.map(|f| f.signals)
+    }
+    for p in &file.service.pipelines {
+        let signal = p.id.signal.as_str();
+        let ends = [
+            (Kind::Receiver, &p.receivers),
+            (Kind::Processor, &p.processors),
+            (Kind::Exporter, &p.exporters),
+        ];
+        for (kind, r) in ends
+            .iter()
+            .flat_map(|(kind, list)| list.iter().map(|r| (*kind, r)))
+        {
+            let ty = canonical_type(kind, r.id.type_name()).name;
+            let signals = match kind {
+                Kind::Receiver => signals_of(&registry.receivers, ty),
+                Kind::Processor => signals_of(&registry.processors, ty),
+                _ => signals_of(&registry.exporters, ty),
+            };
+            let configured = file.component(kind, &r.id).is_some();
+            if configured && signals.is_some_and(|s| !s.contains(&signal)) {
+                let text = format!("{kind} \"{}\" does not support {signal} yet", r.id);
+                let path = format!("service::pipelines::{}", p.id);
+                errors.push(ConfigError::new(r.span.clone(), path, text));
+            }
+        }
+    }
+}
+
+fn signal_of(signal: config::Signal) -> Signal {
+    match signal {
+        config::Signal::Logs => Signal::Logs,
+        config::Signal::Metrics => Signal::Metrics,
+        config::Signal::Traces => Signal::Traces,
+    }
+}
+
+/// Builds the plan's view of the graph and the wiring of pipelines.
+fn wire(file: &ConfigFile, out: &mut Resolved) {
+    let text = |entries: &[ComponentEntry], id: &str| {
+        let named = entries.iter().find(|e| e.id.to_string() == id);
+        let mut text = named.map(|e| canonical(&e.node)).unwrap_or_default();
+        // Who uses an extension is another one when that is.
+        if let Some(e) = named {
+            used_extensions(&e.node, &file.extensions, &mut |x| {
+                text.push_str(&canonical(&x.node));
+            });
+        }
+        text
+    };
+    let mut nodes: BTreeMap<NodeKey, NodeSpec> = BTreeMap::new();
+    for (id, _) in &out.extensions {
+        let settings = text(&file.extensions, id);
+        nodes.insert(
+            NodeKey::Extension(id.clone()),
+            NodeSpec {
+                settings,
+                outputs: vec![],
+            },
+        );
+    }
+    for p in &file.service.pipelines {
+        let (pipeline, signal) = (p.id.to_string(), p.id.signal.as_str().to_owned());
+        let ids =
+            |list: &[Reference]| -> Vec<String> { list.iter().map(|r| r.id.to_string()).collect() };
+        let (receivers, processors, exporters) =
+            (ids(&p.receivers), ids(&p.processors), ids(&p.exporters));
+        let ends: Vec<NodeKey> = exporters
+            .iter()
+            .map(|id| NodeKey::Exporter {
+                id: id.clone(),
+                signal: signal.clone(),
+            })
+            .collect();
+        for (id, key) in exporters.iter().zip(&ends) {
+            let settings = text(&file.exporters, id);
+            nodes.insert(
+                key.clone(),
+                NodeSpec {
+                    settings,
+                    outputs: vec![],
+                },
+            );
+        }
+        let stages: Vec<NodeKey> = processors
+            .iter()
+            .map(|id| NodeKey::Processor {
+                pipeline: pipeline.clone(),
+                id: id.clone(),
+            })
+            .collect();
+        for (i, key) in stages.iter().enumerate() {
+            let outputs = match stages.get(i + 1) {
+                Some(next) => vec![next.clone()],
+                None => ends.clone(),
+            };
+            let settings = text(&file.processors, &processors[i]);
+            nodes.insert(key.clone(), NodeSpec { settings, outputs });
+        }
+        let first = stages.first().map_or(ends, |k| vec![k.clone()]);
+        let key = NodeKey::Pipeline(pipeline.clone());
+        nodes.insert(
+            key.clone(),
+            NodeSpec {
+                settings: String::new(),
+                outputs: first,
+            },
+        );
+        for id in &receivers {
+            let receiver = NodeKey::Receiver {
+                id: id.clone(),
+                signal: signal.clone(),
+            };
+            let spec = nodes.entry(receiver).or_default();
+            spec.settings = text(&file.receivers, id);
+            spec.outputs.push(key.clone());
+        }
+        out.pipelines.push(Wiring {
+            id: pipeline,
+            signal: signal_of(p.id.signal),
+            receivers,
+            processors,
+            exporters,
+        });
+    }
+    out.spec = GraphSpec { nodes };
+}
+
+/// Calls `found` with each extension that a component names as its authenticator or its storage.
+fn used_extensions<'a>(
+    node: &Node,
+    extensions: &'a [ComponentEntry],
+    found: &mut dyn FnMut(&'a ComponentEntry),
+) {
+    match &node.value {
+        NodeValue::Map(entries) => {
+            for (key, child) in entries {
+                let names = matches!(&*key.text, "authenticator" | "storage");
+                match child.as_text().filter(|_| names) {
+                    Some(id) => extensions
+                        .iter()
+                        .filter(|e| e.id.to_string() == id)
+                        .for_each(&mut *found),
+                    None => used_extensions(child, extensions, found),
+                }
+            }
+        }
+        NodeValue::List(items) => {
+            for item in items {
+                used_extensions(item, extensions, found);
+            }
+        }
+        _ => {}
+    }
+}

@@ -1,0 +1,236 @@
+//! Another configuration while the agent runs: it comes into force without a line lost or repeated, or
+//! not at all.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::symlink;
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tailwater_testkit::loki::behaviour::Reach;
+use tailwater_testkit::rng::Rng;
+use tailwater_testkit::writer::live::{LiveOptions, LiveWriter};
+use tailwater_testkit::writer::{Naming, Rotation};
+use tailwater_tests::agent::Agent;
+use tailwater_tests::changes::change;
+use tailwater_tests::rig::{Rig, tail};
+use tailwater_tests::wait;
+
+/// Writers that rotate, at a rate that a machine with other work keeps up with.
+fn writers(rig: &Rig, lines_per_second: u64) -> Vec<LiveWriter> {
+    let writer = |id: u32| {
+        let writer = rig.writer(id, &format!("app-{id}.log"), |o| {
+            o.rotation = Rotation::RenameCreate {
+                naming: Naming::Numbered,
+                keep: 1000,
+                compress: Default::default(),
+                late_lines: 3,
+            };
+        });
+        let options = LiveOptions {
+            lines_per_second,
+            rotate_every_lines: Some(900 + 300 * u64::from(id)),
+            lines_max: None,
+        };
+        LiveWriter::start(writer, options).expect("a thread")
+    };
+    (1..4).map(writer).collect()
+}
+
+/// Guarantees that changes of every kind, one after the other while files rotate and the sink is away
+/// now and then, lose nothing and show nothing twice.
+#[test]
+fn changes_of_every_kind_lose_and_repeat_nothing() {
+    let rig = Rig::new("reload");
+    let mut config = rig.config();
+    // Each answer is waited for.
+    config["service"]["telemetry"]["logs"] =
+        json!({"level": "info", "sampling": {"enabled": false}});
+    let agent = rig.start(&config);
+    let live = writers(&rig, 2_000);
+    let mut rng = Rng::new(5);
+    for n in 0..60 {
+        change(&mut config, n);
+        if n % 15 == 7 {
+            rig.loki.set_reach(Reach::Refused).expect("a port");
+        }
+        assert!(agent.reload(&config), "{n}: {}", tail(&agent.log()));
+        if n % 15 == 10 {
+            rig.loki.set_reach(Reach::Up).expect("a port");
+        }
+        wait::let_pass(Duration::from_millis(rng.below(40)));
+    }
+    for writer in live {
+        writer.stop().expect("written");
+    }
+    rig.wait_delivered(&agent);
+    assert_eq!(agent.scrape().sum("tailwater_config_generation", &[]), 61.0);
+    let report = rig.finish(agent);
+    println!("{:?}", report.totals);
+}
+
+/// Guarantees that a configuration with a mistake changes nothing, and is told of with its place.
+#[test]
+fn what_is_refused_changes_nothing() {
+    let rig = Rig::new("refused");
+    let config = rig.config();
+    let agent = rig.start(&config);
+    let live = writers(&rig, 1_000);
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let taken = taken.local_addr().expect("an address").to_string();
+    let cases: [(&str, Value, &str); 6] = [
+        (
+            "/receivers/filelog/include",
+            json!(7),
+            "receivers::filelog::include",
+        ),
+        (
+            "/exporters/loki/endpoint",
+            json!("nowhere"),
+            "exporters::loki::endpoint",
+        ),
+        (
+            "/service/pipelines/logs/exporters",
+            json!(["lokki"]),
+            "lokki",
+        ),
+        ("/service/workers", json!(7), "service::workers"),
+        (
+            "/service/extensions",
+            json!(["health_check"]),
+            "cannot listen",
+        ),
+        (
+            "/receivers/filelog/storage",
+            json!("file_storage"),
+            "file_storage",
+        ),
+    ];
+    for (path, value, said) in cases {
+        let mut wrong = config.clone();
+        wrong["service"]["extensions"] = json!([]);
+        wrong["service"]["workers"] = json!(0);
+        wrong["receivers"]["filelog"]["storage"] = Value::Null;
+        wrong["extensions"] = json!({"health_check": {"endpoint": taken}});
+        *wrong.pointer_mut(path).expect("a place") = value;
+        assert!(!agent.reload(&wrong), "{path}: {}", tail(&agent.log()));
+        assert!(agent.log().contains(said), "{path}: {}", tail(&agent.log()));
+    }
+    for text in ["", "{", "receivers:\n\t- a", "a: &a [*a, *a]"] {
+        let before = agent.changes()[2];
+        agent.offer_text(text);
+        agent.signal(rustix::process::Signal::HUP);
+        assert!(
+            wait::within(wait::BOUND, || agent.changes()[2] > before),
+            "{text}"
+        );
+    }
+    assert_eq!(agent.scrape().sum("tailwater_config_generation", &[]), 1.0);
+    assert!(!agent.reload(&config), "it is what runs");
+    for writer in live {
+        writer.stop().expect("written");
+    }
+    rig.wait_delivered(&agent);
+    rig.finish(agent);
+}
+
+fn watching(rig: &Rig, config: &Value) -> Agent {
+    rig.start_by(config, |mut command: Command| {
+        command.arg("--watch");
+        command
+    })
+}
+
+/// Guarantees that `--watch` sees a file that is replaced, and a link that leads elsewhere as in a
+/// ConfigMap, and takes neither half a file nor a bad one.
+#[test]
+fn watched_files_are_read_when_they_change() -> io::Result<()> {
+    let rig = Rig::new("watch");
+    let mut config = rig.config();
+    let agent = watching(&rig, &config);
+    let mut writer = rig.writer(1, "app.log", |_| {});
+    config["processors"]["batch"]["timeout"] = json!("30ms");
+    agent.offer(&config);
+    assert!(wait::within(wait::BOUND, || agent.changes() == [1, 0, 0]));
+    agent.offer_text("receivers: [");
+    assert!(wait::within(wait::BOUND, || agent.changes() == [1, 0, 1]));
+    let file = agent.config_file().to_owned();
+    let dirs = ["..1", "..2"].map(|name| rig.path(name));
+    for (dir, timeout) in dirs.iter().zip(["40ms", "50ms"]) {
+        fs::create_dir(dir)?;
+        config["processors"]["batch"]["timeout"] = json!(timeout);
+        agent.offer(&config);
+        fs::copy(&file, dir.join("agent.yaml"))?;
+    }
+    let data = rig.path("..data");
+    symlink(&dirs[0], &data)?;
+    fs::remove_file(&file)?;
+    symlink(data.join("agent.yaml"), &file)?;
+    assert!(wait::within(wait::BOUND, || agent.changes()[0] >= 2));
+    let before = agent.changes()[0];
+    let new = rig.path("..new");
+    symlink(&dirs[1], &new)?;
+    fs::rename(&new, &data)?;
+    assert!(wait::within(wait::BOUND, || agent.changes()[0] == before + 1));
+    writer.write_lines(100)?;
+    rig.wait_delivered(&agent);
+    rig.finish(agent);
+    Ok(())
+}
+
+/// Guarantees that an agent whose configuration is bad starts with the newest one that was in force,
+/// says so, is unhealthy by it, and takes a good one later; and that it can be told not to.
+#[test]
+fn a_bad_configuration_at_the_start_is_replaced_by_the_last_good_one() {
+    let rig = Rig::new("last-good");
+    let config = rig.config();
+    let mut writer = rig.writer(1, "app.log", |_| {});
+    let first = rig.start(&config);
+    writer.write_lines(100).expect("written");
+    rig.wait_delivered(&first);
+    first.stop_clean();
+    let mut bad = config.clone();
+    bad["exporters"]["loki"]["endpoint"] = json!("nowhere");
+    let mut refusing = Agent::spawn_by(&bad, &rig.state(), &rig.path("run"), |mut command| {
+        command.arg("--no-last-good");
+        command
+    })
+    .expect("a process");
+    let status = refusing.wait_end(wait::BOUND).expect("it ends");
+    assert_eq!(status.code(), Some(1));
+    let agent = rig.start(&bad);
+    let said = || {
+        let log = agent.log();
+        log.contains("exporters::loki::endpoint") && log.contains("--no-last-good")
+    };
+    assert!(wait::within(wait::BOUND, said), "{}", agent.log());
+    writer.write_lines(100).expect("written");
+    rig.wait_delivered(&agent);
+    let mut good = config;
+    good["processors"]["batch"]["timeout"] = json!("10ms");
+    assert!(agent.reload(&good));
+    writer.write_lines(100).expect("written");
+    rig.wait_delivered(&agent);
+    rig.finish(agent);
+}
+
+/// Guarantees that a directory that is named for the first time by a later configuration is read, from
+/// within the sandbox.
+#[test]
+fn directories_that_are_named_later_can_be_read() {
+    let rig = Rig::new("wider");
+    let mut config = rig.config();
+    let others = tailwater_testkit::tempdir::TempDir::new("wider-others").expect("a directory");
+    let agent = rig.start(&config);
+    let mut writer = rig.writer(1, "app.log", |_| {});
+    let mut other = rig.writer(2, "other.log", |o| o.path = others.path().join("other.log"));
+    writer.write_lines(100).expect("written");
+    other.write_lines(100).expect("written");
+    let include = json!([rig.logs("*.log"), others.path().join("*.log")]);
+    config["receivers"]["filelog"]["include"] = include;
+    assert!(agent.reload(&config), "{}", tail(&agent.log()));
+    writer.write_lines(100).expect("written");
+    rig.wait_delivered(&agent);
+    rig.finish(agent);
+}

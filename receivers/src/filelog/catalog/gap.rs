@@ -5,9 +5,12 @@
 //! not take it away, but kept from its shard until the gap is closed: generations are read in order,
 //! however many they are.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use super::{Action, Catalog, FileNo, OpenFile};
+use tailwater_pipeline::clock::Mono;
+
+use super::memory::bases;
+use super::{Action, Catalog, Deferred, FileNo, OpenFile};
 
 /// A gap in the generations of a log.
 pub(super) struct Gap {
@@ -120,5 +123,28 @@ impl Catalog {
             actions.push((shard, Action::Open(open)));
             actions.extend(moved.map(|place| (shard, Action::Moved(no, place))));
         }
+    }
+
+    /// Where the log is that a file belongs to.
+    pub fn log_of(&self, no: FileNo) -> Option<PathBuf> {
+        Some(self.live.get(&no)?.lineage().to_path_buf())
+    }
+
+    /// Opens what comes after a file in its log, and says when that is all there is.
+    pub fn look_after(&mut self, no: FileNo, now: Mono) -> Vec<(usize, Action)> {
+        let mut actions = Vec::new();
+        let Some(base) = self.log_of(no) else {
+            return actions;
+        };
+        self.look_around(now);
+        self.listings.forget(&base);
+        let base_known = self.by_path.contains_key(base.as_path());
+        self.reconcile(&base, base_known, &mut actions);
+        let is_of = |d: &Deferred| bases(&d.seen.path).contains(&base);
+        let is_all = !self.gaps.contains_key(&base) && !self.deferred.iter().any(is_of);
+        if let Some(live) = self.live.get(&no).filter(|_| is_all) {
+            actions.push((live.shard, Action::Looked(no)));
+        }
+        actions
     }
 }

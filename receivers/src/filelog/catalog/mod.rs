@@ -867,29 +867,6 @@ impl Catalog {
         }
     }
 
-    /// Where the log is that a file belongs to.
-    pub fn log_of(&self, no: FileNo) -> Option<PathBuf> {
-        Some(self.live.get(&no)?.lineage().to_path_buf())
-    }
-
-    /// Opens what comes after a file in its log, and says when that is all there is.
-    pub fn look_after(&mut self, no: FileNo, now: Mono) -> Vec<(usize, Action)> {
-        let mut actions = Vec::new();
-        let Some(base) = self.log_of(no) else {
-            return actions;
-        };
-        self.look_around(now);
-        self.listings.forget(&base);
-        let base_known = self.by_path.contains_key(base.as_path());
-        self.reconcile(&base, base_known, &mut actions);
-        let is_of = |d: &Deferred| bases(&d.seen.path).contains(&base);
-        let is_all = !self.gaps.contains_key(&base) && !self.deferred.iter().any(is_of);
-        if let Some(live) = self.live.get(&no).filter(|_| is_all) {
-            actions.push((live.shard, Action::Looked(no)));
-        }
-        actions
-    }
-
     /// Takes news of a path that does not match: if it is a rotated form of a known log, what is
     /// beside that log is looked at soon.
     pub fn appeared_beside(&mut self, path: &Path, now: Mono) {
@@ -923,18 +900,6 @@ impl Catalog {
     /// Positions in content that was overwritten.
     pub fn overwritten(&self) -> impl Iterator<Item = &Position> {
         self.memory.overwritten()
-    }
-
-    /// Forgets a position.
-    pub fn forget_position(&mut self, position: &Position) {
-        if !position.overwritten {
-            self.memory.take(position.id);
-            return;
-        }
-        let known = self.memory.overwritten_of(&position.path);
-        if let Some(i) = known.iter().position(|p| p == position) {
-            self.memory.take_overwritten(&position.path, i);
-        }
     }
 
     /// Positions that were given up for want of room since it was last asked: those of files that are

@@ -62,6 +62,18 @@ impl Catalog {
         }
     }
 
+    /// Forgets a position.
+    pub fn forget_position(&mut self, position: &Position) {
+        if !position.overwritten {
+            self.memory.take(position.id);
+            return;
+        }
+        let known = self.memory.overwritten_of(&position.path);
+        if let Some(i) = known.iter().position(|p| p == position) {
+            self.memory.take_overwritten(&position.path, i);
+        }
+    }
+
     /// True if a position that was superseded can be removed from the store: without birth times, what is
     /// stored under its name may be the position of another file by now.
     pub fn forget_superseded(&mut self, position: &Position) -> bool {

@@ -4,17 +4,19 @@
 //! answers with [`Action`]s for the shards; it opens files (to look at their first bytes) but
 //! never reads a line. It has no thread: the driver drives it, tests do too.
 //!
-//! Here are the files under way and what scans and notifications mean for them. `lineage` finds the
-//! generations that rotation put beside a log, `content` tells whether one is a copy of what was
-//! read, `gap` keeps what has to wait for it, `memory` holds the positions of files that are not
-//! being read, `reuse` tells files from others that had their inodes, `select` follows patterns that
-//! change, `siblings` says which names are rotated forms of a log and how old each is.
+//! Here are the files under way and what scans and notifications mean for them; `presence` tells
+//! which are gone or left. `lineage` finds the generations that rotation put beside a log, `content`
+//! tells whether one is a copy of what was read, `gap` keeps what has to wait for it, `memory` holds
+//! the positions of files that are not being read, `reuse` tells files from others that had their
+//! inodes, `select` follows patterns that change, `siblings` says which names are rotated forms of a
+//! log and how old each is.
 
 mod content;
 mod cut;
 mod gap;
 mod lineage;
 mod memory;
+mod presence;
 mod reuse;
 mod select;
 mod shared;
@@ -34,7 +36,7 @@ pub use self::cut::CutAway;
 use self::memory::{Memory, bases};
 pub use self::select::NewSettings;
 pub use self::shared::Shared;
-use self::siblings::{Listings, Siblings, Stays};
+use self::siblings::Listings;
 use super::file_path::FilePath;
 use super::logfs::{FileId, LogFile, LogFs, Meta};
 use super::position::Position;
@@ -432,25 +434,6 @@ impl Catalog {
         }
     }
 
-    /// What rotation put beside the log at `base`, without the oldest files in which nothing is left to
-    /// read, unless it is to be the `whole`.
-    fn siblings(&mut self, base: &Path, whole: bool) -> Siblings {
-        let (live, by_inode, memory) = (&self.live, &self.by_inode, &self.memory);
-        let stays = |meta: &Meta| {
-            let reader = by_inode.get(&inode(meta.id)).and_then(|no| live.get(no));
-            match reader.filter(|l| l.id == meta.id) {
-                Some(l) if l.is_open() => Stays::Open,
-                Some(_) => Stays::Perhaps,
-                None if meta.id.birth_ns == 0 => Stays::Perhaps,
-                None => match memory.get(meta.id) {
-                    Some(p) if p.complete && (p.gzip || meta.size <= p.offset) => Stays::Read,
-                    _ => Stays::Perhaps,
-                },
-            }
-        };
-        self.listings.of(&*self.fs, base, self.now, whole, &stays)
-    }
-
     /// The files of the log at `base` that are being read.
     fn lineage(&self, base: &Path) -> impl Iterator<Item = &Live> {
         let files = self.lineages.get(base).into_iter().flatten();
@@ -488,39 +471,6 @@ impl Catalog {
         self.rematch(&seen, &mut present, &mut actions);
         self.take_new(seen, false, &mut actions);
         actions
-    }
-
-    /// Takes news of a path that lost its file. There is `seen` now, if anything.
-    pub fn vanished(&mut self, path: &Path, seen: Option<Seen>, now: Mono) -> Vec<(usize, Action)> {
-        let mut actions = Vec::new();
-        let mut present = HashSet::new();
-        self.look_around(now);
-        if let Some(seen) = &seen {
-            self.has_new_links |= self.listings.leads(&seen.path, seen.target.as_deref());
-            self.rematch(seen, &mut present, &mut actions);
-        }
-        let files = self.lineages.get(path).into_iter().flatten();
-        let files = files.chain(self.by_path.get(path));
-        let is_at = |l: &Live| !l.gone && *l.path == *path;
-        let missing = |no: &&FileNo| !present.contains(no) && self.live.get(no).is_some_and(is_at);
-        let missing: BTreeSet<FileNo> = files.filter(missing).copied().collect();
-        for no in missing {
-            self.is_missing(no, &mut actions);
-        }
-        if let Some(seen) = seen {
-            self.take_new(seen, false, &mut actions);
-        }
-        actions
-    }
-
-    /// Something happened to what is at `path`.
-    pub fn touched(&mut self, path: &Path) {
-        self.listings.touched(path);
-    }
-
-    /// Whether news of all changes come until the next scan, or nearly all.
-    pub fn hears(&mut self, all: bool) {
-        self.listings.hears = all;
     }
 
     fn forget(&mut self, no: FileNo) {
@@ -620,56 +570,6 @@ impl Catalog {
         }
     }
 
-    /// Files that no path of the scan leads to any more.
-    fn mark_missing(&mut self, present: &HashSet<FileNo>, actions: &mut Vec<(usize, Action)>) {
-        let missing = |(no, l): (&FileNo, &Live)| (!l.gone && !present.contains(no)).then_some(*no);
-        let missing: Vec<FileNo> = self.live.iter().filter_map(missing).collect();
-        for no in missing {
-            self.is_missing(no, actions);
-        }
-    }
-
-    /// A file is not at its path any more.
-    fn is_missing(&mut self, no: FileNo, actions: &mut Vec<(usize, Action)>) {
-        self.mark_gone(no, actions);
-        let Some(live) = self.live.get(&no) else {
-            return;
-        };
-        let (id, path) = (live.id, live.path.clone());
-        self.deselect(no, actions);
-        let found = self.listings.find(&*self.fs, &path, id, self.now);
-        if let Some(now_at) = found {
-            self.tell_place(no, &now_at, actions);
-        }
-    }
-
-    fn mark_gone(&mut self, no: FileNo, actions: &mut Vec<(usize, Action)>) {
-        if let Some(live) = self.live.get_mut(&no) {
-            live.matched = false;
-            live.gone = true;
-            live.shared.looked_into.store(false, Ordering::Release);
-            actions.push((live.shard, Action::Gone(no)));
-        }
-    }
-
-    /// Tells the reader of a file that is at `path` now where to find it, should it be closed.
-    fn tell_place(&mut self, no: FileNo, path: &Path, actions: &mut Vec<(usize, Action)>) {
-        if self.live.get(&no).is_none_or(|l| *l.place == *path) {
-            return;
-        }
-        match self.is_there(no, path) {
-            Some(true) => {}
-            Some(false) => return self.let_inode_go(no, actions),
-            None => return,
-        }
-        if let Some(live) = self.live.get_mut(&no) {
-            self.by_place.remove(&live.place);
-            live.place = path.into();
-            self.by_place.insert(live.place.clone(), no);
-            actions.push((live.shard, Action::Moved(no, live.place.clone())));
-        }
-    }
-
     fn open_new(&mut self, mut s: Seen, first: bool, actions: &mut Vec<(usize, Action)>) {
         let at_end = first && !self.rules.from_beginning && !self.had_stored;
         let seen_before = self.memory.of(&s.path).next().is_some();
@@ -710,24 +610,6 @@ impl Catalog {
             }
             // A later scan tries again.
             Err(e) => self.problems.push((s.path, e)),
-        }
-    }
-
-    /// The writer of the log at `base` has begun another file since the one before, so it has closed
-    /// all that came before the `newest` two.
-    fn leave_older(
-        &mut self,
-        base: &Path,
-        newest: [Option<FileNo>; 2],
-        actions: &mut Vec<(usize, Action)>,
-    ) {
-        for no in self.lineages.get(base).into_iter().flatten() {
-            if let Some(live) = self.live.get_mut(no)
-                && !newest.contains(&Some(*no))
-                && !std::mem::replace(&mut live.left, true)
-            {
-                actions.push((live.shard, Action::Left(*no)));
-            }
         }
     }
 
@@ -900,19 +782,6 @@ impl Catalog {
     /// Positions in content that was overwritten.
     pub fn overwritten(&self) -> impl Iterator<Item = &Position> {
         self.memory.overwritten()
-    }
-
-    /// Positions that were given up for want of room since it was last asked: those of files that are
-    /// gone, which need not be stored any more, and how many others.
-    pub fn take_evicted(&mut self) -> (Vec<Position>, usize) {
-        let evicted = std::mem::take(&mut self.memory.evicted);
-        let all = evicted.len();
-        // Without birth times another file may be stored under that name.
-        let mut is_gone =
-            |p: &Position| p.complete && p.id.birth_ns != 0 && self.find(p.id, &p.path).is_none();
-        let gone: Vec<Position> = evicted.into_iter().filter(|p| is_gone(p)).collect();
-        let others = all - gone.len();
-        (gone, others)
     }
 }
 

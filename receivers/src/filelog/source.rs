@@ -8,9 +8,10 @@
 mod change;
 mod cut;
 mod leave;
+mod open;
 mod settle;
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -35,10 +36,7 @@ use super::under_way::{Joint, UnderWay};
 
 /// How long sources wait before they look again whether more is admitted.
 const CLOSED_PAUSE: Duration = Duration::from_millis(50);
-/// A closed file that is not where it was is given up after this time if the catalog does not tell what
-/// became of it.
-const MISSING_MAX: Duration = Duration::from_secs(60);
-/// Until then the catalog is asked this often.
+/// The catalog is asked this often where a file is that is not where it was.
 const MISSING_PAUSE: Duration = Duration::from_millis(250);
 /// Bytes read at once while room is scarce.
 const SCARCE_READ_BYTES: usize = 64 << 10;
@@ -182,7 +180,7 @@ impl FileSource {
                     self.open += usize::from(tail.file.is_some());
                     self.tails.insert(no, Box::new(tail));
                     self.queue(no);
-                    self.keep_budget(now);
+                    self.keep_budget();
                 }
                 Action::Renamed(no, path) => {
                     if let Some(tail) = self.tails.get_mut(&no) {
@@ -308,64 +306,6 @@ impl FileSource {
         }
     }
 
-    /// Closes files at rest while more descriptors are open than the budget allows.
-    fn keep_budget(&mut self, now: Mono) {
-        let (mut held, mut seen) = (Vec::new(), HashSet::new());
-        while self.is_crowded() {
-            let Some((no, at)) = self.at_rest.pop_front() else {
-                break;
-            };
-            let Some(tail) = self.tails.get_mut(&no) else {
-                continue;
-            };
-            let stale = tail.active_at != at || tail.file.is_none();
-            if stale || !tail.is_at_rest() || tail.gone_since.is_some() {
-                continue;
-            }
-            if self.p.cutter.holds(no) {
-                // No turn of it comes when the line is passed on.
-                if seen.insert(no) {
-                    held.push((no, at));
-                }
-                continue;
-            }
-            tail.close();
-            self.one_less_open();
-        }
-        for entry in held.into_iter().rev() {
-            self.at_rest.push_front(entry);
-        }
-        let _ = now;
-    }
-
-    /// True if files at rest are to be closed.
-    fn is_crowded(&self) -> bool {
-        let s = &self.p.settings;
-        let needed = usize::from(!self.wait_to_open.is_empty());
-        self.open + needed > s.open_files_max
-    }
-
-    fn one_more_open(&mut self) {
-        self.open += 1;
-        self.p.settings.open_files.fetch_add(1, Ordering::AcqRel);
-    }
-
-    /// A file was closed: one that waits may be opened. Some that waited are open, finished or
-    /// have a turn by now.
-    fn one_less_open(&mut self) {
-        self.open -= 1;
-        self.p.settings.open_files.fetch_sub(1, Ordering::AcqRel);
-        while let Some(no) = self.wait_to_open.pop_front() {
-            let Some(tail) = self.tails.get_mut(&no) else {
-                continue;
-            };
-            tail.waits_to_open = false;
-            if tail.file.is_none() && !tail.queued {
-                return self.queue(no);
-            }
-        }
-    }
-
     /// One turn of one file.
     fn turn(&mut self, no: FileNo, cx: &mut dyn SourceCx) -> Turn {
         let now = cx.now();
@@ -434,7 +374,7 @@ impl FileSource {
             if !std::mem::replace(&mut tail.waits_to_open, true) {
                 self.wait_to_open.push_back(no);
             }
-            self.keep_budget(now);
+            self.keep_budget();
             return Turn::Blocked;
         }
         if tail.hold == Hold::Ask {
@@ -509,41 +449,6 @@ impl FileSource {
             "a file cannot be read now; reading goes on from the same place"
         );
         self.look_again(no, now.after(pause));
-    }
-
-    /// Opens a file that is closed. False if it is gone.
-    fn reopen(&mut self, no: FileNo, now: Mono) -> std::io::Result<bool> {
-        let Some(tail) = self.tails.get_mut(&no) else {
-            return Ok(false);
-        };
-        if tail.file.is_some() {
-            return Ok(true);
-        }
-        if !tail.reopen(&*self.p.fs)? {
-            let since = *tail.missing_since.get_or_insert(now);
-            if !tail.vanished && now.since(since) < MISSING_MAX {
-                // The catalog finds out where it is, and tells.
-                let _ = self.p.feedback.send(Feedback::Missing(no));
-                let again = now.after(MISSING_PAUSE);
-                tail.retry_at = Some(again);
-                self.look_again(no, again);
-                return Ok(false);
-            }
-            tail.gone_since.get_or_insert(now);
-            // Its place was taken while it was closed. It was at rest, so nothing of it is left,
-            // unless it was never opened for want of descriptors.
-            let unread = tail.unread_of_closed();
-            if unread > 0 {
-                self.p.files.files_abandoned_bytes.inc_by(unread);
-                tracing::error!(
-                    path = %tail.path.display(), bytes = unread,
-                    "the file was gone before it could be opened: too many files are open"
-                );
-            }
-            return Ok(false);
-        }
-        self.one_more_open();
-        Ok(true)
     }
 
     /// Reads and cuts.

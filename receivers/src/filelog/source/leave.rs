@@ -65,7 +65,7 @@ impl FileSource {
         if tail.file.is_some() && self.open + 64 > s.open_files_max {
             let active_at = tail.active_at;
             self.at_rest.push_back((no, active_at));
-            self.keep_budget(now);
+            self.keep_budget();
         }
     }
 

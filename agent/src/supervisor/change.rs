@@ -284,11 +284,11 @@ impl Agent {
 
     /// Goes on with what a change has left to do. True while there is something.
     pub fn tick(&mut self) -> bool {
-        if !self.graph.is_changing() {
-            return false;
+        if self.graph.has_due() {
+            let Agent { graph, sandbox, .. } = self;
+            sandbox.within(Ring::Inner, || graph.tick());
         }
-        let Agent { graph, sandbox, .. } = self;
-        sandbox.within(Ring::Inner, || graph.tick())
+        self.graph.is_changing()
     }
 
     /// Serves metrics at the addresses of `readers`.

@@ -94,6 +94,12 @@ impl Waits {
         self.before.iter().all(|done| done.load(Ordering::Acquire))
     }
 
+    /// True if it is to be started now.
+    fn is_due(&self, now: Mono) -> bool {
+        let rests = matches!(&self.state, State::Failed(_, Some(at)) if now < *at);
+        !self.is_over() && self.is_free() && !rests
+    }
+
     /// Starts it if there is nothing left to wait for. A second call does nothing.
     pub fn start(&mut self, start: impl FnOnce() -> Result<(), BuildError>) {
         if self.is_over() || !self.is_free() {
@@ -117,15 +123,14 @@ impl Waits {
 
     /// As [`Waits::start`], with a pause after each failure, which is logged.
     fn start_later(&mut self, id: &str, now: Mono, start: impl FnOnce() -> Result<(), BuildError>) {
-        if matches!(&self.state, State::Failed(_, Some(at)) if now < *at) {
+        if !self.is_due(now) {
             return;
         }
-        let over = self.is_over();
         self.start(start);
         if let State::Failed(error, at) = &mut self.state {
             tracing::error!(id, %error, "not started; it is tried again");
             *at = Some(now.after(START_AGAIN));
-        } else if !over && self.is_over() {
+        } else {
             tracing::debug!(id, "begins in the place of what went");
         }
     }
@@ -174,6 +179,20 @@ impl Graph {
         }
         self.start_exporters();
         self.is_changing()
+    }
+
+    /// True if [`Graph::tick`] has something to start or to let go of now.
+    pub fn has_due(&self) -> bool {
+        let now = self.cx.clock.now();
+        let mut receivers = self.receivers.iter().map(|r| &r.waits);
+        let mut exporters = self.exporters.iter().map(|e| &e.waits);
+        let drained = |done: &Arc<AtomicBool>| done.load(Ordering::Acquire);
+        let mut leaving = self.leaving.iter();
+        receivers.any(|w| w.is_due(now))
+            || exporters.any(|w| w.is_due(now))
+            || self.retiring.iter().any(Retiring::is_done)
+            || leaving
+                .any(|l| l.drained.iter().all(drained) || (l.node.is_some() && now >= l.until))
     }
 
     /// True while a change has something left to do.

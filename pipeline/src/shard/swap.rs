@@ -107,7 +107,13 @@ impl Shard {
                 .iter()
                 .any(|c| c.was(chain) && c.is_all_of(chain));
             let end_goes = chain.exporters.iter().any(|key| goes(key, chain.signal));
-            if !stays || end_goes {
+            // What a source has in a chain goes before what it hands to others from now on.
+            let leaves = |feed: &Feed| {
+                let next = swap.feeds.iter().find(|(id, _)| *id == feed.id);
+                let feeds_now = next.is_some_and(|(_, chains)| *chains == feed.pipelines);
+                feed.pipelines.contains(&chain.id) && !feeds_now
+            };
+            if !stays || end_goes || self.feeds.iter().any(leaves) {
                 self.flush_chain(i, now);
             }
         }

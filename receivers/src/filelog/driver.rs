@@ -124,6 +124,8 @@ pub struct Driver {
     /// Paths that lost their files, and when they are looked at.
     vanished: BTreeMap<PathBuf, Mono>,
     complained: HashSet<PathBuf>,
+    /// The newest scan found a link to nothing.
+    leads_nowhere: bool,
     superseded: Vec<(Mono, Position)>,
 }
 
@@ -138,6 +140,7 @@ impl Driver {
             dirs: BTreeSet::new(),
             vanished: BTreeMap::new(),
             complained: HashSet::new(),
+            leads_nowhere: false,
             superseded: Vec::new(),
         }
     }
@@ -293,7 +296,10 @@ impl Driver {
             return self.p.catalog.appeared_beside(&path, now);
         }
         match self.p.fs.look(&path) {
-            Ok((Kind::File, _)) if !is_log => self.p.catalog.appeared_beside(&path, now),
+            // A link that led nowhere may lead to it.
+            Ok((Kind::File, _)) if !is_log && !self.leads_nowhere => {
+                self.p.catalog.appeared_beside(&path, now);
+            }
             // It has another name by now.
             Err(e) if e.kind() == io::ErrorKind::NotFound => self.look_again(path, now),
             Ok(_) | Err(_) => self.scan_soon(now),
@@ -337,6 +343,8 @@ impl Driver {
             );
             self.p.shards.iter().for_each(|s| s.handle.waker.wake());
         }
+        let is_broken = |(_, problem): &(PathBuf, Problem)| matches!(problem, Problem::BrokenLink);
+        self.leads_nowhere = found.problems.iter().any(is_broken);
         for (path, problem) in found.problems {
             if matches!(problem, Problem::Refused(_)) && !self.complained.contains(&path) {
                 self.p.files.file_errors.inc();

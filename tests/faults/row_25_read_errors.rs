@@ -137,11 +137,15 @@ impl FailingReads {
             tracer: tracer.ok()?,
             report,
         };
-        // It is at work when the kernel says that the agent has a tracer.
-        let status = format!("/proc/{}/status", agent.pid());
+        // It is at work when the kernel says that all threads of the agent have a tracer.
+        let threads = format!("/proc/{}/task", agent.pid());
         let attached = wait::within(Duration::from_secs(5), || {
-            let text = fs::read_to_string(&status).unwrap_or_default();
-            !text.contains("TracerPid:\t0")
+            let mut threads = fs::read_dir(&threads).expect("it runs");
+            threads.all(|thread| {
+                let status = thread.map(|t| t.path().join("status"));
+                let text = status.and_then(fs::read_to_string).unwrap_or_default();
+                !text.contains("TracerPid:\t0")
+            })
         });
         let alive = matches!(failing.tracer.try_wait(), Ok(None));
         (attached && alive).then_some(failing)

@@ -99,6 +99,13 @@ impl World {
         of.map(|(_, item)| item.clone()).collect()
     }
 
+    /// Batches that `exporter` has and has not accepted.
+    pub fn waiting(&self, exporter: &str) -> usize {
+        let queues = self.state().queues.clone();
+        let of = queues.iter().filter(|q| q.id == exporter);
+        of.map(|q| q.waiting.lock().unwrap().1.len()).sum()
+    }
+
     pub fn hold(&self, exporter: &str) {
         self.state().holding.insert(exporter.into());
     }

@@ -1,7 +1,5 @@
-use std::collections::BTreeMap;
-use std::time::Duration;
-
 use proptest::prelude::*;
+use std::collections::BTreeMap;
 
 use super::fakes::{Item, SHARDS, World, graph, until};
 use super::*;
@@ -90,7 +88,7 @@ fn what_an_exporter_has_left_arrives_before_what_follows() {
     apply(&mut graph, one(&world, [0; 4], "")).unwrap();
     world.hold("sink");
     world.give("feed/a", 40);
-    std::thread::sleep(Duration::from_millis(20));
+    assert!(until(&mut graph, || world.waiting("sink") > 0));
     apply(&mut graph, one(&world, [0, 0, 1, 0], "")).unwrap();
     world.accept("sink");
     assert!(until(&mut graph, || world.arrived("sink").len() >= 40));
@@ -111,7 +109,7 @@ fn a_receiver_waits_for_what_the_one_before_it_has_under_way() {
     apply(&mut graph, one(&world, [0; 4], "replace")).unwrap();
     world.hold("sink");
     world.give("feed/a", 40);
-    std::thread::sleep(Duration::from_millis(20));
+    assert!(until(&mut graph, || world.waiting("sink") > 0));
     for v in 1..4 {
         apply(&mut graph, one(&world, [v, 0, 0, 0], "replace")).unwrap();
         graph.tick();

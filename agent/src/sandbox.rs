@@ -99,6 +99,8 @@ pub struct Sandbox {
     needs_etc: bool,
     /// The directories of logs.
     logs: Vec<PathBuf>,
+    /// It became wider, and threads that were started before go on without that.
+    outgrown: bool,
     /// It was said in the log how it went.
     said: AtomicBool,
 }
@@ -114,6 +116,7 @@ impl Sandbox {
             rules: None,
             needs_etc: false,
             logs: Vec::new(),
+            outgrown: false,
             said: AtomicBool::new(true),
         }
     }
@@ -132,10 +135,11 @@ impl Sandbox {
             ..Sandbox::off()
         };
         sandbox.widen(checked);
+        sandbox.outgrown = false;
         sandbox
     }
 
-    /// Adds what `checked` needs; what was allowed stays, for what goes on. True if it became wider:
+    /// Adds what `checked` needs; what was allowed stays, for what goes on. True if it became wider since [`Sandbox::moved`]:
     /// threads that were started before do not know of it.
     pub fn widen(&mut self, checked: &Checked) -> bool {
         let Some(rules) = &mut self.rules else {
@@ -154,7 +158,13 @@ impl Sandbox {
         *rules = wider;
         self.logs = logs;
         self.needs_etc |= reach.user_names;
-        grew
+        self.outgrown |= grew;
+        self.outgrown
+    }
+
+    /// The threads that go on have all that it allows now.
+    pub fn moved(&mut self) {
+        self.outgrown = false;
     }
 
     /// Runs `work` in a thread that is shut in, as are all that it starts. Says in the log, once, how

@@ -229,6 +229,12 @@ fn directories_that_are_named_later_can_be_read() {
     other.write_lines(100).expect("written");
     let include = json!([rig.logs("*.log"), others.path().join("*.log")]);
     config["receivers"]["filelog"]["include"] = include;
+    // One that fails when it is built is no reason to think that it was done.
+    let mut failing = config.clone();
+    let url = rig.loki.push_url().replace("http://", "https://");
+    failing["exporters"]["loki"]["endpoint"] = url.into();
+    failing["exporters"]["loki"]["tls"] = json!({"ca_file": rig.path("missing.pem")});
+    assert!(!agent.reload(&failing), "{}", tail(&agent.log()));
     assert!(agent.reload(&config), "{}", tail(&agent.log()));
     writer.write_lines(100).expect("written");
     rig.wait_delivered(&agent);

@@ -265,12 +265,14 @@ impl Agent {
             budget,
             ..
         } = self;
-        sandbox.within(Ring::Inner, || {
+        let mut moved = false;
+        let result = sandbox.within(Ring::Inner, || {
             let prepared = graph.prepare(checked.resolved)?;
             if wider {
                 graph
                     .move_shards()
                     .context("cannot start the shards again")?;
+                moved = true;
             }
             let before = budget.limit_bytes();
             budget.set_limit(budget_bytes(memory));
@@ -278,8 +280,11 @@ impl Agent {
                 .commit(prepared)
                 .inspect_err(|_| budget.set_limit(before))?;
             anyhow::Ok(())
-        })?;
-        Ok(checked.offer)
+        });
+        if moved {
+            sandbox.moved();
+        }
+        result.map(|()| checked.offer)
     }
 
     /// Goes on with what a change has left to do. True while there is something.

@@ -582,3 +582,30 @@ proptest! {
         play(world, &steps)?;
     }
 }
+
+/// Guarantees that a copy that begins as what stands in the log now, and is longer, is read: it is no
+/// part of the log, which has not been cut since.
+#[test]
+fn a_copy_that_begins_as_the_log_is_read() {
+    use Step::{Compress, CopyTruncate, Notify, Rename, Write};
+    let world = World {
+        way: Way::Mixed,
+        dated: false,
+        banner: "#banner\n".to_owned(),
+        pad: 0,
+    };
+    let older = Compress { newest: false };
+    let steps = [
+        Rename,
+        Rename,
+        Notify,
+        Write(1),
+        CopyTruncate,
+        Rename,
+        older,
+        Notify,
+        CopyTruncate,
+        Rename,
+    ];
+    play(world, &steps).unwrap();
+}

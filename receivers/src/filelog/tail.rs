@@ -126,6 +126,9 @@ pub struct Tail {
     pub hold: Hold,
     /// It is a copy of what was read first, and ends here: what was written after copying is not in it.
     pub copy_end: Option<(u64, Trail)>,
+    /// Lines without a time of their own get no earlier one, in ns since the epoch: it comes after what
+    /// the file before it gave to its own.
+    pub stamps_from: Option<i64>,
     /// The file it came after.
     pub predecessor: Option<FileNo>,
     /// When it was last renamed or lost its path.
@@ -146,6 +149,8 @@ pub struct Tail {
     pub flush_clock: FlushClock,
     /// An unfinished record waits at the end.
     pub unfinished: bool,
+    /// What was cut last waits until its time mark is on disk.
+    pub waits_for_mark: bool,
     /// The file's encoding: the receiver's, unless a byte order mark says otherwise.
     pub charset: Charset,
     /// Bytes to read at once; grows for a line longer than the buffer.
@@ -214,6 +219,7 @@ impl Tail {
             window: AckWindow::new(sink, open.no),
             shared: open.shared,
             after: open.after,
+            stamps_from: None,
             predecessor: open.after,
             left: open.left,
             hold: if open.ask { Hold::Ask } else { Hold::None },
@@ -227,6 +233,7 @@ impl Tail {
             ended_at: None,
             flush_clock: FlushClock::default(),
             unfinished: false,
+            waits_for_mark: false,
             charset: Charset::Utf8,
             read_bytes,
             long_record: false,
@@ -248,6 +255,11 @@ impl Tail {
         self.until = Some(u64::MAX);
         self.gone_since = Some(now);
         self.moved_at = Some(now);
+    }
+
+    /// The time that a line at the position would get, if lines of it get times.
+    pub fn next_stamp(&self) -> Option<i64> {
+        self.position.marks.time_of(self.position.offset)
     }
 
     /// True if it is closed and could not be opened for a while, and nothing of it is under way.

@@ -139,8 +139,8 @@ impl FileSource {
         tail.go_back();
         // Parts of its first line may be in the file before it.
         tail.after = tail.predecessor;
-        self.marked.retain(|(n, _)| *n != no);
         let others = self.p.cutter.moved(tail);
+        self.forget_marked(no);
         // Parts of a line that is read again here are in these.
         let waiting = |other: &FileNo| {
             let tail = self.tails.get(other);

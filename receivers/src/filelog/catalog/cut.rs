@@ -470,11 +470,20 @@ impl Catalog {
         let no = *self.by_path.get(base)?;
         let live = self.live.get(&no)?;
         let last = live.last.filter(|n| self.live.contains_key(n));
-        match live.begin {
-            Begin::Open | Begin::Asked if log.is_some() => last,
-            Begin::Open | Begin::Asked => Some(no),
-            Begin::Free => last.or(Some(no)),
+        match self.is_unread(live) {
+            true if log.is_some() => last,
+            true => Some(no),
+            // What was opened before it comes before it.
+            false => last.filter(|last| *last > no).or(Some(no)),
         }
+    }
+
+    /// True if nothing of a log was read yet, as far as is known: what is found beside it comes before
+    /// its content.
+    fn is_unread(&self, live: &Live) -> bool {
+        let known = live.shared.known();
+        let is_empty = known.offset == 0 && known.head.len == 0 && !self.rules.keep_offset;
+        live.begin != Begin::Free || is_empty
     }
 
     /// A generation of the log at `base` was opened: before the content of the log, if nothing of
@@ -489,11 +498,12 @@ impl Catalog {
         let Some(log) = log.filter(|no| !self.is_kept(base, *no)) else {
             return;
         };
+        let is_unread = self.live.get(&log).is_some_and(|l| self.is_unread(l));
         let Some(live) = self.live.get_mut(&log) else {
             return;
         };
         live.last = Some(no);
-        if live.begin != Begin::Free {
+        if is_unread {
             live.begin = Begin::Open;
             self.asking.retain(|n| *n != log);
             actions.push((live.shard, Action::After(log, no)));

@@ -700,7 +700,7 @@ impl Catalog {
             since: self.now,
             begin: if ask { Begin::Open } else { Begin::Free },
             told: false,
-            last: after.filter(|_| ask),
+            last: after,
         };
         self.lineages
             .entry(live.lineage().to_path_buf())

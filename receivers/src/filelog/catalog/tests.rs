@@ -243,6 +243,8 @@ struct Agent {
     wall_ns: i64,
     /// The times that each line was delivered with.
     delivered: BTreeMap<u32, BTreeSet<i64>>,
+    /// Files of which the catalog is to be told that they have begun.
+    begun: Vec<FileNo>,
 }
 
 impl Agent {
@@ -273,6 +275,7 @@ impl Agent {
             now: Mono::default(),
             wall_ns: wall(),
             delivered: BTreeMap::new(),
+            begun: Vec::new(),
         }
     }
 
@@ -366,7 +369,10 @@ impl Agent {
                 }
                 Action::After(no, _) => {
                     let tail = self.tails.get_mut(&no).unwrap();
-                    tail.hold = Hold::Ask;
+                    match tail.hold {
+                        Hold::None if tail.position.head.len > 0 => self.begun.push(no),
+                        _ => tail.hold = Hold::Ask,
+                    }
                 }
                 Action::Begin(no) => {
                     let tail = self.tails.get_mut(&no).unwrap();
@@ -376,6 +382,10 @@ impl Agent {
         }
         for p in std::mem::take(&mut self.catalog.to_save) {
             self.put(p);
+        }
+        for no in std::mem::take(&mut self.begun) {
+            let actions = self.catalog.begun(no, self.now);
+            self.take(actions);
         }
     }
 

@@ -191,8 +191,13 @@ impl FileSource {
         };
         tail.after = Some(before);
         tail.predecessor = Some(before);
-        if tail.hold == Hold::Asked {
-            tail.hold = Hold::Ask;
+        let is_unread = tail.position.offset == 0 && tail.position.head.len == 0;
+        match tail.hold {
+            Hold::Asked => tail.hold = Hold::Ask,
+            // The first bytes of it are news to the catalog, too.
+            Hold::None if is_unread => tail.hold = Hold::Ask,
+            Hold::None => _ = self.p.feedback.send(Feedback::Begun(no)),
+            Hold::Ask | Hold::Cut | Hold::Lost | Hold::LetGo => {}
         }
         self.follow(no, before, now);
         self.queue(no);

@@ -180,6 +180,7 @@ impl Driver {
         }
         if now >= self.lag_at {
             self.measure_lag();
+            self.p.catalog.rest(now);
             self.lag_at = now.after(LAG_INTERVAL);
         }
         self.look_at_vanished(now);
@@ -353,8 +354,9 @@ impl Driver {
         }
         self.warn_of_hard_links(&found.files);
         let files = found.files.into_iter().map(seen).collect();
-        let actions = self.p.catalog.scan(files, now);
-        self.send(actions);
+        let (stop, shards) = (self.p.catalog.stop.clone(), &self.p.shards);
+        let take = &mut |actions| send(&stop, shards, actions);
+        self.p.catalog.scan_with(files, now, take);
         self.wake_dirty();
         self.report_problems();
         self.forget_gone();
@@ -529,18 +531,7 @@ impl Driver {
     }
 
     fn send(&self, actions: Vec<(usize, Action)>) {
-        if self.p.catalog.stop.load(Ordering::Acquire) {
-            // They may be the part of a look at a directory that was broken off.
-            return;
-        }
-        let mut woken = vec![false; self.p.shards.len()];
-        for (shard, action) in actions {
-            let _ = self.p.shards[shard].actions.send(action);
-            woken[shard] = true;
-        }
-        for (shard, _) in woken.into_iter().enumerate().filter(|(_, w)| *w) {
-            self.p.shards[shard].handle.waker.wake();
-        }
+        send(&self.p.catalog.stop, &self.p.shards, actions);
     }
 
     fn measure_lag(&self) {
@@ -578,6 +569,22 @@ impl Driver {
         self.p.lag.lag_bytes.set(bytes as i64);
         self.p.lag.lag_seconds.set(oldest as f64 / 1e9);
         self.p.lag.files.set(files);
+    }
+}
+
+/// Tells the shards.
+fn send(stop: &AtomicBool, shards: &[ShardLink], actions: Vec<(usize, Action)>) {
+    if stop.load(Ordering::Acquire) {
+        // They may be the part of a look at a directory that was broken off.
+        return;
+    }
+    let mut woken = vec![false; shards.len()];
+    for (shard, action) in actions {
+        let _ = shards[shard].actions.send(action);
+        woken[shard] = true;
+    }
+    for (shard, _) in woken.into_iter().enumerate().filter(|(_, w)| *w) {
+        shards[shard].handle.waker.wake();
     }
 }
 

@@ -241,8 +241,9 @@ impl FileSource {
                 Action::After(no, before) => self.wait_for(no, before, now),
                 Action::Begin(no) => self.begin(no),
                 Action::Looked(no) => {
-                    if let Some(tail) = self.tails.get_mut(&no) {
-                        tail.looked_after = tail.asked_after;
+                    let tail = self.tails.get_mut(&no);
+                    if let Some(asked) = tail.and_then(|t| t.asked_after.as_mut()) {
+                        asked.answered = Some(asked.at);
                     }
                 }
             }

@@ -125,7 +125,7 @@ pub struct Tail {
     /// Why it is not read.
     pub hold: Hold,
     /// It is a copy of what was read first, and ends here: what was written after copying is not in it.
-    pub copy_end: Option<(u64, Trail)>,
+    pub copy_end: Option<Box<(u64, Trail)>>,
     /// Lines without a time of their own get no earlier one, in ns since the epoch: it comes after what
     /// the file before it gave to its own.
     pub stamps_from: Option<i64>,
@@ -169,10 +169,8 @@ pub struct Tail {
     pub missing_since: Option<Mono>,
     /// The catalog says that no name leads to it any more.
     pub vanished: bool,
-    /// When the catalog was asked what comes after it.
-    pub asked_after: Option<Mono>,
-    /// The same, of the newest question that was answered.
-    pub looked_after: Option<Mono>,
+    /// The catalog was asked what comes after it.
+    pub asked_after: Option<Box<AskedAfter>>,
     /// The highest offset that was cut into records in this generation: below it, a read is a
     /// replay after a rewind.
     pub cut_before: u64,
@@ -181,6 +179,15 @@ pub struct Tail {
     pub replay_until: u64,
     /// Records and bytes that were under way at a rewind and have not been read again yet.
     pub owed: (u64, u64),
+}
+
+/// When the catalog was asked what comes after a file.
+#[derive(Clone, Copy, Debug)]
+pub struct AskedAfter {
+    /// The newest time.
+    pub at: Mono,
+    /// The newest of those that were answered.
+    pub answered: Option<Mono>,
 }
 
 /// Bytes read for one turn. `content` starts at `position.offset`.
@@ -244,7 +251,6 @@ impl Tail {
             missing_since: None,
             vanished: false,
             asked_after: None,
-            looked_after: None,
             replay_until,
             owed: (0, 0),
         }
@@ -471,7 +477,7 @@ impl Tail {
     pub fn go_on_in(&mut self, copy: ContentCopy, now: Mono) {
         self.hold = Hold::None;
         self.at_end = false;
-        self.copy_end = Some(copy.end);
+        self.copy_end = Some(Box::new(copy.end));
         self.left = true;
         self.moved_at = Some(now);
         self.gone_since = (!copy.matched).then_some(now);
@@ -643,7 +649,7 @@ impl Tail {
             ..self.of_file(&self.position)
         };
         position.marks.prune(position.offset);
-        if let Some((size, trail)) = self.copy_end
+        if let Some((size, trail)) = self.copy_end.as_deref().copied()
             && position.offset > size
         {
             (position.offset, position.trail) = (size, trail);

@@ -539,7 +539,7 @@ impl Catalog {
         let live = |path: PathBuf| {
             self.by_path
                 .get(path.as_path())
-                .and_then(|no| self.live.get(no))
+                .and_then(|no| self.live.get(no).map(|l| &**l))
         };
         let read = |l: &&Live| l.shared.read_offset.load(Ordering::Acquire) > 0;
         let originals = bases(&s.path).into_iter().skip(1).filter_map(live);

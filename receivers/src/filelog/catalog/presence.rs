@@ -24,7 +24,8 @@ impl Catalog {
         let files = self.lineages.get(path).into_iter().flatten();
         let files = files.chain(self.by_path.get(path));
         let is_at = |l: &Live| !l.gone && *l.path == *path;
-        let missing = |no: &&FileNo| !present.contains(no) && self.live.get(no).is_some_and(is_at);
+        let missing =
+            |no: &&FileNo| !present.contains(no) && self.live.get(no).is_some_and(|l| is_at(l));
         let missing: BTreeSet<FileNo> = files.filter(missing).copied().collect();
         for no in missing {
             self.is_missing(no, &mut actions);
@@ -38,6 +39,11 @@ impl Catalog {
     /// Something happened to what is at `path`.
     pub fn touched(&mut self, path: &Path) {
         self.listings.touched(path);
+    }
+
+    /// Nothing may come for a while: what can be looked up again is forgotten.
+    pub fn rest(&mut self, now: Mono) {
+        self.listings.forget_large(now);
     }
 
     /// Whether news of all changes come until the next scan, or nearly all.
@@ -116,7 +122,12 @@ impl Catalog {
         actions: &mut Vec<(usize, Action)>,
     ) {
         let missing = |(no, l): (&FileNo, &Live)| (!l.gone && !present.contains(no)).then_some(*no);
-        let missing: Vec<FileNo> = self.live.iter().filter_map(missing).collect();
+        let missing: Vec<FileNo> = self
+            .live
+            .iter()
+            .map(|(no, l)| (no, &**l))
+            .filter_map(missing)
+            .collect();
         for no in missing {
             self.is_missing(no, actions);
         }

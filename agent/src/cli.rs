@@ -62,6 +62,7 @@ const AGENT_HELP: &str = "\
 Examples:
   tailwater status                                     is it ready, and why not
   tailwater graph                                      what runs, and what is counted of it
+  tailwater files --order lag --limit 20               which files are furthest behind
   tailwater plan new.yaml                              what would change, or every mistake
   tailwater apply new.yaml --if-generation 3           put it into force if 3 is what runs
   tailwater rollback                                   back to the configuration before
@@ -120,6 +121,9 @@ enum Command {
     /// Show the nodes of a running agent, what is counted of each, and how they are connected.
     #[command(after_help = AGENT_HELP)]
     Graph(AgentArgs),
+    /// List the files that a running agent reads, and how far it is in each.
+    #[command(after_help = AGENT_HELP)]
+    Files(FilesArgs),
     /// Say what a configuration would change in a running agent.
     #[command(after_help = AGENT_HELP)]
     Plan {
@@ -261,8 +265,18 @@ enum CheckpointsCommand {
 }
 
 /// Which agent, and how its answer is printed.
-#[derive(Args, Clone, Debug)]
+#[derive(Args, Clone, Debug, Default)]
 pub struct AgentArgs {
+    #[command(flatten)]
+    pub place: PlaceArgs,
+    /// Print the answer as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Which agent.
+#[derive(Args, Clone, Debug, Default)]
+pub struct PlaceArgs {
     /// The socket of the agent, service::admin::socket.
     #[arg(long, value_name = "PATH", conflicts_with_all = ["endpoint", "token_file"])]
     pub socket: Option<PathBuf>,
@@ -272,9 +286,40 @@ pub struct AgentArgs {
     /// The file with the token for the address.
     #[arg(long, value_name = "PATH")]
     pub token_file: Option<PathBuf>,
-    /// Print the answer as JSON.
-    #[arg(long)]
-    pub json: bool,
+}
+
+/// Which files of an agent.
+#[derive(Args, Clone, Debug, Default)]
+pub struct FilesArgs {
+    #[command(flatten)]
+    pub agent: AgentArgs,
+    /// Only those of this receiver.
+    #[arg(long, value_name = "ID")]
+    pub receiver: Option<String>,
+    /// Only paths that begin like this, or, with * ? [ or {, that match it as a whole.
+    #[arg(long, value_name = "PREFIX|GLOB")]
+    pub path: Option<String>,
+    /// As they were found, or those that are furthest behind first.
+    #[arg(long, value_enum, default_value_t = Order::Found)]
+    pub order: Order,
+    /// So many at most.
+    #[arg(long, value_name = "N", value_parser = parse_limit)]
+    pub limit: Option<usize>,
+}
+
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug, Default)]
+/// In which order files are listed.
+pub enum Order {
+    /// As they were found.
+    #[default]
+    Found,
+    /// The one that is furthest behind first; at most 10,000.
+    Lag,
+}
+
+fn parse_limit(text: &str) -> Result<usize, String> {
+    let limit = text.parse().ok().filter(|n| *n > 0);
+    limit.ok_or_else(|| "a number from 1 on".to_owned())
 }
 
 /// How a change is asked for.
@@ -325,6 +370,7 @@ pub fn main() -> ExitCode {
         Some(Command::Demo(args)) => commands::demo::demo(&args),
         Some(Command::Status(agent)) => commands::admin::status(&agent),
         Some(Command::Graph(agent)) => commands::admin::graph(&agent),
+        Some(Command::Files(args)) => commands::files::files(&args),
         Some(Command::Plan { agent, file }) => commands::admin::plan(&agent, &file),
         Some(Command::Apply {
             agent,

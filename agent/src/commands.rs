@@ -4,5 +4,6 @@ pub mod admin;
 pub mod check;
 pub mod checkpoints;
 pub mod demo;
+pub mod files;
 pub mod inspect;
 pub mod run;

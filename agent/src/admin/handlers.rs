@@ -97,7 +97,11 @@ async fn dispatch(
         endpoint,
         Endpoint::Change | Endpoint::Apply | Endpoint::Reload
     );
-    let dry_run = dry_run(request.uri().query(), changes)?;
+    let dry_run = match endpoint {
+        // It reads its query by itself.
+        Endpoint::Files => false,
+        _ => dry_run(request.uri().query(), changes)?,
+    };
     let if_generation = match changes {
         true => if_match(request.headers())?,
         false => None,
@@ -133,6 +137,7 @@ async fn dispatch(
             };
             Ok(json_reply(StatusCode::OK, &graph(&seen)))
         }
+        Endpoint::Files => files(api, request.uri().query()).await,
         Endpoint::OpenApi => Ok(reply(StatusCode::OK, JSON, OPENAPI.to_owned())),
         Endpoint::Change | Endpoint::Plan => {
             let full = |_| error(StatusCode::SERVICE_UNAVAILABLE, "the agent is stopping");
@@ -278,6 +283,14 @@ fn config(api: &Api, headers: &HeaderMap) -> Reply {
     };
     set(&mut reply, ETAG, &format!("\"{}\"", in_force.generation));
     reply
+}
+
+async fn files(api: &Api, query: Option<&str>) -> Result<Reply, Reply> {
+    let wanted = super::files::wanted(query);
+    let wanted = wanted.map_err(|text| error(StatusCode::BAD_REQUEST, &text))?;
+    let answer = super::files::files(&api.shown.get(), &wanted).await;
+    let answer = answer.map_err(|e| error(StatusCode::NOT_FOUND, &e.0))?;
+    Ok(reply(StatusCode::OK, JSON, answer))
 }
 
 fn generations(api: &Api) -> Value {

@@ -18,6 +18,7 @@ use tailwater_pipeline::clock::{Clock, Mono};
 use tailwater_telemetry::metrics::{FilesMetrics, LagMetrics};
 
 use super::catalog::{Action, Catalog, FileNo, Rules, Seen};
+use super::desk::Question;
 use super::discover::{Discovery, FoundFile, Problem};
 use super::logfs::{Kind, LogFs};
 use super::position::Position;
@@ -84,6 +85,8 @@ pub struct DriverParts {
     pub shards: Vec<ShardLink>,
     /// From the shards.
     pub feedback: Receiver<Feedback>,
+    /// From whoever wants to know which files there are.
+    pub questions: Receiver<Question>,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// The file system.
@@ -188,6 +191,7 @@ impl Driver {
         self.send(actions);
         self.report_problems();
         self.save();
+        self.answer_questions();
         let due = [
             Some(self.scan_at),
             Some(self.lag_at),
@@ -525,6 +529,13 @@ impl Driver {
                     }
                 }
             }
+        }
+    }
+
+    fn answer_questions(&self) {
+        // What comes meanwhile is for the next turn.
+        for Question { query, answer } in self.p.questions.try_iter().take(self.p.questions.len()) {
+            answer(self.p.catalog.report(&query, self.p.clock.wall_ns()));
         }
     }
 

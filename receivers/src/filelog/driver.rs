@@ -557,7 +557,7 @@ impl Driver {
     fn measure_lag(&self) {
         let wall = self.p.clock.wall_ns();
         let (mut bytes, mut oldest, mut files) = (0u64, 0u64, 0i64);
-        for (_, path, shared, _) in self.p.catalog.files() {
+        for (no, _, shared, _) in self.p.catalog.files() {
             files += 1;
             let acked = shared.acked_offset.load(Ordering::Acquire);
             let mut size = shared.size.load(Ordering::Acquire);
@@ -565,9 +565,9 @@ impl Driver {
             let closed = shared.closed.load(Ordering::Acquire);
             if !closed
                 && (read < size || acked < read)
-                && let Ok(meta) = self.p.fs.meta(path)
+                && let Some(now) = self.p.catalog.size_now(no)
             {
-                size = size.max(meta.size);
+                size = size.max(now);
                 shared.size.store(size, Ordering::Release);
             }
             let behind = size.max(read).saturating_sub(acked);

@@ -66,6 +66,11 @@ impl Catalog {
         }
     }
 
+    /// The size of a file as it is on the disk now, whatever is at its path; none if that cannot be told.
+    pub fn size_now(&self, no: FileNo) -> Option<u64> {
+        Some(self.meta_now(self.live.get(&no)?)?.size)
+    }
+
     /// What the file is now on the disk: as its reader has it open, else by its name.
     fn meta_now(&self, live: &Live) -> Option<Meta> {
         let meta = match live.shared.handle() {

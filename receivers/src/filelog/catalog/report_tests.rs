@@ -141,6 +141,8 @@ fn rotated_and_deleted_files_are_told_as_what_they_are() {
         (old.state, old.size, old.lag_bytes),
         (FileState::Rotated, 10, 6)
     );
+    // So is its lag measured.
+    assert_eq!(rig.catalog.size_now(old.no), Some(10));
     assert_eq!((deleted.state, &deleted.place), (FileState::Deleted, &None));
     assert_eq!((deleted.lag_bytes, deleted.held_deleted_bytes), (9, 9));
     // Its reader has begun with nothing of it.

@@ -75,6 +75,16 @@ state directory.
 
 Exit codes: 0 done, or nothing to do; 1 refused, not ready, or no answer; 2 wrong command line.";
 
+const TOP_HELP: &str = "\
+Keys: q ends; tab goes from nodes to files and back; s changes the order; p pauses; up and down,
+page up and page down, home and end move in the table.
+
+Rates are differences between two looks. Shapes say the same as colours: with NO_COLOR set there are
+none, and without UTF-8 in the locale only ASCII. Where the output is no terminal, one look is
+printed as text; its rates are those of one interval.
+
+Which agent is asked: see `tailwater help status`.";
+
 /// One native agent that tails files and delivers logs to Loki, and loses nothing.
 #[derive(Parser)]
 #[command(name = "tailwater", version, after_help = AFTER_HELP)]
@@ -124,6 +134,9 @@ enum Command {
     /// List the files that a running agent reads, and how far it is in each.
     #[command(after_help = AGENT_HELP)]
     Files(FilesArgs),
+    /// Watch a running agent: rates, lag, queues, errors, and the files that are furthest behind.
+    #[command(after_help = TOP_HELP)]
+    Top(TopArgs),
     /// Say what a configuration would change in a running agent.
     #[command(after_help = AGENT_HELP)]
     Plan {
@@ -317,6 +330,24 @@ pub enum Order {
     Lag,
 }
 
+/// How an agent is watched.
+#[derive(Args, Clone, Debug)]
+pub struct TopArgs {
+    #[command(flatten)]
+    pub place: PlaceArgs,
+    /// Seconds between two looks.
+    #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = parse_interval)]
+    pub interval: f64,
+    /// Print one look as text and end, as where the output is no terminal.
+    #[arg(long)]
+    pub once: bool,
+}
+
+fn parse_interval(text: &str) -> Result<f64, String> {
+    let seconds = text.parse().ok().filter(|s| (0.2..=60.0).contains(s));
+    seconds.ok_or_else(|| "a number from 0.2 to 60".to_owned())
+}
+
 fn parse_limit(text: &str) -> Result<usize, String> {
     let limit = text.parse().ok().filter(|n| *n > 0);
     limit.ok_or_else(|| "a number from 1 on".to_owned())
@@ -371,6 +402,7 @@ pub fn main() -> ExitCode {
         Some(Command::Status(agent)) => commands::admin::status(&agent),
         Some(Command::Graph(agent)) => commands::admin::graph(&agent),
         Some(Command::Files(args)) => commands::files::files(&args),
+        Some(Command::Top(args)) => commands::top::top(&args),
         Some(Command::Plan { agent, file }) => commands::admin::plan(&agent, &file),
         Some(Command::Apply {
             agent,

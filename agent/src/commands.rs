@@ -7,3 +7,4 @@ pub mod demo;
 pub mod files;
 pub mod inspect;
 pub mod run;
+pub mod top;

@@ -66,6 +66,7 @@ Examples:
   tailwater plan new.yaml                              what would change, or every mistake
   tailwater apply new.yaml --if-generation 3           put it into force if 3 is what runs
   tailwater rollback                                   back to the configuration before
+  tailwater diagnostics                                an archive for the report of a bug
   tailwater reload                                     read again what the command line names
   tailwater status --endpoint http://127.0.0.1:8890 --token-file /etc/tailwater/admin-token
 
@@ -137,6 +138,9 @@ enum Command {
     /// Watch a running agent: rates, lag, queues, errors, and the files that are furthest behind.
     #[command(after_help = TOP_HELP)]
     Top(TopArgs),
+    /// Write an archive for the report of a bug: what a running agent is, does and lives in.
+    #[command(after_help = AGENT_HELP)]
+    Diagnostics(DiagnosticsArgs),
     /// Say what a configuration would change in a running agent.
     #[command(after_help = AGENT_HELP)]
     Plan {
@@ -348,6 +352,16 @@ fn parse_interval(text: &str) -> Result<f64, String> {
     seconds.ok_or_else(|| "a number from 0.2 to 60".to_owned())
 }
 
+/// Of which agent an archive is made, and where it goes.
+#[derive(Args, Clone, Debug)]
+pub struct DiagnosticsArgs {
+    #[command(flatten)]
+    pub place: PlaceArgs,
+    /// The new file; - is standard output. tailwater-diagnostics-TIME.tar.gz here if none is given.
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
+
 fn parse_limit(text: &str) -> Result<usize, String> {
     let limit = text.parse().ok().filter(|n| *n > 0);
     limit.ok_or_else(|| "a number from 1 on".to_owned())
@@ -403,6 +417,7 @@ pub fn main() -> ExitCode {
         Some(Command::Graph(agent)) => commands::admin::graph(&agent),
         Some(Command::Files(args)) => commands::files::files(&args),
         Some(Command::Top(args)) => commands::top::top(&args),
+        Some(Command::Diagnostics(args)) => commands::diagnostics::diagnostics(&args),
         Some(Command::Plan { agent, file }) => commands::admin::plan(&agent, &file),
         Some(Command::Apply {
             agent,

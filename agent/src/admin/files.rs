@@ -80,6 +80,19 @@ pub struct Wanted {
     by_lag: bool,
 }
 
+impl Wanted {
+    /// So many files, those that are furthest behind.
+    pub fn furthest_behind(limit: usize) -> Wanted {
+        Wanted {
+            receiver: None,
+            paths: None,
+            limit,
+            after: None,
+            by_lag: true,
+        }
+    }
+}
+
 /// Reads a query.
 ///
 /// # Errors

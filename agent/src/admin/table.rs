@@ -25,6 +25,8 @@ pub enum Endpoint {
     Graph,
     /// The files that are read.
     Files,
+    /// An archive for the report of a bug.
+    Diagnostics,
     /// The description of this API.
     OpenApi,
 }
@@ -33,7 +35,7 @@ pub enum Endpoint {
 pub type Route = (Method, &'static str, Endpoint);
 
 /// All of them.
-pub const ROUTES: [Route; 11] = [
+pub const ROUTES: [Route; 12] = [
     (Method::GET, "/v1/health", Endpoint::Health),
     (Method::GET, "/v1/components", Endpoint::Components),
     (Method::GET, "/v1/config", Endpoint::Config),
@@ -44,6 +46,7 @@ pub const ROUTES: [Route; 11] = [
     (Method::POST, "/v1/reload", Endpoint::Reload),
     (Method::GET, "/v1/graph", Endpoint::Graph),
     (Method::GET, "/v1/files", Endpoint::Files),
+    (Method::GET, "/v1/diagnostics", Endpoint::Diagnostics),
     (Method::GET, "/v1/openapi.json", Endpoint::OpenApi),
 ];
 

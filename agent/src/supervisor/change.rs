@@ -334,6 +334,8 @@ impl Agent {
             observe: self.observe.clone(),
             clock: self.clock.clone(),
             bodies: Default::default(),
+            log: self.log.clone(),
+            archives: Default::default(),
         });
         let newest = &self.sockets[self.sockets.len() - 1].handle;
         admin::server::serve(options, &api, &self.listeners, newest)

@@ -5,6 +5,8 @@
 //! is asked for anything.
 
 pub mod client;
+pub mod diagnostics;
+pub mod files;
 mod graph;
 pub mod handlers;
 pub mod server;

@@ -4,5 +4,8 @@ pub mod admin;
 pub mod check;
 pub mod checkpoints;
 pub mod demo;
+pub mod diagnostics;
+pub mod files;
 pub mod inspect;
 pub mod run;
+pub mod top;

@@ -29,6 +29,7 @@ use crate::budget::Budget;
 use crate::clock::{Clock, Mono};
 use crate::component::{BuildError, ExtensionNode};
 use crate::factory::{NodeCx, ReceiverSettings};
+use crate::files::TailedFiles;
 use crate::handover::{Gate, Outlet};
 use crate::lanes::{Lane, Wiring};
 use crate::plan::GraphSpec;
@@ -128,6 +129,12 @@ impl Graph {
     /// Ids of the receivers that run, once for each of their lanes.
     pub fn receivers(&self) -> impl Iterator<Item = (&str, &Lane)> {
         self.receivers.iter().map(|r| (r.id.as_str(), &r.lane))
+    }
+
+    /// The receivers that read files, once for each of their lanes, and where each is asked for them.
+    pub fn files(&self) -> impl Iterator<Item = (&str, &Lane, Arc<dyn TailedFiles>)> {
+        let asked = self.receivers.iter().map(|r| (r, r.node.files()));
+        asked.filter_map(|(r, files)| Some((r.id.as_str(), &r.lane, files?)))
     }
 
     /// Starts what was prepared and puts it in the place of what goes, between two batches of each

@@ -12,6 +12,7 @@ pub mod client;
 pub mod clock;
 pub mod component;
 pub mod factory;
+pub mod files;
 pub mod fs;
 pub mod graph;
 pub mod handover;

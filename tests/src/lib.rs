@@ -15,6 +15,7 @@
 //! * [`otlp_client`]: clients of OTLP.
 //! * [`scrape::Scrape`]: the agent's metrics at one instant.
 //! * [`stand::Stand`]: an agent whose records are seen as they are, attributes included.
+//! * [`terminal::Terminal`]: a program in a terminal, and what is seen on it.
 //! * [`tls::TlsFront`], [`tls::Proxy`]: what may stand in front of the sink.
 //! * [`wait`]: waiting for a condition, always with a bound.
 //!
@@ -38,5 +39,6 @@ pub mod remote_write;
 pub mod rig;
 pub mod scrape;
 pub mod stand;
+pub mod terminal;
 pub mod tls;
 pub mod wait;

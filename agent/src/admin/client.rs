@@ -79,11 +79,30 @@ pub struct Said {
     pub body: Value,
 }
 
+/// An answer as it came.
+pub struct Fetched {
+    /// Status.
+    pub status: StatusCode,
+    /// The body.
+    pub body: Bytes,
+}
+
 /// Asks the agent at `place`.
 ///
 /// # Errors
 /// There is no connection or no answer. An answer that is a refusal is no error.
 pub fn ask(place: &Place, ask: Ask<'_>) -> Result<Said> {
+    let Fetched { status, body } = fetch(place, ask)?;
+    let body = serde_json::from_slice(&body)
+        .with_context(|| format!("the answer ({status}) is not that of an agent"))?;
+    Ok(Said { status, body })
+}
+
+/// As [`ask`], for whatever is answered.
+///
+/// # Errors
+/// As [`ask`].
+pub fn fetch(place: &Place, ask: Ask<'_>) -> Result<Fetched> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -129,7 +148,7 @@ async fn exchange(
     host: &str,
     token: Option<&str>,
     ask: Ask<'_>,
-) -> Result<Said> {
+) -> Result<Fetched> {
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     // It ends with the sender; what goes wrong is seen by who waits for the answer.
@@ -156,9 +175,8 @@ async fn exchange(
         .collect()
         .await
         .map_err(|e| anyhow!("the answer ended early: {e}"))?;
-    let body = serde_json::from_slice(&body.to_bytes())
-        .with_context(|| format!("the answer ({status}) is not that of an agent"))?;
-    Ok(Said { status, body })
+    let body = body.to_bytes();
+    Ok(Fetched { status, body })
 }
 
 #[cfg(test)]

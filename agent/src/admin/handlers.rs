@@ -11,8 +11,8 @@ use std::time::Duration;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::{Body, Bytes, Incoming};
 use hyper::header::{
-    ACCEPT, ALLOW, CONTENT_ENCODING, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, IF_MATCH,
-    WWW_AUTHENTICATE,
+    ACCEPT, ALLOW, CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_TYPE, ETAG, HeaderName,
+    HeaderValue, IF_MATCH, WWW_AUTHENTICATE,
 };
 use hyper::{HeaderMap, Request, Response, StatusCode};
 use serde_json::{Value, json};
@@ -20,10 +20,12 @@ use tailwater_config::{ComponentKind, REDACTED, SOURCE_BYTES_MAX, to_json, to_ya
 use tailwater_pipeline::clock::Clock;
 use tailwater_pipeline::factory::Factory;
 use tailwater_telemetry::health::HealthRegistry;
+use tailwater_telemetry::logs::SelfLog;
 use tailwater_telemetry::metrics::MetricsRegistry;
 use tailwater_telemetry::rfc3339_nano;
 use tokio::sync::{Semaphore, oneshot};
 
+use super::diagnostics::Archives;
 use super::graph::{Seen, graph};
 use super::shown::Shown;
 use super::table::{Endpoint, Miss, find};
@@ -57,6 +59,10 @@ pub struct Api {
     pub clock: Arc<dyn Clock>,
     /// Room for bodies.
     pub bodies: Bodies,
+    /// The agent's own log.
+    pub log: SelfLog,
+    /// Whose turn it is.
+    pub archives: Archives,
 }
 
 /// See [`BODIES_MAX`].
@@ -97,7 +103,11 @@ async fn dispatch(
         endpoint,
         Endpoint::Change | Endpoint::Apply | Endpoint::Reload
     );
-    let dry_run = dry_run(request.uri().query(), changes)?;
+    let dry_run = match endpoint {
+        // It reads its query by itself.
+        Endpoint::Files => false,
+        _ => dry_run(request.uri().query(), changes)?,
+    };
     let if_generation = match changes {
         true => if_match(request.headers())?,
         false => None,
@@ -133,6 +143,8 @@ async fn dispatch(
             };
             Ok(json_reply(StatusCode::OK, &graph(&seen)))
         }
+        Endpoint::Files => files(api, request.uri().query()).await,
+        Endpoint::Diagnostics => diagnostics(api).await,
         Endpoint::OpenApi => Ok(reply(StatusCode::OK, JSON, OPENAPI.to_owned())),
         Endpoint::Change | Endpoint::Plan => {
             let full = |_| error(StatusCode::SERVICE_UNAVAILABLE, "the agent is stopping");
@@ -280,7 +292,34 @@ fn config(api: &Api, headers: &HeaderMap) -> Reply {
     reply
 }
 
-fn generations(api: &Api) -> Value {
+async fn files(api: &Api, query: Option<&str>) -> Result<Reply, Reply> {
+    let wanted = super::files::wanted(query);
+    let wanted = wanted.map_err(|text| error(StatusCode::BAD_REQUEST, &text))?;
+    let answer = super::files::files(&api.shown.get(), &wanted).await;
+    let answer = answer.map_err(|e| error(StatusCode::NOT_FOUND, &e.0))?;
+    Ok(reply(StatusCode::OK, JSON, answer))
+}
+
+async fn diagnostics(api: &Api) -> Result<Reply, Reply> {
+    let failed = |e| {
+        error(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            &format!("no archive: {e}"),
+        )
+    };
+    let (name, archive) = super::diagnostics::diagnostics(api).await.map_err(failed)?;
+    let mut reply = Response::new(Full::new(Bytes::from(archive)));
+    set(&mut reply, CONTENT_TYPE, "application/gzip");
+    set(
+        &mut reply,
+        CONTENT_DISPOSITION,
+        &format!("attachment; filename=\"{name}\""),
+    );
+    Ok(reply)
+}
+
+/// The generations that are kept.
+pub fn generations(api: &Api) -> Value {
     let in_force = api.shown.get();
     let one = |record: &super::shown::Record| {
         json!({
@@ -296,7 +335,8 @@ fn generations(api: &Api) -> Value {
     })
 }
 
-fn components() -> Value {
+/// What this build has.
+pub fn components() -> Value {
     fn list<S: ?Sized>(factories: &[Factory<S>]) -> Value {
         let one = |f: &Factory<S>| json!({"name": f.kind, "about": f.about, "signals": f.signals});
         factories.iter().map(one).collect()

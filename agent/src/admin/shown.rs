@@ -5,6 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tailwater_config::{Node, NodeValue, Span};
 use tailwater_pipeline::plan::GraphSpec;
 
+use super::files::Reader;
+
 /// A configuration that is or was in force.
 #[derive(Clone, Debug)]
 pub struct Record {
@@ -29,6 +31,8 @@ pub struct InForce {
     pub graph: GraphSpec,
     /// The generations that can be gone back to, and this one.
     pub generations: Vec<Record>,
+    /// Its receivers of files.
+    pub readers: Vec<Reader>,
 }
 
 /// Ids of what does not run although the configuration says so, and why if it was tried.
@@ -48,6 +52,7 @@ impl Default for Shown {
             config: Node::new(NodeValue::Null, Span::start_of("config")),
             graph: GraphSpec::default(),
             generations: Vec::new(),
+            readers: Vec::new(),
         };
         Shown {
             in_force: Mutex::new(Arc::new(nothing)),

@@ -23,6 +23,10 @@ pub enum Endpoint {
     Reload,
     /// The nodes and how they are connected.
     Graph,
+    /// The files that are read.
+    Files,
+    /// An archive for the report of a bug.
+    Diagnostics,
     /// The description of this API.
     OpenApi,
 }
@@ -31,7 +35,7 @@ pub enum Endpoint {
 pub type Route = (Method, &'static str, Endpoint);
 
 /// All of them.
-pub const ROUTES: [Route; 10] = [
+pub const ROUTES: [Route; 12] = [
     (Method::GET, "/v1/health", Endpoint::Health),
     (Method::GET, "/v1/components", Endpoint::Components),
     (Method::GET, "/v1/config", Endpoint::Config),
@@ -41,6 +45,8 @@ pub const ROUTES: [Route; 10] = [
     (Method::POST, "/v1/generations/{n}/apply", Endpoint::Apply),
     (Method::POST, "/v1/reload", Endpoint::Reload),
     (Method::GET, "/v1/graph", Endpoint::Graph),
+    (Method::GET, "/v1/files", Endpoint::Files),
+    (Method::GET, "/v1/diagnostics", Endpoint::Diagnostics),
     (Method::GET, "/v1/openapi.json", Endpoint::OpenApi),
 ];
 

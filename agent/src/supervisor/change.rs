@@ -6,12 +6,14 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use tailwater_config::{AdminOptions, Node, redact};
+use tailwater_pipeline::lanes::Lane;
 use tailwater_pipeline::plan::Change;
 use tailwater_telemetry::settings::PullReader;
 
 use super::start::{Sockets, budget_bytes};
 use super::{Agent, Generation, LAST_GOOD_ALARM, Service};
 use crate::admin;
+use crate::admin::files::Reader;
 use crate::admin::handlers::Api;
 use crate::admin::server::AdminServer;
 use crate::admin::shown::{InForce, Record};
@@ -56,8 +58,20 @@ impl Agent {
             config: shown,
             graph: self.graph.spec().clone(),
             generations: self.generations.iter().map(|g| g.record.clone()).collect(),
+            readers: self.readers(),
         });
         self.show_not_started();
+    }
+
+    /// Who is asked for the files that are read.
+    fn readers(&self) -> Vec<Reader> {
+        let lanes = self.graph.files();
+        let reader = |(id, lane, files): (&str, &Lane, _)| Reader {
+            receiver: id.to_owned(),
+            exporter: (!lane.alone).then(|| lane.exporter.to_string()),
+            files,
+        };
+        lanes.map(reader).collect()
     }
 
     /// What there is to say of the generation in force.
@@ -320,6 +334,8 @@ impl Agent {
             observe: self.observe.clone(),
             clock: self.clock.clone(),
             bodies: Default::default(),
+            log: self.log.clone(),
+            archives: Default::default(),
         });
         let newest = &self.sockets[self.sockets.len() - 1].handle;
         admin::server::serve(options, &api, &self.listeners, newest)

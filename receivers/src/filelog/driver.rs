@@ -18,6 +18,7 @@ use tailwater_pipeline::clock::{Clock, Mono};
 use tailwater_telemetry::metrics::{FilesMetrics, LagMetrics};
 
 use super::catalog::{Action, Catalog, FileNo, Rules, Seen};
+use super::desk::Question;
 use super::discover::{Discovery, FoundFile, Problem};
 use super::logfs::{Kind, LogFs};
 use super::position::Position;
@@ -84,6 +85,8 @@ pub struct DriverParts {
     pub shards: Vec<ShardLink>,
     /// From the shards.
     pub feedback: Receiver<Feedback>,
+    /// From whoever wants to know which files there are.
+    pub questions: Receiver<Question>,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// The file system.
@@ -189,6 +192,7 @@ impl Driver {
         self.send(actions);
         self.report_problems();
         self.save();
+        self.answer_questions();
         let due = [
             Some(self.scan_at),
             Some(self.lag_at),
@@ -530,6 +534,13 @@ impl Driver {
         }
     }
 
+    fn answer_questions(&self) {
+        // What comes meanwhile is for the next turn.
+        for Question { query, answer } in self.p.questions.try_iter().take(self.p.questions.len()) {
+            answer(self.p.catalog.report(&query, self.p.clock.wall_ns()));
+        }
+    }
+
     fn send(&self, actions: Vec<(usize, Action)>) {
         send(&self.p.catalog.stop, &self.p.shards, actions);
     }
@@ -537,7 +548,7 @@ impl Driver {
     fn measure_lag(&self) {
         let wall = self.p.clock.wall_ns();
         let (mut bytes, mut oldest, mut files) = (0u64, 0u64, 0i64);
-        for (_, path, shared, _) in self.p.catalog.files() {
+        for (no, _, shared, _) in self.p.catalog.files() {
             files += 1;
             let acked = shared.acked_offset.load(Ordering::Acquire);
             let mut size = shared.size.load(Ordering::Acquire);
@@ -545,9 +556,9 @@ impl Driver {
             let closed = shared.closed.load(Ordering::Acquire);
             if !closed
                 && (read < size || acked < read)
-                && let Ok(meta) = self.p.fs.meta(path)
+                && let Some(now) = self.p.catalog.size_now(no)
             {
-                size = size.max(meta.size);
+                size = size.max(now);
                 shared.size.store(size, Ordering::Release);
             }
             let behind = size.max(read).saturating_sub(acked);

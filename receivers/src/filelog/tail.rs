@@ -209,6 +209,9 @@ impl Tail {
         now: Mono,
     ) -> Tail {
         let at_open = Arc::new(open.position.clone());
+        open.shared
+            .waits
+            .store(open.after.is_some(), Ordering::Release);
         let replay_until = match open.position.marks.entries() {
             [] => 0,
             // The size of compressed content is not known; all of it was written before.

@@ -310,6 +310,9 @@ impl Catalog {
         live.matched = (self.rules.selects)(&path);
         (live.id, live.path, live.gone) = (id, path.clone(), !live.matched);
         (live.place, live.gzip) = (path.clone(), opened.gzip);
+        if live.matched {
+            live.named = path.clone();
+        }
         live.shared.size.store(opened.meta.size, Ordering::Release);
         let (matched, shard) = (live.matched, live.shard);
         self.note_given_up(left.0, left.1, left.2);

@@ -5,7 +5,7 @@
 //! never reads a line. It has no thread: the driver drives it, tests do too.
 //!
 //! Here are the files under way and what scans and notifications mean for them; `presence` tells
-//! which are gone or left. `lineage` finds the generations that rotation put beside a log, `content`
+//! which are gone or left, `report` what there is to say of each. `lineage` finds the generations that rotation put beside a log, `content`
 //! tells whether one is a copy of what was read, `gap` keeps what has to wait for it, `memory` holds
 //! the positions of files that are not being read, `reuse` tells files from others that had their
 //! inodes, `select` follows patterns that change, `siblings` says which names are rotated forms of a
@@ -17,6 +17,7 @@ mod gap;
 mod lineage;
 mod memory;
 mod presence;
+mod report;
 mod reuse;
 mod select;
 mod shared;
@@ -162,6 +163,8 @@ struct Live {
     path: FilePath,
     /// Where its reader looks for it, if it has to open it again.
     place: FilePath,
+    /// The path that its records name.
+    named: FilePath,
     /// The path it was written to, where that is another one.
     written_at: Option<FilePath>,
     target: Option<PathBuf>,
@@ -584,6 +587,7 @@ impl Catalog {
             let path = FilePath::from(s.path.as_path());
             let before = std::mem::replace(&mut live.path, path.clone());
             live.place = path.clone();
+            live.named = path.clone();
             live.written_at.get_or_insert(before);
             self.by_path.insert(path.clone(), no);
             actions.push((shard, Action::Renamed(no, path)));
@@ -706,6 +710,7 @@ impl Catalog {
             id: position.id,
             path: path.clone(),
             place: path.clone(),
+            named: position.path.clone(),
             written_at,
             target: s.target,
             shard,
@@ -788,21 +793,6 @@ impl Catalog {
             self.beside.entry(base).or_insert(at);
         }
     }
-
-    /// Positions of files that are not being read.
-    pub fn remembered(&self) -> impl Iterator<Item = &Position> {
-        self.memory.iter()
-    }
-
-    /// For what changes neither identity nor path.
-    pub fn remembered_mut(&mut self, id: FileId) -> Option<&mut Position> {
-        self.memory.get_mut(id)
-    }
-
-    /// Positions in content that was overwritten.
-    pub fn overwritten(&self) -> impl Iterator<Item = &Position> {
-        self.memory.overwritten()
-    }
 }
 
 fn inode(id: FileId) -> (u64, u64) {
@@ -811,5 +801,7 @@ fn inode(id: FileId) -> (u64, u64) {
 
 #[cfg(test)]
 mod order_tests;
+#[cfg(test)]
+mod report_tests;
 #[cfg(test)]
 mod tests;

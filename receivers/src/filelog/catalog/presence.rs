@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use tailwater_pipeline::clock::Mono;
 
-use super::super::logfs::Meta;
+use super::super::logfs::{FileId, Meta};
 use super::super::position::Position;
 use super::siblings::{Siblings, Stays};
 use super::{Action, Catalog, FileNo, Live, Seen, inode};
@@ -113,6 +113,21 @@ impl Catalog {
         let gone: Vec<Position> = evicted.into_iter().filter(|p| is_gone(p)).collect();
         let others = all - gone.len();
         (gone, others)
+    }
+
+    /// Positions of files that are not being read.
+    pub fn remembered(&self) -> impl Iterator<Item = &Position> {
+        self.memory.iter()
+    }
+
+    /// For what changes neither identity nor path.
+    pub fn remembered_mut(&mut self, id: FileId) -> Option<&mut Position> {
+        self.memory.get_mut(id)
+    }
+
+    /// Positions in content that was overwritten.
+    pub fn overwritten(&self) -> impl Iterator<Item = &Position> {
+        self.memory.overwritten()
     }
 
     /// Files that no path of the scan leads to any more.

@@ -1,5 +1,7 @@
 //! The generations of a log are read one after the other, whatever comes late to one of them.
 
+use std::sync::atomic::Ordering;
+
 use tailwater_pipeline::clock::Mono;
 
 use super::super::catalog::FileNo;
@@ -12,9 +14,11 @@ const EARLIER_MAX: usize = 64;
 impl FileSource {
     /// True if a file has to wait for one before it. It is looked at again then.
     pub(super) fn waits_for_earlier(&mut self, no: FileNo, now: Mono) -> bool {
-        let Some(before) = self.tails.get(&no).and_then(|t| t.after) else {
+        let waiting = self.tails.get(&no).and_then(|t| Some((t, t.after?)));
+        let Some((tail, before)) = waiting else {
             return false;
         };
+        tail.shared.waits.store(true, Ordering::Release);
         let before_it = self.tails.get(&before).filter(|t| !self.is_due(t, now));
         if let Some(t) = before_it {
             let may_wait_to_open = t.file.is_none() && t.after.is_none();
@@ -67,6 +71,7 @@ impl FileSource {
         let floor = self.tails.get(&before).and_then(|t| t.next_stamp());
         if let Some(tail) = self.tails.get_mut(&no) {
             tail.after = None;
+            tail.shared.waits.store(false, Ordering::Release);
             tail.stamps_from = tail.stamps_from.max(floor);
         }
         if self.followers.get(&before) == Some(&no) {

@@ -10,3 +10,4 @@ pub mod handlers;
 pub mod server;
 pub mod shown;
 mod table;
+mod tap;

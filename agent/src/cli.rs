@@ -74,6 +74,18 @@ state directory.
 
 Exit codes: 0 done, or nothing to do; 1 refused, not ready, or no answer; 2 wrong command line.";
 
+const TAP_HELP: &str = "\
+Examples:
+  tailwater tap file_log                               what a receiver reads
+  tailwater tap 'processor batch in logs' --after      what leaves a processor
+  tailwater tap 'exporter loki (logs)' --rate 100      what comes to an exporter
+  tailwater tap loki --limit 1 --json                  one record, with all that it has
+
+One line for each record; with --json the lines of GET /v1/tap. Where a pipeline has several exporters, a
+record passes once for each. Which agent is asked: see tailwater status --help.
+
+Exit codes: 0 shown; 1 refused, or no answer; 2 wrong command line.";
+
 /// One native agent that tails files and delivers logs to Loki, and loses nothing.
 #[derive(Parser)]
 #[command(name = "tailwater", version, after_help = AFTER_HELP)]
@@ -120,6 +132,14 @@ enum Command {
     /// Show the nodes of a running agent, what is counted of each, and how they are connected.
     #[command(after_help = AGENT_HELP)]
     Graph(AgentArgs),
+    /// Show records that pass before or after a node of a running agent, until Ctrl-C.
+    #[command(after_help = TAP_HELP)]
+    Tap {
+        #[command(flatten)]
+        agent: AgentArgs,
+        #[command(flatten)]
+        tap: TapArgs,
+    },
     /// Say what a configuration would change in a running agent.
     #[command(after_help = AGENT_HELP)]
     Plan {
@@ -277,6 +297,28 @@ pub struct AgentArgs {
     pub json: bool,
 }
 
+/// What of the records that pass is shown.
+#[derive(Args, Clone, Debug)]
+pub struct TapArgs {
+    /// The node: its key as `graph` has it, or its id if that is enough.
+    pub node: String,
+    /// What comes to it; the default where something does.
+    #[arg(long, conflicts_with = "after")]
+    pub before: bool,
+    /// What leaves it; the default of a receiver.
+    #[arg(long)]
+    pub after: bool,
+    /// Records per second at most, on average.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub rate: u32,
+    /// Records in all.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub limit: Option<u64>,
+    /// How long at most.
+    #[arg(long, default_value_t = 3_600, value_parser = clap::value_parser!(u64).range(1..=3_600))]
+    pub seconds: u64,
+}
+
 /// How a change is asked for.
 #[derive(Args, Clone, Debug)]
 pub struct ChangeArgs {
@@ -325,6 +367,7 @@ pub fn main() -> ExitCode {
         Some(Command::Demo(args)) => commands::demo::demo(&args),
         Some(Command::Status(agent)) => commands::admin::status(&agent),
         Some(Command::Graph(agent)) => commands::admin::graph(&agent),
+        Some(Command::Tap { agent, tap }) => commands::tap::tap(&agent, &tap),
         Some(Command::Plan { agent, file }) => commands::admin::plan(&agent, &file),
         Some(Command::Apply {
             agent,

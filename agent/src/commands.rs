@@ -6,3 +6,4 @@ pub mod checkpoints;
 pub mod demo;
 pub mod inspect;
 pub mod run;
+pub mod tap;

@@ -20,10 +20,13 @@ use crate::component::{
     Admission, Output, Processor, Progress, ShardHandle, Source, SourceCx, Wake,
 };
 use crate::handover::Outlet;
+use crate::tap::Probe;
 
 mod swap;
+mod taps;
 
-pub use swap::{NextChain, NextStage, Swap};
+pub use swap::{NewSource, NextChain, NextStage, Swap};
+use taps::{Spot, Tapped, of_chain};
 
 /// The chain of one pipeline in one shard.
 pub struct Chain {
@@ -56,6 +59,8 @@ pub type Meter = Arc<dyn Fn(u64) + Send + Sync>;
 
 struct Feed {
     id: Arc<str>,
+    /// The receiver whose lane it is.
+    receiver: Arc<str>,
     source: Box<dyn Source>,
     pipelines: Vec<Arc<str>>,
     next: Option<Mono>,
@@ -70,6 +75,9 @@ pub struct Shard {
     feeds: Vec<Feed>,
     chains: Vec<Chain>,
     exporters: Vec<Outlet>,
+    probes: Vec<Arc<Probe>>,
+    /// By chain, where its taps are. Empty without taps.
+    tapped: Vec<Option<Box<Tapped>>>,
 }
 
 /// What a turn of a shard did.
@@ -84,6 +92,8 @@ pub enum Step {
 /// Passes a batch along the rest of a chain, then to its exporters.
 struct Tail<'a> {
     rest: &'a mut [Stage],
+    /// Those before each of them, and behind the last one; none at all in a chain without taps.
+    taps: &'a [Vec<Spot>],
     exporters: &'a mut [Outlet],
     targets: &'a [Arc<str>],
     signal: Signal,
@@ -95,11 +105,17 @@ impl Output for Tail<'_> {
         if batch.is_empty() {
             return;
         }
+        let mut taps = self.taps;
+        if let Some((here, behind)) = taps.split_first() {
+            here.iter().for_each(|spot| spot.offer(&batch, self.now));
+            taps = behind;
+        }
         if let Some((stage, rest)) = self.rest.split_first_mut() {
             (stage.incoming)(batch.items() as u64);
             let outgoing = stage.outgoing.clone();
             let next = Tail {
                 rest,
+                taps,
                 exporters: self.exporters,
                 targets: self.targets,
                 signal: self.signal,
@@ -148,6 +164,8 @@ impl Output for Counted<'_> {
 struct Emit<'a> {
     chains: &'a mut [Chain],
     exporters: &'a mut [Outlet],
+    tapped: &'a [Option<Box<Tapped>>],
+    receiver: &'a Arc<str>,
     pipelines: &'a [Arc<str>],
     admission: Admission,
     draining: bool,
@@ -172,8 +190,13 @@ impl Output for Emit<'_> {
                 ..
             } = &mut self.chains[*i];
             let exporters = &mut *self.exporters;
+            let tapped = of_chain(self.tapped, *i);
+            if let Some(tapped) = tapped {
+                tapped.enter(self.receiver, &branch, self.now);
+            }
             Tail {
                 rest: processors,
+                taps: tapped.map_or(&[][..], |t| &t.edges[..]),
                 exporters,
                 targets,
                 signal: *signal,
@@ -235,6 +258,8 @@ impl Shard {
             feeds: Vec::new(),
             chains: Vec::new(),
             exporters: Vec::new(),
+            probes: Vec::new(),
+            tapped: Vec::new(),
         }
     }
 
@@ -248,12 +273,22 @@ impl Shard {
         self.chains.push(chain);
     }
 
-    /// Adds a source that feeds `pipelines`.
+    /// Adds the source of the only lane of a receiver, which feeds `pipelines`.
     pub fn add_source(&mut self, id: Arc<str>, source: Box<dyn Source>, pipelines: Vec<Arc<str>>) {
-        self.feeds.push(Feed {
+        self.add_feed(NewSource {
+            receiver: id.clone(),
             id,
             source,
-            pipelines,
+            chains: pipelines,
+        });
+    }
+
+    fn add_feed(&mut self, new: NewSource) {
+        self.feeds.push(Feed {
+            id: new.id,
+            receiver: new.receiver,
+            source: new.source,
+            pipelines: new.chains,
             next: None,
             ready: true,
             retiring: None,
@@ -274,6 +309,7 @@ impl Shard {
             feeds,
             chains,
             exporters,
+            tapped,
             ..
         } = self;
         let mut busy = false;
@@ -287,6 +323,8 @@ impl Shard {
             let mut emit = Emit {
                 chains,
                 exporters,
+                tapped,
+                receiver: &feed.receiver,
                 pipelines,
                 admission,
                 draining: false,
@@ -338,8 +376,12 @@ impl Shard {
         f: &mut dyn FnMut(&mut dyn Processor, &mut dyn Output),
     ) {
         let Shard {
-            chains, exporters, ..
+            chains,
+            exporters,
+            tapped,
+            ..
         } = self;
+        let taps = of_chain(tapped, chain).map_or(&[][..], |t| &t.edges[..]);
         let Chain {
             processors,
             exporters: targets,
@@ -351,6 +393,7 @@ impl Shard {
             let stage = &mut head[i];
             let next = Tail {
                 rest,
+                taps: taps.get(i + 1..).unwrap_or_default(),
                 exporters,
                 targets,
                 signal: *signal,
@@ -380,6 +423,7 @@ impl Shard {
             feeds,
             chains,
             exporters,
+            tapped,
             ..
         } = self;
         let mut done = true;
@@ -389,6 +433,8 @@ impl Shard {
             let mut emit = Emit {
                 chains,
                 exporters,
+                tapped,
+                receiver: &feed.receiver,
                 pipelines,
                 admission,
                 draining: true,
@@ -447,10 +493,36 @@ enum Go {
     Home,
 }
 
+/// Where commands to a shard are put. Cheap to clone; outlives the shard, and does nothing then.
+#[derive(Clone)]
+pub struct ShardPort {
+    messages: Sender<Message>,
+    waker: Arc<dyn Wake>,
+}
+
+impl std::fmt::Debug for ShardPort {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ShardPort")
+    }
+}
+
+impl ShardPort {
+    /// Runs `command` on the shard's thread between two batches.
+    pub fn run(&self, command: Command) {
+        self.send(Message::Do(command));
+    }
+
+    fn send(&self, message: Message) {
+        // The thread only ends after Stop, and then there is nothing left to tell it.
+        let _ = self.messages.send(message);
+        self.waker.wake();
+    }
+}
+
 /// A shard with its thread.
 pub struct ShardThread {
     handle: ShardHandle,
-    messages: Sender<Message>,
+    port: ShardPort,
     drained: Arc<AtomicBool>,
     thread: Option<JoinHandle<Option<Driver>>>,
 }
@@ -481,10 +553,14 @@ impl ShardThread {
             engine,
             health,
         };
+        let port = ShardPort {
+            messages,
+            waker: waker.clone(),
+        };
         let handle = ShardHandle { index, waker };
         let mut shard = ShardThread {
             handle,
-            messages,
+            port,
             drained,
             thread: None,
         };
@@ -509,7 +585,7 @@ impl ShardThread {
         let builder = thread::Builder::new().name(name);
         // First the new one, so that there is always one.
         let next = builder.spawn(move || given.recv().ok().and_then(Driver::run))?;
-        self.send(Message::Move);
+        self.port.send(Message::Move);
         let driver = self.thread.take().and_then(|thread| thread.join().ok());
         if let Some(driver) = driver.flatten() {
             // It waits for it.
@@ -524,14 +600,19 @@ impl ShardThread {
         &self.handle
     }
 
+    /// Where commands are put.
+    pub fn port(&self) -> &ShardPort {
+        &self.port
+    }
+
     /// Runs `command` on the shard's thread between two batches.
     pub fn run(&self, command: Command) {
-        self.send(Message::Do(command));
+        self.port.run(command);
     }
 
     /// Makes the shard read nothing new and pass on what it keeps.
     pub fn drain(&self) {
-        self.send(Message::Drain);
+        self.port.send(Message::Drain);
     }
 
     /// True once nothing is under way after [`ShardThread::drain`].
@@ -542,16 +623,10 @@ impl ShardThread {
     /// Ends the thread; what is still under way is given up (its tokens resolve as lost, the
     /// checkpoint stays before it).
     pub fn stop(mut self) {
-        self.send(Message::Stop);
+        self.port.send(Message::Stop);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
-    }
-
-    fn send(&self, message: Message) {
-        // The thread only ends after Stop, and then there is nothing left to tell it.
-        let _ = self.messages.send(message);
-        self.handle.waker.wake();
     }
 }
 

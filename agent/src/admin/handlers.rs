@@ -6,6 +6,7 @@
 )]
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
@@ -19,6 +20,7 @@ use serde_json::{Value, json};
 use tailwater_config::{ComponentKind, REDACTED, SOURCE_BYTES_MAX, to_json, to_yaml};
 use tailwater_pipeline::clock::Clock;
 use tailwater_pipeline::factory::Factory;
+use tailwater_pipeline::tap::Taps;
 use tailwater_telemetry::health::HealthRegistry;
 use tailwater_telemetry::metrics::MetricsRegistry;
 use tailwater_telemetry::rfc3339_nano;
@@ -27,6 +29,7 @@ use tokio::sync::{Semaphore, oneshot};
 use super::graph::{Seen, graph};
 use super::shown::Shown;
 use super::table::{Endpoint, Miss, find};
+use super::tap::{self, ReplyBody};
 use crate::control::{self, Answer, Control, Outcome, Wanted};
 use crate::registry::registry;
 
@@ -39,7 +42,7 @@ const BODIES_MAX: usize = 2;
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What is answered.
-pub type Reply = Response<Full<Bytes>>;
+pub type Reply = Response<ReplyBody>;
 
 /// What answers are made of.
 pub struct Api {
@@ -57,6 +60,10 @@ pub struct Api {
     pub clock: Arc<dyn Clock>,
     /// Room for bodies.
     pub bodies: Bodies,
+    /// Taps on the graph.
+    pub taps: Arc<Taps>,
+    /// Answers that come as it happens and are not at their end.
+    pub streams: Arc<AtomicUsize>,
 }
 
 /// See [`BODIES_MAX`].
@@ -97,7 +104,11 @@ async fn dispatch(
         endpoint,
         Endpoint::Change | Endpoint::Apply | Endpoint::Reload
     );
-    let dry_run = dry_run(request.uri().query(), changes)?;
+    let query = request.uri().query();
+    let dry_run = match endpoint {
+        Endpoint::Tap => false,
+        _ => dry_run(query, changes)?,
+    };
     let if_generation = match changes {
         true => if_match(request.headers())?,
         false => None,
@@ -133,6 +144,7 @@ async fn dispatch(
             };
             Ok(json_reply(StatusCode::OK, &graph(&seen)))
         }
+        Endpoint::Tap => tap::open(api, query.unwrap_or_default(), by),
         Endpoint::OpenApi => Ok(reply(StatusCode::OK, JSON, OPENAPI.to_owned())),
         Endpoint::Change | Endpoint::Plan => {
             let full = |_| error(StatusCode::SERVICE_UNAVAILABLE, "the agent is stopping");
@@ -179,7 +191,8 @@ fn if_match(headers: &HeaderMap) -> Result<Option<u64>, Reply> {
         return Ok(None);
     }
     let number = text.strip_prefix('"').and_then(|t| t.strip_suffix('"'));
-    match number.map(str::parse) {
+    let digits = number.filter(|n| n.bytes().all(|b| b.is_ascii_digit()));
+    match digits.map(str::parse) {
         Some(Ok(number)) => Ok(Some(number)),
         _ => Err(error(
             StatusCode::BAD_REQUEST,
@@ -314,7 +327,7 @@ const JSON: &str = "application/json";
 const YAML: &str = "application/yaml";
 
 fn reply(status: StatusCode, content_type: &str, body: String) -> Reply {
-    let mut reply = Response::new(Full::new(Bytes::from(body)));
+    let mut reply = Response::new(Full::new(Bytes::from(body)).into());
     *reply.status_mut() = status;
     set(&mut reply, CONTENT_TYPE, content_type);
     reply
@@ -328,7 +341,7 @@ fn refused(status: StatusCode, what: &str, reasons: &[String]) -> Reply {
     json_reply(status, &json!({"error": what, "reasons": reasons}))
 }
 
-fn error(status: StatusCode, what: &str) -> Reply {
+pub(super) fn error(status: StatusCode, what: &str) -> Reply {
     refused(status, what, &[])
 }
 
@@ -340,7 +353,7 @@ pub fn unauthorized() -> Reply {
     reply
 }
 
-fn set(reply: &mut Reply, name: HeaderName, value: &str) {
+pub(super) fn set(reply: &mut Reply, name: HeaderName, value: &str) {
     if let Ok(value) = HeaderValue::from_str(value) {
         reply.headers_mut().insert(name, value);
     }
@@ -371,7 +384,7 @@ mod tests {
         assert_eq!(if_match(&HeaderMap::new()).ok(), Some(None));
         assert_eq!(matching("*").ok(), Some(None));
         assert_eq!(matching("\"12\"").ok(), Some(Some(12)));
-        for text in ["12", "W/\"12\"", "\"a\"", "\"1\", \"2\"", ""] {
+        for text in ["12", "W/\"12\"", "\"a\"", "\"+1\"", "\"1\", \"2\"", ""] {
             assert_eq!(status(matching(text)), 400, "{text}");
         }
     }

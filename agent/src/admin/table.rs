@@ -23,6 +23,8 @@ pub enum Endpoint {
     Reload,
     /// The nodes and how they are connected.
     Graph,
+    /// What passes an edge.
+    Tap,
     /// The description of this API.
     OpenApi,
 }
@@ -31,7 +33,7 @@ pub enum Endpoint {
 pub type Route = (Method, &'static str, Endpoint);
 
 /// All of them.
-pub const ROUTES: [Route; 10] = [
+pub const ROUTES: [Route; 11] = [
     (Method::GET, "/v1/health", Endpoint::Health),
     (Method::GET, "/v1/components", Endpoint::Components),
     (Method::GET, "/v1/config", Endpoint::Config),
@@ -41,6 +43,7 @@ pub const ROUTES: [Route; 10] = [
     (Method::POST, "/v1/generations/{n}/apply", Endpoint::Apply),
     (Method::POST, "/v1/reload", Endpoint::Reload),
     (Method::GET, "/v1/graph", Endpoint::Graph),
+    (Method::GET, "/v1/tap", Endpoint::Tap),
     (Method::GET, "/v1/openapi.json", Endpoint::OpenApi),
 ];
 

@@ -18,7 +18,7 @@ const ADMIN: &str = "TAILWATER_ADMIN";
 const SOCKET: &str = "admin.sock";
 
 /// Which agent.
-fn place(args: &AgentArgs) -> Result<Place> {
+pub(super) fn place(args: &AgentArgs) -> Result<Place> {
     let token = || match &args.token_file {
         Some(path) => Ok(path.clone()),
         None => bail!("an endpoint wants --token-file, the file of service::admin::token_file"),
@@ -66,11 +66,11 @@ impl Style {
     }
 }
 
-fn text<'a>(value: &'a Value, key: &str) -> &'a str {
+pub(super) fn text<'a>(value: &'a Value, key: &str) -> &'a str {
     value[key].as_str().unwrap_or_default()
 }
 
-fn items<'a>(value: &'a Value, key: &str) -> &'a [Value] {
+pub(super) fn items<'a>(value: &'a Value, key: &str) -> &'a [Value] {
     value[key].as_array().map_or(&[], Vec::as_slice)
 }
 
@@ -105,7 +105,7 @@ fn table(rows: &[Vec<String>]) -> String {
 }
 
 /// Prints a refusal, and gives the exit code.
-fn refuse(said: &Said) -> u8 {
+pub(super) fn refuse(said: &Said) -> u8 {
     for reason in lines(&said.body, "reasons") {
         eprintln!("{reason}");
     }

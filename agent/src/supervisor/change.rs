@@ -320,6 +320,8 @@ impl Agent {
             observe: self.observe.clone(),
             clock: self.clock.clone(),
             bodies: Default::default(),
+            taps: self.graph.taps().clone(),
+            streams: self.streams.clone(),
         });
         let newest = &self.sockets[self.sockets.len() - 1].handle;
         admin::server::serve(options, &api, &self.listeners, newest)

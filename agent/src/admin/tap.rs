@@ -106,7 +106,7 @@ fn refused(why: NoTap) -> Reply {
     let text = why.to_string();
     match why {
         NoTap::TooMany => error(StatusCode::TOO_MANY_REQUESTS, &text),
-        NoTap::NothingPasses(_) => error(StatusCode::BAD_REQUEST, &text),
+        NoTap::NothingPasses(_) => error(StatusCode::UNPROCESSABLE_ENTITY, &text),
         NoTap::Stopping => error(StatusCode::SERVICE_UNAVAILABLE, &text),
         NoTap::NoNode(node, _, known) => {
             let text = match nearest(&node, known.iter().map(String::as_str)) {

@@ -2,6 +2,8 @@
 
 mod line;
 
+use std::io::IsTerminal;
+
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
@@ -26,7 +28,12 @@ pub fn tap(args: &AgentArgs, tap: &TapArgs) -> Result<u8> {
     if !graph.status.is_success() {
         return Ok(refuse(&graph));
     }
-    let path = path(&key(&graph.body, &tap.node)?, tap);
+    let key = key(&graph.body, &tap.node)?;
+    if std::io::stderr().is_terminal() {
+        // There may be nothing to see for a while.
+        eprintln!("waiting for what passes {key}; Ctrl-C ends it");
+    }
+    let path = path(&key, tap);
     let mut seen = Seen::default();
     let mut take = |bytes: &[u8], enough: bool| {
         let value: Value = serde_json::from_slice(bytes).context("a line of a tap is JSON")?;

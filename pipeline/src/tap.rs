@@ -85,6 +85,8 @@ pub struct Probe {
     samples: Sender<Option<Sample>>,
     /// Why it is over.
     end: Mutex<Option<String>>,
+    /// In how many shards it is not yet.
+    missing: AtomicUsize,
 }
 
 impl Probe {
@@ -192,6 +194,12 @@ impl Tap {
         (&self.probe.node, self.probe.side)
     }
 
+    /// Whether it is in place in all shards: what passes from then on is seen. That is between two batches
+    /// of each, about a millisecond after it was opened, unless one hangs.
+    pub fn is_in_place(&self) -> bool {
+        self.probe.missing.load(Ordering::Acquire) == 0
+    }
+
     /// Waits for something, for so long.
     pub fn next(&self, timeout: Duration) -> Next {
         if let Some(why) = lock(&self.probe.end).clone() {
@@ -269,11 +277,16 @@ struct State {
 }
 
 impl State {
-    /// Tells the shards which taps there are.
-    fn send(&self) {
+    /// Tells the shards which taps there are, of which one may be new.
+    fn send(&self, new: Option<&Arc<Probe>>) {
         for shard in &self.shards {
-            let probes = self.probes.clone();
-            shard.run(Box::new(move |s| s.set_taps(probes)));
+            let (probes, new) = (self.probes.clone(), new.cloned());
+            shard.run(Box::new(move |s| {
+                s.set_taps(probes);
+                if let Some(probe) = new {
+                    probe.missing.fetch_sub(1, Ordering::AcqRel);
+                }
+            }));
         }
     }
 }
@@ -316,10 +329,11 @@ impl Taps {
             waiting: AtomicUsize::new(0),
             samples,
             end: Mutex::new(None),
+            missing: AtomicUsize::new(state.shards.len()),
         });
         state.next_id += 1;
         state.probes.push(probe.clone());
-        state.send();
+        state.send(Some(&probe));
         Ok(Tap {
             probe,
             samples: inbox,
@@ -330,7 +344,7 @@ impl Taps {
     fn remove(&self, id: u64) {
         let mut state = lock(&self.0);
         state.probes.retain(|p| p.id != id);
-        state.send();
+        state.send(None);
     }
 
     /// Another generation is in force: taps at nodes that it does not have are over.

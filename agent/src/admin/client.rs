@@ -80,12 +80,34 @@ pub struct Said {
     pub body: Value,
 }
 
+/// An answer as it came.
+pub struct Fetched {
+    /// Status.
+    pub status: StatusCode,
+    /// The body.
+    pub body: Bytes,
+}
+
 /// Asks the agent at `place`.
 ///
 /// # Errors
 /// There is no connection or no answer. An answer that is a refusal is no error.
 pub fn ask(place: &Place, ask: Ask<'_>) -> Result<Said> {
+    said(fetch(place, ask)?)
+}
+
+/// As [`ask`], for whatever is answered.
+///
+/// # Errors
+/// As [`ask`].
+pub fn fetch(place: &Place, ask: Ask<'_>) -> Result<Fetched> {
     runtime()?.block_on(in_time(async { collect(request(place, ask).await?).await }))
+}
+
+fn said(Fetched { status, body }: Fetched) -> Result<Said> {
+    let body = serde_json::from_slice(&body)
+        .with_context(|| format!("the answer ({status}) is not that of an agent"))?;
+    Ok(Said { status, body })
 }
 
 /// How an answer ended that came line by line.
@@ -123,7 +145,7 @@ pub fn follow(
     runtime()?.block_on(async {
         let response = in_time(request(place, Ask::get(path))).await?;
         if !response.status().is_success() {
-            return Ok(Followed::Refused(in_time(collect(response)).await?));
+            return Ok(Followed::Refused(said(in_time(collect(response)).await?)?));
         }
         let mut body = response.into_body();
         let mut interrupt = signal(SignalKind::interrupt())?;
@@ -240,15 +262,14 @@ async fn exchange(
         .context("the agent did not answer")
 }
 
-async fn collect(response: Response<Incoming>) -> Result<Said> {
+async fn collect(response: Response<Incoming>) -> Result<Fetched> {
     let status = response.status();
     let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX)
         .collect()
         .await
         .map_err(|e| anyhow!("the answer ended early: {e}"))?;
-    let body = serde_json::from_slice(&body.to_bytes())
-        .with_context(|| format!("the answer ({status}) is not that of an agent"))?;
-    Ok(Said { status, body })
+    let body = body.to_bytes();
+    Ok(Fetched { status, body })
 }
 
 #[cfg(test)]

@@ -144,7 +144,7 @@ async fn dispatch(
             };
             Ok(json_reply(StatusCode::OK, &graph(&seen)))
         }
-        Endpoint::Tap => tap::open(api, query.unwrap_or_default(), by),
+        Endpoint::Tap => tap::open(api, query.unwrap_or_default(), by).await,
         Endpoint::OpenApi => Ok(reply(StatusCode::OK, JSON, OPENAPI.to_owned())),
         Endpoint::Change | Endpoint::Plan => {
             let full = |_| error(StatusCode::SERVICE_UNAVAILABLE, "the agent is stopping");

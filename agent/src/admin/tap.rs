@@ -35,6 +35,8 @@ const LINES_BYTES_MAX: usize = 1 << 20;
 const COUNTS_INTERVAL: Duration = Duration::from_secs(1);
 /// For how long a client may take what is left when a tap is over.
 const REST_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long an answer waits until a tap is in place, which takes longer only where a shard hangs.
+const PLACED_MAX: Duration = Duration::from_secs(1);
 /// The longest tap, in seconds.
 const SECONDS_MAX: u64 = 3_600;
 /// The most records of a tap.
@@ -128,16 +130,17 @@ pub struct Streams {
 }
 
 /// Opens a tap; `by` says which way it was asked for, for the log.
-#[expect(
-    clippy::result_large_err,
-    reason = "made at most once per request, and answered"
-)]
-pub fn open(api: &Api, query: &str, by: &'static str) -> Result<Reply, Reply> {
+pub async fn open(api: &Api, query: &str, by: &'static str) -> Result<Reply, Reply> {
     let query = Query::of(query).map_err(|text| error(StatusCode::BAD_REQUEST, &text))?;
     let tap = api
         .taps
         .open(&query.node, query.side, query.rate)
         .map_err(refused)?;
+    // Who has an answer sees what passes from then on.
+    let begin = Instant::now();
+    while !tap.is_in_place() && begin.elapsed() < PLACED_MAX {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
     let probe = tap.probe();
     let queued = Arc::new(AtomicUsize::new(0));
     let (lines, waiting) = unbounded_channel();

@@ -24,6 +24,17 @@ fn apply(graph: &mut Graph, world: &World, stages: &str, version: &str) {
     while graph.tick() {}
 }
 
+/// A tap that is in place, at the latest after 20 s.
+fn open(graph: &Graph, node: &str, side: Option<Side>, rate: u32) -> Tap {
+    let tap = graph.taps().open(node, side, rate).unwrap();
+    let begin = Instant::now();
+    while !tap.is_in_place() {
+        assert!(begin.elapsed() < Duration::from_secs(20));
+        std::thread::yield_now();
+    }
+    tap
+}
+
 /// What a tap shows until it has shown `n`, at most 20 s.
 fn shown(tap: &Tap, n: usize) -> Vec<Sample> {
     let begin = Instant::now();
@@ -83,11 +94,10 @@ fn a_tap_shows_what_passes_before_and_after_a_node() {
     let (mut graph, _runtime) = graph();
     apply(&mut graph, &world, "keep, keep/2", "0");
     let taps = graph.taps().clone();
-    let open = |node: &str, side| taps.open(node, side, 1_000).unwrap();
-    let receiver = open("receiver feed/b (logs)", None);
-    let pipeline = open("pipeline logs", None);
-    let between = open("processor keep in logs", Some(Side::Out));
-    let end = open("exporter sink (logs)", None);
+    let receiver = open(&graph, "receiver feed/b (logs)", None, 1_000);
+    let pipeline = open(&graph, "pipeline logs", None, 1_000);
+    let between = open(&graph, "processor keep in logs", Some(Side::Out), 1_000);
+    let end = open(&graph, "exporter sink (logs)", None, 1_000);
     assert_eq!(end.node(), ("exporter sink (logs)", Side::In));
     world.give("feed/a", 5);
     world.give("feed/b", 4);
@@ -154,9 +164,8 @@ fn a_tap_goes_with_the_generations_until_its_node_is_gone() {
     let world = World::new();
     let (mut graph, _runtime) = graph();
     apply(&mut graph, &world, "keep, keep/2", "0");
-    let taps = graph.taps().clone();
-    let first = taps.open("processor keep in logs", None, 1_000).unwrap();
-    let second = taps.open("processor keep/2 in logs", None, 1_000).unwrap();
+    let first = open(&graph, "processor keep in logs", None, 1_000);
+    let second = open(&graph, "processor keep/2 in logs", None, 1_000);
     for (n, version) in ["1", "2", "3"].into_iter().enumerate() {
         world.give("feed/a", 10);
         assert_eq!(shown(&first, 10).len(), 10, "{n}");
@@ -174,9 +183,7 @@ fn a_tap_goes_with_the_generations_until_its_node_is_gone() {
     };
     assert_eq!(why, "processor keep/2 in logs is not in generation 5");
     // The other one has another neighbour now.
-    let after = taps
-        .open("processor keep in logs", Some(Side::Out), 1_000)
-        .unwrap();
+    let after = open(&graph, "processor keep in logs", Some(Side::Out), 1_000);
     world.give("feed/a", 10);
     let key = edge("processor keep in logs", "exporter sink (logs)", "sink");
     assert_eq!(
@@ -193,14 +200,8 @@ fn who_does_not_read_misses_and_slows_nothing() {
     let world = World::new();
     let (mut graph, _runtime) = graph();
     apply(&mut graph, &world, "keep", "0");
-    let idle = graph
-        .taps()
-        .open("receiver feed/a (logs)", None, 1_000)
-        .unwrap();
-    let slow = graph
-        .taps()
-        .open("receiver feed/a (logs)", None, 1)
-        .unwrap();
+    let idle = open(&graph, "receiver feed/a (logs)", None, 1_000);
+    let slow = open(&graph, "receiver feed/a (logs)", None, 1);
     world.give("feed/a", 500);
     assert!(until(&mut graph, || world.arrived("sink").len() == 500));
     assert!(idle.passed().missed > 0);
@@ -262,18 +263,18 @@ fn taps_are_few_and_leave_nothing_behind() {
         assert!(refused.to_string().contains(node), "{refused}");
     }
     assert_eq!(tapped(&graph), 0);
-    let mut open: Vec<Tap> = Vec::new();
+    let mut opened: Vec<Tap> = Vec::new();
     for _ in 0..TAPS_MAX {
-        open.push(taps.open("pipeline logs", None, 1).unwrap());
+        opened.push(taps.open("pipeline logs", None, 1).unwrap());
     }
     assert_eq!(tapped(&graph), SHARDS);
     assert_eq!(
         taps.open("pipeline logs", None, 1).unwrap_err(),
         NoTap::TooMany
     );
-    open.pop();
-    open.push(taps.open("exporter sink/2 (logs)", None, 1).unwrap());
-    drop(open);
+    opened.pop();
+    opened.push(taps.open("exporter sink/2 (logs)", None, 1).unwrap());
+    drop(opened);
     assert_eq!(tapped(&graph), 0);
     graph.stop(Mono(u64::MAX), &|| false);
 }

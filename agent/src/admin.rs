@@ -12,3 +12,4 @@ pub mod handlers;
 pub mod server;
 pub mod shown;
 mod table;
+mod tap;

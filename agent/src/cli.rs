@@ -85,6 +85,17 @@ none, and without UTF-8 in the locale only ASCII. Where the output is no termina
 printed as text; its rates are those of one interval.
 
 Which agent is asked: see `tailwater help status`.";
+const TAP_HELP: &str = "\
+Examples:
+  tailwater tap file_log                               what a receiver reads
+  tailwater tap 'processor batch in logs' --after      what leaves a processor
+  tailwater tap 'exporter loki (logs)' --rate 100      what comes to an exporter
+  tailwater tap loki --limit 1 --json                  one record, with all that it has
+
+One line for each record; with --json the lines of GET /v1/tap. Where a pipeline has several exporters, a
+record passes once for each. Which agent is asked: see tailwater status --help.
+
+Exit codes: 0 shown; 1 refused, or no answer; 2 wrong command line.";
 
 /// One native agent that tails files and delivers logs to Loki, and loses nothing.
 #[derive(Parser)]
@@ -141,6 +152,14 @@ enum Command {
     /// Write an archive for the report of a bug: what a running agent is, does and lives in.
     #[command(after_help = AGENT_HELP)]
     Diagnostics(DiagnosticsArgs),
+    /// Show records that pass before or after a node of a running agent, until Ctrl-C.
+    #[command(after_help = TAP_HELP)]
+    Tap {
+        #[command(flatten)]
+        agent: AgentArgs,
+        #[command(flatten)]
+        tap: TapArgs,
+    },
     /// Say what a configuration would change in a running agent.
     #[command(after_help = AGENT_HELP)]
     Plan {
@@ -367,6 +386,28 @@ fn parse_limit(text: &str) -> Result<usize, String> {
     limit.ok_or_else(|| "a number from 1 on".to_owned())
 }
 
+/// What of the records that pass is shown.
+#[derive(Args, Clone, Debug)]
+pub struct TapArgs {
+    /// The node: its key as `graph` has it, or its id if that is enough.
+    pub node: String,
+    /// What comes to it; the default where something does.
+    #[arg(long, conflicts_with = "after")]
+    pub before: bool,
+    /// What leaves it; the default of a receiver.
+    #[arg(long)]
+    pub after: bool,
+    /// Records per second at most, on average.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub rate: u32,
+    /// Records in all.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub limit: Option<u64>,
+    /// How long at most.
+    #[arg(long, default_value_t = 3_600, value_parser = clap::value_parser!(u64).range(1..=3_600))]
+    pub seconds: u64,
+}
+
 /// How a change is asked for.
 #[derive(Args, Clone, Debug)]
 pub struct ChangeArgs {
@@ -418,6 +459,7 @@ pub fn main() -> ExitCode {
         Some(Command::Files(args)) => commands::files::files(&args),
         Some(Command::Top(args)) => commands::top::top(&args),
         Some(Command::Diagnostics(args)) => commands::diagnostics::diagnostics(&args),
+        Some(Command::Tap { agent, tap }) => commands::tap::tap(&agent, &tap),
         Some(Command::Plan { agent, file }) => commands::admin::plan(&agent, &file),
         Some(Command::Apply {
             agent,

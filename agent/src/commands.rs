@@ -8,4 +8,5 @@ pub mod diagnostics;
 pub mod files;
 pub mod inspect;
 pub mod run;
+pub mod tap;
 pub mod top;

@@ -33,7 +33,8 @@ use crate::files::TailedFiles;
 use crate::handover::{Gate, Outlet};
 use crate::lanes::{Lane, Wiring};
 use crate::plan::GraphSpec;
-use crate::shard::{ShardThread, Swap};
+use crate::shard::{NewSource, ShardThread, Swap};
+use crate::tap::Taps;
 
 /// How often it is looked whether something is done.
 const LOOK: Duration = Duration::from_millis(2);
@@ -43,6 +44,7 @@ pub struct Graph {
     cx: NodeCx,
     engine: Arc<EngineMetrics>,
     shards: Vec<ShardThread>,
+    taps: Arc<Taps>,
     receivers: Vec<Reading>,
     exporters: Vec<Sending>,
     extensions: Vec<(String, Box<dyn ExtensionNode>)>,
@@ -73,10 +75,12 @@ impl Graph {
         let shards = (0..cx.shards.max(1))
             .map(spawn)
             .collect::<Result<Vec<_>, _>>()?;
+        let taps = Taps::new(shards.iter().map(|s| s.port().clone()).collect());
         Ok(Graph {
             cx,
             engine,
             shards,
+            taps,
             receivers: Vec::new(),
             exporters: Vec::new(),
             extensions: Vec::new(),
@@ -112,6 +116,11 @@ impl Graph {
     /// There are no threads. Those that could not be replaced go on.
     pub fn move_shards(&mut self) -> std::io::Result<()> {
         self.shards.iter_mut().try_for_each(ShardThread::move_here)
+    }
+
+    /// The taps on its edges, which go with it from one generation to the next.
+    pub fn taps(&self) -> &Arc<Taps> {
+        &self.taps
     }
 
     /// The graph in force, as the plan sees it.
@@ -200,6 +209,7 @@ impl Graph {
         (self.parts, self.pipelines, self.spec) = (p.parts, p.pipelines, p.spec);
         self.settings = p.settings;
         self.generation += 1;
+        self.taps.generation(self.generation, &self.spec);
         self.engine
             .config_generation
             .set(i64::try_from(self.generation).unwrap_or(i64::MAX));
@@ -261,9 +271,11 @@ impl Graph {
                 account: Accounting::new(&self.cx.metrics, "exporter", &e.id, DropReason::NAMES),
                 gate: e.gate.clone(),
             };
-            let source = |r: &mut Reading| {
-                let name = Arc::from(r.lane.name(&r.id));
-                (name, r.node.source(handle), r.feeds.clone())
+            let source = |r: &mut Reading| NewSource {
+                id: Arc::from(r.lane.name(&r.id)),
+                receiver: Arc::from(r.id.as_str()),
+                source: r.node.source(handle),
+                chains: r.feeds.clone(),
             };
             let swap = Swap {
                 outlets: p.exporters.iter_mut().map(outlet).collect(),
@@ -302,6 +314,7 @@ impl Graph {
     /// Stops everything: receivers first, then what is under way is delivered until `deadline`,
     /// then exporters and extensions. `abort` ends the wait early.
     pub fn stop(mut self, deadline: Mono, abort: &dyn Fn() -> bool) -> StopReport {
+        self.taps.stop();
         self.extensions
             .iter_mut()
             .for_each(|(_, e)| e.pipelines_ready(false));
@@ -339,5 +352,7 @@ fn start_failed(id: &str, e: BuildError) -> BuildError {
 
 #[cfg(test)]
 mod fakes;
+#[cfg(test)]
+mod tap_tests;
 #[cfg(test)]
 mod tests;

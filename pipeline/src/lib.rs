@@ -27,6 +27,7 @@ pub mod shard;
 #[cfg(test)]
 mod shard_tests;
 pub mod storage;
+pub mod tap;
 pub mod tls;
 
 pub use ack::{AckSink, AckToken, AckWindow, Counts, DropReason, Front, Outcome, Settled};

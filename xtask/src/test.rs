@@ -89,8 +89,10 @@ fn release(skipped: &mut Skipped) -> Result<()> {
         "--show-output",
     ]);
     // Without it the test that needs it says so.
-    if let Some(python) = sdk_python() {
-        e2e.env("TAILWATER_OTLP_PYTHON", python);
+    for pip in [SDK, SCHEMATHESIS] {
+        if let Some(python) = python_with(&pip) {
+            e2e.env(pip.variable, python);
+        }
     }
     if let Some(modules) = sdk_node() {
         e2e.env("TAILWATER_OTLP_NODE_MODULES", modules);
@@ -121,32 +123,57 @@ fn release(skipped: &mut Skipped) -> Result<()> {
     Ok(())
 }
 
-/// What the SDK consists of, for `pip`.
-const SDK: [&str; 3] = [
-    "opentelemetry-sdk",
-    "opentelemetry-exporter-otlp-proto-grpc",
-    "opentelemetry-exporter-otlp-proto-http",
-];
+/// What comes from `pip`.
+struct Pip {
+    /// What it is, for people.
+    what: &'static str,
+    /// Names a Python that has it.
+    variable: &'static str,
+    /// Where one is made below `target`.
+    dir: &'static str,
+    packages: &'static [&'static str],
+    /// Succeeds where it is.
+    import: &'static str,
+}
 
-/// A Python with the OpenTelemetry SDK, a sender that is not ours: the one that
-/// `TAILWATER_OTLP_PYTHON` names, or one below `target` that is made once where that is possible.
-fn sdk_python() -> Option<PathBuf> {
-    if let Some(own) = std::env::var_os("TAILWATER_OTLP_PYTHON") {
+/// A sender that is not ours.
+const SDK: Pip = Pip {
+    what: "the OpenTelemetry SDK for Python",
+    variable: "TAILWATER_OTLP_PYTHON",
+    dir: "otlp-sdk",
+    packages: &[
+        "opentelemetry-sdk",
+        "opentelemetry-exporter-otlp-proto-grpc",
+        "opentelemetry-exporter-otlp-proto-http",
+    ],
+    import: "import grpc, opentelemetry.sdk, opentelemetry.exporter.otlp.proto.http",
+};
+
+/// What holds the description of the admin API against the agent.
+const SCHEMATHESIS: Pip = Pip {
+    what: "schemathesis",
+    variable: "TAILWATER_SCHEMATHESIS_PYTHON",
+    dir: "schemathesis",
+    packages: &["schemathesis==4.32.5"],
+    import: "import importlib.metadata as m; assert m.version('schemathesis') == '4.32.5'",
+};
+
+/// A Python that has it: the one that its variable names, or one below `target` that is made once where
+/// that is possible.
+fn python_with(pip: &Pip) -> Option<PathBuf> {
+    if let Some(own) = std::env::var_os(pip.variable) {
         return Some(own.into());
     }
-    let dir = root().join("target/otlp-sdk");
+    let dir = root().join("target").join(pip.dir);
     let python = dir.join("bin/python");
-    let works = || {
-        let import = "import grpc, opentelemetry.sdk, opentelemetry.exporter.otlp.proto.http";
-        quiet(Command::new(&python).args(["-c", import]))
-    };
+    let works = || quiet(Command::new(&python).args(["-c", pip.import]));
     if !works() {
-        println!("-- the OpenTelemetry SDK for Python is missing, trying to install it");
+        println!("-- {} is missing, trying to install it", pip.what);
         let made = quiet(Command::new("python3").args(["-m", "venv"]).arg(&dir));
-        let mut pip = Command::new(&python);
-        pip.args(["-m", "pip", "install", "--timeout", "15", "--retries", "1"]);
+        let mut install = Command::new(&python);
+        install.args(["-m", "pip", "install", "--timeout", "15", "--retries", "1"]);
         if made {
-            quiet(pip.args(SDK));
+            quiet(install.args(pip.packages));
         }
     }
     works().then_some(python)

@@ -6,6 +6,7 @@
 )]
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
@@ -19,6 +20,7 @@ use serde_json::{Value, json};
 use tailwater_config::{ComponentKind, REDACTED, SOURCE_BYTES_MAX, to_json, to_yaml};
 use tailwater_pipeline::clock::Clock;
 use tailwater_pipeline::factory::Factory;
+use tailwater_pipeline::tap::Taps;
 use tailwater_telemetry::health::HealthRegistry;
 use tailwater_telemetry::logs::SelfLog;
 use tailwater_telemetry::metrics::MetricsRegistry;
@@ -29,6 +31,7 @@ use super::diagnostics::Archives;
 use super::graph::{Seen, graph};
 use super::shown::Shown;
 use super::table::{Endpoint, Miss, find};
+use super::tap::{self, ReplyBody};
 use crate::control::{self, Answer, Control, Outcome, Wanted};
 use crate::registry::registry;
 
@@ -41,7 +44,7 @@ const BODIES_MAX: usize = 2;
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What is answered.
-pub type Reply = Response<Full<Bytes>>;
+pub type Reply = Response<ReplyBody>;
 
 /// What answers are made of.
 pub struct Api {
@@ -63,6 +66,10 @@ pub struct Api {
     pub log: SelfLog,
     /// Whose turn it is.
     pub archives: Archives,
+    /// Taps on the graph.
+    pub taps: Arc<Taps>,
+    /// Answers that come as it happens and are not at their end.
+    pub streams: Arc<AtomicUsize>,
 }
 
 /// See [`BODIES_MAX`].
@@ -103,10 +110,11 @@ async fn dispatch(
         endpoint,
         Endpoint::Change | Endpoint::Apply | Endpoint::Reload
     );
+    let query = request.uri().query();
     let dry_run = match endpoint {
-        // It reads its query by itself.
-        Endpoint::Files => false,
-        _ => dry_run(request.uri().query(), changes)?,
+        // They read their queries by themselves.
+        Endpoint::Files | Endpoint::Tap => false,
+        _ => dry_run(query, changes)?,
     };
     let if_generation = match changes {
         true => if_match(request.headers())?,
@@ -143,8 +151,9 @@ async fn dispatch(
             };
             Ok(json_reply(StatusCode::OK, &graph(&seen)))
         }
-        Endpoint::Files => files(api, request.uri().query()).await,
+        Endpoint::Files => files(api, query).await,
         Endpoint::Diagnostics => diagnostics(api).await,
+        Endpoint::Tap => tap::open(api, query.unwrap_or_default(), by).await,
         Endpoint::OpenApi => Ok(reply(StatusCode::OK, JSON, OPENAPI.to_owned())),
         Endpoint::Change | Endpoint::Plan => {
             let full = |_| error(StatusCode::SERVICE_UNAVAILABLE, "the agent is stopping");
@@ -191,7 +200,8 @@ fn if_match(headers: &HeaderMap) -> Result<Option<u64>, Reply> {
         return Ok(None);
     }
     let number = text.strip_prefix('"').and_then(|t| t.strip_suffix('"'));
-    match number.map(str::parse) {
+    let digits = number.filter(|n| n.bytes().all(|b| b.is_ascii_digit()));
+    match digits.map(str::parse) {
         Some(Ok(number)) => Ok(Some(number)),
         _ => Err(error(
             StatusCode::BAD_REQUEST,
@@ -308,7 +318,7 @@ async fn diagnostics(api: &Api) -> Result<Reply, Reply> {
         )
     };
     let (name, archive) = super::diagnostics::diagnostics(api).await.map_err(failed)?;
-    let mut reply = Response::new(Full::new(Bytes::from(archive)));
+    let mut reply = Response::new(Full::new(Bytes::from(archive)).into());
     set(&mut reply, CONTENT_TYPE, "application/gzip");
     set(
         &mut reply,
@@ -354,7 +364,7 @@ const JSON: &str = "application/json";
 const YAML: &str = "application/yaml";
 
 fn reply(status: StatusCode, content_type: &str, body: String) -> Reply {
-    let mut reply = Response::new(Full::new(Bytes::from(body)));
+    let mut reply = Response::new(Full::new(Bytes::from(body)).into());
     *reply.status_mut() = status;
     set(&mut reply, CONTENT_TYPE, content_type);
     reply
@@ -368,7 +378,7 @@ fn refused(status: StatusCode, what: &str, reasons: &[String]) -> Reply {
     json_reply(status, &json!({"error": what, "reasons": reasons}))
 }
 
-fn error(status: StatusCode, what: &str) -> Reply {
+pub(super) fn error(status: StatusCode, what: &str) -> Reply {
     refused(status, what, &[])
 }
 
@@ -380,7 +390,7 @@ pub fn unauthorized() -> Reply {
     reply
 }
 
-fn set(reply: &mut Reply, name: HeaderName, value: &str) {
+pub(super) fn set(reply: &mut Reply, name: HeaderName, value: &str) {
     if let Ok(value) = HeaderValue::from_str(value) {
         reply.headers_mut().insert(name, value);
     }
@@ -411,7 +421,7 @@ mod tests {
         assert_eq!(if_match(&HeaderMap::new()).ok(), Some(None));
         assert_eq!(matching("*").ok(), Some(None));
         assert_eq!(matching("\"12\"").ok(), Some(Some(12)));
-        for text in ["12", "W/\"12\"", "\"a\"", "\"1\", \"2\"", ""] {
+        for text in ["12", "W/\"12\"", "\"a\"", "\"+1\"", "\"1\", \"2\"", ""] {
             assert_eq!(status(matching(text)), 400, "{text}");
         }
     }

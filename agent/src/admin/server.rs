@@ -9,8 +9,8 @@ use std::fs::DirBuilder;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
 use hyper::body::Incoming;
@@ -26,6 +26,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, watch};
 
 use super::handlers::{self, Api};
+use super::tap::Streams;
 use crate::extensions::htpasswd::same;
 use crate::extensions::watched::Watched;
 use crate::serve::addresses;
@@ -34,7 +35,7 @@ use crate::serve::addresses;
 const CONNECTIONS_MAX: usize = 16;
 /// A connection that does not finish its headers in this time is closed.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
-/// A whole connection.
+/// A whole connection; one that a tap is read from as long as that may take.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(300);
 /// Pause after a failed accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
@@ -196,9 +197,13 @@ async fn accept(socket: Socket, gate: Arc<Gate>, api: Arc<Api>, mut stop: watch:
             Ok(stream) => {
                 let (gate, api, stop) = (gate.clone(), api.clone(), stop.clone());
                 tokio::spawn(async move {
-                    let serving = connection(stream, gate, api, stop);
+                    let life = Arc::new(Life::new());
+                    let serving = connection(stream, gate, api, stop, life.clone());
                     // A broken connection is the client's affair.
-                    let _ = tokio::time::timeout(CONNECTION_TIMEOUT, serving).await;
+                    tokio::select! {
+                        () = serving => {}
+                        () = life.over() => {}
+                    }
                     drop(slot);
                 });
             }
@@ -210,14 +215,50 @@ async fn accept(socket: Socket, gate: Arc<Gate>, api: Arc<Api>, mut stop: watch:
     }
 }
 
+/// How long a connection may last.
+struct Life(Mutex<(Instant, Option<Streams>)>);
+
+impl Life {
+    fn new() -> Life {
+        Life(Mutex::new((Instant::now() + CONNECTION_TIMEOUT, None)))
+    }
+
+    /// What is answered takes its time.
+    fn streams(&self, streams: &Streams) {
+        let mut life = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *life = (life.0.max(streams.until), Some(streams.clone()));
+    }
+
+    /// Ends what is streamed.
+    fn end(&self, why: &str) {
+        let life = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(streams) = &life.1 {
+            streams.probe.end(why);
+        }
+    }
+
+    /// Returns when the time is up.
+    async fn over(&self) {
+        loop {
+            let until = self.0.lock().unwrap_or_else(PoisonError::into_inner).0;
+            if until <= Instant::now() {
+                return;
+            }
+            tokio::time::sleep_until(until.into()).await;
+        }
+    }
+}
+
 async fn connection(
     stream: Box<dyn Stream>,
     gate: Arc<Gate>,
     api: Arc<Api>,
     mut stop: watch::Receiver<()>,
+    life: Arc<Life>,
 ) {
+    let answering = life.clone();
     let service = service_fn(move |request: Request<Incoming>| {
-        let (gate, api) = (gate.clone(), api.clone());
+        let (gate, api, life) = (gate.clone(), api.clone(), answering.clone());
         async move {
             let response = match gate.lets_in(request.headers()) {
                 true => handlers::answer(&api, request, gate.by).await,
@@ -226,6 +267,9 @@ async fn connection(
                     handlers::unauthorized()
                 }
             };
+            if let Some(streams) = response.extensions().get() {
+                life.streams(streams);
+            }
             Ok::<_, Infallible>(response)
         }
     });
@@ -237,9 +281,12 @@ async fn connection(
     // Both: a broken connection is the client's affair.
     tokio::select! {
         _ = serving.as_mut() => return,
-        _ = stop.changed() => serving.as_mut().graceful_shutdown(),
+        _ = stop.changed() => {
+            life.end("this way in is closed");
+            serving.as_mut().graceful_shutdown();
+        }
     }
-    let _ = serving.await;
+    let _ = tokio::time::timeout(CONNECTION_TIMEOUT, serving).await;
 }
 
 #[cfg(test)]

@@ -27,6 +27,8 @@ pub enum Endpoint {
     Files,
     /// An archive for the report of a bug.
     Diagnostics,
+    /// What passes an edge.
+    Tap,
     /// The description of this API.
     OpenApi,
 }
@@ -35,7 +37,7 @@ pub enum Endpoint {
 pub type Route = (Method, &'static str, Endpoint);
 
 /// All of them.
-pub const ROUTES: [Route; 12] = [
+pub const ROUTES: [Route; 13] = [
     (Method::GET, "/v1/health", Endpoint::Health),
     (Method::GET, "/v1/components", Endpoint::Components),
     (Method::GET, "/v1/config", Endpoint::Config),
@@ -47,6 +49,7 @@ pub const ROUTES: [Route; 12] = [
     (Method::GET, "/v1/graph", Endpoint::Graph),
     (Method::GET, "/v1/files", Endpoint::Files),
     (Method::GET, "/v1/diagnostics", Endpoint::Diagnostics),
+    (Method::GET, "/v1/tap", Endpoint::Tap),
     (Method::GET, "/v1/openapi.json", Endpoint::OpenApi),
 ];
 

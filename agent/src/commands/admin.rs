@@ -110,7 +110,7 @@ pub(super) fn table(rows: &[Vec<String>]) -> String {
 }
 
 /// Prints a refusal, and gives the exit code.
-fn refuse(said: &Said) -> u8 {
+pub(super) fn refuse(said: &Said) -> u8 {
     for reason in lines(&said.body, "reasons") {
         eprintln!("{reason}");
     }

@@ -336,6 +336,8 @@ impl Agent {
             bodies: Default::default(),
             log: self.log.clone(),
             archives: Default::default(),
+            taps: self.graph.taps().clone(),
+            streams: self.streams.clone(),
         });
         let newest = &self.sockets[self.sockets.len() - 1].handle;
         admin::server::serve(options, &api, &self.listeners, newest)

@@ -139,6 +139,7 @@ impl Agent {
             servers: Vec::new(),
             admin: Vec::new(),
             shown: Arc::default(),
+            streams: Arc::default(),
             control,
             exporters: Default::default(),
             receivers: Vec::new(),

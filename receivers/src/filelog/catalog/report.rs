@@ -33,13 +33,17 @@ impl Catalog {
             paths.is_none_or(|takes| takes(&l.named) || takes(&l.place))
         };
         let kept: HashSet<FileNo> = self.kept().collect();
-        let one = |(no, live): (&FileNo, &Live)| self.status(*no, live, &kept, wall_ns);
+        let one = |no: &FileNo, live: &Live| self.status(*no, live, &kept, wall_ns);
         match query.part {
             FilesPart::After(no) => {
                 let behind = self.live.range((Bound::Excluded(no), Bound::Unbounded));
                 let mut asked = behind.filter(|(_, l)| is_asked(l));
                 FilesPage {
-                    files: asked.by_ref().take(query.limit).map(one).collect(),
+                    files: asked
+                        .by_ref()
+                        .take(query.limit)
+                        .map(|(no, l)| one(no, l))
+                        .collect(),
                     more: asked.next().is_some(),
                 }
             }
@@ -60,7 +64,7 @@ impl Catalog {
                 let files = asked
                     .iter()
                     .filter_map(|(_, no)| self.live.get_key_value(no));
-                let files = files.map(one).collect();
+                let files = files.map(|(no, l)| one(no, l)).collect();
                 FilesPage { files, more }
             }
         }

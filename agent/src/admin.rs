@@ -7,6 +7,8 @@
 pub mod client;
 mod graph;
 pub mod handlers;
+mod origin;
+mod page;
 pub mod server;
 pub mod shown;
 mod table;

@@ -100,7 +100,8 @@ impl Way {
         body: &[u8],
         length: usize,
     ) -> io::Result<Reply> {
-        let mut head = format!("{method} {path} HTTP/1.1\r\nHost: agent\r\nConnection: close\r\n");
+        let mut head =
+            format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n");
         if let Way::Endpoint(_, Some(token)) = self {
             head += &format!("Authorization: Bearer {token}\r\n");
         }

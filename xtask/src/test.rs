@@ -95,6 +95,7 @@ fn release(skipped: &mut Skipped) -> Result<()> {
     if let Some(modules) = sdk_node() {
         e2e.env("TAILWATER_OTLP_NODE_MODULES", modules);
     }
+    browser();
     let mut left_out = Vec::new();
     step_lines(
         "end-to-end tests",
@@ -119,6 +120,32 @@ fn release(skipped: &mut Skipped) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// Tries to have the browser that the status page is tested in, from the distribution. Without it the tests say so.
+fn browser() {
+    let named = std::env::var_os("TAILWATER_CHROMIUM").is_some();
+    let there = |name: &&str| quiet(Command::new(name).arg("--version"));
+    if named
+        || ["chromium", "chromium-browser", "google-chrome"]
+            .iter()
+            .any(there)
+    {
+        return;
+    }
+    println!("-- chromium is missing, trying to install it");
+    let mut apt = Command::new("apt-get");
+    apt.args([
+        "install",
+        "--yes",
+        "--quiet",
+        "--no-install-recommends",
+        "chromium",
+    ]);
+    quiet(
+        apt.stdin(Stdio::null())
+            .env("DEBIAN_FRONTEND", "noninteractive"),
+    );
 }
 
 /// What the SDK consists of, for `pip`.

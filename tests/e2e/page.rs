@@ -534,6 +534,39 @@ fn it_is_legible_in_light_and_dark_and_on_a_phone() {
     stand.finish(browser, agent, &[]);
 }
 
+/// Guarantees that the page says when the agent is gone, and goes on by itself with the one that comes in its place.
+#[test]
+fn the_page_outlives_the_agent() {
+    let Some(binary) = browser_binary() else {
+        return;
+    };
+    let stand = PageStand::new("page-again");
+    let agent = stand.start();
+    let mut browser = stand.browser(&binary);
+    let other = stand.with_timeout(&agent, "32ms");
+    assert_eq!(stand.way.ask("PUT", "/v1/config", &[], &other).status, 200);
+    let generation = "document.getElementById('generation').textContent";
+    browser.wait(&format!("{generation} === '2'"));
+    view(&mut browser, "generations");
+    browser.wait("document.querySelectorAll('.generations > li').length === 2");
+    agent.stop_clean();
+    browser.wait("document.getElementById('lost').innerText.includes('No answer')");
+    let agent = stand.start();
+    browser.wait(&format!(
+        "document.getElementById('lost').hidden && {generation} === '1'"
+    ));
+    browser.wait("document.querySelectorAll('.generations > li').length === 1");
+    browser.click("#live");
+    assert_eq!(
+        browser.evaluate("document.getElementById('paused').hidden"),
+        false
+    );
+    assert_eq!(stand.way.ask("PUT", "/v1/config", &[], &other).status, 200);
+    browser.click("#live");
+    browser.wait(&format!("{generation} === '2'"));
+    stand.finish(browser, agent, &["net::ERR_"]);
+}
+
 /// What is computed in the page, against what must hold of it; each gives how much it tried.
 const COMPUTED: &str = include_str!("page.js");
 

@@ -153,7 +153,9 @@ async function refresh() {
       return;
     }
     failures += 1;
-    $("lost").textContent = `${sentence(error.message)} What is shown may be old; asking again.`;
+    const text = `${sentence(error.message)} What is shown may be old; asking again.`;
+    // It is said once, not at each look.
+    if ($("lost").textContent !== text) $("lost").textContent = text;
     $("lost").hidden = false;
   }
   if (own === round && live && !document.hidden)
@@ -162,8 +164,9 @@ async function refresh() {
 
 function setLive(is) {
   live = is;
-  $("live").setAttribute("aria-pressed", String(is));
-  $("live").textContent = is ? "Live" : "Paused";
+  $("live").dataset.live = String(is);
+  $("live").textContent = is ? "Pause" : "Go on";
+  $("paused").hidden = is;
   if (is) refresh();
   else clearTimeout(timer);
 }

@@ -2,7 +2,7 @@
 
 const GAP = 84;
 const ROW = 92;
-const SIZES = { pipeline: [104, 34], processor: [148, 70] };
+const SIZES = { pipeline: [124, 34], processor: [148, 70] };
 const SIZE = [172, 70];
 
 /** Width and height of a node. */

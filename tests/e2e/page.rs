@@ -534,6 +534,53 @@ fn it_is_legible_in_light_and_dark_and_on_a_phone() {
     stand.finish(browser, agent, &[]);
 }
 
+/// Guarantees that no rule of accessibility of axe-core is broken: contrast, names, roles, order of headings and the
+/// like, in each view, in light and dark, on a small screen, and where it asks before something is done.
+#[test]
+fn no_rule_of_accessibility_is_broken() {
+    const BROKEN: &str = "axe.run({resultTypes: ['violations']}).then((r) => JSON.stringify( \
+                          r.violations.map((v) => [v.id, v.nodes.map((n) => n.html.slice(0, 200))])))";
+    let Some(binary) = browser_binary() else {
+        return;
+    };
+    let Some(axe) = std::env::var_os("TAILWATER_AXE") else {
+        println!(
+            "SKIPPED: the rules of accessibility of axe-core: TAILWATER_AXE names no axe.min.js"
+        );
+        return;
+    };
+    let axe = fs::read_to_string(axe).expect("axe.min.js");
+    let stand = PageStand::new("page-axe");
+    let agent = stand.start();
+    let mut browser = stand.browser(&binary);
+    browser.evaluate(&format!("{axe};0"));
+    let other = stand.with_timeout(&agent, "32ms");
+    assert_eq!(stand.way.ask("PUT", "/v1/config", &[], &other).status, 200);
+    browser.click("#drawing [data-key=\"exporter loki (logs)\"]");
+    for (width, scheme) in [(1366, "light"), (1366, "dark"), (360, "light")] {
+        browser.resize(width, 800);
+        browser.prefer(scheme);
+        for name in VIEWS {
+            view(&mut browser, name);
+            assert_eq!(browser.text(BROKEN), "[]", "{name} at {width}, {scheme}");
+        }
+        view(&mut browser, "generations");
+        browser.wait("document.querySelector('#compared ins')");
+        browser.click("[data-key=\"back 1\"]");
+        browser.wait("document.querySelector('dialog[open] ins')");
+        assert_eq!(
+            browser.text(BROKEN),
+            "[]",
+            "the question at {width}, {scheme}"
+        );
+        browser.key("Escape", false);
+    }
+    browser.click("#leave");
+    browser.wait("document.activeElement.id === 'token'");
+    assert_eq!(browser.text(BROKEN), "[]", "the way in");
+    stand.finish(browser, agent, &[]);
+}
+
 /// Guarantees that the page says when the agent is gone, and goes on by itself with the one that comes in its place.
 #[test]
 fn the_page_outlives_the_agent() {

@@ -249,9 +249,12 @@ impl Chromium {
         self.command("Emulation.setDeviceMetricsOverride", size);
     }
 
-    /// What the reader prefers: `light` or `dark`.
+    /// What the reader prefers: `light` or `dark`; and nothing that moves, so that each look sees how it is in the end.
     pub fn prefer(&mut self, scheme: &str) {
-        let feature = json!([{"name": "prefers-color-scheme", "value": scheme}]);
+        let feature = json!([
+            {"name": "prefers-color-scheme", "value": scheme},
+            {"name": "prefers-reduced-motion", "value": "reduce"},
+        ]);
         self.command("Emulation.setEmulatedMedia", json!({"features": feature}));
     }
 

@@ -6,6 +6,8 @@ import { look, text, change } from "./api.js";
 import { changes, difference, against, confirm } from "./change.js";
 
 let shown = null;
+// The list as it is drawn: what is there already is not drawn anew under the hand of its reader.
+let drawn = "";
 let refresh = () => {};
 
 /** The configuration of a generation, as text without its secrets. */
@@ -128,10 +130,14 @@ export async function show(state) {
   try {
     list = await look("v1/generations");
   } catch (error) {
+    drawn = "";
     replace(place, against(error));
     return;
   }
   shown = list.generation;
+  const whole = JSON.stringify(list);
+  if (whole === drawn) return;
+  drawn = whole;
   const all = list.generations;
   const numbers = all.map((record) => record.number);
   const select = (id, label, value) =>

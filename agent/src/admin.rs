@@ -9,6 +9,8 @@ pub mod diagnostics;
 pub mod files;
 mod graph;
 pub mod handlers;
+mod origin;
+mod page;
 pub mod server;
 pub mod shown;
 mod table;

@@ -119,7 +119,8 @@ impl Way {
     }
 
     fn head(&self, method: &str, path: &str, headers: &[(&str, &str)], length: usize) -> String {
-        let mut head = format!("{method} {path} HTTP/1.1\r\nHost: agent\r\nConnection: close\r\n");
+        let mut head =
+            format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n");
         if let Way::Endpoint(_, Some(token)) = self {
             head += &format!("Authorization: Bearer {token}\r\n");
         }

@@ -97,6 +97,10 @@ fn release(skipped: &mut Skipped) -> Result<()> {
     if let Some(modules) = sdk_node() {
         e2e.env("TAILWATER_OTLP_NODE_MODULES", modules);
     }
+    browser();
+    if let Some(axe) = axe() {
+        e2e.env("TAILWATER_AXE", axe);
+    }
     let mut left_out = Vec::new();
     step_lines(
         "end-to-end tests",
@@ -121,6 +125,48 @@ fn release(skipped: &mut Skipped) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// Tries to have the browser that the status page is tested in, from the distribution. Without it the tests say so.
+fn browser() {
+    let named = std::env::var_os("TAILWATER_CHROMIUM").is_some();
+    let there = |name: &&str| quiet(Command::new(name).arg("--version"));
+    if named
+        || ["chromium", "chromium-browser", "google-chrome"]
+            .iter()
+            .any(there)
+    {
+        return;
+    }
+    println!("-- chromium is missing, trying to install it");
+    let apt = |args: &[&str]| {
+        let mut apt = Command::new("apt-get");
+        apt.args(["--yes", "--quiet", "-o", "Acquire::http::Timeout=15"]);
+        apt.args(args).env("DEBIAN_FRONTEND", "noninteractive");
+        quiet(apt.stdin(Stdio::null()))
+    };
+    let install = ["install", "--no-install-recommends", "chromium"];
+    // In a fresh container there are no lists of packages yet.
+    let _ = apt(&install) || (apt(&["update"]) && apt(&install));
+}
+
+/// The rules of accessibility that the status page is held against: the file that `TAILWATER_AXE` names, or that of
+/// the package axe-core below `target`, which is fetched once where that is possible.
+fn axe() -> Option<PathBuf> {
+    if let Some(own) = std::env::var_os("TAILWATER_AXE") {
+        return Some(own.into());
+    }
+    let dir = root().join("target/axe");
+    let file = dir.join("node_modules/axe-core/axe.min.js");
+    if !file.is_file() && quiet(Command::new("npm").arg("--version")) {
+        println!("-- axe-core is missing, trying to install it");
+        if std::fs::create_dir_all(&dir).is_ok() {
+            let mut npm = Command::new("npm");
+            npm.args(["install", "--no-audit", "--no-fund", "--fetch-retries=1"]);
+            quiet(npm.arg("--prefix").arg(&dir).arg("axe-core@4"));
+        }
+    }
+    file.is_file().then_some(file)
 }
 
 /// What comes from `pip`.

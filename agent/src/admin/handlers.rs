@@ -29,6 +29,7 @@ use tokio::sync::{Semaphore, oneshot};
 
 use super::diagnostics::Archives;
 use super::graph::{Seen, graph};
+use super::origin::Foreign;
 use super::shown::Shown;
 use super::table::{Endpoint, Miss, find};
 use super::tap::{self, ReplyBody};
@@ -141,6 +142,7 @@ async fn dispatch(
         Endpoint::Components => Ok(json_reply(StatusCode::OK, &components())),
         Endpoint::Config => Ok(config(api, request.headers())),
         Endpoint::Generations => Ok(json_reply(StatusCode::OK, &generations(api))),
+        Endpoint::Generation => generation(api, number),
         Endpoint::Graph => {
             (api.observe)();
             let seen = Seen {
@@ -345,6 +347,21 @@ pub fn generations(api: &Api) -> Value {
     })
 }
 
+/// The configuration of a generation that is kept.
+fn generation(api: &Api, number: u64) -> Result<Reply, Reply> {
+    let in_force = api.shown.get();
+    let kept = &in_force.generations;
+    match kept.iter().find(|record| record.number == number) {
+        Some(record) => Ok(reply(StatusCode::OK, YAML, record.config.to_string())),
+        None => {
+            let kept: Vec<_> = kept.iter().map(|r| r.number.to_string()).collect();
+            let kept = kept.join(", ");
+            let text = format!("generation {number} is not kept; there is: {kept}");
+            Err(error(StatusCode::NOT_FOUND, &text))
+        }
+    }
+}
+
 /// What this build has.
 pub fn components() -> Value {
     fn list<S: ?Sized>(factories: &[Factory<S>]) -> Value {
@@ -388,6 +405,18 @@ pub fn unauthorized() -> Reply {
     let mut reply = error(StatusCode::UNAUTHORIZED, text);
     set(&mut reply, WWW_AUTHENTICATE, "Bearer");
     reply
+}
+
+/// To who was made to ask by a page that is not the agent's.
+pub fn foreign(why: Foreign) -> Reply {
+    match why {
+        Foreign::Host => {
+            let text = "this name is not the agent's; ask by an address, by localhost, or by the name in \
+                        service::admin::endpoint (a proxy in front has to send it as Host)";
+            error(StatusCode::MISDIRECTED_REQUEST, text)
+        }
+        Foreign::Site => error(StatusCode::FORBIDDEN, "not for pages from elsewhere"),
+    }
 }
 
 pub(super) fn set(reply: &mut Reply, name: HeaderName, value: &str) {

@@ -14,7 +14,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
 use hyper::body::Incoming;
-use hyper::header::AUTHORIZATION;
+use hyper::header::{
+    AUTHORIZATION, CACHE_CONTROL, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS,
+};
 use hyper::service::service_fn;
 use hyper::{HeaderMap, Request};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -25,8 +27,9 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, watch};
 
-use super::handlers::{self, Api};
+use super::handlers::{self, Api, Reply};
 use super::tap::Streams;
+use super::{origin, page};
 use crate::extensions::htpasswd::same;
 use crate::extensions::watched::Watched;
 use crate::serve::addresses;
@@ -39,6 +42,8 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(300);
 /// Pause after a failed accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+/// Nobody else's page may load what is answered here.
+const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 /// A shorter token could be guessed.
 const TOKEN_BYTES_MIN: usize = 16;
 
@@ -48,10 +53,11 @@ pub struct AdminServer {
     _stop: watch::Sender<()>,
 }
 
-/// Who may come in, and under which name changes are logged.
+/// Who may come in, by which name the way in is known, and under which one changes are logged.
 struct Gate {
     by: &'static str,
     token: Option<Watched<String>>,
+    host: Option<String>,
 }
 
 impl Gate {
@@ -101,6 +107,7 @@ pub fn serve(
         let gate = Gate {
             by: "admin socket",
             token: None,
+            host: None,
         };
         servers.push(start(lent, gate, api, runtime)?);
     }
@@ -136,6 +143,7 @@ fn serve_endpoint(
     let gate = Gate {
         by: "admin endpoint",
         token: Some(token),
+        host: Some(origin::name_of(address).to_owned()),
     };
     start(lent, gate, api, runtime)
 }
@@ -249,6 +257,26 @@ impl Life {
     }
 }
 
+async fn answer(gate: &Gate, api: &Api, request: Request<Incoming>) -> Reply {
+    let (uri, headers) = (request.uri(), request.headers());
+    let file = page::find(request.method(), uri.path());
+    if let Some(why) = origin::foreign(uri, headers, gate.host.as_deref(), file.is_some()) {
+        tracing::warn!(
+            by = gate.by,
+            "a request of somebody else's page was turned away"
+        );
+        return handlers::foreign(why);
+    }
+    match file {
+        Some(file) => page::answer(file, gate.token.is_some()),
+        None if gate.lets_in(headers) => handlers::answer(api, request, gate.by).await,
+        None => {
+            tracing::warn!(by = gate.by, "a request without the token was turned away");
+            handlers::unauthorized()
+        }
+    }
+}
+
 async fn connection(
     stream: Box<dyn Stream>,
     gate: Arc<Gate>,
@@ -260,13 +288,15 @@ async fn connection(
     let service = service_fn(move |request: Request<Incoming>| {
         let (gate, api, life) = (gate.clone(), api.clone(), answering.clone());
         async move {
-            let response = match gate.lets_in(request.headers()) {
-                true => handlers::answer(&api, request, gate.by).await,
-                false => {
-                    tracing::warn!(by = gate.by, "a request without the token was turned away");
-                    handlers::unauthorized()
-                }
-            };
+            let mut response = answer(&gate, &api, request).await;
+            for (name, value) in [
+                (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+                (CACHE_CONTROL, "no-store"),
+                (RESOURCE_POLICY, "same-origin"),
+            ] {
+                let value = HeaderValue::from_static(value);
+                response.headers_mut().insert(name, value);
+            }
             if let Some(streams) = response.extensions().get() {
                 life.streams(streams);
             }
@@ -303,6 +333,7 @@ mod tests {
         let gate = Gate {
             by: "test",
             token: Some(Watched::read(&path, token).unwrap()),
+            host: None,
         };
         let lets_in = |value: &str| {
             let mut headers = HeaderMap::new();

@@ -18,6 +18,8 @@ pub struct Record {
     pub by: &'static str,
     /// What it changed, a line each.
     pub changes: Vec<String>,
+    /// The whole of it without its secrets, as YAML.
+    pub config: Arc<str>,
 }
 
 /// What is in force.

@@ -5,7 +5,7 @@ use std::sync::mpsc::Receiver;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use tailwater_config::{AdminOptions, Node, redact};
+use tailwater_config::{AdminOptions, Node, redact, to_yaml};
 use tailwater_pipeline::lanes::Lane;
 use tailwater_pipeline::plan::Change;
 use tailwater_telemetry::settings::PullReader;
@@ -75,12 +75,13 @@ impl Agent {
     }
 
     /// What there is to say of the generation in force.
-    pub(super) fn record(&self, by: &'static str, changes: Vec<String>) -> Record {
+    pub(super) fn record(&self, by: &'static str, changes: Vec<String>, shown: &Node) -> Record {
         Record {
             number: self.graph.generation(),
             unix_ns: self.clock.wall_ns(),
             by,
             changes,
+            config: to_yaml(shown).into(),
         }
     }
 
@@ -260,7 +261,7 @@ impl Agent {
         self.service = wanted;
         self.configuration.clear(LAST_GOOD_ALARM);
         self.watch_components();
-        let record = self.record(by, changes.to_vec());
+        let record = self.record(by, changes.to_vec(), &shown);
         self.remember(offer, record, shown);
         Ok(())
     }

@@ -5,7 +5,7 @@
 //! is asked for anything.
 
 pub mod client;
-mod graph;
+pub mod graph;
 pub mod handlers;
 pub mod server;
 pub mod shown;

@@ -12,6 +12,7 @@
 //! * [`exporter::LokiBench`], [`contract::Case`]: the Loki exporter in this process, on a clock that tests move.
 //! * [`fault_row::Row`]: what a row of the fault matrix did and reached.
 //! * [`front::Front`]: what spoils connections on their way to the sink.
+//! * [`opamp::OpAmpServer`]: a control plane that holds an agent to the specification.
 //! * [`otlp_client`]: clients of OTLP.
 //! * [`scrape::Scrape`]: the agent's metrics at one instant.
 //! * [`stand::Stand`]: an agent whose records are seen as they are, attributes included.
@@ -32,6 +33,7 @@ pub mod dns;
 pub mod exporter;
 pub mod fault_row;
 pub mod front;
+pub mod opamp;
 pub mod otlp_client;
 pub mod prometheus;
 pub mod remote_write;

@@ -92,6 +92,9 @@ fn release(skipped: &mut Skipped) -> Result<()> {
     if let Some(python) = sdk_python() {
         e2e.env("TAILWATER_OTLP_PYTHON", python);
     }
+    if let Some(python) = opamp_python() {
+        e2e.env("TAILWATER_OPAMP_PYTHON", python);
+    }
     if let Some(modules) = sdk_node() {
         e2e.env("TAILWATER_OTLP_NODE_MODULES", modules);
     }
@@ -131,22 +134,53 @@ const SDK: [&str; 3] = [
 /// A Python with the OpenTelemetry SDK, a sender that is not ours: the one that
 /// `TAILWATER_OTLP_PYTHON` names, or one below `target` that is made once where that is possible.
 fn sdk_python() -> Option<PathBuf> {
-    if let Some(own) = std::env::var_os("TAILWATER_OTLP_PYTHON") {
+    python(&Packages {
+        variable: "TAILWATER_OTLP_PYTHON",
+        dir: "target/otlp-sdk",
+        import: "import grpc, opentelemetry.sdk, opentelemetry.exporter.otlp.proto.http",
+        packages: &SDK,
+    })
+}
+
+/// A Python with messages of OpAMP that are not ours, as [`sdk_python`].
+fn opamp_python() -> Option<PathBuf> {
+    python(&Packages {
+        variable: "TAILWATER_OPAMP_PYTHON",
+        dir: "target/opamp-python",
+        import: "from opentelemetry._opamp.proto import opamp_pb2",
+        packages: &["opentelemetry-opamp-client"],
+    })
+}
+
+/// What a Python is to have.
+struct Packages {
+    /// The variable that names one that has it.
+    variable: &'static str,
+    /// Where one is made otherwise.
+    dir: &'static str,
+    /// What shows that it has it.
+    import: &'static str,
+    /// What to install.
+    packages: &'static [&'static str],
+}
+
+fn python(wanted: &Packages) -> Option<PathBuf> {
+    if let Some(own) = std::env::var_os(wanted.variable) {
         return Some(own.into());
     }
-    let dir = root().join("target/otlp-sdk");
+    let dir = root().join(wanted.dir);
     let python = dir.join("bin/python");
-    let works = || {
-        let import = "import grpc, opentelemetry.sdk, opentelemetry.exporter.otlp.proto.http";
-        quiet(Command::new(&python).args(["-c", import]))
-    };
+    let works = || quiet(Command::new(&python).args(["-c", wanted.import]));
     if !works() {
-        println!("-- the OpenTelemetry SDK for Python is missing, trying to install it");
+        println!(
+            "-- {} is missing, trying to install it",
+            wanted.packages.join(", ")
+        );
         let made = quiet(Command::new("python3").args(["-m", "venv"]).arg(&dir));
         let mut pip = Command::new(&python);
         pip.args(["-m", "pip", "install", "--timeout", "15", "--retries", "1"]);
         if made {
-            quiet(pip.args(SDK));
+            quiet(pip.args(wanted.packages));
         }
     }
     works().then_some(python)

@@ -83,6 +83,12 @@ impl ClientOptions {
         check(s, &options);
         options
     }
+
+    /// Reports headers, a proxy or credentials that no request could be sent with, for those who read
+    /// options by themselves.
+    pub fn validate(&self, s: &mut Section<'_, '_>) {
+        check(s, self);
+    }
 }
 
 /// `middlewares`: a list that may only be empty.

@@ -230,6 +230,7 @@ impl Life {
             listeners: Default::default(),
             storages: Arc::new(OneStorage(positions.clone())),
             authenticators: Default::default(),
+            agent: None,
         };
         let lanes = lanes(settings, plan, &cx, &[]);
         let readings = readings(settings, &lanes, &cx, fs, variant);
@@ -243,6 +244,7 @@ impl Life {
             seed,
             runtime: runtime.clone(),
             authenticators: Default::default(),
+            agent: None,
             queue_dir: None,
         };
         let mut exporter = LokiExporter::new(parts, &cx.metrics).map_err(|e| e.to_string())?;

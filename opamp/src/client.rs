@@ -77,7 +77,7 @@ pub enum Event {
     Apply(AgentRemoteConfig),
     /// Other settings of the connection are offered. [`Client::connection_status`] says what became of
     /// them.
-    Connection(ConnectionSettingsOffers),
+    Connection(Box<ConnectionSettingsOffers>),
     /// This is the agent's name from now on.
     Renamed(InstanceUid),
     /// The server has too much to do, perhaps for so long.
@@ -485,7 +485,7 @@ impl Client {
         offer.opamp.as_ref()?;
         let known = self.connection.status != Status::Unset as i32
             && self.connection.last_connection_settings_hash == offer.hash;
-        (!known).then_some(Event::Connection(offer))
+        (!known).then(|| Event::Connection(Box::new(offer)))
     }
 
     fn set_remote(&mut self, hash: Vec<u8>, outcome: Result<(), String>) {

@@ -7,6 +7,7 @@ use tailwater_opamp::InstanceUid;
 use tailwater_tests::agent::Agent;
 use tailwater_tests::opamp::{Fault, OpAmpServer};
 use tailwater_tests::rig::{Rig, tail};
+use tailwater_tests::tls::{TlsFront, TlsServer, certificate};
 use tailwater_tests::wait;
 
 /// Both transports, by the scheme of their URL.
@@ -219,4 +220,45 @@ fn another_server_is_another_configuration() {
     rig.finish(agent);
     server.assert_strict();
     other.assert_strict();
+}
+
+/// Guarantees that both transports go over TLS with the authority and the client certificate that are
+/// configured, and not to a server whose certificate is of somebody else.
+#[test]
+fn connections_are_secured_as_configured() {
+    for (scheme, secure) in [("ws", "wss"), ("http", "https")] {
+        let rig = Rig::new("opamp-tls");
+        let server = OpAmpServer::start();
+        let mutual = TlsServer {
+            mutual: true,
+            ..TlsServer::default()
+        };
+        let front = TlsFront::start(&mutual, server.addr());
+        let with_authority = |authority: &str| {
+            managed(&rig, &server, scheme, |opamp| {
+                let url = format!("{secure}://localhost:{}/v1/opamp", front.addr.port());
+                opamp["server"][scheme]["endpoint"] = json!(url);
+                opamp["server"][scheme]["tls"] = json!({
+                    "ca_file": certificate(authority),
+                    "cert_file": certificate("client1.pem"),
+                    "key_file": certificate("client1.key"),
+                });
+            })
+        };
+        let agent = rig.start(&with_authority("ca2.pem"));
+        let refused = || agent.log().contains("UnknownIssuer");
+        assert!(wait::within(wait::BOUND, refused), "{}", tail(&agent.log()));
+        assert!(server.seen().is_none());
+        assert!(
+            agent.reload(&with_authority("ca1.pem")),
+            "{}",
+            tail(&agent.log())
+        );
+        server.wait("the agent", |s| s.health.healthy);
+        let shown = front.handshakes().pop().and_then(|h| h.client_certificate);
+        assert!(shown.is_some());
+        rig.finish(agent);
+        server.wait("a farewell", |s| s.gone);
+        server.assert_strict();
+    }
 }

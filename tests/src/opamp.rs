@@ -192,7 +192,7 @@ impl OpAmpServer {
 
     /// What it knows of an agent.
     pub fn seen_as(&self, uid: InstanceUid) -> Option<Seen> {
-        self.state().agents.get(&uid.0.to_vec()).cloned()
+        self.state().agents.get(uid.0.as_slice()).cloned()
     }
 
     /// Waits until what it knows of an agent is as it should be, and gives that.
@@ -205,7 +205,8 @@ impl OpAmpServer {
             last = self.seen();
             last.clone().filter(&good)
         });
-        found.unwrap_or_else(|| panic!("{what}: {last:#?}\n{:#?}", self.state().violations))
+        let violations = self.state().violations.clone();
+        found.unwrap_or_else(|| panic!("{what}: {last:#?}\n{violations:#?}"))
     }
 
     /// Expects that nothing was against the specification.
@@ -213,8 +214,8 @@ impl OpAmpServer {
     /// # Panics
     /// When something was.
     pub fn assert_strict(&self) {
-        let state = self.state();
-        assert!(state.violations.is_empty(), "{:#?}", state.violations);
+        let violations = self.state().violations.clone();
+        assert!(violations.is_empty(), "{violations:#?}");
     }
 }
 

@@ -95,7 +95,7 @@ impl ClientOptions {
 pub(super) fn refuse_middlewares(s: &mut Section<'_, '_>) {
     if s.list("middlewares").is_some_and(|all| !all.is_empty()) {
         let why = "is not supported: it names extensions that change requests, and those of this build \
-                   (basicauth, bearertokenauth, file_storage, health_check) do not; remove it";
+                   (basicauth, bearertokenauth, file_storage, health_check, opamp) do not; remove it";
         s.invalid("middlewares", why);
     }
 }

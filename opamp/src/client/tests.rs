@@ -447,6 +447,24 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 proptest! {
+    /// Guarantee: whatever a server sends, the agent goes on, and what it says is of bounded size.
+    #[test]
+    fn no_message_of_a_server_stops_the_agent(
+        bytes in prop::collection::vec(any::<u8>(), 0..200),
+        error in prop::collection::vec(any::<char>(), 0..9000),
+    ) {
+        let mut c = client(ALL_OF_OURS);
+        c.connected();
+        if let Ok(message) = crate::unframe::<ServerToAgent>(&[&[0][..], &bytes].concat()) {
+            c.received(message);
+        }
+        offers(&mut c, 1);
+        c.settle(Err(error.into_iter().collect()));
+        let message = say(&mut c, 1).expect("the first one");
+        prop_assert!(message.encoded_len() < 20 << 10);
+        prop_assert!(say(&mut c, 2).is_none() || c.deadline().is_none());
+    }
+
     /// Guarantee: however offers, results, losses and reconnects come, one configuration is under way at
     /// a time, none of the same hash twice in a row, numbers are one after the other, and in the end the
     /// server knows the truth about the newest offer.

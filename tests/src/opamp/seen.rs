@@ -134,8 +134,9 @@ impl Seen {
             }
         }
         let farewell = m.agent_disconnect.is_some();
-        // A request says nothing about whether it is the first to this server.
-        let begins = (self.messages.is_empty() || self.gone) && number == 0;
+        // A request says nothing about whether it is the first to this server; but after a farewell
+        // everything is new.
+        let begins = (self.messages.is_empty() && number == 0) || self.gone;
         let must_be_full = (first || self.full_asked || begins) && !farewell;
         for (present, bit, name) in parts(m) {
             let claimed = bit == 0 || m.capabilities & bit != 0;
@@ -150,9 +151,6 @@ impl Seen {
         }
         if m.flags != 0 {
             wrong("flags");
-        }
-        if self.gone && !first && !begins {
-            wrong("something after a farewell");
         }
         self.full_asked = self.messages.is_empty() && !first && !begins;
         self.keep(m, farewell);

@@ -188,7 +188,11 @@ impl Told {
             Outcome::Applied(changes) => (Status::Applied, changes.clone(), Vec::new()),
             Outcome::Unchanged => (Status::Applied, Vec::new(), Vec::new()),
             Outcome::Refused(reasons) => (Status::Failed, Vec::new(), reasons.clone()),
-            other => (Status::Failed, Vec::new(), vec![format!("{other:?}")]),
+            // The rest is of requests that offers are not.
+            _ => {
+                let text = "other requests for a change came in before its turn, each time";
+                (Status::Failed, Vec::new(), vec![text.to_owned()])
+            }
         };
         let names = files.keys().filter(|n| *n != SIGNATURE_FILE);
         let mut said: Vec<_> = names.map(|n| (Some(n.clone()), Vec::new())).collect();

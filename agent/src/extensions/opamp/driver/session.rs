@@ -169,7 +169,7 @@ impl Driver {
             match event {
                 Event::Apply(offer) => self.apply(offer).await,
                 Event::Connection(offer) => {
-                    if self.try_settings(offer).await {
+                    if self.try_settings(*offer).await {
                         return Some(Ended::Switched);
                     }
                     self.client.set_interval(self.interval());

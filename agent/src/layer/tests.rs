@@ -131,7 +131,7 @@ fn what_is_neither_local_nor_allowed_is_refused() {
             "extensions: {opamp/other: {}}\nservice: {extensions: [opamp/other]}",
             "opamp",
         ),
-        ("service: null", "opamp"),
+        ("service: null", "pipeline"),
         ("service: {admin: {socket: /tmp/x}}", "service::admin"),
         ("service: {sandbox: {read: [/]}}", "service::sandbox"),
         ("service: {workers: 3}", "service::workers"),
@@ -143,6 +143,10 @@ fn what_is_neither_local_nor_allowed_is_refused() {
         let refused = stand.lay(&[text]).expect_err(text);
         assert!(refused.contains(said), "{text}: {refused}");
     }
+    let without = "extensions: {opamp: null}\nservice: {extensions: [file_storage], \
+                   pipelines: {logs: {receivers: [file_log], exporters: [loki]}}}";
+    let refused = stand.lay(&["service: null", without]).unwrap_err();
+    assert!(refused.contains("opamp"), "{refused}");
 }
 
 #[test]

@@ -19,7 +19,7 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// The server answered.
+    /// All was well for a while.
     pub fn reset(&mut self) {
         self.failures = 0;
     }

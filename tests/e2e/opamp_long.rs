@@ -132,7 +132,7 @@ fn two_hundred_bad_offers_touch_nothing() {
         ("exporters: {loki: {endpoint: 'hN'}}", "endpoint"),
         ("exporters: {lokkiN: {}}", "lokki"),
         ("service: {pipelines: {logs: {exporters: [xN]}}}", "xN"),
-        ("service: {pipelines: {logs: {receivers: []}}}", "receivers"),
+        ("service: {pipelines: {logs: {receivers: []}}}", "receiver"),
         ("service: {workers: N}", "workers"),
         ("N: [", ""),
     ];

@@ -506,3 +506,27 @@ fn what_cannot_be_kept_is_not_taken() {
     stand.expect_applied("better", &[("", &timeout(153))]);
     stand.finish(agent);
 }
+
+/// Guarantees that what is too large is not taken, neither as it comes nor when it is inflated; that the agent
+/// goes on; and that it takes what fits.
+#[test]
+fn offers_that_are_too_large_are_left_out() {
+    for scheme in ["ws", "http"] {
+        let stand = Stand::new("opamp-large", scheme, |opamp| {
+            opamp["message_bytes_max"] = json!("64KiB");
+        });
+        let agent = stand.start();
+        // Nothing compresses better.
+        let large = format!("{}\n#{}", timeout(171), " ".repeat(200_000));
+        stand.server.offer("large", &[("", &large)]);
+        let said = || {
+            let log = agent.log();
+            log.contains("message_bytes_max") || log.contains("too long")
+        };
+        assert!(wait::within(wait::BOUND, said), "{}", tail(&agent.log()));
+        let seen = stand.server.seen().expect("an agent");
+        assert_eq!(seen.status().1, "", "it was not taken");
+        stand.expect_applied("fits", &[("", &timeout(172))]);
+        stand.rig.finish(agent);
+    }
+}

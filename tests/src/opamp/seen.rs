@@ -144,6 +144,13 @@ impl Seen {
                 wrong(&format!("{name} is missing where everything is to be said"));
             }
         }
+        if !must_be_full && self.answered {
+            for (same, name) in self.same_parts(m) {
+                if same {
+                    wrong(&format!("{name} again without a change"));
+                }
+            }
+        }
         if let Some(custom) = &m.custom_message
             && !announced.contains(&custom.capability)
         {
@@ -154,6 +161,30 @@ impl Seen {
         }
         self.full_asked = self.messages.is_empty() && !first && !begins;
         self.keep(m, farewell);
+    }
+
+    /// The parts that say what was said before.
+    fn same_parts(&self, m: &AgentToServer) -> [(bool, &'static str); 5] {
+        fn same<T: PartialEq>(new: &Option<T>, old: &T) -> bool {
+            new.as_ref() == Some(old)
+        }
+        let said = m.remote_config_status.is_some();
+        let remote = said && m.remote_config_status == self.remote;
+        let said = m.connection_settings_status.is_some();
+        let connection = said && m.connection_settings_status == self.connection;
+        [
+            (
+                same(&m.agent_description, &self.description),
+                "agent_description",
+            ),
+            (same(&m.health, &self.health), "health"),
+            (
+                same(&m.effective_config, &self.effective),
+                "effective_config",
+            ),
+            (remote, "remote_config_status"),
+            (connection, "connection_settings_status"),
+        ]
     }
 
     fn keep(&mut self, m: &AgentToServer, farewell: bool) {

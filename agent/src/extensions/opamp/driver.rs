@@ -142,34 +142,26 @@ impl Driver {
                 Ok(way) => self.session(&way).await,
                 Err(text) => Ended::Lost {
                     text,
-                    answered: false,
+                    steady: false,
                     wait: None,
                 },
             };
-            let (text, answered, wait) = match ended {
+            let (text, steady, wait) = match ended {
                 Ended::Stopped => return,
                 Ended::Switched => continue,
-                Ended::Lost {
-                    text,
-                    answered,
-                    wait,
-                } => (text, answered, wait),
+                Ended::Lost { text, steady, wait } => (text, steady, wait),
             };
             if trying && self.candidate.is_some() {
                 self.revert(&text).await;
                 continue;
             }
             let random = self.random();
-            let pause = match (answered, wait) {
-                (_, Some(pause)) => pause,
-                // The specification: a connection that breaks is made again at once. With a little
-                // jitter, for all agents of a server lose it at the same time.
-                (true, None) => {
-                    self.backoff.reset();
-                    self.backoff.next(random) / 2
-                }
-                (false, None) => self.backoff.next(random),
-            };
+            // The specification: a connection that breaks is made again at once. With a little jitter, for
+            // all agents of a server lose it at the same time.
+            if steady {
+                self.backoff.reset();
+            }
+            let pause = wait.unwrap_or_else(|| self.backoff.next(random));
             tracing::warn!(
                 retry_after_seconds = pause.as_secs_f64(),
                 "OpAMP: {text}; the agent goes on with what it has"

@@ -39,7 +39,7 @@ pub struct Way {
 /// A connection.
 pub enum Link {
     /// By requests.
-    Http(HttpLink),
+    Http(Box<HttpLink>),
     /// Over a WebSocket.
     Socket(Box<SocketLink>),
 }
@@ -54,7 +54,10 @@ impl Link {
         let client = HttpClient::new(parts).map_err(|e| Trouble::Lost(e.to_string()))?;
         let endpoint = way.target.endpoint.clone();
         match way.target.websocket {
-            false => Ok(Link::Http(HttpLink::new(client, endpoint, bytes_max))),
+            false => {
+                let link = HttpLink::new(client, endpoint, bytes_max);
+                Ok(Link::Http(Box::new(link)))
+            }
             true => {
                 let socket = SocketLink::open(&client, &endpoint, uid, bytes_max).await?;
                 Ok(Link::Socket(Box::new(socket)))

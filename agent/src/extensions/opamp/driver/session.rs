@@ -11,6 +11,8 @@ use crate::extensions::opamp::link::{Link, Trouble, Way};
 
 /// How long an answer may be waited for.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+/// A connection that lasted so long was a good one: losing it is no reason to wait.
+const STEADY: Duration = Duration::from_secs(30);
 /// How long settings that are tried may take to show that they work.
 const TRIAL_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -24,8 +26,8 @@ pub enum Ended {
     Lost {
         /// Why; for people.
         text: String,
-        /// The server answered over it.
-        answered: bool,
+        /// It was a good one for a while.
+        steady: bool,
         /// How long not to try.
         wait: Option<Duration>,
     },
@@ -48,7 +50,7 @@ impl Driver {
         let mut link = tokio::select! {
             link = opening => match link {
                 Ok(link) => link,
-                Err(trouble) => return self.lost(trouble, false),
+                Err(trouble) => return self.lost(trouble, None),
             },
             () = stopped(&mut stop) => return Ended::Stopped,
         };
@@ -98,7 +100,7 @@ impl Driver {
                             return ended;
                         }
                     }
-                    Err(trouble) => return self.lost(trouble, session.answered),
+                    Err(trouble) => return self.lost(trouble, Some(session)),
                 },
                 Some(answer) = self.answers.recv() => {
                     self.answered(answer).await;
@@ -108,7 +110,7 @@ impl Driver {
                     let now = Instant::now();
                     if patience.is_some_and(|p| now >= p) {
                         let text = "the server does not answer".to_owned();
-                        return self.lost(Trouble::Lost(text), session.answered);
+                        return self.lost(Trouble::Lost(text), Some(session));
                     }
                     if now >= look {
                         look = now + LOOK_INTERVAL;
@@ -141,7 +143,7 @@ impl Driver {
                 }
                 Err(trouble) => {
                     self.client.lost();
-                    return Some(self.lost(trouble, session.answered));
+                    return Some(self.lost(trouble, Some(session)));
                 }
             }
             match link.ready() {
@@ -161,7 +163,6 @@ impl Driver {
         let good = message.error_response.is_none();
         if !session.answered && good {
             session.answered = true;
-            self.backoff.reset();
             tracing::info!(uid = %self.client.uid(), "OpAMP: the server answers");
             self.confirm().await;
         }
@@ -177,7 +178,7 @@ impl Driver {
                 Event::Renamed(uid) => self.renamed(uid).await,
                 Event::Throttled(wait) => {
                     let text = "the server has too much to do".to_owned();
-                    return Some(self.lost(Trouble::Throttled(wait, text), session.answered));
+                    return Some(self.lost(Trouble::Throttled(wait, text), Some(session)));
                 }
                 Event::Refused(text) => {
                     tracing::warn!("OpAMP: the server refused a message: {text}");
@@ -190,7 +191,7 @@ impl Driver {
         None
     }
 
-    fn lost(&mut self, trouble: Trouble, answered: bool) -> Ended {
+    fn lost(&mut self, trouble: Trouble, session: Option<&Session>) -> Ended {
         let (text, wait) = match trouble {
             Trouble::Lost(text) | Trouble::TooLarge(text) => (text, None),
             Trouble::Throttled(asked, text) => {
@@ -198,10 +199,7 @@ impl Driver {
                 (text, Some(self.backoff.throttled(asked, random)))
             }
         };
-        Ended::Lost {
-            text,
-            answered,
-            wait,
-        }
+        let steady = session.is_some_and(|s| s.answered && s.begun.elapsed() >= STEADY);
+        Ended::Lost { text, steady, wait }
     }
 }

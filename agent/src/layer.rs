@@ -1,8 +1,9 @@
 //! What a control plane lays over the local configuration, and how far it may go.
 //!
 //! The local configuration is read first and must be good by itself. It says whether a layer is taken at
-//! all, and what it may name: files, servers and variables that the local configuration does not name itself
-//! must be allowed by it. What decides about that (the extension that brings the layer, the admin API, the
+//! all, and what it may name: files and servers that the local configuration does not use itself must be
+//! allowed by it, and so must all variables and files whose content a layer takes over: it could put them where
+//! they are shown. What decides about that (the extension that brings the layer, the admin API, the
 //! sandbox) no layer can change. `--set` of the command line lies over everything.
 
 use std::cell::RefCell;
@@ -15,7 +16,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use tailwater_config::{
     ComponentEntry, ComponentKind, ConfigError, Environment, Errors, KeyPath, Loaded, Node,
-    NodeValue, Source, to_json,
+    NodeValue, Source, resolve, to_json,
 };
 use tailwater_pipeline::reach::{Place, Reach, Use};
 
@@ -113,6 +114,21 @@ pub fn check_layered(
     let Some(settings) = opamp::running(&local.loaded.file).filter(|s| s.takes_layers()) else {
         return Ok(local);
     };
+    // By itself first: what it asks for is not what the local configuration asks for.
+    let layers: Vec<Source> = layer.sources().collect();
+    let alone = Confined {
+        reading,
+        names: BTreeSet::new(),
+        files: BTreeSet::new(),
+        rules: &settings.rules,
+        refused: RefCell::default(),
+    };
+    // Mistakes are found again in the whole.
+    let _ = resolve(&layers, &[], &alone);
+    let refused = alone.refused.into_inner();
+    if !refused.is_empty() {
+        return Err(errors_of(refused));
+    }
     let confined = Confined {
         reading,
         names: own.names.into_inner(),
@@ -121,7 +137,7 @@ pub fn check_layered(
         refused: RefCell::default(),
     };
     let mut sources = offer.sources.clone();
-    sources.extend(layer.sources());
+    sources.extend(layers);
     sources.extend(extensions_too(layer, &local, &confined));
     let whole = check_sources(&sources, &offer.sets, &offer.gates, &confined);
     let mut refused = confined.refused.into_inner();
@@ -133,11 +149,15 @@ pub fn check_layered(
             return Ok(whole);
         }
     }
+    Err(errors_of(refused))
+}
+
+fn errors_of(refused: Vec<String>) -> Errors {
     let mut errors = Errors::new();
     for text in refused {
         errors.push(ConfigError::new(None, KeyPath::root(), text));
     }
-    Err(errors)
+    errors
 }
 
 /// A list of extensions in a layer takes the place of the local one; the one that brings the layer stays
@@ -339,8 +359,8 @@ impl Environment for Confined<'_> {
             return self.reading.variable(name);
         }
         self.refuse(format!(
-            "a remote configuration uses the variable {name:?}, which the local one does not; to allow it, \
-             add it to allow_variables of extensions::opamp::remote_config"
+            "a remote configuration uses the variable {name:?}; to allow it, add it to allow_variables of \
+             extensions::opamp::remote_config"
         ));
         None
     }
@@ -351,8 +371,8 @@ impl Environment for Confined<'_> {
             return self.reading.read_file(path);
         }
         self.refuse(format!(
-            "a remote configuration reads the file {}, which the local one does not; to allow it, add it to \
-             allow_read of extensions::opamp::remote_config",
+            "a remote configuration takes over the file {}; to allow it, add it to allow_read of \
+             extensions::opamp::remote_config",
             path.display()
         ));
         Err(io::ErrorKind::PermissionDenied.into())

@@ -145,7 +145,13 @@ fn two_hundred_bad_offers_touch_nothing() {
         let said = said.replace('N', &number);
         assert!(seen.error().contains(&said), "{text}: {}", seen.error());
     }
-    assert_eq!(agent.scrape().sum("tailwater_config_generation", &[]), 1.0);
+    let scrape = agent.scrape();
+    assert_eq!(scrape.sum("tailwater_config_generation", &[]), 1.0);
+    assert_eq!(scrape.sum("tailwater_opamp_offers_refused", &[]), 200.0);
+    assert_eq!(
+        scrape.sum("tailwater_opamp_connected", &[("extension", "opamp")]),
+        1.0
+    );
     live.stop().expect("written");
     rig.wait_delivered(&agent);
     rig.finish(agent);

@@ -24,6 +24,7 @@ use tailwater_config::{
 use tailwater_pipeline::factory::{ExtensionFactory, ExtensionSettings, NodeCx};
 use tailwater_pipeline::reach::Reach;
 use tailwater_pipeline::{BuildError, ExtensionNode};
+use tailwater_telemetry::metrics::ControlPlaneMetrics;
 use tokio::sync::watch;
 
 use self::driver::{Driver, Surroundings};
@@ -93,6 +94,7 @@ impl ExtensionSettings for Settings {
                 lent,
                 store,
                 health: cx.health.clone(),
+                metrics: ControlPlaneMetrics::new(&cx.metrics, &cx.id),
                 clock: cx.clock.clone(),
                 seed: cx.seed,
             }),

@@ -114,6 +114,19 @@ fn what_is_neither_local_nor_allowed_is_refused() {
             "exporters: {loki: {labels: {static: {x: '${env:HOME}'}}}}",
             "allow_variables",
         ),
+        // The local one may use it where nobody sees it.
+        (
+            "exporters: {loki: {labels: {static: {x: '${env:PATH}'}}}}",
+            "allow_variables",
+        ),
+        (
+            "exporters: {loki: {labels: {static: {x: '${yaml:${env:PATH}}'}}}}",
+            "allow_variables",
+        ),
+        (
+            "exporters: {loki: {labels: {static: {x: '${env:NO_SUCH:-${env:PATH}}'}}}}",
+            "allow_variables",
+        ),
         (
             "exporters: {loki: {labels: {static: {x: '${HOME}'}}}}",
             "allow_variables",
@@ -160,11 +173,23 @@ fn what_is_local_or_allowed_is_taken() {
         "exporters: {loki: {endpoint: 'http://LOKI.example:3100/other'}}",
         "exporters: {loki: {endpoint: 'https://a.b.loki.example/x'}}",
         "exporters: {loki: {dead_letter_file: 'DIR/more/x'}}",
-        "exporters: {loki: {labels: {static: {x: '${env:HOME} ${env:PATH}'}}}}",
+        "exporters: {loki: {labels: {static: {x: '${env:HOME} $${env:PATH}'}}}}",
         "service: {extensions: [file_storage]}",
     ] {
         stand.lay(&[text]).unwrap_or_else(|e| panic!("{text}: {e}"));
     }
+    let file = stand.dir.join("more/text");
+    fs::write(&file, "${env:PATH}").unwrap();
+    let within = "exporters: {loki: {labels: {static: {x: '${file:DIR/more/text}'}}}}";
+    assert!(
+        stand
+            .lay(&[within])
+            .unwrap_err()
+            .contains("allow_variables"),
+        "in a file"
+    );
+    fs::write(&file, "plain").unwrap();
+    assert!(stand.lay(&[within]).unwrap().contains("x: plain"));
     let through = "receivers: {file_log: {include: ['DIR/more/out/*.conf']}}";
     assert!(
         stand.lay(&[through]).unwrap_err().contains("allow_read"),

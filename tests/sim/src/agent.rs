@@ -244,7 +244,6 @@ impl Life {
             seed,
             runtime: runtime.clone(),
             authenticators: Default::default(),
-            agent: None,
             queue_dir: None,
         };
         let mut exporter = LokiExporter::new(parts, &cx.metrics).map_err(|e| e.to_string())?;

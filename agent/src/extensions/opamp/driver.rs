@@ -14,6 +14,7 @@ use tailwater_opamp::proto::{ConnectionSettingsStatus, CustomMessage, RemoteConf
 use tailwater_opamp::{Backoff, Client, InstanceUid, Report, Start};
 use tailwater_pipeline::clock::Clock;
 use tailwater_telemetry::health::HealthRegistry;
+use tailwater_telemetry::metrics::ControlPlaneMetrics;
 use tokio::sync::{mpsc, watch};
 
 use self::session::Ended;
@@ -47,6 +48,8 @@ pub struct Surroundings {
     pub store: Store,
     /// Health.
     pub health: Arc<HealthRegistry>,
+    /// Numbers of its own.
+    pub metrics: Arc<ControlPlaneMetrics>,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Decides jitter.
@@ -151,6 +154,7 @@ impl Driver {
                 Ended::Switched => continue,
                 Ended::Lost { text, steady, wait } => (text, steady, wait),
             };
+            self.s.metrics.connections_lost.inc();
             if trying && self.candidate.is_some() {
                 self.revert(&text).await;
                 continue;

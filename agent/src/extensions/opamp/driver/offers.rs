@@ -127,6 +127,10 @@ impl Driver {
     ) -> Option<AgentRemoteConfig> {
         let told = Told::of(&hash, &files, &outcome);
         let good = told.status == Status::Applied as i32;
+        match good {
+            true => self.s.metrics.offers_applied.inc(),
+            false => self.s.metrics.offers_refused.inc(),
+        }
         let lines = told
             .files
             .iter()

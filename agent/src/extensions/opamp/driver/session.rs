@@ -62,6 +62,7 @@ impl Driver {
             begun: Instant::now(),
         };
         let ended = self.speak(&mut link, &mut session).await;
+        self.s.metrics.connected.set(0);
         match &ended {
             Ended::Stopped | Ended::Switched => {
                 // A server that has gone cannot be told.
@@ -135,7 +136,10 @@ impl Driver {
                 }
             };
             match sent {
-                Ok(()) => self.client.sent(),
+                Ok(()) => {
+                    self.s.metrics.messages_sent.inc();
+                    self.client.sent();
+                }
                 Err(Trouble::TooLarge(text)) => {
                     tracing::error!("OpAMP: {text}");
                     self.client.discard();
@@ -160,9 +164,11 @@ impl Driver {
     /// Takes an answer. Some if the connection ends by it.
     async fn heard(&mut self, message: ServerToAgent, session: &mut Session) -> Option<Ended> {
         session.waiting = None;
+        self.s.metrics.messages_received.inc();
         let good = message.error_response.is_none();
         if !session.answered && good {
             session.answered = true;
+            self.s.metrics.connected.set(1);
             tracing::info!(uid = %self.client.uid(), "OpAMP: the server answers");
             self.confirm().await;
         }

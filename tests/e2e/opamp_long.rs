@@ -10,10 +10,11 @@ use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, IsCa, Issuer, KeyPair,
 };
 use serde_json::{Value, json};
+use tailwater_opamp::InstanceUid;
 use tailwater_opamp::proto::{OpAmpConnectionSettings, TlsCertificate};
 use tailwater_testkit::rng::Rng;
 use tailwater_testkit::writer::live::{LiveOptions, LiveWriter};
-use tailwater_tests::opamp::{OpAmpServer, Seen};
+use tailwater_tests::opamp::{Fault, OpAmpServer, Seen};
 use tailwater_tests::rig::{Rig, tail};
 use tailwater_tests::tls::{TlsFront, TlsServer, certificate};
 use tailwater_tests::wait;
@@ -219,6 +220,24 @@ fn certificates_are_asked_for_and_renewed() {
     let second = sign(seen.requests.last().expect("one"), (2090, 1, 1));
     give("second", second.pem());
     assert_eq!(shown().as_deref(), Some(&second.der()[..]));
+    // Under another name it needs another one.
+    let uid = InstanceUid::v7(2, [8; 10]);
+    let before = server.seen().expect("an agent").requests.len();
+    server.fault(Fault::Rename(uid));
+    let asked = wait::for_some(wait::BOUND, || {
+        server.seen_as(uid).filter(|s| s.requests.len() > before)
+    });
+    let asked = asked.unwrap_or_else(|| panic!("{}", tail(&agent.log())));
+    let third = sign(asked.requests.last().expect("one"), (2090, 1, 1));
+    let name = uid.to_string();
+    assert!(
+        third
+            .der()
+            .windows(name.len())
+            .any(|w| w == name.as_bytes())
+    );
+    give("third", third.pem());
+    assert_eq!(shown().as_deref(), Some(&third.der()[..]));
     let kept = fs::read_to_string(rig.state().join("opamp/connection.json")).expect("a file");
     assert!(kept.contains("PRIVATE KEY"), "it has the key");
     let said = server.seen().expect("an agent");

@@ -90,7 +90,10 @@ pub struct Driver {
     random: u64,
     valid: Option<Offered>,
     candidate: Option<Offered>,
+    /// Of a certificate that was asked for.
     key: Option<String>,
+    /// The certificate there is names the agent as it was called before.
+    renew: bool,
 }
 
 impl Driver {
@@ -119,6 +122,7 @@ impl Driver {
             valid: None,
             candidate: None,
             key: None,
+            renew: false,
             stop,
             s,
         })

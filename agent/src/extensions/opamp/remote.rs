@@ -234,3 +234,6 @@ impl Told {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -223,10 +223,10 @@ impl Driver {
                 "OpAMP: the name will be the former one after a restart"
             );
         }
-        if self.key.take().is_some() {
-            // The request names the agent.
-            self.ask_for_certificate();
-        }
+        // A certificate names the agent, and so does the request for one.
+        self.key = None;
+        self.renew = true;
+        self.ask_for_certificate();
     }
 
     /// Looks at settings that are offered. True if they are to be tried over another connection.
@@ -276,6 +276,7 @@ impl Driver {
         let hash = offered.hash.clone();
         if offered.settings.certificate.is_some() {
             self.key = None;
+            self.renew = false;
             self.client.set_request(None);
         }
         self.valid = Some(offered.clone());
@@ -322,7 +323,8 @@ impl Driver {
         let ends = self.valid.as_ref().and_then(Offered::certificate_ends);
         let before = i64::try_from(before.as_secs()).unwrap_or(i64::MAX);
         let lasts = ends.is_some_and(|end| end.saturating_sub(before) > now);
-        if lasts || self.key.is_some() || self.candidate.is_some() {
+        let enough = lasts && !self.renew;
+        if enough || self.key.is_some() || self.candidate.is_some() {
             return;
         }
         match certificate_request(self.client.uid()) {

@@ -1,10 +1,11 @@
 //! One connection, from its first message to its last.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use tailwater_opamp::Event;
 use tailwater_opamp::proto::ServerToAgent;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::{Driver, LOOK_INTERVAL, stopped};
 use crate::extensions::opamp::link::{Link, Trouble, Way};
@@ -13,6 +14,8 @@ use crate::extensions::opamp::link::{Link, Trouble, Way};
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 /// A connection that lasted so long was a good one: losing it is no reason to wait.
 const STEADY: Duration = Duration::from_secs(30);
+/// How long the last messages may take, each.
+const LAST_TIMEOUT: Duration = Duration::from_millis(800);
 /// How long settings that are tried may take to show that they work.
 const TRIAL_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -67,7 +70,7 @@ impl Driver {
             Ended::Stopped | Ended::Switched => {
                 // A server that has gone cannot be told.
                 let farewell = self.client.farewell();
-                if link.send(&farewell).await.is_ok() {
+                if let Ok(Ok(())) = timeout(LAST_TIMEOUT, link.send(&farewell)).await {
                     self.client.sent();
                 }
                 link.close().await;
@@ -128,11 +131,18 @@ impl Driver {
         let mut stop = self.stop.clone();
         loop {
             let message = self.client.take(self.now())?;
-            let sent = tokio::select! {
-                sent = link.send(&message) => sent,
-                () = stopped(&mut stop) => {
-                    self.client.lost();
-                    return Some(Ended::Stopped);
+            let sent = {
+                let mut sending = pin!(link.send(&message));
+                tokio::select! {
+                    sent = &mut sending => sent,
+                    // What is half said is said to the end, if that does not take long.
+                    () = stopped(&mut stop) => match timeout(LAST_TIMEOUT, sending).await {
+                        Ok(sent) => sent,
+                        Err(_) => {
+                            self.client.lost();
+                            return Some(Ended::Stopped);
+                        }
+                    },
                 }
             };
             match sent {

@@ -530,3 +530,52 @@ fn offers_that_are_too_large_are_left_out() {
         stand.rig.finish(agent);
     }
 }
+
+/// Guarantees that a rollback here holds after a restart although a later offer was refused before it, and that
+/// who goes forward again has the server told that, too.
+#[test]
+fn what_was_put_into_force_here_is_not_undone_by_a_restart() {
+    let stand = Stand::new("opamp-forward", "ws", |_| {});
+    let agent = stand.start();
+    stand.expect_applied("a", &[("", &timeout(181))]);
+    stand.expect_applied("b", &[("", &timeout(182))]);
+    let admin = Way::Socket(stand.admin.clone());
+    let go = |generation: u32| {
+        let path = format!("/v1/generations/{generation}/apply");
+        let reply = admin.ask("POST", &path, &[], "");
+        assert_eq!(reply.status, 200, "{}", reply.body);
+    };
+    go(2);
+    stand
+        .server
+        .wait("back", |s| s.status() == (FAILED, "b".into()));
+    go(3);
+    stand
+        .server
+        .wait("forward", |s| s.status() == (APPLIED, "b".into()));
+    stand.expect_failed("c", &[("", "nonsense: 1")], &["nonsense"]);
+    go(2);
+    let shown = |s: &Seen| s.effective_text().contains("181ms");
+    let seen = stand.server.wait("what is in force", shown);
+    assert_eq!(
+        seen.status(),
+        (FAILED, "c".into()),
+        "the newest offer is another one"
+    );
+    let kept = || {
+        let text = fs::read_to_string(stand.rig.state().join("opamp/remote.json"));
+        let kept: Value = serde_json::from_str(&text.unwrap_or_default()).unwrap_or_default();
+        use base64::Engine;
+        let body = base64::prelude::BASE64_STANDARD.encode(timeout(181));
+        kept["applied"][""][0] == body.as_str()
+    };
+    assert!(wait::within(wait::BOUND, kept));
+    agent.kill();
+    let agent = stand.rig.start(&stand.config);
+    let again = |s: &Seen| {
+        shown(s) && s.health.healthy && s.messages.last().is_some_and(|m| m.sequence_num > 0)
+    };
+    let seen = stand.server.wait("the same", again);
+    assert_eq!(seen.status(), (FAILED, "c".into()));
+    stand.rig.finish(agent);
+}

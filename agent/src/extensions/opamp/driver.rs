@@ -65,8 +65,10 @@ struct Applying {
     superseded: u32,
 }
 
-/// What is to be in force if the newest offer is.
+/// What came into force last of what was offered.
 struct Expected {
+    /// Of its offer; empty if that is not known any more.
+    hash: Vec<u8>,
     layer: Option<Arc<Layer>>,
     files: Files,
 }
@@ -84,6 +86,8 @@ pub struct Driver {
     remote: Remote,
     applying: Option<Applying>,
     expected: Option<Expected>,
+    /// What was compared with it.
+    compared: Option<Arc<InForce>>,
     told: Option<Told>,
     nodes: (Vec<(String, String)>, Value),
     backoff: Backoff,
@@ -115,6 +119,7 @@ impl Driver {
             remote: Remote::default(),
             applying: None,
             expected: None,
+            compared: None,
             told: None,
             nodes: Default::default(),
             backoff: Backoff::default(),
@@ -210,13 +215,20 @@ impl Driver {
         self.valid = kept.valid.filter(usable);
         self.candidate = kept.candidate;
         let layer = self.s.lent.shown.get().layer.clone();
-        if self.remote.status == Status::Applied as i32 {
+        let newest = self.remote.status == Status::Applied as i32;
+        if newest || self.remote.applied.is_some() {
             // What is in force now is what was kept, or the start has said that it is not.
-            let files = self.remote.applied.clone().unwrap_or_default();
-            self.expected = Some(Expected { layer, files });
+            self.expected = Some(Expected {
+                hash: match newest {
+                    true => self.remote.hash.clone(),
+                    false => Vec::new(),
+                },
+                layer,
+                files: self.remote.applied.clone().unwrap_or_default(),
+            });
         }
         self.ask_for_certificate();
-        self.look();
+        self.look().await;
         self.take_up_again().await;
     }
 
@@ -258,7 +270,7 @@ impl Driver {
     }
 
     /// Looks at what changed here.
-    fn look(&mut self) {
+    async fn look(&mut self) {
         let in_force = self.s.lent.shown.get();
         let is_new = self
             .seen
@@ -270,8 +282,10 @@ impl Driver {
             self.client.set_description(who);
             self.seen = Some(in_force.clone());
         }
-        if self.applying.is_none() {
-            self.compare(&in_force);
+        let compared = self.compared.as_ref();
+        if self.applying.is_none() && compared.is_none_or(|c| !Arc::ptr_eq(c, &in_force)) {
+            self.compare(&in_force).await;
+            self.compared = Some(in_force.clone());
         }
         let report = self.s.health.report(self.s.clock.now().0);
         let unix = u64::try_from(self.s.clock.wall_ns()).unwrap_or(0);

@@ -136,7 +136,7 @@ impl Driver {
             .iter()
             .flat_map(|(_, errors)| errors.iter().cloned());
         let error = lines.collect::<Vec<_>>().join("\n");
-        self.remote.hash = hash;
+        self.remote.hash = hash.clone();
         self.remote.status = told.status;
         self.remote.error = error.clone();
         self.remote.offered = None;
@@ -150,13 +150,12 @@ impl Driver {
                 false => taken.version.max(self.remote.version),
             };
             self.expected = Some(Expected {
+                hash,
                 layer: taken.layer,
                 files,
             });
-        } else {
-            // What is in force is what was in force; the newest offer is not.
-            self.expected = None;
         }
+        self.compared = None;
         self.told = Some(told);
         self.keep_remote().await;
         let event = self.client.settle(if good { Ok(()) } else { Err(error) });
@@ -173,44 +172,39 @@ impl Driver {
         }
     }
 
-    /// Whether the newest offer is still in force: somebody here may have put another one into force.
-    pub(super) fn compare(&mut self, in_force: &Arc<InForce>) {
+    /// Whether what was offered is still in force: somebody here may have put something else into force.
+    pub(super) async fn compare(&mut self, in_force: &Arc<InForce>) {
         let Some(expected) = &self.expected else {
             return;
         };
         let is = in_force.layer == expected.layer;
-        let was = self.remote.status == Status::Applied as i32;
-        if is == was {
+        let mut remote = self.remote.clone();
+        if remote.hash == expected.hash {
+            let newest = in_force.generations.last().map_or("", |g| g.by);
+            let number = in_force.generation;
+            let text =
+                format!("not in force any more: generation {number} is, asked for by {newest}");
+            self.client
+                .set_in_force(if is { Ok(()) } else { Err(text.clone()) });
+            (remote.status, remote.error) = match is {
+                true => (Status::Applied as i32, String::new()),
+                false => (Status::Failed as i32, text),
+            };
+        }
+        // What a start is to begin with.
+        let is_previous = |files: &Files| {
+            let taken = take(files, &self.s.settings, &Remote::default());
+            in_force.layer.is_some() && taken.is_ok_and(|t| t.layer == in_force.layer)
+        };
+        remote.applied = match is {
+            true => Some(expected.files.clone()),
+            false => remote.previous.clone().filter(is_previous),
+        };
+        if remote == self.remote {
             return;
         }
-        let newest = in_force.generations.last().map_or("", |g| g.by);
-        let text = format!(
-            "not in force any more: generation {} is, asked for by {newest}",
-            in_force.generation
-        );
-        self.client
-            .set_in_force(if is { Ok(()) } else { Err(text.clone()) });
-        (self.remote.status, self.remote.error) = match is {
-            true => (Status::Applied as i32, String::new()),
-            false => (Status::Failed as i32, text),
-        };
-        let files = Some(expected.files.clone());
-        if is {
-            self.remote.applied = files;
-        } else {
-            let previous = self.remote.previous.clone();
-            let is_previous = |p: &_| {
-                let taken = take(p, &self.s.settings, &Remote::default());
-                taken.is_ok_and(|t| t.layer == in_force.layer)
-            };
-            self.remote.applied = previous.filter(|p| in_force.layer.is_some() && is_previous(p));
-        }
-        let (store, remote) = (self.s.store.clone(), self.remote.clone());
-        tokio::task::spawn_blocking(move || {
-            if let Err(error) = store.set_remote(&remote) {
-                tracing::error!(error, "OpAMP: after a restart this will not be known");
-            }
-        });
+        self.remote = remote;
+        self.keep_remote().await;
     }
 
     /// The server gave the agent another name.

@@ -108,7 +108,7 @@ impl Driver {
                 },
                 Some(answer) = self.answers.recv() => {
                     self.answered(answer).await;
-                    self.look();
+                    self.look().await;
                 }
                 () = sleep_until(wake.unwrap_or(look)) => {
                     let now = Instant::now();
@@ -118,7 +118,7 @@ impl Driver {
                     }
                     if now >= look {
                         look = now + LOOK_INTERVAL;
-                        self.look();
+                        self.look().await;
                         self.ask_for_certificate();
                     }
                 }

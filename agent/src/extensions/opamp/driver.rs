@@ -96,6 +96,8 @@ pub struct Driver {
     candidate: Option<Offered>,
     /// Of a certificate that was asked for.
     key: Option<String>,
+    /// When it was.
+    asked: Option<Duration>,
     /// The certificate there is names the agent as it was called before.
     renew: bool,
 }
@@ -127,6 +129,7 @@ impl Driver {
             valid: None,
             candidate: None,
             key: None,
+            asked: None,
             renew: false,
             stop,
             s,

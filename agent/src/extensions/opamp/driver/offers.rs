@@ -1,6 +1,7 @@
 //! What the server offers, and what becomes of it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tailwater_opamp::proto::{AgentConfigMap, AgentRemoteConfig, ConnectionSettingsOffers, Status};
 use tailwater_opamp::{Event, InstanceUid};
@@ -14,6 +15,8 @@ use crate::extensions::opamp::store::{Files, Remote};
 
 /// Who asked, in the log and among the generations.
 const BY: &str = "OpAMP";
+/// How often a certificate is asked for at most, under the same name.
+const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(3600);
 /// How often an offer makes way for newer requests.
 const SUPERSEDED_MAX: u32 = 10;
 
@@ -317,13 +320,17 @@ impl Driver {
         let ends = self.valid.as_ref().and_then(Offered::certificate_ends);
         let before = i64::try_from(before.as_secs()).unwrap_or(i64::MAX);
         let lasts = ends.is_some_and(|end| end.saturating_sub(before) > now);
-        let enough = lasts && !self.renew;
+        // Certificates that never last as long as is wanted are no reason to ask all the time.
+        let now = self.now();
+        let lately = self.asked.is_some_and(|at| now < at + CERTIFICATE_INTERVAL);
+        let enough = (lasts || lately) && !self.renew;
         if enough || self.key.is_some() || self.candidate.is_some() {
             return;
         }
         match certificate_request(self.client.uid()) {
             Ok((key, request)) => {
                 self.key = Some(key);
+                self.asked = Some(now);
                 self.client.set_request(Some(request));
             }
             Err(text) => tracing::error!("OpAMP: {text}"),

@@ -105,6 +105,7 @@ fn a_long_line_is_read_whole_when_room_is_scarce() {
             listeners: Default::default(),
             storages: stores(clock.clone()),
             authenticators: Default::default(),
+            agent: None,
         };
         let lane = Lane {
             exporter: "loki".into(),

@@ -7,7 +7,7 @@
 pub mod client;
 pub mod diagnostics;
 pub mod files;
-mod graph;
+pub mod graph;
 pub mod handlers;
 mod origin;
 mod page;

@@ -1,7 +1,10 @@
 //! Asking the agent for another configuration. Whoever asks gets one answer.
 
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::Thread;
+
+use crate::layer::Layer;
 
 /// What is asked for.
 #[derive(Clone, Debug, PartialEq)]
@@ -10,6 +13,8 @@ pub enum Wanted {
     Reread,
     /// This one, as text, with the `--set` of the command line over it.
     Text(String),
+    /// What the command line names, read again, with this over it.
+    Layer(Option<Arc<Layer>>),
     /// That of an earlier generation.
     Generation(u64),
 }

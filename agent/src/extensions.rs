@@ -5,4 +5,5 @@ pub mod bearertokenauth;
 pub mod file_storage;
 pub mod health_check;
 pub mod htpasswd;
+pub mod opamp;
 pub mod watched;

@@ -15,6 +15,8 @@ mod cli;
 mod commands;
 mod control;
 mod extensions;
+mod layer;
+mod lent;
 mod offer;
 mod progress;
 mod registry;

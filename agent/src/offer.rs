@@ -10,10 +10,12 @@ use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 use tailwater_config::{Environment, ProcessEnvironment, Source};
 
+use crate::layer::Layer;
 use crate::watch::{Seen, look_at};
 
 /// Files that were read, by name.
@@ -28,6 +30,8 @@ pub struct Offer {
     pub sets: Vec<String>,
     /// `--feature-gates`.
     pub gates: Vec<String>,
+    /// What a control plane lays over the sources.
+    pub layer: Option<Arc<Layer>>,
     /// What was read of them, if they are not to be read again.
     pub files: Option<Files>,
 }
@@ -39,6 +43,14 @@ impl Offer {
             sources: vec![Source::Yaml(yaml.to_owned())],
             sets: self.sets.clone(),
             ..Offer::default()
+        }
+    }
+
+    /// The same with this over it, or with nothing.
+    pub fn with_layer(&self, layer: Option<Arc<Layer>>) -> Offer {
+        Offer {
+            layer,
+            ..self.clone()
         }
     }
 
@@ -58,7 +70,7 @@ impl Offer {
         let source = |s: &Source| match s {
             Source::File(path) => json!({"file": path.to_string_lossy()}),
             Source::Variable(name) => json!({"env": name}),
-            Source::Yaml(text) => json!({"yaml": text}),
+            Source::Yaml(text) | Source::Named { text, .. } => json!({"yaml": text}),
         };
         let file = |(path, bytes): (&PathBuf, &Vec<u8>)| {
             json!([path.to_string_lossy(), String::from_utf8_lossy(bytes)])
@@ -66,18 +78,10 @@ impl Offer {
         let value = json!({
             "sources": self.sources.iter().map(source).collect::<Vec<_>>(),
             "sets": self.sets,
+            "layer": self.layer.as_ref().map(|l| l.to_json()),
             "files": self.files.iter().flatten().map(file).collect::<Vec<_>>(),
         });
-        if let Some(dir) = path.parent() {
-            DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-        }
-        let new = path.with_extension("new");
-        let mut options = OpenOptions::new();
-        let options = options.write(true).create(true).truncate(true).mode(0o600);
-        let mut out = options.open(&new)?;
-        out.write_all(value.to_string().as_bytes())?;
-        out.sync_data()?;
-        fs::rename(&new, path)
+        keep(path, value.to_string().as_bytes())
     }
 
     /// Reads what was saved. None if there is nothing, or nothing that can be read.
@@ -102,9 +106,27 @@ impl Offer {
             sources: list("sources")?.iter().map(source).collect::<Option<_>>()?,
             sets: list("sets")?.iter().map(text).collect::<Option<_>>()?,
             gates: Vec::new(),
+            layer: value.get("layer").and_then(Layer::from_json).map(Arc::new),
             files: Some(list("files")?.iter().map(file).collect::<Option<_>>()?),
         })
     }
+}
+
+/// Writes a file that only its owner may read, whole or not at all; its directory is made if it is missing.
+///
+/// # Errors
+/// What the system says.
+pub fn keep(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    if let Some(dir) = path.parent() {
+        DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    }
+    let new = path.with_extension("new");
+    let mut options = OpenOptions::new();
+    let options = options.write(true).create(true).truncate(true).mode(0o600);
+    let mut out = options.open(&new)?;
+    out.write_all(bytes)?;
+    out.sync_data()?;
+    fs::rename(&new, path)
 }
 
 /// The process's environment, which keeps what was read; or gives what was read before.
@@ -179,6 +201,9 @@ mod tests {
         let offer = Offer {
             sources: vec![Source::File(path.clone()), Source::Yaml("b: 2".into())],
             sets: vec!["c=3".into()],
+            layer: Some(Arc::new(Layer {
+                files: vec![("d.yaml".into(), "d: 4".into())],
+            })),
             ..Offer::default()
         };
         let reading = Reading::of(&offer);

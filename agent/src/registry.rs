@@ -35,6 +35,7 @@ pub fn registry() -> Registry {
             extensions::bearertokenauth::factory(),
             extensions::file_storage::factory(),
             extensions::health_check::factory(),
+            extensions::opamp::factory(),
         ],
     }
 }

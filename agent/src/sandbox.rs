@@ -211,7 +211,7 @@ impl Sandbox {
 }
 
 /// Everything the configuration uses.
-fn reach(checked: &Checked) -> Reach {
+pub fn reach(checked: &Checked) -> Reach {
     let mut reach = checked.resolved.reach();
     storages::reach(&checked.loaded.file, &mut reach);
     let admin = &checked.loaded.file.service.admin;

@@ -27,6 +27,7 @@ use self::start::Sockets;
 use crate::admin::server::AdminServer;
 use crate::admin::shown::{Record, Shown};
 use crate::control::Control;
+use crate::layer::Layer;
 use crate::offer::Offer;
 use crate::progress::{ReceiverWatch, judge_exporter, watched};
 use crate::sandbox::Sandbox;
@@ -67,6 +68,8 @@ pub struct Agent {
     observe: Arc<dyn Fn() + Send + Sync>,
     sandbox: Sandbox,
     service: Service,
+    /// What a control plane has laid over the local configuration that is in force.
+    layer: Option<Arc<Layer>>,
     generations: Vec<Generation>,
     watched: Watched,
     /// The newest one serves what is built; others serve what was built before.

@@ -169,6 +169,7 @@ impl Agent {
             listeners: Default::default(),
             storages: stores.clone(),
             authenticators: Default::default(),
+            agent: None,
         };
         let mut graph = Graph::new(cx).expect("a graph");
         let prepared = graph.prepare(resolved).expect("prepared");

@@ -32,6 +32,13 @@ pub enum Source {
     Variable(String),
     /// YAML itself (`yaml:TEXT`). A key `a::b` at the top stands for nested keys.
     Yaml(String),
+    /// YAML that came in by another way, under a name for messages.
+    Named {
+        /// The name.
+        name: String,
+        /// The text.
+        text: String,
+    },
 }
 
 impl Source {
@@ -71,6 +78,7 @@ impl Source {
             Source::File(path) => read_file(path, env)?,
             Source::Variable(name) => read_variable(name, env)?,
             Source::Yaml(text) => parse(text, "yaml:")?,
+            Source::Named { name, text } => parse(text, name)?,
         };
         top_map(node)
     }

@@ -51,6 +51,8 @@ pub struct NodeCx {
     pub storages: Arc<dyn Storages>,
     /// The extensions that authenticate.
     pub authenticators: Authenticators,
+    /// What the agent lends to those of its extensions that know what it is; `None` without an agent.
+    pub agent: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 /// Validated settings of a receiver.

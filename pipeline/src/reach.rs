@@ -1,4 +1,5 @@
-//! What a configuration uses of the file system, for the sandbox the agent shuts itself into.
+//! What a configuration uses of the file system, for the sandbox the agent shuts itself into, and
+//! where it sends to, for what a remote configuration may name.
 //!
 //! Each kind of component says it for its own settings, so whoever builds the sandbox knows no
 //! component by name. A place that is missing here is closed to the component.
@@ -37,6 +38,8 @@ pub struct Reach {
     pub logs: Vec<Place>,
     /// Everything else.
     pub places: Vec<Place>,
+    /// Servers and proxies that connections are made to, as `host:port`.
+    pub servers: Vec<String>,
     /// The system's database of users and groups is read while data moves.
     pub user_names: bool,
 }
@@ -76,6 +79,11 @@ impl Reach {
         } else {
             self.place(dir, Use::Write, create.then_some(0o777));
         }
+    }
+
+    /// A server or proxy, as `host:port`.
+    pub fn connects_to(&mut self, host_port: impl Into<String>) {
+        self.servers.push(host_port.into());
     }
 
     /// A socket that is listened at.

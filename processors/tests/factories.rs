@@ -69,6 +69,7 @@ fn cx(runtime: &tokio::runtime::Runtime, clock: &Arc<SimClock>) -> NodeCx {
         listeners: Default::default(),
         storages: Arc::new(NoStorages),
         authenticators: Default::default(),
+        agent: None,
     }
 }
 

@@ -13,6 +13,7 @@
 //! * [`exporter::LokiBench`], [`contract::Case`]: the Loki exporter in this process, on a clock that tests move.
 //! * [`fault_row::Row`]: what a row of the fault matrix did and reached.
 //! * [`front::Front`]: what spoils connections on their way to the sink.
+//! * [`opamp::OpAmpServer`]: a control plane that holds an agent to the specification.
 //! * [`otlp_client`]: clients of OTLP.
 //! * [`page::PageStand`]: an agent whose status page is looked at.
 //! * [`scrape::Scrape`]: the agent's metrics at one instant.
@@ -36,6 +37,7 @@ pub mod dns;
 pub mod exporter;
 pub mod fault_row;
 pub mod front;
+pub mod opamp;
 pub mod otlp_client;
 pub mod page;
 pub mod prometheus;

@@ -46,6 +46,8 @@ pub struct TlsServer {
     pub certificate: &'static str,
     /// Accepts only clients with a certificate of `ca1`.
     pub mutual: bool,
+    /// Accepts clients with a certificate of this authority, in DER, and those without any.
+    pub clients: Option<Vec<u8>>,
     /// What it offers.
     pub versions: &'static [&'static SupportedProtocolVersion],
 }
@@ -55,6 +57,7 @@ impl Default for TlsServer {
         Self {
             certificate: "server1",
             mutual: false,
+            clients: None,
             versions: rustls::ALL_VERSIONS,
         }
     }
@@ -72,6 +75,12 @@ impl TlsServer {
             roots.add(ca).expect("an authority");
             let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider);
             builder.with_client_cert_verifier(verifier.build().expect("a verifier"))
+        } else if let Some(der) = &self.clients {
+            let mut roots = RootCertStore::empty();
+            roots.add(der.clone().into()).expect("an authority");
+            let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider);
+            let verifier = verifier.allow_unauthenticated().build();
+            builder.with_client_cert_verifier(verifier.expect("a verifier"))
         } else {
             builder.with_no_client_auth()
         };

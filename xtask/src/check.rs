@@ -19,6 +19,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("receivers", &["pdata", "config", "telemetry", "pipeline"]),
     ("processors", &["pdata", "config", "telemetry", "pipeline"]),
     ("exporters", &["pdata", "config", "telemetry", "pipeline"]),
+    ("opamp", &[]),
     ("testkit", &[]),
     (
         "agent",
@@ -30,6 +31,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "receivers",
             "processors",
             "exporters",
+            "opamp",
             "testkit",
         ],
     ),

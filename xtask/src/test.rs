@@ -89,7 +89,7 @@ fn release(skipped: &mut Skipped) -> Result<()> {
         "--show-output",
     ]);
     // Without it the test that needs it says so.
-    for pip in [SDK, SCHEMATHESIS] {
+    for pip in [SDK, SCHEMATHESIS, OPAMP] {
         if let Some(python) = python_with(&pip) {
             e2e.env(pip.variable, python);
         }
@@ -202,6 +202,15 @@ const SCHEMATHESIS: Pip = Pip {
     dir: "schemathesis",
     packages: &["schemathesis==4.32.5"],
     import: "import importlib.metadata as m; assert m.version('schemathesis') == '4.32.5'",
+};
+
+/// Messages of OpAMP that are not ours.
+const OPAMP: Pip = Pip {
+    what: "the OpAMP client of OpenTelemetry for Python",
+    variable: "TAILWATER_OPAMP_PYTHON",
+    dir: "opamp-python",
+    packages: &["opentelemetry-opamp-client"],
+    import: "from opentelemetry._opamp.proto import opamp_pb2",
 };
 
 /// A Python that has it: the one that its variable names, or one below `target` that is made once where

@@ -391,6 +391,8 @@ mod tests {
             generation: 3,
             config: Node::new(NodeValue::Null, Span::start_of("config")),
             graph: GraphSpec::default(),
+            layer: None,
+            resource: Vec::new(),
             generations: Vec::new(),
             readers: readers.into_iter().map(reader).collect(),
         }

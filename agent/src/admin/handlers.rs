@@ -246,20 +246,24 @@ async fn text_of(request: Request<Incoming>) -> Result<String, Reply> {
 
 /// A configuration as it is shown must not come back as one: its secrets would be gone.
 fn no_redacted(text: &str) -> Result<(), Reply> {
-    let mut reasons = Vec::new();
-    for (i, line) in text.lines().enumerate() {
-        if let Some(column) = line.find(REDACTED) {
-            let (line, column) = (i + 1, column + 1);
-            reasons.push(format!(
-                "yaml::{line}:{column}: {REDACTED} stands in the place of a secret; write the secret or \
-                 ${{env:NAME}}"
-            ));
-        }
-    }
+    let reasons = redacted_places(text, "yaml:");
     match reasons.is_empty() {
         true => Ok(()),
         false => Err(refused(StatusCode::UNPROCESSABLE_ENTITY, REFUSED, &reasons)),
     }
+}
+
+/// Every place of a text called `name` in which a secret was hidden.
+pub fn redacted_places(text: &str, name: &str) -> Vec<String> {
+    let lines = text.lines().enumerate();
+    let places = lines.filter_map(|(i, line)| Some((i + 1, line.find(REDACTED)? + 1)));
+    let said = places.map(|(line, column)| {
+        format!(
+            "{name}:{line}:{column}: {REDACTED} stands in the place of a secret; write the secret or \
+             ${{env:NAME}}"
+        )
+    });
+    said.collect()
 }
 
 /// What is said of a configuration that does not come into force.

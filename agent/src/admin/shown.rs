@@ -6,6 +6,7 @@ use tailwater_config::{Node, NodeValue, Span};
 use tailwater_pipeline::plan::GraphSpec;
 
 use super::files::Reader;
+use crate::layer::Layer;
 
 /// A configuration that is or was in force.
 #[derive(Clone, Debug)]
@@ -31,6 +32,10 @@ pub struct InForce {
     pub config: Node,
     /// Its nodes.
     pub graph: GraphSpec,
+    /// What a control plane has laid over the local configuration.
+    pub layer: Option<Arc<Layer>>,
+    /// Attributes of the agent's own telemetry.
+    pub resource: Vec<(String, String)>,
     /// The generations that can be gone back to, and this one.
     pub generations: Vec<Record>,
     /// Its receivers of files.
@@ -53,6 +58,8 @@ impl Default for Shown {
             generation: 0,
             config: Node::new(NodeValue::Null, Span::start_of("config")),
             graph: GraphSpec::default(),
+            layer: None,
+            resource: Vec::new(),
             generations: Vec::new(),
             readers: Vec::new(),
         };

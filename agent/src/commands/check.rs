@@ -4,11 +4,13 @@ use std::fmt::Display;
 use std::hash::BuildHasher;
 use std::sync::OnceLock;
 
-use tailwater_config::{Errors, KeyPath, Loaded, Section, Source, Warning, load};
+use tailwater_config::{Environment, Errors, KeyPath, Loaded, Section, Source, Warning, load};
 use tailwater_pipeline::graph::{Resolved, resolve};
 use tailwater_telemetry::settings::TelemetrySettings;
 
 use crate::cli::{ConfigArgs, exit};
+use crate::extensions::opamp;
+use crate::layer::check_layered;
 use crate::offer::{Offer, Reading};
 use crate::registry::registry;
 use crate::storages;
@@ -25,6 +27,13 @@ pub struct Checked {
     pub telemetry: TelemetrySettings,
     /// What the user should know: unset variables, old spellings, options without effect.
     pub warnings: Vec<Warning>,
+}
+
+impl Checked {
+    /// Whether a control plane may lay something over it.
+    pub fn takes_layers(&self) -> bool {
+        opamp::running(&self.loaded.file).is_some_and(|s| s.takes_layers())
+    }
 }
 
 /// The values of `--config` as sources.
@@ -62,6 +71,7 @@ pub fn offer(args: &ConfigArgs) -> Result<Offer, Errors> {
         sources: sources(args)?,
         sets: args.set.clone(),
         gates: args.feature_gates.clone(),
+        layer: None,
         files: None,
     })
 }
@@ -71,15 +81,37 @@ pub fn offer(args: &ConfigArgs) -> Result<Offer, Errors> {
 /// # Errors
 /// As [`check`].
 pub fn check_offer(offer: &Offer, reading: &Reading<'_>) -> Result<Checked, Errors> {
+    let checked = match &offer.layer {
+        Some(layer) => check_layered(offer, layer, reading)?,
+        None => check_sources(&offer.sources, &offer.sets, &offer.gates, reading)?,
+    };
+    Ok(Checked {
+        offer: offer
+            .with_layer(offer.layer.clone().filter(|_| checked.takes_layers()))
+            .as_read(reading.files()),
+        ..checked
+    })
+}
+
+/// As [`check_offer`], of sources alone. The offer in what it gives is empty.
+///
+/// # Errors
+/// As [`check`].
+pub fn check_sources(
+    sources: &[Source],
+    sets: &[String],
+    gates: &[String],
+    env: &dyn Environment,
+) -> Result<Checked, Errors> {
     let mut errors = Errors::new();
-    for gates in offer.gates.iter().filter(|g| !g.is_empty()) {
+    for gates in gates.iter().filter(|g| !g.is_empty()) {
         errors.warn(Warning {
             span: None,
             path: KeyPath::root(),
             message: format!("--feature-gates {gates:?}: there are no feature gates here"),
         });
     }
-    let Some(loaded) = load(&offer.sources, &offer.sets, reading, &mut errors) else {
+    let Some(loaded) = load(sources, sets, env, &mut errors) else {
         return Err(errors);
     };
     let node = &loaded.file.service.telemetry;
@@ -92,12 +124,13 @@ pub fn check_offer(offer: &Offer, reading: &Reading<'_>) -> Result<Checked, Erro
     let telemetry = TelemetrySettings::decode(&mut section, &resource);
     section.finish();
     storages::check(&loaded.file, &mut errors);
+    opamp::check(&loaded.file, &mut errors);
     let Some(resolved) = resolve(&loaded.file, &registry(), &mut errors) else {
         return Err(errors);
     };
     let warnings = errors.take_warnings();
     errors.into_result(Checked {
-        offer: offer.as_read(reading.files()),
+        offer: Offer::default(),
         loaded,
         resolved,
         telemetry,

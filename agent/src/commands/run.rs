@@ -8,6 +8,7 @@ use tailwater_pipeline::graph::StopReport;
 use super::check::{Checked, check_offer, complain, mistakes, offer};
 use crate::cli::{RunArgs, exit};
 use crate::control::{Control, Request, Wanted};
+use crate::extensions::opamp;
 use crate::offer::{Offer, Reading};
 use crate::sandbox::Sandbox;
 use crate::signals::Caught;
@@ -27,7 +28,8 @@ pub fn run(args: &RunArgs) -> Result<u8> {
     };
     let reading = Reading::of(&offered);
     let (checked, refused) = match check_offer(&offered, &reading) {
-        Ok(checked) => (checked, Vec::new()),
+        // Before the sandbox is made of it, and before anything runs.
+        Ok(checked) => (opamp::resume(checked, &offered), Vec::new()),
         Err(errors) => match fall_back(args) {
             Some(checked) => (checked, mistakes(&errors)),
             None => return Ok(complain(&errors)),

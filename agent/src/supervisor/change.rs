@@ -43,6 +43,14 @@ pub(super) fn redacted(checked: &Checked) -> Node {
 impl Agent {
     /// Keeps what came into force, here and on disk.
     pub(super) fn remember(&mut self, offer: Offer, record: Record, shown: Node) {
+        self.keep_last_good(&offer);
+        self.generations.push(Generation { offer, record });
+        let old = self.generations.len().saturating_sub(GENERATIONS_KEPT);
+        self.generations.drain(..old);
+        self.show(shown);
+    }
+
+    fn keep_last_good(&self, offer: &Offer) {
         let saved = last_good().map(|path| (offer.save(&path), path));
         if let Some((Err(error), path)) = saved {
             tracing::warn!(
@@ -50,13 +58,16 @@ impl Agent {
                 "the configuration in force could not be kept for a start with a bad one"
             );
         }
-        self.generations.push(Generation { offer, record });
-        let old = self.generations.len().saturating_sub(GENERATIONS_KEPT);
-        self.generations.drain(..old);
+    }
+
+    /// Shows `config` as what is in force.
+    fn show(&self, config: Node) {
         self.shown.in_force(InForce {
             generation: self.graph.generation(),
-            config: shown,
+            config,
             graph: self.graph.spec().clone(),
+            layer: self.layer.clone(),
+            resource: self.service.telemetry.resource.clone(),
             generations: self.generations.iter().map(|g| g.record.clone()).collect(),
             readers: self.readers(),
         });
@@ -137,7 +148,8 @@ impl Agent {
             return Outcome::Conflict;
         }
         let offer = match &request.wanted {
-            Wanted::Reread => offered.clone(),
+            Wanted::Reread => offered.with_layer(self.layer.clone()),
+            Wanted::Layer(layer) => offered.with_layer(layer.clone()),
             Wanted::Text(yaml) => offered.text(yaml),
             Wanted::Generation(number) => {
                 let mut known = self.generations.iter();
@@ -163,13 +175,31 @@ impl Agent {
         };
         match self.plan(&checked) {
             Err(reasons) => Outcome::Refused(reasons),
-            Ok(changes) if changes.is_empty() => Outcome::Unchanged,
+            Ok(changes) if changes.is_empty() => {
+                if !request.dry_run {
+                    self.settle_layer(&checked);
+                }
+                Outcome::Unchanged
+            }
             Ok(changes) if request.dry_run => Outcome::Planned(changes),
             Ok(changes) => match self.change(checked, request.by, &changes) {
                 Ok(()) => Outcome::Applied(changes),
                 Err(reason) => Outcome::Refused(vec![format!("{reason:#}")]),
             },
         }
+    }
+
+    /// What is laid over the local configuration is another one, though nothing changes by it.
+    fn settle_layer(&mut self, checked: &Checked) {
+        if self.layer == checked.offer.layer {
+            return;
+        }
+        self.layer = checked.offer.layer.clone();
+        self.keep_last_good(&checked.offer);
+        if let Some(newest) = self.generations.last_mut() {
+            newest.offer = checked.offer.clone();
+        }
+        self.show(redacted(checked));
     }
 
     /// What would change, a line each; or everything that cannot while the agent runs.
@@ -259,6 +289,7 @@ impl Agent {
             self.admin = admin;
         }
         self.service = wanted;
+        self.layer = offer.layer.clone();
         self.configuration.clear(LAST_GOOD_ALARM);
         self.watch_components();
         let record = self.record(by, changes.to_vec(), &shown);

@@ -16,8 +16,10 @@ use tailwater_telemetry::metrics::{
 
 use super::change::redacted;
 use super::{Agent, Service};
+use crate::admin::shown::Shown;
 use crate::commands::check::Checked;
 use crate::control::Control;
+use crate::lent::Lent;
 use crate::progress::watched;
 use crate::sandbox::{Ring, Sandbox};
 use crate::storages::AgentStorages;
@@ -111,6 +113,8 @@ impl Agent {
             service.workers
         };
         let budget = Budget::new(budget_bytes(service.memory_limit_mib));
+        let shown: Arc<Shown> = Arc::default();
+        let lent = Arc::new(Lent::new(control.clone(), shown.clone()));
         let cx = NodeCx {
             id: "".into(),
             pipeline: None,
@@ -125,8 +129,10 @@ impl Agent {
             listeners: Arc::default(),
             storages: storages.clone(),
             authenticators: Default::default(),
+            agent: Some(lent),
         };
         let listeners = cx.listeners.clone();
+        let layer = checked.offer.layer.clone();
         let observe = observer(&cx, &storages);
         let now = clock.now();
         let graph = sandbox.within(Ring::Inner, || Graph::new(cx));
@@ -138,7 +144,7 @@ impl Agent {
             _process: ProcessMetrics::new(&metrics),
             servers: Vec::new(),
             admin: Vec::new(),
-            shown: Arc::default(),
+            shown,
             streams: Arc::default(),
             control,
             exporters: Default::default(),
@@ -150,6 +156,7 @@ impl Agent {
             observe,
             sandbox,
             service: Service::of(&checked),
+            layer,
             generations: Vec::new(),
             watched: Arc::default(),
             sockets: vec![sockets],

@@ -83,13 +83,19 @@ impl ClientOptions {
         check(s, &options);
         options
     }
+
+    /// Reports headers, a proxy or credentials that no request could be sent with, for those who read
+    /// options by themselves.
+    pub fn validate(&self, s: &mut Section<'_, '_>) {
+        check(s, self);
+    }
 }
 
 /// `middlewares`: a list that may only be empty.
 pub(super) fn refuse_middlewares(s: &mut Section<'_, '_>) {
     if s.list("middlewares").is_some_and(|all| !all.is_empty()) {
         let why = "is not supported: it names extensions that change requests, and those of this build \
-                   (basicauth, bearertokenauth, file_storage, health_check) do not; remove it";
+                   (basicauth, bearertokenauth, file_storage, health_check, opamp) do not; remove it";
         s.invalid("middlewares", why);
     }
 }

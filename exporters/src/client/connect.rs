@@ -83,12 +83,25 @@ impl Connector {
         target: &Endpoint,
         proxy: Option<&Endpoint>,
     ) -> Result<Connection, SendError> {
+        // Plain HTTP/1.1 is what a proxy takes itself.
+        let tunnel = target.https || self.protocol == Protocol::Http2;
+        self.connect_by(target, proxy, tunnel).await
+    }
+
+    /// As [`Connector::connect`]; a proxy is asked for a `tunnel` or not.
+    pub async fn connect_by(
+        &self,
+        target: &Endpoint,
+        proxy: Option<&Endpoint>,
+        tunnel: bool,
+    ) -> Result<Connection, SendError> {
         let deadline = Instant::now() + self.timeout;
         let (tcp, peer) = match proxy {
             None => self.tcp(target, "", deadline).await?,
             Some(proxy) => self.tcp(proxy, "proxy ", deadline).await?,
         };
-        self.over(target, proxy, tcp, peer, deadline).await
+        let tunnel = proxy.filter(|_| tunnel);
+        self.over(target, tunnel, tcp, peer, deadline).await
     }
 
     /// As [`Connector::connect`], to `address` and no other.
@@ -132,17 +145,15 @@ impl Connector {
         })
     }
 
-    /// Makes of a TCP connection what is wanted.
+    /// Makes of a TCP connection what is wanted; first a tunnel through the proxy `tunnel` that it leads to.
     async fn over(
         &self,
         target: &Endpoint,
-        proxy: Option<&Endpoint>,
+        tunnel: Option<&Endpoint>,
         mut tcp: TcpStream,
         peer: SocketAddr,
         deadline: Instant,
     ) -> Result<Connection, SendError> {
-        // Plain HTTP/1.1 is what a proxy takes itself.
-        let tunnel = proxy.filter(|_| target.https || self.protocol == Protocol::Http2);
         let doubt = Doubt {
             names: &self.names,
             peer: Some(peer),

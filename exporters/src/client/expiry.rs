@@ -61,7 +61,7 @@ impl Expiry {
 
 /// The end of a certificate's validity as Unix time in seconds (RFC 5280, 4.1): certificate, to be
 /// signed, [version], serial number, signature, issuer, validity of two times.
-fn not_after(certificate: &[u8]) -> Option<i64> {
+pub fn not_after(certificate: &[u8]) -> Option<i64> {
     const SEQUENCE: u8 = 0x30;
     const VERSION: u8 = 0xa0;
     const UTC_TIME: u8 = 0x17;

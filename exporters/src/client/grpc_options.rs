@@ -107,8 +107,12 @@ impl GrpcOptions {
         }
     }
 
-    /// Adds the files that are read while connections and calls are made.
+    /// Adds the files that are read while connections and calls are made, and the server.
     pub fn reach(&self, reach: &mut Reach) {
+        match &self.socket {
+            Some(path) => reach.connects_to(format!("unix:{}", path.display())),
+            None => reach.connects_to(self.endpoint.host_port()),
+        }
         let files = ClientOptions {
             tls: self.tls.clone(),
             auth: self.auth.clone(),

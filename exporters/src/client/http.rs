@@ -51,6 +51,8 @@ pub struct ClientParts {
     pub user_agent: String,
     /// Shows when certificates end.
     pub expiry: Option<Expiry>,
+    /// Largest part of an answer's body that is read. Default [`RESPONSE_BYTES_MAX`].
+    pub response_bytes_max: usize,
 }
 
 impl ClientParts {
@@ -63,6 +65,7 @@ impl ClientParts {
             resolver: Arc::new(SystemResolver),
             user_agent: super::user_agent(),
             expiry: None,
+            response_bytes_max: RESPONSE_BYTES_MAX,
         }
     }
 }
@@ -80,8 +83,9 @@ pub struct HttpClient {
     user_agent: HeaderValue,
     proxy: Option<Endpoint>,
     proxy_env: ProxyEnv,
-    timeout: Duration,
+    pub(super) timeout: Duration,
     close_each: bool,
+    pub(super) response_bytes_max: usize,
 }
 
 impl HttpClient {
@@ -129,6 +133,7 @@ impl HttpClient {
             proxy_env: parts.proxy_env,
             timeout: o.timeout,
             close_each: o.disable_keep_alives,
+            response_bytes_max: parts.response_bytes_max,
         })
     }
 
@@ -282,7 +287,7 @@ impl HttpClient {
         }
     }
 
-    fn proxy_for(&self, endpoint: &Endpoint) -> Result<Option<Endpoint>, ProxyError> {
+    pub(super) fn proxy_for(&self, endpoint: &Endpoint) -> Result<Option<Endpoint>, ProxyError> {
         match &self.proxy {
             Some(proxy) => Ok(Some(proxy.clone())),
             None => self.proxy_env.proxy_for(endpoint),
@@ -290,7 +295,7 @@ impl HttpClient {
     }
 
     /// The exporter's headers, then credentials, then the configured ones.
-    fn all_headers(
+    pub(super) fn all_headers(
         &self,
         endpoint: &Endpoint,
         own: &HeaderMap,
@@ -350,7 +355,7 @@ impl HttpClient {
                 });
             }
         };
-        let reply = read(response)
+        let reply = read(response, self.response_bytes_max)
             .await
             .map_err(|e| Failure::Other(broken(endpoint, &e)))?;
         silence.peer = None;
@@ -390,7 +395,10 @@ pub(super) enum Failure {
     Other(SendError),
 }
 
-pub(super) async fn read(response: Response<Incoming>) -> Result<Reply, hyper::Error> {
+pub(super) async fn read(
+    response: Response<Incoming>,
+    bytes_max: usize,
+) -> Result<Reply, hyper::Error> {
     let (head, mut incoming) = response.into_parts();
     let mut body = BytesMut::new();
     let mut truncated = false;
@@ -398,7 +406,7 @@ pub(super) async fn read(response: Response<Incoming>) -> Result<Reply, hyper::E
         let Ok(data) = frame?.into_data() else {
             continue;
         };
-        let room = RESPONSE_BYTES_MAX - body.len();
+        let room = bytes_max - body.len();
         body.extend_from_slice(&data[..data.len().min(room)]);
         if data.len() > room {
             truncated = true;

@@ -34,7 +34,7 @@ pub(crate) fn digits(text: &str, from: usize, len: usize) -> Option<i64> {
 
 /// The wait a `Retry-After` header asks for: seconds, or an HTTP date (RFC 9110, 10.2.3; only the
 /// preferred form of dates). `now` is the wall clock in ns since the epoch.
-pub(crate) fn retry_after(value: &str, now: i64) -> Option<Duration> {
+pub fn retry_after(value: &str, now: i64) -> Option<Duration> {
     let value = value.trim();
     if let Ok(seconds) = value.parse::<u32>() {
         return Some(Duration::from_secs(u64::from(seconds)));

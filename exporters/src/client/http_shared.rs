@@ -91,7 +91,7 @@ impl HttpClient {
                 return Err(Failure::ClosedBeforeAnswer(error));
             }
         };
-        let reply = read(response).await;
+        let reply = read(response, self.response_bytes_max).await;
         silence.channel = None;
         if let Some(channels) = &self.shared {
             channels.used(channel);

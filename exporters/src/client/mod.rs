@@ -25,6 +25,7 @@ mod options;
 mod pool;
 mod proxy;
 mod tls;
+mod upgrade;
 
 #[cfg(test)]
 mod delivery_tests;
@@ -44,14 +45,16 @@ mod tls_tests;
 pub use auth::AuthOptions;
 pub use config::decode_fixed_compression;
 pub use endpoint::{Endpoint, EndpointError};
-pub use expiry::Expiry;
+pub use expiry::{Expiry, not_after};
 pub use grpc::{GRPC_ENCODING, GrpcClient, GrpcParts, GrpcSender, MESSAGE_BYTES_MAX, message};
 pub use grpc_options::{Balancer, GrpcOptions, Keepalive};
 pub use http::{ClientParts, HttpClient, HttpSender, RESPONSE_BYTES_MAX};
+pub use http_date::retry_after;
 pub use names::{Resolver, SystemResolver};
 pub use options::{ClientOptions, TlsOptions};
 pub use proxy::{ProxyEnv, ProxyError};
 pub use tls::TlsError;
+pub use upgrade::{Stream, Upgrade};
 
 /// Our name, as servers are told it.
 fn user_agent() -> String {

@@ -8,6 +8,7 @@ use tailwater_pipeline::reach::Reach;
 use tailwater_pipeline::tls::Handshake;
 
 use super::auth::AuthOptions;
+use super::endpoint::Endpoint;
 use super::http2::Ping;
 
 /// `tls` of a client.
@@ -80,8 +81,11 @@ impl ClientOptions {
         (!ping.after.is_zero()).then_some(ping)
     }
 
-    /// Adds the files that are read while connections and requests are made.
+    /// Adds the files that are read while connections and requests are made, and the proxy.
     pub fn reach(&self, reach: &mut Reach) {
+        if let Some(Ok(proxy)) = self.proxy_url.as_deref().map(Endpoint::parse) {
+            reach.connects_to(proxy.host_port());
+        }
         let pem = [&self.tls.ca, &self.tls.cert, &self.tls.key];
         for source in pem.into_iter().flatten() {
             if let PemSource::File(path) = source {

@@ -61,6 +61,7 @@ impl ExporterSettings for LokiSettings {
 
     fn reach(&self, reach: &mut Reach) {
         self.client.reach(reach);
+        reach.connects_to(self.endpoint.host_port());
         if let Some(path) = &self.options.dead_letter_file {
             reach.writes_file(path, false);
         }

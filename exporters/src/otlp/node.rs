@@ -90,6 +90,12 @@ impl ExporterSettings for OtlpHttpSettings {
 
     fn reach(&self, reach: &mut Reach) {
         self.client.reach(reach);
+        for endpoint in [&self.logs, &self.metrics, &self.traces]
+            .into_iter()
+            .flatten()
+        {
+            reach.connects_to(endpoint.host_port());
+        }
     }
 }
 

@@ -59,6 +59,7 @@ impl ExporterSettings for RemoteWriteSettings {
 
     fn reach(&self, reach: &mut Reach) {
         self.client.reach(reach);
+        reach.connects_to(self.endpoint.host_port());
     }
 }
 

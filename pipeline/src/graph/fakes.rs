@@ -221,6 +221,7 @@ pub fn graph() -> (Graph, tokio::runtime::Runtime) {
         listeners: Default::default(),
         storages: Arc::new(NoStorages),
         authenticators: Default::default(),
+        agent: None,
     };
     (Graph::new(cx).unwrap(), runtime)
 }

@@ -165,6 +165,7 @@ impl Setup {
             listeners: Default::default(),
             storages: Arc::new(NoStorages),
             authenticators: Default::default(),
+            agent: None,
         };
         self.settings.build(&cx).unwrap_or_else(|e| panic!("{e}"))
     }

@@ -147,6 +147,7 @@ impl Rig {
             listeners: Default::default(),
             storages: Arc::new(OneStore(store.clone())),
             authenticators: Default::default(),
+            agent: None,
         };
         let mut node = settings(dir.path()).node(&cx, Arc::new(OsLogFs)).unwrap();
         let source = node.source(&ShardHandle {

@@ -110,6 +110,7 @@ impl Rig {
             listeners: Default::default(),
             storages: Arc::new(OneStore(store.clone())),
             authenticators: Default::default(),
+            agent: None,
         };
         Rig {
             dir,

@@ -218,6 +218,23 @@ metric_group! {
 }
 
 metric_group! {
+    /// The conversation with a control plane.
+    pub struct ControlPlaneMetrics { extension }
+    /// 1 while the control plane answers.
+    connected: Gauge, Basic, Count, "tailwater_opamp_connected";
+    /// Times there was no connection, or no answer over it any more.
+    connections_lost: Counter, Basic, Count, "tailwater_opamp_connections_lost";
+    /// Messages that were sent.
+    messages_sent: Counter, Basic, Count, "tailwater_opamp_messages_sent";
+    /// Messages that were received.
+    messages_received: Counter, Basic, Count, "tailwater_opamp_messages_received";
+    /// Remote configurations that came into force.
+    offers_applied: Counter, Basic, Count, "tailwater_opamp_offers_applied";
+    /// Remote configurations that were refused.
+    offers_refused: Counter, Basic, Count, "tailwater_opamp_offers_refused";
+}
+
+metric_group! {
     /// The queue in front of an exporter's sender.
     pub struct QueueMetrics { exporter, data_type }
     /// What is in the queue now, in the unit of its sizer.
@@ -354,6 +371,7 @@ pub(crate) const FAMILIES: &[&[Family]] = &[
     PartialSuccessMetrics::FAMILIES,
     StoredQueueMetrics::FAMILIES,
     CertificateMetrics::FAMILIES,
+    ControlPlaneMetrics::FAMILIES,
     QueueMetrics::FAMILIES,
     FilesMetrics::FAMILIES,
     LagMetrics::FAMILIES,
@@ -404,6 +422,7 @@ mod tests {
             Box::new(PartialSuccessMetrics::new(registry, "otlp", "logs")),
             Box::new(StoredQueueMetrics::new(registry, "otlp", "logs")),
             Box::new(CertificateMetrics::new(registry, "loki", "client")),
+            Box::new(ControlPlaneMetrics::new(registry, "opamp")),
             Box::new(QueueMetrics::new(registry, "loki", "logs")),
             Box::new(FilesMetrics::new(registry, "filelog")),
             Box::new(LagMetrics::new(registry, "filelog", "default")),

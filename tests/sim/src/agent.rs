@@ -230,6 +230,7 @@ impl Life {
             listeners: Default::default(),
             storages: Arc::new(OneStorage(positions.clone())),
             authenticators: Default::default(),
+            agent: None,
         };
         let lanes = lanes(settings, plan, &cx, &[]);
         let readings = readings(settings, &lanes, &cx, fs, variant);

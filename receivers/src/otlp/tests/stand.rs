@@ -186,6 +186,7 @@ fn context(metrics: &Arc<MetricsRegistry>) -> NodeCx {
         runtime: tokio::runtime::Handle::current(),
         listeners: Default::default(),
         storages: Arc::new(NoStorages),
+        agent: None,
         authenticators: [("door".to_owned(), door), ("slow".to_owned(), slow)]
             .into_iter()
             .collect(),

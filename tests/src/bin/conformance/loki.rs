@@ -211,5 +211,6 @@ fn context(clock: Arc<dyn Clock>, runtime: tokio::runtime::Handle) -> NodeCx {
         listeners: Default::default(),
         storages: Arc::new(NoStorages),
         authenticators: Default::default(),
+        agent: None,
     }
 }

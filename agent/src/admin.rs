@@ -5,8 +5,13 @@
 //! is asked for anything.
 
 pub mod client;
+pub mod diagnostics;
+pub mod files;
 pub mod graph;
 pub mod handlers;
+mod origin;
+mod page;
 pub mod server;
 pub mod shown;
 mod table;
+mod tap;

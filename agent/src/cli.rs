@@ -62,9 +62,11 @@ const AGENT_HELP: &str = "\
 Examples:
   tailwater status                                     is it ready, and why not
   tailwater graph                                      what runs, and what is counted of it
+  tailwater files --order lag --limit 20               which files are furthest behind
   tailwater plan new.yaml                              what would change, or every mistake
   tailwater apply new.yaml --if-generation 3           put it into force if 3 is what runs
   tailwater rollback                                   back to the configuration before
+  tailwater diagnostics                                an archive for the report of a bug
   tailwater reload                                     read again what the command line names
   tailwater status --endpoint http://127.0.0.1:8890 --token-file /etc/tailwater/admin-token
 
@@ -73,6 +75,27 @@ TAILWATER_ADMIN (the path of a socket, or http://HOST:PORT), else the socket adm
 state directory.
 
 Exit codes: 0 done, or nothing to do; 1 refused, not ready, or no answer; 2 wrong command line.";
+
+const TOP_HELP: &str = "\
+Keys: q ends; tab goes from nodes to files and back; s changes the order; p pauses; up and down,
+page up and page down, home and end move in the table.
+
+Rates are differences between two looks. Shapes say the same as colours: with NO_COLOR set there are
+none, and without UTF-8 in the locale only ASCII. Where the output is no terminal, one look is
+printed as text; its rates are those of one interval.
+
+Which agent is asked: see `tailwater help status`.";
+const TAP_HELP: &str = "\
+Examples:
+  tailwater tap file_log                               what a receiver reads
+  tailwater tap 'processor batch in logs' --after      what leaves a processor
+  tailwater tap 'exporter loki (logs)' --rate 100      what comes to an exporter
+  tailwater tap loki --limit 1 --json                  one record, with all that it has
+
+One line for each record; with --json the lines of GET /v1/tap. Where a pipeline has several exporters, a
+record passes once for each. Which agent is asked: see tailwater status --help.
+
+Exit codes: 0 shown; 1 refused, or no answer; 2 wrong command line.";
 
 /// One native agent that tails files and delivers logs to Loki, and loses nothing.
 #[derive(Parser)]
@@ -120,6 +143,23 @@ enum Command {
     /// Show the nodes of a running agent, what is counted of each, and how they are connected.
     #[command(after_help = AGENT_HELP)]
     Graph(AgentArgs),
+    /// List the files that a running agent reads, and how far it is in each.
+    #[command(after_help = AGENT_HELP)]
+    Files(FilesArgs),
+    /// Watch a running agent: rates, lag, queues, errors, and the files that are furthest behind.
+    #[command(after_help = TOP_HELP)]
+    Top(TopArgs),
+    /// Write an archive for the report of a bug: what a running agent is, does and lives in.
+    #[command(after_help = AGENT_HELP)]
+    Diagnostics(DiagnosticsArgs),
+    /// Show records that pass before or after a node of a running agent, until Ctrl-C.
+    #[command(after_help = TAP_HELP)]
+    Tap {
+        #[command(flatten)]
+        agent: AgentArgs,
+        #[command(flatten)]
+        tap: TapArgs,
+    },
     /// Say what a configuration would change in a running agent.
     #[command(after_help = AGENT_HELP)]
     Plan {
@@ -261,8 +301,18 @@ enum CheckpointsCommand {
 }
 
 /// Which agent, and how its answer is printed.
-#[derive(Args, Clone, Debug)]
+#[derive(Args, Clone, Debug, Default)]
 pub struct AgentArgs {
+    #[command(flatten)]
+    pub place: PlaceArgs,
+    /// Print the answer as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Which agent.
+#[derive(Args, Clone, Debug, Default)]
+pub struct PlaceArgs {
     /// The socket of the agent, service::admin::socket.
     #[arg(long, value_name = "PATH", conflicts_with_all = ["endpoint", "token_file"])]
     pub socket: Option<PathBuf>,
@@ -272,9 +322,90 @@ pub struct AgentArgs {
     /// The file with the token for the address.
     #[arg(long, value_name = "PATH")]
     pub token_file: Option<PathBuf>,
-    /// Print the answer as JSON.
+}
+
+/// Which files of an agent.
+#[derive(Args, Clone, Debug, Default)]
+pub struct FilesArgs {
+    #[command(flatten)]
+    pub agent: AgentArgs,
+    /// Only those of this receiver.
+    #[arg(long, value_name = "ID")]
+    pub receiver: Option<String>,
+    /// Only paths that begin like this, or, with * ? [ or {, that match it as a whole.
+    #[arg(long, value_name = "PREFIX|GLOB")]
+    pub path: Option<String>,
+    /// As they were found, or those that are furthest behind first.
+    #[arg(long, value_enum, default_value_t = Order::Found)]
+    pub order: Order,
+    /// So many at most.
+    #[arg(long, value_name = "N", value_parser = parse_limit)]
+    pub limit: Option<usize>,
+}
+
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug, Default)]
+/// In which order files are listed.
+pub enum Order {
+    /// As they were found.
+    #[default]
+    Found,
+    /// The one that is furthest behind first; at most 10,000.
+    Lag,
+}
+
+/// How an agent is watched.
+#[derive(Args, Clone, Debug)]
+pub struct TopArgs {
+    #[command(flatten)]
+    pub place: PlaceArgs,
+    /// Seconds between two looks.
+    #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = parse_interval)]
+    pub interval: f64,
+    /// Print one look as text and end, as where the output is no terminal.
     #[arg(long)]
-    pub json: bool,
+    pub once: bool,
+}
+
+fn parse_interval(text: &str) -> Result<f64, String> {
+    let seconds = text.parse().ok().filter(|s| (0.2..=60.0).contains(s));
+    seconds.ok_or_else(|| "a number from 0.2 to 60".to_owned())
+}
+
+/// Of which agent an archive is made, and where it goes.
+#[derive(Args, Clone, Debug)]
+pub struct DiagnosticsArgs {
+    #[command(flatten)]
+    pub place: PlaceArgs,
+    /// The new file; - is standard output. tailwater-diagnostics-TIME.tar.gz here if none is given.
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
+
+fn parse_limit(text: &str) -> Result<usize, String> {
+    let limit = text.parse().ok().filter(|n| *n > 0);
+    limit.ok_or_else(|| "a number from 1 on".to_owned())
+}
+
+/// What of the records that pass is shown.
+#[derive(Args, Clone, Debug)]
+pub struct TapArgs {
+    /// The node: its key as `graph` has it, or its id if that is enough.
+    pub node: String,
+    /// What comes to it; the default where something does.
+    #[arg(long, conflicts_with = "after")]
+    pub before: bool,
+    /// What leaves it; the default of a receiver.
+    #[arg(long)]
+    pub after: bool,
+    /// Records per second at most, on average.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub rate: u32,
+    /// Records in all.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub limit: Option<u64>,
+    /// How long at most.
+    #[arg(long, default_value_t = 3_600, value_parser = clap::value_parser!(u64).range(1..=3_600))]
+    pub seconds: u64,
 }
 
 /// How a change is asked for.
@@ -325,6 +456,10 @@ pub fn main() -> ExitCode {
         Some(Command::Demo(args)) => commands::demo::demo(&args),
         Some(Command::Status(agent)) => commands::admin::status(&agent),
         Some(Command::Graph(agent)) => commands::admin::graph(&agent),
+        Some(Command::Files(args)) => commands::files::files(&args),
+        Some(Command::Top(args)) => commands::top::top(&args),
+        Some(Command::Diagnostics(args)) => commands::diagnostics::diagnostics(&args),
+        Some(Command::Tap { agent, tap }) => commands::tap::tap(&agent, &tap),
         Some(Command::Plan { agent, file }) => commands::admin::plan(&agent, &file),
         Some(Command::Apply {
             agent,

@@ -9,7 +9,8 @@ mod start;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use tailwater_config::AdminOptions;
 use tailwater_pipeline::Budget;
@@ -37,6 +38,9 @@ use crate::watch::Watched;
 /// Raised while something else is in force than what was offered at the start.
 const LAST_GOOD_ALARM: &str = "last good configuration";
 
+/// How long a stop waits for those who watch to take what is left for them.
+const STREAMS_END_MAX: Duration = Duration::from_millis(200);
+
 /// A running agent.
 pub struct Agent {
     graph: Graph,
@@ -52,6 +56,8 @@ pub struct Agent {
     admin: Vec<AdminServer>,
     /// What the admin API shows of this.
     shown: Arc<Shown>,
+    /// Answers of the admin API that come as it happens and are not at their end.
+    streams: Arc<AtomicUsize>,
     control: Control,
     exporters: BTreeMap<String, Arc<ComponentHealth>>,
     receivers: Vec<ReceiverWatch>,
@@ -170,6 +176,11 @@ impl Agent {
         self.health.pipelines_stopping();
         let deadline = self.clock.now().after(timeout);
         let report = self.graph.stop(deadline, abort);
+        // Whoever watches is told that it is over.
+        let begin = Instant::now();
+        while self.streams.load(Ordering::Acquire) > 0 && begin.elapsed() < STREAMS_END_MAX {
+            std::thread::park_timeout(Duration::from_millis(1));
+        }
         // Positions are saved even when the time is up: that is what makes stopping safe.
         let saved = self
             .storages

@@ -14,6 +14,7 @@ use tailwater_pdata::Signal;
 
 use crate::batch::Batch;
 use crate::clock::Mono;
+use crate::files::TailedFiles;
 
 /// How much more a node is willing to take. Ordered: the most restrictive one wins.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
@@ -165,6 +166,12 @@ pub trait ReceiverNode: Send {
 
     /// For [`ReceiverNode::take_over`], which has to know nodes of its own kind.
     fn into_any(self: Box<Self>) -> Box<dyn Any>;
+
+    /// Where it is asked which files it reads, if it reads files. Stays good while the node is there,
+    /// whatever it takes over.
+    fn files(&self) -> Option<Arc<dyn TailedFiles>> {
+        None
+    }
 
     /// Stops taking in anything new; sources go on until they are drained.
     fn stop(&mut self);

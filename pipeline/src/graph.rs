@@ -29,10 +29,12 @@ use crate::budget::Budget;
 use crate::clock::{Clock, Mono};
 use crate::component::{BuildError, ExtensionNode};
 use crate::factory::{NodeCx, ReceiverSettings};
+use crate::files::TailedFiles;
 use crate::handover::{Gate, Outlet};
 use crate::lanes::{Lane, Wiring};
 use crate::plan::GraphSpec;
-use crate::shard::{ShardThread, Swap};
+use crate::shard::{NewSource, ShardThread, Swap};
+use crate::tap::Taps;
 
 /// How often it is looked whether something is done.
 const LOOK: Duration = Duration::from_millis(2);
@@ -42,6 +44,7 @@ pub struct Graph {
     cx: NodeCx,
     engine: Arc<EngineMetrics>,
     shards: Vec<ShardThread>,
+    taps: Arc<Taps>,
     receivers: Vec<Reading>,
     exporters: Vec<Sending>,
     extensions: Vec<(String, Box<dyn ExtensionNode>)>,
@@ -72,10 +75,12 @@ impl Graph {
         let shards = (0..cx.shards.max(1))
             .map(spawn)
             .collect::<Result<Vec<_>, _>>()?;
+        let taps = Taps::new(shards.iter().map(|s| s.port().clone()).collect());
         Ok(Graph {
             cx,
             engine,
             shards,
+            taps,
             receivers: Vec::new(),
             exporters: Vec::new(),
             extensions: Vec::new(),
@@ -113,6 +118,11 @@ impl Graph {
         self.shards.iter_mut().try_for_each(ShardThread::move_here)
     }
 
+    /// The taps on its edges, which go with it from one generation to the next.
+    pub fn taps(&self) -> &Arc<Taps> {
+        &self.taps
+    }
+
     /// The graph in force, as the plan sees it.
     pub fn spec(&self) -> &GraphSpec {
         &self.spec
@@ -128,6 +138,12 @@ impl Graph {
     /// Ids of the receivers that run, once for each of their lanes.
     pub fn receivers(&self) -> impl Iterator<Item = (&str, &Lane)> {
         self.receivers.iter().map(|r| (r.id.as_str(), &r.lane))
+    }
+
+    /// The receivers that read files, once for each of their lanes, and where each is asked for them.
+    pub fn files(&self) -> impl Iterator<Item = (&str, &Lane, Arc<dyn TailedFiles>)> {
+        let asked = self.receivers.iter().map(|r| (r, r.node.files()));
+        asked.filter_map(|(r, files)| Some((r.id.as_str(), &r.lane, files?)))
     }
 
     /// Starts what was prepared and puts it in the place of what goes, between two batches of each
@@ -193,6 +209,7 @@ impl Graph {
         (self.parts, self.pipelines, self.spec) = (p.parts, p.pipelines, p.spec);
         self.settings = p.settings;
         self.generation += 1;
+        self.taps.generation(self.generation, &self.spec);
         self.engine
             .config_generation
             .set(i64::try_from(self.generation).unwrap_or(i64::MAX));
@@ -254,9 +271,11 @@ impl Graph {
                 account: Accounting::new(&self.cx.metrics, "exporter", &e.id, DropReason::NAMES),
                 gate: e.gate.clone(),
             };
-            let source = |r: &mut Reading| {
-                let name = Arc::from(r.lane.name(&r.id));
-                (name, r.node.source(handle), r.feeds.clone())
+            let source = |r: &mut Reading| NewSource {
+                id: Arc::from(r.lane.name(&r.id)),
+                receiver: Arc::from(r.id.as_str()),
+                source: r.node.source(handle),
+                chains: r.feeds.clone(),
             };
             let swap = Swap {
                 outlets: p.exporters.iter_mut().map(outlet).collect(),
@@ -295,6 +314,7 @@ impl Graph {
     /// Stops everything: receivers first, then what is under way is delivered until `deadline`,
     /// then exporters and extensions. `abort` ends the wait early.
     pub fn stop(mut self, deadline: Mono, abort: &dyn Fn() -> bool) -> StopReport {
+        self.taps.stop();
         self.extensions
             .iter_mut()
             .for_each(|(_, e)| e.pipelines_ready(false));
@@ -332,5 +352,7 @@ fn start_failed(id: &str, e: BuildError) -> BuildError {
 
 #[cfg(test)]
 mod fakes;
+#[cfg(test)]
+mod tap_tests;
 #[cfg(test)]
 mod tests;

@@ -12,6 +12,7 @@ pub mod client;
 pub mod clock;
 pub mod component;
 pub mod factory;
+pub mod files;
 pub mod fs;
 pub mod graph;
 pub mod handover;
@@ -26,6 +27,7 @@ pub mod shard;
 #[cfg(test)]
 mod shard_tests;
 pub mod storage;
+pub mod tap;
 pub mod tls;
 
 pub use ack::{AckSink, AckToken, AckWindow, Counts, DropReason, Front, Outcome, Settled};

@@ -3,27 +3,28 @@
 //! [`Shard`] itself has no thread and no clock of its own: `step` does one turn, so a simulation
 //! can drive it. [`ShardThread`] is the production driver: it sleeps until data or the next timer.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
-use std::thread::{self, JoinHandle, Thread};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use tailwater_pdata::Signal;
-use tailwater_telemetry::health::{ComponentHealth, HealthRegistry, State, Watch};
-use tailwater_telemetry::metrics::EngineMetrics;
 
 use crate::batch::Batch;
 use crate::clock::{Clock, Mono};
-use crate::component::{
-    Admission, Output, Processor, Progress, ShardHandle, Source, SourceCx, Wake,
-};
+use crate::component::{Admission, Output, Processor, Progress, Source, SourceCx};
 use crate::handover::Outlet;
+use crate::tap::Probe;
 
 mod swap;
+mod taps;
+mod thread;
 
-pub use swap::{NextChain, NextStage, Swap};
+pub use swap::{NewSource, NextChain, NextStage, Swap};
+use taps::{Spot, Tapped, of_chain};
+pub use thread::{Command, ShardPort, ShardThread, ShardWaker};
+
+/// How often a draining shard looks again without being woken.
+const DRAIN_POLL: Duration = Duration::from_millis(20);
 
 /// The chain of one pipeline in one shard.
 pub struct Chain {
@@ -56,6 +57,8 @@ pub type Meter = Arc<dyn Fn(u64) + Send + Sync>;
 
 struct Feed {
     id: Arc<str>,
+    /// The receiver whose lane it is.
+    receiver: Arc<str>,
     source: Box<dyn Source>,
     pipelines: Vec<Arc<str>>,
     next: Option<Mono>,
@@ -70,6 +73,9 @@ pub struct Shard {
     feeds: Vec<Feed>,
     chains: Vec<Chain>,
     exporters: Vec<Outlet>,
+    probes: Vec<Arc<Probe>>,
+    /// By chain, where its taps are. Empty without taps.
+    tapped: Vec<Option<Box<Tapped>>>,
 }
 
 /// What a turn of a shard did.
@@ -84,6 +90,8 @@ pub enum Step {
 /// Passes a batch along the rest of a chain, then to its exporters.
 struct Tail<'a> {
     rest: &'a mut [Stage],
+    /// Those before each of them, and behind the last one; none at all in a chain without taps.
+    taps: &'a [Vec<Spot>],
     exporters: &'a mut [Outlet],
     targets: &'a [Arc<str>],
     signal: Signal,
@@ -95,11 +103,17 @@ impl Output for Tail<'_> {
         if batch.is_empty() {
             return;
         }
+        let mut taps = self.taps;
+        if let Some((here, behind)) = taps.split_first() {
+            here.iter().for_each(|spot| spot.offer(&batch, self.now));
+            taps = behind;
+        }
         if let Some((stage, rest)) = self.rest.split_first_mut() {
             (stage.incoming)(batch.items() as u64);
             let outgoing = stage.outgoing.clone();
             let next = Tail {
                 rest,
+                taps,
                 exporters: self.exporters,
                 targets: self.targets,
                 signal: self.signal,
@@ -148,6 +162,8 @@ impl Output for Counted<'_> {
 struct Emit<'a> {
     chains: &'a mut [Chain],
     exporters: &'a mut [Outlet],
+    tapped: &'a [Option<Box<Tapped>>],
+    receiver: &'a Arc<str>,
     pipelines: &'a [Arc<str>],
     admission: Admission,
     draining: bool,
@@ -172,8 +188,13 @@ impl Output for Emit<'_> {
                 ..
             } = &mut self.chains[*i];
             let exporters = &mut *self.exporters;
+            let tapped = of_chain(self.tapped, *i);
+            if let Some(tapped) = tapped {
+                tapped.enter(self.receiver, &branch, self.now);
+            }
             Tail {
                 rest: processors,
+                taps: tapped.map_or(&[][..], |t| &t.edges[..]),
                 exporters,
                 targets,
                 signal: *signal,
@@ -235,6 +256,8 @@ impl Shard {
             feeds: Vec::new(),
             chains: Vec::new(),
             exporters: Vec::new(),
+            probes: Vec::new(),
+            tapped: Vec::new(),
         }
     }
 
@@ -248,12 +271,22 @@ impl Shard {
         self.chains.push(chain);
     }
 
-    /// Adds a source that feeds `pipelines`.
+    /// Adds the source of the only lane of a receiver, which feeds `pipelines`.
     pub fn add_source(&mut self, id: Arc<str>, source: Box<dyn Source>, pipelines: Vec<Arc<str>>) {
-        self.feeds.push(Feed {
+        self.add_feed(NewSource {
+            receiver: id.clone(),
             id,
             source,
-            pipelines,
+            chains: pipelines,
+        });
+    }
+
+    fn add_feed(&mut self, new: NewSource) {
+        self.feeds.push(Feed {
+            id: new.id,
+            receiver: new.receiver,
+            source: new.source,
+            pipelines: new.chains,
             next: None,
             ready: true,
             retiring: None,
@@ -274,6 +307,7 @@ impl Shard {
             feeds,
             chains,
             exporters,
+            tapped,
             ..
         } = self;
         let mut busy = false;
@@ -287,6 +321,8 @@ impl Shard {
             let mut emit = Emit {
                 chains,
                 exporters,
+                tapped,
+                receiver: &feed.receiver,
                 pipelines,
                 admission,
                 draining: false,
@@ -338,8 +374,12 @@ impl Shard {
         f: &mut dyn FnMut(&mut dyn Processor, &mut dyn Output),
     ) {
         let Shard {
-            chains, exporters, ..
+            chains,
+            exporters,
+            tapped,
+            ..
         } = self;
+        let taps = of_chain(tapped, chain).map_or(&[][..], |t| &t.edges[..]);
         let Chain {
             processors,
             exporters: targets,
@@ -351,6 +391,7 @@ impl Shard {
             let stage = &mut head[i];
             let next = Tail {
                 rest,
+                taps: taps.get(i + 1..).unwrap_or_default(),
                 exporters,
                 targets,
                 signal: *signal,
@@ -380,6 +421,7 @@ impl Shard {
             feeds,
             chains,
             exporters,
+            tapped,
             ..
         } = self;
         let mut done = true;
@@ -389,6 +431,8 @@ impl Shard {
             let mut emit = Emit {
                 chains,
                 exporters,
+                tapped,
+                receiver: &feed.receiver,
                 pipelines,
                 admission,
                 draining: true,
@@ -403,236 +447,5 @@ impl Shard {
     /// Ids of the sources, for messages.
     pub fn source_ids(&self) -> Vec<Arc<str>> {
         self.feeds.iter().map(|f| f.id.clone()).collect()
-    }
-}
-
-/// Wakes a shard's thread; one atomic swap when it is awake anyway.
-#[derive(Default)]
-pub struct ShardWaker {
-    pending: AtomicBool,
-    thread: Mutex<Option<Thread>>,
-}
-
-impl Wake for ShardWaker {
-    fn wake(&self) {
-        if !self.pending.swap(true, Ordering::AcqRel)
-            && let Some(thread) = &*self.thread.lock().unwrap_or_else(|e| e.into_inner())
-        {
-            thread.unpark();
-        }
-    }
-}
-
-impl ShardWaker {
-    fn take(&self) -> bool {
-        self.pending.swap(false, Ordering::AcqRel)
-    }
-}
-
-/// Something to do to a shard between two batches.
-pub type Command = Box<dyn FnOnce(&mut Shard) + Send>;
-
-enum Message {
-    Do(Command),
-    Drain,
-    /// The thread ends and gives what it ran.
-    Move,
-    Stop,
-}
-
-/// How a shard's thread goes on.
-enum Go {
-    On,
-    Elsewhere,
-    Home,
-}
-
-/// A shard with its thread.
-pub struct ShardThread {
-    handle: ShardHandle,
-    messages: Sender<Message>,
-    drained: Arc<AtomicBool>,
-    thread: Option<JoinHandle<Option<Driver>>>,
-}
-
-impl ShardThread {
-    /// Starts the thread of an empty shard. Panics of its components are counted in `engine`, a
-    /// turn that does not end shows in `health`.
-    pub fn spawn(
-        index: usize,
-        clock: Arc<dyn Clock>,
-        engine: Arc<EngineMetrics>,
-        health: &HealthRegistry,
-    ) -> std::io::Result<ShardThread> {
-        let now = clock.now().0;
-        let watch = Watch::thread(TURN_MAX.as_nanos() as u64);
-        let health = health.component("shard", &index.to_string(), watch, now);
-        health.set(State::Ok, now);
-        let waker = Arc::new(ShardWaker::default());
-        let (messages, inbox) = unbounded();
-        let drained = Arc::new(AtomicBool::new(false));
-        let driver = Driver {
-            shard: Shard::new(clock.clone()),
-            clock,
-            inbox,
-            waker: waker.clone(),
-            drained: drained.clone(),
-            draining: false,
-            engine,
-            health,
-        };
-        let handle = ShardHandle { index, waker };
-        let mut shard = ShardThread {
-            handle,
-            messages,
-            drained,
-            thread: None,
-        };
-        shard.run_in_new_thread(driver)?;
-        Ok(shard)
-    }
-
-    fn run_in_new_thread(&mut self, driver: Driver) -> std::io::Result<()> {
-        let name = format!("shard-{}", self.handle.index);
-        let thread = thread::Builder::new().name(name);
-        self.thread = Some(thread.spawn(move || driver.run())?);
-        Ok(())
-    }
-
-    /// Goes on in a thread that the calling one starts, between two batches.
-    ///
-    /// # Errors
-    /// There is no thread; the old one goes on.
-    pub fn move_here(&mut self) -> std::io::Result<()> {
-        let (give, given) = bounded::<Driver>(1);
-        let name = format!("shard-{}", self.handle.index);
-        let builder = thread::Builder::new().name(name);
-        // First the new one, so that there is always one.
-        let next = builder.spawn(move || given.recv().ok().and_then(Driver::run))?;
-        self.send(Message::Move);
-        let driver = self.thread.take().and_then(|thread| thread.join().ok());
-        if let Some(driver) = driver.flatten() {
-            // It waits for it.
-            let _ = give.send(driver);
-        }
-        self.thread = Some(next);
-        Ok(())
-    }
-
-    /// What receivers and exporters get to know about the shard.
-    pub fn handle(&self) -> &ShardHandle {
-        &self.handle
-    }
-
-    /// Runs `command` on the shard's thread between two batches.
-    pub fn run(&self, command: Command) {
-        self.send(Message::Do(command));
-    }
-
-    /// Makes the shard read nothing new and pass on what it keeps.
-    pub fn drain(&self) {
-        self.send(Message::Drain);
-    }
-
-    /// True once nothing is under way after [`ShardThread::drain`].
-    pub fn is_drained(&self) -> bool {
-        self.drained.load(Ordering::Acquire)
-    }
-
-    /// Ends the thread; what is still under way is given up (its tokens resolve as lost, the
-    /// checkpoint stays before it).
-    pub fn stop(mut self) {
-        self.send(Message::Stop);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
-
-    fn send(&self, message: Message) {
-        // The thread only ends after Stop, and then there is nothing left to tell it.
-        let _ = self.messages.send(message);
-        self.handle.waker.wake();
-    }
-}
-
-/// A turn takes about a millisecond; one that takes this long hangs.
-const TURN_MAX: Duration = Duration::from_secs(60);
-/// A shard that panics this often is not tried again soon.
-const PANIC_PAUSE: Duration = Duration::from_secs(1);
-/// How often a draining shard looks again without being woken.
-const DRAIN_POLL: Duration = Duration::from_millis(20);
-
-struct Driver {
-    shard: Shard,
-    clock: Arc<dyn Clock>,
-    inbox: Receiver<Message>,
-    waker: Arc<ShardWaker>,
-    drained: Arc<AtomicBool>,
-    draining: bool,
-    engine: Arc<EngineMetrics>,
-    health: Arc<ComponentHealth>,
-}
-
-impl Driver {
-    fn run(mut self) -> Option<Self> {
-        let mut thread = self.waker.thread.lock().unwrap_or_else(|e| e.into_inner());
-        *thread = Some(thread::current());
-        drop(thread);
-        loop {
-            if self.waker.take() {
-                self.shard.woken();
-            }
-            match self.take_messages() {
-                Go::On => {}
-                Go::Elsewhere => return Some(self),
-                Go::Home => return None,
-            }
-            self.health.work_waiting(self.clock.now().0);
-            let turn = catch_unwind(AssertUnwindSafe(|| self.turn()));
-            self.health.idle();
-            match turn {
-                Ok(Some(sleep)) => match sleep {
-                    Some(d) => thread::park_timeout(d),
-                    None => thread::park(),
-                },
-                Ok(None) => {}
-                Err(_) => {
-                    self.engine.panics.inc();
-                    tracing::error!(
-                        panics = self.engine.panics.get(),
-                        sources = ?self.shard.source_ids(),
-                        "a component panicked; its batches are offered again after a pause"
-                    );
-                    thread::park_timeout(PANIC_PAUSE);
-                    self.shard.woken();
-                }
-            }
-        }
-    }
-
-    fn take_messages(&mut self) -> Go {
-        while let Ok(message) = self.inbox.try_recv() {
-            match message {
-                Message::Do(command) => command(&mut self.shard),
-                Message::Drain => self.draining = true,
-                Message::Move => return Go::Elsewhere,
-                Message::Stop => return Go::Home,
-            }
-        }
-        Go::On
-    }
-
-    /// How long to sleep; `None` = not at all, `Some(None)` = until woken.
-    fn turn(&mut self) -> Option<Option<Duration>> {
-        if self.draining {
-            let done = self.shard.drain();
-            self.drained.store(done, Ordering::Release);
-            return Some(Some(DRAIN_POLL));
-        }
-        match self.shard.step() {
-            Step::Busy => None,
-            Step::Idle(None) => Some(None),
-            Step::Idle(Some(at)) => Some(Some(at.since(self.clock.now()))),
-        }
     }
 }

@@ -168,7 +168,7 @@ fn each_endpoint_answers_by_both_ways_in() {
         let reload = way.ask("POST", "/v1/reload", &[], "").json();
         assert_eq!(reload["outcome"], "unchanged", "{reload}");
         for (method, path, status) in [
-            ("GET", "/", 404),
+            ("POST", "/", 404),
             ("GET", "/v1/nothing", 404),
             ("DELETE", "/v1/config", 405),
             ("POST", "/v1/generations/77/apply", 404),

@@ -2,6 +2,8 @@
 //! neither when all goes well nor when everything fails.
 
 use std::fs::{self, File};
+use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -123,9 +125,33 @@ fn read(path: &Path) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
+/// The parts of an archive of diagnostics, all of which there are.
+fn unpack(archive: &Path) -> Vec<(String, String)> {
+    let file = File::open(archive).expect("an archive");
+    let mut tar = tar::Archive::new(flate2::read::GzDecoder::new(file));
+    let mut parts = Vec::new();
+    for entry in tar.entries().expect("a tar file") {
+        let mut entry = entry.expect("an entry");
+        let path = entry.path().expect("a path").into_owned();
+        let name = path
+            .strip_prefix("tailwater-diagnostics")
+            .expect("in one folder");
+        let mut text = String::new();
+        entry.read_to_string(&mut text).expect("text");
+        parts.push((name.display().to_string(), text));
+    }
+    assert_eq!(
+        parts.len(),
+        12,
+        "{:?}",
+        parts.iter().map(|p| &p.0).collect::<Vec<_>>()
+    );
+    parts
+}
+
 /// Guarantees that an agent at the level `debug` that fails to deliver with every kind of credential
 /// shows none of them: not in its log, its metrics, its health, its dead letters, its command line,
-/// nor in what `validate` and `print-config` print.
+/// its diagnostics, nor in what `validate` and `print-config` print.
 #[test]
 fn no_output_of_an_agent_that_fails_everywhere_shows_a_secret() {
     let cli = Cli {
@@ -149,7 +175,14 @@ fn no_output_of_an_agent_that_fails_everywhere_shows_a_secret() {
         config["exporters"][id]["dead_letter_file"] = json!(cli.rig.path("dead"));
     }
     config["extensions"]["health_check"] = json!({"endpoint": format!("127.0.0.1:{health}")});
-    config["service"]["extensions"] = json!(["health_check"]);
+    let inline = format!("u:{MARK}-inline");
+    config["extensions"]["basicauth/server"] = json!({"htpasswd": {"inline": inline}});
+    let tokens = [format!("{MARK}-tokens")];
+    config["extensions"]["bearertokenauth/server"] = json!({"tokens": tokens});
+    config["service"]["extensions"] =
+        json!(["health_check", "basicauth/server", "bearertokenauth/server"]);
+    let socket = cli.rig.path("admin.sock");
+    config["service"]["admin"] = json!({"socket": socket});
     config["service"]["pipelines"]["logs"]["exporters"] = json!(ids);
     config["service"]["telemetry"] = json!({
         "logs": {"level": "debug", "sampling": {"enabled": false}},
@@ -194,6 +227,47 @@ fn no_output_of_an_agent_that_fails_everywhere_shows_a_secret() {
     fs::write(cli.rig.path("token"), "").expect("written");
     let reread = || read(&log).contains("using the credentials that were read before");
     assert!(wait::within(wait::BOUND, reread), "{}", read(&log));
+    let archive = cli.rig.path("diagnostics.tar.gz");
+    let text = |path: &Path| path.to_string_lossy().into_owned();
+    let args = [
+        "diagnostics",
+        "--socket",
+        &text(&socket),
+        "--output",
+        &text(&archive),
+    ];
+    assert_silent("what diagnostics prints", &cli.output(&args));
+    for (name, part) in unpack(&archive) {
+        assert_silent(&name, &part);
+        assert!(!part.contains(&piece), "{name} shows the key");
+        assert!(
+            !part.trim().is_empty() && !part.contains("TW_TOKEN="),
+            "{name}: {part}"
+        );
+        let expected = match name.as_str() {
+            "config.yaml" => "[REDACTED]",
+            "log.txt" => "using the credentials that were read before",
+            "metrics.txt" => "otelcol_exporter_",
+            "graph.json" => "exporter loki/basic (logs)",
+            "files.json" => "a.log",
+            "health.json" => "loki/bearer",
+            "process.json" => "rss_bytes",
+            "system.json" => "Max open files",
+            "generations.json" => "\"by\": \"start\"",
+            "about.json" => env!("CARGO_PKG_VERSION"),
+            "components.json" => "prometheus_remote_write",
+            "README.txt" => "look through it before you",
+            _ => panic!("{name} is new: say what is in it"),
+        };
+        assert!(part.contains(expected), "{name} lacks {expected:?}: {part}");
+    }
+    let mode = fs::metadata(&archive).expect("a file").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let again = cli.output(&args);
+    assert!(
+        again.contains("cannot make the file"),
+        "it is not written over: {again}"
+    );
     let address = |port: u16| ([127, 0, 0, 1], port).into();
     for (what, text) in [
         ("the log", read(&log)),

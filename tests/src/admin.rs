@@ -1,10 +1,10 @@
 //! Asking an agent by its admin API: one connection for each request.
 
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -91,6 +91,45 @@ impl Way {
         reply.unwrap_or_else(|e| panic!("{method} {path}: {e}"))
     }
 
+    /// A look whose answer comes line by line.
+    ///
+    /// # Panics
+    /// When there is no answer that begins.
+    pub fn follow(&self, path: &str) -> Lines {
+        let begin = || {
+            let mut stream = self.connect()?;
+            stream.write_all(self.head("GET", path, &[], 0).as_bytes())?;
+            let mut reader = BufReader::new(stream);
+            let mut head = String::new();
+            while !head.ends_with("\r\n\r\n") {
+                if reader.read_line(&mut head)? == 0 {
+                    return Err(io::Error::other("no HTTP"));
+                }
+            }
+            let chunked = head.to_ascii_lowercase().contains("chunked");
+            let reply = parse(&head).ok_or_else(|| io::Error::other("no HTTP"))?;
+            Ok(Lines {
+                reply,
+                reader,
+                chunked,
+                rest: Vec::new(),
+            })
+        };
+        begin().unwrap_or_else(|e| panic!("GET {path}: {e}"))
+    }
+
+    fn head(&self, method: &str, path: &str, headers: &[(&str, &str)], length: usize) -> String {
+        let mut head =
+            format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n");
+        if let Way::Endpoint(_, Some(token)) = self {
+            head += &format!("Authorization: Bearer {token}\r\n");
+        }
+        for (name, value) in headers {
+            head += &format!("{name}: {value}\r\n");
+        }
+        head + &format!("Content-Length: {length}\r\n\r\n")
+    }
+
     fn exchange(
         &self,
         mut stream: Box<dyn Stream>,
@@ -100,15 +139,7 @@ impl Way {
         body: &[u8],
         length: usize,
     ) -> io::Result<Reply> {
-        let mut head = format!("{method} {path} HTTP/1.1\r\nHost: agent\r\nConnection: close\r\n");
-        if let Way::Endpoint(_, Some(token)) = self {
-            head += &format!("Authorization: Bearer {token}\r\n");
-        }
-        for (name, value) in headers {
-            head += &format!("{name}: {value}\r\n");
-        }
-        head += &format!("Content-Length: {length}\r\n\r\n");
-        stream.write_all(head.as_bytes())?;
+        stream.write_all(self.head(method, path, headers, length).as_bytes())?;
         // Who does not want a body may answer before it has read it.
         let sent = stream.write_all(body);
         let mut answer = Vec::new();
@@ -134,6 +165,55 @@ impl Way {
     /// As [`Way::ask`].
     pub fn get(&self, path: &str) -> Reply {
         self.ask("GET", path, &[], "")
+    }
+}
+
+/// An answer that comes line by line; dropping it closes the connection.
+pub struct Lines {
+    /// Its head; the body is empty.
+    pub reply: Reply,
+    reader: BufReader<Box<dyn Stream>>,
+    chunked: bool,
+    rest: Vec<u8>,
+}
+
+impl Lines {
+    /// The next line, without its end; none at the end of the answer.
+    ///
+    /// # Errors
+    /// The connection broke, or nothing came for a minute.
+    pub fn next_line(&mut self) -> io::Result<Option<String>> {
+        let begin = Instant::now();
+        loop {
+            if let Some(end) = self.rest.iter().position(|b| *b == b'\n') {
+                let line: Vec<u8> = self.rest.drain(..=end).collect();
+                return Ok(Some(String::from_utf8_lossy(&line[..end]).into_owned()));
+            }
+            if begin.elapsed() > TIMEOUT {
+                return Err(io::Error::other("no whole line"));
+            }
+            let size = self.next_chunk()?;
+            if size == 0 {
+                return Ok(None);
+            }
+            let from = self.rest.len();
+            self.rest.resize(from + size, 0);
+            self.reader.read_exact(&mut self.rest[from..])?;
+            if self.chunked {
+                self.reader.read_line(&mut String::new())?;
+            }
+        }
+    }
+
+    /// How many bytes come in one piece; 0 at the end.
+    fn next_chunk(&mut self) -> io::Result<usize> {
+        if !self.chunked {
+            return Ok(self.reader.fill_buf()?.len());
+        }
+        let mut size = String::new();
+        self.reader.read_line(&mut size)?;
+        usize::from_str_radix(size.trim(), 16)
+            .map_err(|e| io::Error::other(format!("{size:?}: {e}")))
     }
 }
 

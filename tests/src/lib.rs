@@ -6,6 +6,7 @@
 //! * [`remote_write::RemoteWriteBench`]: the exporter of remote write in this process.
 //! * [`rig::Rig`]: a directory of logs, a state directory, a fake Loki and the oracle that judges
 //!   what arrives there; makes configurations and starts agents on them.
+//! * [`chromium::Chromium`]: a browser that is driven.
 //! * [`configs`]: configurations that several tests start from.
 //! * [`confine::Group`]: limits of memory and CPU for an agent, and other ways to start it.
 //! * [`dns::NameServer`]: a name server that says what a test wants.
@@ -14,8 +15,10 @@
 //! * [`front::Front`]: what spoils connections on their way to the sink.
 //! * [`opamp::OpAmpServer`]: a control plane that holds an agent to the specification.
 //! * [`otlp_client`]: clients of OTLP.
+//! * [`page::PageStand`]: an agent whose status page is looked at.
 //! * [`scrape::Scrape`]: the agent's metrics at one instant.
 //! * [`stand::Stand`]: an agent whose records are seen as they are, attributes included.
+//! * [`terminal::Terminal`]: a program in a terminal, and what is seen on it.
 //! * [`tls::TlsFront`], [`tls::Proxy`]: what may stand in front of the sink.
 //! * [`wait`]: waiting for a condition, always with a bound.
 //!
@@ -26,6 +29,7 @@
 pub mod admin;
 pub mod agent;
 pub mod changes;
+pub mod chromium;
 pub mod configs;
 pub mod confine;
 pub mod contract;
@@ -35,10 +39,12 @@ pub mod fault_row;
 pub mod front;
 pub mod opamp;
 pub mod otlp_client;
+pub mod page;
 pub mod prometheus;
 pub mod remote_write;
 pub mod rig;
 pub mod scrape;
 pub mod stand;
+pub mod terminal;
 pub mod tls;
 pub mod wait;

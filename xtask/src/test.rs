@@ -89,14 +89,17 @@ fn release(skipped: &mut Skipped) -> Result<()> {
         "--show-output",
     ]);
     // Without it the test that needs it says so.
-    if let Some(python) = sdk_python() {
-        e2e.env("TAILWATER_OTLP_PYTHON", python);
-    }
-    if let Some(python) = opamp_python() {
-        e2e.env("TAILWATER_OPAMP_PYTHON", python);
+    for pip in [SDK, SCHEMATHESIS, OPAMP] {
+        if let Some(python) = python_with(&pip) {
+            e2e.env(pip.variable, python);
+        }
     }
     if let Some(modules) = sdk_node() {
         e2e.env("TAILWATER_OTLP_NODE_MODULES", modules);
+    }
+    browser();
+    if let Some(axe) = axe() {
+        e2e.env("TAILWATER_AXE", axe);
     }
     let mut left_out = Vec::new();
     step_lines(
@@ -124,63 +127,108 @@ fn release(skipped: &mut Skipped) -> Result<()> {
     Ok(())
 }
 
-/// What the SDK consists of, for `pip`.
-const SDK: [&str; 3] = [
-    "opentelemetry-sdk",
-    "opentelemetry-exporter-otlp-proto-grpc",
-    "opentelemetry-exporter-otlp-proto-http",
-];
-
-/// A Python with the OpenTelemetry SDK, a sender that is not ours: the one that
-/// `TAILWATER_OTLP_PYTHON` names, or one below `target` that is made once where that is possible.
-fn sdk_python() -> Option<PathBuf> {
-    python(&Packages {
-        variable: "TAILWATER_OTLP_PYTHON",
-        dir: "target/otlp-sdk",
-        import: "import grpc, opentelemetry.sdk, opentelemetry.exporter.otlp.proto.http",
-        packages: &SDK,
-    })
+/// Tries to have the browser that the status page is tested in, from the distribution. Without it the tests say so.
+fn browser() {
+    let named = std::env::var_os("TAILWATER_CHROMIUM").is_some();
+    let there = |name: &&str| quiet(Command::new(name).arg("--version"));
+    if named
+        || ["chromium", "chromium-browser", "google-chrome"]
+            .iter()
+            .any(there)
+    {
+        return;
+    }
+    println!("-- chromium is missing, trying to install it");
+    let apt = |args: &[&str]| {
+        let mut apt = Command::new("apt-get");
+        apt.args(["--yes", "--quiet", "-o", "Acquire::http::Timeout=15"]);
+        apt.args(args).env("DEBIAN_FRONTEND", "noninteractive");
+        quiet(apt.stdin(Stdio::null()))
+    };
+    let install = ["install", "--no-install-recommends", "chromium"];
+    // In a fresh container there are no lists of packages yet.
+    let _ = apt(&install) || (apt(&["update"]) && apt(&install));
 }
 
-/// A Python with messages of OpAMP that are not ours, as [`sdk_python`].
-fn opamp_python() -> Option<PathBuf> {
-    python(&Packages {
-        variable: "TAILWATER_OPAMP_PYTHON",
-        dir: "target/opamp-python",
-        import: "from opentelemetry._opamp.proto import opamp_pb2",
-        packages: &["opentelemetry-opamp-client"],
-    })
-}
-
-/// What a Python is to have.
-struct Packages {
-    /// The variable that names one that has it.
-    variable: &'static str,
-    /// Where one is made otherwise.
-    dir: &'static str,
-    /// What shows that it has it.
-    import: &'static str,
-    /// What to install.
-    packages: &'static [&'static str],
-}
-
-fn python(wanted: &Packages) -> Option<PathBuf> {
-    if let Some(own) = std::env::var_os(wanted.variable) {
+/// The rules of accessibility that the status page is held against: the file that `TAILWATER_AXE` names, or that of
+/// the package axe-core below `target`, which is fetched once where that is possible.
+fn axe() -> Option<PathBuf> {
+    if let Some(own) = std::env::var_os("TAILWATER_AXE") {
         return Some(own.into());
     }
-    let dir = root().join(wanted.dir);
+    let dir = root().join("target/axe");
+    let file = dir.join("node_modules/axe-core/axe.min.js");
+    if !file.is_file() && quiet(Command::new("npm").arg("--version")) {
+        println!("-- axe-core is missing, trying to install it");
+        if std::fs::create_dir_all(&dir).is_ok() {
+            let mut npm = Command::new("npm");
+            npm.args(["install", "--no-audit", "--no-fund", "--fetch-retries=1"]);
+            quiet(npm.arg("--prefix").arg(&dir).arg("axe-core@4"));
+        }
+    }
+    file.is_file().then_some(file)
+}
+
+/// What comes from `pip`.
+struct Pip {
+    /// What it is, for people.
+    what: &'static str,
+    /// Names a Python that has it.
+    variable: &'static str,
+    /// Where one is made below `target`.
+    dir: &'static str,
+    packages: &'static [&'static str],
+    /// Succeeds where it is.
+    import: &'static str,
+}
+
+/// A sender that is not ours.
+const SDK: Pip = Pip {
+    what: "the OpenTelemetry SDK for Python",
+    variable: "TAILWATER_OTLP_PYTHON",
+    dir: "otlp-sdk",
+    packages: &[
+        "opentelemetry-sdk",
+        "opentelemetry-exporter-otlp-proto-grpc",
+        "opentelemetry-exporter-otlp-proto-http",
+    ],
+    import: "import grpc, opentelemetry.sdk, opentelemetry.exporter.otlp.proto.http",
+};
+
+/// What holds the description of the admin API against the agent.
+const SCHEMATHESIS: Pip = Pip {
+    what: "schemathesis",
+    variable: "TAILWATER_SCHEMATHESIS_PYTHON",
+    dir: "schemathesis",
+    packages: &["schemathesis==4.32.5"],
+    import: "import importlib.metadata as m; assert m.version('schemathesis') == '4.32.5'",
+};
+
+/// Messages of OpAMP that are not ours.
+const OPAMP: Pip = Pip {
+    what: "opentelemetry-opamp-client",
+    variable: "TAILWATER_OPAMP_PYTHON",
+    dir: "opamp-python",
+    packages: &["opentelemetry-opamp-client"],
+    import: "from opentelemetry._opamp.proto import opamp_pb2",
+};
+
+/// A Python that has it: the one that its variable names, or one below `target` that is made once where
+/// that is possible.
+fn python_with(pip: &Pip) -> Option<PathBuf> {
+    if let Some(own) = std::env::var_os(pip.variable) {
+        return Some(own.into());
+    }
+    let dir = root().join("target").join(pip.dir);
     let python = dir.join("bin/python");
-    let works = || quiet(Command::new(&python).args(["-c", wanted.import]));
+    let works = || quiet(Command::new(&python).args(["-c", pip.import]));
     if !works() {
-        println!(
-            "-- {} is missing, trying to install it",
-            wanted.packages.join(", ")
-        );
+        println!("-- {} is missing, trying to install it", pip.what);
         let made = quiet(Command::new("python3").args(["-m", "venv"]).arg(&dir));
-        let mut pip = Command::new(&python);
-        pip.args(["-m", "pip", "install", "--timeout", "15", "--retries", "1"]);
+        let mut install = Command::new(&python);
+        install.args(["-m", "pip", "install", "--timeout", "15", "--retries", "1"]);
         if made {
-            quiet(pip.args(wanted.packages));
+            quiet(install.args(pip.packages));
         }
     }
     works().then_some(python)

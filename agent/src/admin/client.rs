@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::Bytes;
+use hyper::body::{Bytes, Incoming};
 use hyper::header::{AUTHORIZATION, HOST, IF_MATCH};
-use hyper::{Method, Request, StatusCode};
+use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::signal::unix::{SignalKind, signal};
 
 /// Longest answer that is read.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
@@ -79,39 +80,147 @@ pub struct Said {
     pub body: Value,
 }
 
+/// An answer as it came.
+pub struct Fetched {
+    /// Status.
+    pub status: StatusCode,
+    /// The body.
+    pub body: Bytes,
+}
+
 /// Asks the agent at `place`.
 ///
 /// # Errors
 /// There is no connection or no answer. An answer that is a refusal is no error.
 pub fn ask(place: &Place, ask: Ask<'_>) -> Result<Said> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    let asking =
-        async {
-            match place {
-                Place::Socket(path) => {
-                    let stream = connect(UnixStream::connect(path)).await.with_context(|| {
-                    format!(
-                        "no agent at the socket {}; is it running, with service::admin::socket?",
-                        path.display()
-                    )
-                })?;
-                    exchange(stream, "localhost", None, ask).await
+    said(fetch(place, ask)?)
+}
+
+/// As [`ask`], for whatever is answered.
+///
+/// # Errors
+/// As [`ask`].
+pub fn fetch(place: &Place, ask: Ask<'_>) -> Result<Fetched> {
+    runtime()?.block_on(in_time(async { collect(request(place, ask).await?).await }))
+}
+
+fn said(Fetched { status, body }: Fetched) -> Result<Said> {
+    let body = serde_json::from_slice(&body)
+        .with_context(|| format!("the answer ({status}) is not that of an agent"))?;
+    Ok(Said { status, body })
+}
+
+/// How an answer ended that came line by line.
+pub enum Followed {
+    /// There were no lines: a refusal.
+    Refused(Said),
+    /// By the agent, or whoever took the lines.
+    Ended,
+    /// The agent or the connection has gone.
+    Broken,
+}
+
+/// What becomes of an answer that comes line by line.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Follow {
+    /// It goes on.
+    On,
+    /// That is enough.
+    Enough,
+}
+
+/// How long the next line is waited for when SIGINT said that it is enough.
+const LAST_LINE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Asks for an answer that comes line by line, and hands each to `line`, with whether SIGINT came, which
+/// ends it within two seconds.
+///
+/// # Errors
+/// There is no connection or no answer, or `line` failed.
+pub fn follow(
+    place: &Place,
+    path: &str,
+    line: &mut dyn FnMut(&[u8], bool) -> Result<Follow>,
+) -> Result<Followed> {
+    runtime()?.block_on(async {
+        let response = in_time(request(place, Ask::get(path))).await?;
+        if !response.status().is_success() {
+            return Ok(Followed::Refused(said(in_time(collect(response)).await?)?));
+        }
+        let mut body = response.into_body();
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let (mut rest, mut until) = (Vec::new(), None);
+        loop {
+            let frame = tokio::select! {
+                frame = body.frame() => frame,
+                _ = interrupt.recv() => {
+                    if until.is_some() {
+                        return Ok(Followed::Ended);
+                    }
+                    until = Some(tokio::time::Instant::now() + LAST_LINE_TIMEOUT);
+                    continue;
                 }
-                Place::Endpoint(address, token_file) => {
-                    let token = read_token(token_file)?;
-                    let stream = connect(TcpStream::connect(address)).await.with_context(|| {
-                    format!("no agent at {address}; is it running, with service::admin::endpoint?")
-                })?;
-                    exchange(stream, address, Some(&token), ask).await
+                () = sleep_until(until) => return Ok(Followed::Ended),
+            };
+            let data = match frame {
+                None => return Ok(Followed::Ended),
+                Some(Err(_)) => return Ok(Followed::Broken),
+                Some(Ok(frame)) => frame.into_data().unwrap_or_default(),
+            };
+            rest.extend_from_slice(&data);
+            while let Some(end) = rest.iter().position(|b| *b == b'\n') {
+                let text: Vec<u8> = rest.drain(..=end).collect();
+                if line(&text[..end], until.is_some())? == Follow::Enough {
+                    return Ok(Followed::Ended);
                 }
             }
-        };
-    runtime.block_on(async {
-        let late = |_| anyhow!("no answer within {} s", TIMEOUT.as_secs());
-        tokio::time::timeout(TIMEOUT, asking).await.map_err(late)?
+            if rest.len() > ANSWER_BYTES_MAX {
+                bail!("the answer has a line that does not end");
+            }
+        }
     })
+}
+
+/// Never, if there is no time.
+async fn sleep_until(time: Option<tokio::time::Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?)
+}
+
+async fn in_time<T>(asking: impl Future<Output = Result<T>>) -> Result<T> {
+    let late = |_| anyhow!("no answer within {} s", TIMEOUT.as_secs());
+    tokio::time::timeout(TIMEOUT, asking).await.map_err(late)?
+}
+
+async fn request(place: &Place, ask: Ask<'_>) -> Result<Response<Incoming>> {
+    match place {
+        Place::Socket(path) => {
+            let stream = connect(UnixStream::connect(path)).await.with_context(|| {
+                format!(
+                    "no agent at the socket {}; is it running, with service::admin::socket?",
+                    path.display()
+                )
+            })?;
+            exchange(stream, "localhost", None, ask).await
+        }
+        Place::Endpoint(address, token_file) => {
+            let token = read_token(token_file)?;
+            let stream = connect(TcpStream::connect(address))
+                .await
+                .with_context(|| {
+                    format!("no agent at {address}; is it running, with service::admin::endpoint?")
+                })?;
+            exchange(stream, address, Some(&token), ask).await
+        }
+    }
 }
 
 fn read_token(path: &Path) -> Result<String> {
@@ -129,7 +238,7 @@ async fn exchange(
     host: &str,
     token: Option<&str>,
     ask: Ask<'_>,
-) -> Result<Said> {
+) -> Result<Response<Incoming>> {
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     // It ends with the sender; what goes wrong is seen by who waits for the answer.
@@ -147,18 +256,20 @@ async fn exchange(
         request = request.header(IF_MATCH, format!("\"{generation}\""));
     }
     let request = request.body(Full::new(Bytes::from(ask.body)))?;
-    let response = sender
+    sender
         .send_request(request)
         .await
-        .context("the agent did not answer")?;
+        .context("the agent did not answer")
+}
+
+async fn collect(response: Response<Incoming>) -> Result<Fetched> {
     let status = response.status();
     let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX)
         .collect()
         .await
         .map_err(|e| anyhow!("the answer ended early: {e}"))?;
-    let body = serde_json::from_slice(&body.to_bytes())
-        .with_context(|| format!("the answer ({status}) is not that of an agent"))?;
-    Ok(Said { status, body })
+    let body = body.to_bytes();
+    Ok(Fetched { status, body })
 }
 
 #[cfg(test)]

@@ -6,27 +6,33 @@
 )]
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::{Body, Bytes, Incoming};
 use hyper::header::{
-    ACCEPT, ALLOW, CONTENT_ENCODING, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, IF_MATCH,
-    WWW_AUTHENTICATE,
+    ACCEPT, ALLOW, CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_TYPE, ETAG, HeaderName,
+    HeaderValue, IF_MATCH, WWW_AUTHENTICATE,
 };
 use hyper::{HeaderMap, Request, Response, StatusCode};
 use serde_json::{Value, json};
 use tailwater_config::{ComponentKind, REDACTED, SOURCE_BYTES_MAX, to_json, to_yaml};
 use tailwater_pipeline::clock::Clock;
 use tailwater_pipeline::factory::Factory;
+use tailwater_pipeline::tap::Taps;
 use tailwater_telemetry::health::HealthRegistry;
+use tailwater_telemetry::logs::SelfLog;
 use tailwater_telemetry::metrics::MetricsRegistry;
 use tailwater_telemetry::rfc3339_nano;
 use tokio::sync::{Semaphore, oneshot};
 
+use super::diagnostics::Archives;
 use super::graph::{Seen, graph};
+use super::origin::Foreign;
 use super::shown::Shown;
 use super::table::{Endpoint, Miss, find};
+use super::tap::{self, ReplyBody};
 use crate::control::{self, Answer, Control, Outcome, Wanted};
 use crate::registry::registry;
 
@@ -39,7 +45,7 @@ const BODIES_MAX: usize = 2;
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What is answered.
-pub type Reply = Response<Full<Bytes>>;
+pub type Reply = Response<ReplyBody>;
 
 /// What answers are made of.
 pub struct Api {
@@ -57,6 +63,14 @@ pub struct Api {
     pub clock: Arc<dyn Clock>,
     /// Room for bodies.
     pub bodies: Bodies,
+    /// The agent's own log.
+    pub log: SelfLog,
+    /// Whose turn it is.
+    pub archives: Archives,
+    /// Taps on the graph.
+    pub taps: Arc<Taps>,
+    /// Answers that come as it happens and are not at their end.
+    pub streams: Arc<AtomicUsize>,
 }
 
 /// See [`BODIES_MAX`].
@@ -97,7 +111,12 @@ async fn dispatch(
         endpoint,
         Endpoint::Change | Endpoint::Apply | Endpoint::Reload
     );
-    let dry_run = dry_run(request.uri().query(), changes)?;
+    let query = request.uri().query();
+    let dry_run = match endpoint {
+        // They read their queries by themselves.
+        Endpoint::Files | Endpoint::Tap => false,
+        _ => dry_run(query, changes)?,
+    };
     let if_generation = match changes {
         true => if_match(request.headers())?,
         false => None,
@@ -123,6 +142,7 @@ async fn dispatch(
         Endpoint::Components => Ok(json_reply(StatusCode::OK, &components())),
         Endpoint::Config => Ok(config(api, request.headers())),
         Endpoint::Generations => Ok(json_reply(StatusCode::OK, &generations(api))),
+        Endpoint::Generation => generation(api, number),
         Endpoint::Graph => {
             (api.observe)();
             let seen = Seen {
@@ -133,6 +153,9 @@ async fn dispatch(
             };
             Ok(json_reply(StatusCode::OK, &graph(&seen)))
         }
+        Endpoint::Files => files(api, query).await,
+        Endpoint::Diagnostics => diagnostics(api).await,
+        Endpoint::Tap => tap::open(api, query.unwrap_or_default(), by).await,
         Endpoint::OpenApi => Ok(reply(StatusCode::OK, JSON, OPENAPI.to_owned())),
         Endpoint::Change | Endpoint::Plan => {
             let full = |_| error(StatusCode::SERVICE_UNAVAILABLE, "the agent is stopping");
@@ -179,7 +202,8 @@ fn if_match(headers: &HeaderMap) -> Result<Option<u64>, Reply> {
         return Ok(None);
     }
     let number = text.strip_prefix('"').and_then(|t| t.strip_suffix('"'));
-    match number.map(str::parse) {
+    let digits = number.filter(|n| n.bytes().all(|b| b.is_ascii_digit()));
+    match digits.map(str::parse) {
         Some(Ok(number)) => Ok(Some(number)),
         _ => Err(error(
             StatusCode::BAD_REQUEST,
@@ -284,7 +308,34 @@ fn config(api: &Api, headers: &HeaderMap) -> Reply {
     reply
 }
 
-fn generations(api: &Api) -> Value {
+async fn files(api: &Api, query: Option<&str>) -> Result<Reply, Reply> {
+    let wanted = super::files::wanted(query);
+    let wanted = wanted.map_err(|text| error(StatusCode::BAD_REQUEST, &text))?;
+    let answer = super::files::files(&api.shown.get(), &wanted).await;
+    let answer = answer.map_err(|e| error(StatusCode::NOT_FOUND, &e.0))?;
+    Ok(reply(StatusCode::OK, JSON, answer))
+}
+
+async fn diagnostics(api: &Api) -> Result<Reply, Reply> {
+    let failed = |e| {
+        error(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            &format!("no archive: {e}"),
+        )
+    };
+    let (name, archive) = super::diagnostics::diagnostics(api).await.map_err(failed)?;
+    let mut reply = Response::new(Full::new(Bytes::from(archive)).into());
+    set(&mut reply, CONTENT_TYPE, "application/gzip");
+    set(
+        &mut reply,
+        CONTENT_DISPOSITION,
+        &format!("attachment; filename=\"{name}\""),
+    );
+    Ok(reply)
+}
+
+/// The generations that are kept.
+pub fn generations(api: &Api) -> Value {
     let in_force = api.shown.get();
     let one = |record: &super::shown::Record| {
         json!({
@@ -300,7 +351,23 @@ fn generations(api: &Api) -> Value {
     })
 }
 
-fn components() -> Value {
+/// The configuration of a generation that is kept.
+fn generation(api: &Api, number: u64) -> Result<Reply, Reply> {
+    let in_force = api.shown.get();
+    let kept = &in_force.generations;
+    match kept.iter().find(|record| record.number == number) {
+        Some(record) => Ok(reply(StatusCode::OK, YAML, record.config.to_string())),
+        None => {
+            let kept: Vec<_> = kept.iter().map(|r| r.number.to_string()).collect();
+            let kept = kept.join(", ");
+            let text = format!("generation {number} is not kept; there is: {kept}");
+            Err(error(StatusCode::NOT_FOUND, &text))
+        }
+    }
+}
+
+/// What this build has.
+pub fn components() -> Value {
     fn list<S: ?Sized>(factories: &[Factory<S>]) -> Value {
         let one = |f: &Factory<S>| json!({"name": f.kind, "about": f.about, "signals": f.signals});
         factories.iter().map(one).collect()
@@ -318,7 +385,7 @@ const JSON: &str = "application/json";
 const YAML: &str = "application/yaml";
 
 fn reply(status: StatusCode, content_type: &str, body: String) -> Reply {
-    let mut reply = Response::new(Full::new(Bytes::from(body)));
+    let mut reply = Response::new(Full::new(Bytes::from(body)).into());
     *reply.status_mut() = status;
     set(&mut reply, CONTENT_TYPE, content_type);
     reply
@@ -332,7 +399,7 @@ fn refused(status: StatusCode, what: &str, reasons: &[String]) -> Reply {
     json_reply(status, &json!({"error": what, "reasons": reasons}))
 }
 
-fn error(status: StatusCode, what: &str) -> Reply {
+pub(super) fn error(status: StatusCode, what: &str) -> Reply {
     refused(status, what, &[])
 }
 
@@ -344,7 +411,19 @@ pub fn unauthorized() -> Reply {
     reply
 }
 
-fn set(reply: &mut Reply, name: HeaderName, value: &str) {
+/// To who was made to ask by a page that is not the agent's.
+pub fn foreign(why: Foreign) -> Reply {
+    match why {
+        Foreign::Host => {
+            let text = "this name is not the agent's; ask by an address, by localhost, or by the name in \
+                        service::admin::endpoint (a proxy in front has to send it as Host)";
+            error(StatusCode::MISDIRECTED_REQUEST, text)
+        }
+        Foreign::Site => error(StatusCode::FORBIDDEN, "not for pages from elsewhere"),
+    }
+}
+
+pub(super) fn set(reply: &mut Reply, name: HeaderName, value: &str) {
     if let Ok(value) = HeaderValue::from_str(value) {
         reply.headers_mut().insert(name, value);
     }
@@ -375,7 +454,7 @@ mod tests {
         assert_eq!(if_match(&HeaderMap::new()).ok(), Some(None));
         assert_eq!(matching("*").ok(), Some(None));
         assert_eq!(matching("\"12\"").ok(), Some(Some(12)));
-        for text in ["12", "W/\"12\"", "\"a\"", "\"1\", \"2\"", ""] {
+        for text in ["12", "W/\"12\"", "\"a\"", "\"+1\"", "\"1\", \"2\"", ""] {
             assert_eq!(status(matching(text)), 400, "{text}");
         }
     }

@@ -9,12 +9,14 @@ use std::fs::DirBuilder;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
 use hyper::body::Incoming;
-use hyper::header::AUTHORIZATION;
+use hyper::header::{
+    AUTHORIZATION, CACHE_CONTROL, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS,
+};
 use hyper::service::service_fn;
 use hyper::{HeaderMap, Request};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -25,7 +27,9 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, watch};
 
-use super::handlers::{self, Api};
+use super::handlers::{self, Api, Reply};
+use super::tap::Streams;
+use super::{origin, page};
 use crate::extensions::htpasswd::same;
 use crate::extensions::watched::Watched;
 use crate::serve::addresses;
@@ -34,10 +38,12 @@ use crate::serve::addresses;
 const CONNECTIONS_MAX: usize = 16;
 /// A connection that does not finish its headers in this time is closed.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
-/// A whole connection.
+/// A whole connection; one that a tap is read from as long as that may take.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(300);
 /// Pause after a failed accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+/// Nobody else's page may load what is answered here.
+const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 /// A shorter token could be guessed.
 const TOKEN_BYTES_MIN: usize = 16;
 
@@ -47,10 +53,11 @@ pub struct AdminServer {
     _stop: watch::Sender<()>,
 }
 
-/// Who may come in, and under which name changes are logged.
+/// Who may come in, by which name the way in is known, and under which one changes are logged.
 struct Gate {
     by: &'static str,
     token: Option<Watched<String>>,
+    host: Option<String>,
 }
 
 impl Gate {
@@ -100,6 +107,7 @@ pub fn serve(
         let gate = Gate {
             by: "admin socket",
             token: None,
+            host: None,
         };
         servers.push(start(lent, gate, api, runtime)?);
     }
@@ -135,6 +143,7 @@ fn serve_endpoint(
     let gate = Gate {
         by: "admin endpoint",
         token: Some(token),
+        host: Some(origin::name_of(address).to_owned()),
     };
     start(lent, gate, api, runtime)
 }
@@ -196,9 +205,13 @@ async fn accept(socket: Socket, gate: Arc<Gate>, api: Arc<Api>, mut stop: watch:
             Ok(stream) => {
                 let (gate, api, stop) = (gate.clone(), api.clone(), stop.clone());
                 tokio::spawn(async move {
-                    let serving = connection(stream, gate, api, stop);
+                    let life = Arc::new(Life::new());
+                    let serving = connection(stream, gate, api, stop, life.clone());
                     // A broken connection is the client's affair.
-                    let _ = tokio::time::timeout(CONNECTION_TIMEOUT, serving).await;
+                    tokio::select! {
+                        () = serving => {}
+                        () = life.over() => {}
+                    }
                     drop(slot);
                 });
             }
@@ -210,22 +223,83 @@ async fn accept(socket: Socket, gate: Arc<Gate>, api: Arc<Api>, mut stop: watch:
     }
 }
 
+/// How long a connection may last.
+struct Life(Mutex<(Instant, Option<Streams>)>);
+
+impl Life {
+    fn new() -> Life {
+        Life(Mutex::new((Instant::now() + CONNECTION_TIMEOUT, None)))
+    }
+
+    /// What is answered takes its time.
+    fn streams(&self, streams: &Streams) {
+        let mut life = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *life = (life.0.max(streams.until), Some(streams.clone()));
+    }
+
+    /// Ends what is streamed.
+    fn end(&self, why: &str) {
+        let life = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(streams) = &life.1 {
+            streams.probe.end(why);
+        }
+    }
+
+    /// Returns when the time is up.
+    async fn over(&self) {
+        loop {
+            let until = self.0.lock().unwrap_or_else(PoisonError::into_inner).0;
+            if until <= Instant::now() {
+                return;
+            }
+            tokio::time::sleep_until(until.into()).await;
+        }
+    }
+}
+
+async fn answer(gate: &Gate, api: &Api, request: Request<Incoming>) -> Reply {
+    let (uri, headers) = (request.uri(), request.headers());
+    let file = page::find(request.method(), uri.path());
+    if let Some(why) = origin::foreign(uri, headers, gate.host.as_deref(), file.is_some()) {
+        tracing::warn!(
+            by = gate.by,
+            "a request of somebody else's page was turned away"
+        );
+        return handlers::foreign(why);
+    }
+    match file {
+        Some(file) => page::answer(file, gate.token.is_some()),
+        None if gate.lets_in(headers) => handlers::answer(api, request, gate.by).await,
+        None => {
+            tracing::warn!(by = gate.by, "a request without the token was turned away");
+            handlers::unauthorized()
+        }
+    }
+}
+
 async fn connection(
     stream: Box<dyn Stream>,
     gate: Arc<Gate>,
     api: Arc<Api>,
     mut stop: watch::Receiver<()>,
+    life: Arc<Life>,
 ) {
+    let answering = life.clone();
     let service = service_fn(move |request: Request<Incoming>| {
-        let (gate, api) = (gate.clone(), api.clone());
+        let (gate, api, life) = (gate.clone(), api.clone(), answering.clone());
         async move {
-            let response = match gate.lets_in(request.headers()) {
-                true => handlers::answer(&api, request, gate.by).await,
-                false => {
-                    tracing::warn!(by = gate.by, "a request without the token was turned away");
-                    handlers::unauthorized()
-                }
-            };
+            let mut response = answer(&gate, &api, request).await;
+            for (name, value) in [
+                (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+                (CACHE_CONTROL, "no-store"),
+                (RESOURCE_POLICY, "same-origin"),
+            ] {
+                let value = HeaderValue::from_static(value);
+                response.headers_mut().insert(name, value);
+            }
+            if let Some(streams) = response.extensions().get() {
+                life.streams(streams);
+            }
             Ok::<_, Infallible>(response)
         }
     });
@@ -237,9 +311,12 @@ async fn connection(
     // Both: a broken connection is the client's affair.
     tokio::select! {
         _ = serving.as_mut() => return,
-        _ = stop.changed() => serving.as_mut().graceful_shutdown(),
+        _ = stop.changed() => {
+            life.end("this way in is closed");
+            serving.as_mut().graceful_shutdown();
+        }
     }
-    let _ = serving.await;
+    let _ = tokio::time::timeout(CONNECTION_TIMEOUT, serving).await;
 }
 
 #[cfg(test)]
@@ -256,6 +333,7 @@ mod tests {
         let gate = Gate {
             by: "test",
             token: Some(Watched::read(&path, token).unwrap()),
+            host: None,
         };
         let lets_in = |value: &str| {
             let mut headers = HeaderMap::new();

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tailwater_config::{Node, NodeValue, Span};
 use tailwater_pipeline::plan::GraphSpec;
 
+use super::files::Reader;
 use crate::layer::Layer;
 
 /// A configuration that is or was in force.
@@ -18,6 +19,8 @@ pub struct Record {
     pub by: &'static str,
     /// What it changed, a line each.
     pub changes: Vec<String>,
+    /// The whole of it without its secrets, as YAML.
+    pub config: Arc<str>,
 }
 
 /// What is in force.
@@ -35,6 +38,8 @@ pub struct InForce {
     pub resource: Vec<(String, String)>,
     /// The generations that can be gone back to, and this one.
     pub generations: Vec<Record>,
+    /// Its receivers of files.
+    pub readers: Vec<Reader>,
 }
 
 /// Ids of what does not run although the configuration says so, and why if it was tried.
@@ -56,6 +61,7 @@ impl Default for Shown {
             layer: None,
             resource: Vec::new(),
             generations: Vec::new(),
+            readers: Vec::new(),
         };
         Shown {
             in_force: Mutex::new(Arc::new(nothing)),

@@ -17,12 +17,20 @@ pub enum Endpoint {
     Plan,
     /// The generations that are kept.
     Generations,
+    /// The configuration of one of them.
+    Generation,
     /// Back to one of them.
     Apply,
     /// What the command line names, read again.
     Reload,
     /// The nodes and how they are connected.
     Graph,
+    /// The files that are read.
+    Files,
+    /// An archive for the report of a bug.
+    Diagnostics,
+    /// What passes an edge.
+    Tap,
     /// The description of this API.
     OpenApi,
 }
@@ -31,16 +39,20 @@ pub enum Endpoint {
 pub type Route = (Method, &'static str, Endpoint);
 
 /// All of them.
-pub const ROUTES: [Route; 10] = [
+pub const ROUTES: [Route; 14] = [
     (Method::GET, "/v1/health", Endpoint::Health),
     (Method::GET, "/v1/components", Endpoint::Components),
     (Method::GET, "/v1/config", Endpoint::Config),
     (Method::PUT, "/v1/config", Endpoint::Change),
     (Method::POST, "/v1/plan", Endpoint::Plan),
     (Method::GET, "/v1/generations", Endpoint::Generations),
+    (Method::GET, "/v1/generations/{n}", Endpoint::Generation),
     (Method::POST, "/v1/generations/{n}/apply", Endpoint::Apply),
     (Method::POST, "/v1/reload", Endpoint::Reload),
     (Method::GET, "/v1/graph", Endpoint::Graph),
+    (Method::GET, "/v1/files", Endpoint::Files),
+    (Method::GET, "/v1/diagnostics", Endpoint::Diagnostics),
+    (Method::GET, "/v1/tap", Endpoint::Tap),
     (Method::GET, "/v1/openapi.json", Endpoint::OpenApi),
 ];
 
@@ -99,10 +111,13 @@ mod tests {
         assert_eq!(find(&Method::HEAD, "/v1/graph"), Ok((Endpoint::Graph, 0)));
         let apply = find(&Method::POST, "/v1/generations/12/apply");
         assert_eq!(apply, Ok((Endpoint::Apply, 12)));
+        assert_eq!(get("/v1/generations/7"), Ok((Endpoint::Generation, 7)));
         for path in [
             "/",
             "/v1/config/",
             "/v1/generations/x/apply",
+            "/v1/generations/",
+            "/v1/generations/7/",
             "/v1/generations/+1/apply",
         ] {
             assert_eq!(get(path), Err(Miss::Path), "{path}");

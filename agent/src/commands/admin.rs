@@ -10,7 +10,7 @@ use serde_json::Value;
 use tailwater_pipeline::checkpoint::state_dir;
 
 use crate::admin::client::{Ask, Place, Said, ask};
-use crate::cli::{AgentArgs, ChangeArgs, exit};
+use crate::cli::{AgentArgs, ChangeArgs, PlaceArgs, exit};
 
 /// Names an agent: the path of its socket, or `http://HOST:PORT`.
 const ADMIN: &str = "TAILWATER_ADMIN";
@@ -18,7 +18,12 @@ const ADMIN: &str = "TAILWATER_ADMIN";
 const SOCKET: &str = "admin.sock";
 
 /// Which agent.
-fn place(args: &AgentArgs) -> Result<Place> {
+pub(super) fn place(args: &AgentArgs) -> Result<Place> {
+    place_of(&args.place)
+}
+
+/// Which agent.
+pub(super) fn place_of(args: &PlaceArgs) -> Result<Place> {
     let token = || match &args.token_file {
         Some(path) => Ok(path.clone()),
         None => bail!("an endpoint wants --token-file, the file of service::admin::token_file"),
@@ -66,20 +71,20 @@ impl Style {
     }
 }
 
-fn text<'a>(value: &'a Value, key: &str) -> &'a str {
+pub(super) fn text<'a>(value: &'a Value, key: &str) -> &'a str {
     value[key].as_str().unwrap_or_default()
 }
 
-fn items<'a>(value: &'a Value, key: &str) -> &'a [Value] {
+pub(super) fn items<'a>(value: &'a Value, key: &str) -> &'a [Value] {
     value[key].as_array().map_or(&[], Vec::as_slice)
 }
 
-fn lines<'a>(value: &'a Value, key: &str) -> impl Iterator<Item = &'a str> {
+pub(super) fn lines<'a>(value: &'a Value, key: &str) -> impl Iterator<Item = &'a str> {
     items(value, key).iter().filter_map(Value::as_str)
 }
 
 /// Rows with columns as wide as their widest cell; numbers stand at the right.
-fn table(rows: &[Vec<String>]) -> String {
+pub(super) fn table(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |c: usize| {
         rows.iter()
@@ -105,7 +110,7 @@ fn table(rows: &[Vec<String>]) -> String {
 }
 
 /// Prints a refusal, and gives the exit code.
-fn refuse(said: &Said) -> u8 {
+pub(super) fn refuse(said: &Said) -> u8 {
     for reason in lines(&said.body, "reasons") {
         eprintln!("{reason}");
     }
@@ -114,7 +119,11 @@ fn refuse(said: &Said) -> u8 {
 }
 
 /// What is printed of an answer that is good: itself, or what `human` makes of it.
-fn show(args: &AgentArgs, said: &Said, human: impl FnOnce(&Value) -> String) -> Result<u8> {
+pub(super) fn show(
+    args: &AgentArgs,
+    said: &Said,
+    human: impl FnOnce(&Value) -> String,
+) -> Result<u8> {
     if args.json {
         say!("{:#}", said.body);
         return Ok(match said.status.is_success() {

@@ -5,13 +5,15 @@ use std::sync::mpsc::Receiver;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use tailwater_config::{AdminOptions, Node, redact};
+use tailwater_config::{AdminOptions, Node, redact, to_yaml};
+use tailwater_pipeline::lanes::Lane;
 use tailwater_pipeline::plan::Change;
 use tailwater_telemetry::settings::PullReader;
 
 use super::start::{Sockets, budget_bytes};
 use super::{Agent, Generation, LAST_GOOD_ALARM, Service};
 use crate::admin;
+use crate::admin::files::Reader;
 use crate::admin::handlers::Api;
 use crate::admin::server::AdminServer;
 use crate::admin::shown::{InForce, Record};
@@ -67,17 +69,30 @@ impl Agent {
             layer: self.layer.clone(),
             resource: self.service.telemetry.resource.clone(),
             generations: self.generations.iter().map(|g| g.record.clone()).collect(),
+            readers: self.readers(),
         });
         self.show_not_started();
     }
 
+    /// Who is asked for the files that are read.
+    fn readers(&self) -> Vec<Reader> {
+        let lanes = self.graph.files();
+        let reader = |(id, lane, files): (&str, &Lane, _)| Reader {
+            receiver: id.to_owned(),
+            exporter: (!lane.alone).then(|| lane.exporter.to_string()),
+            files,
+        };
+        lanes.map(reader).collect()
+    }
+
     /// What there is to say of the generation in force.
-    pub(super) fn record(&self, by: &'static str, changes: Vec<String>) -> Record {
+    pub(super) fn record(&self, by: &'static str, changes: Vec<String>, shown: &Node) -> Record {
         Record {
             number: self.graph.generation(),
             unix_ns: self.clock.wall_ns(),
             by,
             changes,
+            config: to_yaml(shown).into(),
         }
     }
 
@@ -277,7 +292,7 @@ impl Agent {
         self.layer = offer.layer.clone();
         self.configuration.clear(LAST_GOOD_ALARM);
         self.watch_components();
-        let record = self.record(by, changes.to_vec());
+        let record = self.record(by, changes.to_vec(), &shown);
         self.remember(offer, record, shown);
         Ok(())
     }
@@ -351,6 +366,10 @@ impl Agent {
             observe: self.observe.clone(),
             clock: self.clock.clone(),
             bodies: Default::default(),
+            log: self.log.clone(),
+            archives: Default::default(),
+            taps: self.graph.taps().clone(),
+            streams: self.streams.clone(),
         });
         let newest = &self.sockets[self.sockets.len() - 1].handle;
         admin::server::serve(options, &api, &self.listeners, newest)

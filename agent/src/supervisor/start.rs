@@ -145,6 +145,7 @@ impl Agent {
             servers: Vec::new(),
             admin: Vec::new(),
             shown,
+            streams: Arc::default(),
             control,
             exporters: Default::default(),
             receivers: Vec::new(),
@@ -175,11 +176,12 @@ impl Agent {
         })?;
         let (wall, now) = (agent.clock.wall_ns(), agent.clock.now().0);
         health.pipelines_up(wall, now);
+        agent.watch_components();
+        let record = agent.record("start", Vec::new(), &shown);
+        agent.remember(checked.offer, record, shown);
+        // Whoever waits for this may ask what is in force.
         let generation = agent.graph.generation();
         tracing::info!(shards, generation, "{EVERYTHING_IS_READY}");
-        agent.watch_components();
-        let record = agent.record("start", Vec::new());
-        agent.remember(checked.offer, record, shown);
         Ok(agent)
     }
 }

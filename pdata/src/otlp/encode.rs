@@ -8,7 +8,7 @@ use super::value::{put_map, put_pair, put_value};
 use super::wire::{Open, put_bytes, put_i32, put_i64, put_number};
 use crate::column::Column;
 use crate::logs::LogsBatch;
-use crate::value::ValueRef;
+use crate::value::{Map, ValueRef};
 
 /// Appends `batch` as one `resource_logs` field, or as several if rows have resources of their own. A
 /// batch without rows is nothing.
@@ -25,6 +25,17 @@ pub fn encode_logs(batch: &LogsBatch, out: &mut Vec<u8>) {
         }
         return;
     }
+    resource_logs(batch, &batch.resource, out, |out| records(batch, out));
+}
+
+/// Appends a `resource_logs` field of `resource` and the scope of `batch`, with the records that `records`
+/// appends.
+fn resource_logs(
+    batch: &LogsBatch,
+    attributes: &Map,
+    out: &mut Vec<u8>,
+    records: impl FnOnce(&mut Vec<u8>),
+) {
     // Most of a batch is its text; four bytes of length are for 2 MiB and more.
     let width = if batch.text.heap_bytes() < 1 << 20 {
         3
@@ -34,7 +45,7 @@ pub fn encode_logs(batch: &LogsBatch, out: &mut Vec<u8>) {
     let resource_logs = Open::field(out, 1, width);
     let rest = batch.otlp.as_deref().map(|o| &*o.resource);
     let resource = Open::field(out, 1, 2);
-    put_map(out, 1, &batch.resource);
+    put_map(out, 1, attributes);
     if let Some(rest) = rest {
         put_unless_zero(out, 2, rest.dropped_attributes);
         out.extend_from_slice(&rest.entity_refs);
@@ -42,7 +53,7 @@ pub fn encode_logs(batch: &LogsBatch, out: &mut Vec<u8>) {
     resource.close(out);
     let scope_logs = Open::field(out, 2, width);
     scope(batch, out);
-    records(batch, out);
+    records(out);
     put_text(out, 3, batch.scope.schema_url.as_bytes());
     scope_logs.close(out);
     put_text(out, 3, rest.map_or(&[], |r| r.schema_url.as_bytes()));
@@ -58,6 +69,37 @@ impl Encoded {
             items += batch.rows();
         }
         Encoded::known(crate::Signal::Logs, out.into(), items)
+    }
+
+    /// A few records of a batch as a request. Costs what they cost, however large the batch is.
+    ///
+    /// # Panics
+    /// The batch has no such row.
+    pub fn from_rows(batch: &LogsBatch, rows: &[usize]) -> Encoded {
+        let mut out = Vec::new();
+        let record = |row: usize, out: &mut Vec<u8>| {
+            let open = Open::field(out, 2, 2);
+            head(batch, row, out);
+            for (key, column) in batch.attributes.iter() {
+                if let Some(value) = batch.value(column, row) {
+                    put_pair(out, 6, key, value);
+                }
+            }
+            tail(batch, row, out);
+            open.close(out);
+        };
+        if batch.resource_rows.is_empty() {
+            resource_logs(batch, &batch.resource, &mut out, |out| {
+                rows.iter().for_each(|row| record(*row, out));
+            });
+        } else {
+            for row in rows {
+                resource_logs(batch, &batch.resource_of(*row), &mut out, |out| {
+                    record(*row, out);
+                });
+            }
+        }
+        Encoded::known(crate::Signal::Logs, out.into(), rows.len())
     }
 }
 

@@ -6,7 +6,7 @@ use prost::Message;
 
 use super::edit::{Attributes, Edit, Next, View};
 use super::json::{from_proto, to_proto};
-use super::{Encoded, Limits, Problem, WireError, decode_logs, oracle};
+use super::{Encoded, Limits, PickLimits, Problem, WireError, decode_logs, oracle};
 use crate::{Entry, LogsBatch, Signal};
 
 /// As deep as `prost` reads.
@@ -95,6 +95,7 @@ pub fn proto(data: &[u8]) {
         return;
     };
     pieces(&whole, max % 16 + 1);
+    each_item(&whole, max);
     changes(&whole);
     match signal {
         Signal::Logs => columns(&whole),
@@ -113,6 +114,28 @@ fn pieces(whole: &Encoded, max: usize) {
     for piece in pieces.iter().chain([&head, &tail]) {
         let again = parse(whole.signal(), &piece.body()).expect("a piece is a request");
         assert_eq!(again.items(), piece.items());
+    }
+}
+
+/// Each item is there by itself, and is JSON; cut short, too, in proportion to what is allowed.
+fn each_item(whole: &Encoded, bytes: usize) {
+    let all: Vec<usize> = (0..whole.items()).collect();
+    let text_bytes = bytes % 8;
+    let limits = [usize::MAX, bytes].map(|bytes| PickLimits { text_bytes, bytes });
+    for limits in limits {
+        let picked = whole.pick(&all, limits);
+        assert_eq!(picked.len(), whole.items());
+        // What is deeply nested is no JSON to who reads it here.
+        for picked in picked.iter().filter(|_| limits.bytes < usize::MAX) {
+            let mut out = b"{".to_vec();
+            picked.write_json(&mut out);
+            out.push(b'}');
+            let read: Result<serde_json::Value, _> = serde_json::from_slice(&out);
+            if let Err(e) = read {
+                assert!(is_too_deep(&e.to_string()), "{e}");
+            }
+            assert!(out.len() < 600 + 40 * bytes, "{} of {bytes}", out.len());
+        }
     }
 }
 

@@ -27,6 +27,7 @@ mod error;
 pub mod json;
 mod limits;
 pub mod metrics;
+mod pick;
 mod points;
 pub mod rewrite;
 mod schema;
@@ -50,6 +51,8 @@ mod json_tests;
 #[cfg(test)]
 mod logs_tests;
 #[cfg(test)]
+mod pick_tests;
+#[cfg(test)]
 mod split_tests;
 #[cfg(test)]
 mod tests;
@@ -61,3 +64,4 @@ pub use encode::encode_logs;
 pub use encoded::Encoded;
 pub use error::{Problem, WireError};
 pub use limits::Limits;
+pub use pick::{PickLimits, Picked};

@@ -222,7 +222,7 @@ fn is_cut(message: &'static Message, buf: &[u8]) -> bool {
 }
 
 /// The fields of a message that lead to no items.
-fn heading(message: &'static Message, buf: &[u8]) -> Vec<u8> {
+pub(super) fn heading(message: &'static Message, buf: &[u8]) -> Vec<u8> {
     let mut heading = Vec::new();
     let mut kept: Range<usize> = 0..0;
     let mut fields = Fields::new(buf, 0);

@@ -29,8 +29,17 @@ pub struct Swap {
     pub sources: Vec<NewSource>,
 }
 
-/// A source, its name, and the ids of the chains it feeds.
-pub type NewSource = (Arc<str>, Box<dyn Source>, Vec<Arc<str>>);
+/// A source that comes.
+pub struct NewSource {
+    /// Its name.
+    pub id: Arc<str>,
+    /// The receiver whose lane it is.
+    pub receiver: Arc<str>,
+    /// The source.
+    pub source: Box<dyn Source>,
+    /// Ids of the chains it feeds.
+    pub chains: Vec<Arc<str>>,
+}
 
 /// A chain as it is to be.
 pub struct NextChain {
@@ -136,9 +145,8 @@ impl Shard {
             feed.pipelines.clone_from(chains);
             true
         });
-        for (id, source, chains) in swap.sources {
-            self.add_source(id, source, chains);
-        }
+        swap.sources.into_iter().for_each(|new| self.add_feed(new));
+        self.attach_taps();
         self.woken();
     }
 
@@ -166,6 +174,7 @@ impl Shard {
             feeds,
             chains,
             exporters,
+            tapped,
             ..
         } = self;
         feeds.retain_mut(|feed| {
@@ -175,6 +184,8 @@ impl Shard {
             let mut emit = Emit {
                 chains,
                 exporters,
+                tapped,
+                receiver: &feed.receiver,
                 pipelines: &feed.pipelines,
                 admission: Admission::Closed,
                 draining: true,

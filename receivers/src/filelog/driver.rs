@@ -18,6 +18,7 @@ use tailwater_pipeline::clock::{Clock, Mono};
 use tailwater_telemetry::metrics::{FilesMetrics, LagMetrics};
 
 use super::catalog::{Action, Catalog, FileNo, Rules, Seen};
+use super::desk::Question;
 use super::discover::{Discovery, FoundFile, Problem};
 use super::logfs::{Kind, LogFs};
 use super::position::Position;
@@ -84,6 +85,8 @@ pub struct DriverParts {
     pub shards: Vec<ShardLink>,
     /// From the shards.
     pub feedback: Receiver<Feedback>,
+    /// From whoever wants to know which files there are.
+    pub questions: Receiver<Question>,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// The file system.
@@ -180,6 +183,7 @@ impl Driver {
         }
         if now >= self.lag_at {
             self.measure_lag();
+            self.p.catalog.rest(now);
             self.lag_at = now.after(LAG_INTERVAL);
         }
         self.look_at_vanished(now);
@@ -188,6 +192,7 @@ impl Driver {
         self.send(actions);
         self.report_problems();
         self.save();
+        self.answer_questions();
         let due = [
             Some(self.scan_at),
             Some(self.lag_at),
@@ -353,8 +358,9 @@ impl Driver {
         }
         self.warn_of_hard_links(&found.files);
         let files = found.files.into_iter().map(seen).collect();
-        let actions = self.p.catalog.scan(files, now);
-        self.send(actions);
+        let (stop, shards) = (self.p.catalog.stop.clone(), &self.p.shards);
+        let take = &mut |actions| send(&stop, shards, actions);
+        self.p.catalog.scan_with(files, now, take);
         self.wake_dirty();
         self.report_problems();
         self.forget_gone();
@@ -528,25 +534,21 @@ impl Driver {
         }
     }
 
+    fn answer_questions(&self) {
+        // What comes meanwhile is for the next turn.
+        for Question { query, answer } in self.p.questions.try_iter().take(self.p.questions.len()) {
+            answer(self.p.catalog.report(&query, self.p.clock.wall_ns()));
+        }
+    }
+
     fn send(&self, actions: Vec<(usize, Action)>) {
-        if self.p.catalog.stop.load(Ordering::Acquire) {
-            // They may be the part of a look at a directory that was broken off.
-            return;
-        }
-        let mut woken = vec![false; self.p.shards.len()];
-        for (shard, action) in actions {
-            let _ = self.p.shards[shard].actions.send(action);
-            woken[shard] = true;
-        }
-        for (shard, _) in woken.into_iter().enumerate().filter(|(_, w)| *w) {
-            self.p.shards[shard].handle.waker.wake();
-        }
+        send(&self.p.catalog.stop, &self.p.shards, actions);
     }
 
     fn measure_lag(&self) {
         let wall = self.p.clock.wall_ns();
         let (mut bytes, mut oldest, mut files) = (0u64, 0u64, 0i64);
-        for (_, path, shared, _) in self.p.catalog.files() {
+        for (no, _, shared, _) in self.p.catalog.files() {
             files += 1;
             let acked = shared.acked_offset.load(Ordering::Acquire);
             let mut size = shared.size.load(Ordering::Acquire);
@@ -554,9 +556,9 @@ impl Driver {
             let closed = shared.closed.load(Ordering::Acquire);
             if !closed
                 && (read < size || acked < read)
-                && let Ok(meta) = self.p.fs.meta(path)
+                && let Some(now) = self.p.catalog.size_now(no)
             {
-                size = size.max(meta.size);
+                size = size.max(now);
                 shared.size.store(size, Ordering::Release);
             }
             let behind = size.max(read).saturating_sub(acked);
@@ -578,6 +580,22 @@ impl Driver {
         self.p.lag.lag_bytes.set(bytes as i64);
         self.p.lag.lag_seconds.set(oldest as f64 / 1e9);
         self.p.lag.files.set(files);
+    }
+}
+
+/// Tells the shards.
+fn send(stop: &AtomicBool, shards: &[ShardLink], actions: Vec<(usize, Action)>) {
+    if stop.load(Ordering::Acquire) {
+        // They may be the part of a look at a directory that was broken off.
+        return;
+    }
+    let mut woken = vec![false; shards.len()];
+    for (shard, action) in actions {
+        let _ = shards[shard].actions.send(action);
+        woken[shard] = true;
+    }
+    for (shard, _) in woken.into_iter().enumerate().filter(|(_, w)| *w) {
+        shards[shard].handle.waker.wake();
     }
 }
 

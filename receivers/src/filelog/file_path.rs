@@ -16,6 +16,13 @@ impl Default for FilePath {
     }
 }
 
+impl FilePath {
+    /// The same path for whoever does not know this type.
+    pub fn shared(&self) -> Arc<Path> {
+        self.0.clone()
+    }
+}
+
 impl Deref for FilePath {
     type Target = Path;
 

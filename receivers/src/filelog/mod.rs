@@ -3,6 +3,7 @@
 //! - `catalog`, `identity`: which files there are and which of them we knew;
 //! - `source`, `tail`: the shard's half: reads fairly, follows delivery with checkpoints;
 //! - `discover`, `watch`, `driver`: finds files and hears of changes;
+//! - `desk`: where it is asked for its files;
 //! - `links`: which symbolic links are followed;
 //! - `frame`, `charset`, `cutter`: from bytes to records;
 //! - `lanes`: positions of each destination;
@@ -12,6 +13,7 @@ pub mod catalog;
 pub mod charset;
 pub mod config;
 mod cutter;
+mod desk;
 pub mod discover;
 mod driver;
 pub mod file_attrs;

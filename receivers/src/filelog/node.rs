@@ -12,6 +12,7 @@ use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use tailwater_config::{ConfigError, Errors, KeyPath, Node, ProcessEnvironment, Section};
 use tailwater_pipeline::checkpoint::CheckpointHandle;
 use tailwater_pipeline::factory::{NodeCx, ReceiverFactory, ReceiverSettings, Succession};
+use tailwater_pipeline::files::TailedFiles;
 use tailwater_pipeline::lanes::Lane;
 use tailwater_pipeline::reach::Reach;
 use tailwater_pipeline::{BuildError, DropReason, ReceiverNode, ShardHandle, Source};
@@ -22,6 +23,7 @@ use tailwater_telemetry::metrics::{
 use super::catalog::{Action, Catalog, NewSettings, Rules};
 use super::config::{FilelogConfig, StartAt};
 use super::cutter::Cutter;
+use super::desk::{Desk, Question};
 use super::driver::{Driver, DriverParts, ShardLink, Update};
 use super::glob::Glob;
 use super::lanes::Lanes;
@@ -291,6 +293,7 @@ impl FilelogSettings {
         let storage = self.config.storage.as_ref().map(|id| id.to_string());
         let store = cx.storages.open(storage.as_deref())?;
         let (feedback, from_shards) = unbounded();
+        let (desk, questions) = Desk::new();
         let chains = (0..cx.shards.max(1)).map(|_| {
             let chain = self.chain().map_err(|e| build_error(cx, e.to_string()))?;
             let header = self
@@ -311,6 +314,8 @@ impl FilelogSettings {
             fs,
             feedback,
             from_shards,
+            desk: Arc::new(desk),
+            questions,
             links: Vec::new(),
             begun: false,
             stop: Arc::default(),
@@ -331,6 +336,8 @@ pub struct FilelogNode {
     fs: Arc<dyn LogFs>,
     feedback: Sender<Feedback>,
     from_shards: Receiver<Feedback>,
+    desk: Arc<Desk>,
+    questions: Receiver<Question>,
     links: Vec<ShardLink>,
     metrics: Arc<ReceiverMetrics>,
     files: Arc<FilesMetrics>,
@@ -396,6 +403,7 @@ impl ReceiverNode for FilelogNode {
         let (stop, pause) = (self.stop.clone(), self.pause.clone());
         let thread = self.spawn(move || Some(driver.run(&stop, &pause)));
         self.thread = Some(thread.map_err(|e| build_error(&self.cx, format!("no thread: {e}")))?);
+        self.desk.woken_by(self.wake.clone());
         Ok(())
     }
 
@@ -429,6 +437,7 @@ impl ReceiverNode for FilelogNode {
                 paused.store(true, Ordering::Release);
                 self.wake.iter().for_each(Waker::wake);
                 self.wake = wake.or(self.wake.take());
+                self.desk.woken_by(self.wake.clone());
             }
             Err(error) => {
                 tracing::error!(
@@ -440,8 +449,13 @@ impl ReceiverNode for FilelogNode {
         }
     }
 
+    fn files(&self) -> Option<Arc<dyn TailedFiles>> {
+        Some(self.desk.clone())
+    }
+
     fn stop(&mut self) {
         self.stop.store(true, Ordering::Release);
+        self.desk.woken_by(None);
         if let Some(wake) = &self.wake {
             wake.wake();
         }
@@ -551,6 +565,7 @@ impl FilelogNode {
             catalog: Catalog::new(self.rules(), self.fs.clone(), stored),
             shards: self.links.clone(),
             feedback: self.from_shards.clone(),
+            questions: self.questions.clone(),
             clock: self.cx.clock.clone(),
             fs: self.fs.clone(),
             store: self.store.clone(),

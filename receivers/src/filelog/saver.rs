@@ -1,14 +1,12 @@
 //! Stores positions of files under the receiver's namespace.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tailwater_pipeline::Wake;
-use tailwater_pipeline::checkpoint::{Checkpoint, CheckpointHandle, PutError, Ticket, TicketState};
+use tailwater_pipeline::checkpoint::{Checkpoint, CheckpointHandle, PutError, Ticket};
 use tailwater_pipeline::clock::Mono;
 
-use super::catalog::FileNo;
 use super::lanes::is_mark;
 use super::position::{Position, key_prefix};
 use super::stamp::{MARK_AGE_LIMIT, MARK_AGE_MAX};
@@ -18,7 +16,6 @@ pub struct Saver {
     store: CheckpointHandle,
     namespace: Arc<str>,
     waker: Arc<dyn Wake>,
-    waiting: HashMap<FileNo, Ticket>,
 }
 
 fn checkpoint(p: &Position) -> Checkpoint {
@@ -36,7 +33,6 @@ impl Saver {
             store,
             namespace,
             waker,
-            waiting: HashMap::new(),
         }
     }
 
@@ -89,35 +85,22 @@ impl Saver {
         (MARK_AGE_MAX + pause).min(MARK_AGE_LIMIT)
     }
 
-    /// Saves without delay; [`Saver::is_durable`] tells when it is on disk.
-    pub fn save_durably(&mut self, no: FileNo, position: &Position) {
+    /// Saves without delay. The ticket tells when it is on disk; there is none if it cannot be stored.
+    pub fn save_durably(&mut self, position: &Position) -> Option<Ticket> {
         let key = position.key(&self.namespace);
         let batch = [(key.as_slice(), checkpoint(position))];
         match self.store.put_durable(batch, Some(self.waker.clone())) {
-            Ok(ticket) => {
-                self.waiting.insert(no, ticket);
+            Ok(ticket) => Some(ticket),
+            Err(e) => {
+                told(Err(e), position);
+                None
             }
-            Err(e) => told(Err(e), position),
         }
-    }
-
-    /// True unless a durable save of the file is still under way. A save that fails (a full disk)
-    /// is not waited for: the store raises its alarm and goes on trying.
-    pub fn is_durable(&mut self, no: FileNo) -> bool {
-        let settled = self
-            .waiting
-            .get(&no)
-            .is_none_or(|t| t.state() != TicketState::Pending);
-        if settled {
-            self.waiting.remove(&no);
-        }
-        settled
     }
 
     /// A file that is finished. Its position is kept for a while, even if the file is gone: rotation
     /// may compress it yet, and a later run must not read it again.
-    pub fn finished(&mut self, no: FileNo, position: &Position) {
-        self.waiting.remove(&no);
+    pub fn finished(&self, position: &Position) {
         Saver::store_left(&self.store, &self.namespace, position);
     }
 

@@ -82,7 +82,7 @@ impl Node {
                 let age_max = self.saver.mark_age_max(self.now);
                 if p.marks.is_stale(p.offset, wall, age_max) {
                     p.marks.add(p.offset, wall);
-                    self.saver.save_durably(n as FileNo, p);
+                    self.saver.save_durably(p);
                 }
                 oldest = oldest.max(wall - p.marks.time_of(p.offset).unwrap());
                 p.marks.prune(p.offset);

@@ -8,7 +8,9 @@
 mod change;
 mod cut;
 mod leave;
+mod marked;
 mod open;
+mod order;
 mod settle;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -23,6 +25,7 @@ use tailwater_pipeline::{
 };
 use tailwater_telemetry::metrics::{Accounting, Amount, FilesMetrics, ReceiverMetrics};
 
+use self::marked::Marked;
 use super::catalog::{Action, CutAway, FileNo};
 use super::cutter::{Cut, Cutter};
 use super::identity::TRAIL_BYTES;
@@ -105,8 +108,7 @@ pub struct FileSource {
     bits: HashMap<u64, Vec<FileNo>>,
     /// Open files at rest, least recently active first; may hold stale entries.
     at_rest: VecDeque<(FileNo, Mono)>,
-    /// Batches waiting for a time mark to be on disk.
-    marked: Vec<(FileNo, Cut)>,
+    marked: Marked,
     /// Undelivered bytes of deleted files that are held.
     held_bytes: HashMap<FileNo, u64>,
     /// Files that are read after others, by those.
@@ -149,7 +151,7 @@ impl FileSource {
             timers: BTreeMap::new(),
             bits: HashMap::new(),
             at_rest: VecDeque::new(),
-            marked: Vec::new(),
+            marked: Marked::default(),
             held_bytes: HashMap::new(),
             followers: HashMap::new(),
             open: 0,
@@ -239,8 +241,9 @@ impl FileSource {
                 Action::After(no, before) => self.wait_for(no, before, now),
                 Action::Begin(no) => self.begin(no),
                 Action::Looked(no) => {
-                    if let Some(tail) = self.tails.get_mut(&no) {
-                        tail.looked_after = tail.asked_after;
+                    let tail = self.tails.get_mut(&no);
+                    if let Some(asked) = tail.and_then(|t| t.asked_after.as_mut()) {
+                        asked.answered = Some(asked.at);
                     }
                 }
             }
@@ -324,47 +327,12 @@ impl FileSource {
         if tail.retry_at.is_some_and(|at| at > now) {
             return Turn::Rest;
         }
-        if let Some(before) = tail.after {
-            let flush = self.p.settings.force_flush_period;
-            // What its last write left unfinished is a line of its own soon.
-            // And what was cut last may wait for its time mark.
-            let is_marked = |t: &Tail| self.marked.iter().any(|(n, _)| *n == t.no);
-            let is_due =
-                |t: &Tail| t.is_read_out(now) && !t.waits_for_flush(flush) && !is_marked(t);
-            let before_it = self.tails.get(&before).filter(|t| !is_due(t));
-            if let Some(t) = before_it {
-                let may_wait_to_open = t.file.is_none() && t.after.is_none();
-                if t.wants_last_read(now) || may_wait_to_open {
-                    self.queue(before);
-                }
-                self.look_again(no, now.after(CLOSED_PAUSE));
-                return Turn::Blocked;
-            }
-            // What comes before that may have grown since, as a log does that a generation was placed
-            // behind when it was found late.
-            let earlier = self.tails.get(&before).and_then(|t| t.predecessor);
-            let grown = |n: &FileNo| {
-                let tail = self.tails.get(n);
-                *n != no && tail.is_some_and(|t| t.gone_since.is_some() && !is_due(t))
-            };
-            if let Some(earlier) = earlier.filter(grown) {
-                if let Some(tail) = self.tails.get_mut(&no) {
-                    tail.after = Some(earlier);
-                }
-                self.followers.entry(earlier).or_insert(no);
-                self.queue(earlier);
-                self.look_again(no, now.after(CLOSED_PAUSE));
-                return Turn::Blocked;
-            }
+        if self.waits_for_earlier(no, now) {
+            return Turn::Blocked;
         }
         let Some(tail) = self.tails.get_mut(&no) else {
             return Turn::Rest;
         };
-        if let Some(before) = tail.after.take()
-            && self.followers.get(&before) == Some(&no)
-        {
-            self.followers.remove(&before);
-        }
         // One that others wait for, or a line that is held, is read however many are open: what waits
         // for it may be all that is open.
         let is_crowded = tail.file.is_none() && self.open >= self.p.settings.open_files_max;
@@ -393,7 +361,7 @@ impl FileSource {
         if !tail.has_room() || (scarce && !tail.window.is_empty()) {
             return Turn::Blocked;
         }
-        if self.marked.iter().any(|(n, _)| *n == no) {
+        if tail.waits_for_mark {
             return Turn::Blocked;
         }
         // A line that is held may go on behind it.
@@ -508,10 +476,9 @@ impl FileSource {
         let (wall, from) = (self.p.clock.wall_ns(), cut.from_offset);
         let age_max = || self.p.saver.mark_age_max(cx.now());
         if cut.wants_mark && tail.position.marks.is_stale(from, wall, age_max()) {
-            tail.position.marks.add(from, wall);
-            let position = tail.durable(wall);
-            self.p.saver.save_durably(no, &position);
-            self.marked.push((no, cut));
+            let from_ns = tail.stamps_from.map_or(wall, |ns| ns.max(wall));
+            tail.position.marks.add(from, from_ns);
+            self.wait_for_mark(no, cut);
             return Turn::Blocked;
         }
         self.emit(no, cut, cx)
@@ -608,21 +575,6 @@ impl FileSource {
         }
         files.push(no);
         Some(Arc::new(Joint { files }))
-    }
-
-    /// Batches whose time mark is on disk by now.
-    fn take_marked(&mut self, cx: &mut dyn SourceCx) {
-        if self.marked.is_empty() {
-            return;
-        }
-        let (done, waiting): (Vec<_>, Vec<_>) = std::mem::take(&mut self.marked)
-            .into_iter()
-            .partition(|(no, _)| self.p.saver.is_durable(*no));
-        self.marked = waiting;
-        for (no, cut) in done {
-            self.emit(no, cut, cx);
-            self.queue(no);
-        }
     }
 
     fn progress(&self, now: Mono, admitted: bool) -> Progress {

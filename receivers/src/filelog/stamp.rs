@@ -67,6 +67,8 @@ impl Marks {
         let earlier = self.0.iter().find(|(from, _)| *from == EARLIER_CONTENT);
         let floor = before.max(earlier.map(|(_, time)| *time));
         self.0.retain(|(from, _)| *from < offset);
+        // Most files have one.
+        self.0.reserve_exact(1);
         self.0.push((offset, now_ns.max(floor.unwrap_or(i64::MIN))));
     }
 

@@ -125,7 +125,10 @@ pub struct Tail {
     /// Why it is not read.
     pub hold: Hold,
     /// It is a copy of what was read first, and ends here: what was written after copying is not in it.
-    pub copy_end: Option<(u64, Trail)>,
+    pub copy_end: Option<Box<(u64, Trail)>>,
+    /// Lines without a time of their own get no earlier one, in ns since the epoch: it comes after what
+    /// the file before it gave to its own.
+    pub stamps_from: Option<i64>,
     /// The file it came after.
     pub predecessor: Option<FileNo>,
     /// When it was last renamed or lost its path.
@@ -146,6 +149,8 @@ pub struct Tail {
     pub flush_clock: FlushClock,
     /// An unfinished record waits at the end.
     pub unfinished: bool,
+    /// What was cut last waits until its time mark is on disk.
+    pub waits_for_mark: bool,
     /// The file's encoding: the receiver's, unless a byte order mark says otherwise.
     pub charset: Charset,
     /// Bytes to read at once; grows for a line longer than the buffer.
@@ -164,10 +169,8 @@ pub struct Tail {
     pub missing_since: Option<Mono>,
     /// The catalog says that no name leads to it any more.
     pub vanished: bool,
-    /// When the catalog was asked what comes after it.
-    pub asked_after: Option<Mono>,
-    /// The same, of the newest question that was answered.
-    pub looked_after: Option<Mono>,
+    /// The catalog was asked what comes after it.
+    pub asked_after: Option<Box<AskedAfter>>,
     /// The highest offset that was cut into records in this generation: below it, a read is a
     /// replay after a rewind.
     pub cut_before: u64,
@@ -176,6 +179,15 @@ pub struct Tail {
     pub replay_until: u64,
     /// Records and bytes that were under way at a rewind and have not been read again yet.
     pub owed: (u64, u64),
+}
+
+/// When the catalog was asked what comes after a file.
+#[derive(Clone, Copy, Debug)]
+pub struct AskedAfter {
+    /// The newest time.
+    pub at: Mono,
+    /// The newest of those that were answered.
+    pub answered: Option<Mono>,
 }
 
 /// Bytes read for one turn. `content` starts at `position.offset`.
@@ -197,6 +209,9 @@ impl Tail {
         now: Mono,
     ) -> Tail {
         let at_open = Arc::new(open.position.clone());
+        open.shared
+            .waits
+            .store(open.after.is_some(), Ordering::Release);
         let replay_until = match open.position.marks.entries() {
             [] => 0,
             // The size of compressed content is not known; all of it was written before.
@@ -214,6 +229,7 @@ impl Tail {
             window: AckWindow::new(sink, open.no),
             shared: open.shared,
             after: open.after,
+            stamps_from: None,
             predecessor: open.after,
             left: open.left,
             hold: if open.ask { Hold::Ask } else { Hold::None },
@@ -227,6 +243,7 @@ impl Tail {
             ended_at: None,
             flush_clock: FlushClock::default(),
             unfinished: false,
+            waits_for_mark: false,
             charset: Charset::Utf8,
             read_bytes,
             long_record: false,
@@ -237,7 +254,6 @@ impl Tail {
             missing_since: None,
             vanished: false,
             asked_after: None,
-            looked_after: None,
             replay_until,
             owed: (0, 0),
         }
@@ -248,6 +264,11 @@ impl Tail {
         self.until = Some(u64::MAX);
         self.gone_since = Some(now);
         self.moved_at = Some(now);
+    }
+
+    /// The time that a line at the position would get, if lines of it get times.
+    pub fn next_stamp(&self) -> Option<i64> {
+        self.position.marks.time_of(self.position.offset)
     }
 
     /// True if it is closed and could not be opened for a while, and nothing of it is under way.
@@ -459,7 +480,7 @@ impl Tail {
     pub fn go_on_in(&mut self, copy: ContentCopy, now: Mono) {
         self.hold = Hold::None;
         self.at_end = false;
-        self.copy_end = Some(copy.end);
+        self.copy_end = Some(Box::new(copy.end));
         self.left = true;
         self.moved_at = Some(now);
         self.gone_since = (!copy.matched).then_some(now);
@@ -631,7 +652,7 @@ impl Tail {
             ..self.of_file(&self.position)
         };
         position.marks.prune(position.offset);
-        if let Some((size, trail)) = self.copy_end
+        if let Some((size, trail)) = self.copy_end.as_deref().copied()
             && position.offset > size
         {
             (position.offset, position.trail) = (size, trail);

@@ -10,6 +10,7 @@
 mod encode;
 mod lines;
 mod output;
+mod recent;
 mod redact;
 mod sampling;
 
@@ -34,6 +35,7 @@ pub use sampling::Sampling;
 use crate::metrics::SelfLogMetrics;
 use encode::{Frame, Line, encode_event, encode_suppressed};
 use output::{Outputs, Writer};
+use recent::Recent;
 use sampling::{Sampler, Verdict};
 
 /// How long a change of outputs waits for a writer that is busy.
@@ -104,6 +106,7 @@ struct Shared {
     /// By place; the metadata is kept to report what was left out there.
     sampler: Mutex<Sampler<PlaceKey>>,
     writer: Writer,
+    recent: Arc<Recent>,
     metrics: Arc<SelfLogMetrics>,
     started: Instant,
 }
@@ -137,8 +140,10 @@ impl SelfLog {
     /// [`LogError::Open`] names the output that cannot be opened.
     pub fn new(settings: LogSettings, metrics: Arc<SelfLogMetrics>) -> Result<SelfLog, LogError> {
         let outputs = Outputs::open(&settings.output_paths, &settings.error_output_paths)?;
+        let recent = Arc::new(Recent::default());
         let shared = Shared {
-            writer: Writer::start(outputs, metrics.clone())?,
+            writer: Writer::start(outputs, metrics.clone(), recent.clone())?,
+            recent,
             settings: RwLock::new(Arc::new(settings)),
             sampler: Mutex::default(),
             metrics,
@@ -191,6 +196,11 @@ impl SelfLog {
     /// [`LogError::Blocked`] if an output does not take lines.
     pub fn reopen(&self) -> Result<(), LogError> {
         self.shared.writer.reopen(WRITER_PATIENCE)
+    }
+
+    /// The newest lines that were written, as they were written, the oldest first: 256 KiB of them.
+    pub fn recent(&self) -> String {
+        self.shared.recent.text()
     }
 
     /// Writes how many lines were left out in windows that are over. Call it about once a tick.

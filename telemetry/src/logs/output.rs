@@ -12,6 +12,7 @@ use tracing::Level;
 
 use super::LogError;
 use super::encode::Line;
+use super::recent::Recent;
 use crate::metrics::SelfLogMetrics;
 
 /// Lines that wait for the writer at most; more are lost and counted.
@@ -207,12 +208,13 @@ impl Writer {
     pub(crate) fn start(
         outputs: Outputs,
         metrics: Arc<SelfLogMetrics>,
+        recent: Arc<Recent>,
     ) -> Result<Writer, LogError> {
         let (orders, taken) = bounded(LINES_MAX);
         let counted = metrics.clone();
         let thread = std::thread::Builder::new().name("self-log".to_owned());
         thread
-            .spawn(move || run(outputs, &taken, &counted))
+            .spawn(move || run(outputs, &taken, &counted, &recent))
             .map_err(LogError::Thread)?;
         Ok(Writer { orders, metrics })
     }
@@ -248,10 +250,12 @@ impl Writer {
     }
 }
 
-fn run(mut outputs: Outputs, orders: &Receiver<Order>, metrics: &SelfLogMetrics) {
+fn run(mut outputs: Outputs, orders: &Receiver<Order>, metrics: &SelfLogMetrics, recent: &Recent) {
     for order in orders {
         match order {
             Order::Line(line) => {
+                // Before: an output that is blocked is one of the things that a report is about.
+                recent.push(&line.text);
                 if !outputs.write(&line) {
                     metrics.lines_lost.inc();
                 }

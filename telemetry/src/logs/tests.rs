@@ -43,6 +43,21 @@ fn columns(line: &str) -> Vec<&str> {
     line.split('\t').skip(1).collect()
 }
 
+/// Guarantee: what is kept for a report is what was written, secrets left out as there.
+#[test]
+fn the_newest_lines_are_kept_as_they_were_written() {
+    let s = Setup::new(|_| {});
+    let text = s.run(|| {
+        tracing::warn!(password = "hunter2", "to http://u:hunter2@h/");
+        tracing::debug!("not written");
+    });
+    assert_eq!(s.log.recent(), text);
+    assert!(
+        text.contains("[REDACTED]") && !text.contains("hunter2"),
+        "{text}"
+    );
+}
+
 #[test]
 fn a_console_line_has_the_collectors_columns() {
     let s = Setup::new(|c| c.initial_fields = vec![("env".into(), "\"prod\"".into())]);

@@ -62,6 +62,11 @@ pub fn from_proto(signal: Signal, proto: &[u8], out: &mut Vec<u8>) -> Result<(),
     Ok(())
 }
 
+/// Appends the message `buf`, which has been walked, as an object.
+pub(super) fn object(message: &'static schema::Message, buf: &[u8], out: &mut Vec<u8>) {
+    write::message(message, buf, out);
+}
+
 impl Encoded {
     /// Appends the request as one JSON object, as [`from_proto`] does.
     pub fn write_json(&self, out: &mut Vec<u8>) {

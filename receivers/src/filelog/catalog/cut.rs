@@ -310,6 +310,9 @@ impl Catalog {
         live.matched = (self.rules.selects)(&path);
         (live.id, live.path, live.gone) = (id, path.clone(), !live.matched);
         (live.place, live.gzip) = (path.clone(), opened.gzip);
+        if live.matched {
+            live.named = path.clone();
+        }
         live.shared.size.store(opened.meta.size, Ordering::Release);
         let (matched, shard) = (live.matched, live.shard);
         self.note_given_up(left.0, left.1, left.2);
@@ -470,11 +473,20 @@ impl Catalog {
         let no = *self.by_path.get(base)?;
         let live = self.live.get(&no)?;
         let last = live.last.filter(|n| self.live.contains_key(n));
-        match live.begin {
-            Begin::Open | Begin::Asked if log.is_some() => last,
-            Begin::Open | Begin::Asked => Some(no),
-            Begin::Free => last.or(Some(no)),
+        match self.is_unread(live) {
+            true if log.is_some() => last,
+            true => Some(no),
+            // What was opened before it comes before it.
+            false => last.filter(|last| *last > no).or(Some(no)),
         }
+    }
+
+    /// True if nothing of a log was read yet, as far as is known: what is found beside it comes before
+    /// its content.
+    fn is_unread(&self, live: &Live) -> bool {
+        let known = live.shared.known();
+        let is_empty = known.offset == 0 && known.head.len == 0 && !self.rules.keep_offset;
+        live.begin != Begin::Free || is_empty
     }
 
     /// A generation of the log at `base` was opened: before the content of the log, if nothing of
@@ -489,11 +501,12 @@ impl Catalog {
         let Some(log) = log.filter(|no| !self.is_kept(base, *no)) else {
             return;
         };
+        let is_unread = self.live.get(&log).is_some_and(|l| self.is_unread(l));
         let Some(live) = self.live.get_mut(&log) else {
             return;
         };
         live.last = Some(no);
-        if live.begin != Begin::Free {
+        if is_unread {
             live.begin = Begin::Open;
             self.asking.retain(|n| *n != log);
             actions.push((live.shard, Action::After(log, no)));
@@ -529,7 +542,7 @@ impl Catalog {
         let live = |path: PathBuf| {
             self.by_path
                 .get(path.as_path())
-                .and_then(|no| self.live.get(no))
+                .and_then(|no| self.live.get(no).map(|l| &**l))
         };
         let read = |l: &&Live| l.shared.read_offset.load(Ordering::Acquire) > 0;
         let originals = bases(&s.path).into_iter().skip(1).filter_map(live);

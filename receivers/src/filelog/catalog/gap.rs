@@ -51,6 +51,12 @@ impl Catalog {
         }
     }
 
+    /// The files behind gaps.
+    pub(super) fn kept(&self) -> impl Iterator<Item = FileNo> {
+        let gaps = self.gaps.values();
+        gaps.flat_map(|gap| gap.after.iter().map(|open| open.no))
+    }
+
     /// Sends a file to its shard, or keeps it if it is the log at `base` and has to wait.
     pub(super) fn send_open(
         &mut self,
@@ -109,9 +115,10 @@ impl Catalog {
     ) {
         let mut before = before.filter(|no| self.live.contains_key(no));
         for mut open in kept {
-            let Some(live) = self.live.get(&open.no) else {
+            let Some(live) = self.live.get_mut(&open.no) else {
                 continue;
             };
+            live.named = live.path.clone();
             // Its shard was told nothing of what became of it meanwhile.
             open.after = before.replace(open.no);
             open.finish_only = live.gone;

@@ -19,7 +19,7 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::super::identity::{Heads, Likeness, Verdict};
+use super::super::identity::{Heads, Known, Likeness, Verdict};
 use super::super::logfs::{FileId, Meta};
 use super::super::position::Position;
 use super::content::{Content, Opened, resumed};
@@ -497,10 +497,11 @@ impl Catalog {
                             let no = self.by_inode.get(&inode(id)).copied();
                             return InLive::Doubled(no.filter(|_| opened.told_size != Some(0)));
                         }
-                        // The log was cut while it was looked at.
+                        // The log may have been cut while it was looked at.
                         Ok(false)
                             if self.may_be_at(base, id)
-                                && opened.holds_up_to(&known) != Some(false) =>
+                                && opened.holds_up_to(&known) != Some(false)
+                                && !self.still_holds(id, &path, gzip, &shared, &known) =>
                         {
                             answer = InLive::Perhaps;
                         }
@@ -516,6 +517,19 @@ impl Catalog {
             }
         }
         answer
+    }
+
+    /// True if a live file holds what is known to have been read of it, looked at once more.
+    fn still_holds(
+        &mut self,
+        id: FileId,
+        path: &Path,
+        gzip: bool,
+        shared: &Shared,
+        known: &Known,
+    ) -> bool {
+        let now = self.open_live(id, path, gzip, shared);
+        now.is_some_and(|now| now.is_ok_and(|o| matches!(o.compare(known), Verdict::Same)))
     }
 
     /// True if a file is at `path`, or it cannot be told now what is there.

@@ -5,7 +5,7 @@
 //! never reads a line. It has no thread: the driver drives it, tests do too.
 //!
 //! Here are the files under way and what scans and notifications mean for them; `presence` tells
-//! which are gone or left. `lineage` finds the generations that rotation put beside a log, `content`
+//! which are gone or left, `report` what there is to say of each. `lineage` finds the generations that rotation put beside a log, `content`
 //! tells whether one is a copy of what was read, `gap` keeps what has to wait for it, `memory` holds
 //! the positions of files that are not being read, `reuse` tells files from others that had their
 //! inodes, `select` follows patterns that change, `siblings` says which names are rotated forms of a
@@ -17,6 +17,7 @@ mod gap;
 mod lineage;
 mod memory;
 mod presence;
+mod report;
 mod reuse;
 mod select;
 mod shared;
@@ -162,6 +163,8 @@ struct Live {
     path: FilePath,
     /// Where its reader looks for it, if it has to open it again.
     place: FilePath,
+    /// The path that its records name.
+    named: FilePath,
     /// The path it was written to, where that is another one.
     written_at: Option<FilePath>,
     target: Option<PathBuf>,
@@ -225,6 +228,8 @@ const TICK_NS: i64 = 20_000_000;
 const UNDECIDED_KEPT: usize = 1_000;
 /// Nothing stays undecided for so long that still exists.
 const UNDECIDED_MAX: Duration = Duration::from_secs(3_600);
+/// So many actions of a scan are handed over at once.
+const TAKEN_AT_ONCE: usize = 64;
 /// How soon a rotated file that appeared is looked at.
 const BESIDE_WAIT: Duration = Duration::from_millis(100);
 
@@ -233,9 +238,10 @@ pub struct Catalog {
     rules: Rules,
     fs: Arc<dyn LogFs>,
     /// In order: what is decided must not depend on how a map is laid out.
-    live: BTreeMap<FileNo, Live>,
+    /// Boxed: a map that grows at its end is half empty.
+    live: BTreeMap<FileNo, Box<Live>>,
     /// The files of each log, in order.
-    lineages: HashMap<PathBuf, Vec<FileNo>>,
+    lineages: HashMap<FilePath, Vec<FileNo>>,
     by_inode: HashMap<(u64, u64), FileNo>,
     /// The newest file of each path. A path that a file was renamed from leads to it until its
     /// successor is there.
@@ -347,8 +353,22 @@ impl Catalog {
         self.listings.link_dirs()
     }
 
-    /// Takes a complete scan: every path that matches now, in the order to read them.
+    /// As [`Catalog::scan_with`], with all actions at once.
+    #[cfg(test)]
     pub fn scan(&mut self, seen: Vec<Seen>, now: Mono) -> Vec<(usize, Action)> {
+        let mut all = Vec::new();
+        self.scan_with(seen, now, &mut |actions| all.extend(actions));
+        all
+    }
+
+    /// Takes a complete scan: every path that matches now, in the order to read them. The actions go
+    /// to `take` in pieces: of ten thousand files they are a lot of memory.
+    pub fn scan_with(
+        &mut self,
+        seen: Vec<Seen>,
+        now: Mono,
+        take: &mut dyn FnMut(Vec<(usize, Action)>),
+    ) {
         let mut actions = Vec::new();
         self.listings.forget_all();
         self.look_around(now);
@@ -368,9 +388,12 @@ impl Catalog {
         }
         for s in seen {
             self.take_new(s, first, &mut actions);
+            if actions.len() >= TAKEN_AT_ONCE {
+                take(std::mem::take(&mut actions));
+            }
         }
         self.do_due(&mut actions);
-        actions
+        take(actions);
     }
 
     fn look_around(&mut self, now: Mono) {
@@ -437,7 +460,7 @@ impl Catalog {
     /// The files of the log at `base` that are being read.
     fn lineage(&self, base: &Path) -> impl Iterator<Item = &Live> {
         let files = self.lineages.get(base).into_iter().flatten();
-        files.filter_map(|no| self.live.get(no))
+        files.filter_map(|no| self.live.get(no).map(|l| &**l))
     }
 
     fn is_live(&self, id: FileId) -> bool {
@@ -564,6 +587,7 @@ impl Catalog {
             let path = FilePath::from(s.path.as_path());
             let before = std::mem::replace(&mut live.path, path.clone());
             live.place = path.clone();
+            live.named = path.clone();
             live.written_at.get_or_insert(before);
             self.by_path.insert(path.clone(), no);
             actions.push((shard, Action::Renamed(no, path)));
@@ -598,7 +622,7 @@ impl Catalog {
                     let replaced = self.by_path.get(s.path.as_path()).copied();
                     let is_there = |l: &Live| !l.gone && *l.path == *s.path;
                     if let Some(no) = replaced
-                        && self.live.get(&no).is_some_and(is_there)
+                        && self.live.get(&no).is_some_and(|l| is_there(l))
                     {
                         // Should it be closed, and not be beside it, it need not be waited for.
                         self.mark_gone(no, actions);
@@ -686,6 +710,7 @@ impl Catalog {
             id: position.id,
             path: path.clone(),
             place: path.clone(),
+            named: position.path.clone(),
             written_at,
             target: s.target,
             shard,
@@ -700,13 +725,13 @@ impl Catalog {
             since: self.now,
             begin: if ask { Begin::Open } else { Begin::Free },
             told: false,
-            last: after.filter(|_| ask),
+            last: after,
         };
-        self.lineages
-            .entry(live.lineage().to_path_buf())
-            .or_default()
-            .push(no);
-        self.live.insert(no, live);
+        let lineage = live.written_at.as_ref().unwrap_or(&live.path).clone();
+        let files = self.lineages.entry(lineage).or_default();
+        files.reserve_exact(1);
+        files.push(no);
+        self.live.insert(no, Box::new(live));
         // What rotation may take away at any moment is not left closed.
         let fragile = finish_only || after.is_some() || self.gaps.contains_key(&base);
         let crowded = self.rules.open_files.load(Ordering::Acquire) >= self.rules.open_files_max;
@@ -768,21 +793,6 @@ impl Catalog {
             self.beside.entry(base).or_insert(at);
         }
     }
-
-    /// Positions of files that are not being read.
-    pub fn remembered(&self) -> impl Iterator<Item = &Position> {
-        self.memory.iter()
-    }
-
-    /// For what changes neither identity nor path.
-    pub fn remembered_mut(&mut self, id: FileId) -> Option<&mut Position> {
-        self.memory.get_mut(id)
-    }
-
-    /// Positions in content that was overwritten.
-    pub fn overwritten(&self) -> impl Iterator<Item = &Position> {
-        self.memory.overwritten()
-    }
 }
 
 fn inode(id: FileId) -> (u64, u64) {
@@ -791,5 +801,7 @@ fn inode(id: FileId) -> (u64, u64) {
 
 #[cfg(test)]
 mod order_tests;
+#[cfg(test)]
+mod report_tests;
 #[cfg(test)]
 mod tests;

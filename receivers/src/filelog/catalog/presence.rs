@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use tailwater_pipeline::clock::Mono;
 
-use super::super::logfs::Meta;
+use super::super::logfs::{FileId, Meta};
 use super::super::position::Position;
 use super::siblings::{Siblings, Stays};
 use super::{Action, Catalog, FileNo, Live, Seen, inode};
@@ -24,7 +24,8 @@ impl Catalog {
         let files = self.lineages.get(path).into_iter().flatten();
         let files = files.chain(self.by_path.get(path));
         let is_at = |l: &Live| !l.gone && *l.path == *path;
-        let missing = |no: &&FileNo| !present.contains(no) && self.live.get(no).is_some_and(is_at);
+        let missing =
+            |no: &&FileNo| !present.contains(no) && self.live.get(no).is_some_and(|l| is_at(l));
         let missing: BTreeSet<FileNo> = files.filter(missing).copied().collect();
         for no in missing {
             self.is_missing(no, &mut actions);
@@ -38,6 +39,11 @@ impl Catalog {
     /// Something happened to what is at `path`.
     pub fn touched(&mut self, path: &Path) {
         self.listings.touched(path);
+    }
+
+    /// Nothing may come for a while: what can be looked up again is forgotten.
+    pub fn rest(&mut self, now: Mono) {
+        self.listings.forget_large(now);
     }
 
     /// Whether news of all changes come until the next scan, or nearly all.
@@ -109,6 +115,21 @@ impl Catalog {
         (gone, others)
     }
 
+    /// Positions of files that are not being read.
+    pub fn remembered(&self) -> impl Iterator<Item = &Position> {
+        self.memory.iter()
+    }
+
+    /// For what changes neither identity nor path.
+    pub fn remembered_mut(&mut self, id: FileId) -> Option<&mut Position> {
+        self.memory.get_mut(id)
+    }
+
+    /// Positions in content that was overwritten.
+    pub fn overwritten(&self) -> impl Iterator<Item = &Position> {
+        self.memory.overwritten()
+    }
+
     /// Files that no path of the scan leads to any more.
     pub(super) fn mark_missing(
         &mut self,
@@ -116,7 +137,12 @@ impl Catalog {
         actions: &mut Vec<(usize, Action)>,
     ) {
         let missing = |(no, l): (&FileNo, &Live)| (!l.gone && !present.contains(no)).then_some(*no);
-        let missing: Vec<FileNo> = self.live.iter().filter_map(missing).collect();
+        let missing: Vec<FileNo> = self
+            .live
+            .iter()
+            .map(|(no, l)| (no, &**l))
+            .filter_map(missing)
+            .collect();
         for no in missing {
             self.is_missing(no, actions);
         }

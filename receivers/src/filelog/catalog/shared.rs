@@ -26,6 +26,8 @@ pub struct Shared {
     pub closed: AtomicBool,
     /// Its content was cut away, as its reader has found out, and is looked for in copies.
     pub cut: AtomicBool,
+    /// Its reader waits until what comes before it is read.
+    pub waits: AtomicBool,
     /// There may be something new to read; cleared by the shard before it looks.
     pub dirty: AtomicBool,
     /// It was read as far as it goes since its path was gone.

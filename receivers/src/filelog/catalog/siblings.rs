@@ -46,6 +46,8 @@ const LARGE: usize = 2_000;
 const LARGE_AGE_MAX: Duration = Duration::from_millis(200);
 /// Names of directories that nobody asked for are kept for no longer than this.
 const KEPT: Duration = Duration::from_secs(30);
+/// The same for large ones.
+const LARGE_KEPT: Duration = Duration::from_secs(2);
 /// Two changes within this time may give a directory the same time of its last change.
 const TICK: Duration = Duration::from_millis(50);
 /// The same where times are told in whole seconds.
@@ -108,7 +110,7 @@ struct Name {
     text: String,
     ino: u64,
     /// What was there when it was looked at.
-    looked: Option<Looked>,
+    looked: Option<Box<Looked>>,
 }
 
 /// What was at a name.
@@ -131,6 +133,13 @@ impl Listings {
             self.tidied = now;
             self.dirs.retain(|_, l| now.since(l.asked) < KEPT);
         }
+    }
+
+    /// Forgets the names in large directories that nobody asked for of late: they are most of the memory
+    /// of files at rest.
+    pub fn forget_large(&mut self, now: Mono) {
+        let is_kept = |l: &Listing| l.names.len() <= LARGE || now.since(l.asked) < LARGE_KEPT;
+        self.dirs.retain(|_, l| is_kept(l));
     }
 
     /// Takes note of where the log at `base` is: at `target`, if it is a link. True if that is news.
@@ -374,7 +383,7 @@ impl Listing {
                     }
                     match &mut name.looked {
                         Some(looked) => looked.again(*meta, now),
-                        none => *none = Some(Looked::new(*meta, now)),
+                        none => *none = Some(Box::new(Looked::new(*meta, now))),
                     }
                 }),
             };

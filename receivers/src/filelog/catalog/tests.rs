@@ -243,6 +243,8 @@ struct Agent {
     wall_ns: i64,
     /// The times that each line was delivered with.
     delivered: BTreeMap<u32, BTreeSet<i64>>,
+    /// Files of which the catalog is to be told that they have begun.
+    begun: Vec<FileNo>,
 }
 
 impl Agent {
@@ -273,6 +275,7 @@ impl Agent {
             now: Mono::default(),
             wall_ns: wall(),
             delivered: BTreeMap::new(),
+            begun: Vec::new(),
         }
     }
 
@@ -366,7 +369,10 @@ impl Agent {
                 }
                 Action::After(no, _) => {
                     let tail = self.tails.get_mut(&no).unwrap();
-                    tail.hold = Hold::Ask;
+                    match tail.hold {
+                        Hold::None if tail.position.head.len > 0 => self.begun.push(no),
+                        _ => tail.hold = Hold::Ask,
+                    }
                 }
                 Action::Begin(no) => {
                     let tail = self.tails.get_mut(&no).unwrap();
@@ -376,6 +382,10 @@ impl Agent {
         }
         for p in std::mem::take(&mut self.catalog.to_save) {
             self.put(p);
+        }
+        for no in std::mem::take(&mut self.begun) {
+            let actions = self.catalog.begun(no, self.now);
+            self.take(actions);
         }
     }
 
@@ -581,4 +591,31 @@ proptest! {
     ) {
         play(world, &steps)?;
     }
+}
+
+/// Guarantees that a copy that begins as what stands in the log now, and is longer, is read: it is no
+/// part of the log, which has not been cut since.
+#[test]
+fn a_copy_that_begins_as_the_log_is_read() {
+    use Step::{Compress, CopyTruncate, Notify, Rename, Write};
+    let world = World {
+        way: Way::Mixed,
+        dated: false,
+        banner: "#banner\n".to_owned(),
+        pad: 0,
+    };
+    let older = Compress { newest: false };
+    let steps = [
+        Rename,
+        Rename,
+        Notify,
+        Write(1),
+        CopyTruncate,
+        Rename,
+        older,
+        Notify,
+        CopyTruncate,
+        Rename,
+    ];
+    play(world, &steps).unwrap();
 }

@@ -107,7 +107,7 @@ impl FileSource {
         // At once: the new content takes the place of the old one under its identity, and a time
         // mark of the new content is on disk before anything else is.
         let position = tail.durable(self.p.clock.wall_ns());
-        self.p.saver.save_durably(no, &position);
+        self.p.saver.save_durably(&position);
         if !was_open {
             self.one_more_open();
         }
@@ -129,7 +129,7 @@ impl FileSource {
             "no copy of what was truncated was found"
         );
         let position = tail.durable(self.p.clock.wall_ns());
-        self.p.saver.save_durably(no, &position);
+        self.p.saver.save_durably(&position);
         let others = self.p.cutter.moved(tail);
         for other in others {
             self.rewind(other, Outcome::Retry);
@@ -143,7 +143,7 @@ impl FileSource {
         let Some(tail) = self.tails.get_mut(&no) else {
             return;
         };
-        if tail.window.is_empty() && !self.marked.iter().any(|(n, _)| *n == no) {
+        if tail.window.is_empty() && !tail.waits_for_mark {
             self.finish(no);
         }
     }
@@ -191,8 +191,13 @@ impl FileSource {
         };
         tail.after = Some(before);
         tail.predecessor = Some(before);
-        if tail.hold == Hold::Asked {
-            tail.hold = Hold::Ask;
+        let is_unread = tail.position.offset == 0 && tail.position.head.len == 0;
+        match tail.hold {
+            Hold::Asked => tail.hold = Hold::Ask,
+            // The first bytes of it are news to the catalog, too.
+            Hold::None if is_unread => tail.hold = Hold::Ask,
+            Hold::None => _ = self.p.feedback.send(Feedback::Begun(no)),
+            Hold::Ask | Hold::Cut | Hold::Lost | Hold::LetGo => {}
         }
         self.follow(no, before, now);
         self.queue(no);

@@ -72,7 +72,6 @@ impl FileSource {
     /// A file whose path is gone: finished when it has been at rest for a while.
     fn let_go(&mut self, no: FileNo, since: Mono, now: Mono) {
         let s = self.p.settings.clone();
-        let is_marked = self.marked.iter().any(|(n, _)| *n == no);
         let Some(tail) = self.tails.get_mut(&no) else {
             return;
         };
@@ -106,7 +105,7 @@ impl FileSource {
         // A line that is held needs its file.
         let is_done = match tail.until {
             None => tail.is_at_rest() && quiet >= linger,
-            Some(_) => tail.is_let_go(s.force_flush_period) && !is_marked,
+            Some(_) => tail.is_let_go(s.force_flush_period) && !tail.waits_for_mark,
         };
         let is_done = is_done && !self.p.cutter.holds(no);
         if is_done && tail.until.is_some() && tail.hold == Hold::None {
@@ -138,12 +137,13 @@ impl FileSource {
     pub(super) fn end(&mut self, no: FileNo) -> Option<Position> {
         self.held_bytes.remove(&no);
         let mut tail = self.tails.remove(&no)?;
+        self.ended_before(&tail);
         self.p.cutter.closed(no);
         self.p.settings.lanes.gone(tail.position.id);
         let partners = partners(&tail);
         self.settle_account(&mut tail);
         let left = tail.left(self.p.clock.wall_ns());
-        self.p.saver.finished(no, &left);
+        self.p.saver.finished(&left);
         tail.shared.finished.store(true, Ordering::Release);
         if tail.file.is_some() {
             self.one_less_open();

@@ -9,7 +9,7 @@ use tailwater_telemetry::metrics::{Accounting, Amount, Settlement};
 
 use super::super::catalog::FileNo;
 use super::super::position::Position;
-use super::super::tail::Tail;
+use super::super::tail::{AskedAfter, Tail};
 use super::super::under_way::{Joint, UnderWay};
 use super::{CLOSED_PAUSE, Feedback, FileSource, MISSING_PAUSE};
 
@@ -139,8 +139,8 @@ impl FileSource {
         tail.go_back();
         // Parts of its first line may be in the file before it.
         tail.after = tail.predecessor;
-        self.marked.retain(|(n, _)| *n != no);
         let others = self.p.cutter.moved(tail);
+        self.forget_marked(no);
         // Parts of a line that is read again here are in these.
         let waiting = |other: &FileNo| {
             let tail = self.tails.get(other);
@@ -199,13 +199,15 @@ impl FileSource {
             let Some(tail) = self.tails.get_mut(&no) else {
                 continue;
             };
-            if tail.looked_after.is_some_and(|at| at >= due) {
+            let before = tail.asked_after.as_deref();
+            let answered = before.and_then(|a| a.answered);
+            if answered.is_some_and(|at| at >= due) {
                 continue;
             }
             asked = true;
-            let is_asked = |at: Mono| at >= due && now.since(at) < MISSING_PAUSE;
-            if !tail.asked_after.is_some_and(is_asked) {
-                tail.asked_after = Some(now);
+            let is_asked = |a: &AskedAfter| a.at >= due && now.since(a.at) < MISSING_PAUSE;
+            if !before.is_some_and(is_asked) {
+                tail.asked_after = Some(Box::new(AskedAfter { at: now, answered }));
                 let _ = self.p.feedback.send(Feedback::Held(no));
             }
         }

@@ -295,6 +295,11 @@ impl Driver {
         tracing::error!(
             "OpAMP: the offered settings do not work, the former ones are used again: {text}"
         );
+        if offered.settings.certificate.is_some() {
+            // Another one is asked for later, not over and over.
+            self.key = None;
+            self.client.set_request(None);
+        }
         let kept = Kept {
             valid: self.valid.clone(),
             candidate: None,

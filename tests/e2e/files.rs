@@ -169,7 +169,9 @@ fn files_are_told_as_what_they_are() {
     for (query, status) in [
         ("limit=0", 400),
         ("size=1", 400),
-        ("after=x", 400),
+        ("after=x", 422),
+        ("path=[", 422),
+        ("order=lag&after=x", 422),
         ("receiver=x", 404),
     ] {
         let reply = way.get(&format!("/v1/files?{query}"));

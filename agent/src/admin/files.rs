@@ -93,11 +93,20 @@ impl Wanted {
     }
 }
 
+/// What is wrong with a query, for people.
+#[derive(Debug)]
+pub enum Mistake {
+    /// It is none of those that the description of the API has.
+    Form(String),
+    /// It is one, and asks for what there is not.
+    Value(String),
+}
+
 /// Reads a query.
 ///
 /// # Errors
-/// What is wrong with it, for people.
-pub fn wanted(query: Option<&str>) -> Result<Wanted, String> {
+/// See [`Mistake`].
+pub fn wanted(query: Option<&str>) -> Result<Wanted, Mistake> {
     let mut wanted = Wanted {
         receiver: None,
         paths: None,
@@ -108,34 +117,40 @@ pub fn wanted(query: Option<&str>) -> Result<Wanted, String> {
     for (key, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
         match &*key {
             "receiver" => wanted.receiver = Some(value.into_owned()),
-            "path" => wanted.paths = Some(paths(&value)?),
+            "path" => wanted.paths = Some(paths(&value).map_err(Mistake::Value)?),
             "limit" => {
                 let limit = value.parse().ok();
                 let limit = limit.filter(|n| (1..=LIMIT_MAX).contains(n));
-                wanted.limit = limit
-                    .ok_or_else(|| format!("limit is {value:?}; it is from 1 to {LIMIT_MAX}"))?;
+                let text = || format!("limit is {value:?}; it is from 1 to {LIMIT_MAX}");
+                wanted.limit = limit.ok_or_else(|| Mistake::Form(text()))?;
             }
             "after" => {
                 let cursor = Cursor::read(&value);
                 let text = || format!("after is {value:?}; it is what next was in an answer");
-                wanted.after = Some(cursor.ok_or_else(text)?);
+                wanted.after = Some(cursor.ok_or_else(|| Mistake::Value(text()))?);
             }
             "order" => {
                 wanted.by_lag = match &*value {
                     "found" => false,
                     "lag" => true,
-                    _ => return Err(format!("order is {value:?}; it is found or lag")),
+                    _ => {
+                        let text = format!("order is {value:?}; it is found or lag");
+                        return Err(Mistake::Form(text));
+                    }
                 }
             }
             _ => {
-                return Err(format!(
+                return Err(Mistake::Form(format!(
                     "{key:?} is not known here; there are receiver, path, limit, after, order"
-                ));
+                )));
             }
         }
     }
     match wanted.by_lag && wanted.after.is_some() {
-        true => Err("after goes with order=found only: by lag there is one answer".to_owned()),
+        true => {
+            let text = "after goes with order=found only: by lag there is one answer";
+            Err(Mistake::Value(text.to_owned()))
+        }
         false => Ok(wanted),
     }
 }

@@ -28,6 +28,7 @@ use tailwater_telemetry::rfc3339_nano;
 use tokio::sync::{Semaphore, oneshot};
 
 use super::diagnostics::Archives;
+use super::files::Mistake;
 use super::graph::{Seen, graph};
 use super::origin::Foreign;
 use super::shown::Shown;
@@ -310,7 +311,10 @@ fn config(api: &Api, headers: &HeaderMap) -> Reply {
 
 async fn files(api: &Api, query: Option<&str>) -> Result<Reply, Reply> {
     let wanted = super::files::wanted(query);
-    let wanted = wanted.map_err(|text| error(StatusCode::BAD_REQUEST, &text))?;
+    let wanted = wanted.map_err(|mistake| match mistake {
+        Mistake::Form(text) => error(StatusCode::BAD_REQUEST, &text),
+        Mistake::Value(text) => error(StatusCode::UNPROCESSABLE_ENTITY, &text),
+    })?;
     let answer = super::files::files(&api.shown.get(), &wanted).await;
     let answer = answer.map_err(|e| error(StatusCode::NOT_FOUND, &e.0))?;
     Ok(reply(StatusCode::OK, JSON, answer))

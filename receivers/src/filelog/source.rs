@@ -638,6 +638,7 @@ impl FileSource {
                 Turn::Blocked => {}
             }
         }
+        self.use_room();
         self.progress(now, true)
     }
 

@@ -55,12 +55,17 @@ impl FileSource {
         self.p.settings.open_files.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// A file was closed: one that waits may be opened. Some that waited are open, finished or
-    /// have a turn by now.
     pub(super) fn one_less_open(&mut self) {
         self.open -= 1;
         self.p.settings.open_files.fetch_sub(1, Ordering::AcqRel);
-        while let Some(no) = self.wait_to_open.pop_front() {
+    }
+
+    /// Has a turn of the first of those that wait to be opened, as long as there is room for it. Some
+    /// that waited are open, finished, or need no descriptor by now: those hold nobody up.
+    pub(super) fn use_room(&mut self) {
+        while self.open < self.p.settings.open_files_max
+            && let Some(no) = self.wait_to_open.pop_front()
+        {
             let Some(tail) = self.tails.get_mut(&no) else {
                 continue;
             };

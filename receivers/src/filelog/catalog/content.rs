@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::super::gzip_reader::GzipFile;
 use super::super::hash::stable_hash;
+use super::super::holes::hole_bytes;
 use super::super::identity::{
     Found, Head, Known, Likeness, TRAIL_BYTES, Trail, Verdict, judge, likeness,
 };
@@ -17,6 +18,9 @@ use super::{Catalog, GzipRule, TICK_NS};
 /// Where file systems have no birth times, smaller files may be equal by chance: they are read rather
 /// than taken for copies.
 const DOUBLE_BYTES_MIN: u64 = 4096;
+
+/// So much behind a position is looked at whether it is blank; what is behind that has to be a hole.
+const BLANK_BYTES: usize = 64 << 10;
 
 /// An open file and its content.
 pub(super) struct Opened {
@@ -371,6 +375,23 @@ impl Opened {
     /// True if its size is not known to be such that files are equal by chance.
     pub(super) fn is_large(&self) -> bool {
         self.told_size.is_none_or(|s| s >= DOUBLE_BYTES_MIN)
+    }
+
+    /// True if all that is behind `offset` reads as NUL: room that nobody filled, which its reader leaves
+    /// unread. `None` if that cannot be told now.
+    pub(super) fn is_blank_from(&self, offset: u64) -> Option<bool> {
+        if self.gzip {
+            return Some(false);
+        }
+        let mut seen = Vec::new();
+        let read = self.file.read_whole_at(offset, BLANK_BYTES, &mut seen);
+        let end = offset + read.ok()? as u64;
+        if seen.iter().any(|b| *b != 0) {
+            return Some(false);
+        }
+        let left = self.size.saturating_sub(end);
+        let hole = hole_bytes(&*self.file, end, 0);
+        Some(left == 0 || hole.ok()? >= left)
     }
 
     /// True if `original` begins with this content, as far as its first and its last bytes tell.

@@ -381,6 +381,10 @@ impl Catalog {
                 Verdict::Same | Verdict::Shrunk if nothing_left(p) => {
                     return Ok(Generation::Known);
                 }
+                // Its reader would leave it as it did before.
+                Verdict::Same if p.complete && opened.is_blank_from(p.offset) == Some(true) => {
+                    return Ok(Generation::Known);
+                }
                 // Cut: its reader would not find what it read.
                 Verdict::Shrunk if !self.rules.keep_offset => start = opened.anew(p, &start),
                 Verdict::Same | Verdict::Shrunk => {

@@ -266,9 +266,11 @@ impl Tail {
         self.moved_at = Some(now);
     }
 
-    /// The time that a line at the position would get, if lines of it get times.
+    /// The earliest time that a line at the position could get, if lines of it, or of what came before
+    /// it, get times.
     pub fn next_stamp(&self) -> Option<i64> {
-        self.position.marks.time_of(self.position.offset)
+        let own = self.position.marks.time_of(self.position.offset);
+        own.max(self.stamps_from)
     }
 
     /// True if it is closed and could not be opened for a while, and nothing of it is under way.

@@ -86,8 +86,8 @@ impl Catalog {
         let base = rotated.as_ref().map_or(&*s.path, |r| &*r.written_at);
         let base = base.to_path_buf();
         let behind = self.behind_gap(&base);
-        let log = rotated.as_ref().and_then(|r| r.log);
-        let shard = match after.or(behind).or(log).and_then(|no| self.live.get(&no)) {
+        let next = rotated.as_ref().and_then(|r| r.next);
+        let shard = match after.or(behind).or(next).and_then(|no| self.live.get(&no)) {
             Some(l) => l.shard,
             None => (0..self.load.len())
                 .min_by_key(|i| self.load[*i])
@@ -116,7 +116,7 @@ impl Catalog {
         self.by_path.insert(path.clone(), no);
         if let Some(base) = &written_at
             && behind.is_none()
-            && log.is_none()
+            && next.is_none()
         {
             self.by_path.insert(base.clone(), no);
         }

@@ -49,6 +49,13 @@ pub(super) struct Pending {
     searches: u32,
 }
 
+impl Pending {
+    /// The file.
+    pub(super) fn no(&self) -> FileNo {
+        self.cut.no
+    }
+}
+
 /// How much is known of whether the first bytes of a file may be read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Begin {
@@ -130,7 +137,7 @@ impl Catalog {
         }
     }
 
-    fn is_of(&self, no: FileNo, base: &Path) -> bool {
+    pub(super) fn is_of(&self, no: FileNo, base: &Path) -> bool {
         self.live.get(&no).is_some_and(|l| l.lineage() == base)
     }
 
@@ -426,7 +433,7 @@ impl Catalog {
         let rotated = Rotated {
             written_at: base.into(),
             left: false,
-            log: self.at_base(base),
+            next: self.at_base(base),
         };
         let opened = cut.opened(s.meta);
         let (anew, before) = (cut.anew.clone(), Some(cut.no));
@@ -455,7 +462,7 @@ impl Catalog {
         let rotated = (!at_base).then(|| Rotated {
             written_at: base.into(),
             left: false,
-            log,
+            next: log,
         });
         let target = self.fs.resolve(&path).ok().filter(|t| *t != path);
         let after = self.place(base, log).or(Some(cut.no));
@@ -483,33 +490,33 @@ impl Catalog {
 
     /// True if nothing of a log was read yet, as far as is known: what is found beside it comes before
     /// its content.
-    fn is_unread(&self, live: &Live) -> bool {
+    pub(super) fn is_unread(&self, live: &Live) -> bool {
         let known = live.shared.known();
         let is_empty = known.offset == 0 && known.head.len == 0 && !self.rules.keep_offset;
         live.begin != Begin::Free || is_empty
     }
 
-    /// A generation of the log at `base` was opened: before the content of the log, if nothing of
-    /// that was read yet.
+    /// A generation of the log at `base` was opened: before the content of `next`, the log or an other
+    /// generation, if nothing of that was read yet.
     pub(super) fn placed(
         &mut self,
         base: &Path,
         no: FileNo,
-        log: Option<FileNo>,
+        next: Option<FileNo>,
         actions: &mut Vec<(usize, Action)>,
     ) {
-        let Some(log) = log.filter(|no| !self.is_kept(base, *no)) else {
+        let Some(next) = next.filter(|no| !self.is_kept(base, *no)) else {
             return;
         };
-        let is_unread = self.live.get(&log).is_some_and(|l| self.is_unread(l));
-        let Some(live) = self.live.get_mut(&log) else {
+        let is_unread = self.live.get(&next).is_some_and(|l| self.is_unread(l));
+        let Some(live) = self.live.get_mut(&next) else {
             return;
         };
         live.last = Some(no);
         if is_unread {
             live.begin = Begin::Open;
-            self.asking.retain(|n| *n != log);
-            actions.push((live.shard, Action::After(log, no)));
+            self.asking.retain(|n| *n != next);
+            actions.push((live.shard, Action::After(next, no)));
         }
     }
 

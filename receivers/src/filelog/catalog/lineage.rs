@@ -232,6 +232,7 @@ impl Catalog {
         let is_known = |g: &Generation| !matches!(g, Generation::New(..));
         let newest_known = generations.iter().rposition(|(_, g)| is_known(g));
         let count = generations.len();
+        let later = self.first_unread_after(base, &generations);
         let mut known_before = older_known;
         for (i, (s, generation)) in generations.into_iter().enumerate() {
             let (opened, position) = match generation {
@@ -271,8 +272,13 @@ impl Catalog {
                 "a rotated file is read to its end"
             );
             known_before = true;
-            let log = self.at_base(base);
-            let before = self.place(base, log);
+            let (next, before) = match later[i] {
+                Some(next) => (Some(next), self.live.get(&next).and_then(|l| l.last)),
+                None => {
+                    let log = self.at_base(base);
+                    (log, self.place(base, log))
+                }
+            };
             let seen = Seen {
                 path: s.path,
                 meta: opened.meta,
@@ -281,11 +287,34 @@ impl Catalog {
             let rotated = Some(Rotated {
                 written_at: base.into(),
                 left: opened.gzip || i + 1 < count,
-                log,
+                next,
             });
             let no = self.admit(seen, opened, position, before, rotated, actions);
-            self.placed(base, no, log, actions);
+            self.placed(base, no, next, actions);
         }
+    }
+
+    /// Of each of `generations`, which are in order: the first one after it that is being read, if
+    /// nothing of that was read yet. What is found before it now is read before it.
+    fn first_unread_after(
+        &self,
+        base: &Path,
+        generations: &[(Sibling, Generation)],
+    ) -> Vec<Option<FileNo>> {
+        let mut next = None;
+        let mut after = Vec::with_capacity(generations.len());
+        for (s, _) in generations.iter().rev() {
+            after.push(next);
+            let no = self.by_inode.get(&inode(s.meta.id)).copied();
+            if let Some(no) = no
+                && let Some(live) = self.live.get(&no).filter(|l| l.id == s.meta.id)
+            {
+                let is_next = self.is_unread(live) && !self.is_kept(base, no);
+                next = is_next.then_some(no);
+            }
+        }
+        after.reverse();
+        after
     }
 
     /// True if an unknown generation without a known one before it was there before its log was

@@ -210,8 +210,8 @@ struct Rotated {
     written_at: FilePath,
     /// Nobody writes to it any more.
     left: bool,
-    /// The log itself, if it is being read.
-    log: Option<FileNo>,
+    /// What it comes before, if that is being read: a generation that was found sooner, or the log.
+    next: Option<FileNo>,
 }
 
 /// A new file that may be a copy which copytruncate is making of a live one.
@@ -452,6 +452,12 @@ impl Catalog {
         };
         let due = &due(&mut self.pending) | &due(&mut self.beside);
         for base in due {
+            // What comes after one that is not selected any more is not read, until it is again.
+            let waits = |no: &FileNo| self.is_of(*no, &base);
+            let has_asked = self.asking.iter().any(waits) || self.cuts.iter().any(|c| waits(&c.no()));
+            if !has_asked && !(self.rules.selects)(&base) {
+                continue;
+            }
             let base_known = self.by_path.contains_key(base.as_path());
             self.reconcile(&base, base_known, actions);
         }

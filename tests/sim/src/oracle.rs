@@ -99,6 +99,9 @@ pub struct Oracle {
     pub unsaved: bool,
 }
 
+/// A line that is joined from more fragments than this is damaged by who read it.
+const JOINED_FRAGMENTS_MAX: usize = 3;
+
 impl Oracle {
     /// A line is begun. Each writer begins its lines in their order.
     pub fn planned(&mut self, (writer, _): LineId, format: Format) {
@@ -364,6 +367,19 @@ impl Oracle {
         ids.into_iter().any(|(id, _)| torn(&id))
     }
 
+    /// True if this is what is left of a line, or is joined from what is left of a few pieces.
+    fn is_made_of_fragments(&self, stray: &[u8]) -> bool {
+        let mut rest = stray;
+        for _ in 0..JOINED_FRAGMENTS_MAX {
+            let longest = self.fragments.iter().map(|f| longest_begin_in(rest, f));
+            rest = &rest[longest.max().unwrap_or(0)..];
+            if rest.is_empty() {
+                return true;
+            }
+        }
+        false
+    }
+
     /// What is wrong at the end.
     pub fn verdict(&mut self) -> Vec<Violation> {
         let mut out = std::mem::take(&mut self.violations);
@@ -375,9 +391,7 @@ impl Oracle {
             }
         }
         for stray in &self.strays {
-            let inside =
-                |f: &Vec<u8>| stray.is_empty() || f.windows(stray.len()).any(|w| w == &stray[..]);
-            if !self.fragments.iter().any(inside) && !self.is_torn(stray) {
+            if !self.is_made_of_fragments(stray) && !self.is_torn(stray) {
                 let text = String::from_utf8_lossy(stray);
                 out.push(Violation::Damaged(text.chars().take(160).collect()));
             }
@@ -386,6 +400,15 @@ impl Oracle {
         out.dedup();
         out
     }
+}
+
+/// Bytes that `text` begins with and that `fragment` holds somewhere.
+fn longest_begin_in(text: &[u8], fragment: &[u8]) -> usize {
+    let alike = |at: usize| {
+        let both = text.iter().zip(&fragment[at..]);
+        both.take_while(|(a, b)| a == b).count()
+    };
+    (0..fragment.len()).map(alike).max().unwrap_or(0)
 }
 
 /// Every file of logs, with a name or open.

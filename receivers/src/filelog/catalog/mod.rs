@@ -609,6 +609,9 @@ impl Catalog {
             }
         }
         self.forget(no);
+        if self.is_reused_since(&position) {
+            return;
+        }
         match position.overwritten {
             true => self.memory.insert_overwritten(position),
             false => self.memory.insert(position),

@@ -55,6 +55,14 @@ impl Catalog {
         meta.id.birth_ns != 0 && known.is_some_and(|p| meta.mtime_ns <= p.seen_ns)
     }
 
+    /// True if another file has got the inode of one that is let go, and was read: without birth times it
+    /// goes by the same name, and its position is the one to remember.
+    pub(super) fn is_reused_since(&self, position: &Position) -> bool {
+        let known = self.memory.get(position.id);
+        let is_later = |p: &Position| p.generation > position.generation;
+        position.id.birth_ns == 0 && !position.overwritten && known.is_some_and(is_later)
+    }
+
     /// Takes note of a position that is no file's any more, but goes on being stored for a while.
     pub(super) fn note_given_up(&mut self, id: FileId, generation: u64, offset: u64) {
         if id.birth_ns == 0 {

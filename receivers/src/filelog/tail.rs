@@ -514,6 +514,9 @@ impl Tail {
         if self.file.is_some() {
             return Ok(true);
         }
+        if self.is_path_of_another() {
+            return Ok(false);
+        }
         let file = match fs.open(&self.path) {
             // It was at rest when it was closed: nothing of it is left to read.
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
@@ -537,6 +540,14 @@ impl Tail {
         self.shared.closed.store(false, Ordering::Release);
         self.at_end = true; // confirm the position at the next read
         Ok(true)
+    }
+
+    /// True if what is at its path came after it, and may have got its inode: neither a birth time nor
+    /// content would tell.
+    fn is_path_of_another(&self) -> bool {
+        let tells = self.position.id.birth_ns != 0 || self.position.head.len > 0;
+        let is_elsewhere = self.path != self.position.path;
+        !tells && self.gone_since.is_some() && !is_elsewhere
     }
 
     /// Where it is was told anew.

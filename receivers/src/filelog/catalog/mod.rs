@@ -8,8 +8,9 @@
 //! new, `presence` tells which are gone or left, `report` what there is to say of each. `lineage`
 //! finds the generations that rotation put beside a log, `content` tells whether one is a copy of what
 //! was read, `gap` keeps what has to wait for it, `memory` holds the positions of files that are not
-//! being read, `reuse` tells files from others that had their inodes, `select` follows patterns that
-//! change, `siblings` says which names are rotated forms of a log and how old each is.
+//! being read, `pairs` looks into files beside their compressed forms, `reuse` tells files from others
+//! that had their inodes, `select` follows patterns that change, `siblings` says which names are rotated
+//! forms of a log and how old each is.
 
 mod admit;
 mod content;
@@ -17,6 +18,7 @@ mod cut;
 mod gap;
 mod lineage;
 mod memory;
+mod pairs;
 mod presence;
 mod report;
 mod reuse;
@@ -292,7 +294,6 @@ impl Catalog {
         Catalog {
             had_stored: !stored.is_empty(),
             memory: Memory::new(stored),
-            rules,
             fs,
             live: BTreeMap::new(),
             lineages: HashMap::new(),
@@ -300,7 +301,7 @@ impl Catalog {
             by_path: HashMap::new(),
             by_place: HashMap::new(),
             by_target: HashMap::new(),
-            listings: Listings::default(),
+            listings: Listings::new(rules.started_ns),
             load: vec![0; shards],
             next_no: 1,
             now: Mono::default(),
@@ -318,6 +319,7 @@ impl Catalog {
             to_save: Vec::new(),
             superseded: Vec::new(),
             given_up: HashMap::new(),
+            rules,
         }
     }
 
@@ -454,7 +456,8 @@ impl Catalog {
         for base in due {
             // What comes after one that is not selected any more is not read, until it is again.
             let waits = |no: &FileNo| self.is_of(*no, &base);
-            let has_asked = self.asking.iter().any(waits) || self.cuts.iter().any(|c| waits(&c.no()));
+            let has_asked =
+                self.asking.iter().any(waits) || self.cuts.iter().any(|c| waits(&c.no()));
             if !has_asked && !(self.rules.selects)(&base) {
                 continue;
             }

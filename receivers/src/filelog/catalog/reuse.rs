@@ -20,8 +20,10 @@ impl Catalog {
             return Some(true);
         }
         let (known, gzip) = (live.shared.known(), live.gzip);
-        if known.head.len == 0 && !self.is_name_of(live, path) {
-            // Nothing of it was read that could tell, and no rotation gives one log's name to another's.
+        let is_taken = live.gone && (path == &*live.path || path == live.lineage());
+        if known.head.len == 0 && (is_taken || !self.is_name_of(live, path)) {
+            // Nothing of it was read that could tell. No rotation gives one log's name to another's, or a
+            // file back the name that it took away.
             return Some(false);
         }
         match self.open(path, gzip) {

@@ -14,6 +14,7 @@ use tailwater_pipeline::clock::Mono;
 use super::super::hash::stable_hash;
 use super::super::identity::is_rotated_name;
 use super::super::logfs::{FileId, LogFs, Meta};
+use super::pairs::Pairs;
 
 /// A rotated file.
 #[derive(Clone, Debug, PartialEq)]
@@ -82,6 +83,8 @@ pub struct Listings {
     pub hears: bool,
     /// Where links among the logs lead, also while nothing is there.
     links: HashMap<PathBuf, PathBuf>,
+    /// Files beside their compressed forms.
+    pairs: Pairs,
 }
 
 #[derive(Default)]
@@ -126,6 +129,13 @@ struct Looked {
 }
 
 impl Listings {
+    /// No names so far. `started_ns`: wall time of the start, ns since the epoch.
+    pub fn new(started_ns: i64) -> Listings {
+        let mut listings = Listings::default();
+        listings.pairs.started_ns = started_ns;
+        listings
+    }
+
     /// Forgets what may be out of date at `now`.
     pub fn refresh(&mut self, now: Mono) {
         self.round += 1;
@@ -205,7 +215,7 @@ impl Listings {
     }
 
     /// The rotated files of the log at `base`. A file whose compressed form appears beside it is
-    /// there once, as itself: the other one is still being written. `stays` tells why a file that was
+    /// there once, as itself: the other one is still being written (see [`Pairs`] for the exception). `stays` tells why a file that was
     /// looked at once is still the one of its inode. Without `whole`, the oldest are left out if they
     /// were read and do not change any more.
     pub fn of(
@@ -228,7 +238,7 @@ impl Listings {
             true => stays(meta),
             false => Stays::Perhaps,
         };
-        let mut found = listing.look(fs, dir, name, now, whole, &stays);
+        let mut found = listing.look(fs, dir, name, now, whole, &mut self.pairs, &stays);
         // Where names move on while they are looked at one by one, a file can be missed without any
         // trace: at the name it had, there is another one already.
         for attempt in 0..=LOOKS {
@@ -239,7 +249,7 @@ impl Listings {
                 found.stable = false;
                 break;
             }
-            found = listing.look(fs, dir, name, now, whole, &stays);
+            found = listing.look(fs, dir, name, now, whole, &mut self.pairs, &stays);
         }
         self.dirs.insert(dir.to_path_buf(), listing);
         found
@@ -250,12 +260,12 @@ impl Listings {
         let place = self.place(base).to_path_buf();
         let (dir, name) = split(&place)?;
         let mut listing = self.take(fs, dir, now);
-        let mut found = listing.find(fs, dir, name, id);
+        let mut found = listing.find(fs, dir, name, id, &self.pairs);
         for _ in 0..LOOKS {
             if found.is_some() || !listing.has_changed(fs, dir, name, now) {
                 break;
             }
-            found = listing.find(fs, dir, name, id);
+            found = listing.find(fs, dir, name, id, &self.pairs);
         }
         self.dirs.insert(dir.to_path_buf(), listing);
         found
@@ -355,6 +365,7 @@ impl Listing {
         base: &str,
         now: Mono,
         whole: bool,
+        pairs: &mut Pairs,
         stays: &dyn Fn(&Meta) -> Stays,
     ) -> Siblings {
         let log = stable_hash(base.as_bytes());
@@ -368,8 +379,15 @@ impl Listing {
         let by_name = is_by_name(names.iter().map(|i| age(base, &self.names[*i].text)));
         let mut inodes = HashSet::with_capacity(names.len());
         let (mut as_listed, mut other) = (0, 0);
+        let beside = names.iter().filter_map(|i| {
+            let compressed = &self.names[*i].text;
+            let plain = self.plain_beside(base, compressed)?;
+            let is_torn = pairs.is_torn(fs, &dir.join(plain), &dir.join(compressed));
+            Some(if is_torn { plain } else { compressed }.to_owned())
+        });
+        let left_out: Vec<String> = beside.collect();
         for i in names {
-            if self.is_unfinished(base, &self.names[i]) {
+            if left_out.contains(&self.names[i].text) {
                 continue;
             }
             let name = &mut self.names[i];
@@ -424,24 +442,33 @@ impl Listing {
     }
 
     /// Where the file `id` is among the rotated files of the log `base`.
-    fn find(&self, fs: &dyn LogFs, dir: &Path, base: &str, id: FileId) -> Option<PathBuf> {
+    fn find(
+        &self,
+        fs: &dyn LogFs,
+        dir: &Path,
+        base: &str,
+        id: FileId,
+        pairs: &Pairs,
+    ) -> Option<PathBuf> {
         let may_be = |n: &&Name| n.ino == id.ino || !self.inodes_tell;
         let names = self.names[in_range(&self.names, base)].iter();
         let names = names.filter(may_be);
         let names = names.filter(|n| is_rotated_name(base, &n.text));
         let mut paths = names
-            .filter(|n| !self.is_unfinished(base, n))
-            .map(|n| dir.join(&n.text));
+            .map(|n| (n, dir.join(&n.text)))
+            .filter(|(n, path)| {
+                let is_alone = self.plain_beside(base, &n.text).is_none();
+                is_alone || pairs.is_known_torn(path)
+            })
+            .map(|(_, path)| path);
         paths.find(|path| fs.meta(path).is_ok_and(|meta| meta.id == id))
     }
 
-    /// True if it is a compressed form of a rotated file that is there, too.
-    fn is_unfinished(&self, base: &str, name: &Name) -> bool {
-        let is_there = |plain: &str| {
-            let found = self.names.binary_search_by(|n| n.text.as_str().cmp(plain));
-            found.is_ok() && is_rotated_name(base, plain)
-        };
-        name.text.strip_suffix(".gz").is_some_and(is_there)
+    /// The rotated file that `name` is a compressed form of, if that is there, too.
+    fn plain_beside<'a>(&self, base: &str, name: &'a str) -> Option<&'a str> {
+        let plain = name.strip_suffix(".gz")?;
+        let found = self.names.binary_search_by(|n| n.text.as_str().cmp(plain));
+        (found.is_ok() && is_rotated_name(base, plain)).then_some(plain)
     }
 }
 

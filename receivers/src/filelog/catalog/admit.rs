@@ -18,7 +18,7 @@ impl Catalog {
         actions: &mut Vec<(usize, Action)>,
     ) {
         let at_end = first && !self.rules.from_beginning && !self.had_stored;
-        let seen_before = self.memory.of(&s.path).next().is_some();
+        let seen_before = self.memory.knows(&s.path);
         match (
             first,
             seen_before || self.by_path.contains_key(s.path.as_path()),
@@ -100,6 +100,9 @@ impl Catalog {
         let left = rotated.as_ref().is_some_and(|r| r.left);
         let written_at = rotated.map(|r| r.written_at);
         let known = self.memory.take(position.id);
+        if let Some(displaced) = known.as_ref().filter(|p| p.path != position.path) {
+            self.keep_displaced(displaced);
+        }
         self.raise_generation(&mut position, known);
         position.surveyed = true;
         let path = FilePath::from(s.path);

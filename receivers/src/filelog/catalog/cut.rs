@@ -468,7 +468,10 @@ impl Catalog {
         let after = self.place(base, log).or(Some(cut.no));
         let opened = cut.opened(meta);
         let seen = Seen { path, meta, target };
-        self.admit(seen, opened, cut.anew, after, rotated, actions);
+        let no = self.admit(seen, opened, cut.anew, after, rotated, actions);
+        if !at_base {
+            self.placed(base, no, log, actions);
+        }
     }
 
     /// What a generation of the log at `base` that is opened now is read after, where `log` is the log

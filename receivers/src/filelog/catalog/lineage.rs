@@ -320,7 +320,8 @@ impl Catalog {
     /// True if an unknown generation without a known one before it was there before its log was
     /// known. Where that was not written down, order and times tell.
     fn was_there_before(&self, base: &Path, opened: &Opened, known_after: bool) -> bool {
-        let surveyed = self.memory.of(base).any(|p| p.surveyed);
+        let gone = self.memory.overwritten_of(base).iter();
+        let surveyed = self.memory.of(base).chain(gone).any(|p| p.surveyed);
         if surveyed || self.by_path.contains_key(base) || self.is_newborn(&opened.meta) {
             return false;
         }
@@ -400,6 +401,11 @@ impl Catalog {
             // There is nothing in it that could be told from anything else.
             self.undecided.remove(&id);
             self.remember_complete(start);
+            return Ok(Generation::Known);
+        }
+        // Damaged from its first byte on, for example: once is enough, whoever had its inode before.
+        let was_blank = |p: &Position| p.complete && p.head.len == 0 && p.gzip == opened.gzip;
+        if opened.head.is_empty() && self.memory.get(id).is_some_and(was_blank) {
             return Ok(Generation::Known);
         }
         // Without birth times, one of no content may be of any file that had the inode; and what was

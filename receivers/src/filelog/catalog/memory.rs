@@ -109,6 +109,11 @@ impl Memory {
         ids.filter_map(|(_, id)| self.by_id.get(id))
     }
 
+    /// True if a log at `base` was read before.
+    pub fn knows(&self, base: &Path) -> bool {
+        self.of(base).next().is_some() || !self.overwritten_of(base).is_empty()
+    }
+
     /// Those of them in content that begins as `bytes` do.
     pub fn that_begin(&self, base: &Path, bytes: &[u8]) -> impl Iterator<Item = &Position> {
         let mut heads = Heads::new(bytes);

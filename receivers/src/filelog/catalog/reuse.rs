@@ -65,6 +65,21 @@ impl Catalog {
         position.id.birth_ns == 0 && !position.overwritten && known.is_some_and(is_later)
     }
 
+    /// A file of another log has got the inode that goes with a position, and its name in the store where
+    /// there are no birth times. If nothing else is known of that log, it is not forgotten that it was read:
+    /// what rotation put beside it is news then.
+    pub(super) fn keep_displaced(&mut self, position: &Position) {
+        if position.id.birth_ns == 0 && !self.memory.knows(&position.path) {
+            let overwritten = true;
+            let kept = Position {
+                overwritten,
+                ..position.clone()
+            };
+            self.to_save.push(kept.clone());
+            self.memory.insert_overwritten(kept);
+        }
+    }
+
     /// Takes note of a position that is no file's any more, but goes on being stored for a while.
     pub(super) fn note_given_up(&mut self, id: FileId, generation: u64, offset: u64) {
         if id.birth_ns == 0 {

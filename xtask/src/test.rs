@@ -77,6 +77,7 @@ pub fn test(quick: bool) -> Result<()> {
 fn release(skipped: &mut Skipped) -> Result<()> {
     let build = &mut cargo(&["build", "--release", "--locked", "-p", "tailwater"]);
     step("build the release binary", build)?;
+    let threads = 2 * std::thread::available_parallelism().map_or(2, usize::from);
     let mut e2e = cargo(&[
         "test",
         "--locked",
@@ -87,6 +88,9 @@ fn release(skipped: &mut Skipped) -> Result<()> {
         "--",
         // Without it nobody sees what a test says that passes because it could not run.
         "--show-output",
+        // They wait for processes more than they compute.
+        "--test-threads",
+        &threads.to_string(),
     ]);
     // Without it the test that needs it says so.
     for pip in [SDK, SCHEMATHESIS, OPAMP] {

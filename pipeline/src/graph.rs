@@ -10,6 +10,7 @@
 //! once would do harm does the new part wait for the old one: an exporter until the one before it has
 //! delivered, so that order holds, and a receiver that would read again what is under way.
 
+mod connectors;
 mod prepare;
 mod resolve;
 mod succession;
@@ -350,6 +351,8 @@ fn start_failed(id: &str, e: BuildError) -> BuildError {
     BuildError::new(e.node, format!("cannot start {id}: {}", e.message))
 }
 
+#[cfg(test)]
+mod connector_tests;
 #[cfg(test)]
 mod fakes;
 #[cfg(test)]

@@ -76,6 +76,20 @@ metric_group! {
 }
 
 metric_group! {
+    /// What went into a connector.
+    pub struct ConnectorMetrics { connector, otel_signal }
+    /// Items that went into the connector: log records, data points or spans.
+    consumed_items: Counter, Basic, Count, "otelcol_connector_consumed_items";
+}
+
+metric_group! {
+    /// What a connector passed on to a pipeline.
+    pub struct ConnectorOutputMetrics { connector, otel_signal, otelcol_pipeline_id }
+    /// Items that the connector passed on, by pipeline.
+    produced_items: Counter, Basic, Count, "otelcol_connector_produced_items";
+}
+
+metric_group! {
     /// How the batch processor works.
     pub struct BatchMetrics { processor }
     /// Log records per batch.
@@ -359,6 +373,8 @@ pub(crate) const FAMILIES: &[&[Family]] = &[
     ListenerMetrics::FAMILIES,
     IntakeMetrics::FAMILIES,
     ProcessorMetrics::FAMILIES,
+    ConnectorMetrics::FAMILIES,
+    ConnectorOutputMetrics::FAMILIES,
     BatchMetrics::FAMILIES,
     MemoryLimiterMetrics::FAMILIES,
     MemoryLimiterPointsMetrics::FAMILIES,
@@ -400,6 +416,10 @@ mod tests {
             Box::new(ListenerMetrics::new(registry, "otlp", "grpc")),
             Box::new(IntakeMetrics::new(registry, "otlp")),
             Box::new(ProcessorMetrics::new(registry, "batch", "logs")),
+            Box::new(ConnectorMetrics::new(registry, "forward", "logs")),
+            Box::new(ConnectorOutputMetrics::new(
+                registry, "forward", "logs", "logs/b",
+            )),
             Box::new(BatchMetrics::new(registry, "batch")),
             Box::new(MemoryLimiterMetrics::new(registry, "memory_limiter")),
             Box::new(MemoryLimiterPointsMetrics::new(registry, "memory_limiter")),

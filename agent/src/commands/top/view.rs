@@ -126,6 +126,12 @@ fn nodes(before: Option<&Look>, now: &Look) -> Vec<NodeRow> {
     let key = |n: &Value| text(n, "key").to_owned();
     let mut order: Vec<String> = Vec::new();
     let pipelines = all.iter().filter(|n| n["kind"] == "pipeline").map(key);
+    let mut pipelines: Vec<String> = pipelines.collect();
+    // What stands behind connectors comes with what leads there.
+    pipelines.sort_by_key(|pipeline| {
+        let mut into = edges.iter().filter(|e| text(e, "to") == pipeline);
+        !into.any(|e| text(e, "from").starts_with("receiver "))
+    });
     for pipeline in pipelines {
         let into = edges.iter().filter(|e| text(e, "to") == pipeline);
         let sources = into.map(|e| text(e, "from").to_owned());

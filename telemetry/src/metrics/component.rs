@@ -225,6 +225,16 @@ metric_group! {
 }
 
 metric_group! {
+    /// What stays on disk of an exporter that a change of the configuration took away.
+    pub struct QueueLeftMetrics { exporter, data_type }
+    /// Requests in the queue on disk of an exporter that is not configured any more. They are delivered
+    /// when it is configured again under the same id and with the same storage.
+    requests: Gauge, Basic, Count, "tailwater_queue_left_requests";
+    /// Bytes of the files of this queue.
+    bytes: Gauge, Basic, Bytes, "tailwater_queue_left_bytes";
+}
+
+metric_group! {
     /// A certificate that an exporter uses or meets.
     pub struct CertificateMetrics { exporter, certificate }
     /// Unix time in seconds at which the certificate ends.
@@ -386,6 +396,7 @@ pub(crate) const FAMILIES: &[&[Family]] = &[
     ExporterSpansMetrics::FAMILIES,
     PartialSuccessMetrics::FAMILIES,
     StoredQueueMetrics::FAMILIES,
+    QueueLeftMetrics::FAMILIES,
     CertificateMetrics::FAMILIES,
     ControlPlaneMetrics::FAMILIES,
     QueueMetrics::FAMILIES,
@@ -441,6 +452,7 @@ mod tests {
             Box::new(ExporterSpansMetrics::new(registry, "otlp")),
             Box::new(PartialSuccessMetrics::new(registry, "otlp", "logs")),
             Box::new(StoredQueueMetrics::new(registry, "otlp", "logs")),
+            Box::new(QueueLeftMetrics::new(registry, "otlp", "logs")),
             Box::new(CertificateMetrics::new(registry, "loki", "client")),
             Box::new(ControlPlaneMetrics::new(registry, "opamp")),
             Box::new(QueueMetrics::new(registry, "loki", "logs")),

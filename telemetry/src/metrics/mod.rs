@@ -22,9 +22,9 @@ pub use component::{
     ControlPlaneMetrics, EngineMetrics, ExporterMetrics, ExporterPointsMetrics,
     ExporterSpansMetrics, FilesMetrics, IntakeMetrics, LabelBudgetMetrics, LagMetrics,
     ListenerMetrics, MemoryLimiterMetrics, MemoryLimiterPointsMetrics, MemoryLimiterSpansMetrics,
-    PartialSuccessMetrics, ProcessorMetrics, QueueMetrics, RECEIVER_TRANSPORT_FILE,
-    ReceiverMetrics, ReceiverPointMetrics, ReceiverSpanMetrics, SampledLogsMetrics,
-    SampledSpansMetrics, SelfLogMetrics, StoredQueueMetrics,
+    PartialSuccessMetrics, ProcessorMetrics, QueueLeftMetrics, QueueMetrics,
+    RECEIVER_TRANSPORT_FILE, ReceiverMetrics, ReceiverPointMetrics, ReceiverSpanMetrics,
+    SampledLogsMetrics, SampledSpansMetrics, SelfLogMetrics, StoredQueueMetrics,
 };
 pub use exposition::{ConstantLabels, Exposition};
 pub use family::{Collect, Family, Gather, Kind, Labels, Level, Unit};

@@ -9,6 +9,8 @@ use crate::envelope::{ComponentEntry, ConfigFile, Pipeline};
 const IN_A_ROW_MAX: usize = 32;
 /// Most ways that may lead from a pipeline to exporters. Each of them has everything once.
 const WAYS_MAX: usize = 1000;
+/// Most of these ways in all. A shard has a chain for each pipeline and exporter.
+const WAYS_IN_ALL_MAX: usize = 10_000;
 
 /// The graph of pipelines and connectors. Pipelines are the first vertices, connectors follow, one for
 /// each signal that comes into them.
@@ -132,42 +134,69 @@ impl<'a> Connections<'a> {
     /// The first pipeline from which too many ways lead to exporters, or ways through too many
     /// connectors, and what is wrong. There must not be circles.
     pub(crate) fn excess(&self) -> Option<(&'a Pipeline, String)> {
-        // Of each vertex, once known: connectors in a row behind it, and ways to exporters.
-        let mut known: Vec<Option<(usize, usize)>> = vec![None; self.next.len()];
+        let known = self.distances();
+        let mut all = 0usize;
+        for (i, pipeline) in self.pipelines.iter().enumerate() {
+            let (row, ways) = known[i];
+            if !self.next[i].is_empty() {
+                all = all.saturating_add(ways);
+            }
+            let text = if row > IN_A_ROW_MAX {
+                format!(
+                    "leads through {row} connectors in a row, at most {IN_A_ROW_MAX} are allowed; \
+                     put pipelines together"
+                )
+            } else if ways > WAYS_MAX {
+                format!(
+                    "leads to exporters by more than {WAYS_MAX} ways through connectors, each of \
+                     which would have everything once; take connectors out of pipelines"
+                )
+            } else if all > WAYS_IN_ALL_MAX {
+                format!(
+                    "this one and those before it lead to exporters by more than {WAYS_IN_ALL_MAX} \
+                     ways through connectors in all; put pipelines together"
+                )
+            } else {
+                continue;
+            };
+            return Some((pipeline, text));
+        }
+        None
+    }
+
+    /// Of each vertex: how many connectors follow each other from there on, and how many ways lead to
+    /// exporters. A walk as in [`Self::cycle`].
+    fn distances(&self) -> Vec<(usize, usize)> {
+        let mut known = vec![(0, 0); self.next.len()];
+        let mut done = vec![false; self.next.len()];
         for start in 0..self.pipelines.len() {
-            let mut way = vec![start];
-            while let Some(&at) = way.last() {
-                if let Some(&open) = self.next[at].iter().find(|v| known[**v].is_none()) {
-                    way.push(open);
+            let mut way = vec![(start, 0)];
+            while let Some((at, tried)) = way.last_mut() {
+                let at = *at;
+                if !done[at]
+                    && let Some(to) = self.next[at].get(*tried)
+                {
+                    *tried += 1;
+                    way.push((*to, 0));
                     continue;
                 }
                 way.pop();
-                let behind = self.next[at].iter().filter_map(|v| known[*v]);
-                let (row, ways) = behind.fold((0, 0usize), |(row, ways), (r, w)| {
+                if std::mem::replace(&mut done[at], true) {
+                    continue;
+                }
+                let behind = self.next[at].iter().map(|v| known[*v]);
+                let (row, ways) = behind.fold((0, 0usize), |(row, ways): (usize, _), (r, w)| {
                     (row.max(r), ways.saturating_add(w))
                 });
-                known[at] = Some(match self.pipelines.get(at) {
+                known[at] = match self.pipelines.get(at) {
                     None => (row + 1, ways),
                     Some(pipeline) => {
                         let own = pipeline.exporters.len() - self.next[at].len();
                         (row, ways.saturating_add(own))
                     }
-                });
+                };
             }
-            let (row, ways) = known[start].unwrap_or_default();
-            let text = match (row > IN_A_ROW_MAX, ways > WAYS_MAX) {
-                (true, _) => format!(
-                    "leads through {row} connectors in a row, at most {IN_A_ROW_MAX} are allowed; \
-                     put pipelines together"
-                ),
-                (_, true) => format!(
-                    "leads to exporters by more than {WAYS_MAX} ways through connectors, each of \
-                     which would have everything once; take connectors out of pipelines"
-                ),
-                _ => continue,
-            };
-            return Some((&self.pipelines[start], text));
         }
-        None
+        known
     }
 }

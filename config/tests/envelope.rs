@@ -379,6 +379,28 @@ fn connectors_have_limits_in_length_and_in_ways() {
                 of pipelines";
     check(&row_of_connectors(10, 2), &[many]);
     check(&row_of_connectors(32, 8), &[many]);
+    // Many pipelines into one that has many exporters.
+    let numbers = |n: usize, text: &str| -> Vec<String> {
+        (0..n).map(|i| text.replace('#', &i.to_string())).collect()
+    };
+    let joined = |n: usize| {
+        let begin = "    logs/#: {receivers: [otlp], exporters: [f]}\n";
+        format!(
+            "receivers: {{otlp: }}\nexporters: {{{}}}\nconnectors: {{f: }}\nservice:\n  \
+             pipelines:\n{}    logs/end: {{receivers: [f], exporters: [{}]}}\n",
+            numbers(100, "debug/#: ").join(", "),
+            numbers(n, begin).join(""),
+            numbers(100, "debug/#").join(", ")
+        )
+    };
+    check(&joined(100), &[]);
+    check(
+        &joined(101),
+        &[
+            "c.yaml:106:5: service::pipelines::logs/100: this one and those before it lead to \
+             exporters by more than 10000 ways through connectors in all; put pipelines together",
+        ],
+    );
 }
 
 #[test]

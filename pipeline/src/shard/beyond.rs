@@ -2,8 +2,8 @@
 //!
 //! A connector has no queue and no thread. What enters it keeps its duty, which is forked for the ways
 //! behind it, so it counts as delivered when each of them has delivered it; sources in front of it ask
-//! everything behind it whether they may read; and the memory of a batch is held until the last one has
-//! let go of it.
+//! everything behind it whether they may read; and the memory of a batch goes with it on its last way, of
+//! which the others share the bytes.
 
 use std::sync::Arc;
 

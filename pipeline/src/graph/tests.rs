@@ -310,7 +310,8 @@ impl Shape {
             1 => ([forward; 2], vec![pipeline("out", forward, &ends)]),
             2 => {
                 let each = ends.iter().enumerate();
-                let each = each.map(|(i, e)| pipeline(&format!("out{i}"), forward, &[e.clone()]));
+                let each = each
+                    .map(|(i, e)| pipeline(&format!("out{i}"), forward, std::slice::from_ref(e)));
                 ([forward; 2], each.collect())
             }
             3 if ends.len() > 1 => ([&both; 2], vec![pipeline("out", forward, &ends[1..])]),

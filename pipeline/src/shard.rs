@@ -16,6 +16,8 @@ use crate::handover::Outlet;
 use crate::tap::Probe;
 
 mod beyond;
+#[cfg(test)]
+mod beyond_tests;
 mod swap;
 mod taps;
 mod thread;

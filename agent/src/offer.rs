@@ -6,7 +6,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::fs::{self, DirBuilder, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -67,6 +67,11 @@ impl Offer {
     /// # Errors
     /// What the system says.
     pub fn save(&self, path: &Path) -> io::Result<()> {
+        keep(path, self.to_json().to_string().as_bytes())
+    }
+
+    /// Everything but `--feature-gates`, for a file. Variables are there by name.
+    pub fn to_json(&self) -> Value {
         let source = |s: &Source| match s {
             Source::File(path) => json!({"file": path.to_string_lossy()}),
             Source::Variable(name) => json!({"env": name}),
@@ -75,18 +80,21 @@ impl Offer {
         let file = |(path, bytes): (&PathBuf, &Vec<u8>)| {
             json!([path.to_string_lossy(), String::from_utf8_lossy(bytes)])
         };
-        let value = json!({
+        json!({
             "sources": self.sources.iter().map(source).collect::<Vec<_>>(),
             "sets": self.sets,
             "layer": self.layer.as_ref().map(|l| l.to_json()),
             "files": self.files.iter().flatten().map(file).collect::<Vec<_>>(),
-        });
-        keep(path, value.to_string().as_bytes())
+        })
     }
 
     /// Reads what was saved. None if there is nothing, or nothing that can be read.
     pub fn saved(path: &Path) -> Option<Offer> {
-        let value: Value = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
+        Offer::from_json(&serde_json::from_slice(&fs::read(path).ok()?).ok()?)
+    }
+
+    /// What [`Offer::to_json`] gave. None if it is something else.
+    pub fn from_json(value: &Value) -> Option<Offer> {
         let text = |v: &Value| v.as_str().map(str::to_owned);
         let source = |v: &Value| {
             let (kind, text) = v.as_object()?.iter().next()?;
@@ -112,7 +120,8 @@ impl Offer {
     }
 }
 
-/// Writes a file that only its owner may read, whole or not at all; its directory is made if it is missing.
+/// Writes a file that only its owner may read, whole or not at all, whatever happens to the machine; its
+/// directory is made if it is missing.
 ///
 /// # Errors
 /// What the system says.
@@ -126,7 +135,11 @@ pub fn keep(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut out = options.open(&new)?;
     out.write_all(bytes)?;
     out.sync_data()?;
-    fs::rename(&new, path)
+    fs::rename(&new, path)?;
+    match path.parent() {
+        Some(dir) => File::open(dir)?.sync_all(),
+        None => Ok(()),
+    }
 }
 
 /// The process's environment, which keeps what was read; or gives what was read before.

@@ -30,6 +30,7 @@ pub fn registry() -> Registry {
             tailwater_exporters::otlp::http_factory(),
             tailwater_exporters::prometheusremotewrite::factory(),
         ],
+        connectors: vec![tailwater_connectors::forward::factory()],
         extensions: vec![
             extensions::basicauth::factory(),
             extensions::bearertokenauth::factory(),

@@ -5,6 +5,7 @@
 //! the sandbox; whatever it starts is inside.
 
 mod change;
+mod kept;
 mod start;
 
 use std::collections::BTreeMap;
@@ -23,6 +24,7 @@ use tailwater_telemetry::metrics::{MetricsRegistry, ProcessMetrics};
 use tailwater_telemetry::settings::TelemetrySettings;
 
 pub use self::change::last_good;
+use self::kept::Kept;
 use self::start::Sockets;
 use crate::admin::server::AdminServer;
 use crate::admin::shown::{Record, Shown};
@@ -71,6 +73,8 @@ pub struct Agent {
     /// What a control plane has laid over the local configuration that is in force.
     layer: Option<Arc<Layer>>,
     generations: Vec<Generation>,
+    /// Where they are kept; nowhere if there is no state directory.
+    kept: Option<Kept>,
     watched: Watched,
     /// The newest one serves what is built; others serve what was built before.
     sockets: Vec<Sockets>,
@@ -87,7 +91,7 @@ struct Service {
 }
 
 /// A configuration that was in force.
-struct Generation {
+pub struct Generation {
     offer: Offer,
     record: Record,
 }

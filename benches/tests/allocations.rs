@@ -133,6 +133,7 @@ impl Agent {
                 tailwater_processors::resource::factory(),
             ],
             exporters: vec![tailwater_exporters::loki::factory()],
+            connectors: Vec::new(),
             extensions: Vec::new(),
         };
         let resolved = resolve(&loaded.file, &registry, &mut errors);

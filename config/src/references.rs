@@ -196,7 +196,7 @@ impl Check<'_> {
             complete = false;
             let message = format!(
                 "connector \"{}\" used as {used} in [{}] pipeline but not used in any supported \
-                 {unused} pipeline",
+                 {unused} pipeline; name it among the {unused}s of another pipeline, or take it out",
                 connector.id,
                 names.join(" ")
             );
@@ -206,13 +206,23 @@ impl Check<'_> {
                 message,
             );
         }
-        if complete && let Some((connector, steps)) = connections.cycle() {
-            let message = format!("cycle detected: {}", steps.join(" -> "));
+        if !complete {
+            return;
+        }
+        if let Some((connector, steps)) = connections.cycle() {
+            let message = format!(
+                "cycle detected: {}; take one of these connectors out of the exporters of the \
+                 pipeline before it",
+                steps.join(" -> ")
+            );
             self.push(
                 &connector.span,
                 connector.path(ComponentKind::Connector),
                 message,
             );
+        } else if let Some((pipeline, text)) = connections.excess() {
+            let path = KeyPath::from("service::pipelines").child(&pipeline.id);
+            self.push(&pipeline.span, path, text);
         }
     }
 }

@@ -303,9 +303,11 @@ fn connectors_connect_have_ids_of_their_own_and_never_run_in_circles() {
              connector. Change one of the components' IDs to eliminate ambiguity (e.g. rename \
              \"c\" connector to \"c/connector\"); the receiver is at c.yaml:1:21",
             "c.yaml:3:19: connectors::f: connector \"f\" used as exporter in [logs] pipeline but \
-             not used in any supported receiver pipeline",
+             not used in any supported receiver pipeline; name it among the receivers of another \
+             pipeline, or take it out",
             "c.yaml:3:24: connectors::g: connector \"g\" used as receiver in [traces] pipeline but \
-             not used in any supported exporter pipeline",
+             not used in any supported exporter pipeline; name it among the exporters of another \
+             pipeline, or take it out",
         ],
     );
     check(
@@ -314,7 +316,8 @@ fn connectors_connect_have_ids_of_their_own_and_never_run_in_circles() {
          logs/a: {receivers: [f, g], exporters: [g, debug]}\n",
         &[
             "c.yaml:3:19: connectors::g: cycle detected: pipeline \"logs/a\" -> connector \"g\" -> \
-           pipeline \"logs/a\"",
+             pipeline \"logs/a\"; take one of these connectors out of the exporters of the \
+             pipeline before it",
         ],
     );
     check(
@@ -324,7 +327,78 @@ fn connectors_connect_have_ids_of_their_own_and_never_run_in_circles() {
          logs/2: {receivers: [f], exporters: [g]}\n",
         &[
             "c.yaml:3:14: connectors::f: cycle detected: pipeline \"logs/1\" -> connector \"f\" -> \
-           pipeline \"logs/2\" -> connector \"g\" -> pipeline \"logs/1\"",
+             pipeline \"logs/2\" -> connector \"g\" -> pipeline \"logs/1\"; take one of these \
+             connectors out of the exporters of the pipeline before it",
+        ],
+    );
+    // What one connector does for two signals is no circle.
+    let both = "receivers: {otlp: }\nexporters: {debug: }\nconnectors: {f: , g: }\nservice:\n  \
+                pipelines:\n    logs/1: {receivers: [otlp], exporters: [f]}\n    \
+                logs/2: {receivers: [f], exporters: [g]}\n    \
+                logs/3: {receivers: [g], exporters: [debug]}\n    \
+                traces/1: {receivers: [otlp], exporters: [g]}\n    \
+                traces/2: {receivers: [g], exporters: [f]}\n    \
+                traces/3: {receivers: [f], exporters: [debug]}\n";
+    check(both, &[]);
+}
+
+/// `n` connectors in a row, each with `wide` pipelines behind it.
+fn row_of_connectors(n: usize, wide: usize) -> String {
+    let mut connectors = String::new();
+    let mut pipelines = "logs/in: {receivers: [otlp], exporters: [f/0]}\n".to_owned();
+    for i in 0..n {
+        connectors += &format!("f/{i}: , ");
+        let end = if i + 1 == n {
+            "debug".to_owned()
+        } else {
+            format!("f/{}", i + 1)
+        };
+        for w in 0..wide {
+            pipelines += &format!("    logs/{i}-{w}: {{receivers: [f/{i}], exporters: [{end}]}}\n");
+        }
+    }
+    format!(
+        "receivers: {{otlp: }}\nexporters: {{debug: }}\nconnectors: {{{connectors}}}\nservice:\n  \
+         pipelines:\n    {pipelines}"
+    )
+}
+
+#[test]
+fn connectors_have_limits_in_length_and_in_ways() {
+    check(&row_of_connectors(32, 1), &[]);
+    check(&row_of_connectors(9, 2), &[]);
+    check(
+        &row_of_connectors(33, 1),
+        &[
+            "c.yaml:6:5: service::pipelines::logs/in: leads through 33 connectors in a row, at \
+             most 32 are allowed; put pipelines together",
+        ],
+    );
+    let many = "c.yaml:6:5: service::pipelines::logs/in: leads to exporters by more than 1000 ways \
+                through connectors, each of which would have everything once; take connectors out \
+                of pipelines";
+    check(&row_of_connectors(10, 2), &[many]);
+    check(&row_of_connectors(32, 8), &[many]);
+    // Many pipelines into one that has many exporters.
+    let numbers = |n: usize, text: &str| -> Vec<String> {
+        (0..n).map(|i| text.replace('#', &i.to_string())).collect()
+    };
+    let joined = |n: usize| {
+        let begin = "    logs/#: {receivers: [otlp], exporters: [f]}\n";
+        format!(
+            "receivers: {{otlp: }}\nexporters: {{{}}}\nconnectors: {{f: }}\nservice:\n  \
+             pipelines:\n{}    logs/end: {{receivers: [f], exporters: [{}]}}\n",
+            numbers(100, "debug/#: ").join(", "),
+            numbers(n, begin).join(""),
+            numbers(100, "debug/#").join(", ")
+        )
+    };
+    check(&joined(100), &[]);
+    check(
+        &joined(101),
+        &[
+            "c.yaml:106:5: service::pipelines::logs/100: this one and those before it lead to \
+             exporters by more than 10000 ways through connectors in all; put pipelines together",
         ],
     );
 }

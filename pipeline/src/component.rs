@@ -177,6 +177,15 @@ pub trait ReceiverNode: Send {
     fn stop(&mut self);
 }
 
+/// What an exporter has on disk, where it stays when the exporter stops.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Stored {
+    /// Requests that are not delivered.
+    pub requests: u64,
+    /// Bytes of the files that they are in.
+    pub bytes: u64,
+}
+
 /// A running exporter: its queue and sender.
 pub trait ExporterNode: Send {
     /// The half that shard `shard` runs.
@@ -190,8 +199,13 @@ pub trait ExporterNode: Send {
         Duration::ZERO
     }
 
+    /// What it has on disk now; after [`ExporterNode::stop`], what stays there.
+    fn stored(&self) -> Stored {
+        Stored::default()
+    }
+
     /// Stops when everything is sent or `deadline` has passed; what is left then is resolved as
-    /// [`crate::Outcome::Retry`]. Returns the number of records left.
+    /// [`crate::Outcome::Retry`], what is on disk stays there. Returns the number of records left.
     fn stop(&mut self, deadline: Mono) -> u64;
 }
 

@@ -112,6 +112,10 @@ pub trait ExporterSettings: Send {
     fn reach(&self, reach: &mut Reach);
 }
 
+/// Validated settings of a connector. The engine itself passes what comes into one on to every pipeline
+/// of the same signal behind it, so there is nothing to build.
+pub trait ConnectorSettings: Send {}
+
 /// Validated settings of an extension.
 pub trait ExtensionSettings: Send {
     /// Builds the node. Must not spawn or listen.
@@ -148,6 +152,8 @@ pub type ReceiverFactory = Factory<dyn ReceiverSettings>;
 pub type ProcessorFactory = Factory<dyn ProcessorSettings>;
 /// A kind of exporter.
 pub type ExporterFactory = Factory<dyn ExporterSettings>;
+/// A kind of connector: each of its signals leads from pipelines to pipelines of the same signal.
+pub type ConnectorFactory = Factory<dyn ConnectorSettings>;
 /// A kind of extension.
 pub type ExtensionFactory = Factory<dyn ExtensionSettings>;
 
@@ -160,6 +166,8 @@ pub struct Registry {
     pub processors: Vec<ProcessorFactory>,
     /// Exporters.
     pub exporters: Vec<ExporterFactory>,
+    /// Connectors.
+    pub connectors: Vec<ConnectorFactory>,
     /// Extensions.
     pub extensions: Vec<ExtensionFactory>,
 }

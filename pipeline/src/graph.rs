@@ -10,6 +10,8 @@
 //! once would do harm does the new part wait for the old one: an exporter until the one before it has
 //! delivered, so that order holds, and a receiver that would read again what is under way.
 
+mod connectors;
+mod left;
 mod prepare;
 mod resolve;
 mod succession;
@@ -21,13 +23,14 @@ use std::time::Duration;
 
 use tailwater_telemetry::metrics::{Accounting, EngineMetrics};
 
+use self::left::LeftQueues;
 pub use self::prepare::Prepared;
 pub use self::resolve::{Resolved, resolve};
 use self::succession::{Leaving, Reading, Retiring, Sending, Waits};
 use crate::ack::DropReason;
 use crate::budget::Budget;
 use crate::clock::{Clock, Mono};
-use crate::component::{BuildError, ExtensionNode};
+use crate::component::{BuildError, ExtensionNode, Stored};
 use crate::factory::{NodeCx, ReceiverSettings};
 use crate::files::TailedFiles;
 use crate::handover::{Gate, Outlet};
@@ -56,6 +59,7 @@ pub struct Graph {
     pause: Duration,
     retiring: Vec<Retiring>,
     leaving: Vec<Leaving>,
+    left: LeftQueues,
 }
 
 /// How a stop went.
@@ -92,12 +96,18 @@ impl Graph {
             pause: Duration::ZERO,
             retiring: Vec::new(),
             leaving: Vec::new(),
+            left: LeftQueues::default(),
         })
     }
 
     /// Number of the configuration in force, from 1; 0 = none yet.
     pub fn generation(&self) -> u64 {
         self.generation
+    }
+
+    /// Counts configurations on from this one. For a graph without any.
+    pub fn count_from(&mut self, generation: u64) {
+        self.generation = generation;
     }
 
     /// For how long the newest change kept the shard that it kept longest from its work.
@@ -135,6 +145,13 @@ impl Graph {
             .map(|e| (e.id.as_str(), e.node.stalled_for()))
     }
 
+    /// What the exporter `id` of `signal` (`logs`, `metrics`, `traces`) has on disk.
+    pub fn stored(&self, id: &str, signal: &str) -> Stored {
+        let mut exporters = self.exporters.iter();
+        let it = exporters.find(|e| e.id == id && e.signal.as_str() == signal);
+        it.map(|e| e.node.stored()).unwrap_or_default()
+    }
+
     /// Ids of the receivers that run, once for each of their lanes.
     pub fn receivers(&self) -> impl Iterator<Item = (&str, &Lane)> {
         self.receivers.iter().map(|r| (r.id.as_str(), &r.lane))
@@ -157,6 +174,7 @@ impl Graph {
             let text = "another configuration came into force meanwhile";
             return Err(BuildError::new("graph", text));
         }
+        let first = self.spec.nodes.is_empty();
         for r in &mut p.receivers {
             r.node.acquire().map_err(|e| start_failed(&r.id, e))?;
         }
@@ -181,7 +199,7 @@ impl Graph {
         }
         self.take(p);
         match failed {
-            Some(error) if self.generation == 1 => Err(error),
+            Some(error) if first => Err(error),
             _ => Ok(()),
         }
     }
@@ -203,6 +221,7 @@ impl Graph {
         self.extensions = stay;
         self.extensions.extend(p.extensions);
         self.exporters.extend(p.exporters);
+        self.forget_left();
         for part in p.parts.values() {
             part.set_limit(self.cx.budget.limit_bytes() / p.parts.len().max(1));
         }
@@ -304,7 +323,7 @@ impl Graph {
             std::thread::park_timeout(LOOK);
         }
         self.pause = Duration::from_nanos(pause_ns.load(Ordering::Acquire));
-        self.let_go(gone);
+        self.let_go(gone, p);
         for e in &mut p.exporters {
             let mine = self.retiring.iter().filter(|r| r.id == e.id);
             e.waits.add(mine.map(Retiring::done));
@@ -350,6 +369,8 @@ fn start_failed(id: &str, e: BuildError) -> BuildError {
     BuildError::new(e.node, format!("cannot start {id}: {}", e.message))
 }
 
+#[cfg(test)]
+mod connector_tests;
 #[cfg(test)]
 mod fakes;
 #[cfg(test)]

@@ -48,24 +48,41 @@ impl Lane {
 }
 
 /// A pipeline: which components, by their ids, in which order.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) struct Wiring {
     pub id: String,
     pub signal: Signal,
     pub receivers: Vec<String>,
     pub processors: Vec<String>,
+    /// Its own exporters.
     pub exporters: Vec<String>,
+    /// The connectors it ends in.
+    pub connectors: Vec<Onward>,
+    /// Its own exporters, and those behind its connectors, each once.
+    pub reaches: Vec<String>,
+}
+
+/// A connector, and the pipelines of its signal that begin with it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Onward {
+    pub connector: String,
+    pub pipelines: Vec<String>,
 }
 
 impl Wiring {
-    /// The exporters it ends in: a chain for each.
+    /// The exporters it leads to: a chain for each.
     pub fn ends(&self) -> impl Iterator<Item = &str> {
-        self.exporters.iter().map(String::as_str)
+        self.reaches.iter().map(String::as_str)
+    }
+
+    /// Whether it leads to `exporter`.
+    pub fn leads_to(&self, exporter: &str) -> bool {
+        self.ends().any(|e| e == exporter)
     }
 
     /// The id of the chain that ends in `exporter`.
     pub fn chain_id(&self, exporter: &str) -> Arc<str> {
-        match self.exporters.len() {
+        match self.reaches.len() {
             1 => self.id.as_str().into(),
             _ => format!("{} to {exporter}", self.id).into(),
         }
@@ -73,8 +90,50 @@ impl Wiring {
 
     /// Where the metrics of the chain that ends in `exporter` are registered.
     pub fn metrics(&self, exporter: &str, all: &Arc<MetricsRegistry>) -> Arc<MetricsRegistry> {
-        scope(all, exporter, self.exporters.len() == 1)
+        scope(all, exporter, self.reaches.len() == 1)
     }
+}
+
+/// Puts pipelines behind those that lead to them, and says of each which exporters it reaches. They must
+/// not run in circles.
+pub(crate) fn in_order(pipelines: Vec<Wiring>) -> Vec<Wiring> {
+    let mut waiting = pipelines;
+    let mut order: Vec<Wiring> = Vec::with_capacity(waiting.len());
+    // From the ends: what a pipeline leads to is known before it.
+    while !waiting.is_empty() {
+        let is_open = |w: &Wiring| {
+            let mut behind = w.connectors.iter().flat_map(|c| &c.pipelines);
+            behind.any(|id| waiting.iter().any(|other| other.id == *id))
+        };
+        let open: Vec<bool> = waiting.iter().map(is_open).collect();
+        let before = order.len();
+        let mut rest = Vec::new();
+        for (mut w, open) in waiting.into_iter().zip(open).rev() {
+            if open {
+                rest.push(w);
+                continue;
+            }
+            let mut reaches: Vec<String> = Vec::new();
+            let behind = w.connectors.iter().flat_map(|c| &c.pipelines);
+            let behind = behind.filter_map(|id| order.iter().find(|other| other.id == *id));
+            let all = w.exporters.iter().chain(behind.flat_map(|b| &b.reaches));
+            for exporter in all {
+                if !reaches.contains(exporter) {
+                    reaches.push(exporter.clone());
+                }
+            }
+            w.reaches = reaches;
+            order.push(w);
+        }
+        rest.reverse();
+        waiting = rest;
+        if order.len() == before {
+            debug_assert!(false, "pipelines run in circles");
+            break;
+        }
+    }
+    order.reverse();
+    order
 }
 
 fn scope(all: &Arc<MetricsRegistry>, exporter: &str, alone: bool) -> Arc<MetricsRegistry> {
@@ -95,10 +154,10 @@ pub(crate) fn lanes(
         let fed = |w: &&Wiring| w.receivers.iter().any(|r| r == receiver);
         pipelines.iter().filter(fed)
     };
-    let exporters: BTreeSet<&String> = fed().flat_map(|w| &w.exporters).collect();
+    let exporters: BTreeSet<&String> = fed().flat_map(|w| &w.reaches).collect();
     let alone = exporters.len() == 1;
     let lane = |exporter: &String| {
-        let chains = || fed().filter(|w| w.exporters.contains(exporter));
+        let chains = || fed().filter(|w| w.leads_to(exporter));
         let signals: BTreeSet<Signal> = chains().map(|w| w.signal).collect();
         let chains = chains().map(|w| w.chain_id(exporter)).collect();
         let lane = Lane {
@@ -125,7 +184,48 @@ mod tests {
             receivers: owned(receivers),
             processors: Vec::new(),
             exporters: owned(exporters),
+            connectors: Vec::new(),
+            reaches: owned(exporters),
         }
+    }
+
+    /// One that ends in a connector, too, which leads to `pipelines`.
+    fn onward(id: &str, receivers: &[&str], exporters: &[&str], pipelines: &[&str]) -> Wiring {
+        Wiring {
+            connectors: vec![Onward {
+                connector: "forward".into(),
+                pipelines: pipelines.iter().map(|p| p.to_string()).collect(),
+            }],
+            ..wiring(id, receivers, exporters)
+        }
+    }
+
+    /// Guarantee: what is behind a pipeline stands behind it, and what nothing leads to stays in the
+    /// order as written; a receiver has a lane to each exporter behind connectors, by chains of the
+    /// pipelines that it feeds.
+    #[test]
+    fn what_is_behind_connectors_is_reached() {
+        let pipelines = in_order(vec![
+            wiring("logs/end", &[], &["loki", "otlp"]),
+            wiring("logs/alone", &["b"], &["loki"]),
+            onward("logs/mid", &[], &["file"], &["logs/end"]),
+            onward("logs/begin", &["a"], &["loki"], &["logs/mid", "logs/end"]),
+        ]);
+        let order: Vec<&str> = pipelines.iter().map(|w| &*w.id).collect();
+        assert_eq!(order, ["logs/begin", "logs/mid", "logs/end", "logs/alone"]);
+        let reaches: Vec<_> = pipelines.iter().map(|w| w.reaches.join(" ")).collect();
+        assert_eq!(
+            reaches,
+            ["loki file otlp", "file loki otlp", "loki otlp", "loki"]
+        );
+        let lanes = shape("a", &pipelines);
+        let names: Vec<&str> = lanes.iter().map(|(name, _)| &**name).collect();
+        assert_eq!(names, ["a to file", "a to loki", "a to otlp"]);
+        assert_eq!(lanes[2].1, ["logs/begin to otlp"]);
+        assert_eq!(
+            shape("b", &pipelines),
+            [("b".into(), vec!["logs/alone".into()])]
+        );
     }
 
     fn shape(receiver: &str, pipelines: &[Wiring]) -> Vec<(String, Vec<String>)> {

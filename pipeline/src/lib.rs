@@ -36,6 +36,6 @@ pub use budget::{Budget, Permit};
 pub use buffer_pool::BufferPool;
 pub use component::{
     Admission, BuildError, Exporter, ExporterNode, ExtensionNode, Output, Processor, Progress,
-    ReceiverNode, ShardHandle, Source, SourceCx, Wake,
+    ReceiverNode, ShardHandle, Source, SourceCx, Stored, Wake,
 };
 pub use payload::Payload;

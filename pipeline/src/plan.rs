@@ -20,6 +20,13 @@ pub enum NodeKey {
         /// `logs`, `metrics` or `traces`.
         signal: String,
     },
+    /// A connector: one instance per id and signal, between all pipelines of that which name it.
+    Connector {
+        /// Component id.
+        id: String,
+        /// `logs`, `metrics` or `traces`.
+        signal: String,
+    },
     /// A processor: one instance per pipeline it stands in.
     Processor {
         /// Pipeline id.
@@ -43,6 +50,7 @@ impl fmt::Display for NodeKey {
         match self {
             NodeKey::Extension(id) => write!(f, "extension {id}"),
             NodeKey::Exporter { id, signal } => write!(f, "exporter {id} ({signal})"),
+            NodeKey::Connector { id, signal } => write!(f, "connector {id} ({signal})"),
             NodeKey::Processor { pipeline, id } => write!(f, "processor {id} in {pipeline}"),
             NodeKey::Pipeline(id) => write!(f, "pipeline {id}"),
             NodeKey::Receiver { id, signal } => write!(f, "receiver {id} ({signal})"),
@@ -234,6 +242,11 @@ mod tests {
             id: "filelog".into(),
             signal: "logs".into(),
         };
+        let forward = NodeKey::Connector {
+            id: "forward".into(),
+            signal: "logs".into(),
+        };
+        let behind = |i: u8| NodeKey::Pipeline(format!("logs/{i}"));
         let old = graph(&[
             (exporter("loki"), "a", vec![]),
             (exporter("debug"), "a", vec![]),
@@ -241,6 +254,7 @@ mod tests {
             (exporter("old"), "a", vec![]),
             (pipeline.clone(), "", vec![exporter("loki")]),
             (filelog.clone(), "x", vec![pipeline.clone()]),
+            (forward.clone(), "", vec![behind(1)]),
         ]);
         let new = graph(&[
             (exporter("loki"), "a", vec![]),
@@ -253,6 +267,7 @@ mod tests {
                 vec![exporter("loki"), exporter("new")],
             ),
             (filelog, "x", vec![pipeline]),
+            (forward, "", vec![behind(1), behind(2)]),
         ]);
         let p = plan(&old, &new, &|_, _, new| new == "small");
         let want = "\
@@ -261,6 +276,7 @@ replace  exporter file (logs)
 keep     exporter loki (logs)
 add      exporter new (logs)
 remove   exporter old (logs)
+rewire   connector forward (logs)
 rewire   pipeline logs
 keep     receiver filelog (logs)
 ";
@@ -268,11 +284,19 @@ keep     receiver filelog (logs)
         assert!(plan(&new, &new, &|_, _, _| false).is_noop());
     }
 
+    /// Nodes of three kinds: exporters, pipelines, and connectors between these.
     fn any_graph() -> impl proptest::strategy::Strategy<Value = GraphSpec> {
         use proptest::prelude::*;
-        let node = (0u8..6, "[ab]", proptest::collection::vec(0u8..6, 0..3));
-        proptest::collection::vec(node, 0..6).prop_map(|nodes| {
-            let key = |i: u8| exporter(&i.to_string());
+        let node = (0u8..9, "[ab]", proptest::collection::vec(0u8..9, 0..3));
+        proptest::collection::vec(node, 0..9).prop_map(|nodes| {
+            let key = |i: u8| match i % 3 {
+                0 => exporter(&i.to_string()),
+                1 => NodeKey::Pipeline(format!("logs/{i}")),
+                _ => NodeKey::Connector {
+                    id: format!("forward/{i}"),
+                    signal: "logs".into(),
+                },
+            };
             let nodes = nodes.into_iter().map(|(i, settings, outputs)| {
                 (
                     key(i),

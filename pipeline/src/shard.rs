@@ -15,10 +15,15 @@ use crate::component::{Admission, Output, Processor, Progress, Source, SourceCx}
 use crate::handover::Outlet;
 use crate::tap::Probe;
 
+mod beyond;
+#[cfg(test)]
+mod beyond_tests;
 mod swap;
 mod taps;
 mod thread;
 
+use beyond::{Beyond, Onward, behind};
+pub use beyond::{NextLink, NextWay};
 pub use swap::{NewSource, NextChain, NextStage, Swap};
 use taps::{Spot, Tapped, of_chain};
 pub use thread::{Command, ShardPort, ShardThread, ShardWaker};
@@ -36,7 +41,7 @@ pub struct Chain {
     pub signal: Signal,
     /// Processors in order.
     pub processors: Vec<Stage>,
-    /// Keys of the exporters it ends in.
+    /// Keys of the exporters it ends in, be it behind connectors.
     pub exporters: Vec<Arc<str>>,
 }
 
@@ -71,7 +76,10 @@ struct Feed {
 pub struct Shard {
     clock: Arc<dyn Clock>,
     feeds: Vec<Feed>,
+    /// Those that others lead to stand behind these.
     chains: Vec<Chain>,
+    /// By chain, where it goes on behind connectors. Empty without connectors.
+    beyond: Vec<Beyond>,
     exporters: Vec<Outlet>,
     probes: Vec<Arc<Probe>>,
     /// By chain, where its taps are. Empty without taps.
@@ -96,6 +104,46 @@ struct Tail<'a> {
     targets: &'a [Arc<str>],
     signal: Signal,
     now: Mono,
+    /// Where it goes on behind connectors; none in a chain that ends in none.
+    onward: Option<Onward<'a>>,
+}
+
+impl<'a> Tail<'a> {
+    /// The whole of chain `i`. `chains` are those from number `first` on.
+    fn of(
+        i: usize,
+        (first, chains): (usize, &'a mut [Chain]),
+        (tapped, beyond): (&'a [Option<Box<Tapped>>], &'a [Beyond]),
+        exporters: &'a mut [Outlet],
+        now: Mono,
+    ) -> Option<Tail<'a>> {
+        let (to_it, behind) = chains.split_at_mut_checked(i + 1 - first)?;
+        let chain = to_it.last_mut()?;
+        Some(Tail {
+            rest: &mut chain.processors,
+            taps: of_chain(tapped, i).map_or(&[][..], |t| &t.edges[..]),
+            exporters,
+            targets: &chain.exporters,
+            signal: chain.signal,
+            now,
+            onward: Onward::of(i, behind, tapped, beyond),
+        })
+    }
+
+    /// Hands a batch to the exporters at its end.
+    fn export(&mut self, batch: Batch) {
+        let targets = self.targets;
+        let find = |key: &Arc<str>| {
+            let same = |o: &Outlet| Arc::ptr_eq(&o.key, key) || o.key == *key;
+            self.exporters
+                .iter()
+                .position(|o| o.signal == self.signal && same(o))
+        };
+        let found: Vec<usize> = targets.iter().filter_map(find).collect();
+        for (i, branch) in found.iter().zip(batch.fork(found.len())) {
+            self.exporters[*i].export(branch, self.now);
+        }
+    }
 }
 
 impl Output for Tail<'_> {
@@ -118,21 +166,15 @@ impl Output for Tail<'_> {
                 targets: self.targets,
                 signal: self.signal,
                 now: self.now,
+                onward: self.onward.as_mut().map(Onward::again),
             };
             return stage
                 .processor
                 .process(batch, &mut Counted { next, outgoing });
         }
-        let targets = self.targets;
-        let find = |key: &Arc<str>| {
-            let same = |o: &Outlet| Arc::ptr_eq(&o.key, key) || o.key == *key;
-            self.exporters
-                .iter()
-                .position(|o| o.signal == self.signal && same(o))
-        };
-        let found: Vec<usize> = targets.iter().filter_map(find).collect();
-        for (i, branch) in found.iter().zip(batch.fork(found.len())) {
-            self.exporters[*i].export(branch, self.now);
+        match self.onward {
+            None => self.export(batch),
+            Some(_) => self.pass_on(batch),
         }
     }
 
@@ -161,6 +203,7 @@ impl Output for Counted<'_> {
 /// What a source emits into: the chains of its pipelines.
 struct Emit<'a> {
     chains: &'a mut [Chain],
+    beyond: &'a [Beyond],
     exporters: &'a mut [Outlet],
     tapped: &'a [Option<Box<Tapped>>],
     receiver: &'a Arc<str>,
@@ -181,32 +224,27 @@ impl Output for Emit<'_> {
         };
         let found: Vec<usize> = self.pipelines.iter().filter_map(find).collect();
         for (i, branch) in found.iter().zip(batch.fork(found.len())) {
-            let Chain {
-                processors,
-                exporters: targets,
-                signal,
-                ..
-            } = &mut self.chains[*i];
-            let exporters = &mut *self.exporters;
-            let tapped = of_chain(self.tapped, *i);
-            if let Some(tapped) = tapped {
+            if let Some(tapped) = of_chain(self.tapped, *i) {
                 tapped.enter(self.receiver, &branch, self.now);
             }
-            Tail {
-                rest: processors,
-                taps: tapped.map_or(&[][..], |t| &t.edges[..]),
-                exporters,
-                targets,
-                signal: *signal,
-                now: self.now,
+            let edges = (self.tapped, self.beyond);
+            let chains = (0, &mut *self.chains);
+            if let Some(mut tail) = Tail::of(*i, chains, edges, self.exporters, self.now) {
+                tail.emit(branch);
             }
-            .emit(branch);
         }
-        self.admission = admission_of(self.pipelines, &*self.chains, self.exporters);
+        self.admission = self.admission_now(None);
     }
 
     fn now(&self) -> Mono {
         self.now
+    }
+}
+
+impl Emit<'_> {
+    fn admission_now(&self, signal: Option<Signal>) -> Admission {
+        let behind = (&*self.chains, self.beyond);
+        admission_of(self.pipelines, behind, self.exporters, signal)
     }
 }
 
@@ -216,36 +254,46 @@ impl SourceCx for Emit<'_> {
     }
 
     fn admission_of(&self, signal: Signal) -> Admission {
-        let chains = self.chains.iter().filter(|c| c.signal == signal);
         match self.draining {
             true => Admission::Closed,
-            false => admission_of(self.pipelines, chains, self.exporters),
+            false => self.admission_now(Some(signal)),
         }
     }
 
     fn refuses(&self, signal: Signal) -> bool {
-        let chains = self.chains.iter().filter(|c| c.signal == signal);
-        let mut mine = chains.filter(|c| self.pipelines.contains(&c.id));
-        !self.draining && mine.any(|c| c.processors.iter().any(|s| s.processor.refuses()))
+        let refuses = |c: &Chain| c.processors.iter().any(|s| s.processor.refuses());
+        let mut chains = self.chains.iter().enumerate();
+        !self.draining
+            && chains.any(|(i, c)| {
+                c.signal == signal
+                    && self.pipelines.contains(&c.id)
+                    && (refuses(c) || behind(self.beyond, i, self.chains).any(refuses))
+            })
     }
 }
 
-fn admission_of<'a>(
+/// How much is taken behind a source that feeds `pipelines`: by all of them, or by those of a signal.
+fn admission_of(
     pipelines: &[Arc<str>],
-    chains: impl IntoIterator<Item = &'a Chain>,
+    (chains, beyond): (&[Chain], &[Beyond]),
     exporters: &[Outlet],
+    signal: Option<Signal>,
 ) -> Admission {
-    let of_chain = |c: &Chain| {
+    let stages = |c: &Chain| {
         let stages = c.processors.iter().map(|s| s.processor.admission());
-        let of_chain = |o: &&Outlet| o.signal == c.signal && c.exporters.contains(&o.key);
-        let ends = exporters.iter().filter(of_chain);
-        stages
-            .chain(ends.map(Outlet::admission))
-            .max()
-            .unwrap_or_default()
+        stages.max().unwrap_or_default()
     };
-    let mine = chains.into_iter().filter(|c| pipelines.contains(&c.id));
-    mine.map(of_chain).max().unwrap_or_default()
+    let of_chain = |(i, c): (usize, &Chain)| {
+        let of_chain = |o: &&Outlet| o.signal == c.signal && c.exporters.contains(&o.key);
+        let ends = exporters.iter().filter(of_chain).map(Outlet::admission);
+        let behind = behind(beyond, i, chains).map(stages);
+        ends.chain(behind).chain([stages(c)]).max()
+    };
+    let is_fed = |(_, c): &(usize, &Chain)| {
+        signal.is_none_or(|signal| c.signal == signal) && pipelines.contains(&c.id)
+    };
+    let mine = chains.iter().enumerate().filter(is_fed);
+    mine.filter_map(of_chain).max().unwrap_or_default()
 }
 
 impl Shard {
@@ -255,6 +303,7 @@ impl Shard {
             clock,
             feeds: Vec::new(),
             chains: Vec::new(),
+            beyond: Vec::new(),
             exporters: Vec::new(),
             probes: Vec::new(),
             tapped: Vec::new(),
@@ -306,6 +355,7 @@ impl Shard {
         let Shard {
             feeds,
             chains,
+            beyond,
             exporters,
             tapped,
             ..
@@ -316,10 +366,12 @@ impl Shard {
             if waits || feed.retiring.is_some() {
                 continue;
             }
-            let admission = admission_of(&feed.pipelines, &*chains, exporters);
+            let behind = (&**chains, &**beyond);
+            let admission = admission_of(&feed.pipelines, behind, exporters, None);
             let pipelines = &feed.pipelines;
             let mut emit = Emit {
                 chains,
+                beyond,
                 exporters,
                 tapped,
                 receiver: &feed.receiver,
@@ -375,28 +427,20 @@ impl Shard {
     ) {
         let Shard {
             chains,
+            beyond,
             exporters,
             tapped,
             ..
         } = self;
-        let taps = of_chain(tapped, chain).map_or(&[][..], |t| &t.edges[..]);
-        let Chain {
-            processors,
-            exporters: targets,
-            signal,
-            ..
-        } = &mut chains[chain];
-        for i in 0..processors.len() {
-            let (head, rest) = processors.split_at_mut(i + 1);
-            let stage = &mut head[i];
-            let next = Tail {
-                rest,
-                taps: taps.get(i + 1..).unwrap_or_default(),
-                exporters,
-                targets,
-                signal: *signal,
-                now,
+        for i in 0..chains[chain].processors.len() {
+            let (edges, chains) = ((&**tapped, &**beyond), (0, &mut **chains));
+            let Some(mut next) = Tail::of(chain, chains, edges, exporters, now) else {
+                return;
             };
+            let (head, rest) = std::mem::take(&mut next.rest).split_at_mut(i + 1);
+            let stage = &mut head[i];
+            next.rest = rest;
+            next.taps = next.taps.get(i + 1..).unwrap_or_default();
             let mut out = Counted {
                 next,
                 outgoing: stage.outgoing.clone(),
@@ -420,6 +464,7 @@ impl Shard {
         let Shard {
             feeds,
             chains,
+            beyond,
             exporters,
             tapped,
             ..
@@ -430,6 +475,7 @@ impl Shard {
             let admission = Admission::Closed;
             let mut emit = Emit {
                 chains,
+                beyond,
                 exporters,
                 tapped,
                 receiver: &feed.receiver,

@@ -10,7 +10,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tailwater_testkit::otlp::{Answer, Carrier, Kind, OtlpStandIn};
 use tailwater_testkit::rng::Rng;
-use tailwater_tests::agent::free_port;
+use tailwater_tests::admin::Way;
+use tailwater_tests::agent::{Agent, free_port};
 use tailwater_tests::rig::{Rig, tail};
 use tailwater_tests::tls::certificate;
 use tailwater_tests::wait;
@@ -139,6 +140,123 @@ fn all_signals_pass_through_unchanged() {
         agent.stop_clean();
         assert_eq!(backend.errors(), Vec::<String>::new());
     }
+}
+
+/// Guarantees that one connector passes on all signals, each to the pipelines of its own, as the bytes they
+/// came as; and that the answer is that of what is behind it.
+#[test]
+fn a_connector_passes_on_all_signals_and_the_answer() {
+    let rig = Rig::new("otlp-through-connector");
+    let backend = OtlpStandIn::start(None).expect("free ports");
+    let receive = free_addr();
+    let mut config = config(receive, "otlp_http", &backend);
+    config["connectors"] = json!({"forward": null});
+    let pipelines = ["logs", "metrics", "traces"].iter().flat_map(|signal| {
+        let begin = json!({"receivers": ["otlp"], "exporters": ["forward"]});
+        let end = json!({"receivers": ["forward"], "exporters": ["otlp_http"]});
+        [
+            (signal.to_string(), begin),
+            (format!("{signal}/1"), end.clone()),
+            (format!("{signal}/2"), end),
+        ]
+    });
+    config["service"]["pipelines"] = Value::Object(pipelines.collect());
+    let agent = rig.start(&config);
+    for kind in KINDS {
+        let body = message(kind, "unchanged", 3);
+        let status = post(receive, kind, &body);
+        assert_eq!(status, Some(200), "{}", tail(&agent.log()));
+        // By both ways, before it was answered.
+        assert_eq!(backend.items(kind), 6);
+        let records = backend.records();
+        let of_kind = records.iter().filter(|r| r.kind == kind);
+        // Two that wait at the same time may be one request.
+        let bodies: Vec<u8> = of_kind.flat_map(|r| r.body.clone()).collect();
+        assert_eq!(bodies, [&body[..], &body].concat());
+    }
+    backend.set_answer(Answer::Refuse {
+        http: 400,
+        grpc: 3,
+        message: "never".into(),
+        retry_after: None,
+    });
+    for kind in KINDS {
+        let status = post(receive, kind, &message(kind, "refused", 2));
+        assert!(status.is_some_and(|s| s >= 400), "{status:?}");
+    }
+    let faults = agent.scrape().faults();
+    assert!(faults.is_empty(), "{faults:?}");
+    agent.stop_clean();
+}
+
+/// Guarantees that what stays on disk of an exporter that a change takes away is said before and after it,
+/// shown as long as it stays, and delivered when it is back.
+#[test]
+fn what_stays_of_an_exporter_that_goes_is_said_and_delivered_later() {
+    let rig = Rig::new("otlp-through-left");
+    let backend = OtlpStandIn::start(None).expect("free ports");
+    let receive = free_addr();
+    let mut with = config(receive, "otlp_http", &backend);
+    let directory = rig.path("storage");
+    fs::create_dir(&directory).expect("a directory");
+    with["extensions"] = json!({"file_storage": {"directory": directory}});
+    with["service"]["extensions"] = json!(["file_storage"]);
+    with["service"]["admin"] = json!({"socket": rig.path("admin.sock")});
+    with["service"]["telemetry"]["logs"] = json!({"level": "info", "sampling": {"enabled": false}});
+    with["exporters"]["otlp_http"]["sending_queue"] = json!({"storage": "file_storage"});
+    let mut without = with.clone();
+    without["exporters"] = json!({"debug": {}});
+    for signal in ["logs", "metrics", "traces"] {
+        without["service"]["pipelines"][signal]["exporters"] = json!(["debug"]);
+    }
+    backend.set_answer(Answer::unavailable());
+    let agent = rig.start(&with);
+    for n in 0..10 {
+        let status = post(
+            receive,
+            Kind::Logs,
+            &message(Kind::Logs, &format!("{n}"), 2),
+        );
+        assert_eq!(status, Some(200), "{}", tail(&agent.log()));
+    }
+    let way = Way::Socket(rig.path("admin.sock"));
+    let plan = way.ask("POST", "/v1/plan", &[], &without.to_string()).body;
+    assert!(plan.contains("keep 10 requests ("), "{plan}");
+    assert!(
+        plan.contains("queue on disk of exporter otlp_http (logs); configure it again"),
+        "{plan}"
+    );
+    assert_eq!(
+        plan.matches("keep ").count(),
+        1,
+        "nothing else has any: {plan}"
+    );
+    let left = |agent: &Agent, what: &str| {
+        let labels = [("exporter", "otlp_http"), ("data_type", "logs")];
+        agent
+            .scrape()
+            .sum(&format!("tailwater_queue_left_{what}"), &labels)
+    };
+    assert!(agent.reload(&without), "{}", tail(&agent.log()));
+    let shown = wait::within(wait::BOUND, || left(&agent, "requests") == 10.0);
+    assert!(
+        shown && left(&agent, "bytes") > 0.0,
+        "{}",
+        tail(&agent.log())
+    );
+    let said = "exporter removed with requests in its queue on disk";
+    assert_eq!(
+        agent.log().matches(said).count(),
+        1,
+        "{}",
+        tail(&agent.log())
+    );
+    backend.set_answer(Answer::Accept);
+    assert!(agent.reload(&with), "{}", tail(&agent.log()));
+    let all = wait::within(wait::BOUND, || backend.items(Kind::Logs) == 20);
+    assert!(all, "{}", tail(&agent.log()));
+    assert!(!agent.scrape().has("tailwater_queue_left_requests"));
+    agent.stop_clean();
 }
 
 /// Guarantees that one agent passes on to another over a socket in the file system, from within its sandbox.

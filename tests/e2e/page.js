@@ -45,6 +45,13 @@ const computed = {
           from = to;
         }
         for (const k of new Set([below(e), below(e)])) edges.push({ from, to: `exporter ${k}` });
+        if (j + 1 < p && below(2) === 0) {
+          const connector = `connector ${j}`;
+          add("connector", connector);
+          edges.push({ from, to: connector });
+          const behind = () => j + 1 + below(p - j - 1);
+          for (const k of new Set([behind(), behind()])) edges.push({ from: connector, to: `pipeline ${k}` });
+        }
       }
       for (const layout of [wide({ nodes, edges }), narrow({ nodes, edges }, 320)]) {
         const boxes = [...layout.boxes.values()];

@@ -600,9 +600,9 @@ fn the_page_outlives_the_agent() {
     browser.wait("document.getElementById('lost').innerText.includes('No answer')");
     let agent = stand.start();
     browser.wait(&format!(
-        "document.getElementById('lost').hidden && {generation} === '1'"
+        "document.getElementById('lost').hidden && {generation} === '3'"
     ));
-    browser.wait("document.querySelectorAll('.generations > li').length === 1");
+    browser.wait("document.querySelectorAll('.generations > li').length === 3");
     browser.click("#live");
     assert_eq!(
         browser.evaluate("document.getElementById('paused').hidden"),
@@ -610,7 +610,7 @@ fn the_page_outlives_the_agent() {
     );
     assert_eq!(stand.way.ask("PUT", "/v1/config", &[], &other).status, 200);
     browser.click("#live");
-    browser.wait(&format!("{generation} === '2'"));
+    browser.wait(&format!("{generation} === '4'"));
     stand.finish(browser, agent, &["net::ERR_"]);
 }
 

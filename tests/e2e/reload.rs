@@ -3,8 +3,8 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::symlink;
-use std::process::Command;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::process::{Command, Output};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -12,7 +12,8 @@ use tailwater_testkit::loki::behaviour::Reach;
 use tailwater_testkit::rng::Rng;
 use tailwater_testkit::writer::live::{LiveOptions, LiveWriter};
 use tailwater_testkit::writer::{Naming, Rotation};
-use tailwater_tests::agent::Agent;
+use tailwater_tests::admin::Way;
+use tailwater_tests::agent::{Agent, binary};
 use tailwater_tests::changes::change;
 use tailwater_tests::rig::{Rig, tail};
 use tailwater_tests::wait;
@@ -239,4 +240,101 @@ fn directories_that_are_named_later_can_be_read() {
     writer.write_lines(100).expect("written");
     rig.wait_delivered(&agent);
     rig.finish(agent);
+}
+
+/// The numbers of the generations that can be gone back to, and the one in force.
+fn kept(way: &Way) -> (Vec<u64>, u64) {
+    let answer = way.get("/v1/generations").json();
+    let all = answer["generations"].as_array().expect("a list");
+    let numbers = all.iter().map(|g| g["number"].as_u64().expect("a number"));
+    (
+        numbers.collect(),
+        answer["generation"].as_u64().expect("a number"),
+    )
+}
+
+/// Guarantees that generations survive a kill: one goes back to any of them, numbers go on, secrets stay
+/// where they were, and a damaged one is left out with a line in the log. A start with the same
+/// configuration has the same number.
+#[test]
+fn one_goes_back_to_earlier_generations_after_a_restart() {
+    let rig = Rig::new("kept");
+    let mut config = rig.config();
+    let socket = rig.path("admin.sock");
+    config["service"]["admin"] = json!({"socket": socket});
+    config["exporters"]["loki"]["headers"] = json!({"X-Secret": "${env:KEPT_SECRET}"});
+    let way = Way::Socket(socket);
+    let secret = |mut command: Command| {
+        command.env("KEPT_SECRET", "hunter2");
+        command
+    };
+    let mut writer = rig.writer(1, "app.log", |_| {});
+    let agent = rig.start_by(&config, secret);
+    for timeout in ["31ms", "32ms"] {
+        config["processors"]["batch"]["timeout"] = json!(timeout);
+        assert!(agent.reload(&config), "{}", tail(&agent.log()));
+    }
+    writer.write_lines(100).expect("written");
+    rig.wait_delivered(&agent);
+    let file = agent.config_file().to_owned();
+    agent.kill();
+    // With the same file: nothing is new.
+    let again = |command: Command| {
+        let mut other = Command::new(command.get_program());
+        other.arg("--config").arg(&file);
+        other.env("TAILWATER_STATE_DIR", rig.state());
+        secret(other)
+    };
+    let agent = rig.start_by(&config, again);
+    assert_eq!(kept(&way), (vec![1, 2, 3], 3), "{}", tail(&agent.log()));
+    let reply = way.ask("POST", "/v1/generations/2/apply", &[], "");
+    assert_eq!(reply.status, 200, "{}", reply.body);
+    assert_eq!(reply.json()["generation"], 4);
+    let config_now = || way.get("/v1/config").body;
+    assert!(config_now().contains("31ms"), "{}", config_now());
+    writer.write_lines(100).expect("written");
+    rig.wait_delivered(&agent);
+    agent.kill();
+    let dir = rig.state().join("generations");
+    for entry in fs::read_dir(&dir).expect("a directory") {
+        let path = entry.expect("an entry").path();
+        let mode = fs::metadata(&path).expect("a file").permissions().mode();
+        let text = fs::read_to_string(&path).expect("text");
+        assert_eq!(mode & 0o777, 0o600, "{}", path.display());
+        assert!(text.contains("${env:KEPT_SECRET}") && !text.contains("hunter2"));
+    }
+    let damaged = dir.join("2");
+    let text = fs::read_to_string(&damaged).expect("text");
+    fs::write(&damaged, &text[..text.len() / 2]).expect("written");
+    // Now the file on the command line, which is the configuration of generation 3, is another one than
+    // what was in force.
+    let agent = rig.start_by(&config, again);
+    assert_eq!(kept(&way), (vec![1, 3, 4, 5], 5), "{}", tail(&agent.log()));
+    let said = agent.log();
+    let said = said.lines().filter(|l| l.contains("kept generations"));
+    let said: Vec<&str> = said.collect();
+    assert!(
+        said.len() == 1 && said[0].contains("generations/2"),
+        "{said:?}"
+    );
+    let reply = way.ask("POST", "/v1/generations/2/apply", &[], "");
+    assert_eq!(reply.status, 404, "{}", reply.body);
+    let output = tailwater(&way, &["rollback", "1"]);
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(kept(&way), (vec![1, 3, 4, 5, 6], 6));
+    assert!(config_now().contains("100ms"), "{}", config_now());
+    writer.write_lines(100).expect("written");
+    rig.wait_delivered(&agent);
+    agent.stop_clean();
+    rig.assert_faultless();
+}
+
+/// Runs a command that asks the running agent.
+fn tailwater(way: &Way, args: &[&str]) -> Output {
+    let Way::Socket(socket) = way else {
+        unreachable!("it is made so")
+    };
+    let mut command = Command::new(binary());
+    command.args(args).env("TAILWATER_ADMIN", socket);
+    command.output().expect("a process")
 }

@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 use tailwater_testkit::rng::Rng;
 use tailwater_testkit::tempdir::TempDir;
 use tailwater_testkit::writer::live::{LiveOptions, LiveWriter};
-use tailwater_tests::agent::{has_place, run_once};
+use tailwater_tests::admin::Way;
+use tailwater_tests::agent::{Agent, has_place, run_once};
 use tailwater_tests::configs::GOOD;
 use tailwater_tests::fault_row::{Row, scaled};
 use tailwater_tests::rig::{Rig, with_health_check};
@@ -164,61 +165,159 @@ fn what_cannot_start_is_refused_by_name() {
     row.record();
 }
 
-/// Guarantees that broken configurations that are offered to a running agent are refused, each with its
-/// reason and place, and that no line is lost or late by it.
-#[test]
-fn a_running_agent_refuses_what_is_broken_and_goes_on() {
-    let files = scaled(60, 2_000);
-    let mut row = Row::new(22, "bad configuration while running")
-        .how(format!(
-            "{files} random changes of the configuration offered by SIGHUP while 2,000 lines/s are written"
-        ))
-        .pass("100 % refused with the reason; data path untouched; health says which version runs");
-    let rig = Rig::new("bad-reload");
-    let mut config = rig.config();
-    config["service"]["telemetry"]["logs"] =
-        json!({"level": "info", "sampling": {"enabled": false}});
-    let agent = rig.start(&config);
-    let writer = rig.writer(1, "app.log", |_| {});
-    let options = LiveOptions {
-        lines_per_second: 2_000,
-        rotate_every_lines: None,
-        lines_max: None,
-    };
-    let live = LiveWriter::start(writer, options).expect("a thread");
-    let good = fs::read_to_string(agent.config_file()).expect("a file");
-    let mut rng = Rng::new(22);
-    let mut refused = 0;
-    while refused < files {
-        let mut text = good.clone();
-        for _ in 0..=rng.below(3) {
-            text = mutate(&text, &mut rng);
+/// An agent that is asked by a socket, with lines that flow.
+struct Running {
+    rig: Rig,
+    agent: Agent,
+    way: Way,
+    live: LiveWriter,
+    good: String,
+}
+
+impl Running {
+    fn start(label: &str, lines_per_second: u64, args: &'static [&'static str]) -> Running {
+        let rig = Rig::new(label);
+        let mut config = rig.config();
+        let socket = rig.path("admin.sock");
+        config["service"]["admin"] = json!({"socket": socket});
+        config["service"]["telemetry"]["logs"] =
+            json!({"level": "info", "sampling": {"enabled": false}});
+        let agent = rig.start_by(&config, |mut command| {
+            command.args(args);
+            command
+        });
+        let options = LiveOptions {
+            lines_per_second,
+            rotate_every_lines: None,
+            lines_max: None,
+        };
+        let writer = rig.writer(1, "app.log", |_| {});
+        let live = LiveWriter::start(writer, options).expect("a thread");
+        let good = fs::read_to_string(agent.config_file()).expect("a file");
+        Running {
+            rig,
+            agent,
+            way: Way::Socket(socket),
+            live,
+            good,
         }
-        let path = rig.path("run/mutated.yaml");
-        fs::write(&path, &text).expect("written");
-        let file = path.to_str().expect("temporary paths are UTF-8");
-        let valid = run_once(&["validate", "--config", file], &rig.path("other-state"));
-        if valid.expect("the binary runs").status.success() {
-            continue;
-        }
-        let before = agent.changes();
-        agent.offer_text(&text);
-        agent.signal(rustix::process::Signal::HUP);
-        let said = wait::within(wait::BOUND, || agent.changes()[2] > before[2]);
-        assert!(said, "no answer to\n{text}\n{}", agent.log());
-        refused += 1;
     }
-    let refusals = agent.log().matches("configuration refused: ").count();
-    assert!(refusals >= files, "each has a reason");
-    live.stop().expect("written");
-    rig.wait_delivered(&agent);
-    let generation = agent.scrape().sum("tailwater_config_generation", &[]);
-    assert_eq!(generation, 1.0);
-    let t = rig.finish(agent).totals;
+
+    /// A configuration that cannot work, as the agent says that it cannot, with the reasons.
+    fn broken(&self, rng: &mut Rng) -> (String, usize) {
+        loop {
+            let mut text = self.good.clone();
+            for _ in 0..=rng.below(3) {
+                text = mutate(&text, rng);
+            }
+            let plan = self.way.ask("POST", "/v1/plan", &[], &text);
+            if plan.status != 422 {
+                continue;
+            }
+            let reasons = plan.json()["reasons"].as_array().map_or(0, Vec::len);
+            assert!(reasons > 0, "{}", plan.body);
+            return (text, reasons);
+        }
+    }
+
+    /// Expects one refusal, with reasons in the log, of what `offer` offers.
+    fn expect_refused(&self, text: &str, offer: impl FnOnce()) {
+        let before = self.agent.changes();
+        offer();
+        let said = wait::within(wait::BOUND, || self.agent.changes()[2] > before[2]);
+        assert!(said, "no answer to\n{text}\n{}", self.agent.log());
+    }
+
+    /// The end: nothing came into force, and no line is lost or shown twice. How many reasons were said, and
+    /// how many lines written.
+    fn finish(self) -> (usize, u64) {
+        let (log, changes) = (self.agent.log(), self.agent.changes());
+        let reasons = log.matches("configuration refused: ").count();
+        assert!(reasons >= changes[2], "each has a reason");
+        assert_eq!(changes[0], 0, "{log}");
+        self.live.stop().expect("written");
+        self.rig.wait_delivered(&self.agent);
+        let generation = self.agent.scrape().sum("tailwater_config_generation", &[]);
+        assert_eq!(generation, 1.0);
+        (reasons, self.rig.finish(self.agent).totals.written)
+    }
+}
+
+/// A row about configurations offered in this way.
+fn row_of(way: &str, files: usize) -> Row {
+    Row::new(22, &format!("bad configuration while running, by {way}"))
+        .how(format!(
+            "{files} random changes of the configuration offered by {way} while lines are written"
+        ))
+        .pass("100 % refused with the reason; data path untouched; health says which version runs")
+}
+
+fn reach(mut row: Row, files: usize, (reasons, lines): (usize, u64)) {
     row.reached(format!(
-        "{files} of {files} refused, {refusals} reasons; generation 1 all the time; 0 of {} lines lost or shown \
-         twice",
-        t.written
+        "{files} of {files} refused, {reasons} reasons; generation 1 all the time; 0 of {lines} lines lost or \
+         shown twice"
     ));
     row.record();
+}
+
+/// Guarantees that broken configurations that are offered to a running agent by SIGHUP are refused, each
+/// with its reason and place, and that no line is lost or late by it.
+#[test]
+fn what_is_broken_is_refused_by_sighup() {
+    let files = scaled(200, 2_000);
+    let row = row_of("SIGHUP", files);
+    let running = Running::start("bad-sighup", 2_000, &[]);
+    let mut rng = Rng::new(22);
+    for _ in 0..files {
+        let (text, _) = running.broken(&mut rng);
+        running.expect_refused(&text, || {
+            running.agent.offer_text(&text);
+            running.agent.signal(rustix::process::Signal::HUP);
+        });
+    }
+    reach(row, files, running.finish());
+}
+
+/// Guarantees the same of `PUT /v1/config`, whose answer has the reasons of the plan.
+#[test]
+fn what_is_broken_is_refused_by_put() {
+    let files = scaled(200, 2_000);
+    let row = row_of("PUT /v1/config", files);
+    let running = Running::start("bad-put", 2_000, &[]);
+    let mut rng = Rng::new(23);
+    for n in 0..files {
+        let (text, reasons) = running.broken(&mut rng);
+        running.expect_refused(&text, || {
+            let reply = running.way.ask("PUT", "/v1/config", &[], &text);
+            assert_eq!(reply.status, 422, "{n}: {}\n{text}", reply.body);
+            let said = reply.json()["reasons"].as_array().map_or(0, Vec::len);
+            assert_eq!(said, reasons, "{n}: {}", reply.body);
+        });
+    }
+    reach(row, files, running.finish());
+}
+
+/// Guarantees the same of `--watch`. Files are taken when they are the same at two looks, which takes a
+/// second, so several agents have some each.
+#[test]
+fn what_is_broken_is_refused_by_watch() {
+    const AGENTS: usize = 20;
+    let each = scaled(10, 100);
+    let row = row_of("--watch", AGENTS * each);
+    let run = |n: usize| {
+        let running = Running::start(&format!("bad-watch-{n}"), 200, &["--watch"]);
+        let mut rng = Rng::new(100 + n as u64);
+        for _ in 0..each {
+            let (text, _) = running.broken(&mut rng);
+            running.expect_refused(&text, || running.agent.offer_text(&text));
+        }
+        running.finish()
+    };
+    let all: Vec<(usize, u64)> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..AGENTS).map(|n| scope.spawn(move || run(n))).collect();
+        let ends = threads.into_iter().map(|t| t.join().expect("no panic"));
+        ends.collect()
+    });
+    let sum = all.iter().fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
+    reach(row, AGENTS * each, sum);
 }

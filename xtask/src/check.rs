@@ -19,6 +19,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("receivers", &["pdata", "config", "telemetry", "pipeline"]),
     ("processors", &["pdata", "config", "telemetry", "pipeline"]),
     ("exporters", &["pdata", "config", "telemetry", "pipeline"]),
+    ("connectors", &["config", "pipeline"]),
     ("opamp", &[]),
     ("testkit", &[]),
     (
@@ -31,6 +32,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "receivers",
             "processors",
             "exporters",
+            "connectors",
             "opamp",
             "testkit",
         ],

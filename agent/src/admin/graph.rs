@@ -74,6 +74,7 @@ fn parts(key: &NodeKey) -> (&'static str, &str, &str, Option<&str>) {
     match key {
         NodeKey::Extension(id) => ("extension", id, "", None),
         NodeKey::Exporter { id, signal } => ("exporter", id, signal, None),
+        NodeKey::Connector { id, signal } => ("connector", id, signal, None),
         NodeKey::Processor { pipeline, id } => {
             ("processor", id, signal_of(pipeline), Some(pipeline))
         }
@@ -164,6 +165,13 @@ fn wanted(key: &NodeKey) -> Vec<Number<'_>> {
                     all(),
                     Join::Max,
                 ),
+            ]
+        }
+        NodeKey::Connector { .. } => {
+            let own = || vec![("connector", id), ("otel_signal", signal)];
+            vec![
+                sum("items_in", "otelcol_connector_consumed_items", own()),
+                sum("items_out", "otelcol_connector_produced_items", own()),
             ]
         }
         NodeKey::Processor { .. } => {

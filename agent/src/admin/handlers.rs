@@ -381,6 +381,7 @@ pub fn components() -> Value {
     value[ComponentKind::Receiver.section()] = list(&r.receivers);
     value[ComponentKind::Processor.section()] = list(&r.processors);
     value[ComponentKind::Exporter.section()] = list(&r.exporters);
+    value[ComponentKind::Connector.section()] = list(&r.connectors);
     value[ComponentKind::Extension.section()] = list(&r.extensions);
     value
 }

@@ -1,5 +1,6 @@
 //! What the supervisor shows: replaced as a whole after each change.
 
+use std::borrow::Cow;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tailwater_config::{Node, NodeValue, Span};
@@ -9,14 +10,14 @@ use super::files::Reader;
 use crate::layer::Layer;
 
 /// A configuration that is or was in force.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct Record {
     /// Its generation.
     pub number: u64,
     /// Since when, in Unix time.
     pub unix_ns: i64,
     /// Who asked for it.
-    pub by: &'static str,
+    pub by: Cow<'static, str>,
     /// What it changed, a line each.
     pub changes: Vec<String>,
     /// The whole of it without its secrets, as YAML.

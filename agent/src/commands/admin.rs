@@ -197,7 +197,14 @@ fn graph_text(body: &Value) -> String {
     let width = nodes.iter().map(|n| text(n, "key").chars().count()).max();
     let width = width.unwrap_or(0);
     // Data flows downwards: what takes it in comes first.
-    for kind in ["receiver", "pipeline", "processor", "exporter", "extension"] {
+    for kind in [
+        "receiver",
+        "pipeline",
+        "processor",
+        "connector",
+        "exporter",
+        "extension",
+    ] {
         for node in nodes.iter().filter(|n| text(n, "kind") == kind) {
             let state = text(node, "state");
             let state = style.paint(state == "running", state, 0);

@@ -29,7 +29,7 @@ pub fn components() -> Result<u8> {
     list(ComponentKind::Receiver, &r.receivers)?;
     list(ComponentKind::Processor, &r.processors)?;
     list(ComponentKind::Exporter, &r.exporters)?;
-    say!("connectors: []");
+    list(ComponentKind::Connector, &r.connectors)?;
     list(ComponentKind::Extension, &r.extensions)?;
     say!("providers:");
     for scheme in ["env", "file", "yaml"] {

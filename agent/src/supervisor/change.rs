@@ -1,15 +1,18 @@
 //! From one generation to the next.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
 use tailwater_config::{AdminOptions, Node, redact, to_yaml};
+use tailwater_pipeline::Stored;
 use tailwater_pipeline::lanes::Lane;
-use tailwater_pipeline::plan::Change;
+use tailwater_pipeline::plan::{Change, NodeKey, Plan};
 use tailwater_telemetry::settings::PullReader;
 
+use super::kept::GENERATIONS_KEPT;
 use super::start::{Sockets, budget_bytes};
 use super::{Agent, Generation, LAST_GOOD_ALARM, Service};
 use crate::admin;
@@ -25,14 +28,17 @@ use crate::sandbox::Ring;
 use crate::serve::{HttpServer, Page, serve};
 use crate::storages::{self, AgentStorages};
 
-/// Generations that can be gone back to.
-const GENERATIONS_KEPT: usize = 16;
 /// The file below the state directory with the newest configuration that came into force.
 const LAST_GOOD: &str = "last-good.json";
 
 /// Where the newest configuration that came into force is kept.
-pub fn last_good() -> Option<std::path::PathBuf> {
-    Some(storages::own_directory().ok()?.parent()?.join(LAST_GOOD))
+pub fn last_good() -> Option<PathBuf> {
+    Some(state_directory()?.join(LAST_GOOD))
+}
+
+/// The state directory.
+pub(super) fn state_directory() -> Option<PathBuf> {
+    Some(storages::own_directory().ok()?.parent()?.to_owned())
 }
 
 /// The whole configuration without its secrets.
@@ -45,12 +51,26 @@ impl Agent {
     pub(super) fn remember(&mut self, offer: Offer, record: Record, shown: Node) {
         self.keep_last_good(&offer);
         self.generations.push(Generation { offer, record });
+        self.keep_newest();
         let old = self.generations.len().saturating_sub(GENERATIONS_KEPT);
         self.generations.drain(..old);
         self.show(shown);
     }
 
-    fn keep_last_good(&self, offer: &Offer) {
+    /// Keeps the newest generation on disk, to go back to it after a restart.
+    pub(super) fn keep_newest(&self) {
+        let (Some(kept), Some(newest)) = (&self.kept, self.generations.last()) else {
+            return;
+        };
+        if let Err(error) = kept.save(newest) {
+            tracing::warn!(
+                %error, generation = newest.record.number,
+                "a generation could not be kept; it cannot be gone back to after a restart"
+            );
+        }
+    }
+
+    pub(super) fn keep_last_good(&self, offer: &Offer) {
         let saved = last_good().map(|path| (offer.save(&path), path));
         if let Some((Err(error), path)) = saved {
             tracing::warn!(
@@ -61,7 +81,7 @@ impl Agent {
     }
 
     /// Shows `config` as what is in force.
-    fn show(&self, config: Node) {
+    pub(super) fn show(&self, config: Node) {
         self.shown.in_force(InForce {
             generation: self.graph.generation(),
             config,
@@ -90,7 +110,7 @@ impl Agent {
         Record {
             number: self.graph.generation(),
             unix_ns: self.clock.wall_ns(),
-            by,
+            by: by.into(),
             changes,
             config: to_yaml(shown).into(),
         }
@@ -199,6 +219,7 @@ impl Agent {
         if let Some(newest) = self.generations.last_mut() {
             newest.offer = checked.offer.clone();
         }
+        self.keep_newest();
         self.show(redacted(checked));
     }
 
@@ -225,6 +246,7 @@ impl Agent {
         }
         let changed = plan.steps.iter().filter(|(_, c)| *c != Change::Keep);
         let mut changes: Vec<String> = changed.map(|(key, c)| format!("{c} {key}")).collect();
+        changes.extend(self.left_behind(&plan));
         let mut update = |differs: bool, what: &str| {
             if differs {
                 changes.push(format!("update service::{what}"));
@@ -248,6 +270,24 @@ impl Agent {
             "memory_limit_mib",
         );
         Ok(changes)
+    }
+
+    /// What stays on disk of exporters that `plan` removes, a line each.
+    fn left_behind(&self, plan: &Plan) -> Vec<String> {
+        let gone = plan.steps.iter().filter(|(_, c)| *c == Change::Remove);
+        let line = |(key, _): &(NodeKey, Change)| {
+            let NodeKey::Exporter { id, signal } = key else {
+                return None;
+            };
+            let Stored { requests, bytes } = self.graph.stored(id, signal);
+            (requests > 0).then(|| {
+                format!(
+                    "keep {requests} requests ({bytes} bytes) in the queue on disk of {key}; \
+                     configure it again under this id and with this storage to have them delivered"
+                )
+            })
+        };
+        gone.filter_map(line).collect()
     }
 
     /// Puts a configuration into force.

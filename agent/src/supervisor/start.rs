@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, Result};
+use tailwater_config::{Node, to_yaml};
 use tailwater_pipeline::Budget;
 use tailwater_pipeline::ack::tokens_lost;
 use tailwater_pipeline::clock::{Clock, SystemClock};
@@ -14,12 +15,14 @@ use tailwater_telemetry::metrics::{
     EngineMetrics, MetricsRegistry, ProcessMetrics, SERIES_MAX_DEFAULT, SelfLogMetrics,
 };
 
-use super::change::redacted;
+use super::change::{redacted, state_directory};
+use super::kept::Kept;
 use super::{Agent, Service};
 use crate::admin::shown::Shown;
 use crate::commands::check::Checked;
 use crate::control::Control;
 use crate::lent::Lent;
+use crate::offer::Offer;
 use crate::progress::watched;
 use crate::sandbox::{Ring, Sandbox};
 use crate::storages::AgentStorages;
@@ -158,6 +161,7 @@ impl Agent {
             service: Service::of(&checked),
             layer,
             generations: Vec::new(),
+            kept: state_directory().map(|state| Kept::below(&state)),
             watched: Arc::default(),
             sockets: vec![sockets],
             clock,
@@ -166,6 +170,7 @@ impl Agent {
         agent.servers = agent.serve_metrics(&checked.telemetry.readers)?;
         agent.admin = agent.serve_admin(service.admin.as_ref())?;
         let shown = redacted(&checked);
+        let resumed = agent.resume_generations(&checked.offer, &shown);
         let Agent { graph, sandbox, .. } = &mut agent;
         sandbox.within(Ring::Inner, || {
             let prepared = graph.prepare(checked.resolved)?;
@@ -177,12 +182,44 @@ impl Agent {
         let (wall, now) = (agent.clock.wall_ns(), agent.clock.now().0);
         health.pipelines_up(wall, now);
         agent.watch_components();
-        let record = agent.record("start", Vec::new(), &shown);
-        agent.remember(checked.offer, record, shown);
+        match resumed {
+            true => agent.resume(checked.offer, shown),
+            false => {
+                let record = agent.record("start", Vec::new(), &shown);
+                agent.remember(checked.offer, record, shown);
+            }
+        }
         // Whoever waits for this may ask what is in force.
         let generation = agent.graph.generation();
         tracing::info!(shards, generation, "{EVERYTHING_IS_READY}");
         Ok(agent)
+    }
+}
+
+impl Agent {
+    /// Takes the generations that are kept, and counts on from the newest. True if the configuration is that
+    /// of the newest one, which then has the same number again: a start that changes nothing takes no place
+    /// of one that can be gone back to.
+    fn resume_generations(&mut self, offer: &Offer, shown: &Node) -> bool {
+        let found = self.kept.as_ref().map(Kept::load).unwrap_or_default();
+        if !found.skipped.is_empty() {
+            tracing::warn!(
+                skipped = ?found.skipped,
+                "kept generations that cannot be used; they cannot be gone back to"
+            );
+        }
+        self.generations = found.generations;
+        let newest = self.generations.last();
+        let same = newest
+            .is_some_and(|g| g.record.number == found.highest && g.is(offer, &to_yaml(shown)));
+        self.graph.count_from(found.highest - u64::from(same));
+        same
+    }
+
+    /// Goes on with the newest generation that is kept.
+    fn resume(&mut self, offer: Offer, shown: Node) {
+        self.keep_last_good(&offer);
+        self.show(shown);
     }
 }
 

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tailwater_pdata::Signal;
-use tailwater_pipeline::BuildError;
 use tailwater_pipeline::clock::Mono;
 use tailwater_pipeline::factory::NodeCx;
 use tailwater_pipeline::fs::OsFs;
+use tailwater_pipeline::{BuildError, Stored};
 use tailwater_telemetry::metrics::MetricsRegistry;
 use tokio::runtime::Handle;
 
@@ -120,6 +120,12 @@ impl Outbox {
     /// For how long there has been something to send while nothing was settled.
     pub fn stalled_for(&self) -> Duration {
         self.delivery.handle().stalled_for()
+    }
+
+    /// What is on disk and not settled.
+    pub fn on_disk(&self) -> Stored {
+        let stored = self.stored.as_ref().map(StoredQueue::on_disk);
+        stored.unwrap_or_default()
     }
 
     /// As [`Delivery::stop`]. What is on disk is kept there, and counts as handed over.

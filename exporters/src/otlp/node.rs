@@ -11,7 +11,7 @@ use tailwater_pdata::Signal;
 use tailwater_pipeline::clock::Mono;
 use tailwater_pipeline::factory::{ExporterFactory, ExporterSettings, Factory, NodeCx};
 use tailwater_pipeline::reach::Reach;
-use tailwater_pipeline::{BuildError, Exporter, ExporterNode, ShardHandle};
+use tailwater_pipeline::{BuildError, Exporter, ExporterNode, ShardHandle, Stored};
 use tailwater_telemetry::metrics::PartialSuccessMetrics;
 use tokio::runtime::Handle;
 
@@ -224,6 +224,10 @@ impl ExporterNode for OtlpExporter {
 
     fn stalled_for(&self) -> Duration {
         self.outbox.stalled_for()
+    }
+
+    fn stored(&self) -> Stored {
+        self.outbox.on_disk()
     }
 
     fn stop(&mut self, deadline: Mono) -> u64 {

@@ -12,7 +12,7 @@ use tailwater_pipeline::auth::Authenticators;
 use tailwater_pipeline::clock::{Clock, Mono};
 use tailwater_pipeline::factory::{ExporterFactory, ExporterSettings, Factory, NodeCx};
 use tailwater_pipeline::reach::Reach;
-use tailwater_pipeline::{BuildError, Exporter, ExporterNode, ShardHandle};
+use tailwater_pipeline::{BuildError, Exporter, ExporterNode, ShardHandle, Stored};
 use tailwater_telemetry::metrics::MetricsRegistry;
 use tokio::runtime::Handle;
 
@@ -184,6 +184,10 @@ impl ExporterNode for RemoteWriteExporter {
 
     fn stalled_for(&self) -> Duration {
         self.outbox.stalled_for()
+    }
+
+    fn stored(&self) -> Stored {
+        self.outbox.on_disk()
     }
 
     fn stop(&mut self, deadline: Mono) -> u64 {

@@ -159,7 +159,7 @@ fn text(node: &Node, key: &str) -> String {
     node.get(key).and_then(Node::as_text).unwrap_or("").into()
 }
 
-fn registry() -> Registry {
+pub fn registry() -> Registry {
     const SIGNALS: &[&str] = &["logs"];
     Registry {
         receivers: vec![Factory {
@@ -185,6 +185,12 @@ fn registry() -> Registry {
             signals: SIGNALS,
             decode: |node, _, _| Some(Box::new(SinkSettings(world_of(node)))),
         }],
+        connectors: vec![Factory {
+            kind: "forward",
+            about: "",
+            signals: &["logs", "traces"],
+            decode: |_, _, _| Some(Box::new(ForwardSettings)),
+        }],
         extensions: vec![Factory {
             kind: "aside",
             about: "",
@@ -193,6 +199,10 @@ fn registry() -> Registry {
         }],
     }
 }
+
+struct ForwardSettings;
+
+impl ConnectorSettings for ForwardSettings {}
 
 struct NoStorages;
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tailwater_pdata::Signal;
-use tailwater_telemetry::metrics::ProcessorMetrics;
+use tailwater_telemetry::metrics::{ConnectorMetrics, ConnectorOutputMetrics, ProcessorMetrics};
 
 use super::succession::{LaneKey, Reading, Sending, Waits};
 use super::{Graph, Resolved};
@@ -14,7 +14,7 @@ use crate::component::{BuildError, ExtensionNode, ReceiverNode};
 use crate::factory::{ExporterSettings, NodeCx, ProcessorSettings, ReceiverSettings, Succession};
 use crate::lanes::{Lane, Wiring, lanes};
 use crate::plan::{Change, GraphSpec, NodeKey, Plan, plan};
-use crate::shard::{NextChain, NextStage, Stage};
+use crate::shard::{NextChain, NextLink, NextStage, NextWay, Stage};
 
 /// New parts, built but not started, and what stays.
 pub struct Prepared {
@@ -276,7 +276,7 @@ impl Graph {
             signal: Some(w.signal),
             ..self.cx_of(id, Some(&w.chain_id(exporter)))
         };
-        let runs = |r: &&Wiring| r.id == w.id && r.exporters.iter().any(|e| e == exporter);
+        let runs = |r: &&Wiring| r.id == w.id && r.leads_to(exporter);
         let running = self.pipelines.iter().find(runs);
         let mut stages = Vec::new();
         for id in &w.processors {
@@ -309,7 +309,38 @@ impl Graph {
             signal: w.signal,
             stages,
             exporter: exporter.into(),
+            direct: w.exporters.iter().any(|e| e == exporter),
+            links: self.links(w, exporter, wanted),
         })
+    }
+
+    /// The connectors at the end of a pipeline that lead on to `exporter`.
+    fn links(&self, w: &Wiring, exporter: &str, wanted: &Resolved) -> Vec<NextLink> {
+        let (metrics, signal) = (w.metrics(exporter, &self.cx.metrics), w.signal.as_str());
+        let mut links = Vec::new();
+        for onward in &w.connectors {
+            let id = &onward.connector;
+            let behind = wanted.pipelines.iter();
+            let behind = behind.filter(|b| onward.pipelines.contains(&b.id));
+            let way = |b: &Wiring| {
+                let out = ConnectorOutputMetrics::new(&metrics, id, signal, &b.id);
+                NextWay {
+                    chain: b.chain_id(exporter),
+                    produced: Arc::new(move |n| out.produced_items.inc_by(n)),
+                }
+            };
+            let ways: Vec<NextWay> = behind.filter(|b| b.leads_to(exporter)).map(way).collect();
+            if ways.is_empty() {
+                continue;
+            }
+            let consumed = ConnectorMetrics::new(&metrics, id, signal);
+            links.push(NextLink {
+                connector: id.as_str().into(),
+                consumed: Arc::new(move |n| consumed.consumed_items.inc_by(n)),
+                ways,
+            });
+        }
+        links
     }
 }
 

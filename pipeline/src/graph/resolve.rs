@@ -8,11 +8,12 @@ use tailwater_config::{
 };
 use tailwater_pdata::Signal;
 
+use super::connectors;
 use crate::auth;
 use crate::factory::{
     ExporterSettings, ExtensionSettings, Factory, ProcessorSettings, ReceiverSettings, Registry,
 };
-use crate::lanes::Wiring;
+use crate::lanes::{Wiring, in_order};
 use crate::plan::{GraphSpec, NodeKey, NodeSpec, canonical};
 use crate::reach::Reach;
 
@@ -53,12 +54,14 @@ impl Resolved {
 /// and warnings go to `errors`; `None` if it holds a problem, its own or an earlier one.
 pub fn resolve(file: &ConfigFile, registry: &Registry, errors: &mut Errors) -> Option<Resolved> {
     let mut out = Resolved::default();
-    for e in &file.connectors {
-        let (ty, id) = (e.id.type_name(), e.id.to_string());
-        let text = format!("unknown type: {ty:?} for id: {id:?}; connectors are not supported yet");
-        let path = e.path(Kind::Connector);
-        errors.push(ConfigError::new(e.span.clone(), path, text));
-    }
+    decode_all(
+        &file.connectors,
+        Kind::Connector,
+        &registry.connectors,
+        errors,
+        // The engine itself does what they do.
+        |_, _| {},
+    );
     decode_all(
         &file.receivers,
         Kind::Receiver,
@@ -97,6 +100,7 @@ pub fn resolve(file: &ConfigFile, registry: &Registry, errors: &mut Errors) -> O
         },
     );
     check_signals(file, registry, errors);
+    connectors::check(file, registry, errors);
     for (id, processor) in &out.processors {
         let named = |p: &&config::Pipeline| p.processors.iter().any(|r| r.id.to_string() == *id);
         let pipelines = file.service.pipelines.iter().filter(named);
@@ -205,7 +209,7 @@ fn check_signals(file: &ConfigFile, registry: &Registry, errors: &mut Errors) {
     }
 }
 
-fn signal_of(signal: config::Signal) -> Signal {
+pub(super) fn signal_of(signal: config::Signal) -> Signal {
     match signal {
         config::Signal::Logs => Signal::Logs,
         config::Signal::Metrics => Signal::Metrics,
@@ -237,29 +241,42 @@ fn wire(file: &ConfigFile, out: &mut Resolved) {
             },
         );
     }
+    let mut pipelines = Vec::new();
     for p in &file.service.pipelines {
         let (pipeline, signal) = (p.id.to_string(), p.id.signal.as_str().to_owned());
         let ids =
             |list: &[Reference]| -> Vec<String> { list.iter().map(|r| r.id.to_string()).collect() };
+        let is_connector = |r: &&Reference| file.component(Kind::Connector, &r.id).is_some();
+        let split = |list: &[Reference]| -> (Vec<Reference>, Vec<Reference>) {
+            list.iter().cloned().partition(|r| is_connector(&r))
+        };
+        let (from, receivers) = split(&p.receivers);
+        let (into, exporters) = split(&p.exporters);
         let (receivers, processors, exporters) =
-            (ids(&p.receivers), ids(&p.processors), ids(&p.exporters));
-        let ends: Vec<NodeKey> = exporters
-            .iter()
-            .map(|id| NodeKey::Exporter {
-                id: id.clone(),
-                signal: signal.clone(),
-            })
-            .collect();
-        for (id, key) in exporters.iter().zip(&ends) {
+            (ids(&receivers), ids(&p.processors), ids(&exporters));
+        let end = |id: &String| NodeKey::Exporter {
+            id: id.clone(),
+            signal: signal.clone(),
+        };
+        let connector = |id: String| NodeKey::Connector {
+            id,
+            signal: signal.clone(),
+        };
+        for id in &exporters {
             let settings = text(&file.exporters, id);
-            nodes.insert(
-                key.clone(),
-                NodeSpec {
-                    settings,
-                    outputs: vec![],
-                },
-            );
+            let outputs = Vec::new();
+            nodes.insert(end(id), NodeSpec { settings, outputs });
         }
+        for id in ids(&into).into_iter().chain(ids(&from)) {
+            let settings = text(&file.connectors, &id);
+            nodes.entry(connector(id)).or_default().settings = settings;
+        }
+        // In the order as written.
+        let ends = p.exporters.iter().map(|r| match is_connector(&r) {
+            true => connector(r.id.to_string()),
+            false => end(&r.id.to_string()),
+        });
+        let ends: Vec<NodeKey> = ends.collect();
         let stages: Vec<NodeKey> = processors
             .iter()
             .map(|id| NodeKey::Processor {
@@ -284,6 +301,10 @@ fn wire(file: &ConfigFile, out: &mut Resolved) {
                 outputs: first,
             },
         );
+        for id in ids(&from) {
+            let spec = nodes.entry(connector(id)).or_default();
+            spec.outputs.push(key.clone());
+        }
         for id in &receivers {
             let receiver = NodeKey::Receiver {
                 id: id.clone(),
@@ -293,14 +314,17 @@ fn wire(file: &ConfigFile, out: &mut Resolved) {
             spec.settings = text(&file.receivers, id);
             spec.outputs.push(key.clone());
         }
-        out.pipelines.push(Wiring {
+        pipelines.push(Wiring {
             id: pipeline,
             signal: signal_of(p.id.signal),
             receivers,
             processors,
             exporters,
+            connectors: connectors::behind(file, p),
+            reaches: Vec::new(),
         });
     }
+    out.pipelines = in_order(pipelines);
     out.spec = GraphSpec { nodes };
 }
 

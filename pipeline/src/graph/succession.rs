@@ -167,6 +167,7 @@ impl Graph {
     /// again soon.
     pub fn tick(&mut self) -> bool {
         self.retiring.retain(|r| !r.is_done());
+        self.forget_left();
         let now = self.cx.clock.now();
         let drained = |done: &Arc<AtomicBool>| done.load(Ordering::Acquire);
         self.leaving.retain_mut(|l| {
@@ -201,6 +202,15 @@ impl Graph {
         let exporters = self.exporters.iter().all(|e| e.waits.is_over());
         let gone = self.retiring.is_empty() && self.leaving.is_empty();
         !(receivers && exporters && gone)
+    }
+
+    /// What exporters that are back had left is theirs again.
+    pub(super) fn forget_left(&self) {
+        let is_back = |id: &str, signal| {
+            let mut exporters = self.exporters.iter();
+            exporters.any(|e| e.id == id && e.signal == signal)
+        };
+        self.left.forget(is_back);
     }
 
     pub(super) fn start_exporters(&mut self) {
@@ -255,9 +265,12 @@ impl Graph {
     }
 
     /// Stops exporters that go, beside everything else.
-    pub(super) fn let_go(&mut self, gone: Vec<Sending>) {
+    pub(super) fn let_go(&mut self, gone: Vec<Sending>, p: &Prepared) {
         self.retiring.retain(|r| !r.is_done());
         for mut e in gone {
+            let is_it = |new: &&Sending| new.id == e.id && new.signal == e.signal;
+            let for_good = !p.exporters.iter().any(|new| is_it(&new));
+            let (queues_left, metrics) = (self.left.clone(), self.cx.metrics.clone());
             let handles: Vec<_> = self.shards.iter().map(|s| s.handle().clone()).collect();
             let max = match e.node.stalled_for() >= RETIRE_STALLED_MAX || !e.waits.is_over() {
                 true => RETIRE_STALLED_MAX,
@@ -274,6 +287,9 @@ impl Graph {
                         records = left,
                         "not delivered before the change; whoever read them offers them again"
                     );
+                }
+                if for_good {
+                    queues_left.note(&metrics, &e.id, e.signal, e.node.stored());
                 }
                 drop(e);
                 drop(finished);

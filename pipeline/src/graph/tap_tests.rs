@@ -18,7 +18,11 @@ const YAML: &str = "{
 
 fn apply(graph: &mut Graph, world: &World, stages: &str, version: &str) {
     let yaml = YAML.replace("STAGES", stages).replace("PV", version);
-    let prepared = graph.prepare(world.config(&yaml)).unwrap();
+    join(graph, world, &yaml);
+}
+
+fn join(graph: &mut Graph, world: &World, yaml: &str) {
+    let prepared = graph.prepare(world.config(yaml)).unwrap();
     graph.commit(prepared).unwrap();
     assert!(until(graph, || true));
     while graph.tick() {}
@@ -277,4 +281,53 @@ fn taps_are_few_and_leave_nothing_behind() {
     drop(opened);
     assert_eq!(tapped(&graph), 0);
     graph.stop(Mono(u64::MAX), &|| false);
+}
+
+/// Guarantee: a tap at a connector shows what comes in from each pipeline, and what goes to each behind it,
+/// for each exporter that this is for; and so after pipelines were joined in another way.
+#[test]
+fn a_tap_at_a_connector_shows_each_way() {
+    const JOINED: &str = "{
+        receivers: {feed/a: {world: W}, feed/b: {world: W}}, processors: {keep: {world: W}},
+        exporters: {sink: {world: W}, sink/2: {world: W}}, connectors: {forward: },
+        service: {pipelines: {
+            logs/1: {receivers: [forward], exporters: [sink]},
+            logs/2: {receivers: [forward], processors: [keep], exporters: [sink/2]},
+            logs/a: {receivers: [feed/a], exporters: [forward]},
+            logs/b: {receivers: [feed/b], processors: [keep], exporters: [forward, sink]}}}}";
+    let world = World::new();
+    let (mut graph, _runtime) = graph();
+    join(&mut graph, &world, JOINED);
+    let key = "connector forward (logs)";
+    let all = [texts("feed/a", 3), texts("feed/b", 2)].concat();
+    let before = open(&graph, key, None, 1_000);
+    let behind = open(&graph, key, Some(Side::Out), 1_000);
+    world.give("feed/a", 3);
+    world.give("feed/b", 2);
+    let got = by_edge(&shown(&before, 10));
+    let end = "processor keep in logs/b";
+    let want = [
+        (edge("pipeline logs/a", key, "sink"), texts("feed/a", 3)),
+        (edge("pipeline logs/a", key, "sink/2"), texts("feed/a", 3)),
+        (edge(end, key, "sink"), texts("feed/b", 2)),
+        (edge(end, key, "sink/2"), texts("feed/b", 2)),
+    ];
+    assert_eq!(got, want.into());
+    let got = by_edge(&shown(&behind, 10));
+    let want = [
+        (edge(key, "pipeline logs/1", "sink"), all.clone()),
+        (edge(key, "pipeline logs/2", "sink/2"), all),
+    ];
+    assert_eq!(got, want.into());
+    let other = JOINED.replace(
+        "logs/1: {receivers: [forward]",
+        "logs/1: {receivers: [feed/a]",
+    );
+    join(&mut graph, &world, &other);
+    world.give("feed/a", 3);
+    let got = by_edge(&shown(&behind, 3));
+    let edges: Vec<_> = got.into_keys().collect();
+    assert_eq!(edges, [edge(key, "pipeline logs/2", "sink/2")]);
+    drop((before, behind));
+    assert!(graph.stop(Mono(u64::MAX), &|| false).clean);
 }

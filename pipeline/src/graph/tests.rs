@@ -237,12 +237,14 @@ struct Shape {
     replaced: bool,
     held: [bool; 2],
     given: u8,
+    /// How the pipelines come to exporters: 0 by themselves, otherwise through connectors.
+    joined: u8,
 }
 
 fn shape() -> impl Strategy<Value = Shape> {
     let processors = proptest::sample::subsequence(vec![0u8, 1], 0..=2).prop_shuffle();
     let versions = proptest::array::uniform6(0u8..2);
-    let rest = (any::<bool>(), any::<[bool; 2]>(), 0u8..30);
+    let rest = (any::<bool>(), any::<[bool; 2]>(), 0u8..30, 0u8..5);
     (
         proptest::array::uniform3(0u8..3),
         processors,
@@ -251,7 +253,7 @@ fn shape() -> impl Strategy<Value = Shape> {
         rest,
     )
         .prop_map(
-            |(receivers, processors, exporters, versions, (replaced, held, given))| Shape {
+            |(receivers, processors, exporters, versions, (replaced, held, given, joined))| Shape {
                 receivers,
                 processors,
                 exporters,
@@ -259,6 +261,7 @@ fn shape() -> impl Strategy<Value = Shape> {
                 replaced,
                 held,
                 given,
+                joined,
             },
         )
 }
@@ -288,29 +291,57 @@ impl Shape {
         each.flatten().collect()
     }
 
+    /// The pipelines: each receiver leads to each exporter by one way.
+    fn pipelines(&self) -> Vec<String> {
+        let pipeline = |id: &str, receivers: &[String], exporters: &[String]| {
+            let processors = self.processors.iter().map(|i| format!("keep/{i}"));
+            format!(
+                "logs/{id}: {{receivers: [{}], processors: [{}], exporters: [{}]}}",
+                receivers.join(", "),
+                processors.collect::<Vec<_>>().join(", "),
+                exporters.join(", ")
+            )
+        };
+        let (ends, forward) = (self.exporters(), "forward".to_owned());
+        let (forward, other) = (std::slice::from_ref(&forward), ["forward/b".to_owned()]);
+        let both = [&ends[..1], forward].concat();
+        // What the two pipelines end in, and what stands behind.
+        let (ends_in, behind): ([&[String]; 2], _) = match self.joined {
+            1 => ([forward; 2], vec![pipeline("out", forward, &ends)]),
+            2 => {
+                let each = ends.iter().enumerate();
+                let each = each
+                    .map(|(i, e)| pipeline(&format!("out{i}"), forward, std::slice::from_ref(e)));
+                ([forward; 2], each.collect())
+            }
+            3 if ends.len() > 1 => ([&both; 2], vec![pipeline("out", forward, &ends[1..])]),
+            4 if !self.receivers(0).is_empty() => (
+                [forward, &other],
+                vec![
+                    pipeline("out", &other, &ends),
+                    pipeline("mid", forward, &other),
+                ],
+            ),
+            _ => ([&ends[..]; 2], Vec::new()),
+        };
+        let begin = (0..2).filter_map(|p| {
+            let receivers = self.receivers(p);
+            let ends_in = ends_in[usize::from(p)];
+            (!receivers.is_empty()).then(|| pipeline(&p.to_string(), &receivers, ends_in))
+        });
+        behind.into_iter().chain(begin).collect()
+    }
+
     fn yaml(&self) -> String {
         let how = if self.replaced { "replace" } else { "in_place" };
         let v = self.versions;
-        let pipelines = (0..2).filter_map(|p| {
-            let receivers = self.receivers(p);
-            let processors = self.processors.iter().map(|i| format!("keep/{i}"));
-            let processors: Vec<String> = processors.collect();
-            let (receivers, processors) = (receivers.join(", "), processors.join(", "));
-            let exporters = self.exporters().join(", ");
-            (!receivers.is_empty()).then(|| {
-                format!(
-                    "logs/{p}: {{receivers: [{receivers}], processors: [{processors}], \
-                     exporters: [{exporters}]}}"
-                )
-            })
-        });
-        let pipelines: Vec<String> = pipelines.collect();
+        let pipelines: Vec<String> = self.pipelines();
         let feed = |i: usize| format!("feed/{i}: {{world: W, v: {}, how: {how}}}", v[i]);
         let keep = |i: usize| format!("keep/{i}: {{world: W, v: {}}}", v[3 + i]);
         let sink = |i: usize| format!("sink/{i}: {{world: W, v: {}}}", v[5]);
         format!(
             "{{receivers: {{{}, {}, {}}}, processors: {{{}, {}}}, exporters: {{{}, {}}}, \
-             service: {{pipelines: {{{}}}}}}}",
+             connectors: {{forward: , forward/b: }}, service: {{pipelines: {{{}}}}}}}",
             feed(0),
             feed(1),
             feed(2),

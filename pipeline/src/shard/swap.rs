@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tailwater_pdata::Signal;
 
+use super::beyond::{NextLink, connect};
 use super::{Chain, DRAIN_POLL, Emit, Feed, Shard, Stage};
 use crate::clock::Mono;
 use crate::component::{Admission, Source};
@@ -20,7 +21,7 @@ pub struct Swap {
     pub outlets: Vec<Outlet>,
     /// Exporters that go, by key and signal.
     pub outlets_gone: Vec<(Arc<str>, Signal)>,
-    /// All chains.
+    /// All chains; those that others lead to stand behind these.
     pub chains: Vec<NextChain>,
     /// Sources that stay, with the ids of the chains they feed now. Of those that are not named, the
     /// ones that retire stay until nothing of them is under way; others go.
@@ -51,8 +52,12 @@ pub struct NextChain {
     pub signal: Signal,
     /// Its stages, in order.
     pub stages: Vec<NextStage>,
-    /// The exporter at its end.
+    /// The exporter at its end, be it behind connectors.
     pub exporter: Arc<str>,
+    /// Whether it hands to that exporter itself.
+    pub direct: bool,
+    /// The connectors it ends in, on the way to that exporter.
+    pub links: Vec<NextLink>,
 }
 
 /// A stage of a chain as it is to be.
@@ -109,12 +114,14 @@ impl Shard {
             let replaced = |o: &Outlet| o.key == *key && o.signal == signal;
             swap.outlets_gone.iter().any(gone) || swap.outlets.iter().any(replaced)
         };
+        let mut flushed = vec![false; self.chains.len()];
         for i in 0..self.chains.len() {
             let chain = &self.chains[i];
+            let links = self.links_of(i);
             let stays = swap
                 .chains
                 .iter()
-                .any(|c| c.was(chain) && c.is_all_of(chain));
+                .any(|c| c.was(chain) && c.is_all_of(chain) && links.leads_on_as(c));
             let end_goes = chain.exporters.iter().any(|key| goes(key, chain.signal));
             // What a source has in a chain goes before what it hands to others from now on.
             let leaves = |feed: &Feed| {
@@ -122,8 +129,12 @@ impl Shard {
                 let feeds_now = next.is_some_and(|(_, chains)| *chains == feed.pipelines);
                 feed.pipelines.contains(&chain.id) && !feeds_now
             };
-            if !stays || end_goes || self.feeds.iter().any(leaves) {
+            if flushed[i] || !stays || end_goes || self.feeds.iter().any(leaves) {
                 self.flush_chain(i, now);
+                // What comes out of it must not be overtaken by what goes another way from now on.
+                self.chains_behind(i)
+                    .iter()
+                    .for_each(|j| flushed[*j] = true);
             }
         }
         let (going, staying) = std::mem::take(&mut self.exporters)
@@ -133,6 +144,7 @@ impl Shard {
         going.into_iter().for_each(|mut o| o.exporter.flush(now));
         self.exporters.extend(swap.outlets);
         let mut old = std::mem::take(&mut self.chains);
+        self.beyond = connect(&swap.chains);
         let next = swap.chains.into_iter();
         self.chains = next.map(|c| c.build(&mut old)).collect();
         self.feeds.retain_mut(|feed| {
@@ -160,11 +172,18 @@ impl Shard {
         };
         (feed.retiring, feed.next) = (Some(done), None);
         let (pipelines, now) = (feed.pipelines.clone(), self.clock.now());
+        let mut on_its_way = vec![false; self.chains.len()];
         for chain in 0..self.chains.len() {
-            if pipelines.contains(&self.chains[chain].id) {
+            if on_its_way[chain] || pipelines.contains(&self.chains[chain].id) {
                 self.flush_chain(chain, now);
-                self.flush_ends(chain, now);
+                self.chains_behind(chain)
+                    .iter()
+                    .for_each(|j| on_its_way[*j] = true);
+                on_its_way[chain] = true;
             }
+        }
+        for chain in (0..self.chains.len()).filter(|i| on_its_way[*i]) {
+            self.flush_ends(chain, now);
         }
     }
 
@@ -173,6 +192,7 @@ impl Shard {
         let Shard {
             feeds,
             chains,
+            beyond,
             exporters,
             tapped,
             ..
@@ -183,6 +203,7 @@ impl Shard {
             };
             let mut emit = Emit {
                 chains,
+                beyond,
                 exporters,
                 tapped,
                 receiver: &feed.receiver,

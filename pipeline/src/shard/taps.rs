@@ -2,6 +2,9 @@
 
 use std::sync::Arc;
 
+use tailwater_pdata::Signal;
+
+use super::beyond::Beyond;
 use super::{Chain, Feed, Shard};
 use crate::batch::Batch;
 use crate::clock::Mono;
@@ -23,23 +26,29 @@ impl Spot {
 /// The taps on the edges of a chain.
 #[derive(Default)]
 pub(super) struct Tapped {
-    /// Between receivers and the chain, by the receiver.
+    /// Between receivers or connectors and the chain, by their ids, which differ.
     entry: Vec<(Arc<str>, Spot)>,
     /// Before each stage, and behind the last one.
     pub edges: Vec<Vec<Spot>>,
 }
 
 impl Tapped {
-    /// A receiver hands a batch to the chain.
-    pub fn enter(&self, receiver: &Arc<str>, batch: &Batch, now: Mono) {
+    /// A receiver or a connector hands a batch to the chain.
+    pub fn enter(&self, giver: &Arc<str>, batch: &Batch, now: Mono) {
         for (from, spot) in &self.entry {
-            if from == receiver {
+            if from == giver {
                 spot.offer(batch, now);
             }
         }
     }
 
-    fn of(chain: &Chain, feeds: &[Feed], probes: &[Arc<Probe>]) -> Option<Box<Tapped>> {
+    fn of(
+        number: usize,
+        chain: &Chain,
+        beyond: &[Beyond],
+        feeds: &[Feed],
+        probes: &[Arc<Probe>],
+    ) -> Option<Box<Tapped>> {
         let signal = || chain.signal.as_str().to_owned();
         let exporter = chain.exporters.first()?;
         let pipeline = NodeKey::Pipeline(chain.pipeline.to_string()).to_string();
@@ -51,7 +60,14 @@ impl Tapped {
             id: exporter.to_string(),
             signal: signal(),
         };
-        let nodes: Vec<String> = stages.chain([end]).map(|key| key.to_string()).collect();
+        let (direct, connectors) = match beyond.get(number) {
+            Some(beyond) => (beyond.direct, beyond.connectors().collect()),
+            None => (true, Vec::new()),
+        };
+        let connectors = connectors.into_iter().map(|c| connector(c, chain.signal));
+        let ends = direct.then_some(end).into_iter().chain(connectors);
+        let ends: Vec<String> = ends.map(|key| key.to_string()).collect();
+        let nodes: Vec<String> = stages.map(|key| key.to_string()).collect();
         let mut any = false;
         let mut spots = |from: &str, to: &str| -> Vec<Spot> {
             let on = probes.iter().filter(|p| p.is_on(from, to));
@@ -76,6 +92,8 @@ impl Tapped {
             tapped.edges.push(spots(from, to));
             from = to;
         }
+        let last = ends.iter().flat_map(|to| spots(from, to)).collect();
+        tapped.edges.push(last);
         let mut receivers: Vec<&Arc<str>> = Vec::new();
         let fed = feeds.iter().filter(|f| f.pipelines.contains(&chain.id));
         for receiver in fed.map(|f| &f.receiver) {
@@ -91,7 +109,24 @@ impl Tapped {
             let entry = spots.map(|spot| (receiver.clone(), spot));
             tapped.entry.extend(entry);
         }
+        let mut givers: Vec<&Arc<str>> = Vec::new();
+        for giver in beyond.iter().flat_map(|b| b.leads_to(number)) {
+            if givers.contains(&giver) {
+                continue;
+            }
+            givers.push(giver);
+            let from = connector(giver, chain.signal).to_string();
+            let entry = spots(&from, &pipeline).into_iter();
+            tapped.entry.extend(entry.map(|spot| (giver.clone(), spot)));
+        }
         any.then(|| Box::new(tapped))
+    }
+}
+
+fn connector(id: &Arc<str>, signal: Signal) -> NodeKey {
+    NodeKey::Connector {
+        id: id.to_string(),
+        signal: signal.as_str().to_owned(),
     }
 }
 
@@ -114,9 +149,9 @@ impl Shard {
             self.tapped = Vec::new();
             return;
         }
-        let chains = self.chains.iter();
+        let chains = self.chains.iter().enumerate();
         self.tapped = chains
-            .map(|chain| Tapped::of(chain, &self.feeds, &self.probes))
+            .map(|(i, chain)| Tapped::of(i, chain, &self.beyond, &self.feeds, &self.probes))
             .collect();
     }
 }

@@ -76,6 +76,20 @@ metric_group! {
 }
 
 metric_group! {
+    /// What went into a connector.
+    pub struct ConnectorMetrics { connector, otel_signal }
+    /// Items that went into the connector: log records, data points or spans.
+    consumed_items: Counter, Basic, Count, "otelcol_connector_consumed_items";
+}
+
+metric_group! {
+    /// What a connector passed on to a pipeline.
+    pub struct ConnectorOutputMetrics { connector, otel_signal, otelcol_pipeline_id }
+    /// Items that the connector passed on, by pipeline.
+    produced_items: Counter, Basic, Count, "otelcol_connector_produced_items";
+}
+
+metric_group! {
     /// How the batch processor works.
     pub struct BatchMetrics { processor }
     /// Log records per batch.
@@ -208,6 +222,16 @@ metric_group! {
     unreadable: Gauge, Basic, Count, "tailwater_queue_unreadable_requests";
     /// Times the disk failed to store or to give back something.
     failures: Counter, Basic, Count, "tailwater_queue_disk_failures";
+}
+
+metric_group! {
+    /// What stays on disk of an exporter that a change of the configuration took away.
+    pub struct QueueLeftMetrics { exporter, data_type }
+    /// Requests in the queue on disk of an exporter that is not configured any more. They are delivered
+    /// when it is configured again under the same id and with the same storage.
+    requests: Gauge, Basic, Count, "tailwater_queue_left_requests";
+    /// Bytes of the files of this queue.
+    bytes: Gauge, Basic, Bytes, "tailwater_queue_left_bytes";
 }
 
 metric_group! {
@@ -359,6 +383,8 @@ pub(crate) const FAMILIES: &[&[Family]] = &[
     ListenerMetrics::FAMILIES,
     IntakeMetrics::FAMILIES,
     ProcessorMetrics::FAMILIES,
+    ConnectorMetrics::FAMILIES,
+    ConnectorOutputMetrics::FAMILIES,
     BatchMetrics::FAMILIES,
     MemoryLimiterMetrics::FAMILIES,
     MemoryLimiterPointsMetrics::FAMILIES,
@@ -370,6 +396,7 @@ pub(crate) const FAMILIES: &[&[Family]] = &[
     ExporterSpansMetrics::FAMILIES,
     PartialSuccessMetrics::FAMILIES,
     StoredQueueMetrics::FAMILIES,
+    QueueLeftMetrics::FAMILIES,
     CertificateMetrics::FAMILIES,
     ControlPlaneMetrics::FAMILIES,
     QueueMetrics::FAMILIES,
@@ -400,6 +427,10 @@ mod tests {
             Box::new(ListenerMetrics::new(registry, "otlp", "grpc")),
             Box::new(IntakeMetrics::new(registry, "otlp")),
             Box::new(ProcessorMetrics::new(registry, "batch", "logs")),
+            Box::new(ConnectorMetrics::new(registry, "forward", "logs")),
+            Box::new(ConnectorOutputMetrics::new(
+                registry, "forward", "logs", "logs/b",
+            )),
             Box::new(BatchMetrics::new(registry, "batch")),
             Box::new(MemoryLimiterMetrics::new(registry, "memory_limiter")),
             Box::new(MemoryLimiterPointsMetrics::new(registry, "memory_limiter")),
@@ -421,6 +452,7 @@ mod tests {
             Box::new(ExporterSpansMetrics::new(registry, "otlp")),
             Box::new(PartialSuccessMetrics::new(registry, "otlp", "logs")),
             Box::new(StoredQueueMetrics::new(registry, "otlp", "logs")),
+            Box::new(QueueLeftMetrics::new(registry, "otlp", "logs")),
             Box::new(CertificateMetrics::new(registry, "loki", "client")),
             Box::new(ControlPlaneMetrics::new(registry, "opamp")),
             Box::new(QueueMetrics::new(registry, "loki", "logs")),

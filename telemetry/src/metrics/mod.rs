@@ -18,13 +18,13 @@ mod value;
 
 pub use accounting::{Accounting, Amount, FilterCount, Settlement, Snapshot};
 pub use component::{
-    BatchMetrics, CertificateMetrics, CheckpointMetrics, ControlPlaneMetrics, EngineMetrics,
-    ExporterMetrics, ExporterPointsMetrics, ExporterSpansMetrics, FilesMetrics, IntakeMetrics,
-    LabelBudgetMetrics, LagMetrics, ListenerMetrics, MemoryLimiterMetrics,
-    MemoryLimiterPointsMetrics, MemoryLimiterSpansMetrics, PartialSuccessMetrics, ProcessorMetrics,
-    QueueMetrics, RECEIVER_TRANSPORT_FILE, ReceiverMetrics, ReceiverPointMetrics,
-    ReceiverSpanMetrics, SampledLogsMetrics, SampledSpansMetrics, SelfLogMetrics,
-    StoredQueueMetrics,
+    BatchMetrics, CertificateMetrics, CheckpointMetrics, ConnectorMetrics, ConnectorOutputMetrics,
+    ControlPlaneMetrics, EngineMetrics, ExporterMetrics, ExporterPointsMetrics,
+    ExporterSpansMetrics, FilesMetrics, IntakeMetrics, LabelBudgetMetrics, LagMetrics,
+    ListenerMetrics, MemoryLimiterMetrics, MemoryLimiterPointsMetrics, MemoryLimiterSpansMetrics,
+    PartialSuccessMetrics, ProcessorMetrics, QueueLeftMetrics, QueueMetrics,
+    RECEIVER_TRANSPORT_FILE, ReceiverMetrics, ReceiverPointMetrics, ReceiverSpanMetrics,
+    SampledLogsMetrics, SampledSpansMetrics, SelfLogMetrics, StoredQueueMetrics,
 };
 pub use exposition::{ConstantLabels, Exposition};
 pub use family::{Collect, Family, Gather, Kind, Labels, Level, Unit};

@@ -23,7 +23,7 @@ function figures(node, rates) {
     all.push(per("items_out"));
     if (n.lag_bytes > 0) all.push(`lag ${bytes(n.lag_bytes)}`);
     else if (n.files > 0) all.push("no lag");
-  } else if (node.kind === "processor") {
+  } else if (node.kind === "processor" || node.kind === "connector") {
     const [i, o] = [rates.of(node.key, "items_in"), rates.of(node.key, "items_out")];
     // Batches that are under way between two looks are no difference.
     const differ = i !== null && o !== null && Math.abs(i - o) > Math.max(i, o) / 10;
@@ -217,7 +217,7 @@ function rows({ graph, rates }) {
   ]);
 }
 
-const KINDS = ["receiver", "pipeline", "processor", "exporter", "extension"];
+const KINDS = ["receiver", "pipeline", "processor", "connector", "exporter", "extension"];
 const HEADS = [
   ["Node", "name"],
   ["State"],

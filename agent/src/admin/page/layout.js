@@ -2,7 +2,7 @@
 
 const GAP = 84;
 const ROW = 92;
-const SIZES = { pipeline: [124, 34], processor: [148, 70] };
+const SIZES = { pipeline: [124, 34], processor: [148, 70], connector: [148, 70] };
 const SIZE = [172, 70];
 
 /** Width and height of a node. */
@@ -87,6 +87,14 @@ export function wide(graph) {
   const nodes = drawn(graph);
   const layer = layers(nodes, graph.edges);
   const y = rows(nodes, graph.edges);
+  // A connector stands between rows, where others of its column may be.
+  for (const at of new Set(nodes.filter((n) => n.kind === "connector").map((n) => layer.get(n.key)))) {
+    const beside = nodes.filter((n) => layer.get(n.key) === at);
+    column(
+      beside.map(({ key }) => ({ key, want: y.get(key) })),
+      y,
+    );
+  }
   const widths = [];
   for (const node of nodes) {
     const at = layer.get(node.key);
@@ -153,7 +161,11 @@ function curves(all, boxes) {
 export function narrow(graph, width) {
   const nodes = drawn(graph);
   const layer = layers(nodes, graph.edges);
-  const lanes = nodes.filter((node) => node.kind === "pipeline").map((node) => node.key);
+  // Those that others lead to come later.
+  const lanes = nodes
+    .filter((node) => node.kind === "pipeline")
+    .map((node) => node.key)
+    .sort((a, b) => layer.get(a) - layer.get(b));
   const laneOf = new Map();
   for (const node of nodes) {
     const touched = graph.edges
@@ -166,7 +178,7 @@ export function narrow(graph, width) {
     );
   }
   const byKey = new Map(nodes.map((node) => [node.key, node]));
-  for (const node of nodes.filter((n) => n.kind === "exporter")) {
+  for (const node of nodes.filter((n) => n.kind === "exporter" || n.kind === "connector")) {
     // Of the pipelines that end here.
     const before = graph.edges.filter((e) => e.to === node.key).map((e) => byKey.get(e.from));
     laneOf.set(
@@ -176,7 +188,7 @@ export function narrow(graph, width) {
         .map((n) => lanes.indexOf(n.kind === "pipeline" ? n.key : `pipeline ${n.pipeline}`)),
     );
   }
-  // A receiver goes before the first of its pipelines, an exporter behind the last.
+  // A receiver goes before the first of its pipelines, an exporter or a connector behind the last.
   const place = (node) => {
     const own = laneOf.get(node.key);
     if (!own.length) return lanes.length;

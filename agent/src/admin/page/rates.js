@@ -36,7 +36,7 @@ export class Rates {
 
 /**
  * What flows along each edge: `{rate, near}`. Processors are counted by their name, over all pipelines that have
- * them, and exporters over all that send to them; where that does not tell what comes by one edge, it is worked out
+ * them, and exporters and connectors over all that send to them; where that does not tell what comes by one edge, it is worked out
  * from what comes before, and `near` is true.
  */
 export function flows(graph, rates) {
@@ -50,7 +50,8 @@ export function flows(graph, rates) {
   const out = (key) => {
     const node = nodes.get(key);
     if (!node) return { rate: null, near: true };
-    if (node.kind === "receiver" || (node.kind === "processor" && alike(node) === 1)) {
+    const own = node.kind === "receiver" || node.kind === "connector";
+    if (own || (node.kind === "processor" && alike(node) === 1)) {
       return { rate: rates.of(key, "items_out"), near: false };
     }
     const all = into(key).map(along);
@@ -66,7 +67,8 @@ export function flows(graph, rates) {
     // Stands in for a circle, which no graph has.
     known.set(name, { rate: null, near: true });
     const to = nodes.get(edge.to);
-    const counted = to && (to.kind === "exporter" || (to.kind === "processor" && alike(to) === 1));
+    const ends = to && (to.kind === "exporter" || to.kind === "connector");
+    const counted = ends || (to && to.kind === "processor" && alike(to) === 1);
     let flow = out(edge.from);
     if (counted && into(edge.to).length === 1 && to.numbers.items_in !== undefined) {
       flow = { rate: rates.of(edge.to, "items_in"), near: false };

@@ -209,7 +209,7 @@ export function show(state, what) {
   const keys = state.graph.nodes
     .filter((node) => node.kind !== "extension" && node.kind !== "pipeline")
     .map((node) => [node.key]);
-  const order = ["receiver", "processor", "exporter"];
+  const order = ["receiver", "processor", "connector", "exporter"];
   keys.sort((a, b) => order.indexOf(a[0].split(" ")[0]) - order.indexOf(b[0].split(" ")[0]));
   const names = keys.join("\n");
   if (names !== nodes && !stream) {

@@ -126,6 +126,12 @@ fn nodes(before: Option<&Look>, now: &Look) -> Vec<NodeRow> {
     let key = |n: &Value| text(n, "key").to_owned();
     let mut order: Vec<String> = Vec::new();
     let pipelines = all.iter().filter(|n| n["kind"] == "pipeline").map(key);
+    let mut pipelines: Vec<String> = pipelines.collect();
+    // What stands behind connectors comes with what leads there.
+    pipelines.sort_by_key(|pipeline| {
+        let mut into = edges.iter().filter(|e| text(e, "to") == pipeline);
+        !into.any(|e| text(e, "from").starts_with("receiver "))
+    });
     for pipeline in pipelines {
         let into = edges.iter().filter(|e| text(e, "to") == pipeline);
         let sources = into.map(|e| text(e, "from").to_owned());
@@ -290,6 +296,30 @@ pub mod tests {
             "extension health_check",
         ];
         assert_eq!(keys, want);
+    }
+
+    /// Guarantee: what stands behind a connector comes after what leads there, whatever it is called.
+    #[test]
+    fn what_is_behind_a_connector_comes_later() {
+        let keys = [
+            ("exporter", "exporter loki (logs)"),
+            ("connector", "connector forward (logs)"),
+            ("pipeline", "pipeline logs/a"),
+            ("pipeline", "pipeline logs/z"),
+            ("receiver", "receiver otlp (logs)"),
+        ];
+        let node = |(kind, key): &(&str, &str)| json!({"kind": kind, "key": key, "state": "running", "reasons": [], "numbers": {}});
+        let order = [4, 3, 1, 2, 0].map(|i: usize| keys[i].1);
+        let edge = |pair: &[&str]| json!({"from": pair[0], "to": pair[1]});
+        let mut look = look_at(Instant::now(), 0, 0);
+        look.graph = json!({
+            "generation": 1,
+            "nodes": keys.iter().map(node).collect::<Vec<_>>(),
+            "edges": order.windows(2).map(edge).collect::<Vec<_>>(),
+        });
+        let view = View::new(None, &look);
+        let shown: Vec<&str> = view.nodes.iter().map(|n| n.key.as_str()).collect();
+        assert_eq!(shown, order);
     }
 
     #[test]

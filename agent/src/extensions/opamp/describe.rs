@@ -81,6 +81,7 @@ pub fn components() -> AvailableComponents {
     add(ComponentKind::Receiver, details(&r.receivers));
     add(ComponentKind::Processor, details(&r.processors));
     add(ComponentKind::Exporter, details(&r.exporters));
+    add(ComponentKind::Connector, details(&r.connectors));
     add(ComponentKind::Extension, details(&r.extensions));
     let mut components = AvailableComponents {
         components: map,
@@ -132,7 +133,13 @@ mod tests {
         let names: Vec<&str> = all.components.keys().map(String::as_str).collect();
         assert_eq!(
             names,
-            ["exporters", "extensions", "processors", "receivers"]
+            [
+                "connectors",
+                "exporters",
+                "extensions",
+                "processors",
+                "receivers"
+            ]
         );
         let extensions = &all.components["extensions"].sub_component_map;
         assert!(extensions.contains_key("opamp"));

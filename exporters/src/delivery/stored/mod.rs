@@ -31,7 +31,7 @@ use tailwater_pipeline::ack::{AckSink, Counts};
 use tailwater_pipeline::clock::Clock;
 use tailwater_pipeline::fs::Fs;
 use tailwater_pipeline::queue::{DurableQueue, QueueError, QueueLimits};
-use tailwater_pipeline::{Admission, Outcome, Wake};
+use tailwater_pipeline::{Admission, Outcome, Stored, Wake};
 use tailwater_telemetry::metrics::MetricsRegistry;
 
 use super::options::{QueueOptions, Sizer};
@@ -261,6 +261,15 @@ impl StoredQueue {
         let thread = std::thread::Builder::new().name("queue".into());
         self.thread = Some(thread.spawn(move || worker.run(&delivery))?);
         Ok(())
+    }
+
+    /// What is in it, as it was last shown. Nothing before it is started.
+    pub fn on_disk(&self) -> Stored {
+        let number = |n: i64| u64::try_from(n).unwrap_or(0);
+        Stored {
+            requests: number(self.metrics.stored.requests.get()),
+            bytes: number(self.metrics.stored.bytes.get()),
+        }
     }
 
     /// Takes nothing more and sends nothing more; what was taken is stored. To be called before the

@@ -34,7 +34,7 @@ const IDLE: Duration = Duration::from_secs(3600);
 #[derive(Clone)]
 pub(super) struct Metrics {
     queue: Arc<QueueMetrics>,
-    stored: Arc<StoredQueueMetrics>,
+    pub(super) stored: Arc<StoredQueueMetrics>,
     items: Arc<ItemMetrics>,
     account: Arc<Accounting>,
 }

@@ -183,7 +183,7 @@ impl Driver {
         let is = in_force.layer == expected.layer;
         let mut remote = self.remote.clone();
         if remote.hash == expected.hash {
-            let newest = in_force.generations.last().map_or("", |g| g.by);
+            let newest = in_force.generations.last().map_or("", |g| &g.by);
             let number = in_force.generation;
             let text =
                 format!("not in force any more: generation {number} is, asked for by {newest}");

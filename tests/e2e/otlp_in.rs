@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use serde_json::{Value, json};
 use tailwater_testkit::loki::DEFAULT_TENANT;
@@ -170,9 +169,12 @@ fn kills_lose_nothing_that_was_acknowledged() {
                     if success {
                         acknowledged.lock().expect("no panic").insert(line);
                     } else {
-                        client = HttpClient::connect(http);
                         // Nobody is there for a while after a kill.
-                        std::thread::sleep(Duration::from_millis(2));
+                        let found = wait::for_some(wait::BOUND, || {
+                            let there = HttpClient::connect(http);
+                            (there.is_ok() || ended.load(Ordering::SeqCst)).then_some(there)
+                        });
+                        client = found.expect("the agent comes again");
                     }
                 }
             })

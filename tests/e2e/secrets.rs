@@ -314,7 +314,7 @@ fn no_error_about_a_secret_quotes_it() {
         json!({"endpoint": good, "tls": {"key_pem": pem, "cert_pem": pem}}),
         json!({"endpoint": good, "tls": {"key_pem": secret, "cert_pem": "x"}}),
         json!({"endpoint": good, "proxy_url": format!("http://u:{secret}@h:99999")}),
-        json!({"endpoint": good, "proxy_url": format!("socks5://u:{secret}@h:1")}),
+        json!({"endpoint": good, "proxy_url": format!("socks4://u:{secret}@h:1")}),
         json!({"endpoint": good, "proxy_url": format!("http://u:{secret}@")}),
         json!({"endpoint": good, "proxy_url": format!("u:{secret}@h:1")}),
         json!({"endpoint": good, "proxy_url": [format!("http://u:{secret}@h:1")]}),

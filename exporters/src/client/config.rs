@@ -94,8 +94,9 @@ impl ClientOptions {
 /// `middlewares`: a list that may only be empty.
 pub(super) fn refuse_middlewares(s: &mut Section<'_, '_>) {
     if s.list("middlewares").is_some_and(|all| !all.is_empty()) {
-        let why = "is not supported: it names extensions that change requests, and those of this build \
-                   (basicauth, bearertokenauth, file_storage, health_check, opamp) do not; remove it";
+        let why = "is not supported: no extension of this build changes requests. Remove it; `headers` sets \
+                   headers, `auth` names who logs in, and what else is to be done to requests a proxy in \
+                   between can do";
         s.invalid("middlewares", why);
     }
 }
@@ -349,7 +350,7 @@ mod tests {
             (json!({"http2_ping_timeout": 1.5}), "http2_ping_timeout"),
             (json!({"force_attempt_http2": "on"}), "force_attempt_http2"),
             (json!({"cookies": {"enabled": "yes"}}), "cookies"),
-            (json!({"middlewares": [{"id": "a"}]}), "middlewares"),
+            (json!({"middlewares": [{"id": "a"}]}), "`headers` sets"),
             (
                 json!({"tls": {"cipher_suites": ["x"]}}),
                 "tls::cipher_suites",
@@ -387,8 +388,12 @@ mod tests {
             ),
             (json!({"headers": {"a": "s3cret\n"}}), "cannot carry"),
             (
-                json!({"proxy_url": "socks5://u:s3cret@p:1"}),
-                "socks5 proxies are not supported",
+                json!({"proxy_url": "https://u:s3cret@p:1"}),
+                "over TLS are not supported",
+            ),
+            (
+                json!({"proxy_url": "socks5://:s3cret@p:1"}),
+                "1 to 255 bytes",
             ),
             (json!({"proxy_url": "p"}), "proxy_url"),
             (json!({"bearer_token": "s3cret\n"}), "cannot carry"),

@@ -16,6 +16,8 @@ use tokio_rustls::TlsConnector;
 
 use super::endpoint::Endpoint;
 use super::names::Names;
+use super::proxy::{Proxy, ProxyKind};
+use super::socks;
 use super::tls::{HTTP2, Protocol, TlsSource};
 use crate::delivery::{SendError, SendErrorKind};
 
@@ -76,15 +78,15 @@ pub(super) struct Connector {
 }
 
 impl Connector {
-    /// A connection to `target`, through `proxy` if there is one. For plain HTTP/1.1 the proxy
-    /// takes the requests itself; for anything else it is asked for a tunnel.
+    /// A connection to `target`, through `proxy` if there is one. For plain HTTP/1.1 one for HTTP
+    /// takes the requests itself; for anything else a proxy is asked for a tunnel.
     pub async fn connect(
         &self,
         target: &Endpoint,
-        proxy: Option<&Endpoint>,
+        proxy: Option<&Proxy>,
     ) -> Result<Connection, SendError> {
-        // Plain HTTP/1.1 is what a proxy takes itself.
-        let tunnel = target.https || self.protocol == Protocol::Http2;
+        let takes_it = proxy.is_some_and(Proxy::takes_requests);
+        let tunnel = !takes_it || target.https || self.protocol == Protocol::Http2;
         self.connect_by(target, proxy, tunnel).await
     }
 
@@ -92,13 +94,13 @@ impl Connector {
     pub async fn connect_by(
         &self,
         target: &Endpoint,
-        proxy: Option<&Endpoint>,
+        proxy: Option<&Proxy>,
         tunnel: bool,
     ) -> Result<Connection, SendError> {
         let deadline = Instant::now() + self.timeout;
         let (tcp, peer) = match proxy {
             None => self.tcp(target, "", deadline).await?,
-            Some(proxy) => self.tcp(proxy, "proxy ", deadline).await?,
+            Some(proxy) => self.tcp(&proxy.server, "proxy ", deadline).await?,
         };
         let tunnel = proxy.filter(|_| tunnel);
         self.over(target, tunnel, tcp, peer, deadline).await
@@ -149,7 +151,7 @@ impl Connector {
     async fn over(
         &self,
         target: &Endpoint,
-        tunnel: Option<&Endpoint>,
+        tunnel: Option<&Proxy>,
         mut tcp: TcpStream,
         peer: SocketAddr,
         deadline: Instant,
@@ -159,7 +161,7 @@ impl Connector {
             peer: Some(peer),
         };
         if let Some(proxy) = tunnel {
-            let tunnel = open_tunnel(&mut tcp, target, proxy.basic.as_ref());
+            let tunnel = tunnel_through(proxy, &mut tcp, target);
             let slow = || connect_error(format!("proxy {proxy}: no answer to CONNECT"));
             timeout_at(deadline, tunnel).await.map_err(|_| slow())??;
         }
@@ -312,6 +314,22 @@ fn connect_error(message: String) -> SendError {
 /// True if one side refused the other's certificate or version, rather than the network failing.
 pub(super) fn is_tls_refusal(e: &io::Error) -> bool {
     e.get_ref().is_some_and(|inner| inner.is::<rustls::Error>())
+}
+
+/// Asks the proxy at the other end of `tcp` for a tunnel, in its way.
+async fn tunnel_through(
+    proxy: &Proxy,
+    tcp: &mut TcpStream,
+    target: &Endpoint,
+) -> Result<(), SendError> {
+    match &proxy.kind {
+        ProxyKind::Http => open_tunnel(tcp, target, proxy.server.basic.as_ref()).await,
+        ProxyKind::Socks(login) => {
+            let opened = socks::open(tcp, target, login.as_ref()).await;
+            let name = target.host_port();
+            opened.map_err(|e| connect_error(format!("CONNECT {name} through {proxy}: {e}")))
+        }
+    }
 }
 
 /// Asks a proxy for a tunnel (RFC 9110, 9.3.6).

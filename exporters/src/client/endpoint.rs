@@ -171,7 +171,8 @@ fn basic_from_userinfo(userinfo: &str) -> Result<HeaderValue, String> {
     basic(&percent_decoded(user)?, &percent_decoded(password)?)
 }
 
-fn percent_decoded(text: &str) -> Result<String, String> {
+/// A user or password without its % escapes.
+pub(super) fn percent_decoded(text: &str) -> Result<String, String> {
     let bad = || "the user or password has a broken % escape".to_owned();
     let mut out = Vec::with_capacity(text.len());
     let mut bytes = text.bytes();

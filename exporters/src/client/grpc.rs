@@ -28,10 +28,10 @@ use super::connect::{Connection, Connector};
 use super::endpoint::Endpoint;
 use super::expiry::Expiry;
 use super::grpc_options::{Balancer, GrpcOptions};
-use super::http::{broken, config_error};
+use super::http::{broken, config_error, in_time};
 use super::http2::{self, Channel, Ping};
 use super::names::{Names, Resolver, SystemResolver};
-use super::proxy::ProxyEnv;
+use super::proxy::{Proxy, ProxyEnv};
 use super::tls::{Protocol, TlsSource};
 use super::{ClientError, proxy::ProxyError};
 use crate::delivery::{Reply, SendError, SendErrorKind, Transport};
@@ -162,16 +162,7 @@ impl GrpcClient {
         message: Vec<Bytes>,
     ) -> Result<Reply, SendError> {
         let attempt = self.attempt(method, own, message);
-        if self.options.timeout.is_zero() {
-            return attempt.await;
-        }
-        tokio::time::timeout(self.options.timeout, attempt)
-            .await
-            .unwrap_or_else(|_| {
-                let (name, limit) = (&self.endpoint, self.options.timeout);
-                let message = format!("{name}: no complete answer within {limit:?}");
-                Err(SendError::new(SendErrorKind::Timeout, message))
-            })
+        in_time(self.options.timeout, &self.endpoint, attempt).await
     }
 
     async fn attempt(
@@ -236,7 +227,7 @@ impl GrpcClient {
 
     /// Like the tools that gRPC users have: what `HTTPS_PROXY` names, also for plain connections,
     /// as a proxy can only be asked for a tunnel.
-    fn proxy(&self) -> Result<Option<Endpoint>, ProxyError> {
+    fn proxy(&self) -> Result<Option<Proxy>, ProxyError> {
         self.proxy_env.proxy_for(&self.endpoint.with_tls())
     }
 
@@ -246,7 +237,7 @@ impl GrpcClient {
         loop {
             let made = match (&proxy, self.options.balancer) {
                 _ if self.socket.is_some() => self.any(&self.endpoint, None).await,
-                (Some(proxy), _) => self.any(proxy, Some(proxy)).await,
+                (Some(proxy), _) => self.any(&proxy.server, Some(proxy)).await,
                 (None, Balancer::PickFirst) => self.any(&self.endpoint, None).await,
                 (None, Balancer::RoundRobin) => self.next_address().await,
             };
@@ -265,7 +256,7 @@ impl GrpcClient {
     async fn any(
         &self,
         server: &Endpoint,
-        proxy: Option<&Endpoint>,
+        proxy: Option<&Proxy>,
     ) -> Result<(Channel, bool), SendError> {
         let fixed = self.socket.is_some();
         let usable = |c: &Channel| fixed || self.connector.names.is_current(server, c.peer);

@@ -29,7 +29,7 @@ use super::http2::Channels;
 use super::names::{Names, Resolver, SystemResolver};
 use super::options::ClientOptions;
 use super::pool::{Key, Limits, Pool, Usable};
-use super::proxy::{self, ProxyEnv};
+use super::proxy::{self, Proxy, ProxyEnv};
 use super::tls::{Protocol, TlsSource};
 use super::{ClientError, proxy::ProxyError};
 use crate::delivery::{Reply, SendError, SendErrorKind, Transport};
@@ -81,7 +81,7 @@ pub struct HttpClient {
     cookies: Option<Jar>,
     headers: HeaderMap,
     user_agent: HeaderValue,
-    proxy: Option<Endpoint>,
+    proxy: Option<Proxy>,
     proxy_env: ProxyEnv,
     pub(super) timeout: Duration,
     close_each: bool,
@@ -156,15 +156,7 @@ impl HttpClient {
             }
             Ok(reply)
         };
-        if self.timeout.is_zero() {
-            return attempt.await;
-        }
-        tokio::time::timeout(self.timeout, attempt)
-            .await
-            .unwrap_or_else(|_| {
-                let message = format!("{endpoint}: no complete answer within {:?}", self.timeout);
-                Err(SendError::new(SendErrorKind::Timeout, message))
-            })
+        in_time(self.timeout, endpoint, attempt).await
     }
 
     async fn attempt(
@@ -180,44 +172,51 @@ impl HttpClient {
         let key = Key {
             https: endpoint.https,
             host_port: endpoint.host_port(),
-            proxy: proxy.as_ref().map(Endpoint::host_port),
+            proxy: proxy.as_ref().map(|proxy| proxy.server.host_port()),
         };
-        let headers = self.all_headers(endpoint, headers, proxy.as_ref())?;
-        let absolute = proxy.is_some() && !endpoint.https;
-        let request = || {
-            let uri = match absolute {
-                true => format!("http://{}{}", endpoint.authority(), endpoint.path),
-                false => endpoint.path.clone(),
+        // What a proxy for HTTP takes itself is addressed to it.
+        let taker = proxy.as_ref().filter(|proxy| proxy.takes_requests());
+        let taker = taker.filter(|_| !endpoint.https);
+        let make = || {
+            let uri = match taker {
+                Some(_) => format!("http://{}{}", endpoint.authority(), endpoint.path),
+                None => endpoint.path.clone(),
             };
             let built = Request::builder().method(method.clone()).uri(uri);
             let built = built.body(Chunks::new(body.clone()));
             let mut request = built.map_err(|e| config_error(format!("{endpoint}: {e}")))?;
-            *request.headers_mut() = headers.clone();
+            *request.headers_mut() = self.all_headers(endpoint, headers, taker)?;
             Ok(request)
         };
-        let server = proxy.as_ref().unwrap_or(endpoint);
+        // Mostly there is no second one.
+        let mut first = Some(make()?);
+        let mut request = || first.take().map_or_else(make, Ok);
+        let server = proxy.as_ref().map_or(endpoint, |proxy| &proxy.server);
         loop {
             while let Some(in_use) = self.shared(endpoint, server, &key) {
-                match self.exchange_shared(endpoint, &in_use, request()?).await {
+                let shared = Box::pin(self.exchange_shared(endpoint, &in_use, request()?));
+                match shared.await {
                     Err(Failure::ClosedBeforeAnswer(_)) => {}
                     Ok(reply) => return Ok(reply),
                     Err(Failure::Other(e)) => return Err(e),
                 }
             }
             let permit = self.pool.permit(&key).await;
-            if let Some(answer) = self.pooled(endpoint, server, &key, &request).await {
+            if let Some(answer) = self.pooled(endpoint, server, &key, &mut request).await {
                 return answer;
             }
-            let way = self.open(endpoint, proxy.as_ref(), &key).await?;
+            // Rare, and what it needs would make each attempt as large.
+            let way = Box::pin(self.open(endpoint, proxy.as_ref(), &key)).await?;
             // Requests share it, so it counts once, however many there are.
             let (in_use, is_new) = match way {
                 Way::Shared(in_use, is_new) => (in_use, is_new),
                 Way::Alone(connection) => {
-                    return self.alone(endpoint, key, connection, request()?).await;
+                    return Box::pin(self.alone(endpoint, key, connection, request()?)).await;
                 }
             };
             drop(permit);
-            match self.exchange_shared(endpoint, &in_use, request()?).await {
+            let shared = Box::pin(self.exchange_shared(endpoint, &in_use, request()?));
+            match shared.await {
                 Err(Failure::ClosedBeforeAnswer(_)) if !is_new => {}
                 Err(Failure::ClosedBeforeAnswer(e)) => {
                     self.connector.names.avoid(in_use.channel.peer);
@@ -235,7 +234,7 @@ impl HttpClient {
         endpoint: &Endpoint,
         server: &Endpoint,
         key: &Key,
-        request: &impl Fn() -> Result<Request<Chunks>, SendError>,
+        request: &mut impl FnMut() -> Result<Request<Chunks>, SendError>,
     ) -> Option<Result<Reply, SendError>> {
         while let Some(usable) = self.pool.take(key) {
             let names = &self.connector.names;
@@ -287,19 +286,20 @@ impl HttpClient {
         }
     }
 
-    pub(super) fn proxy_for(&self, endpoint: &Endpoint) -> Result<Option<Endpoint>, ProxyError> {
+    pub(super) fn proxy_for(&self, endpoint: &Endpoint) -> Result<Option<Proxy>, ProxyError> {
         match &self.proxy {
             Some(proxy) => Ok(Some(proxy.clone())),
             None => self.proxy_env.proxy_for(endpoint),
         }
     }
 
-    /// The exporter's headers, then credentials, then the configured ones.
+    /// The exporter's headers, then credentials, then the configured ones; and those for `taker`, a proxy
+    /// that takes the request itself.
     pub(super) fn all_headers(
         &self,
         endpoint: &Endpoint,
         own: &HeaderMap,
-        proxy: Option<&Endpoint>,
+        taker: Option<&Proxy>,
     ) -> Result<HeaderMap, SendError> {
         let mut headers = own.clone();
         headers
@@ -317,9 +317,7 @@ impl HttpClient {
         for (name, value) in &self.headers {
             headers.insert(name.clone(), value.clone());
         }
-        if let (Some(proxy), false) = (proxy, endpoint.https)
-            && let Some(basic) = &proxy.basic
-        {
+        if let Some(basic) = taker.and_then(|proxy| proxy.server.basic.as_ref()) {
             headers.insert(PROXY_AUTHORIZATION, basic.clone());
         }
         if self.close_each {
@@ -418,6 +416,22 @@ pub(super) async fn read(
         headers: head.headers,
         body: body.freeze(),
         truncated,
+    })
+}
+
+/// What comes of an attempt, or that `limit` (zero = none) is over.
+pub(super) async fn in_time<T>(
+    limit: Duration,
+    endpoint: &Endpoint,
+    attempt: impl Future<Output = Result<T, SendError>>,
+) -> Result<T, SendError> {
+    if limit.is_zero() {
+        return attempt.await;
+    }
+    let done = tokio::time::timeout(limit, attempt).await;
+    done.unwrap_or_else(|_| {
+        let message = format!("{endpoint}: no complete answer within {limit:?}");
+        Err(SendError::new(SendErrorKind::Timeout, message))
     })
 }
 

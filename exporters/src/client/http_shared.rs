@@ -8,6 +8,7 @@ use super::endpoint::Endpoint;
 use super::http::{Failure, HttpClient, broken, read};
 use super::http2::{self, Channel, Channels, InUse};
 use super::pool::Key;
+use super::proxy::Proxy;
 use crate::delivery::{Reply, SendError};
 
 /// What there is for a request.
@@ -43,7 +44,7 @@ impl HttpClient {
     pub(super) async fn open(
         &self,
         endpoint: &Endpoint,
-        proxy: Option<&Endpoint>,
+        proxy: Option<&Proxy>,
         key: &Key,
     ) -> Result<Way, SendError> {
         let Some(channels) = self.shared_for(endpoint) else {
@@ -51,7 +52,8 @@ impl HttpClient {
             return Ok(Way::Alone(connection));
         };
         let _turn = channels.turn(key).await;
-        if let Some(in_use) = self.shared(endpoint, proxy.unwrap_or(endpoint), key) {
+        let server = proxy.map_or(endpoint, |proxy| &proxy.server);
+        if let Some(in_use) = self.shared(endpoint, server, key) {
             return Ok(Way::Shared(in_use, false));
         }
         let connection = self.connector.connect(endpoint, proxy).await?;

@@ -24,6 +24,7 @@ mod names;
 mod options;
 mod pool;
 mod proxy;
+mod socks;
 mod tls;
 mod upgrade;
 
@@ -37,6 +38,8 @@ mod http2_tests;
 mod http_tests;
 #[cfg(test)]
 mod names_tests;
+#[cfg(test)]
+mod socks_tests;
 #[cfg(test)]
 mod test_server;
 #[cfg(test)]

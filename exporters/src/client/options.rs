@@ -8,8 +8,8 @@ use tailwater_pipeline::reach::Reach;
 use tailwater_pipeline::tls::Handshake;
 
 use super::auth::AuthOptions;
-use super::endpoint::Endpoint;
 use super::http2::Ping;
+use super::proxy;
 
 /// `tls` of a client.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -83,8 +83,9 @@ impl ClientOptions {
 
     /// Adds the files that are read while connections and requests are made, and the proxy.
     pub fn reach(&self, reach: &mut Reach) {
-        if let Some(Ok(proxy)) = self.proxy_url.as_deref().map(Endpoint::parse) {
-            reach.connects_to(proxy.host_port());
+        let proxy = self.proxy_url.as_deref();
+        if let Some(Ok(proxy)) = proxy.map(|url| proxy::parse("proxy_url", url)) {
+            reach.connects_to(proxy.server.host_port());
         }
         let pem = [&self.tls.ca, &self.tls.cert, &self.tls.key];
         for source in pem.into_iter().flatten() {

@@ -46,6 +46,14 @@ struct Idle {
     since: Instant,
 }
 
+impl Idle {
+    /// It is open, and not idle for longer than `timeout`.
+    fn is_good(&self, timeout: Duration) -> bool {
+        let old = !timeout.is_zero() && self.since.elapsed() >= timeout;
+        !old && !self.usable.sender.is_closed()
+    }
+}
+
 #[derive(Default)]
 struct Inner {
     idle: HashMap<Key, Vec<Idle>>,
@@ -58,13 +66,16 @@ impl Inner {
         self.idle.values().map(Vec::len).sum()
     }
 
+    fn is_full(&self, key: &Key, limits: &Limits) -> bool {
+        let here = self.idle.get(key).map_or(0, Vec::len);
+        (limits.idle_max > 0 && self.idle_total() >= limits.idle_max)
+            || (limits.idle_per_key_max > 0 && here >= limits.idle_per_key_max)
+    }
+
     /// Forgets connections that are closed or idle for longer than `timeout`.
     fn prune(&mut self, timeout: Duration) {
         self.idle.retain(|_, list| {
-            list.retain(|i| {
-                let old = !timeout.is_zero() && i.since.elapsed() >= timeout;
-                !old && !i.usable.sender.is_closed()
-            });
+            list.retain(|idle| idle.is_good(timeout));
             !list.is_empty()
         });
     }
@@ -105,8 +116,14 @@ impl Pool {
     /// The connection that was used last and still works.
     pub fn take(&self, key: &Key) -> Option<Usable> {
         let mut inner = lock(&self.inner);
-        inner.prune(self.limits.idle_timeout);
-        inner.idle.get_mut(key)?.pop().map(|idle| idle.usable)
+        let list = inner.idle.get_mut(key)?;
+        // What is below it is looked at when it is wanted, and by the reaper.
+        while let Some(idle) = list.pop() {
+            if idle.is_good(self.limits.idle_timeout) {
+                return Some(idle.usable);
+            }
+        }
+        None
     }
 
     /// Forgets the idle connections to `peer`: one like them was silent.
@@ -124,12 +141,12 @@ impl Pool {
             return;
         }
         let mut inner = lock(&self.inner);
-        inner.prune(limits.idle_timeout);
-        let here = inner.idle.get(&key).map_or(0, Vec::len);
-        let full = (limits.idle_max > 0 && inner.idle_total() >= limits.idle_max)
-            || (limits.idle_per_key_max > 0 && here >= limits.idle_per_key_max);
-        if full {
-            return;
+        if inner.is_full(&key, &limits) {
+            // Of connections that ended meanwhile.
+            inner.prune(limits.idle_timeout);
+            if inner.is_full(&key, &limits) {
+                return;
+            }
         }
         inner.idle.entry(key).or_default().push(Idle {
             usable,

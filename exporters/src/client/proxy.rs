@@ -1,8 +1,45 @@
 //! Which proxy a request takes: `proxy_url`, or the environment as Go programs read it.
 
+use std::fmt;
 use std::net::IpAddr;
 
-use super::endpoint::Endpoint;
+use super::endpoint::{Endpoint, percent_decoded};
+use super::socks::{self, Login};
+
+/// A server in between.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Proxy {
+    /// Where it is. Of one for HTTP also who we are.
+    pub server: Endpoint,
+    /// What it speaks.
+    pub kind: ProxyKind,
+}
+
+/// What a proxy speaks.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum ProxyKind {
+    /// HTTP: plain requests go to it, for anything else it is asked for a tunnel.
+    Http,
+    /// SOCKS 5: it is asked for a tunnel.
+    Socks(Option<Login>),
+}
+
+impl Proxy {
+    /// Whether it takes plain requests itself.
+    pub fn takes_requests(&self) -> bool {
+        self.kind == ProxyKind::Http
+    }
+}
+
+impl fmt::Display for Proxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = match self.kind {
+            ProxyKind::Http => "http",
+            ProxyKind::Socks(_) => "socks5",
+        };
+        write!(f, "{scheme}://{}", self.server.host_port())
+    }
+}
 
 /// Why a proxy cannot be used.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -45,7 +82,7 @@ impl ProxyEnv {
     }
 
     /// The proxy for `target`. As in Go: none for `localhost` and loopback addresses.
-    pub fn proxy_for(&self, target: &Endpoint) -> Result<Option<Endpoint>, ProxyError> {
+    pub(super) fn proxy_for(&self, target: &Endpoint) -> Result<Option<Proxy>, ProxyError> {
         let (name, url) = if target.https {
             ("HTTPS_PROXY", &self.https)
         } else {
@@ -70,20 +107,55 @@ impl ProxyEnv {
 }
 
 /// The proxy that `proxy_url` names: for every request, whatever the environment says.
-pub(super) fn parse(source_name: &'static str, url: &str) -> Result<Endpoint, ProxyError> {
+pub(super) fn parse(source_name: &'static str, url: &str) -> Result<Proxy, ProxyError> {
     let fail = |problem: String| ProxyError {
         source_name,
         problem,
     };
-    let scheme = url.split_once("://").map_or("", |(scheme, _)| scheme);
-    if ["https", "socks5", "socks5h"]
-        .iter()
-        .any(|s| scheme.eq_ignore_ascii_case(s))
-    {
-        let problem = format!("{scheme} proxies are not supported, only http:// ones");
-        return Err(fail(problem));
+    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+    match scheme.to_ascii_lowercase().as_str() {
+        "socks5" | "socks5h" => parse_socks(rest).map_err(fail),
+        "http" => {
+            let server = Endpoint::parse(url).map_err(|e| fail(e.problem))?;
+            let kind = ProxyKind::Http;
+            Ok(Proxy { server, kind })
+        }
+        "" => Err(fail(
+            "a URL with http://, socks5:// or socks5h:// is needed".to_owned(),
+        )),
+        "https" => Err(fail(
+            "proxies that are spoken to over TLS are not supported, only http://, socks5:// and socks5h:// \
+             ones; put a local one in front of it"
+                .to_owned(),
+        )),
+        _ => Err(fail(
+            "only http://, socks5:// and socks5h:// proxies are supported".to_owned(),
+        )),
     }
-    Endpoint::parse(url).map_err(|e| fail(e.problem.to_string()))
+}
+
+/// What stands behind `socks5://`.
+fn parse_socks(rest: &str) -> Result<Proxy, String> {
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let (userinfo, host) = match authority.rsplit_once('@') {
+        Some((userinfo, host)) => (Some(userinfo), host),
+        None => (None, authority),
+    };
+    let login = userinfo.map(|userinfo| {
+        let (user, password) = userinfo.split_once(':').unwrap_or((userinfo, ""));
+        Login::new(percent_decoded(user)?, percent_decoded(password)?)
+    });
+    if host.is_empty() {
+        return Err("the host is missing".to_owned());
+    }
+    let mut server = Endpoint::parse(&format!("http://{host}")).map_err(|e| e.problem)?;
+    if !server.has_port() {
+        server.port = socks::PORT;
+    }
+    Ok(Proxy {
+        server,
+        kind: ProxyKind::Socks(login.transpose()?),
+    })
 }
 
 /// One entry of `NO_PROXY`: `*`, an address, a range, or a domain, with an optional port. A domain
@@ -167,7 +239,7 @@ mod tests {
         };
         env.proxy_for(&Endpoint::parse(url).unwrap())
             .unwrap()
-            .map(|p| p.port)
+            .map(|p| p.server.port)
     }
 
     #[test]
@@ -220,11 +292,46 @@ mod tests {
     }
 
     #[test]
-    fn other_kinds_of_proxies_are_refused_by_name() {
-        let error = parse("proxy_url", "socks5://p:1").unwrap_err().to_string();
-        assert!(
-            error.contains("proxy_url") && error.contains("socks5"),
-            "{error}"
-        );
+    fn proxies_are_taken_apart() {
+        let login = |user: &str, password: &str| Login::new(user.into(), password.into()).unwrap();
+        let socks = |login: Option<Login>| ProxyKind::Socks(login);
+        for (url, at, kind) in [
+            ("http://p", "p:80", ProxyKind::Http),
+            ("HTTP://u:pw@p:3128/", "p:3128", ProxyKind::Http),
+            ("socks5://p", "p:1080", socks(None)),
+            ("SOCKS5H://[::1]:9/x", "[::1]:9", socks(None)),
+            ("socks5://u@p", "p:1080", socks(Some(login("u", "")))),
+            (
+                "socks5://u%40x:a:b%25@p:1",
+                "p:1",
+                socks(Some(login("u@x", "a:b%"))),
+            ),
+        ] {
+            let proxy = parse("proxy_url", url).unwrap();
+            assert_eq!(
+                (proxy.server.host_port().as_str(), &proxy.kind),
+                (at, &kind)
+            );
+            assert!(!format!("{proxy} {proxy:?}").contains("a:b"), "{url}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_usable_proxy_says_why_and_shows_no_password() {
+        let long = "s3cret".repeat(50);
+        for (url, part) in [
+            ("https://u:s3cret@p:1", "over TLS"),
+            ("socks4://u:s3cret@p:1", "socks5h://"),
+            ("u:s3cret@p:1", "http://"),
+            ("socks5://u:s3cret@", "the host is missing"),
+            ("socks5://u:s3cret@p:99999", "65535"),
+            ("socks5://u:s3cret%@p", "% escape"),
+            ("socks5://:s3cret@p", "1 to 255 bytes"),
+            (&format!("socks5://u:{long}@p"), "1 to 255 bytes"),
+        ] {
+            let error = parse("proxy_url", url).unwrap_err().to_string();
+            assert!(error.starts_with("proxy_url: "), "{error}");
+            assert!(error.contains(part) && !error.contains("s3cret"), "{error}");
+        }
     }
 }

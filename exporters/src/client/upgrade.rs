@@ -7,8 +7,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::body::Chunks;
 use super::endpoint::Endpoint;
-use super::http::{HttpClient, broken, config_error, read};
-use crate::delivery::{Reply, SendError, SendErrorKind};
+use super::http::{HttpClient, broken, config_error, in_time, read};
+use crate::delivery::{Reply, SendError};
 
 /// A connection that speaks whatever was agreed on.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -35,15 +35,7 @@ impl HttpClient {
         headers: &HeaderMap,
     ) -> Result<Upgrade, SendError> {
         let attempt = self.upgraded(endpoint, headers);
-        if self.timeout.is_zero() {
-            return attempt.await;
-        }
-        tokio::time::timeout(self.timeout, attempt)
-            .await
-            .unwrap_or_else(|_| {
-                let message = format!("{endpoint}: no complete answer within {:?}", self.timeout);
-                Err(SendError::new(SendErrorKind::Timeout, message))
-            })
+        in_time(self.timeout, endpoint, attempt).await
     }
 
     async fn upgraded(

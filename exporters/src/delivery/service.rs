@@ -88,6 +88,11 @@ impl<D: Duty> Shared<D> {
             let stalled = queue.stalled_for(self.clock.now());
             mirror.copy(&self.stats, queue.sized_load(), stalled);
         }
+        self.publish_admission(queue);
+    }
+
+    /// What sources should do; wakes the shards if there is more room than before.
+    fn publish_admission(&self, queue: &DeliveryQueue<D>) {
         let now = queue.load().admission() as u8;
         let before = self.admission.swap(now, Ordering::AcqRel);
         if now < before {
@@ -126,7 +131,9 @@ impl<D: Duty> DeliveryHandle<D> {
         let now = self.0.clock.now();
         let mut queue = self.0.queue();
         queue.submit(now, request);
-        self.0.publish(&queue);
+        // Metrics are brought up to date by the task, which is woken: they are not carried from one
+        // processor to the other and back for each request.
+        self.0.publish_admission(&queue);
         drop(queue);
         self.0.news.notify_one();
     }

@@ -158,6 +158,53 @@ fn each_limit_refuses_by_name_and_allows_what_is_just_within() {
     }
 }
 
+/// Guarantee: what is in events and links of spans counts and is checked as everywhere, whether it is passed
+/// with its span or walked.
+#[test]
+fn what_is_in_items_is_within_the_limits_too() {
+    let pair = len(9, &[len(1, b"k"), len(2, &len(1, b"v"))].concat());
+    let event = |pairs: usize| {
+        let attributes = [len(1, b"k"), len(2, &len(1, b"v"))].concat();
+        len(
+            11,
+            &[len(2, b"name"), len(3, &attributes).repeat(pairs)].concat(),
+        )
+    };
+    let flags = b"\x85\x01\x01\x01\0\0".to_vec();
+    let spans = |span: &[Vec<u8>]| {
+        let spans = len(2, &span.concat()).repeat(3);
+        len(1, &len(2, &spans))
+    };
+    let limits = |depth, attributes| Limits {
+        depth,
+        attributes,
+        ..Limits::default()
+    };
+    let whole = spans(&[flags.clone(), event(2), len(15, b""), pair.clone(), pair]);
+    let path = "resource_spans.scope_spans.spans.events.attributes";
+    for (depth, attributes, wanted) in [
+        (6, 2, Ok(3)),
+        (64, 2, Ok(3)),
+        (64, 1, Err((Problem::Attributes(1), path.to_owned()))),
+        (5, 2, Err((Problem::Depth(5), format!("{path}.value")))),
+        (4, 2, Err((Problem::Depth(4), path.to_owned()))),
+    ] {
+        let found = parse_within(Signal::Traces, &whole, &limits(depth, attributes));
+        let found = found.map_err(|e| (e.problem, e.path.to_string()));
+        assert_eq!(found, wanted, "{depth} {attributes}");
+    }
+    for (field, problem, name) in [
+        (flags[..4].to_vec(), Problem::Truncated, "flags"),
+        (len(11, b"\x12\x01\xff"), Problem::Utf8, "events.name"),
+        (len(13, b"\x0a\x05a"), Problem::Truncated, "links.trace_id"),
+        (len(15, b"\x18\xff"), Problem::Truncated, "status.code"),
+    ] {
+        let e = parse(Signal::Traces, &spans(&[event(1), field])).expect_err(name);
+        let path = format!("resource_spans.scope_spans.spans.{name}");
+        assert_eq!((e.problem, &*e.path), (problem, &*path));
+    }
+}
+
 #[test]
 fn of_a_metric_with_two_kinds_of_data_the_last_counts() {
     let points = |n| len(1, b"").repeat(n);

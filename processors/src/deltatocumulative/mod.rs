@@ -57,8 +57,8 @@ impl DeltaToCumulativeConfig {
         if max_stale.is_zero() {
             s.invalid("max_stale", "must be a positive duration");
         }
-        let why = "totals are kept in memory; without it they begin anew when the agent starts, and say so \
-                   by their start times";
+        let why = "totals are kept in memory. Remove it; they begin anew when the agent starts, and say so \
+                   by their start times, which is a reset to whoever reads them";
         s.refuse("storage", why);
         let max_streams = match s.usize("max_streams", STREAMS_MAX, ..) {
             0 => STREAMS_MAX,

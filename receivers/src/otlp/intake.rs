@@ -15,9 +15,10 @@ use tailwater_pipeline::clock::{Clock, Mono};
 use tailwater_pipeline::{AckToken, Budget, Outcome, Permit, ShardHandle};
 use tailwater_telemetry::metrics::IntakeMetrics;
 
+use super::answers::Answers;
 use super::config::Limits;
 use super::memory::{Digest, Memory};
-use super::request::{Pending, Request};
+use super::request::{Pending, Request, Told};
 use super::room::{Room, Share};
 use super::stats::Stats;
 use super::status::{Code, Status};
@@ -201,6 +202,8 @@ pub struct Intake {
     memory: Option<Arc<Memory>>,
     /// Room for bodies.
     pub room: Arc<Room>,
+    /// Those that are to be told on the thread of the listeners, which delivers them.
+    pub answers: Arc<Answers<Told>>,
     clock: Arc<dyn Clock>,
     requests: AtomicUsize,
     requests_max: usize,
@@ -257,6 +260,7 @@ impl Intake {
             budget,
             held,
             memory,
+            answers: Arc::default(),
             room: Room::new(limits.in_flight_bytes_max / 2, limits.decode_timeout),
             clock,
             requests: AtomicUsize::new(0),
@@ -346,7 +350,8 @@ impl Intake {
         }
         let request = again.unwrap_or_else(|| {
             let memory = memory.map(|(memory, digest)| (digest, Arc::downgrade(memory)));
-            Request::new(signal, items, lanes.len(), memory, stats.clone())
+            let answers = self.answers.clone();
+            Request::new(signal, items, lanes.len(), memory, answers, stats.clone())
         });
         let bytes = encoded.len() + client.heap_bytes() + REQUEST_BYTES;
         lanes.iter().for_each(|lane| lane.make_room(bytes));

@@ -176,7 +176,7 @@ mod tests {
             Transport::Grpc,
             &[Signal::Logs],
         );
-        Request::new(Signal::Logs, 1, 2, None, stats)
+        Request::new(Signal::Logs, 1, 2, None, Arc::default(), stats)
     }
 
     /// Guarantee: the number is bounded, the oldest go first, and each is given out once.

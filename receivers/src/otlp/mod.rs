@@ -13,6 +13,7 @@
 //! - `node`: the parts put together.
 
 mod answer;
+mod answers;
 mod bind;
 mod body;
 mod client;

@@ -176,6 +176,7 @@ impl Shared {
             runtime(self.intake.room.decoders_max(), guards * CHECKS_MAX).map_err(failed)?;
         match self.listeners(&runtime) {
             Ok((listeners, ports)) => {
+                runtime.spawn(self.intake.answers.clone().deliver());
                 let server = Server::start(runtime, listeners).map_err(failed)?;
                 Ok(Running { server, ports })
             }

@@ -12,6 +12,7 @@ use tailwater_pdata::Signal;
 use tailwater_pipeline::{AckSink, Counts, DropReason, Outcome};
 use tokio::sync::oneshot;
 
+use super::answers::Answers;
 use super::intake::Place;
 use super::memory::{Digest, Memory};
 use super::stats::Stats;
@@ -29,7 +30,7 @@ enum Branch {
 }
 
 /// What is known of a request as a whole, and who is told.
-type Told = (Outcome, Counts);
+pub type Told = (Outcome, Counts);
 
 /// See the module's documentation.
 pub struct Request {
@@ -37,6 +38,8 @@ pub struct Request {
     items: u64,
     /// Where it is remembered, and by what.
     memory: Option<(Digest, Weak<Memory>)>,
+    /// Through which its sender is told.
+    answers: Arc<Answers<Told>>,
     state: Mutex<State>,
     /// Nobody waits for the answer.
     gone: AtomicBool,
@@ -87,12 +90,14 @@ impl Request {
         items: u64,
         branches: usize,
         memory: Option<(Digest, Weak<Memory>)>,
+        answers: Arc<Answers<Told>>,
         stats: Arc<Stats>,
     ) -> Arc<Request> {
         Arc::new_cyclic(|itself| Request {
             signal,
             items,
             memory,
+            answers,
             state: Mutex::new(State {
                 branches: vec![Branch::Open; branches],
                 tell: None,
@@ -214,8 +219,7 @@ impl AckSink for Request {
         if !state.has(&Branch::UnderWay) {
             self.end(&state);
             if let Some(tell) = state.tell.take() {
-                // Fails only if nobody waits any more.
-                let _ = tell.send(state.whole());
+                self.answers.tell(tell, state.whole());
             }
         }
         drop(state);

@@ -20,8 +20,9 @@ use super::inflate::Encoding;
 /// Why metadata of TLS is refused.
 const TLS_METADATA: &str = "nothing reads what TLS knows of a client; leave it out";
 /// Why middleware is refused.
-const MIDDLEWARES: &str = "is not supported: it names extensions that change requests, and those of this \
-                           build (basicauth, bearertokenauth, file_storage, health_check) do not; remove it";
+const MIDDLEWARES: &str = "is not supported: no extension of this build stands between clients and the \
+                           receiver. Remove it; `limits` bounds requests, connections and bytes, `auth` checks \
+                           senders, and a memory_limiter refuses what there is no memory for";
 
 /// Options of the receiver.
 #[derive(Clone, Debug)]

@@ -204,7 +204,7 @@ fn what_is_not_supported_or_wrong_is_refused_by_name() {
         ),
         (
             "protocols: {http: {middlewares: [{id: a}]}}",
-            "extensions that change requests",
+            "`limits` bounds requests",
         ),
         ("protocols: {http: {endpoint: nowhere}}", "host:port"),
         (

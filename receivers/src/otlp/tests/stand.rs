@@ -354,11 +354,12 @@ impl Stand {
         line.rsplit(' ').next().unwrap().parse().unwrap()
     }
 
-    /// Waits until something holds.
+    /// Waits until something holds, and lets the test's tasks and the receiver's threads go on meanwhile.
     pub async fn until(&self, what: &str, holds: impl Fn(&Stand) -> bool) {
         let waiting = async {
             while !holds(self) {
-                tokio::time::sleep(Duration::from_millis(2)).await;
+                std::thread::yield_now();
+                tokio::task::yield_now().await;
             }
         };
         let met = tokio::time::timeout(LONG, waiting).await;

@@ -238,7 +238,7 @@ impl Listings {
             true => stays(meta),
             false => Stays::Perhaps,
         };
-        let mut found = listing.look(fs, dir, name, now, whole, &mut self.pairs, &stays);
+        let mut found = listing.look(fs, (dir, name), now, whole, &mut self.pairs, &stays);
         // Where names move on while they are looked at one by one, a file can be missed without any
         // trace: at the name it had, there is another one already.
         for attempt in 0..=LOOKS {
@@ -249,7 +249,7 @@ impl Listings {
                 found.stable = false;
                 break;
             }
-            found = listing.look(fs, dir, name, now, whole, &mut self.pairs, &stays);
+            found = listing.look(fs, (dir, name), now, whole, &mut self.pairs, &stays);
         }
         self.dirs.insert(dir.to_path_buf(), listing);
         found
@@ -361,8 +361,7 @@ impl Listing {
     fn look(
         &mut self,
         fs: &dyn LogFs,
-        dir: &Path,
-        base: &str,
+        (dir, base): (&Path, &str),
         now: Mono,
         whole: bool,
         pairs: &mut Pairs,

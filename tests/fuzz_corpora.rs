@@ -16,7 +16,7 @@ use tailwater_receivers::otlp::fuzzing as receiver;
 type Body = fn(&[u8]);
 
 /// The targets of `fuzz/fuzz_targets`, by name.
-const TARGETS: [(&str, Body); 17] = [
+const TARGETS: [(&str, Body); 18] = [
     ("checkpoint", checkpoint::files),
     ("compressed", filelog::compressed),
     ("compression", loki::compression),
@@ -25,6 +25,7 @@ const TARGETS: [(&str, Body); 17] = [
     ("cri_lines", operators::cri_lines),
     ("docker_lines", operators::docker_lines),
     ("expressions", operators::expressions),
+    ("formats", operators::formats),
     ("framing", frame::fuzzing::framing),
     ("otlp_answers", otlp_out::answers),
     ("otlp_bodies", receiver::bodies),
@@ -85,6 +86,11 @@ fn each_target_has_a_corpus_and_each_corpus_a_target() {
 fn inputs_of_the_parsers_do_what_they_must() {
     let parsers = ["container_paths", "expressions", "parsers", "patterns"];
     replay(|name| parsers.contains(&name));
+}
+
+#[test]
+fn inputs_of_formats_do_what_they_must() {
+    replay(|name| name == "formats");
 }
 
 #[test]

@@ -51,7 +51,7 @@ impl LogsBatch {
             body: self.body(row).map(|v| v.to_value()).unwrap_or_default(),
             attributes: self.attributes_of(row),
             resource: self.resource_of(row),
-            scope_name: self.scope.name.to_string(),
+            scope_name: String::from_utf8_lossy(self.scope_name(row)).into_owned(),
             trace_id: trace.map(|t| t.trace_id[row]).unwrap_or_default(),
             span_id: trace.map(|t| t.span_id[row]).unwrap_or_default(),
             flags: trace.map(|t| t.flags[row]).unwrap_or_default(),
@@ -66,7 +66,7 @@ impl LogsBatch {
         (0..self.rows()).map(|row| self.entry(row)).collect()
     }
 
-    /// A batch of `entries`. They must agree on the scope's name; resources may differ.
+    /// A batch of `entries`. Their resources and the names of their scopes may differ.
     pub fn from_entries(entries: &[Entry]) -> LogsBatch {
         let n = entries.len();
         let mut b = LogsBatch::from_slices(Default::default(), vec![Slice::ABSENT; n]);
@@ -93,6 +93,10 @@ impl LogsBatch {
                 b.set_attribute(row, k, cell);
             }
             b.set_resource_of(row, &e.resource);
+            if e.scope_name.as_bytes() != b.scope_name(row) {
+                let name = b.text.push(e.scope_name.as_bytes());
+                b.set_scope_name(row, name);
+            }
             if e.trace_id != [0; 16] || e.span_id != [0; 8] || e.flags != 0 {
                 let t = b.trace_mut();
                 t.trace_id[row] = e.trace_id;

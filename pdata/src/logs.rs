@@ -157,6 +157,9 @@ pub struct LogsBatch {
     pub resource_rows: Columns,
     /// Instrumentation scope.
     pub scope: Arc<Scope>,
+    /// Names of the scope where rows have their own, [`Slice::ABSENT`] = that of `scope`; empty if
+    /// no row has one. Only inside an operator chain; see [`LogsBatch::split_by_resource`].
+    pub scope_names: Vec<Slice>,
     /// Trace context, if any row has one.
     pub trace: Option<Box<TraceColumns>>,
     /// File offsets of the rows, if they came from a file.
@@ -200,6 +203,7 @@ impl LogsBatch {
             resource: NO_ATTRIBUTES.clone(),
             resource_rows: Columns::default(),
             scope: NO_SCOPE.clone(),
+            scope_names: Vec::new(),
             trace: None,
             source: None,
             otlp: None,
@@ -245,6 +249,22 @@ impl LogsBatch {
     /// The severity text of `row`.
     pub fn severity_text(&self, row: usize) -> Option<ValueRef<'_>> {
         self.severity_text.as_ref().and_then(|c| self.value(c, row))
+    }
+
+    /// The name of the scope of `row`.
+    pub fn scope_name(&self, row: usize) -> &[u8] {
+        match self.scope_names.get(row) {
+            Some(name) if !name.is_absent() => self.text.get(*name),
+            _ => self.scope.name.as_bytes(),
+        }
+    }
+
+    /// Sets the name of the scope of one row.
+    pub fn set_scope_name(&mut self, row: usize, name: Slice) {
+        if self.scope_names.is_empty() {
+            self.scope_names = vec![Slice::ABSENT; self.rows];
+        }
+        self.scope_names[row] = name;
     }
 
     /// The event name of `row`.

@@ -205,6 +205,9 @@ impl LogsBatch {
             apply(&mut o.event_name, keep);
             apply(&mut o.dropped_attributes, keep);
         }
+        if !self.scope_names.is_empty() {
+            apply(&mut self.scope_names, keep);
+        }
         self.rows = kept;
     }
 
@@ -238,6 +241,7 @@ impl LogsBatch {
             resource: self.resource.clone(),
             resource_rows: columns(&mut self.resource_rows),
             scope: self.scope.clone(),
+            scope_names: self.scope_names.split_off(at.min(self.scope_names.len())),
             trace: self.trace.as_mut().map(|t| {
                 Box::new(crate::TraceColumns {
                     trace_id: t.trace_id.split_off(at),
@@ -263,9 +267,59 @@ impl LogsBatch {
         tail
     }
 
-    /// Folds the per-row resource attributes away: one batch per distinct resource, in order of
-    /// first appearance. Costs nothing when no row has its own resource.
-    pub fn split_by_resource(mut self) -> Vec<LogsBatch> {
+    /// Folds the per-row resource attributes and names of scopes away: one batch per distinct
+    /// resource and scope, in order of first appearance. Costs nothing when no row has its own.
+    pub fn split_by_resource(self) -> Vec<LogsBatch> {
+        match self.scope_names.is_empty() {
+            true => self.split_resources(),
+            false => {
+                let scopes = self.split_scopes().into_iter();
+                scopes.flat_map(LogsBatch::split_resources).collect()
+            }
+        }
+    }
+
+    /// One batch per name of a scope.
+    fn split_scopes(self) -> Vec<LogsBatch> {
+        let mut groups: Vec<(Arc<str>, Vec<bool>)> = Vec::new();
+        // Neighbours mostly agree; beyond a few names a search in all of them would cost too much.
+        let mut known: std::collections::HashMap<Vec<u8>, usize> = Default::default();
+        for row in 0..self.rows {
+            let name = self.scope_name(row);
+            let i = match known.get(name) {
+                Some(i) => *i,
+                None => {
+                    known.insert(name.to_vec(), groups.len());
+                    let text = String::from_utf8_lossy(name);
+                    groups.push((Arc::from(&*text), Vec::new()));
+                    groups.len() - 1
+                }
+            };
+            let keep = &mut groups[i].1;
+            keep.resize(self.rows, false);
+            keep[row] = true;
+        }
+        let mut whole = self;
+        whole.scope_names = Vec::new();
+        let named = |mut part: LogsBatch, name: Arc<str>| {
+            if part.scope.name != name {
+                Arc::make_mut(&mut part.scope).name = name;
+            }
+            part
+        };
+        if groups.len() == 1 {
+            let name = groups.remove(0).0;
+            return vec![named(whole, name)];
+        }
+        let split = |(name, keep): (Arc<str>, Vec<bool>)| {
+            let mut part = whole.clone();
+            part.retain_rows(&keep);
+            named(part, name)
+        };
+        groups.into_iter().map(split).collect()
+    }
+
+    fn split_resources(mut self) -> Vec<LogsBatch> {
         if self.resource_rows.is_empty() {
             return vec![self];
         }

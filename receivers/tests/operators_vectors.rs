@@ -2,11 +2,12 @@
 //! settings, records in and records out (see `source` in each file).
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde_json::Value as Json;
 use tailwater_config::{KeyPath, MemoryEnvironment};
 use tailwater_pdata::{Entry, Value};
-use tailwater_receivers::operators::conformance::run_entries;
+use tailwater_receivers::operators::conformance::{marks_behind_router, run_entries};
 use tailwater_receivers::operators::{BuildCx, Chain, is_supported};
 
 /// 2026-03-10T00:00:00Z; only layouts without a year look at it.
@@ -87,7 +88,14 @@ fn entries(json: &Json) -> Vec<Entry> {
 /// What the vector says against what we do; `Err` says how they differ.
 fn run(vector: &Json) -> Result<(), String> {
     // JSON is YAML.
-    let operators = vector["config"]["operators"].to_string();
+    let mut operators = vector["config"]["operators"].to_string();
+    let routed = vector["expect"]["routed"].as_object();
+    if routed.is_some() {
+        let ids = router_outputs(&vector["config"]["operators"]);
+        operators.truncate(operators.len() - 1);
+        operators += &marks_behind_router(&ids);
+        operators.push(']');
+    }
     let operators = tailwater_config::parse(&operators, "vector").map_err(|e| e.to_string())?;
     let nodes = operators.as_list().ok_or("no list of operators")?;
     let mut environment = MemoryEnvironment::new();
@@ -106,7 +114,15 @@ fn run(vector: &Json) -> Result<(), String> {
         (Err(e), _) => return Err(format!("not built: {e}")),
         (Ok(chain), _) => chain,
     };
-    let (got, report) = run_entries(&mut chain, &entries(&vector["input"]["entries"]), NOW_NS);
+    let input = entries(&vector["input"]["entries"]);
+    let when = expect["when"]
+        .as_str()
+        .and_then(|w| w.strip_prefix("within:"));
+    let after = when.map_or(Duration::ZERO, |w| {
+        let span: jiff::SignedDuration = w.parse().expect("a time in a vector");
+        span.unsigned_abs()
+    });
+    let (got, report) = run_entries(&mut chain, &input, NOW_NS, after);
     if (stage == Some("process")) == report.errors.is_empty() {
         return Err(format!("errors: {:?}", report.errors));
     }
@@ -115,6 +131,9 @@ fn run(vector: &Json) -> Result<(), String> {
         && want != dropped
     {
         return Err(format!("{dropped} dropped instead of {want}"));
+    }
+    if let Some(routed) = routed {
+        return compare_routed(&got, routed);
     }
     if expect.get("entries").is_none() {
         return Ok(());
@@ -137,6 +156,59 @@ fn run(vector: &Json) -> Result<(), String> {
     }
 }
 
+/// The ids that the routes of routers lead to, each once.
+fn router_outputs(operators: &Json) -> Vec<&str> {
+    let mut ids = Vec::new();
+    for operator in operators.as_array().into_iter().flatten() {
+        let routes = operator["routes"].as_array().into_iter().flatten();
+        for names in routes.map(|r| &r["output"]).chain([&operator["default"]]) {
+            ids.extend(names.as_str());
+            ids.extend(
+                names
+                    .as_array()
+                    .into_iter()
+                    .flatten()
+                    .filter_map(Json::as_str),
+            );
+        }
+    }
+    ids.sort_unstable();
+    ids.dedup();
+    ids
+}
+
+/// Compares what came by each output of a router.
+fn compare_routed(got: &[Entry], want: &serde_json::Map<String, Json>) -> Result<(), String> {
+    let count: usize = want.values().map(|v| entries(v).len()).sum();
+    if got.len() != count {
+        return Err(format!("{} records instead of {count}: {got:?}", got.len()));
+    }
+    for (id, wanted) in want {
+        let by = |e: &&Entry| e.resource.get("routed") == Some(&id.as_str().into());
+        let mut came: Vec<Entry> = got.iter().filter(by).cloned().collect();
+        came.iter_mut()
+            .for_each(|e| drop(e.resource.remove("routed")));
+        if came != entries(wanted) {
+            return Err(format!("by {id} {came:#?}"));
+        }
+    }
+    Ok(())
+}
+
+/// Writes times out that a vector has as `${NOW:...}`.
+fn with_now(text: &str) -> String {
+    let now = jiff::Timestamp::from_nanosecond(NOW_NS.into()).expect("in range");
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some((before, from)) = rest.split_once("${NOW:") {
+        let (form, after) = from.split_once('}').expect("closed");
+        out += before;
+        out += &now.strftime(form).to_string();
+        rest = after;
+    }
+    out + rest
+}
+
 fn files(folder: &Path) -> Vec<PathBuf> {
     let mut out = Vec::new();
     for item in std::fs::read_dir(folder).expect("the folder of vectors") {
@@ -157,7 +229,7 @@ fn operators_conform_to_the_vectors() {
     let (mut run_count, mut failed) = (0, Vec::new());
     for path in files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors")) {
         let text = std::fs::read_to_string(&path).expect("a readable file");
-        let vector: Json = serde_json::from_str(&text).expect("a vector is JSON");
+        let vector: Json = serde_json::from_str(&with_now(&text)).expect("a vector is JSON");
         if vector["kind"] != "operators" {
             continue;
         }
@@ -166,10 +238,7 @@ fn operators_conform_to_the_vectors() {
             .as_array()
             .expect("a list of operators");
         let types: Vec<&str> = types.iter().filter_map(|o| o["type"].as_str()).collect();
-        if let Some(missing) = types.iter().find(|t| !is_supported(t)) {
-            println!("not run: {name} ({missing} is not supported yet)");
-            continue;
-        }
+        assert!(types.iter().all(|t| is_supported(t)), "{name}: {types:?}");
         run_count += 1;
         if let Err(e) = run(&vector) {
             failed.push(format!("{name}: {e}"));
@@ -181,5 +250,5 @@ fn operators_conform_to_the_vectors() {
         failed.len(),
         failed.join("\n")
     );
-    assert!(run_count >= 24, "only {run_count} vectors were run");
+    assert!(run_count >= 45, "only {run_count} vectors were run");
 }

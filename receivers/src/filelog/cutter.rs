@@ -19,6 +19,7 @@ use super::hash::stable_hash;
 use super::identity::TRAIL_BYTES;
 use super::logfs::LogFs;
 use super::position::Position;
+use super::resume::{Points, Reading, ties_before};
 use super::rules::RuleSets;
 use super::settings::Settings;
 use super::stamp::{Ties, stamp_observed};
@@ -69,6 +70,8 @@ struct Known {
     attributes: FileAttributes,
     lineage: u64,
     searched: Searched,
+    /// Where reading can go back to while operators hold something back.
+    points: Points,
 }
 
 /// The part of an unfinished record that was searched for its end already.
@@ -152,6 +155,7 @@ impl Cutter {
                 attributes,
                 lineage,
                 searched,
+                points: Points::default(),
             },
         );
     }
@@ -183,6 +187,9 @@ impl Cutter {
     #[must_use]
     pub fn moved(&mut self, tail: &mut Tail) -> Vec<FileNo> {
         tail.clean = Arc::new(tail.position.clone());
+        if let Some(known) = self.files.get_mut(&tail.no) {
+            known.points.clear();
+        }
         self.rules.forget(tail.no)
     }
 
@@ -230,11 +237,29 @@ impl Cutter {
         passed
     }
 
-    /// Lets the position of a file move on, unless a part of a line is held that is in it or before
-    /// it.
-    pub fn release(&self, tail: &mut Tail) {
-        if !self.holds(tail.no) {
+    /// Lets the position of a file move on: to where it is read to, unless a part of a line is held
+    /// that is in it or before it. If it is in it alone, then to a place before that part.
+    pub fn release(&mut self, tail: &mut Tail) {
+        let held = self.holds(tail.no);
+        let Some(known) = self.files.get_mut(&tail.no) else {
+            if !held {
+                tail.clean = Arc::new(tail.position.clone());
+            }
+            return;
+        };
+        if !held {
+            known.points.clear();
             tail.clean = Arc::new(tail.position.clone());
+            return;
+        }
+        let earlier = tail.no.checked_sub(1);
+        if earlier.is_some_and(|no| self.rules.holds(known.lineage, no)) {
+            return;
+        }
+        let start = self.rules.held_starts(tail.no).into_iter().min();
+        let place = start.and_then(|offset| known.points.newest(offset));
+        if let Some(place) = place.filter(|p| p.offset > tail.clean.offset) {
+            tail.clean = place;
         }
     }
 
@@ -291,6 +316,8 @@ impl Cutter {
         }
         let done = header + self.frames.consumed;
         let replay = from_offset < tail.cut_before;
+        let recombines = self.rules.of(self.lineage(tail.no)).chain.recombines();
+        let before = (recombines && done > 0).then(|| tail.position.clone());
         tail.advance(&buf, skip, done, s.head_bytes);
         // Should one be asked for later, it is not looked for in the middle.
         tail.position.header_done |= done > 0 && s.header.is_none();
@@ -312,8 +339,14 @@ impl Cutter {
         tail.active_at = now;
         let shared = pool.share(buf);
         let from = from_offset + header as u64;
+        let reading = before.map(|before| Reading {
+            before,
+            content: shared.clone(),
+            skip: skip + header,
+            base: from,
+        });
         let batch = self.batch(&s, tail, shared, skip + header, from);
-        let mut cut = self.operate(tail, batch, now, wall_ns);
+        let mut cut = self.operate(tail, batch, reading, now, wall_ns);
         cut.from_offset = from_offset;
         cut.bytes = done as u64;
         cut.replay = replay;
@@ -360,7 +393,7 @@ impl Cutter {
         tail.active_at = now;
         self.metrics.nul_bytes_skipped.inc_by(bytes);
         let nothing = LogsBatch::from_lines(Bytes::new(), &[]);
-        let cut = self.operate(tail, nothing, now, wall_ns);
+        let cut = self.operate(tail, nothing, None, now, wall_ns);
         Ok(Some(Cut {
             from_offset,
             bytes,
@@ -510,7 +543,14 @@ impl Cutter {
         batch
     }
 
-    fn operate(&mut self, tail: &mut Tail, batch: LogsBatch, now: Mono, wall_ns: i64) -> Cut {
+    fn operate(
+        &mut self,
+        tail: &mut Tail,
+        batch: LogsBatch,
+        reading: Option<Reading>,
+        now: Mono,
+        wall_ns: i64,
+    ) -> Cut {
         let lineage = self.lineage(tail.no);
         let mut cx = OperatorCx {
             source: tail.no,
@@ -538,14 +578,17 @@ impl Cutter {
             .chain(report.more)
             .filter(|b| !b.is_empty())
         {
-            if b.resource_rows.is_empty() {
+            if b.resource_rows.is_empty() && b.scope_names.is_empty() {
                 batches.push(b);
             } else {
                 batches.extend(b.split_by_resource());
             }
         }
-        for b in &mut batches {
-            spread(&mut tail.position.ties, b);
+        match reading {
+            Some(reading) => self.spread_and_mark(tail, &mut batches, &reading, &report.spans),
+            None => batches
+                .iter_mut()
+                .for_each(|b| spread(&mut tail.position.ties, b)),
         }
         self.release(tail);
         let parts_of = if report.covers.is_empty() {
@@ -567,6 +610,45 @@ impl Cutter {
             replay: false,
             parts_of,
         }
+    }
+
+    /// Moves ties apart, and remembers where groups of records begin that are held back.
+    fn spread_and_mark(
+        &mut self,
+        tail: &mut Tail,
+        batches: &mut [LogsBatch],
+        reading: &Reading,
+        spans: &[(u64, u64)],
+    ) {
+        let mut starts = self.rules.held_starts(tail.no);
+        starts.retain(|offset| *offset >= reading.base);
+        let newest = batches.iter().filter_map(|b| {
+            let offsets = (0..b.rows()).filter_map(|row| b.source_offset(row));
+            offsets.max()
+        });
+        let newest = newest.max();
+        // Mostly all that came out is before what is held.
+        let mixed: Vec<(u64, Ties)> = starts
+            .iter()
+            .filter(|start| newest.is_some_and(|o| o >= **start))
+            .map(|start| (*start, ties_before(*start, &tail.position.ties, batches)))
+            .collect();
+        for b in batches.iter_mut() {
+            spread(&mut tail.position.ties, b);
+        }
+        let Some(known) = self.files.get_mut(&tail.no) else {
+            return;
+        };
+        let after = &tail.position;
+        let ties_at = |offset: u64| {
+            let found = mixed.iter().find(|(start, _)| *start == offset);
+            found.map_or_else(|| after.ties.clone(), |(_, ties)| ties.clone())
+        };
+        let tokens = &self.frames.tokens;
+        known
+            .points
+            .add(reading, &mut starts, tokens, after, ties_at);
+        known.points.cross(spans);
     }
 
     /// What operators passed on late, as a cut: its delivery lets the positions of the file and of
@@ -615,7 +697,8 @@ fn charset_of(configured: Charset, tail: &Tail) -> Charset {
     }
 }
 
-fn spread(ties: &mut Ties, batch: &mut LogsBatch) {
+/// Moves repeats in `batch` apart.
+pub(super) fn spread(ties: &mut Ties, batch: &mut LogsBatch) {
     if batch.time != Times::Const(0) {
         ties.spread(batch);
     }

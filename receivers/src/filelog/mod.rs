@@ -36,6 +36,7 @@ mod node;
 mod open_files;
 pub mod order;
 pub mod position;
+mod resume;
 mod rules;
 mod saver;
 pub mod settings;

@@ -51,8 +51,10 @@ impl RuleSets {
             chain,
             header_chain,
         };
-        self.replaced
-            .push(std::mem::replace(&mut self.current, next));
+        let mut replaced = std::mem::replace(&mut self.current, next);
+        // It may hold something back for as long as records come, and its log with it.
+        replaced.chain.hurry();
+        self.replaced.push(replaced);
         self.forget_replaced();
     }
 
@@ -86,6 +88,11 @@ impl RuleSets {
     /// As [`Chain::holds`].
     pub fn holds(&self, lineage: u64, no: FileNo) -> bool {
         self.all().any(|r| r.chain.holds(lineage, no))
+    }
+
+    /// As [`Chain::held_starts`].
+    pub fn held_starts(&self, no: FileNo) -> Vec<u64> {
+        self.all().flat_map(|r| r.chain.held_starts(no)).collect()
     }
 
     /// As [`Chain::deadline`].

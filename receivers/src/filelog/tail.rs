@@ -647,7 +647,7 @@ impl Tail {
 mod tests {
     use std::io::Write;
 
-    use super::super::logfs::OsLogFs;
+    use super::super::logfs::{LogFs, OsLogFs};
     use super::*;
     use tailwater_pipeline::{AckSink, Counts, Outcome};
 

@@ -598,3 +598,6 @@ fn the_thread_that_finds_files_goes_on_with_other_settings() {
     }
     running.stop();
 }
+
+#[path = "recombine_tests.rs"]
+mod recombine_tests;

@@ -8,6 +8,8 @@ use super::chain::{Chain, Stage, To};
 use super::decode;
 use super::operator::OnError;
 use super::options::condition;
+use super::router;
+use super::transform::Noop;
 
 /// What building a chain needs to know besides the operators.
 pub struct BuildCx<'a> {
@@ -18,46 +20,33 @@ pub struct BuildCx<'a> {
 }
 
 /// The operators that can be built.
-const SUPPORTED: [&str; 12] = [
+const SUPPORTED: [&str; 26] = [
     "add",
+    "assign_keys",
     "container",
     "copy",
+    "csv_parser",
     "filter",
+    "flatten",
+    "json_array_parser",
     "json_parser",
+    "key_value_parser",
     "move",
     "noop",
+    "recombine",
     "regex_parser",
+    "regex_replace",
     "remove",
+    "retain",
+    "router",
+    "sanitize_utf8",
+    "scope_name_parser",
     "severity_parser",
+    "syslog_parser",
     "time_parser",
     "trace_parser",
-];
-
-/// Operators of the collector that are refused by name, and what to use instead.
-const UNSUPPORTED: [(&str, &str); 14] = [
-    ("assign_keys", "use move operators"),
-    ("csv_parser", "use regex_parser"),
-    ("flatten", "use move operators"),
-    ("json_array_parser", "use json_parser on objects"),
-    ("key_value_parser", "use regex_parser"),
-    (
-        "recombine",
-        "use the receiver's multiline option, or container for container logs",
-    ),
-    ("regex_replace", "use regex_parser"),
-    ("retain", "use remove operators"),
-    ("router", "use `if` on the operators"),
-    (
-        "sanitize_utf8",
-        "text is valid UTF-8 unless the encoding is utf-8-raw or nop",
-    ),
-    ("scope_name_parser", "use move to an attribute"),
-    (
-        "syslog_parser",
-        "use regex_parser with severity and timestamp",
-    ),
-    ("unquote", "use regex_parser"),
-    ("uri_parser", "use regex_parser"),
+    "unquote",
+    "uri_parser",
 ];
 
 /// True if an operator of this type can be built.
@@ -71,6 +60,8 @@ struct Draft<'n> {
     path: KeyPath,
     stage: Option<Stage>,
     outputs: Option<Vec<(&'n str, &'n Node)>>,
+    /// Of a router: the outputs of each route.
+    routes: Vec<Vec<(&'n str, &'n Node)>>,
 }
 
 impl Chain {
@@ -94,14 +85,24 @@ impl Chain {
         }
         let ways = ways(&drafts, &ids, &mut errors);
         let mut stages = Vec::new();
-        for (draft, outputs) in drafts.into_iter().zip(ways) {
-            stages.extend(draft.stage.map(|stage| Stage { outputs, ..stage }));
+        for (draft, Ways { outputs, routes }) in drafts.into_iter().zip(ways) {
+            let Some(mut stage) = draft.stage else {
+                continue;
+            };
+            stage.outputs = outputs;
+            if let Some(router) = &mut stage.router {
+                router.connect(routes);
+            }
+            stages.push(stage);
         }
-        let is_container = |n: &Node| n.get("type").and_then(Node::as_text) == Some("container");
-        let joins_lines = nodes.iter().any(is_container);
+        let has = |kind: &str| {
+            let mut kinds = nodes.iter().map(|n| n.get("type").and_then(Node::as_text));
+            kinds.any(|k| k == Some(kind))
+        };
+        let (joins_lines, recombines) = (has("container"), has("recombine"));
         errors
             .into_result(())
-            .map(|()| Chain::new(stages, joins_lines))
+            .map(|()| Chain::new(stages, joins_lines, recombines))
     }
 }
 
@@ -147,6 +148,7 @@ fn draft<'n>(
         path: path.clone(),
         stage: None,
         outputs: None,
+        routes: Vec::new(),
     };
     let mut s = Section::new(node, path, errors);
     let kind = s.string_required("type");
@@ -156,8 +158,24 @@ fn draft<'n>(
     if !is_supported(&kind) {
         let path = draft.path.child("type");
         let e = ConfigError::new(s.span_of("type"), path, unknown(&kind))
-            .suggest(nearest(&kind, SUPPORTED).filter(|_| !is_known(&kind)));
+            .suggest(nearest(&kind, SUPPORTED).filter(|_| !is_input_or_output(&kind)));
         s.errors().push(e);
+        return draft;
+    }
+    if kind == "router" {
+        let read = router::decode(&mut s, cx.environment);
+        s.finish();
+        if let Some((router, routes)) = read {
+            draft.routes = routes;
+            draft.stage = Some(Stage {
+                id,
+                condition: None,
+                on_error: OnError::Send,
+                outputs: Vec::new(),
+                operator: Box::new(Noop),
+                router: Some(router),
+            });
+        }
         return draft;
     }
     draft.outputs = s.text_nodes("output");
@@ -172,22 +190,16 @@ fn draft<'n>(
         on_error,
         outputs,
         operator,
+        router: None,
     });
     draft
 }
 
-fn is_known(kind: &str) -> bool {
-    UNSUPPORTED.iter().any(|(name, _)| *name == kind) || is_input_or_output(kind)
-}
-
 fn is_input_or_output(kind: &str) -> bool {
-    kind.ends_with("_input") || matches!(kind, "stdout" | "file_output")
+    kind.ends_with("_input") || matches!(kind, "stdin" | "stdout" | "file_output")
 }
 
 fn unknown(kind: &str) -> String {
-    if let Some((name, instead)) = UNSUPPORTED.iter().find(|(name, _)| *name == kind) {
-        return format!("operator {name} is not supported yet; {instead}");
-    }
     if is_input_or_output(kind) {
         return format!("operator {kind} cannot be used in a receiver");
     }
@@ -197,8 +209,27 @@ fn unknown(kind: &str) -> String {
     )
 }
 
+/// Where an operator sends its records.
+#[derive(Default)]
+struct Ways {
+    outputs: Vec<To>,
+    /// Of a router, by route.
+    routes: Vec<Vec<To>>,
+}
+
+impl Ways {
+    /// The operators it sends to.
+    fn targets(&self) -> impl Iterator<Item = usize> {
+        let all = self.outputs.iter().chain(self.routes.iter().flatten());
+        all.filter_map(|to| match to {
+            To::Operator(at) => Some(*at),
+            To::Out => None,
+        })
+    }
+}
+
 /// Where each operator sends its records. Names that do not exist and circles are errors.
-fn ways(drafts: &[Draft<'_>], ids: &[Arc<str>], errors: &mut Errors) -> Vec<Vec<To>> {
+fn ways(drafts: &[Draft<'_>], ids: &[Arc<str>], errors: &mut Errors) -> Vec<Ways> {
     let mut all = Vec::new();
     for (i, draft) in drafts.iter().enumerate() {
         let next = if i + 1 < drafts.len() {
@@ -206,31 +237,24 @@ fn ways(drafts: &[Draft<'_>], ids: &[Arc<str>], errors: &mut Errors) -> Vec<Vec<
         } else {
             To::Out
         };
-        let Some(names) = &draft.outputs else {
-            all.push(vec![next]);
-            continue;
-        };
-        let mut ways = Vec::new();
-        for (name, node) in names {
-            let name = name.trim();
-            match ids.iter().position(|id| **id == *name) {
-                Some(at) => ways.push(To::Operator(at)),
-                None => {
-                    let e = ConfigError::new(
-                        node.span.clone(),
-                        draft.path.child("output"),
-                        format!("there is no operator with the id {name:?}"),
-                    )
-                    .allowed(ids.join(", "))
-                    .suggest(nearest(name, ids.iter().map(|id| &**id)));
-                    errors.push(e);
+        let named = |names: &[(&str, &Node)], errors: &mut Errors| {
+            let found = names.iter().filter_map(|(name, node)| {
+                let name = name.trim();
+                let at = ids.iter().position(|id| **id == *name);
+                if at.is_none() {
+                    errors.push(no_operator(name, node, &draft.path, ids));
                 }
-            }
+                at.map(To::Operator)
+            });
+            found.collect::<Vec<To>>()
+        };
+        let routes = draft.routes.iter();
+        let routes: Vec<Vec<To>> = routes.map(|names| named(names, errors)).collect();
+        let mut outputs = named(draft.outputs.as_deref().unwrap_or_default(), errors);
+        if outputs.is_empty() && routes.is_empty() {
+            outputs.push(next);
         }
-        if ways.is_empty() {
-            ways.push(next);
-        }
-        all.push(ways);
+        all.push(Ways { outputs, routes });
     }
     if let Some(at) = circle(&all) {
         let message = format!("the output of {:?} leads back to itself", ids[at]);
@@ -244,16 +268,18 @@ fn ways(drafts: &[Draft<'_>], ids: &[Arc<str>], errors: &mut Errors) -> Vec<Vec<
     all
 }
 
+fn no_operator(name: &str, node: &Node, path: &KeyPath, ids: &[Arc<str>]) -> ConfigError {
+    let message = format!("there is no operator with the id {name:?}");
+    ConfigError::new(node.span.clone(), path.child("output"), message)
+        .allowed(ids.join(", "))
+        .suggest(nearest(name, ids.iter().map(|id| &**id)))
+}
+
 /// An operator from which a way leads back to it.
-fn circle(ways: &[Vec<To>]) -> Option<usize> {
+fn circle(ways: &[Ways]) -> Option<usize> {
     // Take away operators nobody sends to until none is left; what stays is in or behind a circle.
     let mut senders = vec![0usize; ways.len()];
-    let targets = |i: usize| {
-        ways[i].iter().filter_map(|to| match to {
-            To::Operator(at) => Some(*at),
-            To::Out => None,
-        })
-    };
+    let targets = |i: usize| ways[i].targets();
     (0..ways.len())
         .flat_map(targets)
         .for_each(|at| senders[at] += 1);

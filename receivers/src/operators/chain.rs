@@ -8,6 +8,7 @@ use tailwater_pdata::{Columns, LogsBatch};
 
 use super::expr::{Expr, Record};
 use super::operator::{OnError, Operator, OperatorCx, Passed, Rows};
+use super::router::Router;
 
 /// Where an operator sends what it is done with.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -27,6 +28,8 @@ pub(super) struct Stage {
     /// Every one but the last gets a copy. Never empty.
     pub(super) outputs: Vec<To>,
     pub(super) operator: Box<dyn Operator>,
+    /// Sends rows on, instead of `outputs`.
+    pub(super) router: Option<Router>,
 }
 
 /// The operators of one receiver in one shard. Made by [`Chain::build`].
@@ -38,6 +41,7 @@ pub struct Chain {
     stages: Vec<Stage>,
     entry: Option<To>,
     joins_lines: bool,
+    recombines: bool,
     /// Memory of the last call; empty between calls.
     work: VecDeque<(To, LogsBatch)>,
     out: Vec<LogsBatch>,
@@ -45,12 +49,13 @@ pub struct Chain {
 
 impl Chain {
     /// `outputs` point to stages or out, and never lead back.
-    pub(super) fn new(stages: Vec<Stage>, joins_lines: bool) -> Chain {
+    pub(super) fn new(stages: Vec<Stage>, joins_lines: bool, recombines: bool) -> Chain {
         let entry = (!stages.is_empty()).then_some(To::Operator(0));
         Chain {
             stages,
             entry,
             joins_lines,
+            recombines,
             ..Chain::default()
         }
     }
@@ -59,6 +64,11 @@ impl Chain {
     /// hold some back.
     pub fn joins_lines(&self) -> bool {
         self.joins_lines
+    }
+
+    /// True if an operator puts consecutive records together, and mostly holds some back.
+    pub fn recombines(&self) -> bool {
+        self.recombines
     }
 
     /// True without operators: batches pass as they are.
@@ -84,10 +94,16 @@ impl Chain {
     /// Passes on what operators hold back and what is due at `cx.elapsed`, line by line.
     pub fn tick(&mut self, cx: &mut OperatorCx) -> Vec<Passed> {
         let mut passed = Vec::new();
+        let before = (cx.source, cx.lineage);
         for i in 0..self.stages.len() {
-            for (covers, mut batch) in self.stages[i].operator.due(cx) {
+            for due in self.stages[i].operator.due(cx) {
+                let (covers, mut batch) = (due.covers, due.batch);
+                // An operator behind this one may hold it back in its turn.
+                cx.lineage = due.lineage;
+                cx.source = covers.last().map_or(before.0, |c| c.source);
+                cx.covering.clone_from(&covers);
                 let mut batches = Vec::new();
-                let before = cx.report.dropped;
+                let dropped = cx.report.dropped;
                 let filtered = std::mem::take(&mut cx.report.filtered);
                 let stage = &mut self.stages[i];
                 let mut rows = Rows::new(batch.rows(), stage.on_error);
@@ -99,10 +115,12 @@ impl Chain {
                     covers,
                     batches,
                     filtered: std::mem::replace(&mut cx.report.filtered, filtered),
-                    dropped: cx.report.dropped - before,
+                    dropped: cx.report.dropped - dropped,
                 });
             }
         }
+        cx.covering.clear();
+        (cx.source, cx.lineage) = before;
         passed
     }
 
@@ -120,6 +138,22 @@ impl Chain {
             .iter()
             .filter_map(|s| s.operator.held_from(source))
             .min()
+    }
+
+    /// Offsets of the first rows of `source` of all that is held back.
+    pub fn held_starts(&self, source: u64) -> Vec<u64> {
+        let mut starts = Vec::new();
+        for stage in &self.stages {
+            stage.operator.held_starts(source, &mut starts);
+        }
+        starts
+    }
+
+    /// Another chain takes over: what this one holds back is passed on as soon as it may be.
+    pub fn hurry(&mut self) {
+        for stage in &mut self.stages {
+            stage.operator.hurry();
+        }
     }
 
     /// True if a row of `lineage` is held back that has parts from `source`, or from a source with a
@@ -152,11 +186,22 @@ impl Chain {
                 }
                 continue;
             };
-            if let Some(tail) = self.stages[i].process(&mut batch, cx) {
+            let stage = &mut self.stages[i];
+            if let Some(router) = &mut stage.router {
+                let routed = router.route(batch, &stage.id, &mut cx.report);
+                for (route, batch) in routed.into_iter().rev() {
+                    fan_out(router.outputs(route), batch, &mut self.work);
+                }
+                continue;
+            }
+            let (ahead, tail) = stage.process(&mut batch, cx);
+            if let Some(tail) = tail {
                 self.work.push_front((to, tail));
             }
-            if !batch.is_empty() {
-                fan_out(&self.stages[i].outputs, batch, &mut self.work);
+            for batch in [Some(batch), ahead].into_iter().flatten() {
+                if !batch.is_empty() {
+                    fan_out(&self.stages[i].outputs, batch, &mut self.work);
+                }
             }
         }
     }
@@ -175,8 +220,13 @@ fn fan_out(outputs: &[To], batch: LogsBatch, work: &mut VecDeque<(To, LogsBatch)
 }
 
 impl Stage {
-    /// Treats `batch`; gives back rows that have to come again, behind it.
-    fn process(&mut self, batch: &mut LogsBatch, cx: &mut OperatorCx) -> Option<LogsBatch> {
+    /// Treats `batch`; gives back rows that go on before it, and rows that have to come again,
+    /// behind it.
+    fn process(
+        &mut self,
+        batch: &mut LogsBatch,
+        cx: &mut OperatorCx,
+    ) -> (Option<LogsBatch>, Option<LogsBatch>) {
         let mut rows = Rows::new(batch.rows(), self.on_error);
         if let Some(condition) = &self.condition {
             for row in 0..batch.rows() {
@@ -195,7 +245,8 @@ impl Stage {
             drop_absent(&mut tail.attributes);
             tail
         });
+        let ahead = rows.ahead.take();
         rows.finish(batch, &self.id, &mut cx.report);
-        tail
+        (ahead, tail)
     }
 }

@@ -1,5 +1,7 @@
 //! Runs single records through a chain, as test vectors state them.
 
+use std::time::Duration;
+
 use tailwater_pdata::{Entry, LogsBatch, ValueRef};
 
 use super::chain::Chain;
@@ -8,8 +10,13 @@ use super::operator::{OperatorCx, Report};
 /// Sends `entries` through `chain` one by one, each as a batch of its own, and gives back what came
 /// out, in order, with the sum of the reports (their `more` is empty: it is part of what came
 /// out). Entries with the same `log.file.path` belong to one file. `now_ns` is the time of day in
-/// ns since the epoch; no time passes between the entries, so nothing is passed on by the clock.
-pub fn run_entries(chain: &mut Chain, entries: &[Entry], now_ns: i64) -> (Vec<Entry>, Report) {
+/// ns since the epoch. No time passes between the entries, and `after` behind the last one.
+pub fn run_entries(
+    chain: &mut Chain,
+    entries: &[Entry],
+    now_ns: i64,
+    after: Duration,
+) -> (Vec<Entry>, Report) {
     let mut cx = OperatorCx {
         now_ns,
         ..OperatorCx::default()
@@ -30,6 +37,31 @@ pub fn run_entries(chain: &mut Chain, entries: &[Entry], now_ns: i64) -> (Vec<En
         chain.process(&mut batch, &mut cx);
         out.extend(batch.to_entries());
         out.extend(cx.report.more.drain(..).flat_map(|b| b.to_entries()));
+        pass_on(chain, &mut cx, &mut out);
     }
+    cx.elapsed += after;
+    pass_on(chain, &mut cx, &mut out);
     (out, cx.report)
+}
+
+/// Passes on what is due.
+fn pass_on(chain: &mut Chain, cx: &mut OperatorCx, out: &mut Vec<Entry>) {
+    for passed in chain.tick(cx) {
+        let batches = passed.batches.iter();
+        out.extend(batches.flat_map(LogsBatch::to_entries));
+        let filtered = passed.filtered.iter();
+        cx.report.filtered.extend(filtered.cloned());
+    }
+}
+
+/// The operators to put behind a router to see where it sends records: each marks them by the
+/// attribute `routed` of the resource. In JSON, which is YAML; `ids` are the outputs of its routes.
+pub fn marks_behind_router(ids: &[&str]) -> String {
+    let mark = |id: &&str| {
+        format!(
+            r#",{{"type":"add","id":"{id}","field":"resource.routed","value":"{id}","output":"end"}}"#
+        )
+    };
+    let marks: String = ids.iter().map(mark).collect();
+    format!(r#"{marks},{{"type":"noop","id":"end"}}"#)
 }

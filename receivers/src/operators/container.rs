@@ -20,7 +20,7 @@ use super::json_parser::{COLUMNS_MAX, FIELDS_MAX};
 use super::json_shape::Shape;
 use super::json_walk::{Range, Raw, RawField, unescape, walk};
 use super::kubelet_path::{self, Metadata, NAMES};
-use super::operator::{Cover, Operator, OperatorCx, Rows};
+use super::operator::{Due, Operator, OperatorCx, Rows};
 use super::record_error::{RecordError, kind_of};
 
 /// The size at which Docker cuts lines, in bytes.
@@ -512,7 +512,7 @@ impl Operator for Container {
         self.embedded.process(batch, rows, cx);
     }
 
-    fn due(&mut self, cx: &mut OperatorCx) -> Vec<(Vec<Cover>, LogsBatch)> {
+    fn due(&mut self, cx: &mut OperatorCx) -> Vec<Due> {
         self.joiner.due(cx)
     }
 
@@ -530,6 +530,10 @@ impl Operator for Container {
 
     fn held_from(&self, source: u64) -> Option<u64> {
         self.joiner.held_from(source)
+    }
+
+    fn held_starts(&self, source: u64, out: &mut Vec<u64>) {
+        self.joiner.held_starts(source, out);
     }
 
     fn held_bytes(&self) -> usize {

@@ -3,19 +3,28 @@
 use tailwater_config::{ConfigError, Environment, Node, NodeValue, Section, Span};
 
 use super::container::{Container, Format};
+use super::csv::CsvParser;
 use super::embedded::{Embedded, EmbeddedOperator};
 use super::expr::{Expr, Template};
 use super::field::{Field, Root};
 use super::join::Joiner;
+use super::json_array::JsonArrayParser;
 use super::json_parser::JsonParser;
+use super::key_value::KeyValueParser;
 use super::operator::Operator;
 use super::options::{compiled, field, parsed, required_field, rootable_field, value_of};
+use super::recombine::Recombine;
 use super::regex_parser::{Groups, RegexParser};
+use super::reshape::{AssignKeys, Flatten, Retain};
+use super::rewrite::{RegexReplace, SanitizeUtf8, Unquote};
+use super::scope::ScopeName;
 use super::severity::{Preset, SeverityMap, SeverityParser, number_of};
 use super::strptime::{Layout, LayoutType, Zone};
+use super::syslog::SyslogParser;
 use super::time::TimeParser;
 use super::trace::TraceParser;
 use super::transform::{Add, Added, Filter, Noop, Remove, Transfer};
+use super::uri::UriParser;
 
 /// Longest joined line if nothing is set, as in the collector.
 const LINE_BYTES_MAX: u64 = 1 << 20;
@@ -53,6 +62,13 @@ pub(super) fn operator(
                 ..Embedded::default()
             }))
         }
+        "scope_name_parser" => {
+            let scope = Some(scope(s)?);
+            Box::new(EmbeddedOperator(Embedded {
+                scope,
+                ..Embedded::default()
+            }))
+        }
         "trace_parser" => {
             let trace = Some(trace(s));
             Box::new(EmbeddedOperator(Embedded {
@@ -60,8 +76,20 @@ pub(super) fn operator(
                 ..Embedded::default()
             }))
         }
+        "assign_keys" => Box::new(AssignKeys::decode(s)?),
+        "csv_parser" => Box::new(CsvParser::decode(s)?),
+        "flatten" => Box::new(Flatten::decode(s)?),
+        "json_array_parser" => Box::new(JsonArrayParser::decode(s)),
+        "key_value_parser" => Box::new(KeyValueParser::decode(s)?),
+        "recombine" => Box::new(Recombine::decode(s, environment)?),
+        "regex_replace" => Box::new(RegexReplace::decode(s)?),
+        "retain" => Box::new(Retain::decode(s)?),
+        "sanitize_utf8" => Box::new(SanitizeUtf8::decode(s)),
+        "syslog_parser" => Box::new(SyslogParser::decode(s)?),
+        "unquote" => Box::new(Unquote::decode(s)?),
+        "uri_parser" => Box::new(UriParser::decode(s)),
         _ => {
-            s.error(format!("operator {kind} is not supported yet"));
+            s.error(format!("operator {kind} is not supported"));
             return None;
         }
     })
@@ -109,19 +137,21 @@ fn filter(s: &mut Section<'_, '_>, environment: &dyn Environment) -> Option<Filt
 }
 
 fn json(s: &mut Section<'_, '_>) -> JsonParser {
-    let parse_from = parse_from(s);
+    let (parse_from, parse_to) = (parse_from(s), parse_to(s));
+    let embedded = embedded(s, &parse_to);
     JsonParser {
         from_body: parse_from == Field::body(),
         parse_from,
-        parse_to: parse_to(s),
+        parse_to,
         parse_ints: s.bool("parse_ints", false),
-        embedded: embedded(s),
+        embedded,
         scratch: Default::default(),
     }
 }
 
 fn regex(s: &mut Section<'_, '_>) -> Option<RegexParser> {
-    let (parse_from, parse_to, embedded) = (parse_from(s), parse_to(s), embedded(s));
+    let (parse_from, parse_to) = (parse_from(s), parse_to(s));
+    let embedded = embedded(s, &parse_to);
     // Accepted because configurations have it; a lookup would cost as much as the match saves.
     s.section_if_present("cache", |cache| {
         cache.u64("size", 0, 0..=u64::from(u16::MAX))
@@ -153,7 +183,7 @@ fn container(s: &mut Section<'_, '_>) -> Container {
         format: s.choice("format", &formats, Format::Auto),
         add_metadata: s.bool("add_metadata_from_filepath", true),
         parse_from: parse_from(s),
-        embedded: embedded(s),
+        embedded: embedded(s, &Field::attributes()),
         joiner: Joiner::new(usize::try_from(line_bytes_max).unwrap_or(usize::MAX)),
         parser: Default::default(),
         lines: Default::default(),
@@ -169,18 +199,24 @@ fn parse_to(s: &mut Section<'_, '_>) -> Field {
     rootable_field(s, "parse_to").unwrap_or_else(Field::attributes)
 }
 
-fn embedded(s: &mut Section<'_, '_>) -> Embedded {
-    let out = Embedded {
-        body: field(s, "body"),
+/// What a parser that writes to `to` sets besides.
+pub(super) fn embedded(s: &mut Section<'_, '_>, to: &Field) -> Embedded {
+    let body = field(s, "body");
+    if body.is_some() && *to == Field::body() {
+        s.invalid("body", "cannot be set together with parse_to: body");
+    }
+    Embedded {
+        body,
         time: s.section_if_present("timestamp", time).flatten(),
         severity: s.section_if_present("severity", severity).flatten(),
         trace: s.section_if_present("trace", trace),
-    };
-    s.refuse(
-        "scope_name",
-        "the records of a batch share their scope; use move to an attribute",
-    );
-    out
+        scope: s.section_if_present("scope_name", scope).flatten(),
+    }
+}
+
+fn scope(s: &mut Section<'_, '_>) -> Option<ScopeName> {
+    let parse_from = required_field(s, "parse_from", Field::parse)?;
+    Some(ScopeName { parse_from })
 }
 
 fn time(s: &mut Section<'_, '_>) -> Option<TimeParser> {

@@ -1,10 +1,11 @@
-//! What any parser can do besides: `timestamp`, `severity`, `trace` and `body`.
+//! What any parser can do besides: `timestamp`, `severity`, `trace`, `scope_name` and `body`.
 
 use tailwater_pdata::LogsBatch;
 
 use super::field::Field;
 use super::operator::{Operator, OperatorCx, Rows};
 use super::record_error::RecordError;
+use super::scope::{ScopeName, ScopeNames};
 use super::severity::SeverityParser;
 use super::time::TimeParser;
 use super::trace::TraceParser;
@@ -17,6 +18,7 @@ pub(super) struct Embedded {
     pub(super) time: Option<TimeParser>,
     pub(super) severity: Option<SeverityParser>,
     pub(super) trace: Option<TraceParser>,
+    pub(super) scope: Option<ScopeName>,
 }
 
 impl Embedded {
@@ -24,9 +26,10 @@ impl Embedded {
     /// all tried and the first error is the one that counts, as in the collector.
     pub(super) fn process(&self, batch: &mut LogsBatch, rows: &mut Rows, cx: &OperatorCx) {
         let nothing = self.time.is_none() && self.severity.is_none() && self.trace.is_none();
-        if nothing && self.body.is_none() {
+        if nothing && self.body.is_none() && self.scope.is_none() {
             return;
         }
+        let mut names = ScopeNames::default();
         for row in 0..rows.len() {
             if !rows.is_active(row) {
                 continue;
@@ -44,6 +47,10 @@ impl Embedded {
             }
             if let Some(trace) = &self.trace {
                 let r = trace.apply(batch, row);
+                result = result.and(r);
+            }
+            if let Some(scope) = &self.scope {
+                let r = scope.apply(batch, row, &mut names);
                 result = result.and(r);
             }
             if let Err(e) = result {

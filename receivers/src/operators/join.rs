@@ -10,7 +10,7 @@ use std::time::Duration;
 use foldhash::HashMap;
 use tailwater_pdata::{Cell, Column, Columns, Entry, Key, LogsBatch, Slice, SourceRows};
 
-use super::operator::{Cover, OperatorCx, Rows};
+use super::operator::{Cover, Due, OperatorCx, Rows};
 
 /// Streams whose parts are joined: stdout and stderr.
 pub(super) const STREAMS: usize = 2;
@@ -168,6 +168,8 @@ impl Joiner {
                 && !held.from.iter().any(|c| c.source == cx.source)
             {
                 let source = cx.source;
+                let covering = cx.covering.iter().filter(|c| c.source == source);
+                let offset = covering.map(|c| c.offset).fold(offset, u64::min);
                 held.from.push(Cover { source, offset });
             }
             // No more than it takes: doubling would hold twice the longest line.
@@ -190,7 +192,7 @@ impl Joiner {
     }
 
     /// The lines that got too old, one batch each, and where their parts begin.
-    pub(super) fn due(&mut self, cx: &mut OperatorCx) -> Vec<(Vec<Cover>, LogsBatch)> {
+    pub(super) fn due(&mut self, cx: &mut OperatorCx) -> Vec<Due> {
         let mut due: Vec<(u64, usize)> = self
             .held
             .iter()
@@ -199,7 +201,10 @@ impl Joiner {
             .collect();
         due.sort_unstable();
         let mut out = Vec::new();
-        for held in due.iter().filter_map(|key| self.held.remove(key)) {
+        for ((lineage, _), held) in due
+            .into_iter()
+            .filter_map(|key| Some((key, self.held.remove(&key)?)))
+        {
             let mut batch = LogsBatch::from_entries(std::slice::from_ref(&held.first));
             let slice = batch.text.push(&held.text);
             batch.set_body(0, Cell::Str(slice));
@@ -208,7 +213,11 @@ impl Joiner {
                 .map(|base| SourceRows { base, rel: vec![0] });
             cx.report.cut += 1;
             cx.report.flushed += 1;
-            out.push((held.from, batch));
+            out.push(Due {
+                lineage,
+                covers: held.from,
+                batch,
+            });
         }
         out
     }
@@ -231,6 +240,12 @@ impl Joiner {
         let parts = self.held.values().flat_map(|h| &h.from);
         let of_source = parts.filter(|f| f.source == source);
         of_source.map(|f| f.offset).min()
+    }
+
+    /// Offsets of the first parts of `source` of all lines that are held.
+    pub(super) fn held_starts(&self, source: u64, out: &mut Vec<u64>) {
+        let parts = self.held.values().flat_map(|h| &h.from);
+        out.extend(parts.filter(|f| f.source == source).map(|f| f.offset));
     }
 
     pub(super) fn held_bytes(&self) -> usize {
@@ -264,6 +279,15 @@ fn complete(
     }
     for &part in open.rows.iter().filter(|&&r| r != row) {
         rows.join(part);
+    }
+    if open.carried.is_some() || open.rows.len() > 1 {
+        // What was carried may have begun in another file: then its parts reach back to the start.
+        let carried = open.carried.as_ref().map(|held| {
+            let here = held.from.iter().find(|c| c.source == cx.source);
+            here.map_or(0, |c| c.offset)
+        });
+        let first = carried.or_else(|| batch.source_offset(open.rows[0]));
+        cx.report.spans.extend(first.zip(batch.source_offset(row)));
     }
     let Some(held) = open.carried else {
         let first = open.rows[0];

@@ -10,14 +10,13 @@
 //!   container headers, JSON and regular expressions into new columns) and row by row otherwise.
 //!   Text is not copied unless it has to be computed.
 //! - A record an operator cannot treat follows the operator's `on_error`. Nothing else drops
-//!   records but `filter`. The [`Report`] counts every row: rows in + flushed = rows out +
+//!   records but `filter`, and `router` where no route matches. The [`Report`] counts every row: rows in + flushed = rows out +
 //!   filtered + dropped + joined.
 //! - Input is hostile: depth, number of fields, length of joined lines and number of columns are
 //!   limited.
 //!
-//! Supported: `add`, `container`, `copy`, `filter`, `json_parser`, `move`, `noop`, `regex_parser`,
-//! `remove`, `severity_parser`, `time_parser`, `trace_parser`, and in parsers `body`, `timestamp`,
-//! `severity` and `trace`. The collector's other operators are refused by name.
+//! All operators of the collector that can stand in a receiver are here; its inputs and outputs are
+//! refused by name.
 //!
 //! What a caller that keeps checkpoints has to do: not let the checkpoint of a source pass
 //! [`Chain::held_from`], nor move while [`Chain::holds`] something from before it, nor pass the
@@ -30,6 +29,7 @@ mod civil;
 pub mod conformance;
 mod container;
 mod cri;
+mod csv;
 mod decode;
 mod embedded;
 pub mod expr;
@@ -38,21 +38,32 @@ pub mod field;
 #[doc(hidden)]
 pub mod fuzzing;
 mod go_layout;
+mod go_quote;
 pub mod go_regex;
 mod join;
+mod json_array;
 mod json_parser;
 mod json_shape;
 mod json_walk;
+mod key_value;
 mod kubelet_path;
 mod operator;
 mod options;
+mod parsing;
+mod recombine;
 mod record_error;
 mod regex_parser;
+mod reshape;
+mod rewrite;
+mod router;
+mod scope;
 pub mod severity;
 pub mod strptime;
+mod syslog;
 mod time;
 mod trace;
 mod transform;
+mod uri;
 mod zone;
 
 pub use build::{BuildCx, is_supported};

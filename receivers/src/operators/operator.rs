@@ -16,6 +16,9 @@ pub struct OperatorCx {
     /// Sources that follow each other by rotation share it, so that a line that is split between
     /// two files is joined. Usually a hash of the path that is written to.
     pub lineage: u64,
+    /// Where the rows of this call begin, if that is before where they say: lines that were held back
+    /// and are passed on by the clock. Set by the chain.
+    pub covering: Vec<Cover>,
     /// The time of day in ns since the epoch; decides the year of times that have none.
     pub now_ns: i64,
     /// Time since some fixed start that never goes back; decides when held parts are passed on.
@@ -46,6 +49,9 @@ pub struct Report {
     /// Text of earlier reads that is in the batches of this call: for each line that was held, where
     /// its parts begin in each source.
     pub covers: Vec<Vec<Cover>>,
+    /// Records that were put together of several: where the first and the last of them begin in the
+    /// source of this call. Reading must not begin between the two.
+    pub spans: Vec<(u64, u64)>,
 }
 
 impl Report {
@@ -161,6 +167,8 @@ pub(super) struct Rows {
     first_error: Option<RecordError>,
     /// Rows from here on were not treated and have to come again as a batch of their own.
     pub(super) split_at: Option<usize>,
+    /// Rows of earlier batches that the operator is done with: they go on before these.
+    pub(super) ahead: Option<LogsBatch>,
 }
 
 impl Rows {
@@ -176,6 +184,7 @@ impl Rows {
             errors: 0,
             first_error: None,
             split_at: None,
+            ahead: None,
         }
     }
 
@@ -228,6 +237,11 @@ impl Rows {
         self.note(error);
         self.dropped += 1;
         self.go(row);
+    }
+
+    /// Something went wrong with a row that goes on regardless.
+    pub(super) fn warn(&mut self, error: impl FnOnce() -> RecordError) {
+        self.note(error);
     }
 
     fn note(&mut self, error: impl FnOnce() -> RecordError) {
@@ -292,14 +306,24 @@ impl Rows {
     }
 }
 
+/// A row that was held back and is passed on by the clock.
+#[derive(Debug)]
+pub(super) struct Due {
+    /// The log it is of.
+    pub(super) lineage: u64,
+    /// Where its parts begin.
+    pub(super) covers: Vec<Cover>,
+    /// A batch of it alone, yet to be finished.
+    pub(super) batch: LogsBatch,
+}
+
 /// An operator at work. One belongs to one chain of one shard.
 pub(super) trait Operator: Send + fmt::Debug {
     /// Treats the active rows of `batch`.
     fn process(&mut self, batch: &mut LogsBatch, rows: &mut Rows, cx: &mut OperatorCx);
 
-    /// Rows held back that are due at `cx.elapsed`: each in a batch yet to be finished, and where
-    /// its parts begin.
-    fn due(&mut self, _cx: &mut OperatorCx) -> Vec<(Vec<Cover>, LogsBatch)> {
+    /// Rows held back that are due at `cx.elapsed`.
+    fn due(&mut self, _cx: &mut OperatorCx) -> Vec<Due> {
         Vec::new()
     }
 
@@ -320,6 +344,12 @@ pub(super) trait Operator: Send + fmt::Debug {
     fn held_from(&self, _source: u64) -> Option<u64> {
         None
     }
+
+    /// Offsets of the first rows of `source` of all that is held back.
+    fn held_starts(&self, _source: u64, _out: &mut Vec<u64>) {}
+
+    /// Nothing more is worth waiting for: what is held back is due as soon as it is.
+    fn hurry(&mut self) {}
 
     /// Bytes held back.
     fn held_bytes(&self) -> usize {

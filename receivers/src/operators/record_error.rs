@@ -36,6 +36,33 @@ pub enum RecordError {
         /// Where in the text.
         at: usize,
     },
+    /// Text of a format that has positions.
+    #[error("not {format}: {what} at byte {at}")]
+    Format {
+        /// What it was read as, with its article.
+        format: &'static str,
+        /// What is wrong.
+        what: &'static str,
+        /// Where in the text.
+        at: usize,
+    },
+    /// A record with another number of fields than there are names.
+    #[error("{found} fields for {wanted} names")]
+    FieldCount {
+        /// Names.
+        wanted: usize,
+        /// Fields.
+        found: usize,
+    },
+    /// The value is not a quoted string.
+    #[error("not a quoted string")]
+    Unquote,
+    /// More text would have been made of a record than a value may have.
+    #[error("would make more than {0} bytes of text")]
+    TooLong(usize),
+    /// The records of a batch named too many scopes.
+    #[error("more than {0} names of scopes in one read")]
+    TooManyScopes(usize),
     /// The regular expression does not match.
     #[error("the regular expression does not match")]
     NoMatch,

@@ -494,15 +494,11 @@ fn header(s: &mut Section<'_, '_>, start_at: StartAt) -> Option<HeaderConfig> {
             s.invalid("metadata_operators", "at least one operator is required");
         }
         let kind = |o: &Node| o.get("type").and_then(Node::as_text).map(str::to_owned);
-        if operators
-            .iter()
-            .filter_map(kind)
-            .any(|kind| kind == "filter")
-        {
-            s.invalid(
-                "metadata_operators",
-                "filter cannot be used on header lines",
-            );
+        let refused = ["filter", "recombine"];
+        let mut kinds = operators.iter().filter_map(kind);
+        if let Some(kind) = kinds.find(|kind| refused.contains(&kind.as_str())) {
+            let message = format!("{kind} cannot be used on header lines");
+            s.invalid("metadata_operators", message);
         }
         let pattern = compile(s, "pattern", &pattern?)?;
         Some(HeaderConfig {

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use tailwater_pdata::{Value, ValueRef};
 
 use super::eval::{EvalError, Record, TEXT_BYTES_MAX, Val};
-use super::{Pos, check::Type};
+use super::{Pos, check::Type, lists};
 
 /// A function that is called for each record. `env` is not here: it is answered when compiling.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -33,6 +33,22 @@ pub(super) enum Function {
     First,
     Last,
     Keys,
+    Values,
+    LastIndexOf,
+    Repeat,
+    SplitAfter,
+    Max,
+    Min,
+    Sum,
+    Get,
+    Take,
+    Reverse,
+    Uniq,
+    Concat,
+    ToJson,
+    FromJson,
+    ToBase64,
+    FromBase64,
 }
 
 /// Name, function, least and most arguments, kind of the result.
@@ -45,7 +61,7 @@ const FUNCTIONS: &[(&str, Function, usize, usize, Type)] = &[
     ("trimSuffix", Function::TrimSuffix, 2, 2, Type::Str),
     ("hasPrefix", Function::HasPrefix, 2, 2, Type::Bool),
     ("hasSuffix", Function::HasSuffix, 2, 2, Type::Bool),
-    ("split", Function::Split, 2, 2, Type::List),
+    ("split", Function::Split, 2, 3, Type::List),
     ("join", Function::Join, 1, 2, Type::Str),
     ("replace", Function::Replace, 3, 3, Type::Str),
     ("indexOf", Function::IndexOf, 2, 2, Type::Int),
@@ -60,7 +76,29 @@ const FUNCTIONS: &[(&str, Function, usize, usize, Type)] = &[
     ("first", Function::First, 1, 1, Type::Any),
     ("last", Function::Last, 1, 1, Type::Any),
     ("keys", Function::Keys, 1, 1, Type::List),
+    ("values", Function::Values, 1, 1, Type::List),
+    ("lastIndexOf", Function::LastIndexOf, 2, 2, Type::Int),
+    ("repeat", Function::Repeat, 2, 2, Type::Str),
+    ("splitAfter", Function::SplitAfter, 2, 3, Type::List),
+    ("max", Function::Max, 1, ARGUMENTS_MAX, Type::Any),
+    ("min", Function::Min, 1, ARGUMENTS_MAX, Type::Any),
+    ("sum", Function::Sum, 1, 1, Type::Any),
+    ("get", Function::Get, 2, 2, Type::Any),
+    ("take", Function::Take, 2, 2, Type::List),
+    ("reverse", Function::Reverse, 1, 1, Type::List),
+    ("uniq", Function::Uniq, 1, 1, Type::List),
+    ("concat", Function::Concat, 1, ARGUMENTS_MAX, Type::List),
+    ("toJSON", Function::ToJson, 1, 1, Type::Str),
+    ("fromJSON", Function::FromJson, 1, 1, Type::Any),
+    ("toBase64", Function::ToBase64, 1, 1, Type::Str),
+    ("fromBase64", Function::FromBase64, 1, 1, Type::Str),
 ];
+
+/// Arguments of a function that takes any number of them.
+const ARGUMENTS_MAX: usize = 64;
+
+/// Elements of a list that are compared with each other.
+pub(super) const UNIQ_MAX: usize = 4096;
 
 /// The function `name` and how many arguments it takes.
 pub(super) fn find(name: &str) -> Option<(Function, std::ops::RangeInclusive<usize>)> {
@@ -114,19 +152,19 @@ impl Function {
 }
 
 /// A function and what it is called with.
-struct Call<'c, 'a> {
-    function: Function,
+pub(super) struct Call<'c, 'a> {
+    pub(super) function: Function,
     pos: Pos,
-    args: &'c [Val<'a>],
-    record: Record<'a>,
+    pub(super) args: &'c [Val<'a>],
+    pub(super) record: Record<'a>,
 }
 
 impl<'c, 'a> Call<'c, 'a> {
-    fn first(&self) -> &'c Val<'a> {
+    pub(super) fn first(&self) -> &'c Val<'a> {
         self.args.first().unwrap_or(&Val::Nil)
     }
 
-    fn refused(&self, v: &Val<'_>) -> EvalError {
+    pub(super) fn refused(&self, v: &Val<'_>) -> EvalError {
         EvalError::Argument {
             pos: self.pos,
             name: self.function.name(),
@@ -134,7 +172,7 @@ impl<'c, 'a> Call<'c, 'a> {
         }
     }
 
-    fn bytes(&self, i: usize) -> Result<&'c [u8], EvalError> {
+    pub(super) fn bytes(&self, i: usize) -> Result<&'c [u8], EvalError> {
         match self.args.get(i) {
             Some(Val::Str(s)) => Ok(s),
             Some(v) => Err(self.refused(v)),
@@ -142,11 +180,11 @@ impl<'c, 'a> Call<'c, 'a> {
         }
     }
 
-    fn text(&self, i: usize) -> Result<Cow<'c, str>, EvalError> {
+    pub(super) fn text(&self, i: usize) -> Result<Cow<'c, str>, EvalError> {
         self.bytes(i).map(String::from_utf8_lossy)
     }
 
-    fn list(&self) -> Result<&'c [Value], EvalError> {
+    pub(super) fn list(&self) -> Result<&'c [Value], EvalError> {
         match self.first() {
             Val::List(items) => Ok(items),
             v => Err(self.refused(v)),
@@ -173,6 +211,9 @@ impl<'c, 'a> Call<'c, 'a> {
             Function::Join => self.joined()?,
             Function::Replace => self.replaced()?,
             Function::Type => self.first().kind().into(),
+            Function::Repeat | Function::ToJson | Function::ToBase64 | Function::FromBase64 => {
+                return lists::text(self);
+            }
             _ => to_text(self.first(), self.record).into_bytes(),
         })
     }
@@ -204,7 +245,7 @@ impl<'c, 'a> Call<'c, 'a> {
     }
 
     /// Refuses a text of so many bytes before it is made.
-    fn limited(&self, bytes: usize) -> Result<(), EvalError> {
+    pub(super) fn limited(&self, bytes: usize) -> Result<(), EvalError> {
         let (pos, name) = (self.pos, self.function.name());
         match bytes > TEXT_BYTES_MAX {
             true => Err(EvalError::TooLong { pos, name }),
@@ -221,6 +262,10 @@ impl<'c, 'a> Call<'c, 'a> {
                 let found = memchr::memmem::find(self.bytes(0)?, self.bytes(1)?);
                 Some(Val::Int(found.map_or(-1, |i| i as i64)))
             }
+            Function::LastIndexOf => {
+                let found = memchr::memmem::rfind(self.bytes(0)?, self.bytes(1)?);
+                Some(Val::Int(found.map_or(-1, |i| i as i64)))
+            }
             Function::Int => to_int(first).map(Val::Int),
             Function::Float => to_float(first).map(Val::Float),
             Function::Floor => float.map(|f| Val::Float(f.floor())),
@@ -235,14 +280,6 @@ impl<'c, 'a> Call<'c, 'a> {
         Ok(match self.function {
             Function::HasPrefix => Val::Bool(self.bytes(0)?.starts_with(self.bytes(1)?)),
             Function::HasSuffix => Val::Bool(self.bytes(0)?.ends_with(self.bytes(1)?)),
-            Function::Split => {
-                let (t, sep) = (self.text(0)?, self.text(1)?);
-                let parts: Vec<Value> = match sep.is_empty() {
-                    true => t.chars().map(|c| Value::from(c.to_string())).collect(),
-                    false => t.split(&*sep).map(Value::str).collect(),
-                };
-                Val::List(Cow::Owned(parts))
-            }
             Function::First => item(self.list()?.first()),
             Function::Last => item(self.list()?.last()),
             Function::Keys => {
@@ -251,11 +288,12 @@ impl<'c, 'a> Call<'c, 'a> {
                 let keys = map.iter().map(|(k, _)| Value::Str(k.clone())).collect();
                 Val::List(Cow::Owned(keys))
             }
-            _ => match self.first() {
+            Function::Abs => match self.first() {
                 Val::Int(i) => Val::Int(i.wrapping_abs()),
                 Val::Float(f) => Val::Float(f.abs()),
                 v => return Err(self.refused(v)),
             },
+            _ => return lists::other(self),
         })
     }
 }

@@ -57,6 +57,11 @@ pub(super) fn closing_parenthesis(text: &str) -> Result<Option<usize>, ExprError
     }
 }
 
+/// True for what names are made of.
+fn is_word(c: char) -> bool {
+    c == '_' || c.is_alphanumeric()
+}
+
 struct Lexer<'t> {
     text: &'t str,
     at: usize,
@@ -78,13 +83,14 @@ impl Lexer<'_> {
             '`' => self.raw()?,
             '0'..='9' => self.number()?,
             '.' if self.rest()[1..].starts_with(|d: char| d.is_ascii_digit()) => self.number()?,
-            '$' => {
+            '$' if !self.rest()[1..].starts_with(is_word) => {
                 self.at += 1;
                 Tok::Dollar
             }
-            c if c == '_' || c.is_alphabetic() => {
+            // A name may begin with a dollar: `$body` is one that nothing is called by.
+            c if matches!(c, '_' | '$') || c.is_alphabetic() => {
                 let rest = self.rest();
-                let len = rest.find(|c: char| c != '_' && !c.is_alphanumeric());
+                let len = rest.find(|c: char| c != '$' && !is_word(c));
                 let name = rest[..len.unwrap_or(rest.len())].to_owned();
                 self.at += name.len();
                 Tok::Name(name)

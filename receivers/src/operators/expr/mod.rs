@@ -27,6 +27,7 @@ mod check;
 mod eval;
 mod functions;
 mod lexer;
+mod lists;
 mod parser;
 mod template;
 

@@ -256,6 +256,51 @@ fn templates_replace_every_expression() {
 }
 
 #[test]
+fn functions_of_lists_and_encodings_are_those_of_expr_lang() {
+    let list = |items: &[&str]| Value::List(items.iter().map(|s| (*s).into()).collect());
+    for (text, want) in [
+        (r#"split("a,b,c", ",", 2)"#, list(&["a", "b,c"])),
+        (r#"split("ab", "")"#, list(&["a", "b"])),
+        (r#"split("a,b", ",", 0)"#, list(&[])),
+        (r#"splitAfter("a,b", ",")"#, list(&["a,", "b"])),
+        (r#"lastIndexOf("a.b.c", ".")"#, Value::Int(3)),
+        (r#"repeat("ab", 2)"#, "abab".into()),
+        ("max(1, 2.5, [7, 3])", Value::Int(7)),
+        ("min([3, 1])", Value::Int(1)),
+        ("max([])", Value::Null),
+        ("sum([1, 2])", Value::Int(3)),
+        ("sum([1, 0.5])", Value::Double(1.5)),
+        (r#"get({"a": 1}, "a")"#, Value::Int(1)),
+        ("get([1, 2], -1)", Value::Int(2)),
+        ("get([1], 5) == nil", true.into()),
+        (r#"take(["a", "b"], 1)"#, list(&["a"])),
+        (r#"reverse(["a", "b"])"#, list(&["b", "a"])),
+        (r#"uniq(["a", "a", "b"])"#, list(&["a", "b"])),
+        (r#"concat(["a"], ["b"])"#, list(&["a", "b"])),
+        (r#"values({"a": "x"})"#, list(&["x"])),
+        (
+            r#"toJSON({"a": [1]})"#,
+            "{\n  \"a\": [\n    1\n  ]\n}".into(),
+        ),
+        (r#"fromJSON('{"a": 1}').a"#, Value::Double(1.0)),
+        (r#"toBase64("abc")"#, "YWJj".into()),
+        (r#"fromBase64("YWJj")"#, "abc".into()),
+        ("$body == nil and $ != nil", true.into()),
+    ] {
+        assert_eq!(eval(text), Ok(want), "{text}");
+    }
+    for text in [
+        r#"repeat(attributes.s, 100000000)"#,
+        r#"repeat("a", attributes.n - 100)"#,
+        r#"fromJSON(attributes.s)"#,
+        r#"fromBase64(attributes.s + "!")"#,
+        r#"sum([attributes.s])"#,
+    ] {
+        assert!(eval(text).is_err(), "{text}");
+    }
+}
+
+#[test]
 fn text_that_a_record_makes_grow_without_bound_is_refused() {
     let body = "ab".repeat(4 << 10);
     let batch = LogsBatch::from_entries(&[Entry {

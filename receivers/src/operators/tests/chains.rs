@@ -114,10 +114,7 @@ fn what_cannot_be_built_is_refused_with_its_place() {
             r#"[{"type":"json_parsr"}]"#,
             "did you mean \"json_parser\"?",
         ),
-        (
-            r#"[{"type":"recombine"}]"#,
-            "operator recombine is not supported yet",
-        ),
+        (r#"[{"type":"recombin"}]"#, "did you mean \"recombine\"?"),
         (r#"[{"type":"stdout"}]"#, "cannot be used in a receiver"),
         (r#"[{"id":"x"}]"#, "operators::0::type: is required"),
         (r#"["x"]"#, "allowed: a map"),
@@ -155,8 +152,8 @@ fn what_cannot_be_built_is_refused_with_its_place() {
             "allowed: true, false",
         ),
         (
-            r#"[{"type":"json_parser","scope_name":{"parse_from":"body"}}]"#,
-            "scope_name: is not supported",
+            r#"[{"type":"json_parser","scope_name":{"parse_from":1}}]"#,
+            "operators::0::scope_name::parse_from",
         ),
         (
             r#"[{"type":"regex_parser","regex":"(?P<a>"}]"#,

@@ -2,7 +2,11 @@
 
 mod chains;
 mod containers;
+mod formats;
 mod parsers;
+mod recombining;
+mod routing;
+mod texts;
 mod transforms;
 
 use std::time::Duration;

@@ -1,8 +1,10 @@
 //! Kind `operators`: a chain of operators, records in one by one, records out.
 
+use std::time::Duration;
+
 use serde_json::Value as Json;
 use tailwater_config::{KeyPath, MemoryEnvironment};
-use tailwater_receivers::operators::conformance::run_entries;
+use tailwater_receivers::operators::conformance::{marks_behind_router, run_entries};
 use tailwater_receivers::operators::{BuildCx, Chain, is_supported};
 
 use crate::case::{Case, Verdict};
@@ -24,15 +26,18 @@ pub fn run(case: &Case) -> Verdict {
     if !missing.is_empty() {
         return Verdict::NotRun(format!("needs the operator {}", missing.join(", ")));
     }
-    if vector["expect"].get("routed").is_some() {
-        return Verdict::NotRun("needs records told apart by a router's output".to_owned());
-    }
     compare(&vector).into()
 }
 
 fn compare(vector: &Json) -> Result<(), String> {
     // JSON is YAML.
-    let operators = vector["config"]["operators"].to_string();
+    let mut operators = vector["config"]["operators"].to_string();
+    let outputs = router_outputs(&vector["config"]["operators"]);
+    if vector["expect"].get("routed").is_some() {
+        operators.truncate(operators.len() - 1);
+        operators += &marks_behind_router(&outputs);
+        operators.push(']');
+    }
     let operators = tailwater_config::parse(&operators, "vector").map_err(|e| e.to_string())?;
     let nodes = operators.as_list().ok_or("no list of operators")?;
     let mut environment = MemoryEnvironment::new();
@@ -52,7 +57,8 @@ fn compare(vector: &Json) -> Result<(), String> {
         (Ok(chain), _) => chain,
     };
     let input = records::entries(&vector["input"]["entries"]);
-    let (got, report) = run_entries(&mut chain, &input, NOW_SECONDS * 1_000_000_000);
+    let now_ns = NOW_SECONDS * 1_000_000_000;
+    let (got, report) = run_entries(&mut chain, &input, now_ns, passes(&expect["when"]));
     if (stage == Some("process")) == report.errors.is_empty() {
         return Err(format!("errors: {:?}", report.errors));
     }
@@ -65,6 +71,9 @@ fn compare(vector: &Json) -> Result<(), String> {
             "{dropped} dropped instead of {}",
             expect["dropped"]
         ));
+    }
+    if let Some(routed) = expect["routed"].as_object() {
+        return compare_routed(got, routed);
     }
     if expect.get("entries").is_none() {
         return Ok(());
@@ -83,4 +92,58 @@ fn compare(vector: &Json) -> Result<(), String> {
     };
     same.then_some(())
         .ok_or_else(|| format!("got {got:?}\n         want {want:?}"))
+}
+
+/// How long a vector waits for what comes by the clock: nothing for `immediately`.
+fn passes(when: &Json) -> Duration {
+    let text = when.as_str().and_then(|w| w.strip_prefix("within:"));
+    let span = text.and_then(|t| t.parse::<jiff::SignedDuration>().ok());
+    span.map_or(Duration::ZERO, |d| d.unsigned_abs())
+}
+
+/// The ids that the routes of routers lead to, each once.
+fn router_outputs(operators: &Json) -> Vec<&str> {
+    let mut ids = Vec::new();
+    for operator in operators.as_array().into_iter().flatten() {
+        let routes = operator["routes"].as_array().into_iter().flatten();
+        let lists = routes.map(|r| &r["output"]).chain([&operator["default"]]);
+        for names in lists {
+            ids.extend(names.as_str());
+            ids.extend(
+                names
+                    .as_array()
+                    .into_iter()
+                    .flatten()
+                    .filter_map(Json::as_str),
+            );
+        }
+    }
+    ids.sort_unstable();
+    ids.dedup();
+    ids
+}
+
+/// Compares what came by each output of a router.
+fn compare_routed(
+    got: Vec<tailwater_pdata::Entry>,
+    want: &serde_json::Map<String, Json>,
+) -> Result<(), String> {
+    let count: usize = want
+        .values()
+        .map(|v| v.as_array().map_or(0, Vec::len))
+        .sum();
+    if got.len() != count {
+        return Err(format!("{} records instead of {count}: {got:?}", got.len()));
+    }
+    for (id, wanted) in want {
+        let by = |e: &tailwater_pdata::Entry| e.resource.get("routed") == Some(&id.as_str().into());
+        let mut came: Vec<_> = got.iter().filter(|e| by(e)).cloned().collect();
+        came.iter_mut()
+            .for_each(|e| drop(e.resource.remove("routed")));
+        let wanted = records::entries(wanted);
+        if came != wanted {
+            return Err(format!("by {id} {came:?}\n         want {wanted:?}"));
+        }
+    }
+    Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
@@ -48,4 +48,44 @@ fn watched(name: &str, command: &mut Command, mut see: impl FnMut(&str)) -> Resu
     }
     println!("== {name}: {:.1} s", start.elapsed().as_secs_f64());
     Ok(())
+}
+
+/// A step that goes on beside others. It is ended when it is dropped.
+pub struct Background {
+    name: &'static str,
+    child: Child,
+    since: Instant,
+}
+
+impl Background {
+    /// Starts it.
+    pub fn start(name: &'static str, command: &mut Command) -> Result<Background> {
+        println!("== {name}, beside what follows");
+        Ok(Background {
+            name,
+            child: command.spawn().with_context(|| name.to_owned())?,
+            since: Instant::now(),
+        })
+    }
+
+    /// Waits until it has ended.
+    pub fn wait(mut self) -> Result<()> {
+        let status = self.child.wait()?;
+        if !status.success() {
+            bail!("{} failed: {status}", self.name);
+        }
+        println!(
+            "== {}: {:.1} s",
+            self.name,
+            self.since.elapsed().as_secs_f64()
+        );
+        Ok(())
+    }
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }

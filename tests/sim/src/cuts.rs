@@ -101,8 +101,9 @@ impl Oracle {
         let inode = &mut disk.inodes[uid];
         let mut plain = Vec::new();
         // What is damaged is read as far as it goes.
-        let _ = MultiGzDecoder::new(&inode.data[..]).read_to_end(&mut plain);
-        if before.get(uid).is_none_or(|b| *b != inode.data) {
+        let read = MultiGzDecoder::new(&inode.data[..]).read_to_end(&mut plain);
+        // Torn, or never finished: whoever wrote it died with the power.
+        if read.is_err() || before.get(uid).is_none_or(|b| *b != inode.data) {
             self.torn_gzip = true;
             // How much is read of what is damaged, each decoder has its own answer to.
             let whole = inode.plain.take().unwrap_or_default();

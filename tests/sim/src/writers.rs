@@ -407,7 +407,7 @@ impl Log {
                 }
             }
             Op::GzipBegin(from) => {
-                let Some((bytes, _)) = compressed(w, &from) else {
+                let Some((bytes, plain)) = compressed(w, &from) else {
                     return;
                 };
                 // The header comes in one piece.
@@ -415,6 +415,7 @@ impl Log {
                 let half = if half < 20 { 0 } else { half };
                 if let Ok(uid) = w.disk.create(&gz(&from), Node::File) {
                     w.disk.append_reserved(uid, &bytes[..half]);
+                    w.disk.inodes[uid].plain = Some(plain);
                 }
             }
             Op::GzipEnd(from) => self.end_gzip(&from, w),

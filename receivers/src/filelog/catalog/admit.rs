@@ -116,18 +116,26 @@ impl Catalog {
         shared.size.store(s.meta.size, Ordering::Release);
         shared.set_known(position.known());
         self.by_inode.insert(inode(position.id), no);
-        self.by_path.insert(path.clone(), no);
+        // One that was deleted has no other path than its log's.
+        let is_newest = behind.is_none() && next.is_none();
+        if is_newest || written_at.as_ref() != Some(&path) {
+            self.by_path.insert(path.clone(), no);
+        }
         if let Some(base) = &written_at
-            && behind.is_none()
-            && next.is_none()
+            && is_newest
         {
             self.by_path.insert(base.clone(), no);
         }
         if let Some(target) = &s.target {
             self.by_target.insert(target.clone(), no);
         }
-        // What has other content than before may have had others in between.
-        let ask = position.generation > 0
+        // What has other content than before may have had others in between; so may what follows one that
+        // has, of which it is not known yet.
+        let is_cut = |l: &Live| l.told || l.shared.cut.load(Ordering::Acquire);
+        let follows_cut = after
+            .and_then(|no| self.live.get(&no))
+            .is_some_and(|l| is_cut(l));
+        let ask = (position.generation > 0 || follows_cut)
             && position.offset == 0
             && !finish_only
             && !self.rules.keep_offset;

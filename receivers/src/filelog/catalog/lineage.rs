@@ -413,7 +413,12 @@ impl Catalog {
         let says = |p: &&Position| p.head.len > 0 || (id.birth_ns != 0 && !(p.gzip && p.complete));
         if let Some(p) = self.memory.get(id).filter(says) {
             match opened.compare(&p.known()) {
-                Verdict::Same | Verdict::Shrunk if nothing_left(p) => {
+                Verdict::Same if nothing_left(p) => return Ok(Generation::Known),
+                // Shorter than what was read, as a truncation or a power loss leaves it. What was written to it
+                // since is in no position.
+                Verdict::Shrunk
+                    if nothing_left(p) && (p.gzip || opened.meta.mtime_ns <= p.seen_ns) =>
+                {
                     return Ok(Generation::Known);
                 }
                 // Its reader would leave it as it did before.

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use tailwater_pipeline::clock::Mono;
 
+use super::super::identity::Head;
 use super::super::logfs::{Entry, Kind, LogFile, LogFs, Meta, OsLogFs, Owner};
 use super::*;
 
@@ -128,6 +129,21 @@ fn catalog(base: &Path, fs: Arc<dyn LogFs>) -> Catalog {
         anew_when_cut: true,
     };
     Catalog::new(rules, fs, Vec::new())
+}
+
+/// What a catalog that starts with `stored` opens, of logs at `base`.
+fn opened_after_start(base: &Path, stored: Vec<Position>) -> Vec<String> {
+    let mut catalog = Catalog {
+        memory: Memory::new(stored.clone()),
+        had_stored: true,
+        ..catalog(base, Arc::new(OsLogFs))
+    };
+    let seen = Seen {
+        path: base.into(),
+        meta: OsLogFs.meta(base).unwrap(),
+        target: None,
+    };
+    Reader::default().opened(catalog.scan(vec![seen], Mono::default()))
 }
 
 /// A log whose first generation is being read; generations up to the `n`-th came and went since.
@@ -383,4 +399,32 @@ fn a_file_is_left_when_its_writer_has_begun_two_others() {
         }));
     }
     assert_eq!(left, [None, Some(1), Some(2), Some(3)]);
+}
+
+/// Guarantee: a rotated file that was read to its end, and is shorter than that now, is read if it was written
+/// since: a power loss undid its rename and took its end, and its writer went on in it.
+#[test]
+fn what_was_written_since_a_file_lost_its_end_is_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let (base, rotated) = (dir.path().join("app.log"), dir.path().join(generation(1)));
+    let known = "an old line\n".repeat(20);
+    let left = "an old line\nnew\n";
+    fs::write(&rotated, left).unwrap();
+    fs::write(&base, "the log\n").unwrap();
+    let meta = OsLogFs.meta(&rotated).unwrap();
+    let complete = |seen_ns| Position {
+        id: meta.id,
+        path: FilePath::from(base.clone()),
+        offset: known.len() as u64,
+        head: Head::of(b"an old line\n"),
+        complete: true,
+        surveyed: true,
+        seen_ns,
+        ..Position::default()
+    };
+    let since = opened_after_start(&base, vec![complete(meta.mtime_ns - 1)]);
+    assert_eq!(since, [left.trim(), "the log"]);
+    // A truncation that was noticed as the last thing that happened to it.
+    let before = opened_after_start(&base, vec![complete(meta.mtime_ns)]);
+    assert_eq!(before, ["the log"]);
 }

@@ -12,8 +12,8 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use crate::run::{cargo, root, step};
-use crate::test::release_binary;
+use crate::run::{root, step};
+use crate::test::{e2e, release_binary};
 
 /// Rows that need what is not built yet.
 const NOT_YET: &[(u64, &str, &str)] = &[
@@ -41,7 +41,7 @@ pub fn faults(long: bool, rows: &[u64], bin: Option<PathBuf>) -> Result<()> {
         Some(bin) => std::path::absolute(bin)?,
         None => release_binary()?,
     };
-    let mut tests = cargo(&["test", "-p", "tailwater-tests", "--features", "e2e"]);
+    let mut tests = e2e("test");
     tests.args(["--test", "faults", "--", "--show-output"]);
     tests.args(rows.iter().map(|row| format!("row_{row:02}_")));
     tests.env("TAILWATER_BIN", &bin);

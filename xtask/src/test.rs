@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
+use serde_json::Value;
 
 use crate::check;
 use crate::run::{Background, cargo, root, step, step_lines};
@@ -17,6 +18,41 @@ impl Skipped {
         println!("-- skipped: {what}: {why}");
         self.0.push(format!("{what}: {why}"));
     }
+}
+
+/// The packages that are built together, always these: of others the crates they share would be built once more,
+/// with other features. The simulation runs thousands of times, and is built by itself, optimised.
+const SELECTED: [&str; 3] = ["--workspace", "--exclude", "tailwater-sim"];
+
+/// Builds what needs the release binary with the same features as all else.
+const E2E: [&str; 2] = ["--features", "tailwater-tests/e2e"];
+
+/// `cargo` with `command` for the tests that need the release binary.
+pub fn e2e(command: &str) -> Command {
+    let mut c = cargo(&[command]);
+    c.args(SELECTED).args(E2E);
+    c
+}
+
+/// The names of the test programs that need the release binary, as `cargo` tells.
+fn e2e_names() -> Result<Vec<String>> {
+    let output = cargo(&["metadata", "--no-deps", "--format-version", "1"])
+        .stderr(Stdio::inherit())
+        .output()
+        .context("cargo metadata")?;
+    let metadata: Value = serde_json::from_slice(&output.stdout).context("cargo metadata")?;
+    let packages = metadata["packages"].as_array().into_iter().flatten();
+    let targets = packages.flat_map(|p| p["targets"].as_array().into_iter().flatten());
+    let needs = |t: &&Value| {
+        let features = t["required-features"].as_array();
+        features.is_some_and(|f| f.iter().any(|f| f == "e2e")) && t["kind"][0] == "test"
+    };
+    let names = targets.filter(needs).filter_map(|t| t["name"].as_str());
+    let names: Vec<String> = names.map(str::to_owned).collect();
+    if names.is_empty() {
+        bail!("cargo metadata names no end-to-end tests");
+    }
+    Ok(names)
 }
 
 /// Everything that continuous integration runs.
@@ -39,14 +75,7 @@ pub fn test(quick: bool) -> Result<()> {
     component("clippy", "clippy", &clippy, &mut skipped)?;
     step(
         "unit, property and golden tests",
-        &mut cargo(&[
-            "test",
-            "--workspace",
-            "--locked",
-            // Thousands of runs: it is built optimised, below.
-            "--exclude",
-            "tailwater-sim",
-        ]),
+        cargo(&["test", "--locked"]).args(SELECTED),
     )?;
     // Its last part keeps one core busy for minutes. No clock counts in the simulation: it may share.
     let building = match quick {
@@ -93,20 +122,15 @@ pub fn test(quick: bool) -> Result<()> {
 /// The proofs that need the release binary.
 fn release(skipped: &mut Skipped) -> Result<()> {
     let threads = 2 * std::thread::available_parallelism().map_or(2, usize::from);
-    let mut e2e = cargo(&[
-        "test",
-        "--locked",
-        "-p",
-        "tailwater-tests",
-        "--features",
-        "e2e",
-        "--",
-        // Without it nobody sees what a test says that passes because it could not run.
-        "--show-output",
-        // They wait for processes more than they compute.
-        "--test-threads",
-        &threads.to_string(),
-    ]);
+    let mut e2e = e2e("test");
+    e2e.arg("--locked");
+    for name in e2e_names()? {
+        e2e.args(["--test", &name]);
+    }
+    // Without it nobody sees what a test says that passes because it could not run.
+    e2e.args(["--", "--show-output"]);
+    // They wait for processes more than they compute.
+    e2e.args(["--test-threads", &threads.to_string()]);
     // Without it the test that needs it says so.
     for pip in [SDK, SCHEMATHESIS, OPAMP] {
         if let Some(python) = python_with(&pip) {
@@ -355,10 +379,13 @@ fn component(name: &str, probe: &str, args: &[&str], skipped: &mut Skipped) -> R
 
 /// Where the release binary is.
 pub fn binary() -> PathBuf {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
-    target
-        .unwrap_or_else(|| root().join("target"))
-        .join("release/tailwater")
+    target().join("release/tailwater")
+}
+
+/// Where `cargo` puts what it builds.
+fn target() -> PathBuf {
+    let named = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
+    named.unwrap_or_else(|| root().join("target"))
 }
 
 /// Builds the release binary, and says where it is.
@@ -372,15 +399,12 @@ pub fn release_binary() -> Result<PathBuf> {
 
 /// Behaviour vectors and whole configurations.
 pub fn conformance(vectors: Option<String>, configs: Option<String>) -> Result<()> {
-    let mut c = cargo(&[
-        "run",
-        "--quiet",
-        "-p",
-        "tailwater-tests",
-        "--bin",
-        "conformance",
-        "--",
-    ]);
+    step(
+        "build the conformance runner",
+        e2e("build").args(["--quiet", "--bin", "conformance"]),
+    )?;
+    let mut c = Command::new(target().join("debug/conformance"));
+    c.current_dir(root());
     for (flag, value) in [("--vectors", vectors), ("--configs", configs)] {
         if let Some(value) = value {
             let path = std::path::absolute(&value).with_context(|| value.clone())?;
@@ -393,19 +417,9 @@ pub fn conformance(vectors: Option<String>, configs: Option<String>) -> Result<(
 /// Random kills of the release binary.
 pub fn kill9(kills: u32, seed: u64) -> Result<()> {
     let bin = release_binary()?;
-    let args = [
-        "test",
-        "-p",
-        "tailwater-tests",
-        "--features",
-        "e2e",
-        "--test",
-        "faults",
-        "--",
-        "kills_at_any_moment",
-        "--nocapture",
-    ];
-    let mut c = cargo(&args);
+    let mut c = e2e("test");
+    c.args(["--test", "faults", "--"]);
+    c.args(["kills_at_any_moment", "--nocapture"]);
     c.env("TAILWATER_BIN", bin);
     c.env("TAILWATER_KILLS", kills.to_string())
         .env("TAILWATER_SEED", seed.to_string());

@@ -35,11 +35,18 @@ pub fn bases(path: &Path) -> Vec<PathBuf> {
 }
 
 impl Memory {
-    /// A memory of stored positions.
-    pub fn new(stored: Vec<Position>) -> Memory {
+    /// A memory of stored positions. If they are too many, those of files that are not read to their end and are
+    /// where they were, as `is_there` tells, are kept first, and then those that were seen last: what earlier runs
+    /// left of files that are gone does not push out what is known of those that are there.
+    pub fn new(stored: Vec<Position>, is_there: impl Fn(&Position) -> bool) -> Memory {
         let mut memory = Memory::default();
-        let (overwritten, stored): (Vec<_>, Vec<_>) =
+        let (overwritten, mut stored): (Vec<_>, Vec<_>) =
             stored.into_iter().partition(|p| p.overwritten);
+        if stored.len() > REMEMBERED_MAX {
+            stored.sort_by_cached_key(|p| (!p.complete && is_there(p), p.seen_ns, p.id));
+            let too_many = stored.len() - REMEMBERED_MAX;
+            memory.evicted.extend(stored.drain(..too_many));
+        }
         stored.into_iter().for_each(|p| memory.insert(p));
         for p in overwritten {
             memory.insert_overwritten(p);
@@ -147,15 +154,13 @@ impl Memory {
         position
     }
 
-    /// Gives up a twentieth of the positions: finished files first, then the longest unseen.
+    /// Gives up a twentieth of the positions: those that were not seen for the longest time, finished or not. After
+    /// a kill, most of those that are not finished are of files that are gone.
     fn make_room(&mut self) {
-        let mut order: Vec<(bool, i64, FileId)> = self
-            .by_id
-            .values()
-            .map(|p| (!p.complete, p.seen_ns, p.id))
-            .collect();
+        let mut order: Vec<(i64, FileId)> =
+            self.by_id.values().map(|p| (p.seen_ns, p.id)).collect();
         order.sort_unstable();
-        for (_, _, id) in order.into_iter().take(REMEMBERED_MAX / 20) {
+        for (_, id) in order.into_iter().take(REMEMBERED_MAX / 20) {
             let position = self.take(id);
             self.evicted.extend(position);
         }
@@ -181,11 +186,14 @@ mod tests {
 
     #[test]
     fn a_rotated_name_is_found_under_what_it_was() {
-        let mut m = Memory::new(vec![
-            position(1, "/d/a.log", false),
-            position(2, "/d/a.log.1", false),
-            position(3, "/d/b.log", false),
-        ]);
+        let mut m = Memory::new(
+            vec![
+                position(1, "/d/a.log", false),
+                position(2, "/d/a.log.1", false),
+                position(3, "/d/b.log", false),
+            ],
+            |_| false,
+        );
         let inos = |m: &Memory, base: &str| {
             let mut inos: Vec<u64> = m.of(Path::new(base)).map(|p| p.id.ino).collect();
             inos.sort_unstable();
@@ -204,19 +212,38 @@ mod tests {
         assert_eq!(inos(&m, "/d/a.log"), [0u64; 0]);
     }
 
-    #[test]
-    fn room_is_made_by_giving_up_finished_files_first() {
-        let mut m = Memory::default();
-        for i in 0..REMEMBERED_MAX as u64 {
-            m.insert(position(i, &format!("/d/{i}"), i % 2 == 1));
+    /// Position `i` of `/d/i`, seen at `i`.
+    fn seen(i: u64, complete: bool) -> Position {
+        Position {
+            seen_ns: i as i64,
+            ..position(i, &format!("/d/{i}"), complete)
         }
-        m.insert(position(u64::MAX, "/d/new", false));
-        assert_eq!(m.evicted.len(), REMEMBERED_MAX / 20);
-        let unfinished = m.iter().filter(|p| !p.complete).count();
-        assert_eq!(
-            unfinished,
-            REMEMBERED_MAX / 2 + 1,
-            "none of those was given up"
-        );
+    }
+
+    #[test]
+    fn room_is_made_by_giving_up_what_was_not_seen_for_the_longest_time() {
+        let mut m = Memory::default();
+        // What earlier runs left behind, and then many that are finished.
+        let max = REMEMBERED_MAX as u64;
+        for i in 0..2 * max {
+            m.insert(seen(i, i >= max / 2));
+        }
+        let oldest = m.iter().map(|p| p.seen_ns).min();
+        assert!(oldest >= Some(max as i64), "{oldest:?}");
+        assert!(m.by_id.len() > REMEMBERED_MAX * 9 / 10);
+    }
+
+    #[test]
+    fn of_too_many_stored_ones_the_newest_and_those_of_files_that_are_there_are_kept() {
+        let max = REMEMBERED_MAX as u64;
+        // One quiet log, and what kills left of files that are gone.
+        let quiet = seen(0, false);
+        let stored: Vec<Position> = (0..2 * max).map(|i| seen(i, i % 4 == 3)).collect();
+        let m = Memory::new(stored, |p| p.path == quiet.path);
+        assert_eq!(m.by_id.len(), REMEMBERED_MAX);
+        assert_eq!(m.evicted.len(), REMEMBERED_MAX);
+        assert!(m.get(quiet.id).is_some());
+        let others = m.iter().filter(|p| p.id != quiet.id);
+        assert_eq!(others.map(|p| p.seen_ns).min(), Some(max as i64 + 1));
     }
 }

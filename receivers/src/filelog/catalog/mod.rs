@@ -291,9 +291,10 @@ impl Catalog {
     /// A catalog that knows `stored` positions of earlier runs.
     pub fn new(rules: Rules, fs: Arc<dyn LogFs>, stored: Vec<Position>) -> Catalog {
         let shards = rules.shards.max(1);
+        let is_there = |p: &Position| fs.meta(&p.path).is_ok_and(|m| m.id == p.id);
         Catalog {
             had_stored: !stored.is_empty(),
-            memory: Memory::new(stored),
+            memory: Memory::new(stored, is_there),
             fs,
             live: BTreeMap::new(),
             lineages: HashMap::new(),

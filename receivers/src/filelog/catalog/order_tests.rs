@@ -134,7 +134,7 @@ fn catalog(base: &Path, fs: Arc<dyn LogFs>) -> Catalog {
 /// What a catalog that starts with `stored` opens, of logs at `base`.
 fn opened_after_start(base: &Path, stored: Vec<Position>) -> Vec<String> {
     let mut catalog = Catalog {
-        memory: Memory::new(stored.clone()),
+        memory: Memory::new(stored, |_| false),
         had_stored: true,
         ..catalog(base, Arc::new(OsLogFs))
     };

@@ -388,8 +388,8 @@ mod tests {
             ),
             (json!({"headers": {"a": "s3cret\n"}}), "cannot carry"),
             (
-                json!({"proxy_url": "https://u:s3cret@p:1"}),
-                "over TLS are not supported",
+                json!({"proxy_url": "socks4://u:s3cret@p:1"}),
+                "socks5h:// proxies are supported",
             ),
             (
                 json!({"proxy_url": "socks5://:s3cret@p:1"}),

@@ -8,11 +8,13 @@ use std::time::Duration;
 
 use hyper::header::HeaderValue;
 use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use super::endpoint::Endpoint;
 use super::names::Names;
@@ -98,12 +100,19 @@ impl Connector {
         tunnel: bool,
     ) -> Result<Connection, SendError> {
         let deadline = Instant::now() + self.timeout;
-        let (tcp, peer) = match proxy {
-            None => self.tcp(target, "", deadline).await?,
-            Some(proxy) => self.tcp(&proxy.server, "proxy ", deadline).await?,
+        let Some(proxy) = proxy else {
+            let (tcp, peer) = self.tcp(target, "", deadline).await?;
+            return self.over(target, None, tcp, peer, deadline).await;
         };
-        let tunnel = proxy.filter(|_| tunnel);
-        self.over(target, tunnel, tcp, peer, deadline).await
+        let (tcp, peer) = self.tcp(&proxy.server, "proxy ", deadline).await?;
+        let tunnel = tunnel.then_some(proxy);
+        if !proxy.server.https {
+            return self.over(target, tunnel, tcp, peer, deadline).await;
+        }
+        let (stream, config) = self.secure_proxy(proxy, tcp, peer, deadline).await?;
+        let mut connection = self.over(target, tunnel, stream, peer, deadline).await?;
+        connection.secured.get_or_insert(config);
+        Ok(connection)
     }
 
     /// As [`Connector::connect`], to `address` and no other.
@@ -147,12 +156,12 @@ impl Connector {
         })
     }
 
-    /// Makes of a TCP connection what is wanted; first a tunnel through the proxy `tunnel` that it leads to.
+    /// Makes of a connection what is wanted; first a tunnel through the proxy `tunnel` that it leads to.
     async fn over(
         &self,
         target: &Endpoint,
         tunnel: Option<&Proxy>,
-        mut tcp: TcpStream,
+        mut stream: impl Io + 'static,
         peer: SocketAddr,
         deadline: Instant,
     ) -> Result<Connection, SendError> {
@@ -161,22 +170,47 @@ impl Connector {
             peer: Some(peer),
         };
         if let Some(proxy) = tunnel {
-            let tunnel = tunnel_through(proxy, &mut tcp, target);
+            let tunnel = tunnel_through(proxy, &mut stream, target);
             let slow = || connect_error(format!("proxy {proxy}: no answer to CONNECT"));
             timeout_at(deadline, tunnel).await.map_err(|_| slow())??;
         }
         if !target.https {
             doubt.settled();
             return Ok(Connection {
-                io: Box::new(tcp),
+                io: Box::new(stream),
                 peer,
                 secured: None,
                 http2: false,
             });
         }
-        let connection = self.secure(target, tcp, peer, deadline).await?;
+        let connection = self.secure(target, stream, peer, deadline).await?;
         doubt.settled();
         Ok(connection)
+    }
+
+    /// TLS with a proxy: as with the server, but with its own name and in HTTP/1.1. Also tells what it was made by.
+    async fn secure_proxy(
+        &self,
+        proxy: &Proxy,
+        tcp: TcpStream,
+        peer: SocketAddr,
+        deadline: Instant,
+    ) -> Result<(impl Io + 'static, Arc<ClientConfig>), SendError> {
+        let doubt = Doubt {
+            names: &self.names,
+            peer: Some(peer),
+        };
+        let with = format!("proxy {proxy}");
+        let config = self.tls_config()?;
+        let mut own = ClientConfig::clone(&config);
+        own.alpn_protocols.clear();
+        let name = ServerName::try_from(proxy.server.host.clone())
+            .map_err(|_| tls_error(&with, "not a name that a certificate can have"))?;
+        let stream = self
+            .handshake(&with, name, Arc::new(own), tcp, deadline)
+            .await?;
+        doubt.settled();
+        Ok((stream, config))
     }
 
     /// TLS with `target` over `stream`.
@@ -187,38 +221,49 @@ impl Connector {
         peer: SocketAddr,
         deadline: Instant,
     ) -> Result<Connection, SendError> {
-        let fail = |problem: String| {
-            let name = target.host_port();
-            SendError::new(SendErrorKind::Tls, format!("TLS with {name}: {problem}"))
-        };
-        let name = self.tls.server_name(&target.host).map_err(fail)?;
+        let with = target.host_port();
+        let name = self.tls.server_name(&target.host);
+        let name = name.map_err(|problem| tls_error(&with, &problem))?;
+        let config = self.tls_config()?;
+        let stream = self
+            .handshake(&with, name, config.clone(), stream, deadline)
+            .await?;
+        let session = stream.get_ref().1;
+        self.tls
+            .server_showed(session.peer_certificates().unwrap_or_default());
+        let http2 = session.alpn_protocol() == Some(HTTP2);
+        if self.protocol == Protocol::Http2 && !http2 {
+            return Err(tls_error(&with, "the server does not speak HTTP/2"));
+        }
+        Ok(Connection {
+            io: Box::new(stream),
+            peer,
+            secured: Some(config),
+            http2,
+        })
+    }
+
+    fn tls_config(&self) -> Result<Arc<ClientConfig>, SendError> {
         let config = self.tls.current();
-        let config = config.map_err(|e| SendError::new(SendErrorKind::Config, e.to_string()))?;
-        let handshake = TlsConnector::from(config.clone()).connect(name, stream);
+        config.map_err(|e| SendError::new(SendErrorKind::Config, e.to_string()))
+    }
+
+    /// TLS over `stream` with what calls itself `name`, and is `with` in errors.
+    async fn handshake<S: Io>(
+        &self,
+        with: &str,
+        name: ServerName<'static>,
+        config: Arc<ClientConfig>,
+        stream: S,
+        deadline: Instant,
+    ) -> Result<TlsStream<S>, SendError> {
+        let handshake = TlsConnector::from(config).connect(name, stream);
         match timeout_at(deadline, handshake).await {
-            Ok(Ok(stream)) => {
-                let session = stream.get_ref().1;
-                self.tls
-                    .server_showed(session.peer_certificates().unwrap_or_default());
-                let http2 = session.alpn_protocol() == Some(HTTP2);
-                if self.protocol == Protocol::Http2 && !http2 {
-                    return Err(fail("the server does not speak HTTP/2".to_owned()));
-                }
-                Ok(Connection {
-                    io: Box::new(stream),
-                    peer,
-                    secured: Some(config),
-                    http2,
-                })
-            }
-            Ok(Err(e)) if is_tls_refusal(&e) => Err(fail(e.to_string())),
-            Ok(Err(e)) => Err(connect_error(format!(
-                "TLS with {}: {e}",
-                target.host_port()
-            ))),
+            Ok(Ok(stream)) => Ok(stream),
+            Ok(Err(e)) if is_tls_refusal(&e) => Err(tls_error(with, &e.to_string())),
+            Ok(Err(e)) => Err(connect_error(format!("TLS with {with}: {e}"))),
             Err(_) => Err(connect_error(format!(
-                "TLS with {}: no handshake within {:?}",
-                target.host_port(),
+                "TLS with {with}: no handshake within {:?}",
                 self.timeout
             ))),
         }
@@ -311,21 +356,25 @@ fn connect_error(message: String) -> SendError {
     SendError::new(SendErrorKind::Connect, message)
 }
 
+fn tls_error(with: &str, problem: &str) -> SendError {
+    SendError::new(SendErrorKind::Tls, format!("TLS with {with}: {problem}"))
+}
+
 /// True if one side refused the other's certificate or version, rather than the network failing.
 pub(super) fn is_tls_refusal(e: &io::Error) -> bool {
     e.get_ref().is_some_and(|inner| inner.is::<rustls::Error>())
 }
 
-/// Asks the proxy at the other end of `tcp` for a tunnel, in its way.
+/// Asks the proxy at the other end of `stream` for a tunnel, in its way.
 async fn tunnel_through(
     proxy: &Proxy,
-    tcp: &mut TcpStream,
+    stream: &mut impl Io,
     target: &Endpoint,
 ) -> Result<(), SendError> {
     match &proxy.kind {
-        ProxyKind::Http => open_tunnel(tcp, target, proxy.server.basic.as_ref()).await,
+        ProxyKind::Http => open_tunnel(stream, target, proxy.server.basic.as_ref()).await,
         ProxyKind::Socks(login) => {
-            let opened = socks::open(tcp, target, login.as_ref()).await;
+            let opened = socks::open(stream, target, login.as_ref()).await;
             let name = target.host_port();
             opened.map_err(|e| connect_error(format!("CONNECT {name} through {proxy}: {e}")))
         }
@@ -334,7 +383,7 @@ async fn tunnel_through(
 
 /// Asks a proxy for a tunnel (RFC 9110, 9.3.6).
 async fn open_tunnel(
-    tcp: &mut TcpStream,
+    stream: &mut impl Io,
     target: &Endpoint,
     credentials: Option<&HeaderValue>,
 ) -> Result<(), SendError> {
@@ -347,7 +396,8 @@ async fn open_tunnel(
         ask.extend_from_slice(b"\r\n");
     }
     ask.extend_from_slice(b"\r\n");
-    tcp.write_all(&ask).await.map_err(broken)?;
+    stream.write_all(&ask).await.map_err(broken)?;
+    stream.flush().await.map_err(broken)?;
     let mut answer = Vec::new();
     while !answer.ends_with(b"\r\n\r\n") {
         if answer.len() >= CONNECT_ANSWER_BYTES_MAX {
@@ -356,7 +406,7 @@ async fn open_tunnel(
             )));
         }
         // Byte by byte: what follows the answer belongs to the tunnel.
-        answer.push(tcp.read_u8().await.map_err(broken)?);
+        answer.push(stream.read_u8().await.map_err(broken)?);
     }
     let line = answer.split(|b| *b == b'\r').next().unwrap_or_default();
     let line = String::from_utf8_lossy(line);

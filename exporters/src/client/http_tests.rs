@@ -464,7 +464,7 @@ fn options_that_cannot_work_are_refused_by_name() {
         (header("X-Key", "s3cret\n"), "X-Key"),
         (
             ClientOptions {
-                proxy_url: Some("https://p".into()),
+                proxy_url: Some("socks4://p".into()),
                 ..ClientOptions::default()
             },
             "proxy_url",

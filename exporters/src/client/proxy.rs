@@ -18,7 +18,7 @@ pub(super) struct Proxy {
 /// What a proxy speaks.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum ProxyKind {
-    /// HTTP: plain requests go to it, for anything else it is asked for a tunnel.
+    /// HTTP, over TLS if its endpoint says so: plain requests go to it, for anything else it is asked for a tunnel.
     Http,
     /// SOCKS 5: it is asked for a tunnel.
     Socks(Option<Login>),
@@ -34,7 +34,7 @@ impl Proxy {
 impl fmt::Display for Proxy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = match self.kind {
-            ProxyKind::Http => "http",
+            ProxyKind::Http => self.server.scheme(),
             ProxyKind::Socks(_) => "socks5",
         };
         write!(f, "{scheme}://{}", self.server.host_port())
@@ -115,21 +115,16 @@ pub(super) fn parse(source_name: &'static str, url: &str) -> Result<Proxy, Proxy
     let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
     match scheme.to_ascii_lowercase().as_str() {
         "socks5" | "socks5h" => parse_socks(rest).map_err(fail),
-        "http" => {
+        "http" | "https" => {
             let server = Endpoint::parse(url).map_err(|e| fail(e.problem))?;
             let kind = ProxyKind::Http;
             Ok(Proxy { server, kind })
         }
         "" => Err(fail(
-            "a URL with http://, socks5:// or socks5h:// is needed".to_owned(),
-        )),
-        "https" => Err(fail(
-            "proxies that are spoken to over TLS are not supported, only http://, socks5:// and socks5h:// \
-             ones; put a local one in front of it"
-                .to_owned(),
+            "a URL with http://, https://, socks5:// or socks5h:// is needed".to_owned(),
         )),
         _ => Err(fail(
-            "only http://, socks5:// and socks5h:// proxies are supported".to_owned(),
+            "only http://, https://, socks5:// and socks5h:// proxies are supported".to_owned(),
         )),
     }
 }
@@ -298,6 +293,7 @@ mod tests {
         for (url, at, kind) in [
             ("http://p", "p:80", ProxyKind::Http),
             ("HTTP://u:pw@p:3128/", "p:3128", ProxyKind::Http),
+            ("https://u:pw@p", "p:443", ProxyKind::Http),
             ("socks5://p", "p:1080", socks(None)),
             ("SOCKS5H://[::1]:9/x", "[::1]:9", socks(None)),
             ("socks5://u@p", "p:1080", socks(Some(login("u", "")))),
@@ -320,7 +316,6 @@ mod tests {
     fn what_is_no_usable_proxy_says_why_and_shows_no_password() {
         let long = "s3cret".repeat(50);
         for (url, part) in [
-            ("https://u:s3cret@p:1", "over TLS"),
             ("socks4://u:s3cret@p:1", "socks5h://"),
             ("u:s3cret@p:1", "http://"),
             ("socks5://u:s3cret@", "the host is missing"),

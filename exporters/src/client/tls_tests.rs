@@ -3,7 +3,7 @@ use std::net::TcpStream;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-use rustls::{CipherSuite, NamedGroup};
+use rustls::{CipherSuite, NamedGroup, ServerConnection, StreamOwned};
 use tailwater_pipeline::pem::PemSource;
 use tailwater_pipeline::tls::{Handshake, TlsVersion};
 
@@ -392,4 +392,70 @@ fn a_proxy_that_refuses_the_tunnel_is_quoted() {
         error.message.contains("407 Proxy Authentication Required"),
         "{error}"
     );
+}
+
+fn through(proxy: &Server, tls: TlsOptions) -> ClientOptions {
+    ClientOptions {
+        proxy_url: Some(format!("https://user:pw@{}", proxy.address)),
+        ..with(tls)
+    }
+}
+
+/// Guarantee: a proxy that is spoken to over TLS takes plain requests whole, over connections that stay; it is
+/// verified by its own name, and refused if it is not trusted.
+#[test]
+fn a_proxy_over_tls_takes_plain_requests() {
+    let proxy = tls_server("server1", false);
+    let tls = TlsOptions {
+        server_name_override: Some("elsewhere.test".into()),
+        ..trusting("ca1.pem")
+    };
+    let good = client(through(&proxy, tls));
+    let to = Endpoint::parse("http://loki.test/push").unwrap();
+    run(async {
+        for _ in 0..2 {
+            let reply = post(&good, &to).await.unwrap();
+            let head = String::from_utf8(reply.body.to_vec()).unwrap();
+            assert!(head.starts_with("POST http://loki.test/push HTTP/1.1\r\n"));
+            assert!(head.contains("proxy-authorization: Basic dXNlcjpwdw=="));
+        }
+    });
+    assert_eq!(proxy.connections(), 1);
+    let bad = client(through(&proxy, trusting("ca2.pem")));
+    let error = run(post(&bad, &to)).unwrap_err();
+    assert_eq!(error.kind, SendErrorKind::Tls);
+    assert!(
+        error.message.contains("proxy https://127.0.0.1:"),
+        "{error}"
+    );
+    assert!(!error.message.contains("pw"), "{error}");
+}
+
+/// Guarantee: for TLS with the server, a proxy over TLS is asked for a tunnel, and both are verified, each by its name.
+#[test]
+fn tls_goes_through_a_tunnel_of_tls() {
+    let proxy = Server::start(|_, stream| {
+        let mut outer = accept_tls(stream, "server1", false);
+        let asked = receive(&mut outer).unwrap().head;
+        assert!(
+            asked.starts_with("CONNECT name.test:443 HTTP/1.1\r\n"),
+            "{asked}"
+        );
+        assert!(
+            asked.contains("Proxy-Authorization: Basic dXNlcjpwdw=="),
+            "{asked}"
+        );
+        outer.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
+        let inner = ServerConnection::new(server_config("server1", false, &[])).unwrap();
+        echo(&mut StreamOwned::new(inner, outer));
+    });
+    let to = Endpoint::parse("https://name.test/push").unwrap();
+    for (name, fits) in [("other.test", true), ("elsewhere.test", false)] {
+        let tls = TlsOptions {
+            server_name_override: Some(name.into()),
+            ..trusting("ca1.pem")
+        };
+        let result = run(post(&client(through(&proxy, tls)), &to));
+        assert_eq!(result.is_ok(), fits, "{name}: {result:?}");
+    }
 }

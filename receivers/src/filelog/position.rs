@@ -7,7 +7,7 @@
 
 use super::file_path::FilePath;
 use super::identity::{Head, Known, Trail};
-use super::logfs::FileId;
+use super::logfs::{FileId, Meta};
 use super::stamp::{Marks, Ties};
 
 /// State of a file at an offset up to which everything was delivered.
@@ -72,6 +72,13 @@ impl Position {
             offset: self.offset,
             trail: self.trail,
         }
+    }
+
+    /// True if nothing is left to read in its file, of which `meta` is told. One that is shorter than what was read,
+    /// as a truncation or a power loss leaves it, may have been written since.
+    pub fn has_all_of(&self, meta: &Meta) -> bool {
+        let is_unchanged = || meta.size < self.offset && meta.mtime_ns <= self.seen_ns;
+        self.complete && (self.gzip || meta.size == self.offset || is_unchanged())
     }
 
     /// The start of other content in the same file: a new generation, whose first time comes after

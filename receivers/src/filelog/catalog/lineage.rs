@@ -386,7 +386,6 @@ impl Catalog {
 
     fn examine(&mut self, base: &Path, s: &Sibling) -> io::Result<Generation> {
         let id = s.meta.id;
-        let nothing_left = |p: &Position| p.complete && (p.gzip || s.meta.size <= p.offset);
         let deferred = || self.deferred.iter().any(|d| d.seen.meta.id == id);
         let is_done = || self.is_done(&s.meta);
         if self.is_live(id) || is_done() || deferred() || (self.rules.selects)(&s.path) {
@@ -413,12 +412,7 @@ impl Catalog {
         let says = |p: &&Position| p.head.len > 0 || (id.birth_ns != 0 && !(p.gzip && p.complete));
         if let Some(p) = self.memory.get(id).filter(says) {
             match opened.compare(&p.known()) {
-                Verdict::Same if nothing_left(p) => return Ok(Generation::Known),
-                // Shorter than what was read, as a truncation or a power loss leaves it. What was written to it
-                // since is in no position.
-                Verdict::Shrunk
-                    if nothing_left(p) && (p.gzip || opened.meta.mtime_ns <= p.seen_ns) =>
-                {
+                Verdict::Same | Verdict::Shrunk if p.has_all_of(&opened.meta) => {
                     return Ok(Generation::Known);
                 }
                 // Its reader would leave it as it did before.

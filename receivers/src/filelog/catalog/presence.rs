@@ -94,7 +94,7 @@ impl Catalog {
                 Some(_) => Stays::Perhaps,
                 None if meta.id.birth_ns == 0 => Stays::Perhaps,
                 None => match memory.get(meta.id) {
-                    Some(p) if p.complete && (p.gzip || meta.size <= p.offset) => Stays::Read,
+                    Some(p) if p.has_all_of(meta) => Stays::Read,
                     _ => Stays::Perhaps,
                 },
             }

@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
-use serde_json::Value;
 
 use crate::check;
 use crate::run::{Background, cargo, root, step, step_lines};
@@ -32,27 +31,6 @@ pub fn e2e(command: &str) -> Command {
     let mut c = cargo(&[command]);
     c.args(SELECTED).args(E2E);
     c
-}
-
-/// The names of the test programs that need the release binary, as `cargo` tells.
-fn e2e_names() -> Result<Vec<String>> {
-    let output = cargo(&["metadata", "--no-deps", "--format-version", "1"])
-        .stderr(Stdio::inherit())
-        .output()
-        .context("cargo metadata")?;
-    let metadata: Value = serde_json::from_slice(&output.stdout).context("cargo metadata")?;
-    let packages = metadata["packages"].as_array().into_iter().flatten();
-    let targets = packages.flat_map(|p| p["targets"].as_array().into_iter().flatten());
-    let needs = |t: &&Value| {
-        let features = t["required-features"].as_array();
-        features.is_some_and(|f| f.iter().any(|f| f == "e2e")) && t["kind"][0] == "test"
-    };
-    let names = targets.filter(needs).filter_map(|t| t["name"].as_str());
-    let names: Vec<String> = names.map(str::to_owned).collect();
-    if names.is_empty() {
-        bail!("cargo metadata names no end-to-end tests");
-    }
-    Ok(names)
 }
 
 /// Everything that continuous integration runs.
@@ -123,10 +101,7 @@ pub fn test(quick: bool) -> Result<()> {
 fn release(skipped: &mut Skipped) -> Result<()> {
     let threads = 2 * std::thread::available_parallelism().map_or(2, usize::from);
     let mut e2e = e2e("test");
-    e2e.arg("--locked");
-    for name in e2e_names()? {
-        e2e.args(["--test", &name]);
-    }
+    e2e.args(["--locked", "--test", "e2e", "--test", "faults"]);
     // Without it nobody sees what a test says that passes because it could not run.
     e2e.args(["--", "--show-output"]);
     // They wait for processes more than they compute.
@@ -160,7 +135,9 @@ fn release(skipped: &mut Skipped) -> Result<()> {
         "demo",
         Command::new(binary()).args(["demo", "--seconds", "3"]),
     )?;
-    conformance(None, None)?;
+    // Built with the tests beside it.
+    let runner = target().join("debug/conformance");
+    step("conformance", Command::new(runner).current_dir(root()))?;
     if !root().join("../shared/data").is_dir() {
         skipped.add(
             "third-party vectors and whole configurations",
@@ -399,12 +376,8 @@ pub fn release_binary() -> Result<PathBuf> {
 
 /// Behaviour vectors and whole configurations.
 pub fn conformance(vectors: Option<String>, configs: Option<String>) -> Result<()> {
-    step(
-        "build the conformance runner",
-        e2e("build").args(["--quiet", "--bin", "conformance"]),
-    )?;
-    let mut c = Command::new(target().join("debug/conformance"));
-    c.current_dir(root());
+    let mut c = cargo(&["run", "--quiet", "-p", "tailwater-tests"]);
+    c.args(["--bin", "conformance", "--"]);
     for (flag, value) in [("--vectors", vectors), ("--configs", configs)] {
         if let Some(value) = value {
             let path = std::path::absolute(&value).with_context(|| value.clone())?;

@@ -3,8 +3,10 @@
 use std::fs::{self, File};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -57,14 +59,27 @@ pub fn has_place(line: &str, file: &str) -> bool {
     number(parts.next()) && number(parts.next()) && parts.next().is_some()
 }
 
-/// A port of 127.0.0.1 that was free a moment ago.
+/// Ports below those that Linux gives out by itself, to connections for example.
+const PORTS: Range<u16> = 16_000..32_000;
+
+/// A port of 127.0.0.1 that was free a moment ago, and that is given to nobody else in this process.
 ///
 /// # Errors
-/// What binding fails with.
+/// What binding fails with, if that is so with all of them.
 pub fn free_port() -> io::Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?
-        .local_addr()?
-        .port())
+    static GIVEN: AtomicU32 = AtomicU32::new(0);
+    // Others begin elsewhere.
+    let first = std::process::id().wrapping_mul(997);
+    let mut last = io::ErrorKind::AddrInUse.into();
+    for _ in PORTS {
+        let n = first.wrapping_add(GIVEN.fetch_add(1, Ordering::Relaxed)) % PORTS.len() as u32;
+        let port = PORTS.start + n as u16;
+        match TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
+            Ok(_) => return Ok(port),
+            Err(e) => last = e,
+        }
+    }
+    Err(last)
 }
 
 /// The text of a configuration with metrics on `port`, before what it says of them itself.

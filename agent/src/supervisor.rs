@@ -6,9 +6,11 @@
 
 mod change;
 mod kept;
+mod queues;
 mod start;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -25,6 +27,7 @@ use tailwater_telemetry::settings::TelemetrySettings;
 
 pub use self::change::last_good;
 use self::kept::Kept;
+use self::queues::KnownQueues;
 use self::start::Sockets;
 use crate::admin::server::AdminServer;
 use crate::admin::shown::{Record, Shown};
@@ -75,6 +78,8 @@ pub struct Agent {
     generations: Vec<Generation>,
     /// Where they are kept; nowhere if there is no state directory.
     kept: Option<Kept>,
+    /// Which queues on disk there were; nowhere if there is no state directory.
+    queues: Option<KnownQueues>,
     watched: Watched,
     /// The newest one serves what is built; others serve what was built before.
     sockets: Vec<Sockets>,
@@ -88,6 +93,8 @@ struct Service {
     memory_limit_mib: Option<u64>,
     telemetry: TelemetrySettings,
     admin: Option<AdminOptions>,
+    /// Where exporters have their queues on disk, by exporter.
+    queues: BTreeMap<String, PathBuf>,
 }
 
 /// A configuration that was in force.

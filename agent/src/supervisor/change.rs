@@ -246,7 +246,7 @@ impl Agent {
         }
         let changed = plan.steps.iter().filter(|(_, c)| *c != Change::Keep);
         let mut changes: Vec<String> = changed.map(|(key, c)| format!("{c} {key}")).collect();
-        changes.extend(self.left_behind(&plan));
+        changes.extend(self.left_behind(&plan, &wanted));
         let mut update = |differs: bool, what: &str| {
             if differs {
                 changes.push(format!("update service::{what}"));
@@ -272,22 +272,29 @@ impl Agent {
         Ok(changes)
     }
 
-    /// What stays on disk of exporters that `plan` removes, a line each.
-    fn left_behind(&self, plan: &Plan) -> Vec<String> {
-        let gone = plan.steps.iter().filter(|(_, c)| *c == Change::Remove);
-        let line = |(key, _): &(NodeKey, Change)| {
+    /// What stays on disk of exporters that `plan` removes, or that have another storage or none in
+    /// `wanted`, a line each.
+    fn left_behind(&self, plan: &Plan, wanted: &Service) -> Vec<String> {
+        let line = |(key, change): &(NodeKey, Change)| {
             let NodeKey::Exporter { id, signal } = key else {
                 return None;
+            };
+            let remedy = match change {
+                Change::Remove => "configure it again under this id and with this storage",
+                _ if self.service.queues.get(id) != wanted.queues.get(id) => {
+                    "it goes on without them; configure it with this storage again"
+                }
+                _ => return None,
             };
             let Stored { requests, bytes } = self.graph.stored(id, signal);
             (requests > 0).then(|| {
                 format!(
-                    "keep {requests} requests ({bytes} bytes) in the queue on disk of {key}; \
-                     configure it again under this id and with this storage to have them delivered"
+                    "keep {requests} requests ({bytes} bytes) in the queue on disk of {key}; {remedy} to \
+                     have them delivered"
                 )
             })
         };
-        gone.filter_map(line).collect()
+        plan.steps.iter().filter_map(line).collect()
     }
 
     /// Puts a configuration into force.
@@ -332,6 +339,7 @@ impl Agent {
         self.layer = offer.layer.clone();
         self.configuration.clear(LAST_GOOD_ALARM);
         self.watch_components();
+        self.keep_queues();
         let record = self.record(by, changes.to_vec(), &shown);
         self.remember(offer, record, shown);
         Ok(())

@@ -17,6 +17,7 @@ use tailwater_telemetry::metrics::{
 
 use super::change::{redacted, state_directory};
 use super::kept::Kept;
+use super::queues::KnownQueues;
 use super::{Agent, Service};
 use crate::admin::shown::Shown;
 use crate::commands::check::Checked;
@@ -25,7 +26,7 @@ use crate::lent::Lent;
 use crate::offer::Offer;
 use crate::progress::watched;
 use crate::sandbox::{Ring, Sandbox};
-use crate::storages::AgentStorages;
+use crate::storages::{self, AgentStorages};
 
 /// Bytes of records that may be held between a read and their encoding.
 const BUDGET_BYTES_DEFAULT: usize = 64 << 20;
@@ -162,6 +163,7 @@ impl Agent {
             layer,
             generations: Vec::new(),
             kept: state_directory().map(|state| Kept::below(&state)),
+            queues: state_directory().map(|state| KnownQueues::below(&state)),
             watched: Arc::default(),
             sockets: vec![sockets],
             clock,
@@ -182,6 +184,7 @@ impl Agent {
         let (wall, now) = (agent.clock.wall_ns(), agent.clock.now().0);
         health.pipelines_up(wall, now);
         agent.watch_components();
+        agent.find_left_queues();
         match resumed {
             true => agent.resume(checked.offer, shown),
             false => {
@@ -233,6 +236,7 @@ impl Service {
             memory_limit_mib: service.memory_limit_mib,
             telemetry: checked.telemetry.clone(),
             admin: service.admin.clone(),
+            queues: storages::queues(&checked.loaded.file),
         }
     }
 }

@@ -8,6 +8,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use tailwater_config::{AdminOptions, Node, redact, to_yaml};
 use tailwater_pipeline::Stored;
+use tailwater_pipeline::graph::Graph;
 use tailwater_pipeline::lanes::Lane;
 use tailwater_pipeline::plan::{Change, NodeKey, Plan};
 use tailwater_telemetry::settings::PullReader;
@@ -349,24 +350,18 @@ impl Agent {
         let memory = checked.loaded.file.service.memory_limit_mib;
         let wider = self.sandbox.widen(&checked);
         if wider {
-            let sockets = self.sandbox.within(Ring::Outer, Sockets::start)?;
+            let sockets = self.sandbox.within(Ring::Outer, Sockets::start)??;
             self.graph.set_runtime(sockets.handle.clone());
             self.sockets.push(sockets);
         }
-        let Agent {
-            graph,
-            sandbox,
-            budget,
-            ..
-        } = self;
-        let mut moved = false;
-        let result = sandbox.within(Ring::Inner, || {
-            let prepared = graph.prepare(checked.resolved)?;
+        let (resolved, budget) = (checked.resolved, self.budget.clone());
+        let change = move |graph: &mut Graph, moved: &mut bool| {
+            let prepared = graph.prepare(resolved)?;
             if wider {
                 graph
                     .move_shards()
                     .context("cannot start the shards again")?;
-                moved = true;
+                *moved = true;
             }
             let before = budget.limit_bytes();
             budget.set_limit(budget_bytes(memory));
@@ -374,18 +369,23 @@ impl Agent {
                 .commit(prepared)
                 .inspect_err(|_| budget.set_limit(before))?;
             anyhow::Ok(())
-        });
+        };
+        let (result, moved) = self.within(move |graph| {
+            let mut moved = false;
+            (change(graph, &mut moved), moved)
+        })?;
         if moved {
-            sandbox.moved();
+            self.sandbox.moved();
         }
         result.map(|()| checked.offer)
     }
 
     /// Goes on with what a change has left to do. True while there is something.
     pub fn tick(&mut self) -> bool {
-        if self.graph.has_due() {
-            let Agent { graph, sandbox, .. } = self;
-            sandbox.within(Ring::Inner, || graph.tick());
+        if self.graph.has_due()
+            && let Err(error) = self.within(|graph| graph.tick())
+        {
+            tracing::warn!(%error, "what a change has left to do is done later");
         }
         self.graph.is_changing()
     }

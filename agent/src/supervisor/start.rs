@@ -18,7 +18,7 @@ use tailwater_telemetry::metrics::{
 use super::change::{redacted, state_directory};
 use super::kept::Kept;
 use super::queues::KnownQueues;
-use super::{Agent, Service};
+use super::{Agent, Running, Service};
 use crate::admin::shown::Shown;
 use crate::commands::check::Checked;
 use crate::control::Control;
@@ -92,7 +92,7 @@ impl Agent {
     ///
     /// # Errors
     /// Something does not start.
-    pub fn start(checked: Checked, sandbox: Sandbox, control: Control) -> Result<Agent> {
+    pub fn start(checked: Checked, mut sandbox: Sandbox, control: Control) -> Result<Agent> {
         let service = &checked.loaded.file.service;
         let reader = checked.telemetry.readers.first();
         let exposition = reader.map(|r| r.exposition.clone()).unwrap_or_default();
@@ -107,7 +107,7 @@ impl Agent {
         raise_open_files_limit();
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
         let health = Arc::new(HealthRegistry::new());
-        let sockets = sandbox.within(Ring::Outer, Sockets::start)?;
+        let sockets = sandbox.within(Ring::Outer, Sockets::start)??;
         let storages = Arc::new(AgentStorages::new(clock.clone(), metrics.clone()));
         storages.set(AgentStorages::named(&checked.loaded.file));
         let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
@@ -139,9 +139,9 @@ impl Agent {
         let layer = checked.offer.layer.clone();
         let observe = observer(&cx, &storages);
         let now = clock.now();
-        let graph = sandbox.within(Ring::Inner, || Graph::new(cx));
+        let graph = sandbox.within(Ring::Inner, || Graph::new(cx))?;
         let mut agent = Agent {
-            graph: graph.context("cannot start the shards")?,
+            graph: Running::new(graph.context("cannot start the shards")?),
             health: health.clone(),
             storages,
             log,
@@ -173,14 +173,14 @@ impl Agent {
         agent.admin = agent.serve_admin(service.admin.as_ref())?;
         let shown = redacted(&checked);
         let resumed = agent.resume_generations(&checked.offer, &shown);
-        let Agent { graph, sandbox, .. } = &mut agent;
-        sandbox.within(Ring::Inner, || {
-            let prepared = graph.prepare(checked.resolved)?;
+        let resolved = checked.resolved;
+        agent.within(move |graph| {
+            let prepared = graph.prepare(resolved)?;
             for line in prepared.plan.to_string().lines() {
                 tracing::debug!(step = line, "plan");
             }
             graph.commit(prepared)
-        })?;
+        })??;
         let (wall, now) = (agent.clock.wall_ns(), agent.clock.now().0);
         health.pipelines_up(wall, now);
         agent.watch_components();

@@ -483,6 +483,40 @@ mod tests {
         }
     }
 
+    /// Guarantee: whatever section an exporter says it in, its queue is in a storage that runs, and is known.
+    #[test]
+    fn queues_are_in_storages_that_run() {
+        use crate::commands::check::{check_offer, mistakes};
+        use crate::offer::{Offer, Reading};
+        for (exporter, section) in [
+            ("otlp_http", "sending_queue"),
+            ("prometheusremotewrite", "remote_write_queue"),
+        ] {
+            let check = |runs: &str| {
+                let yaml = format!(
+                    "receivers: {{otlp: {{protocols: {{http: {{endpoint: '127.0.0.1:0'}}}}}}}}\n\
+                     exporters: {{{exporter}: {{endpoint: 'http://a.example', {section}: {{storage: file_storage}}}}}}\n\
+                     extensions: {{file_storage: {{directory: /q}}}}\n\
+                     service:\n  extensions: [{runs}]\n  \
+                     pipelines: {{metrics: {{receivers: [otlp], exporters: [{exporter}]}}}}\n"
+                );
+                let offer = Offer {
+                    sources: vec![tailwater_config::Source::Yaml(yaml)],
+                    ..Offer::default()
+                };
+                check_offer(&offer, &Reading::of(&offer)).map_err(|e| mistakes(&e))
+            };
+            let refused = check("").err().unwrap();
+            let text = format!("{section}::storage: extension \"file_storage\" does not run");
+            assert!(
+                refused.len() == 1 && refused[0].contains(&text),
+                "{refused:?}"
+            );
+            let known = queues(&check("file_storage").unwrap().loaded.file);
+            assert_eq!(known, [(exporter.to_owned(), PathBuf::from("/q"))].into());
+        }
+    }
+
     #[test]
     fn every_queue_has_a_file_name_of_its_own() {
         assert_eq!(file_name("otlp_grpc/a.b logs"), "otlp_grpc~2fa~2eb~20logs");

@@ -15,8 +15,10 @@
 use std::collections::BTreeMap;
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Sender, channel};
+use std::thread::JoinHandle;
 
 use landlock::{
     ABI, Access as _, AccessFs, BitFlags, CompatLevel, Compatible, LandlockStatus, PathBeneath,
@@ -102,8 +104,67 @@ pub struct Sandbox {
     /// It became wider, and threads that were started before go on without that.
     outgrown: bool,
     /// It was said in the log how it went.
-    said: AtomicBool,
+    said: bool,
+    /// The thread of the inner ring that everything is done in. It stays until the sandbox becomes wider: what
+    /// is built in a thread of its own each time leaves the allocator with that thread's pages, nearly
+    /// empty.
+    inner: Option<ShutIn>,
 }
+
+/// What is done in a thread that is shut in.
+type Job = Box<dyn FnOnce() + Send>;
+
+/// A thread that is shut in. Dropping it ends it; what it started goes on.
+struct ShutIn {
+    jobs: Option<Sender<Job>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl ShutIn {
+    /// Starts it with `restrict`, and says how that went.
+    fn start(
+        restrict: impl FnOnce() -> Outcome + Send + 'static,
+    ) -> std::io::Result<(ShutIn, Outcome)> {
+        let (jobs, inbox) = channel::<Job>();
+        let (say, said) = channel();
+        let thread = std::thread::Builder::new().name("changes".into());
+        let thread = thread.spawn(move || {
+            let _ = say.send(restrict());
+            inbox.into_iter().for_each(|job| job());
+        })?;
+        let ended = || Err("the thread for it has ended".to_owned());
+        let outcome = said.recv().unwrap_or_else(|_| ended());
+        let (jobs, thread) = (Some(jobs), Some(thread));
+        Ok((ShutIn { jobs, thread }, outcome))
+    }
+
+    /// Does `work` there; a panic goes on here.
+    fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
+        let (say, said) = channel();
+        let job: Job = Box::new(move || {
+            let _ = say.send(catch_unwind(AssertUnwindSafe(work)));
+        });
+        if let Some(jobs) = &self.jobs {
+            let _ = jobs.send(job);
+        }
+        let done = said
+            .recv()
+            .expect("the thread lives as long as its sender, and panics of jobs are caught");
+        done.unwrap_or_else(|panic| resume_unwind(panic))
+    }
+}
+
+impl Drop for ShutIn {
+    fn drop(&mut self) {
+        self.jobs.take();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// True if it is enforced in part only; or why it is not at all.
+type Outcome = Result<bool, String>;
 
 /// Rights by place, links resolved.
 #[derive(Clone, Default, PartialEq)]
@@ -117,7 +178,8 @@ impl Sandbox {
             needs_etc: false,
             logs: Vec::new(),
             outgrown: false,
-            said: AtomicBool::new(true),
+            said: true,
+            inner: None,
         }
     }
 
@@ -131,7 +193,7 @@ impl Sandbox {
         let _ = rustix::thread::set_no_new_privs(true);
         let mut sandbox = Sandbox {
             rules: Some(Rules::default()),
-            said: AtomicBool::new(false),
+            said: false,
             ..Sandbox::off()
         };
         sandbox.widen(checked);
@@ -159,6 +221,9 @@ impl Sandbox {
         self.logs = logs;
         self.needs_etc |= reach.user_names;
         self.outgrown |= grew;
+        if grew {
+            self.inner = None;
+        }
         self.outgrown
     }
 
@@ -169,34 +234,37 @@ impl Sandbox {
 
     /// Runs `work` in a thread that is shut in, as are all that it starts. Says in the log, once, how
     /// that went. Without a sandbox `work` runs where it is.
-    pub fn within<T: Send>(&self, ring: Ring, work: impl FnOnce() -> T + Send) -> T {
+    ///
+    /// # Errors
+    /// There is no thread.
+    pub fn within<T: Send + 'static>(
+        &mut self,
+        ring: Ring,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> std::io::Result<T> {
         let Some(rules) = &self.rules else {
-            return work();
+            return Ok(work());
         };
-        std::thread::scope(|scope| {
-            let shut_in = || {
-                let outcome = match ring == Ring::Outer || self.needs_etc {
-                    true => {
-                        let mut outer = rules.clone();
-                        outer.add(Path::new(ETC), Use::Read);
-                        outer.add_directory_of(Path::new(RESOLVERS));
-                        outer.restrict()
-                    }
-                    false => rules.restrict(),
-                };
-                if !self.said.swap(true, Ordering::Relaxed) {
-                    self.say(outcome);
-                }
-                work()
-            };
-            match scope.spawn(shut_in).join() {
-                Ok(result) => result,
-                Err(panic) => std::panic::resume_unwind(panic),
-            }
-        })
+        if let (Ring::Inner, Some(inner)) = (ring, &self.inner) {
+            return Ok(inner.run(work));
+        }
+        let mut rules = rules.clone();
+        if ring == Ring::Outer || self.needs_etc {
+            rules.add(Path::new(ETC), Use::Read);
+            rules.add_directory_of(Path::new(RESOLVERS));
+        }
+        let (thread, outcome) = ShutIn::start(move || rules.restrict())?;
+        if !std::mem::replace(&mut self.said, true) {
+            self.say(outcome);
+        }
+        let done = thread.run(work);
+        if ring == Ring::Inner {
+            self.inner = Some(thread);
+        }
+        Ok(done)
     }
 
-    fn say(&self, outcome: Result<bool, String>) {
+    fn say(&self, outcome: Outcome) {
         match outcome {
             Ok(partly) => tracing::info!(
                 logs = ?self.logs, partly,
@@ -324,7 +392,7 @@ impl Rules {
     }
 
     /// Restricts this thread and those it will start; true if only in part.
-    fn restrict(&self) -> Result<bool, String> {
+    fn restrict(&self) -> Outcome {
         let text = |e: landlock::RulesetError| e.to_string();
         let mut ruleset = Ruleset::default()
             .set_compatibility(CompatLevel::BestEffort)

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tailwater_config::{
-    ComponentId, ComponentKind, ConfigError, ConfigFile, Errors, KeyPath, Node,
+    ComponentEntry, ComponentId, ComponentKind, ConfigError, ConfigFile, Errors, KeyPath, Node,
 };
 use tailwater_pipeline::BuildError;
 use tailwater_pipeline::checkpoint::{
@@ -36,6 +36,9 @@ pub const OWN_DIR: &str = "checkpoints";
 /// Who may look at positions: their owner.
 const STATE_DIR_MODE: u32 = 0o700;
 
+/// The sections of exporters that say where a queue is.
+const QUEUE_SECTIONS: [&str; 2] = ["sending_queue", "remote_write_queue"];
+
 /// The storage extensions of a configuration, by id.
 pub type Directories = BTreeMap<String, file_storage::Settings>;
 
@@ -61,13 +64,25 @@ pub fn check(file: &ConfigFile, errors: &mut Errors) {
         check_one(file, receiver.node.get("storage"), path, errors);
     }
     for exporter in file.components(ComponentKind::Exporter) {
-        let queue = exporter.node.get("sending_queue");
-        let path = exporter
-            .path(ComponentKind::Exporter)
-            .child("sending_queue");
-        let node = queue.and_then(|q| q.get("storage"));
-        check_one(file, node, path.child("storage"), errors);
+        for section in QUEUE_SECTIONS {
+            let path = exporter.path(ComponentKind::Exporter).child(section);
+            let node = exporter.node.get(section).and_then(|q| q.get("storage"));
+            check_one(file, node, path.child("storage"), errors);
+        }
     }
+}
+
+/// The directories of the storages in which exporters of `file` have their queues, by exporter.
+pub fn queues(file: &ConfigFile) -> BTreeMap<String, PathBuf> {
+    let directories = AgentStorages::named(file);
+    let exporters = file.components(ComponentKind::Exporter);
+    let queue = |e: &ComponentEntry| {
+        let mut sections = QUEUE_SECTIONS.iter().filter_map(|s| e.node.get(s));
+        let storage = sections.find_map(|q| q.get("storage")?.as_text())?;
+        let directory = directories.get(storage)?.directory.clone();
+        Some((e.id.to_string(), directory))
+    };
+    exporters.iter().filter_map(queue).collect()
 }
 
 fn check_one(file: &ConfigFile, node: Option<&Node>, path: KeyPath, errors: &mut Errors) {
@@ -465,6 +480,40 @@ mod tests {
                 assert_eq!(store.get(b"a"), Some(at(9)), "{broken:?}");
                 assert!(!store.opened().is_damaged(), "{broken:?}");
             }
+        }
+    }
+
+    /// Guarantee: whatever section an exporter says it in, its queue is in a storage that runs, and is known.
+    #[test]
+    fn queues_are_in_storages_that_run() {
+        use crate::commands::check::{check_offer, mistakes};
+        use crate::offer::{Offer, Reading};
+        for (exporter, section) in [
+            ("otlp_http", "sending_queue"),
+            ("prometheusremotewrite", "remote_write_queue"),
+        ] {
+            let check = |runs: &str| {
+                let yaml = format!(
+                    "receivers: {{otlp: {{protocols: {{http: {{endpoint: '127.0.0.1:0'}}}}}}}}\n\
+                     exporters: {{{exporter}: {{endpoint: 'http://a.example', {section}: {{storage: file_storage}}}}}}\n\
+                     extensions: {{file_storage: {{directory: /q}}}}\n\
+                     service:\n  extensions: [{runs}]\n  \
+                     pipelines: {{metrics: {{receivers: [otlp], exporters: [{exporter}]}}}}\n"
+                );
+                let offer = Offer {
+                    sources: vec![tailwater_config::Source::Yaml(yaml)],
+                    ..Offer::default()
+                };
+                check_offer(&offer, &Reading::of(&offer)).map_err(|e| mistakes(&e))
+            };
+            let refused = check("").err().unwrap();
+            let text = format!("{section}::storage: extension \"file_storage\" does not run");
+            assert!(
+                refused.len() == 1 && refused[0].contains(&text),
+                "{refused:?}"
+            );
+            let known = queues(&check("file_storage").unwrap().loaded.file);
+            assert_eq!(known, [(exporter.to_owned(), PathBuf::from("/q"))].into());
         }
     }
 

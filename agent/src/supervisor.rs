@@ -6,13 +6,16 @@
 
 mod change;
 mod kept;
+mod queues;
 mod start;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use anyhow::Context;
 use tailwater_config::AdminOptions;
 use tailwater_pipeline::Budget;
 use tailwater_pipeline::clock::Clock;
@@ -25,6 +28,7 @@ use tailwater_telemetry::settings::TelemetrySettings;
 
 pub use self::change::last_good;
 use self::kept::Kept;
+use self::queues::KnownQueues;
 use self::start::Sockets;
 use crate::admin::server::AdminServer;
 use crate::admin::shown::{Record, Shown};
@@ -32,7 +36,7 @@ use crate::control::Control;
 use crate::layer::Layer;
 use crate::offer::Offer;
 use crate::progress::{ReceiverWatch, judge_exporter, watched};
-use crate::sandbox::Sandbox;
+use crate::sandbox::{Ring, Sandbox};
 use crate::serve::HttpServer;
 use crate::storages::AgentStorages;
 use crate::watch::Watched;
@@ -45,7 +49,7 @@ const STREAMS_END_MAX: Duration = Duration::from_millis(200);
 
 /// A running agent.
 pub struct Agent {
-    graph: Graph,
+    graph: Running,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Metrics.
@@ -75,9 +79,41 @@ pub struct Agent {
     generations: Vec<Generation>,
     /// Where they are kept; nowhere if there is no state directory.
     kept: Option<Kept>,
+    /// Which queues on disk there were; nowhere if there is no state directory.
+    queues: Option<KnownQueues>,
     watched: Watched,
     /// The newest one serves what is built; others serve what was built before.
     sockets: Vec<Sockets>,
+}
+
+/// The graph, which is away only while it is changed within the sandbox.
+struct Running(Option<Graph>);
+
+/// Nobody asks while it is away: the thread that has it waits for its return.
+const IS_BACK: &str = "whoever takes the graph away puts it back before anything else happens";
+
+impl Running {
+    fn new(graph: Graph) -> Running {
+        Running(Some(graph))
+    }
+
+    fn into_inner(self) -> Graph {
+        self.0.expect(IS_BACK)
+    }
+}
+
+impl std::ops::Deref for Running {
+    type Target = Graph;
+
+    fn deref(&self) -> &Graph {
+        self.0.as_ref().expect(IS_BACK)
+    }
+}
+
+impl std::ops::DerefMut for Running {
+    fn deref_mut(&mut self) -> &mut Graph {
+        self.0.as_mut().expect(IS_BACK)
+    }
 }
 
 /// Of `service`: what is in force.
@@ -88,6 +124,8 @@ struct Service {
     memory_limit_mib: Option<u64>,
     telemetry: TelemetrySettings,
     admin: Option<AdminOptions>,
+    /// Where exporters have their queues on disk, by exporter.
+    queues: BTreeMap<String, PathBuf>,
 }
 
 /// A configuration that was in force.
@@ -122,6 +160,25 @@ impl Agent {
         let text = format!("the configuration on the command line is refused: {first}");
         self.configuration
             .raise(LAST_GOOD_ALARM, text, self.clock.now().0);
+    }
+
+    /// Changes the graph in a thread of the sandbox, from which all threads that it starts inherit.
+    ///
+    /// # Errors
+    /// There is no such thread. Nothing was done then.
+    fn within<T: Send + 'static>(
+        &mut self,
+        work: impl FnOnce(&mut Graph) -> T + Send + 'static,
+    ) -> anyhow::Result<T> {
+        let graph = std::mem::take(&mut self.graph.0);
+        let lent = Arc::new(Mutex::new(graph));
+        let there = lent.clone();
+        let done = self.sandbox.within(Ring::Inner, move || {
+            let mut graph = there.lock().unwrap_or_else(|e| e.into_inner());
+            work(graph.as_mut().expect(IS_BACK))
+        });
+        self.graph.0 = lent.lock().unwrap_or_else(|e| e.into_inner()).take();
+        done.context("no thread for changes")
     }
 
     /// What is looked at every now and then: health, and what the log left out.
@@ -179,7 +236,7 @@ impl Agent {
         tracing::info!("{STARTING_SHUTDOWN}");
         self.health.pipelines_stopping();
         let deadline = self.clock.now().after(timeout);
-        let report = self.graph.stop(deadline, abort);
+        let report = self.graph.into_inner().stop(deadline, abort);
         // Whoever watches is told that it is over.
         let begin = Instant::now();
         while self.streams.load(Ordering::Acquire) > 0 && begin.elapsed() < STREAMS_END_MAX {

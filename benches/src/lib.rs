@@ -3,6 +3,7 @@
 //! - `e2e`: throughput per second of CPU, against a [`floor`] and against any other agent.
 //! - `idle`: idle files, time to the first line, a backlog under a memory limit.
 //! - `soak`: many logs rotated all the time for an hour: does anything grow, is anything lost?
+//! - `reload`: reloads under load, beside other agents: what is lost, repeated, held up.
 //! - `otlp`: OTLP in and out, against a program that only receives and sends, and against any other agent.
 //! - `micro`: the snappy encoder and the reading of container lines.
 //!
@@ -18,6 +19,7 @@ pub mod floor;
 pub mod memory_limit;
 pub mod otlp;
 pub mod process;
+pub mod reload;
 pub mod remote_write;
 pub mod report;
 pub mod seen;

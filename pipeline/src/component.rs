@@ -6,6 +6,7 @@
 //! in these traits blocks or awaits; who cannot take more says so by [`Admission`].
 
 use std::any::Any;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -202,6 +203,11 @@ pub trait ExporterNode: Send {
     /// What it has on disk now; after [`ExporterNode::stop`], what stays there.
     fn stored(&self) -> Stored {
         Stored::default()
+    }
+
+    /// Where its queue on disk is, if it has one.
+    fn queue_dir(&self) -> Option<&Path> {
+        None
     }
 
     /// Stops when everything is sent or `deadline` has passed; what is left then is resolved as

@@ -24,6 +24,7 @@ use std::time::Duration;
 use tailwater_telemetry::metrics::{Accounting, EngineMetrics};
 
 use self::left::LeftQueues;
+pub use self::left::{DiskQueue, LeftBy};
 pub use self::prepare::Prepared;
 pub use self::resolve::{Resolved, resolve};
 use self::succession::{Leaving, Reading, Retiring, Sending, Waits};

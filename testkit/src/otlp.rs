@@ -108,6 +108,8 @@ struct Inner {
     /// Answers of the next requests, before `answer` counts.
     script: Vec<Answer>,
     records: Vec<Record>,
+    /// Of more than so many, the oldest are forgotten.
+    records_max: Option<usize>,
     /// What was wrong with requests that could not be read.
     errors: Vec<String>,
     connections: u64,
@@ -150,7 +152,11 @@ impl State {
                 });
             }
         }
-        self.inner().records.push(record);
+        let mut inner = self.inner();
+        inner.records.push(record);
+        let max = inner.records_max.unwrap_or(usize::MAX);
+        let old = inner.records.len().saturating_sub(max);
+        inner.records.drain(..old);
     }
 }
 
@@ -241,6 +247,12 @@ impl OtlpStandIn {
     /// Scripted answers that no request has had yet.
     pub fn scripted_left(&self) -> usize {
         self.state.inner().script.len()
+    }
+
+    /// Keeps the newest `max` requests alone from now on, for long runs: what is counted over the requests
+    /// is counted over those. The hook sees all.
+    pub fn keep_requests(&self, max: usize) {
+        self.state.inner().records_max = Some(max);
     }
 
     /// The requests so far.

@@ -189,74 +189,141 @@ fn a_connector_passes_on_all_signals_and_the_answer() {
     agent.stop_clean();
 }
 
-/// Guarantees that what stays on disk of an exporter that a change takes away is said before and after it,
-/// shown as long as it stays, and delivered when it is back.
+/// Logs by OTLP over HTTP to a backend that does not take them yet, with a queue on disk.
+struct LeftScene {
+    rig: Rig,
+    backend: OtlpStandIn,
+    receive: SocketAddr,
+    with: Value,
+}
+
+impl LeftScene {
+    fn new(label: &str) -> LeftScene {
+        let rig = Rig::new(label);
+        let backend = OtlpStandIn::start(None).expect("free ports");
+        backend.set_answer(Answer::unavailable());
+        let receive = free_addr();
+        let mut with = config(receive, "otlp_http", &backend);
+        let directory = rig.path("storage");
+        fs::create_dir(&directory).expect("a directory");
+        with["extensions"] = json!({"file_storage": {"directory": directory}});
+        with["service"]["extensions"] = json!(["file_storage"]);
+        with["service"]["admin"] = json!({"socket": rig.path("admin.sock")});
+        with["service"]["telemetry"]["logs"] =
+            json!({"level": "info", "sampling": {"enabled": false}});
+        with["exporters"]["otlp_http"]["sending_queue"] = json!({"storage": "file_storage"});
+        LeftScene {
+            rig,
+            backend,
+            receive,
+            with,
+        }
+    }
+
+    /// Ten requests of two records.
+    fn post(&self, agent: &Agent) {
+        for n in 0..10 {
+            let text = message(Kind::Logs, &format!("{n}"), 2);
+            let status = post(self.receive, Kind::Logs, &text);
+            assert_eq!(status, Some(200), "{}", tail(&agent.log()));
+        }
+    }
+
+    /// What would change, in which only logs are kept on disk.
+    fn plan(&self, wanted: &Value) -> String {
+        let way = Way::Socket(self.rig.path("admin.sock"));
+        let plan = way.ask("POST", "/v1/plan", &[], &wanted.to_string()).body;
+        assert_eq!(plan.matches("keep ").count(), 1, "{plan}");
+        plan
+    }
+
+    /// Waits until it is shown that the ten are left.
+    fn wait_left(&self, agent: &Agent) {
+        let labels = [("exporter", "otlp_http"), ("data_type", "logs")];
+        let left = |what: &str| {
+            let name = format!("tailwater_queue_left_{what}");
+            agent.scrape().sum(&name, &labels)
+        };
+        let shown = wait::within(wait::BOUND, || left("requests") == 10.0);
+        assert!(shown && left("bytes") > 0.0, "{}", tail(&agent.log()));
+    }
+
+    /// With the configuration of before the ten are delivered, and nothing is left.
+    fn finish(self, agent: Agent) {
+        self.backend.set_answer(Answer::Accept);
+        assert!(agent.reload(&self.with), "{}", tail(&agent.log()));
+        let all = wait::within(wait::BOUND, || self.backend.items(Kind::Logs) == 20);
+        assert!(all, "{}", tail(&agent.log()));
+        assert!(!agent.scrape().has("tailwater_queue_left_requests"));
+        agent.stop_clean();
+        let agent = self.rig.start(&self.with);
+        assert!(!agent.scrape().has("tailwater_queue_left_requests"));
+        agent.stop_clean();
+    }
+}
+
+/// How often the log says this.
+fn said(agent: &Agent, text: &str) -> usize {
+    agent.log().matches(text).count()
+}
+
+/// Guarantees that what an exporter that goes has in its queue on disk is said in the plan and the log, is
+/// shown by a metric, also after a restart, and is delivered when the exporter is back.
 #[test]
 fn what_stays_of_an_exporter_that_goes_is_said_and_delivered_later() {
-    let rig = Rig::new("otlp-through-left");
-    let backend = OtlpStandIn::start(None).expect("free ports");
-    let receive = free_addr();
-    let mut with = config(receive, "otlp_http", &backend);
-    let directory = rig.path("storage");
-    fs::create_dir(&directory).expect("a directory");
-    with["extensions"] = json!({"file_storage": {"directory": directory}});
-    with["service"]["extensions"] = json!(["file_storage"]);
-    with["service"]["admin"] = json!({"socket": rig.path("admin.sock")});
-    with["service"]["telemetry"]["logs"] = json!({"level": "info", "sampling": {"enabled": false}});
-    with["exporters"]["otlp_http"]["sending_queue"] = json!({"storage": "file_storage"});
-    let mut without = with.clone();
+    let scene = LeftScene::new("otlp-through-left");
+    let mut without = scene.with.clone();
     without["exporters"] = json!({"debug": {}});
     for signal in ["logs", "metrics", "traces"] {
         without["service"]["pipelines"][signal]["exporters"] = json!(["debug"]);
     }
-    backend.set_answer(Answer::unavailable());
-    let agent = rig.start(&with);
-    for n in 0..10 {
-        let status = post(
-            receive,
-            Kind::Logs,
-            &message(Kind::Logs, &format!("{n}"), 2),
-        );
-        assert_eq!(status, Some(200), "{}", tail(&agent.log()));
-    }
-    let way = Way::Socket(rig.path("admin.sock"));
-    let plan = way.ask("POST", "/v1/plan", &[], &without.to_string()).body;
+    let agent = scene.rig.start(&scene.with);
+    scene.post(&agent);
+    let plan = scene.plan(&without);
     assert!(plan.contains("keep 10 requests ("), "{plan}");
     assert!(
         plan.contains("queue on disk of exporter otlp_http (logs); configure it again"),
         "{plan}"
     );
-    assert_eq!(
-        plan.matches("keep ").count(),
-        1,
-        "nothing else has any: {plan}"
-    );
-    let left = |agent: &Agent, what: &str| {
-        let labels = [("exporter", "otlp_http"), ("data_type", "logs")];
-        agent
-            .scrape()
-            .sum(&format!("tailwater_queue_left_{what}"), &labels)
-    };
     assert!(agent.reload(&without), "{}", tail(&agent.log()));
-    let shown = wait::within(wait::BOUND, || left(&agent, "requests") == 10.0);
-    assert!(
-        shown && left(&agent, "bytes") > 0.0,
-        "{}",
-        tail(&agent.log())
-    );
-    let said = "exporter removed with requests in its queue on disk";
-    assert_eq!(
-        agent.log().matches(said).count(),
-        1,
-        "{}",
-        tail(&agent.log())
-    );
-    backend.set_answer(Answer::Accept);
-    assert!(agent.reload(&with), "{}", tail(&agent.log()));
-    let all = wait::within(wait::BOUND, || backend.items(Kind::Logs) == 20);
-    assert!(all, "{}", tail(&agent.log()));
-    assert!(!agent.scrape().has("tailwater_queue_left_requests"));
+    scene.wait_left(&agent);
+    let text = "exporter removed with requests in its queue on disk";
+    assert_eq!(said(&agent, text), 1, "{}", tail(&agent.log()));
     agent.stop_clean();
+    let agent = scene.rig.start(&without);
+    scene.wait_left(&agent);
+    let text = "requests are in a queue on disk that no exporter has";
+    assert_eq!(said(&agent, text), 1, "{}", tail(&agent.log()));
+    scene.finish(agent);
+}
+
+/// Guarantees the same of an exporter that stays, and has its queue in memory from then on; and if the
+/// storage is not configured any more either, and if it is a kill that comes between.
+#[test]
+fn what_stays_in_a_queue_that_its_exporter_leaves_is_said_and_delivered_later() {
+    let scene = LeftScene::new("otlp-through-left-queue");
+    let mut without = scene.with.clone();
+    let exporter = without["exporters"]["otlp_http"].as_object_mut();
+    exporter.expect("a map").remove("sending_queue");
+    without["extensions"] = json!({});
+    without["service"]["extensions"] = json!([]);
+    without["service"]["shutdown_timeout"] = json!("1s");
+    let agent = scene.rig.start(&scene.with);
+    scene.post(&agent);
+    let plan = scene.plan(&without);
+    assert!(plan.contains("keep 10 requests ("), "{plan}");
+    assert!(
+        plan.contains("queue on disk of exporter otlp_http (logs); it goes on without them"),
+        "{plan}"
+    );
+    assert!(agent.reload(&without), "{}", tail(&agent.log()));
+    scene.wait_left(&agent);
+    let text = "exporter goes on without the queue on disk that it had";
+    assert_eq!(said(&agent, text), 1, "{}", tail(&agent.log()));
+    agent.kill();
+    let agent = scene.rig.start(&without);
+    scene.wait_left(&agent);
+    scene.finish(agent);
 }
 
 /// Guarantees that one agent passes on to another over a socket in the file system, from within its sandbox.

@@ -14,7 +14,7 @@ use tailwater_testkit::writer::live::{LiveOptions, LiveWriter};
 use tailwater_testkit::writer::{Naming, Rotation};
 use tailwater_tests::admin::Way;
 use tailwater_tests::agent::{Agent, binary};
-use tailwater_tests::changes::change;
+use tailwater_tests::changes::Changes;
 use tailwater_tests::rig::{Rig, tail};
 use tailwater_tests::wait;
 
@@ -48,11 +48,19 @@ fn changes_of_every_kind_lose_and_repeat_nothing() {
     // Each answer is waited for.
     config["service"]["telemetry"]["logs"] =
         json!({"level": "info", "sampling": {"enabled": false}});
+    // A request whose answer the sink's going took is sent again, in the stream that lines have then.
+    let changes = Changes::new(
+        &config,
+        rig.loki.push_url().replace("127.0.0.1", "localhost"),
+        rig.logs("*.txt"),
+    );
+    let changes = changes.same_streams();
+    config = changes.settle();
     let agent = rig.start(&config);
     let live = writers(&rig, 2_000);
     let mut rng = Rng::new(5);
     for n in 0..60 {
-        change(&mut config, n);
+        changes.make(&mut config, n);
         if n % 15 == 7 {
             rig.loki.set_reach(Reach::Refused).expect("a port");
         }

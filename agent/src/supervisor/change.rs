@@ -8,6 +8,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use tailwater_config::{AdminOptions, Node, redact, to_yaml};
 use tailwater_pipeline::Stored;
+use tailwater_pipeline::graph::Graph;
 use tailwater_pipeline::lanes::Lane;
 use tailwater_pipeline::plan::{Change, NodeKey, Plan};
 use tailwater_telemetry::settings::PullReader;
@@ -246,7 +247,7 @@ impl Agent {
         }
         let changed = plan.steps.iter().filter(|(_, c)| *c != Change::Keep);
         let mut changes: Vec<String> = changed.map(|(key, c)| format!("{c} {key}")).collect();
-        changes.extend(self.left_behind(&plan));
+        changes.extend(self.left_behind(&plan, &wanted));
         let mut update = |differs: bool, what: &str| {
             if differs {
                 changes.push(format!("update service::{what}"));
@@ -272,22 +273,29 @@ impl Agent {
         Ok(changes)
     }
 
-    /// What stays on disk of exporters that `plan` removes, a line each.
-    fn left_behind(&self, plan: &Plan) -> Vec<String> {
-        let gone = plan.steps.iter().filter(|(_, c)| *c == Change::Remove);
-        let line = |(key, _): &(NodeKey, Change)| {
+    /// What stays on disk of exporters that `plan` removes, or that have another storage or none in
+    /// `wanted`, a line each.
+    fn left_behind(&self, plan: &Plan, wanted: &Service) -> Vec<String> {
+        let line = |(key, change): &(NodeKey, Change)| {
             let NodeKey::Exporter { id, signal } = key else {
                 return None;
+            };
+            let remedy = match change {
+                Change::Remove => "configure it again under this id and with this storage",
+                _ if self.service.queues.get(id) != wanted.queues.get(id) => {
+                    "it goes on without them; configure it with this storage again"
+                }
+                _ => return None,
             };
             let Stored { requests, bytes } = self.graph.stored(id, signal);
             (requests > 0).then(|| {
                 format!(
-                    "keep {requests} requests ({bytes} bytes) in the queue on disk of {key}; \
-                     configure it again under this id and with this storage to have them delivered"
+                    "keep {requests} requests ({bytes} bytes) in the queue on disk of {key}; {remedy} to \
+                     have them delivered"
                 )
             })
         };
-        gone.filter_map(line).collect()
+        plan.steps.iter().filter_map(line).collect()
     }
 
     /// Puts a configuration into force.
@@ -332,6 +340,7 @@ impl Agent {
         self.layer = offer.layer.clone();
         self.configuration.clear(LAST_GOOD_ALARM);
         self.watch_components();
+        self.keep_queues();
         let record = self.record(by, changes.to_vec(), &shown);
         self.remember(offer, record, shown);
         Ok(())
@@ -341,24 +350,18 @@ impl Agent {
         let memory = checked.loaded.file.service.memory_limit_mib;
         let wider = self.sandbox.widen(&checked);
         if wider {
-            let sockets = self.sandbox.within(Ring::Outer, Sockets::start)?;
+            let sockets = self.sandbox.within(Ring::Outer, Sockets::start)??;
             self.graph.set_runtime(sockets.handle.clone());
             self.sockets.push(sockets);
         }
-        let Agent {
-            graph,
-            sandbox,
-            budget,
-            ..
-        } = self;
-        let mut moved = false;
-        let result = sandbox.within(Ring::Inner, || {
-            let prepared = graph.prepare(checked.resolved)?;
+        let (resolved, budget) = (checked.resolved, self.budget.clone());
+        let change = move |graph: &mut Graph, moved: &mut bool| {
+            let prepared = graph.prepare(resolved)?;
             if wider {
                 graph
                     .move_shards()
                     .context("cannot start the shards again")?;
-                moved = true;
+                *moved = true;
             }
             let before = budget.limit_bytes();
             budget.set_limit(budget_bytes(memory));
@@ -366,18 +369,23 @@ impl Agent {
                 .commit(prepared)
                 .inspect_err(|_| budget.set_limit(before))?;
             anyhow::Ok(())
-        });
+        };
+        let (result, moved) = self.within(move |graph| {
+            let mut moved = false;
+            (change(graph, &mut moved), moved)
+        })?;
         if moved {
-            sandbox.moved();
+            self.sandbox.moved();
         }
         result.map(|()| checked.offer)
     }
 
     /// Goes on with what a change has left to do. True while there is something.
     pub fn tick(&mut self) -> bool {
-        if self.graph.has_due() {
-            let Agent { graph, sandbox, .. } = self;
-            sandbox.within(Ring::Inner, || graph.tick());
+        if self.graph.has_due()
+            && let Err(error) = self.within(|graph| graph.tick())
+        {
+            tracing::warn!(%error, "what a change has left to do is done later");
         }
         self.graph.is_changing()
     }

@@ -17,7 +17,8 @@ use tailwater_telemetry::metrics::{
 
 use super::change::{redacted, state_directory};
 use super::kept::Kept;
-use super::{Agent, Service};
+use super::queues::KnownQueues;
+use super::{Agent, Running, Service};
 use crate::admin::shown::Shown;
 use crate::commands::check::Checked;
 use crate::control::Control;
@@ -25,7 +26,7 @@ use crate::lent::Lent;
 use crate::offer::Offer;
 use crate::progress::watched;
 use crate::sandbox::{Ring, Sandbox};
-use crate::storages::AgentStorages;
+use crate::storages::{self, AgentStorages};
 
 /// Bytes of records that may be held between a read and their encoding.
 const BUDGET_BYTES_DEFAULT: usize = 64 << 20;
@@ -91,7 +92,7 @@ impl Agent {
     ///
     /// # Errors
     /// Something does not start.
-    pub fn start(checked: Checked, sandbox: Sandbox, control: Control) -> Result<Agent> {
+    pub fn start(checked: Checked, mut sandbox: Sandbox, control: Control) -> Result<Agent> {
         let service = &checked.loaded.file.service;
         let reader = checked.telemetry.readers.first();
         let exposition = reader.map(|r| r.exposition.clone()).unwrap_or_default();
@@ -106,7 +107,7 @@ impl Agent {
         raise_open_files_limit();
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
         let health = Arc::new(HealthRegistry::new());
-        let sockets = sandbox.within(Ring::Outer, Sockets::start)?;
+        let sockets = sandbox.within(Ring::Outer, Sockets::start)??;
         let storages = Arc::new(AgentStorages::new(clock.clone(), metrics.clone()));
         storages.set(AgentStorages::named(&checked.loaded.file));
         let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
@@ -138,9 +139,9 @@ impl Agent {
         let layer = checked.offer.layer.clone();
         let observe = observer(&cx, &storages);
         let now = clock.now();
-        let graph = sandbox.within(Ring::Inner, || Graph::new(cx));
+        let graph = sandbox.within(Ring::Inner, || Graph::new(cx))?;
         let mut agent = Agent {
-            graph: graph.context("cannot start the shards")?,
+            graph: Running::new(graph.context("cannot start the shards")?),
             health: health.clone(),
             storages,
             log,
@@ -162,6 +163,7 @@ impl Agent {
             layer,
             generations: Vec::new(),
             kept: state_directory().map(|state| Kept::below(&state)),
+            queues: state_directory().map(|state| KnownQueues::below(&state)),
             watched: Arc::default(),
             sockets: vec![sockets],
             clock,
@@ -171,17 +173,18 @@ impl Agent {
         agent.admin = agent.serve_admin(service.admin.as_ref())?;
         let shown = redacted(&checked);
         let resumed = agent.resume_generations(&checked.offer, &shown);
-        let Agent { graph, sandbox, .. } = &mut agent;
-        sandbox.within(Ring::Inner, || {
-            let prepared = graph.prepare(checked.resolved)?;
+        let resolved = checked.resolved;
+        agent.within(move |graph| {
+            let prepared = graph.prepare(resolved)?;
             for line in prepared.plan.to_string().lines() {
                 tracing::debug!(step = line, "plan");
             }
             graph.commit(prepared)
-        })?;
+        })??;
         let (wall, now) = (agent.clock.wall_ns(), agent.clock.now().0);
         health.pipelines_up(wall, now);
         agent.watch_components();
+        agent.find_left_queues();
         match resumed {
             true => agent.resume(checked.offer, shown),
             false => {
@@ -233,6 +236,7 @@ impl Service {
             memory_limit_mib: service.memory_limit_mib,
             telemetry: checked.telemetry.clone(),
             admin: service.admin.clone(),
+            queues: storages::queues(&checked.loaded.file),
         }
     }
 }

@@ -2,7 +2,7 @@
 //! one is configured.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -126,6 +126,11 @@ impl Outbox {
     pub fn on_disk(&self) -> Stored {
         let stored = self.stored.as_ref().map(StoredQueue::on_disk);
         stored.unwrap_or_default()
+    }
+
+    /// Where the queue on disk is.
+    pub fn queue_dir(&self) -> Option<&Path> {
+        self.stored.as_ref().map(StoredQueue::dir)
     }
 
     /// As [`Delivery::stop`]. What is on disk is kept there, and counts as handed over.

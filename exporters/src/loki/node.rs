@@ -1,6 +1,6 @@
 //! The exporter as a node: what the shards share, and the sender.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize};
 use std::time::Duration;
@@ -11,7 +11,7 @@ use tailwater_pipeline::auth::Authenticators;
 use tailwater_pipeline::clock::{Clock, Mono};
 use tailwater_pipeline::factory::{ExporterFactory, ExporterSettings, Factory, NodeCx};
 use tailwater_pipeline::reach::Reach;
-use tailwater_pipeline::{BuildError, Exporter, ExporterNode, ShardHandle};
+use tailwater_pipeline::{BuildError, Exporter, ExporterNode, ShardHandle, Stored};
 use tailwater_telemetry::metrics::{LabelBudgetMetrics, MetricsRegistry};
 use tokio::runtime::Handle;
 
@@ -201,6 +201,14 @@ impl ExporterNode for LokiExporter {
 
     fn stalled_for(&self) -> Duration {
         self.outbox.stalled_for()
+    }
+
+    fn stored(&self) -> Stored {
+        self.outbox.on_disk()
+    }
+
+    fn queue_dir(&self) -> Option<&Path> {
+        self.outbox.queue_dir()
     }
 
     fn stop(&mut self, deadline: Mono) -> u64 {

@@ -1,5 +1,6 @@
 //! The exporters as nodes: what the shards share, and the sender. One node per signal.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
@@ -228,6 +229,10 @@ impl ExporterNode for OtlpExporter {
 
     fn stored(&self) -> Stored {
         self.outbox.on_disk()
+    }
+
+    fn queue_dir(&self) -> Option<&Path> {
+        self.outbox.queue_dir()
     }
 
     fn stop(&mut self, deadline: Mono) -> u64 {

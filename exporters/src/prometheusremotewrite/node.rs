@@ -1,6 +1,6 @@
 //! The exporter as a node: what the shards share, and the sender.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -188,6 +188,10 @@ impl ExporterNode for RemoteWriteExporter {
 
     fn stored(&self) -> Stored {
         self.outbox.on_disk()
+    }
+
+    fn queue_dir(&self) -> Option<&Path> {
+        self.outbox.queue_dir()
     }
 
     fn stop(&mut self, deadline: Mono) -> u64 {

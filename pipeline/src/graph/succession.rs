@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tailwater_pdata::Signal;
 
-use super::{Graph, Prepared, start_failed};
+use super::{DiskQueue, Graph, LeftBy, Prepared, start_failed};
 use crate::clock::Mono;
 use crate::component::{BuildError, ExporterNode, ReceiverNode};
 use crate::handover::Gate;
@@ -139,6 +139,8 @@ impl Waits {
 /// An exporter that goes, until it is done.
 pub(super) struct Retiring {
     pub id: String,
+    /// Its queue on disk.
+    pub queue: Option<DiskQueue>,
     done: Arc<AtomicBool>,
     _thread: Option<JoinHandle<()>>,
 }
@@ -204,15 +206,6 @@ impl Graph {
         !(receivers && exporters && gone)
     }
 
-    /// What exporters that are back had left is theirs again.
-    pub(super) fn forget_left(&self) {
-        let is_back = |id: &str, signal| {
-            let mut exporters = self.exporters.iter();
-            exporters.any(|e| e.id == id && e.signal == signal)
-        };
-        self.left.forget(is_back);
-    }
-
     pub(super) fn start_exporters(&mut self) {
         let now = self.cx.clock.now();
         for e in self.exporters.iter_mut().filter(|e| !e.waits.is_over()) {
@@ -268,8 +261,10 @@ impl Graph {
     pub(super) fn let_go(&mut self, gone: Vec<Sending>, p: &Prepared) {
         self.retiring.retain(|r| !r.is_done());
         for mut e in gone {
-            let is_it = |new: &&Sending| new.id == e.id && new.signal == e.signal;
-            let for_good = !p.exporters.iter().any(|new| is_it(&new));
+            let queue = DiskQueue::of(&e);
+            let left = queue
+                .clone()
+                .and_then(|queue| Some((left_by(&queue, p)?, queue)));
             let (queues_left, metrics) = (self.left.clone(), self.cx.metrics.clone());
             let handles: Vec<_> = self.shards.iter().map(|s| s.handle().clone()).collect();
             let max = match e.node.stalled_for() >= RETIRE_STALLED_MAX || !e.waits.is_over() {
@@ -280,16 +275,16 @@ impl Graph {
             let (id, done) = (e.id.clone(), Arc::new(AtomicBool::new(false)));
             let finished = Finished(done.clone());
             let stop = move || {
-                let left = e.node.stop(deadline);
-                if left > 0 {
+                let records = e.node.stop(deadline);
+                if records > 0 {
                     tracing::info!(
                         exporter = e.id,
-                        records = left,
+                        records,
                         "not delivered before the change; whoever read them offers them again"
                     );
                 }
-                if for_good {
-                    queues_left.note(&metrics, &e.id, e.signal, e.node.stored());
+                if let Some((by, queue)) = left {
+                    queues_left.note(&metrics, queue, e.node.stored(), by);
                 }
                 drop(e);
                 drop(finished);
@@ -304,11 +299,27 @@ impl Graph {
             }
             self.retiring.push(Retiring {
                 id,
+                queue,
                 done,
                 _thread: thread.ok(),
             });
         }
     }
+}
+
+/// How the queue of an exporter that goes comes to be nobody's with what was prepared, if it does.
+fn left_by(queue: &DiskQueue, p: &Prepared) -> Option<LeftBy> {
+    let mut new = p.exporters.iter();
+    if new.any(|e| e.node.queue_dir() == Some(&*queue.dir)) {
+        return None;
+    }
+    let mut new = p.exporters.iter();
+    let stays = new.any(|e| e.id == queue.exporter && e.signal == queue.signal);
+    Some(if stays {
+        LeftBy::Exchange
+    } else {
+        LeftBy::Removal
+    })
 }
 
 /// Says that it is over however it ends.

@@ -36,7 +36,10 @@ mod tests;
 pub use durable::DurableQueue;
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::fs::Fs;
 
 /// Longest item, in bytes.
 pub const ITEM_BYTES_MAX: usize = 256 << 20;
@@ -128,6 +131,21 @@ pub enum QueueError {
         /// What the system said.
         source: io::Error,
     },
+}
+
+/// What is in the queue in `dir`, which nobody has open; `None` if there is none.
+///
+/// # Errors
+/// Somebody has it open, a later version wrote it, or the system does not let it be read.
+pub fn look(fs: Arc<dyn Fs>, dir: &Path) -> Result<Option<QueueStats>, QueueError> {
+    match fs.list(dir) {
+        Ok(_) => {}
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(QueueError::io("list", dir, e)),
+    }
+    // Limits and seed are about what is appended.
+    let queue = DurableQueue::open(fs, dir, QueueLimits::of_bytes(0), 0)?;
+    Ok(Some(queue.stats()))
 }
 
 impl QueueError {

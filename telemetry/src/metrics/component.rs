@@ -225,12 +225,12 @@ metric_group! {
 }
 
 metric_group! {
-    /// What stays on disk of an exporter that a change of the configuration took away.
+    /// What stays on disk of an exporter that is not configured any more, or has another queue.
     pub struct QueueLeftMetrics { exporter, data_type }
-    /// Requests in the queue on disk of an exporter that is not configured any more. They are delivered
-    /// when it is configured again under the same id and with the same storage.
+    /// Requests in queues on disk that this exporter had and that no exporter has now, also over restarts.
+    /// They are delivered when it is configured again under the same id and with the same storage.
     requests: Gauge, Basic, Count, "tailwater_queue_left_requests";
-    /// Bytes of the files of this queue.
+    /// Bytes of the files of these queues.
     bytes: Gauge, Basic, Bytes, "tailwater_queue_left_bytes";
 }
 

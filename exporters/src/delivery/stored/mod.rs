@@ -263,6 +263,11 @@ impl StoredQueue {
         Ok(())
     }
 
+    /// Its directory.
+    pub fn dir(&self) -> &Path {
+        &self.parts.dir
+    }
+
     /// What is in it, as it was last shown. Nothing before it is started.
     pub fn on_disk(&self) -> Stored {
         let number = |n: i64| u64::try_from(n).unwrap_or(0);

@@ -20,6 +20,9 @@ const COLUMNS_FREE: usize = 64;
 /// take rows times columns.
 const CELLS_MAX: usize = 1 << 20;
 
+/// Columns of attributes that statements may bring a batch to: a key is looked for in all of them.
+const COLUMNS_MAX: usize = 1024;
+
 /// A record of a batch, or its resource and scope.
 pub struct LogScene<'b> {
     batch: &'b mut LogsBatch,
@@ -146,8 +149,9 @@ impl<'b> LogScene<'b> {
     /// Whether there is room for another column.
     fn has_room(&self, key: &str) -> Result<(), Fault> {
         let columns = self.batch.attributes.len();
+        let few = (columns + 1).saturating_mul(self.batch.rows()) <= CELLS_MAX;
         if columns < COLUMNS_FREE
-            || (columns + 1).saturating_mul(self.batch.rows()) <= CELLS_MAX
+            || (few && columns < COLUMNS_MAX)
             || self.batch.attributes.position(key).is_some()
         {
             return Ok(());
@@ -168,6 +172,9 @@ impl<'b> LogScene<'b> {
     /// Makes the attributes of the record those of `map`.
     fn put_attributes(&mut self, map: &Map) -> Result<(), Fault> {
         let row = self.row;
+        if map.len() > COLUMNS_MAX.max(self.batch.attributes.len()) {
+            return Err(Fault::failed("attributes", "there are too many of them"));
+        }
         let gone: Vec<Key> = {
             let columns = self.batch.attributes.iter();
             let there = columns.filter(|(_, c)| self.batch.value(c, row).is_some());

@@ -33,9 +33,12 @@ impl Options {
     }
 }
 
-/// A condition on a record. Cloning shares it.
+/// A condition on a record. A clone has patterns of its own: those of another thread wait for nothing.
 #[derive(Clone, Debug)]
-pub struct Condition(Arc<(String, Cond)>);
+pub struct Condition {
+    text: Arc<str>,
+    cond: Cond,
+}
 
 impl Condition {
     /// Compiles `text`.
@@ -46,12 +49,15 @@ impl Condition {
         let cond = parser::condition(text)
             .and_then(|parsed| options.compiler().condition(&parsed))
             .map_err(|mistake| mistake.in_text(text))?;
-        Ok(Condition(Arc::new((text.to_owned(), cond))))
+        Ok(Condition {
+            text: text.into(),
+            cond,
+        })
     }
 
     /// As it was written.
     pub fn text(&self) -> &str {
-        &self.0.0
+        &self.text
     }
 
     /// Whether it holds for what `scene` shows. `now_ns` is the time, in ns since 1970.
@@ -59,17 +65,14 @@ impl Condition {
     /// # Errors
     /// It could not be told.
     pub fn holds(&self, scene: &dyn Scene, now_ns: i64) -> Result<bool, Fault> {
-        self.0.1.holds(&Cx { scene, now_ns })
+        self.cond.holds(&Cx { scene, now_ns })
     }
 }
 
-/// A statement. Cloning shares it.
+/// A statement. A clone has patterns of its own: those of another thread wait for nothing.
 #[derive(Clone, Debug)]
-pub struct Statement(Arc<Parts>);
-
-#[derive(Debug)]
-struct Parts {
-    text: String,
+pub struct Statement {
+    text: Arc<str>,
     editor: Editor,
     condition: Option<Cond>,
 }
@@ -84,19 +87,18 @@ impl Statement {
             let parsed = parser::statement(text)?;
             let compiler = options.compiler();
             let condition = parsed.condition.as_ref();
-            Ok(Parts {
-                text: text.to_owned(),
+            Ok(Statement {
+                text: text.into(),
                 editor: editors::compile(&compiler, &parsed.editor)?,
                 condition: condition.map(|c| compiler.condition(c)).transpose()?,
             })
         };
-        let parts = compile().map_err(|mistake: crate::error::Mistake| mistake.in_text(text))?;
-        Ok(Statement(Arc::new(parts)))
+        compile().map_err(|mistake: crate::error::Mistake| mistake.in_text(text))
     }
 
     /// As it was written.
     pub fn text(&self) -> &str {
-        &self.0.text
+        &self.text
     }
 
     /// Carries it out on what `scene` shows, if its condition holds; says whether it did.
@@ -105,13 +107,13 @@ impl Statement {
     /// It could not be carried out. What an editor changes it changes as a whole or not at all, but for
     /// `merge_maps` where a batch has no room for more attributes.
     pub fn run(&self, scene: &mut dyn SceneMut, now_ns: i64) -> Result<bool, Fault> {
-        if let Some(condition) = &self.0.condition {
+        if let Some(condition) = &self.condition {
             let scene: &dyn SceneMut = scene;
             if !condition.holds(&Cx { scene, now_ns })? {
                 return Ok(false);
             }
         }
-        self.0.editor.run(scene, now_ns)?;
+        self.editor.run(scene, now_ns)?;
         Ok(true)
     }
 }

@@ -1,12 +1,13 @@
 //! Editors of maps and lists.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use tailwater_pdata::{Key as Name, Map, Value};
 
 use crate::compile::Target;
 use crate::error::Fault;
 use crate::expr::{Expr, is_map};
+use crate::field::Field;
 use crate::scene::{Cx, SceneMut};
 use crate::value::{Stored, Val};
 
@@ -132,7 +133,8 @@ pub(super) fn merge(
             });
         }
     };
-    if target.keys.is_empty() && is_map(target.field) {
+    // Columns are changed one by one; what is one map is made anew, in linear time.
+    if target.keys.is_empty() && target.field == Field::Attributes {
         for (key, value) in source.iter() {
             let wanted = match strategy {
                 Merge::Upsert => true,
@@ -146,74 +148,87 @@ pub(super) fn merge(
         return Ok(());
     }
     with_map(target, scene, now_ns, &mut |map| {
-        let mut known: HashMap<Name, ()> = map.iter().map(|(k, _)| (k.clone(), ())).collect();
-        for (key, value) in source.iter() {
-            let there = known.contains_key(key);
-            match (strategy, there) {
-                (Merge::Insert, true) | (Merge::Update, false) => {}
-                (_, true) => {
-                    map.insert(key.clone(), value.clone());
-                }
-                (_, false) => {
-                    known.insert(key.clone(), ());
-                    map.insert(key.clone(), value.clone());
-                }
-            }
-        }
+        let there: HashSet<&Name> = map.iter().map(|(k, _)| k).collect();
+        let wanted = |(key, _): &(&Name, &Value)| match strategy {
+            Merge::Upsert => true,
+            Merge::Insert => !there.contains(key),
+            Merge::Update => there.contains(key),
+        };
+        let more = source.iter().filter(wanted);
+        let entries = map.iter().chain(more);
+        *map = Map::from_entries(entries.map(|(k, v)| (k.clone(), v.clone())).collect());
         Ok(())
     })
 }
 
 /// Moves what is in nested maps and lists to the root.
-pub(super) fn flatten(map: &mut Map, prefix: &str, depth: usize, resolve: bool) {
+pub(super) fn flatten(
+    map: &mut Map,
+    prefix: &str,
+    depth: usize,
+    resolve: bool,
+) -> Result<(), Fault> {
     if depth == 0 {
-        return;
+        return Ok(());
     }
     let mut flat = Flat {
         entries: Vec::new(),
         index: HashMap::new(),
         copies: HashMap::new(),
+        key_bytes: 0,
         depth,
         resolve,
     };
-    flat.map(prefix, map, 0);
+    flat.map(prefix, map, 0)?;
     *map = Map::from_unique(flat.entries);
+    Ok(())
 }
+
+/// Bytes of all keys that flattening makes.
+const KEY_BYTES_MAX: usize = 16 << 20;
 
 struct Flat {
     entries: Vec<(Name, Value)>,
     index: HashMap<Name, usize>,
     /// How many more of a key there were.
     copies: HashMap<Name, usize>,
+    key_bytes: usize,
     depth: usize,
     resolve: bool,
 }
 
 impl Flat {
-    fn map(&mut self, prefix: &str, map: &Map, level: usize) {
+    fn map(&mut self, prefix: &str, map: &Map, level: usize) -> Result<(), Fault> {
         for (key, value) in map.iter() {
             let key = match prefix {
                 "" => key.to_string(),
                 _ => format!("{prefix}.{key}"),
             };
-            self.value(key, value, level);
+            self.value(key, value, level)?;
         }
+        Ok(())
     }
 
-    fn value(&mut self, key: String, value: &Value, level: usize) {
+    fn value(&mut self, key: String, value: &Value, level: usize) -> Result<(), Fault> {
+        // What is nested has the keys of all that is around it in its own.
+        self.key_bytes += key.len();
+        if self.key_bytes > KEY_BYTES_MAX {
+            return Err(Fault::failed("flatten", "the keys become too long"));
+        }
         match value {
-            Value::Map(map) if level < self.depth => self.map(&key, map, level + 1),
+            Value::Map(map) if level < self.depth => return self.map(&key, map, level + 1),
             Value::List(list) if level < self.depth => {
                 for (i, item) in list.iter().enumerate() {
                     let key = match self.resolve {
                         true => key.clone(),
                         false => format!("{key}.{i}"),
                     };
-                    self.value(key, item, level + 1);
+                    self.value(key, item, level + 1)?;
                 }
             }
             _ => self.put(key.into(), value.clone()),
         }
+        Ok(())
     }
 
     fn put(&mut self, mut key: Name, value: Value) {

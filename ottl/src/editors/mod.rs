@@ -482,8 +482,7 @@ impl Editor {
                 depth,
                 resolve,
             } => write::with_map(target, scene, now_ns, &mut |map| {
-                maps::flatten(map, prefix, *depth, *resolve);
-                Ok(())
+                maps::flatten(map, prefix, *depth, *resolve)
             }),
             Editor::Replace {
                 target,

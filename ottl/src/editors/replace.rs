@@ -110,6 +110,14 @@ impl Replacement {
         if !pattern.is_match(text) {
             return Ok(None);
         }
+        // Each reference to a group may be as long as the text.
+        let references = template.iter().filter(|b| **b == b'$').count();
+        let longest = references
+            .saturating_mul(text.len())
+            .saturating_add(template.len());
+        if longest > MADE_BYTES_MAX {
+            return Err(Fault::failed("a replacement", "the result may be too long"));
+        }
         let mut out = Vec::with_capacity(text.len() + 16);
         if self.whole {
             self.finish(template.to_vec(), now_ns, &mut out)?;
@@ -173,7 +181,7 @@ pub(super) fn all(
     with_map(target, scene, now_ns, &mut |map| {
         let lossy = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
         let mut entries = Vec::with_capacity(map.len());
-        let mut any = false;
+        let (mut any, mut made) = (false, 0);
         for (key, value) in map.iter() {
             let (mut key, mut value) = (key.clone(), value.clone());
             let text = match (&value, keys) {
@@ -187,6 +195,10 @@ pub(super) fn all(
             };
             if let Some(new) = new {
                 any = true;
+                made += new.len();
+                if made > MADE_BYTES_MAX {
+                    return Err(Fault::failed("a replacement", "the results are too long"));
+                }
                 match keys {
                     true => key = lossy(new).into(),
                     false => value = Value::from(lossy(new)),
@@ -196,7 +208,7 @@ pub(super) fn all(
         }
         if any {
             *map = match keys {
-                true => crate::functions::unique(entries),
+                true => Map::from_entries(entries),
                 false => Map::from_unique(entries),
             };
         }

@@ -2,9 +2,8 @@
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
-use std::collections::HashMap;
 
-use tailwater_pdata::{Key, Map, Value};
+use tailwater_pdata::{Map, Value};
 
 use crate::compare::is_equal;
 use crate::error::Fault;
@@ -121,28 +120,7 @@ fn slice_to_map<'a>(args: &'a [Arg], cx: &Cx<'a>) -> Done<'a> {
         };
         entries.push((key, value.clone()));
     }
-    Ok(Val::Map(Cow::Owned(unique(entries))))
-}
-
-/// A map of entries of which the last one of a key counts, in linear time.
-pub(crate) fn unique(entries: Vec<(Key, Value)>) -> Map {
-    /// Up to so many entries looking through all of them is faster than an index.
-    const FEW: usize = 16;
-    if entries.len() <= FEW {
-        return entries.into_iter().collect();
-    }
-    let mut index: HashMap<Key, usize> = HashMap::with_capacity(entries.len());
-    let mut kept: Vec<(Key, Value)> = Vec::with_capacity(entries.len());
-    for (key, value) in entries {
-        match index.get(&key) {
-            Some(i) => kept[*i].1 = value,
-            None => {
-                index.insert(key.clone(), kept.len());
-                kept.push((key, value));
-            }
-        }
-    }
-    Map::from_unique(kept)
+    Ok(Val::Map(Cow::Owned(Map::from_entries(entries))))
 }
 
 fn sort<'a>(args: &'a [Arg], cx: &Cx<'a>) -> Done<'a> {

@@ -154,14 +154,23 @@ pub const NOT_BUILT: &[&str] = &[
     "Filter",
     "Find",
     "GetXML",
+    "HasAttrKeyOnDatapoint",
+    "HasAttrOnDatapoint",
     "InsertXML",
     "MapEach",
     "MapKeys",
+    "ParseCEF",
+    "ParseCLF",
+    "ParseCSV",
+    "ParseELF",
+    "ParseLEEF",
+    "ParseSeverity",
     "ParseSimplifiedXML",
     "ParseXML",
     "ProfileID",
     "Reduce",
     "RemoveXML",
+    "URL",
     "UUID",
     "UUIDv7",
     "UserAgent",
@@ -174,7 +183,6 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Function> {
     GROUPS.into_iter().flatten()
 }
 
-pub(crate) use lists::unique;
 pub(crate) use parsing::network;
 
 /// Whether a converter makes text of one text, so that it can be the argument of an editor.

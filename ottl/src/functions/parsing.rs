@@ -13,7 +13,7 @@ use crate::field::Kind;
 use crate::scene::Cx;
 use crate::value::Val;
 
-use super::lists::unique;
+use super::texts::PARTS_MAX;
 use super::{Arg, Function, Takes, as_text, f, flag, int, literal, map, opt, p, text};
 
 const TEXT: Takes = Takes::Value(Kind::Text);
@@ -118,7 +118,7 @@ impl<'de> Visitor<'de> for Read {
         while let Some(key) = access.next_key::<Cow<'de, str>>()? {
             entries.push((Key::from(&*key), access.next_value_seed(Read)?));
         }
-        Ok(Value::Map(unique(entries)))
+        Ok(Value::Map(Map::from_entries(entries)))
     }
 }
 
@@ -180,6 +180,9 @@ fn parse_key_value<'a>(args: &'a [Arg], cx: &Cx<'a>) -> Done<'a> {
     let (delimiter, pairs) = (literal(args, 1, "="), literal(args, 2, " "));
     let parts = cut_pairs(&text, pairs);
     let parts = parts.ok_or_else(|| Fault::failed(PLACE, "a quote has no end"))?;
+    if parts.len() > PARTS_MAX {
+        return Err(Fault::failed(PLACE, "the text has too many pairs"));
+    }
     let mut entries: Vec<(Key, Value)> = Vec::with_capacity(parts.len());
     for part in parts {
         let (key, value) = part
@@ -187,7 +190,7 @@ fn parse_key_value<'a>(args: &'a [Arg], cx: &Cx<'a>) -> Done<'a> {
             .ok_or_else(|| Fault::failed(PLACE, "a pair has no delimiter"))?;
         entries.push((unquoted(key).into(), unquoted(value).into()));
     }
-    Ok(Val::Map(Cow::Owned(unique(entries))))
+    Ok(Val::Map(Cow::Owned(Map::from_entries(entries))))
 }
 
 fn to_key_value<'a>(args: &'a [Arg], cx: &Cx<'a>) -> Done<'a> {
@@ -274,7 +277,7 @@ fn extract_patterns<'a>(args: &'a [Arg], cx: &Cx<'a>) -> Done<'a> {
             entries.push((name.into(), group.into()));
         }
     }
-    Ok(Val::Map(Cow::Owned(unique(entries))))
+    Ok(Val::Map(Cow::Owned(Map::from_entries(entries))))
 }
 
 /// A network as `10.0.0.0/8`.

@@ -226,6 +226,9 @@ fn trim<'a>(args: &'a [Arg], cx: &Cx<'a>) -> Done<'a> {
     Ok(part(value, from, to))
 }
 
+/// Most parts that text is cut into.
+pub(super) const PARTS_MAX: usize = 1 << 16;
+
 /// Longest text that one function makes, in bytes.
 pub(super) const MADE_BYTES_MAX: usize = 16 << 20;
 
@@ -263,9 +266,19 @@ fn split<'a>(args: &'a [Arg], cx: &Cx<'a>) -> Done<'a> {
     let delimiter = literal(args, 1, "");
     let value = String::from_utf8_lossy(&value);
     let parts: Vec<Value> = match delimiter {
-        "" => value.chars().map(|c| Value::from(c.to_string())).collect(),
-        _ => value.split(delimiter).map(Value::from).collect(),
+        "" => {
+            let characters = value.chars().take(PARTS_MAX + 1);
+            characters.map(|c| Value::from(c.to_string())).collect()
+        }
+        _ => value
+            .split(delimiter)
+            .take(PARTS_MAX + 1)
+            .map(Value::from)
+            .collect(),
     };
+    if parts.len() > PARTS_MAX {
+        return Err(Fault::failed("Split", "the text has too many parts"));
+    }
     Ok(Val::List(Cow::Owned(parts)))
 }
 

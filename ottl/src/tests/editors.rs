@@ -416,3 +416,61 @@ fn text_is_replaced() {
     let b = run(&[r#"replace_pattern(body, "x=\\d+", "x=***")"#]).unwrap();
     assert_eq!(b.body(0), Some(ValueRef::Str(b"GET /a?x=*** 200")));
 }
+
+/// Guarantee: what statements make of hostile records is limited, and takes no time that grows with its square.
+#[test]
+fn what_is_made_of_records_is_limited() {
+    let many: Vec<(String, Value)> = (0..200_000)
+        .map(|i| (format!("k{i}"), Value::Int(i)))
+        .collect();
+    let many = Map::from_unique(many);
+    let long = Value::from("x".repeat(1 << 20));
+    let mut b = batch();
+    for (key, value) in [("many", Value::Map(many)), ("long", long.clone())] {
+        let cell = b.cell(&value);
+        b.set_attribute(0, key, cell);
+    }
+    let leaves = (0..100)
+        .map(|i| (format!("{i}"), Value::Int(i)))
+        .collect::<Map>();
+    let deep: Map = [("y".repeat(1 << 20), Value::Map(leaves))]
+        .into_iter()
+        .collect();
+    let cell = b.cell(&Value::Map(deep));
+    b.set_attribute(0, "deep", cell);
+    let dollars = b.cell(&Value::from("$0".repeat(100)));
+    b.set_attribute(0, "dollars", dollars);
+    let mut scene = LogScene::new(&mut b);
+    for (text, part) in [
+        (
+            r#"merge_maps(attributes, attributes["many"], "upsert")"#,
+            "too many different keys",
+        ),
+        (r#"set(attributes, attributes["many"])"#, "too many of them"),
+        (r#"flatten(attributes["deep"])"#, "keys become too long"),
+        (
+            r#"replace_pattern(attributes["long"], ".+", attributes["dollars"])"#,
+            "may be too long",
+        ),
+        (
+            r#"set(attributes["x"], Split(attributes["long"], ""))"#,
+            "too many parts",
+        ),
+        (
+            r#"merge_maps(attributes["many"], attributes["many"], "update")"#,
+            "",
+        ),
+        (r#"set(attributes["i"], Len(attributes["many"]))"#, ""),
+    ] {
+        let statement = Statement::compile(text, LOG).unwrap();
+        match statement.run(&mut scene, 0) {
+            Ok(_) => assert_eq!(part, "", "{text}"),
+            Err(fault) => assert!(
+                !part.is_empty() && fault.to_string().contains(part),
+                "{text}: {fault}"
+            ),
+        }
+    }
+    assert_eq!(b.attribute(0, "i"), Some(ValueRef::Int(200_000)));
+    assert!(b.attributes.len() <= 1024);
+}

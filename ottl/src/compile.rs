@@ -165,32 +165,35 @@ impl Compiler {
                     inner => Ok((Expr::Negative(Box::new(inner)), kind)),
                 }
             }
-            ast::Value::Math(a, op, b) => {
-                let ((a, kind_a), (b, kind_b)) = (self.value(a)?, self.value(b)?);
-                match (a, b) {
-                    (Expr::Const(a), Expr::Const(b)) => constant(value.at, calculate(*op, a, b)),
-                    (a, b) => {
-                        for kind in [kind_a, kind_b] {
-                            if [Kind::Text, Kind::Bool, Kind::Bytes, Kind::Map, Kind::List]
-                                .contains(&kind)
-                            {
-                                let why = format!(
-                                    "arithmetic takes numbers, times and durations, not {}",
-                                    kind.name()
-                                );
-                                return Err(Mistake::new(value.at, why));
-                            }
-                        }
-                        let kind = if kind_a == kind_b && kind_a != Kind::Time {
-                            kind_a
-                        } else {
-                            Kind::Any
-                        };
-                        Ok((Expr::Math(*op, Box::new((a, b))), kind))
-                    }
-                }
-            }
+            ast::Value::Math(a, op, b) => self.math(value.at, a, *op, b),
         }
+    }
+
+    fn math(
+        &self,
+        at: usize,
+        a: &At<ast::Value>,
+        op: ast::Math,
+        b: &At<ast::Value>,
+    ) -> Result<(Expr, Kind), Mistake> {
+        const NONE: [Kind; 5] = [Kind::Text, Kind::Bool, Kind::Bytes, Kind::Map, Kind::List];
+        let ((a, kind_a), (b, kind_b)) = (self.value(a)?, self.value(b)?);
+        let (a, b) = match (a, b) {
+            (Expr::Const(a), Expr::Const(b)) => return constant(at, calculate(op, a, b)),
+            sides => sides,
+        };
+        if let Some(kind) = [kind_a, kind_b].into_iter().find(|k| NONE.contains(k)) {
+            let why = format!(
+                "arithmetic takes numbers, times and durations, not {}",
+                kind.name()
+            );
+            return Err(Mistake::new(at, why));
+        }
+        let kind = match kind_a == kind_b && kind_a != Kind::Time {
+            true => kind_a,
+            false => Kind::Any,
+        };
+        Ok((Expr::Math(op, Box::new((a, b))), kind))
     }
 
     fn path(&self, path: &ast::Path) -> Result<(Expr, Kind), Mistake> {

@@ -94,6 +94,18 @@ impl<'b> LogScene<'b> {
         })
     }
 
+    /// A literal as a cell, which enters the batch once.
+    fn literal(&mut self, value: &Value) -> Cell {
+        // It is part of a statement, which outlives the batch: its place is its name.
+        let place = std::ptr::from_ref(value) as usize;
+        if let Some((_, cell)) = self.literals.iter().find(|(p, _)| *p == place) {
+            return *cell;
+        }
+        let cell = self.batch.cell(value);
+        self.literals.push((place, cell));
+        cell
+    }
+
     /// A value on its way into a cell.
     fn cell(&mut self, field: &'static str, value: Stored) -> Result<Cell, Fault> {
         Ok(match value {
@@ -411,35 +423,40 @@ impl SceneMut for LogScene<'_> {
         Ok(())
     }
 
-    fn set_literal(&mut self, field: Field, key: &Key, value: &Value) -> Result<(), Fault> {
-        if field != Field::Attributes {
-            // Resources and scopes are shared, and mostly have it since the first record.
-            let map = match field {
-                Field::ResourceAttributes if self.batch.resource_rows.is_empty() => {
-                    Some(&*self.batch.resource)
+    fn set_literal(&mut self, field: Field, key: Option<&Key>, value: &Value) -> Result<(), Fault> {
+        match (field, key) {
+            (Field::Attributes, Some(key)) => {
+                self.has_room(key)?;
+                let cell = self.literal(value);
+                self.batch.set_attribute(self.row, key, cell);
+                Ok(())
+            }
+            (Field::Body, None) => {
+                let cell = self.literal(value);
+                self.batch.set_body(self.row, cell);
+                Ok(())
+            }
+            (Field::SeverityText, None) if matches!(value, Value::Str(_)) => {
+                let cell = self.literal(value);
+                self.batch.set_severity_text(self.row, cell);
+                Ok(())
+            }
+            (_, None) => self.set(field, Stored::Value(value.clone())),
+            (_, Some(key)) => {
+                // Resources and scopes are shared, and mostly have it since the first record.
+                let map = match field {
+                    Field::ResourceAttributes if self.batch.resource_rows.is_empty() => {
+                        Some(&*self.batch.resource)
+                    }
+                    Field::ScopeAttributes => Some(&self.batch.scope.attributes),
+                    _ => None,
+                };
+                match map.is_some_and(|m| m.get(key) == Some(value)) {
+                    true => Ok(()),
+                    false => self.set_entry(field, key, Stored::Value(value.clone())),
                 }
-                Field::ScopeAttributes => Some(&self.batch.scope.attributes),
-                _ => None,
-            };
-            if map.is_some_and(|m| m.get(key) == Some(value)) {
-                return Ok(());
             }
-            return self.set_entry(field, key, Stored::Value(value.clone()));
         }
-        self.has_room(key)?;
-        // A literal is part of the statement, which outlives the batch: its place is its name.
-        let place = std::ptr::from_ref(value) as usize;
-        let known = self.literals.iter().find(|(p, _)| *p == place);
-        let cell = match known {
-            Some((_, cell)) => *cell,
-            None => {
-                let cell = self.batch.cell(value);
-                self.literals.push((place, cell));
-                cell
-            }
-        };
-        self.batch.set_attribute(self.row, key, cell);
-        Ok(())
     }
 
     fn remove_entry(&mut self, field: Field, key: &str) {

@@ -37,13 +37,16 @@ pub trait SceneMut: Scene {
     /// It cannot hold the value.
     fn set_entry(&mut self, field: Field, key: &Key, value: Stored) -> Result<(), Fault>;
 
-    /// Sets an entry to a value that stays where it is for as long as statements are carried out on
-    /// records of this batch.
+    /// Sets a field, or an entry of it, to a value that stays where it is for as long as statements are
+    /// carried out on records of this batch.
     ///
     /// # Errors
     /// It cannot hold the value.
-    fn set_literal(&mut self, field: Field, key: &Key, value: &Value) -> Result<(), Fault> {
-        self.set_entry(field, key, Stored::Value(value.clone()))
+    fn set_literal(&mut self, field: Field, key: Option<&Key>, value: &Value) -> Result<(), Fault> {
+        match key {
+            Some(key) => self.set_entry(field, key, Stored::Value(value.clone())),
+            None => self.set(field, Stored::Value(value.clone())),
+        }
     }
 
     /// Removes an entry.

@@ -301,45 +301,33 @@ pub(crate) fn compile(compiler: &Compiler, call: &At<Call>) -> Result<Editor, Mi
         return Err(missing());
     };
     let mut take = Take(bound);
-    let whole = |i: i64, what: &str| {
-        usize::try_from(i).map_err(|_| Mistake::new(at, format!("the {what} of {name} is below 0")))
-    };
-    let editor = match *name {
-        "set" => {
-            let named = |a: &&Written| a.name.as_ref().is_some_and(|n| n.it == "value");
-            let written = call.it.args.iter().find(named).or(call.it.args.get(1));
-            let (value, kind) = compiler.value(&written.ok_or_else(missing)?.value)?;
-            set(at, target, value, kind)?
-        }
-        "delete_key" => take
-            .expr()
-            .map(|key| Editor::DeleteKey { target, key })
-            .ok_or_else(missing)?,
+    if *name == "set" {
+        let named = |a: &&Written| a.name.as_ref().is_some_and(|n| n.it == "value");
+        let written = call.it.args.iter().find(named).or(call.it.args.get(1));
+        let (value, kind) = compiler.value(&written.ok_or_else(missing)?.value)?;
+        return set(at, target, value, kind);
+    }
+    make(at, name, target, &mut take)
+}
+
+/// An editor of its target and its other arguments.
+fn make(at: usize, name: &str, target: Target, take: &mut Take) -> Result<Editor, Mistake> {
+    let missing = || Mistake::new(at, format!("{name} lacks an argument"));
+    let editor = match name {
+        "delete_key" => Editor::DeleteKey {
+            target,
+            key: take.expr().ok_or_else(missing)?,
+        },
         "delete_matching_keys" | "keep_matching_keys" => Editor::MatchingKeys {
             target,
             pattern: take.pattern().ok_or_else(missing)?,
-            keep: *name == "keep_matching_keys",
+            keep: name == "keep_matching_keys",
         },
         "keep_keys" => Editor::KeepKeys {
             target,
             keys: take.exprs().ok_or_else(missing)?,
         },
-        "limit" => {
-            let limit = whole(take.int().ok_or_else(missing)?, "limit")?;
-            let priority = match take.arg() {
-                Arg::Texts(keys) => keys,
-                _ => return Err(missing()),
-            };
-            if priority.len() > limit {
-                let why = "there are more priority_keys than the limit allows";
-                return Err(Mistake::new(at, why));
-            }
-            Editor::Limit {
-                target,
-                limit,
-                priority,
-            }
-        }
+        "limit" | "truncate_all" | "flatten" => sized(at, name, target, take)?,
         "merge_maps" => Editor::MergeMaps {
             target,
             source: take.expr().ok_or_else(missing)?,
@@ -349,22 +337,13 @@ pub(crate) fn compile(compiler: &Compiler, call: &At<Call>) -> Result<Editor, Mi
                 _ => Merge::Upsert,
             },
         },
-        "flatten" => Editor::Flatten {
-            target,
-            prefix: take.text().unwrap_or_default(),
-            depth: match take.int() {
-                Some(depth) => whole(depth, "depth")?,
-                None => usize::MAX,
-            },
-            resolve: take.bool(false),
-        },
         "replace_match" | "replace_pattern" => Editor::Replace {
             target,
             pattern: take.pattern().ok_or_else(missing)?,
             with: take
                 .replacement()
                 .ok_or_else(missing)?
-                .whole(*name == "replace_match"),
+                .whole(name == "replace_match"),
         },
         "replace_all_matches" => Editor::ReplaceAll {
             target,
@@ -382,23 +361,6 @@ pub(crate) fn compile(compiler: &Compiler, call: &At<Call>) -> Result<Editor, Mi
             }
         }
         "stringify_all" => Editor::StringifyAll { target },
-        "truncate_all" => {
-            let limit = whole(take.int().ok_or_else(missing)?, "limit")?;
-            // Text of the data model is UTF-8, so that nothing is cut otherwise.
-            take.bool(true);
-            let marker = take.text().unwrap_or_default();
-            if marker.len() > limit {
-                return Err(Mistake::new(
-                    at,
-                    "truncation_marker is longer than the limit",
-                ));
-            }
-            Editor::TruncateAll {
-                target,
-                limit,
-                marker,
-            }
-        }
         "append" => {
             let (value, values) = (take.expr(), take.exprs());
             if value.is_none() && values.is_none() {
@@ -417,6 +379,55 @@ pub(crate) fn compile(compiler: &Compiler, call: &At<Call>) -> Result<Editor, Mi
         },
     };
     Ok(editor)
+}
+
+/// The editors that take a size.
+fn sized(at: usize, name: &str, target: Target, take: &mut Take) -> Result<Editor, Mistake> {
+    let missing = || Mistake::new(at, format!("{name} lacks an argument"));
+    let whole = |i: i64, what: &str| {
+        usize::try_from(i).map_err(|_| Mistake::new(at, format!("the {what} of {name} is below 0")))
+    };
+    match name {
+        "flatten" => Ok(Editor::Flatten {
+            target,
+            prefix: take.text().unwrap_or_default(),
+            depth: match take.int() {
+                Some(depth) => whole(depth, "depth")?,
+                None => usize::MAX,
+            },
+            resolve: take.bool(false),
+        }),
+        "limit" => {
+            let limit = whole(take.int().ok_or_else(missing)?, "limit")?;
+            let Arg::Texts(priority) = take.arg() else {
+                return Err(missing());
+            };
+            if priority.len() > limit {
+                let why = "there are more priority_keys than the limit allows";
+                return Err(Mistake::new(at, why));
+            }
+            Ok(Editor::Limit {
+                target,
+                limit,
+                priority,
+            })
+        }
+        _ => {
+            let limit = whole(take.int().ok_or_else(missing)?, "limit")?;
+            // Text of the data model is UTF-8, so that nothing is cut otherwise.
+            take.bool(true);
+            let marker = take.text().unwrap_or_default();
+            if marker.len() > limit {
+                let why = "truncation_marker is longer than the limit";
+                return Err(Mistake::new(at, why));
+            }
+            Ok(Editor::TruncateAll {
+                target,
+                limit,
+                marker,
+            })
+        }
+    }
 }
 
 fn set(at: usize, target: Target, value: Expr, kind: Kind) -> Result<Editor, Mistake> {

@@ -16,10 +16,14 @@ pub(super) fn set(
     scene: &mut dyn SceneMut,
     now_ns: i64,
 ) -> Result<(), Fault> {
-    if let (Some(value), [Key::Text(key)]) = (literal, &target.keys[..])
-        && is_map(target.field)
-    {
-        return scene.set_literal(target.field, key, value);
+    if let Some(value) = literal {
+        match &target.keys[..] {
+            [] => return scene.set_literal(target.field, None, value),
+            [Key::Text(key)] if is_map(target.field) => {
+                return scene.set_literal(target.field, Some(key), value);
+            }
+            _ => {}
+        }
     }
     let stored = {
         let cx = Cx {

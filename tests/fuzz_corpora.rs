@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use tailwater_config::fuzzing as config;
 use tailwater_exporters::loki::fuzzing as loki;
 use tailwater_exporters::otlp::fuzzing as otlp_out;
+use tailwater_ottl::fuzzing as ottl;
 use tailwater_pdata::otlp::fuzzing as otlp;
 use tailwater_pipeline::checkpoint::fuzzing as checkpoint;
 use tailwater_receivers::filelog::{frame, fuzzing as filelog};
@@ -16,7 +17,7 @@ use tailwater_receivers::otlp::fuzzing as receiver;
 type Body = fn(&[u8]);
 
 /// The targets of `fuzz/fuzz_targets`, by name.
-const TARGETS: [(&str, Body); 18] = [
+const TARGETS: [(&str, Body); 19] = [
     ("checkpoint", checkpoint::files),
     ("compressed", filelog::compressed),
     ("compression", loki::compression),
@@ -31,6 +32,7 @@ const TARGETS: [(&str, Body); 18] = [
     ("otlp_bodies", receiver::bodies),
     ("otlp_json", otlp::text),
     ("otlp_proto", otlp::proto),
+    ("ottl", ottl::statements),
     ("parsers", operators::parsers),
     ("patterns", filelog::patterns),
     ("requests", loki::requests),
@@ -84,7 +86,13 @@ fn each_target_has_a_corpus_and_each_corpus_a_target() {
 
 #[test]
 fn inputs_of_the_parsers_do_what_they_must() {
-    let parsers = ["container_paths", "expressions", "parsers", "patterns"];
+    let parsers = [
+        "container_paths",
+        "expressions",
+        "ottl",
+        "parsers",
+        "patterns",
+    ];
     replay(|name| parsers.contains(&name));
 }
 

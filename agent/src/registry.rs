@@ -16,11 +16,13 @@ pub fn registry() -> Registry {
             tailwater_processors::batch::factory(),
             tailwater_processors::cumulativetodelta::factory(),
             tailwater_processors::deltatocumulative::factory(),
+            tailwater_processors::filter::factory(),
             tailwater_processors::interval::factory(),
             tailwater_processors::memory_limiter::factory(),
             tailwater_processors::metricstransform::factory(),
             tailwater_processors::probabilistic_sampler::factory(),
             tailwater_processors::resource::factory(),
+            tailwater_processors::transform::factory(),
         ],
         exporters: vec![
             tailwater_exporters::debug::factory(),

@@ -1,4 +1,6 @@
-//! Building a [`Map`] from keys that are known to be unique.
+//! Building a [`Map`] from many keys at once.
+
+use std::collections::HashMap;
 
 use crate::column::Key;
 use crate::value::{Map, Value};
@@ -11,11 +13,45 @@ impl Map {
             entries: entries.into_iter().map(|(k, v)| (k.into(), v)).collect(),
         }
     }
+
+    /// A map of `entries`; of a key that comes several times the last value is there, in the place of
+    /// the first. Takes linear time, whatever the keys.
+    pub fn from_entries(entries: Vec<(Key, Value)>) -> Map {
+        /// Up to so many entries looking through all of them is faster than an index.
+        const FEW: usize = 16;
+        if entries.len() <= FEW {
+            return entries.into_iter().collect();
+        }
+        let mut index: HashMap<Key, usize> = HashMap::with_capacity(entries.len());
+        let mut kept: Vec<(Key, Value)> = Vec::with_capacity(entries.len());
+        for (key, value) in entries {
+            match index.get(&key) {
+                Some(i) => kept[*i].1 = value,
+                None => {
+                    index.insert(key.clone(), kept.len());
+                    kept.push((key, value));
+                }
+            }
+        }
+        Map { entries: kept }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_a_key_that_comes_twice_the_last_value_counts() {
+        for many in [3, 40] {
+            let twice = (0..many).chain(0..many).enumerate();
+            let entries = twice.map(|(n, i)| (Key::from(format!("k{i}")), Value::Int(n as i64)));
+            let m = Map::from_entries(entries.collect());
+            assert_eq!(m.len(), many);
+            assert_eq!(m.get("k1"), Some(&Value::Int(many as i64 + 1)));
+            assert_eq!(m.iter().next().map(|(k, _)| &**k), Some("k0"));
+        }
+    }
 
     #[test]
     fn entries_keep_their_order() {

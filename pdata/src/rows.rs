@@ -143,7 +143,7 @@ impl LogsBatch {
     /// The attributes of one row as an owned map, in column order.
     pub fn attributes_of(&self, row: usize) -> Map {
         let get = |(k, c): (&Key, &Column)| Some((k.clone(), self.value(c, row)?.to_value()));
-        self.attributes.iter().filter_map(get).collect()
+        Map::from_unique(self.attributes.iter().filter_map(get))
     }
 
     /// The resource attributes of one row as an owned map.

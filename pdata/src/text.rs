@@ -144,6 +144,22 @@ impl Text {
         }
     }
 
+    /// The slice of text that is a part of this one: it is told by where it lies, not by what it says.
+    pub fn slice_of(&self, part: &[u8]) -> Option<Slice> {
+        let within = |space: &[u8]| {
+            let from = (part.as_ptr() as usize).checked_sub(space.as_ptr() as usize)?;
+            (from.checked_add(part.len())? <= space.len()).then_some(from as u32)
+        };
+        let len = part.len() as u32;
+        if let Some(off) = within(&self.shared) {
+            return Some(Slice { off, len });
+        }
+        within(&self.arena).map(|off| Slice {
+            off: off | ARENA,
+            len,
+        })
+    }
+
     /// The shared buffer.
     pub fn shared(&self) -> &Bytes {
         &self.shared
@@ -171,6 +187,18 @@ mod tests {
         assert_eq!(t.get(Slice::ABSENT), b"");
         let d = t.concat_after(b"<", &[c, w]);
         assert_eq!(t.get(d), b"<big worldbig world");
+    }
+
+    #[test]
+    fn parts_of_a_text_are_found_again_by_their_place() {
+        let mut t = Text::new(Bytes::from_static(b"hello world"));
+        let a = t.push(b"arena");
+        for slice in [Slice::shared(6, 5), Slice::shared(11, 0), a, a.part(2, 2)] {
+            let found = t.slice_of(t.get(slice)).unwrap();
+            assert_eq!(t.get(found), t.get(slice));
+            assert_eq!(found.len(), slice.len());
+        }
+        assert_eq!(t.slice_of(b"world".to_vec().as_slice()), None);
     }
 
     #[test]

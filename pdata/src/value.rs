@@ -136,6 +136,20 @@ impl<'a> ValueRef<'a> {
         }
     }
 
+    /// What it is, with its article, for messages.
+    pub fn kind_name(self) -> &'static str {
+        match self {
+            ValueRef::Null => "null",
+            ValueRef::Bool(_) => "a boolean",
+            ValueRef::Int(_) => "an integer",
+            ValueRef::Double(_) => "a double",
+            ValueRef::Str(_) => "text",
+            ValueRef::Bytes(_) => "bytes",
+            ValueRef::List(_) => "a list",
+            ValueRef::Map(_) => "a map",
+        }
+    }
+
     /// An owned copy; invalid UTF-8 becomes U+FFFD.
     pub fn to_value(self) -> Value {
         match self {

@@ -13,13 +13,16 @@ pub mod attributes;
 pub mod batch;
 pub mod cumulativetodelta;
 pub mod deltatocumulative;
+pub mod filter;
 pub mod interval;
 pub mod matching;
 pub mod memory_limiter;
 pub mod metricstransform;
+pub mod ottl;
 pub mod probabilistic_sampler;
 pub mod resource;
 pub mod streams;
+pub mod transform;
 
 use tailwater_pipeline::factory::ProcessorFactory;
 
@@ -30,10 +33,12 @@ pub fn factories() -> Vec<ProcessorFactory> {
         batch::factory(),
         cumulativetodelta::factory(),
         deltatocumulative::factory(),
+        filter::factory(),
         interval::factory(),
         memory_limiter::factory(),
         metricstransform::factory(),
         probabilistic_sampler::factory(),
         resource::factory(),
+        transform::factory(),
     ]
 }

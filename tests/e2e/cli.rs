@@ -397,12 +397,19 @@ fn components_lists_what_this_build_has() {
         "loki",
         "debug",
         "file_storage",
+        "filter",
+        "transform",
     ] {
         assert!(
             out.contains(&format!("- name: {name}\n")),
             "{name} is missing:\n{out}"
         );
     }
+    // What OTTL has and what it does not have.
+    assert!(out.contains("  editors: [append, "), "{out}");
+    assert!(out.contains("ParseJSON, ParseKeyValue"), "{out}");
+    let not_built = out.lines().find(|l| l.contains("not_built: ["));
+    assert!(not_built.is_some_and(|l| l.contains("ParseXML")), "{out}");
 }
 
 /// Guarantees that output nobody can take is an error and no panic, and that a reader who has seen

@@ -13,11 +13,19 @@ use crate::supply;
 /// listed here must not exist. Mirrors the picture in docs/ARCHITECTURE.md.
 const ALLOWED: &[(&str, &[&str])] = &[
     ("pdata", &[]),
+    ("golang", &["pdata"]),
+    ("ottl", &["pdata", "golang", "config"]),
     ("config", &[]),
     ("telemetry", &["config"]),
     ("pipeline", &["pdata", "config", "telemetry"]),
-    ("receivers", &["pdata", "config", "telemetry", "pipeline"]),
-    ("processors", &["pdata", "config", "telemetry", "pipeline"]),
+    (
+        "receivers",
+        &["pdata", "golang", "config", "telemetry", "pipeline"],
+    ),
+    (
+        "processors",
+        &["pdata", "ottl", "config", "telemetry", "pipeline"],
+    ),
     ("exporters", &["pdata", "config", "telemetry", "pipeline"]),
     ("connectors", &["config", "pipeline"]),
     ("opamp", &[]),
@@ -26,6 +34,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "agent",
         &[
             "pdata",
+            "ottl",
             "config",
             "telemetry",
             "pipeline",

@@ -31,6 +31,13 @@ pub fn components() -> Result<u8> {
     list(ComponentKind::Exporter, &r.exporters)?;
     list(ComponentKind::Connector, &r.connectors)?;
     list(ComponentKind::Extension, &r.extensions)?;
+    say!("ottl:");
+    let mut converters: Vec<&str> = tailwater_ottl::converters().collect();
+    converters.sort_unstable();
+    let editors: Vec<&str> = tailwater_ottl::editors().collect();
+    say!("  editors: [{}]", editors.join(", "));
+    say!("  converters: [{}]", converters.join(", "));
+    say!("  not_built: [{}]", tailwater_ottl::NOT_BUILT.join(", "));
     say!("providers:");
     for scheme in ["env", "file", "yaml"] {
         say!("  - scheme: {scheme}");

@@ -125,6 +125,18 @@ impl<'a> View<'a> {
         }
     }
 
+    /// A message in it, as `status` of a span or `sum` of a metric; the last one, if it comes in pieces.
+    pub fn inner(&self, name: &str) -> Option<View<'a>> {
+        let field = self.message.fields.iter().find(|f| f.name == name)?;
+        match (&field.kind, self.last(name)?) {
+            (Kind::Message(message, _), Raw::Len(from, to)) => Some(View {
+                message,
+                buf: &self.buf[from..to],
+            }),
+            _ => None,
+        }
+    }
+
     /// True if the field is there, as `sum` of a metric that is one.
     pub fn has(&self, name: &str) -> bool {
         self.last(name).is_some()

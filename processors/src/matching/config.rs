@@ -87,13 +87,13 @@ impl MatchConfig {
 
 /// How texts are compared.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum MatchType {
+pub(crate) enum MatchType {
     Strict,
     Regexp,
 }
 
-/// The conditions in a section.
-pub fn decode_match(s: &mut Section<'_, '_>) -> MatchConfig {
+/// How the texts of a section are compared.
+pub(crate) fn match_type(s: &mut Section<'_, '_>) -> MatchType {
     let types = [("strict", MatchType::Strict), ("regexp", MatchType::Regexp)];
     if s.node("match_type").is_none_or(|n| n.is_null()) {
         s.invalid("match_type", "is required: strict or regexp");
@@ -104,6 +104,12 @@ pub fn decode_match(s: &mut Section<'_, '_>) -> MatchConfig {
         r.bool("cacheenabled", false);
         r.u64("cachemaxnumentries", 0, ..);
     });
+    how
+}
+
+/// The conditions in a section.
+pub fn decode_match(s: &mut Section<'_, '_>) -> MatchConfig {
+    let how = match_type(s);
     let c = Conditions {
         record: LogMatch {
             bodies: texts(s, "log_bodies", how),
@@ -204,7 +210,7 @@ fn compile(s: &mut Section<'_, '_>, key: &str, text: &str) -> Option<Regex> {
     }
 }
 
-fn texts(s: &mut Section<'_, '_>, key: &str, how: MatchType) -> Vec<TextMatch> {
+pub(crate) fn texts(s: &mut Section<'_, '_>, key: &str, how: MatchType) -> Vec<TextMatch> {
     let texts = s.string_list(key).unwrap_or_default();
     texts
         .iter()
@@ -212,7 +218,11 @@ fn texts(s: &mut Section<'_, '_>, key: &str, how: MatchType) -> Vec<TextMatch> {
         .collect()
 }
 
-fn attributes(s: &mut Section<'_, '_>, key: &str, how: MatchType) -> Vec<AttributeMatch> {
+pub(crate) fn attributes(
+    s: &mut Section<'_, '_>,
+    key: &str,
+    how: MatchType,
+) -> Vec<AttributeMatch> {
     let list = s.section_list(key, |item| {
         let name = item.string_required("key");
         let node = item.node("value").filter(|n| !n.is_null());
@@ -251,7 +261,7 @@ fn libraries(s: &mut Section<'_, '_>, how: MatchType) -> Vec<LibraryMatch> {
     list.unwrap_or_default().into_iter().flatten().collect()
 }
 
-fn severity(s: &mut Section<'_, '_>) -> Option<SeverityMatch> {
+pub(crate) fn severity(s: &mut Section<'_, '_>) -> Option<SeverityMatch> {
     let match_undefined = s.bool("match_undefined", false);
     let named = s.node("min").and_then(|n| n.as_text());
     let min = match named {

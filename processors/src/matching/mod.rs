@@ -3,7 +3,7 @@
 //! Within one `include` every kind of property that is given must match; of bodies, severity
 //! texts and libraries any one is enough, of attributes and resources each one must match.
 
-mod config;
+pub(crate) mod config;
 mod encoded;
 
 use std::io::Write;

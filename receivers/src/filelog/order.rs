@@ -12,7 +12,7 @@ use std::time::Duration;
 use regex::bytes::Regex;
 
 use super::discover::FoundFile;
-use crate::operators::strptime::{Layout, Zone};
+use tailwater_golang::strptime::{Layout, Zone};
 
 /// The validated `ordering_criteria`.
 #[derive(Clone, Debug)]
@@ -198,7 +198,7 @@ impl OrderingCriteria {
 mod tests {
     use super::*;
     use crate::filelog::logfs::{FileId, Meta};
-    use crate::operators::strptime::LayoutType;
+    use tailwater_golang::strptime::LayoutType;
 
     fn file(path: &str, mtime_ns: i64) -> FoundFile {
         let meta = Meta {

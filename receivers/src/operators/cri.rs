@@ -3,7 +3,7 @@
 //! Source: the CRI log format of Kubernetes (kubelet, "CRI logging"): time in RFC 3339 with
 //! fractional seconds, stream, tags separated by colons with `P` or `F` first, text.
 
-use super::civil::{days_from_civil, days_in_month};
+use tailwater_golang::civil::{days_from_civil, days_in_month};
 
 /// When the runtime wrote a line of a container, in ns since the epoch: a line of the runtime
 /// interface, or one of Docker's JSON. `None` for anything else.

@@ -19,12 +19,12 @@ use super::reshape::{AssignKeys, Flatten, Retain};
 use super::rewrite::{RegexReplace, SanitizeUtf8, Unquote};
 use super::scope::ScopeName;
 use super::severity::{Preset, SeverityMap, SeverityParser, number_of};
-use super::strptime::{Layout, LayoutType, Zone};
 use super::syslog::SyslogParser;
 use super::time::TimeParser;
 use super::trace::TraceParser;
 use super::transform::{Add, Added, Filter, Noop, Remove, Transfer};
 use super::uri::UriParser;
+use tailwater_golang::strptime::{Layout, LayoutType, Zone};
 
 /// Longest joined line if nothing is set, as in the collector.
 const LINE_BYTES_MAX: u64 = 1 << 20;

@@ -25,7 +25,6 @@
 
 mod build;
 mod chain;
-mod civil;
 pub mod conformance;
 mod container;
 mod cri;
@@ -37,9 +36,6 @@ pub mod field;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
-mod go_layout;
-mod go_quote;
-pub mod go_regex;
 mod join;
 mod json_array;
 mod json_parser;
@@ -58,13 +54,11 @@ mod rewrite;
 mod router;
 mod scope;
 pub mod severity;
-pub mod strptime;
 mod syslog;
 mod time;
 mod trace;
 mod transform;
 mod uri;
-mod zone;
 
 pub use build::{BuildCx, is_supported};
 pub use chain::Chain;

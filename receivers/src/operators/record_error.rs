@@ -1,9 +1,9 @@
 //! What can go wrong with one record.
 
+use tailwater_golang::strptime::TimeError;
 use tailwater_pdata::ValueRef;
 
 use super::expr::EvalError;
-use super::strptime::TimeError;
 
 /// Why an operator could not treat a record. Cheap to make: the text is written only when one of
 /// them is reported.
@@ -100,14 +100,5 @@ pub enum RecordError {
 
 /// Name of a value's kind for messages.
 pub(crate) fn kind_of(v: ValueRef<'_>) -> &'static str {
-    match v {
-        ValueRef::Null => "null",
-        ValueRef::Bool(_) => "a boolean",
-        ValueRef::Int(_) => "an integer",
-        ValueRef::Double(_) => "a double",
-        ValueRef::Str(_) => "text",
-        ValueRef::Bytes(_) => "bytes",
-        ValueRef::List(_) => "a list",
-        ValueRef::Map(_) => "a map",
-    }
+    v.kind_name()
 }

@@ -6,9 +6,9 @@ use tailwater_pdata::{Cell, Column, Key, LogsBatch, Map, Slice, ValueRef};
 use super::container::text_of;
 use super::embedded::Embedded;
 use super::field::{Field, Root};
-use super::go_regex;
 use super::operator::{Operator, OperatorCx, Rows};
 use super::record_error::RecordError;
+use tailwater_golang::regexp;
 
 /// A pattern with named groups.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ impl Groups {
     /// # Errors
     /// It is no pattern, or it has no named groups.
     pub(super) fn new(pattern: &str) -> Result<Groups, String> {
-        let regex = go_regex::compile(pattern).map_err(|e| e.to_string())?;
+        let regex = regexp::compile(pattern).map_err(|e| e.to_string())?;
         let named = |(i, name): (usize, Option<&str>)| name.map(|n| (i, Key::from(n)));
         let names: Vec<_> = regex
             .capture_names()

@@ -5,10 +5,10 @@ use tailwater_config::Section;
 use tailwater_pdata::{Cell, LogsBatch, Slice};
 
 use super::field::Field;
-use super::go_regex;
 use super::operator::{Operator, OperatorCx, Rows};
 use super::options::{field, parsed, required_field};
 use super::record_error::{RecordError, kind_of};
+use tailwater_golang::regexp;
 
 /// Most text one record is rewritten to, in bytes.
 const RECORD_BYTES_MAX: usize = 16 << 20;
@@ -97,7 +97,7 @@ impl RegexReplace {
                 return None;
             }
         };
-        let compiled = go_regex::compile(pattern).map_err(|e| e.to_string());
+        let compiled = regexp::compile(pattern).map_err(|e| e.to_string());
         let regex = parsed(s, key, compiled)?;
         Some(RegexReplace {
             field: field?,
@@ -183,7 +183,7 @@ impl Operator for Unquote {
             let result = text(&self.field, batch, row, "unquote").and_then(|slice| {
                 let Some(slice) = slice else { return Ok(()) };
                 let quoted = batch.text.get(slice);
-                let plain = super::go_quote::unquote(quoted, &mut self.buffer);
+                let plain = tailwater_golang::quote::unquote(quoted, &mut self.buffer);
                 let slice = match plain.ok_or(RecordError::Unquote)? {
                     // The usual case: what is between the quotes is the string.
                     true => slice.part(1, slice.len() - 2),

@@ -5,7 +5,7 @@ use tailwater_pdata::LogsBatch;
 use super::embedded::required;
 use super::field::Field;
 use super::record_error::RecordError;
-use super::strptime::{Layout, Zone};
+use tailwater_golang::strptime::{Layout, Zone};
 
 /// Sets the time of a record from a field.
 #[derive(Debug)]

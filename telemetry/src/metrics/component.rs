@@ -157,6 +157,34 @@ metric_group! {
 }
 
 metric_group! {
+    /// What a filter left out of logs.
+    pub struct FilteredLogsMetrics { filter }
+    /// Log records that were left out.
+    filtered: Counter, Basic, Count, "otelcol_processor_filter_logs_filtered";
+}
+
+metric_group! {
+    /// What a filter left out of traces.
+    pub struct FilteredSpansMetrics { filter }
+    /// Spans that were left out.
+    filtered: Counter, Basic, Count, "otelcol_processor_filter_spans_filtered";
+}
+
+metric_group! {
+    /// What a filter left out of metrics.
+    pub struct FilteredPointsMetrics { filter }
+    /// Data points that were left out.
+    filtered: Counter, Basic, Count, "otelcol_processor_filter_datapoints_filtered";
+}
+
+metric_group! {
+    /// How OTTL fared in a processor.
+    pub struct OttlMetrics { processor, otel_signal }
+    /// Statements and conditions that could not be carried out on a record.
+    errors: Counter, Basic, Count, "tailwater_processor_ottl_errors";
+}
+
+metric_group! {
     /// What an exporter sent.
     pub struct ExporterMetrics { exporter }
     /// Log records the destination accepted.
@@ -390,6 +418,10 @@ pub(crate) const FAMILIES: &[&[Family]] = &[
     MemoryLimiterPointsMetrics::FAMILIES,
     MemoryLimiterSpansMetrics::FAMILIES,
     SampledSpansMetrics::FAMILIES,
+    FilteredLogsMetrics::FAMILIES,
+    FilteredSpansMetrics::FAMILIES,
+    FilteredPointsMetrics::FAMILIES,
+    OttlMetrics::FAMILIES,
     SampledLogsMetrics::FAMILIES,
     ExporterMetrics::FAMILIES,
     ExporterPointsMetrics::FAMILIES,

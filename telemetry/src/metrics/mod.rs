@@ -20,8 +20,9 @@ pub use accounting::{Accounting, Amount, FilterCount, Settlement, Snapshot};
 pub use component::{
     BatchMetrics, CertificateMetrics, CheckpointMetrics, ConnectorMetrics, ConnectorOutputMetrics,
     ControlPlaneMetrics, EngineMetrics, ExporterMetrics, ExporterPointsMetrics,
-    ExporterSpansMetrics, FilesMetrics, IntakeMetrics, LabelBudgetMetrics, LagMetrics,
-    ListenerMetrics, MemoryLimiterMetrics, MemoryLimiterPointsMetrics, MemoryLimiterSpansMetrics,
+    ExporterSpansMetrics, FilesMetrics, FilteredLogsMetrics, FilteredPointsMetrics,
+    FilteredSpansMetrics, IntakeMetrics, LabelBudgetMetrics, LagMetrics, ListenerMetrics,
+    MemoryLimiterMetrics, MemoryLimiterPointsMetrics, MemoryLimiterSpansMetrics, OttlMetrics,
     PartialSuccessMetrics, ProcessorMetrics, QueueLeftMetrics, QueueMetrics,
     RECEIVER_TRANSPORT_FILE, ReceiverMetrics, ReceiverPointMetrics, ReceiverSpanMetrics,
     SampledLogsMetrics, SampledSpansMetrics, SelfLogMetrics, StoredQueueMetrics,

@@ -25,7 +25,7 @@ use super::glob::Glob;
 use super::links::{Follow, GuardedFs, LinkRules};
 use super::order::OrderingCriteria;
 use super::tail::OnTruncate;
-use crate::operators::go_regex;
+use tailwater_golang::regexp;
 
 /// Largest `max_log_size`; a record has to fit into memory several times.
 const MAX_LOG_BYTES_MAX: u64 = 256 << 20;
@@ -394,7 +394,7 @@ fn charset(s: &mut Section<'_, '_>) -> Charset {
 
 /// Compiles a pattern in Go's syntax.
 fn compile(s: &mut Section<'_, '_>, key: &str, pattern: &str) -> Option<Regex> {
-    compiled(s, key, pattern, go_regex::compile(pattern))
+    compiled(s, key, pattern, regexp::compile(pattern))
 }
 
 /// The outcome of compiling `pattern`.
@@ -441,8 +441,8 @@ fn multiline(s: &mut Section<'_, '_>, charset: Charset) -> Option<MultilineConfi
         };
         let pattern = format!("(?m){pattern}");
         let outcome = match charset.units() {
-            Units::Bytes => go_regex::compile_for_bytes(&pattern),
-            _ => go_regex::compile(&pattern),
+            Units::Bytes => regexp::compile_for_bytes(&pattern),
+            _ => regexp::compile(&pattern),
         };
         let pattern = Arc::new(compiled(s, key, &pattern, outcome)?);
         Some(MultilineConfig {

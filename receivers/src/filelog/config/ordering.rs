@@ -7,7 +7,7 @@ use tailwater_config::Section;
 
 use super::compile;
 use crate::filelog::order::{OrderingCriteria, SortKey, SortRule};
-use crate::operators::strptime::{Layout, LayoutType, Zone};
+use tailwater_golang::strptime::{Layout, LayoutType, Zone};
 
 /// The criteria, or `None` if there is no `sort_by`: without it the collector neither sorts nor
 /// limits.

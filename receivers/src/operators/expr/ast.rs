@@ -5,7 +5,7 @@ use tailwater_pdata::{Key, Value};
 
 use super::Pos;
 use super::functions::Function;
-use crate::operators::go_regex;
+use tailwater_golang::regexp;
 
 /// A part of the record that expressions can name.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -96,7 +96,7 @@ impl Pattern {
         Ok(match text.strip_prefix('^') {
             Some(rest) if plain(rest) => Pattern::Prefix(rest.as_bytes().into()),
             _ if plain(text) => Pattern::Anywhere(text.as_bytes().into()),
-            _ => Pattern::Fixed(Box::new(go_regex::compile(text)?)),
+            _ => Pattern::Fixed(Box::new(regexp::compile(text)?)),
         })
     }
 }

@@ -7,7 +7,7 @@ use tailwater_pdata::{LogsBatch, Map, Value, ValueRef};
 
 use super::Pos;
 use super::ast::{Binary, Kind, Node, Pattern, Variable};
-use crate::operators::go_regex;
+use tailwater_golang::regexp;
 
 /// Most text that a function makes, in bytes: with texts of a record in more than one place, what
 /// `replace` and `join` make grows with the product of their lengths.
@@ -367,7 +367,7 @@ fn matches(
             Val::Str(p) => {
                 let re = std::str::from_utf8(&p)
                     .ok()
-                    .and_then(|p| go_regex::compile(p).ok());
+                    .and_then(|p| regexp::compile(p).ok());
                 re.map(|re| re.is_match(&text))
                     .ok_or(EvalError::Pattern { pos: n.pos })
             }

@@ -14,7 +14,7 @@ use super::operator::{Operator, OperatorCx, Rows};
 use super::options::parsed;
 use super::parsing::{Parsing, push_names};
 use super::record_error::RecordError;
-use super::strptime::{Layout, LayoutType, Zone};
+use tailwater_golang::strptime::{Layout, LayoutType, Zone};
 
 /// Names of what is found.
 const NAMES: [&str; 10] = [

@@ -3,9 +3,9 @@
 use tailwater_pdata::{Map, Value, ValueRef};
 
 use super::{Message, Reader, Span, Stamp};
-use crate::operators::civil::{Civil, days_in_month};
 use crate::operators::json_parser::FIELDS_MAX;
 use crate::operators::record_error::RecordError;
+use tailwater_golang::civil::{Civil, days_in_month};
 
 /// Reads the message in `text[from..to]`.
 pub(super) fn read(

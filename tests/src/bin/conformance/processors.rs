@@ -7,7 +7,9 @@ use tailwater_pipeline::clock::Mono;
 use tailwater_pipeline::{AckToken, Batch, Budget, LogsPart, Outcome, Output, Part, Processor};
 use tailwater_processors::attributes::{AttributesConfig, AttributesProcessor};
 use tailwater_processors::batch::{BatchConfig, BatchProcessor};
+use tailwater_processors::filter::{FilterProcessor, FilterSettings};
 use tailwater_processors::resource::{ResourceProcessor, ResourceSettings};
+use tailwater_processors::transform::{TransformProcessor, TransformSettings};
 use tailwater_telemetry::metrics::{BatchMetrics, MetricsRegistry};
 
 use crate::case::{Case, Verdict};
@@ -57,6 +59,16 @@ fn build(kind: &str, config: &Json) -> Result<Box<dyn Processor>, Errors> {
             section.finish();
             Box::new(ResourceProcessor::new(settings))
         }
+        "filter" => {
+            let settings = FilterSettings::decode(&mut section);
+            section.finish();
+            Box::new(FilterProcessor::new(settings))
+        }
+        "transform" => {
+            let settings = TransformSettings::decode(&mut section);
+            section.finish();
+            Box::new(TransformProcessor::new(settings))
+        }
         _ => {
             let config = BatchConfig::decode(&mut section);
             section.finish();
@@ -92,7 +104,9 @@ pub fn run(case: &Case) -> Verdict {
         .and_then(|o| o.keys().next())
         .map(String::as_str);
     match kind {
-        Some(kind @ ("attributes" | "resource")) => compare(kind, &case.json).into(),
+        Some(kind @ ("attributes" | "filter" | "resource" | "transform")) => {
+            compare(kind, &case.json).into()
+        }
         Some(kind) => Verdict::NotRun(format!("needs the processor {kind}")),
         None => Verdict::Failed("the vector configures nothing".to_owned()),
     }
@@ -125,6 +139,12 @@ fn compare(kind: &str, vector: &Json) -> Result<(), String> {
         let mut out = Collected::default();
         processor.process(Batch::of(part(&[entry])), &mut out);
         let got = out.into_entries();
+        if want["dropped"] == true {
+            if !got.is_empty() {
+                return Err(format!("case {i}: it was to be left out"));
+            }
+            continue;
+        }
         let [got] = &got[..] else {
             return Err(format!("case {i}: {} records", got.len()));
         };

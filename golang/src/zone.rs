@@ -4,8 +4,8 @@ use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 
-use super::civil::{Civil, FoundZone};
-use super::strptime::TimeError;
+use crate::civil::{Civil, FoundZone};
+use crate::strptime::TimeError;
 
 /// A name that is not in the zone database.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -56,7 +56,7 @@ impl Zone {
     }
 
     /// The year it is at `now_ns`.
-    pub(super) fn year_at(&self, now_ns: i64) -> i64 {
+    pub(crate) fn year_at(&self, now_ns: i64) -> i64 {
         let at = Timestamp::from_nanosecond(i128::from(now_ns)).unwrap_or(Timestamp::UNIX_EPOCH);
         let tz = match &self.0 {
             Kind::Utc => TimeZone::UTC,
@@ -66,7 +66,7 @@ impl Zone {
     }
 
     /// ns since the epoch of `civil` in the zone it was found with, in this one if with none.
-    pub(super) fn resolve(&self, civil: &Civil, found: &FoundZone<'_>) -> Result<i64, TimeError> {
+    pub(crate) fn resolve(&self, civil: &Civil, found: &FoundZone<'_>) -> Result<i64, TimeError> {
         match *found {
             FoundZone::None => self.local_time(civil),
             FoundZone::Offset(seconds) => civil.at_offset(seconds),

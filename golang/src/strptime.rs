@@ -7,7 +7,7 @@
 //! Sources: the collector's time parser and its ctimefmt table, the documentation of Go's `time`.
 //!
 //! ```
-//! use tailwater_receivers::operators::strptime::{Layout, LayoutType, Zone};
+//! use tailwater_golang::strptime::{Layout, LayoutType, Zone};
 //! let layout = Layout::parse("%Y-%m-%d %H:%M:%S.%L", LayoutType::Strptime).unwrap();
 //! let ns = layout.parse_time(b"2026-03-01 12:00:00.250", &Zone::utc(), 0).unwrap();
 //! assert_eq!(ns, 1_772_366_400_250_000_000);
@@ -15,11 +15,10 @@
 
 use tailwater_pdata::ValueRef;
 
-use super::civil::{Civil, days_in_month, scan};
-use super::go_layout;
-use super::record_error::kind_of;
+use crate::civil::{Civil, days_in_month, scan};
+use crate::layout;
 
-pub use super::zone::{Zone, ZoneError};
+pub use crate::zone::{Zone, ZoneError};
 
 /// How a layout is written.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -77,7 +76,7 @@ pub enum TimeError {
 
 /// One element of a layout.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum Step {
+pub(crate) enum Step {
     /// Text as it is; a run of blanks stands for any run of blanks.
     Literal(Box<[u8]>),
     /// Four digits.
@@ -119,8 +118,8 @@ pub(super) enum Step {
     },
     /// A dot or comma and exactly so many digits.
     FractionExact(usize),
-    /// A dot or comma and any digits, or nothing.
-    FractionAny,
+    /// A dot or comma and any digits, or nothing; written with at most so many digits.
+    FractionAny(usize),
     /// `PM` or `pm`.
     HalfDay {
         lower: bool,
@@ -133,15 +132,15 @@ pub(super) enum Step {
 
 /// How an offset is written.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct OffsetForm {
+pub(crate) struct OffsetForm {
     /// `Z` stands for no offset.
-    pub(super) z: bool,
+    pub(crate) z: bool,
     /// Minutes are there.
-    pub(super) minutes: bool,
+    pub(crate) minutes: bool,
     /// Seconds are there.
-    pub(super) seconds: bool,
+    pub(crate) seconds: bool,
     /// Parts are separated by colons.
-    pub(super) colon: bool,
+    pub(crate) colon: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -215,7 +214,7 @@ impl Layout {
         }
         let program = match kind {
             LayoutType::Strptime => Program::Text(strptime_steps(layout)?),
-            LayoutType::Gotime => Program::Text(go_layout::steps(layout)),
+            LayoutType::Gotime => Program::Text(layout::steps(layout)),
             LayoutType::Epoch => {
                 let epoch = EPOCHS.iter().find(|e| e.name == layout);
                 let epoch = epoch.ok_or_else(|| LayoutError::Epoch(layout.to_owned()))?;
@@ -290,7 +289,18 @@ impl Layout {
                 i.checked_mul(e.unit_ns).ok_or(TimeError::Range)
             }
             (ValueRef::Double(d), Program::Epoch(e)) => e.double(d),
-            (other, _) => Err(TimeError::Kind(kind_of(other))),
+            (other, _) => Err(TimeError::Kind(other.kind_name())),
+        }
+    }
+}
+
+impl Layout {
+    /// Appends the time `ns` (since the epoch), in UTC, as the layout writes it. An epoch layout writes a
+    /// whole number of its unit.
+    pub fn write_utc(&self, ns: i64, out: &mut String) {
+        match &self.program {
+            Program::Text(steps) => crate::print::steps(steps, ns, out),
+            Program::Epoch(epoch) => out.push_str(&ns.div_euclid(epoch.unit_ns).to_string()),
         }
     }
 }
@@ -365,7 +375,9 @@ fn strptime_steps(layout: &str) -> Result<Vec<Step>, LayoutError> {
 fn directive_steps(directive: char) -> Option<Vec<Step>> {
     let go = match directive {
         '%' | 'n' | 't' => return Some(Vec::new()),
-        'L' | 'f' | 's' => return Some(vec![Step::FractionAny]),
+        'L' => return Some(vec![Step::FractionAny(3)]),
+        'f' => return Some(vec![Step::FractionAny(6)]),
+        's' => return Some(vec![Step::FractionAny(9)]),
         'Y' => "2006",
         'y' => "06",
         'm' => "01",
@@ -398,7 +410,7 @@ fn directive_steps(directive: char) -> Option<Vec<Step>> {
         'c' => "Mon Jan 02 15:04:05 2006",
         _ => return None,
     };
-    Some(go_layout::steps(go))
+    Some(layout::steps(go))
 }
 
 #[cfg(test)]

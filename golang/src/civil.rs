@@ -1,25 +1,29 @@
 //! Dates and times of day, and how text is matched against the steps of a layout.
 
-use super::strptime::{OffsetForm, Step, TimeError};
+use crate::strptime::{OffsetForm, Step, TimeError};
 
 /// A date and a time of day, without a zone.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Civil {
+pub struct Civil {
     /// 0 = the text has none.
-    pub(super) year: i64,
+    pub year: i64,
     /// 1 to 12.
-    pub(super) month: u32,
+    pub month: u32,
     /// 1 to 31.
-    pub(super) day: u32,
-    pub(super) hour: u32,
-    pub(super) minute: u32,
-    pub(super) second: u32,
-    pub(super) nanosecond: u32,
+    pub day: u32,
+    /// 0 to 23.
+    pub hour: u32,
+    /// 0 to 59.
+    pub minute: u32,
+    /// 0 to 59.
+    pub second: u32,
+    /// 0 to 999,999,999.
+    pub nanosecond: u32,
 }
 
 /// What the text says about its zone.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum FoundZone<'t> {
+pub enum FoundZone<'t> {
     /// Nothing.
     None,
     /// Seconds east of UTC.
@@ -30,7 +34,7 @@ pub(super) enum FoundZone<'t> {
 
 /// Days since 1970-01-01 of a date of the proleptic Gregorian calendar. Counts years from March,
 /// so that the leap day is the last of its year.
-pub(super) fn days_from_civil(year: i64, month: u32, day: u32) -> i64 {
+pub fn days_from_civil(year: i64, month: u32, day: u32) -> i64 {
     let (year, month) = if month <= 2 {
         (year - 1, month + 9)
     } else {
@@ -48,7 +52,7 @@ fn is_leap(year: i64) -> bool {
 }
 
 /// Days of a month, 1 to 12.
-pub(super) fn days_in_month(year: i64, month: u32) -> u32 {
+pub fn days_in_month(year: i64, month: u32) -> u32 {
     match month {
         2 if is_leap(year) => 29,
         2 => 28,
@@ -59,7 +63,7 @@ pub(super) fn days_in_month(year: i64, month: u32) -> u32 {
 
 impl Civil {
     /// ns since the epoch at `offset` seconds east of UTC.
-    pub(super) fn at_offset(&self, offset: i64) -> Result<i64, TimeError> {
+    pub fn at_offset(&self, offset: i64) -> Result<i64, TimeError> {
         let days = days_from_civil(self.year, self.month, self.day);
         let of_day = i64::from(self.hour * 3600 + self.minute * 60 + self.second);
         let seconds = days * 86_400 + of_day - offset;
@@ -68,7 +72,7 @@ impl Civil {
     }
 
     /// The 29th of February becomes the 1st of March in a year without one.
-    pub(super) fn clamped(self) -> Civil {
+    pub fn clamped(self) -> Civil {
         match self.day > days_in_month(self.year, self.month) {
             true => Civil {
                 month: self.month + 1,
@@ -80,7 +84,7 @@ impl Civil {
     }
 }
 
-const MONTHS: [&str; 12] = [
+pub(crate) const MONTHS: [&str; 12] = [
     "January",
     "February",
     "March",
@@ -94,7 +98,7 @@ const MONTHS: [&str; 12] = [
     "November",
     "December",
 ];
-const WEEKDAYS: [&str; 7] = [
+pub(crate) const WEEKDAYS: [&str; 7] = [
     "Sunday",
     "Monday",
     "Tuesday",
@@ -105,7 +109,7 @@ const WEEKDAYS: [&str; 7] = [
 ];
 
 /// Matches `text` against `steps`.
-pub(super) fn scan<'t>(
+pub(crate) fn scan<'t>(
     steps: &[Step],
     text: &'t [u8],
 ) -> Result<(Civil, FoundZone<'t>), TimeError> {
@@ -129,7 +133,7 @@ pub(super) fn scan<'t>(
         s.step(step)?;
         let fraction_next = matches!(
             steps.get(i + 1),
-            Some(Step::FractionAny | Step::FractionExact(_))
+            Some(Step::FractionAny(_) | Step::FractionExact(_))
         );
         if matches!(step, Step::Second { .. }) && !fraction_next {
             s.fraction_any();
@@ -213,7 +217,7 @@ impl<'t> Scan<'t> {
                 }
                 self.fraction(digits);
             }
-            Step::FractionAny => self.fraction_any(),
+            Step::FractionAny(_) => self.fraction_any(),
             Step::HalfDay { lower } => self.half_day(lower)?,
             Step::ZoneName => self.zone_name()?,
             Step::ZoneOffset(form) => self.zone_offset(form)?,

@@ -1,6 +1,6 @@
 //! Reads Go's layouts, in which the reference time Mon Jan 2 15:04:05 MST 2006 is written out.
 
-use super::strptime::{OffsetForm, Step};
+use crate::strptime::{OffsetForm, Step};
 
 const fn offset(z: bool, minutes: bool, seconds: bool, colon: bool) -> Step {
     Step::ZoneOffset(OffsetForm {
@@ -67,7 +67,7 @@ const ELEMENTS: &[(&str, Step)] = &[
 ];
 
 /// The steps of a Go layout. Every text is one: what is no element is literal.
-pub(super) fn steps(layout: &str) -> Vec<Step> {
+pub(crate) fn steps(layout: &str) -> Vec<Step> {
     let mut steps = Vec::new();
     let mut literal: Vec<u8> = Vec::new();
     let mut rest = layout.as_bytes();
@@ -99,7 +99,7 @@ fn element(rest: &[u8]) -> Option<(usize, Step)> {
         let step = if *digit == b'0' {
             Step::FractionExact(run)
         } else {
-            Step::FractionAny
+            Step::FractionAny(run)
         };
         return Some((1 + run, step));
     }

@@ -5,7 +5,7 @@
 ///
 /// Quotes are `"`, `'` (around one character) and backticks. Bytes that are not UTF-8, also those
 /// that escapes make, become U+FFFD.
-pub(super) fn unquote(quoted: &[u8], out: &mut Vec<u8>) -> Option<bool> {
+pub fn unquote(quoted: &[u8], out: &mut Vec<u8>) -> Option<bool> {
     out.clear();
     let (&quote, rest) = quoted.split_first()?;
     let (&last, inner) = rest.split_last()?;

@@ -1,0 +1,195 @@
+//! The section of a `filter` processor: conditions per signal, in the newer and the older form, and
+//! `include` and `exclude`.
+
+use tailwater_config::Section;
+use tailwater_ottl::Context;
+use tailwater_pdata::Signal;
+
+use crate::matching::config::{attributes, match_type, severity, texts};
+use crate::matching::{Choice, Conditions, LogMatch, Selection, decode_match};
+use crate::ottl::{ConditionGroup, condition_groups, conditions_of, error_mode};
+
+/// What is left out of logs.
+#[derive(Clone, Debug, Default)]
+pub struct LogRules {
+    /// Conditions for which records are left out.
+    pub groups: Vec<ConditionGroup>,
+    /// What is kept by `include` and `exclude`.
+    pub selection: Selection,
+}
+
+impl LogRules {
+    /// True if nothing is left out.
+    pub fn is_empty(&self) -> bool {
+        self.groups.is_empty()
+            && self.selection.include.is_none()
+            && self.selection.exclude.is_none()
+    }
+}
+
+/// What is left out of traces.
+#[derive(Clone, Debug, Default)]
+pub struct TraceRules {
+    /// Conditions for which spans are left out.
+    pub groups: Vec<ConditionGroup>,
+    /// What is kept by `include` and `exclude`.
+    pub choice: Choice,
+}
+
+/// What is left out of metrics.
+#[derive(Clone, Debug, Default)]
+pub struct MetricRules {
+    /// Conditions for which metrics and data points are left out.
+    pub groups: Vec<ConditionGroup>,
+    /// Resources that are kept by `include` and `exclude`.
+    pub resources: Choice,
+    /// Metrics that are kept by `include` and `exclude`.
+    pub names: Choice,
+}
+
+/// What a `filter` leaves out.
+#[derive(Clone, Debug, Default)]
+pub struct FilterSettings {
+    /// Of logs.
+    pub logs: LogRules,
+    /// Of traces.
+    pub traces: TraceRules,
+    /// Of metrics.
+    pub metrics: MetricRules,
+}
+
+const LOGS: &[Context] = &[Context::Resource, Context::Scope, Context::Log];
+const TRACES: &[Context] = &[Context::Resource, Context::Scope, Context::Span];
+const METRICS: &[Context] = &[
+    Context::Resource,
+    Context::Scope,
+    Context::Metric,
+    Context::DataPoint,
+];
+
+const PROFILES: &str = "profiles are no signal of this agent";
+
+impl FilterSettings {
+    /// Reads the section; mistakes are in it.
+    pub fn decode(s: &mut Section<'_, '_>) -> FilterSettings {
+        let mode = error_mode(s);
+        let mut settings = FilterSettings::default();
+        settings.logs.groups = condition_groups(s, "log_conditions", LOGS, mode);
+        settings.traces.groups = condition_groups(s, "trace_conditions", TRACES, mode);
+        settings.metrics.groups = condition_groups(s, "metric_conditions", METRICS, mode);
+        s.refuse("profile_conditions", PROFILES);
+        s.refuse("profiles", PROFILES);
+        s.section("logs", |s| {
+            let old = [
+                ("resource", Context::Resource),
+                ("log_record", Context::Log),
+            ];
+            let groups = old.map(|(key, context)| conditions_of(s, key, (context, LOGS), mode));
+            let before = settings.logs.groups.len();
+            settings.logs.groups.extend(groups.into_iter().flatten());
+            let include = s.section_if_present("include", log_properties);
+            let exclude = s.section_if_present("exclude", log_properties);
+            alone(s, settings.logs.groups.len() > before, "log_record");
+            settings.logs.selection = Selection { include, exclude };
+        });
+        s.section("traces", |s| {
+            let old = [("resource", Context::Resource), ("span", Context::Span)];
+            let groups = old.map(|(key, context)| conditions_of(s, key, (context, TRACES), mode));
+            settings.traces.groups.extend(groups.into_iter().flatten());
+            s.refuse(
+                "spanevent",
+                "events of spans cannot be left out yet; leave out their span",
+            );
+        });
+        s.section("spans", |s| {
+            let include = s.section_if_present("include", decode_match);
+            let exclude = s.section_if_present("exclude", decode_match);
+            let mut of = |m: Option<crate::matching::MatchConfig>| {
+                m.map(|m| m.for_signal(Signal::Traces, s.errors()))
+            };
+            settings.traces.choice = Choice {
+                include: of(include),
+                exclude: of(exclude),
+            };
+        });
+        s.section("metrics", |s| {
+            let old = [
+                ("resource", Context::Resource),
+                ("metric", Context::Metric),
+                ("datapoint", Context::DataPoint),
+            ];
+            let groups = old.map(|(key, context)| conditions_of(s, key, (context, METRICS), mode));
+            let before = settings.metrics.groups.len();
+            settings.metrics.groups.extend(groups.into_iter().flatten());
+            let include = s.section_if_present("include", metric_properties);
+            let exclude = s.section_if_present("exclude", metric_properties);
+            alone(
+                s,
+                settings.metrics.groups.len() > before,
+                "metric and datapoint",
+            );
+            let of = |pick: fn(&Properties) -> &Option<Conditions>| Choice {
+                include: include.as_ref().and_then(|p| pick(p).clone()),
+                exclude: exclude.as_ref().and_then(|p| pick(p).clone()),
+            };
+            settings.metrics.resources = of(|p| &p.resources);
+            settings.metrics.names = of(|p| &p.names);
+        });
+        settings
+    }
+}
+
+/// Both forms in one section are a mistake, as in the collector.
+fn alone(s: &mut Section<'_, '_>, conditions: bool, names: &str) {
+    for key in ["include", "exclude"] {
+        if conditions && s.has(key) {
+            s.invalid(key, format!("cannot be used together with {names}"));
+        }
+    }
+}
+
+/// `include` or `exclude` of log records.
+fn log_properties(s: &mut Section<'_, '_>) -> LogMatch {
+    let how = match_type(s);
+    LogMatch {
+        bodies: texts(s, "bodies", how),
+        severity_texts: texts(s, "severity_texts", how),
+        severity: s.section_if_present("severity_number", severity).flatten(),
+        attributes: attributes(s, "record_attributes", how),
+        resources: attributes(s, "resource_attributes", how),
+        libraries: Vec::new(),
+    }
+}
+
+/// `include` or `exclude` of metrics. The two properties decide for themselves: one about resources, the
+/// other about metrics.
+struct Properties {
+    resources: Option<Conditions>,
+    names: Option<Conditions>,
+}
+
+fn metric_properties(s: &mut Section<'_, '_>) -> Properties {
+    if s.node("match_type").and_then(|n| n.as_text()) == Some("expr") {
+        let why = "expr is not supported: write the expressions as conditions of OTTL under metrics::datapoint";
+        s.invalid("match_type", why);
+    }
+    let how = match_type(s);
+    s.refuse(
+        "expressions",
+        "write them as conditions of OTTL under metrics::datapoint",
+    );
+    let names = texts(s, "metric_names", how);
+    let resources = attributes(s, "resource_attributes", how);
+    let resources = (!resources.is_empty()).then(|| Conditions {
+        record: LogMatch {
+            resources,
+            ..LogMatch::default()
+        },
+        ..Conditions::default()
+    });
+    let names = (!names.is_empty()).then(|| Conditions {
+        metric_names: names,
+        ..Conditions::default()
+    });
+    Properties { resources, names }
+}

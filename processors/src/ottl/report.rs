@@ -1,0 +1,85 @@
+//! What went wrong with the records of a batch.
+
+use std::sync::Arc;
+
+use tailwater_ottl::Fault;
+use tailwater_pipeline::factory::NodeCx;
+use tailwater_telemetry::metrics::OttlMetrics;
+
+use super::ErrorMode;
+
+/// Collects errors of one batch, so that each makes a line of the log at most once for it.
+pub(crate) struct Report {
+    metrics: Option<Arc<OttlMetrics>>,
+    id: Arc<str>,
+    errors: u64,
+    /// The first error that is to be logged: what failed, and why.
+    first: Option<(String, Fault)>,
+    logged: u64,
+    /// An error that ends the batch.
+    fatal: bool,
+}
+
+impl Report {
+    pub fn new(cx: &NodeCx) -> Report {
+        let signal = cx.signal.map_or("logs", |s| s.as_str());
+        Report {
+            metrics: Some(OttlMetrics::new(&cx.metrics, &cx.id, signal)),
+            id: cx.id.clone(),
+            errors: 0,
+            first: None,
+            logged: 0,
+            fatal: false,
+        }
+    }
+
+    /// One that counts nowhere.
+    pub fn uncounted() -> Report {
+        Report {
+            metrics: None,
+            id: "ottl".into(),
+            errors: 0,
+            first: None,
+            logged: 0,
+            fatal: false,
+        }
+    }
+
+    /// Takes an error; true if the batch is to be given up.
+    pub fn error(&mut self, mode: ErrorMode, text: &str, fault: Fault) -> bool {
+        self.errors += 1;
+        if mode != ErrorMode::Silent {
+            self.logged += 1;
+            self.first.get_or_insert_with(|| (text.to_owned(), fault));
+        }
+        self.fatal |= mode == ErrorMode::Propagate;
+        mode == ErrorMode::Propagate
+    }
+
+    /// Errors since the last [`Report::finish`].
+    #[cfg(test)]
+    pub fn errors(&self) -> u64 {
+        self.errors
+    }
+
+    /// Counts and logs what was collected; true if the batch is given up.
+    pub fn finish(&mut self) -> bool {
+        if self.errors == 0 {
+            return false;
+        }
+        if let Some(metrics) = &self.metrics {
+            metrics.errors.inc_by(self.errors);
+        }
+        if let Some((text, fault)) = self.first.take() {
+            tracing::warn!(
+                processor = %self.id,
+                ottl = %text,
+                records = self.logged,
+                error = %fault,
+                "OTTL could not be carried out"
+            );
+        }
+        (self.errors, self.logged) = (0, 0);
+        std::mem::take(&mut self.fatal)
+    }
+}

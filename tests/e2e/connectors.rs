@@ -4,26 +4,15 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tailwater_testkit::loki::behaviour::{LokiBehaviour, Reach};
-use tailwater_testkit::loki::{FakeLoki, LokiOptions};
+use tailwater_testkit::loki::FakeLoki;
+use tailwater_testkit::loki::behaviour::Reach;
 use tailwater_testkit::rng::Rng;
 use tailwater_testkit::writer::live::{LiveOptions, LiveWriter};
 use tailwater_testkit::writer::{Compress, Naming, Rotation};
 use tailwater_tests::admin::Way;
 use tailwater_tests::agent::{Agent, run_once};
-use tailwater_tests::rig::{Rig, tail};
+use tailwater_tests::rig::{Rig, add_exporter, sink_beside, tail};
 use tailwater_tests::wait;
-
-/// A sink beside that of the rig, where something listens or not.
-fn other_sink(reach: Reach) -> FakeLoki {
-    let sink = FakeLoki::start(LokiOptions {
-        behaviour: LokiBehaviour::permissive(),
-        ..LokiOptions::default()
-    });
-    let sink = sink.expect("a server on a loopback port");
-    sink.set_reach(reach).expect("a port");
-    sink
-}
 
 /// How pipelines lead from the files to `loki` and `loki/other`.
 const SHAPES: [fn() -> Value; 5] = [
@@ -67,9 +56,7 @@ const SHAPES: [fn() -> Value; 5] = [
 
 fn shaped(rig: &Rig, other: &FakeLoki, shape: usize) -> Value {
     let mut config = rig.config();
-    let mut exporter = config["exporters"]["loki"].clone();
-    exporter["endpoint"] = json!(other.push_url());
-    config["exporters"]["loki/other"] = exporter;
+    add_exporter(&mut config, "loki/other", other);
     config["connectors"] = json!({"forward": null, "forward/b": null});
     config["service"]["pipelines"] = SHAPES[shape % SHAPES.len()]();
     config["service"]["shutdown_timeout"] = json!("1s");
@@ -120,7 +107,7 @@ fn finish(rig: &Rig, other: &FakeLoki, live: [LiveWriter; 2], agent: Agent) -> u
 #[test]
 fn pipelines_are_joined_in_other_ways_while_lines_flow() {
     const CHANGES: usize = 40;
-    let (rig, other) = (Rig::new("connectors"), other_sink(Reach::Refused));
+    let (rig, other) = (Rig::new("connectors"), sink_beside(Reach::Refused));
     let agent = rig.start(&shaped(&rig, &other, 0));
     let live = writers(&rig);
     let (mut rng, mut before) = (Rng::new(11), 0);
@@ -152,7 +139,7 @@ fn pipelines_are_joined_in_other_ways_while_lines_flow() {
 #[test]
 fn kills_between_changes_lose_nothing() {
     const KILLS: u64 = 15;
-    let (rig, other) = (Rig::new("connectors-kill"), other_sink(Reach::Refused));
+    let (rig, other) = (Rig::new("connectors-kill"), sink_beside(Reach::Refused));
     let live = writers(&rig);
     let mut rng = Rng::new(3);
     for kill in 0..KILLS {
@@ -178,7 +165,7 @@ fn kills_between_changes_lose_nothing() {
 /// its edges and numbers, in metrics under the collector's names, and by a tap.
 #[test]
 fn a_connector_is_seen_where_components_are() {
-    let (rig, other) = (Rig::new("connectors-seen"), other_sink(Reach::Up));
+    let (rig, other) = (Rig::new("connectors-seen"), sink_beside(Reach::Up));
     let mut config = shaped(&rig, &other, 0);
     let socket = rig.path("admin.sock");
     config["service"]["admin"] = json!({"socket": socket});

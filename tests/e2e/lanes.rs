@@ -7,32 +7,19 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tailwater_testkit::loki::behaviour::{Faults, LokiBehaviour, Reach};
-use tailwater_testkit::loki::{FakeLoki, LokiOptions};
+use tailwater_testkit::loki::FakeLoki;
+use tailwater_testkit::loki::behaviour::{Faults, Reach};
 use tailwater_testkit::rng::Rng;
 use tailwater_testkit::writer::live::{LiveOptions, LiveWriter};
 use tailwater_testkit::writer::{Compress, Naming, Rotation};
 use tailwater_tests::agent::{Agent, run_once};
-use tailwater_tests::rig::{Rig, tail};
+use tailwater_tests::rig::{Rig, add_exporter, sink_beside, tail};
 use tailwater_tests::wait;
-
-/// A sink that takes everything, where nothing listens yet.
-fn dead_sink() -> FakeLoki {
-    let sink = FakeLoki::start(LokiOptions {
-        behaviour: LokiBehaviour::permissive(),
-        ..LokiOptions::default()
-    });
-    let sink = sink.expect("a server on a loopback port");
-    sink.set_reach(Reach::Refused).expect("a port");
-    sink
-}
 
 /// The configuration of `rig` with exporters `loki` and, to another address, `loki/dead`.
 fn with_dead(rig: &Rig, dead: &FakeLoki) -> Value {
     let mut config = rig.config();
-    let mut exporter = config["exporters"]["loki"].clone();
-    exporter["endpoint"] = json!(dead.push_url());
-    config["exporters"]["loki/dead"] = exporter;
+    add_exporter(&mut config, "loki/dead", dead);
     config["service"]["pipelines"]["logs"]["exporters"] = json!(["loki", "loki/dead"]);
     config["service"]["shutdown_timeout"] = json!("1s");
     config
@@ -63,7 +50,7 @@ fn of_lane(agent: &Agent, what: &str, exporter: &str) -> f64 {
 fn a_dead_destination_costs_a_live_one_nothing_over_kills_and_restarts() {
     const LIVES: u64 = 6;
     const LINES: u64 = 3_000;
-    let (rig, dead) = (Rig::new("lanes-dead"), dead_sink());
+    let (rig, dead) = (Rig::new("lanes-dead"), sink_beside(Reach::Refused));
     let config = with_dead(&rig, &dead);
     let mut writer = rig.writer(1, "app.log", |_| {});
     for life in 0..LIVES {
@@ -123,7 +110,7 @@ fn a_dead_destination_costs_a_live_one_nothing_over_kills_and_restarts() {
 #[test]
 fn kills_at_any_moment_cost_neither_of_two_destinations_a_line() {
     const KILLS: u64 = 20;
-    let (rig, other) = (Rig::new("lanes-kills"), dead_sink());
+    let (rig, other) = (Rig::new("lanes-kills"), sink_beside(Reach::Refused));
     let config = with_dead(&rig, &other);
     rig.loki
         .set_faults(|f| (f.status_500, f.status_429, f.reset_after) = (0.1, 0.05, 0.1));
@@ -363,7 +350,7 @@ fn text_of(path: &Path) -> &str {
 /// goes to them, and is then.
 #[test]
 fn a_file_is_deleted_when_all_destinations_have_it() {
-    let (rig, dead) = (Rig::new("lanes-delete"), dead_sink());
+    let (rig, dead) = (Rig::new("lanes-delete"), sink_beside(Reach::Refused));
     let mut config = with_dead(&rig, &dead);
     config["receivers"]["filelog"]["delete_after_read"] = json!(true);
     config["service"]["pipelines"] = json!({

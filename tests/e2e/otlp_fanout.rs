@@ -1,13 +1,13 @@
 //! OTLP to two destinations, with the real binary: each has every request once, whatever the other does.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::{Value, json};
 use tailwater_testkit::otlp::{Answer, OtlpStandIn};
-use tailwater_tests::agent::free_port;
+use tailwater_tests::agent::free_addr;
 use tailwater_tests::otlp_client::{HttpClient, log_proto};
 use tailwater_tests::rig::{Rig, tail};
 use tailwater_tests::wait;
@@ -97,7 +97,7 @@ fn each_destination_has_each_request_once() {
         let start = || OtlpStandIn::start(None).expect("free ports");
         let (healthy, ill) = (start(), start());
         let bodies = bodies();
-        let receive = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port().expect("a free port")));
+        let receive = free_addr();
         let agent = rig.start(&config(receive, &healthy, &ill));
         ill.set_answer(illness.clone());
         for round in 1..=2 {
@@ -143,7 +143,7 @@ fn with_a_queue_on_disk_nobody_waits() {
     let start = || OtlpStandIn::start(None).expect("free ports");
     let (healthy, ill) = (start(), start());
     let bodies = bodies();
-    let receive = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port().expect("a free port")));
+    let receive = free_addr();
     let mut config = config(receive, &healthy, &ill);
     let directory = rig.path("storage");
     std::fs::create_dir(&directory).expect("a directory");

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tailwater_testkit::otlp::{Answer, Carrier, Kind, OtlpStandIn};
 use tailwater_testkit::rng::Rng;
 use tailwater_testkit::writer::live::{LiveOptions, LiveWriter};
-use tailwater_tests::agent::{Agent, free_port};
+use tailwater_tests::agent::{Agent, free_addr};
 use tailwater_tests::rig::{Rig, tail};
 use tailwater_tests::wait;
 
@@ -61,10 +61,6 @@ fn with_storage(rig: &Rig, mut config: Value, exporter: &str) -> Value {
     config["service"]["extensions"] = json!(["file_storage"]);
     config["exporters"][exporter]["sending_queue"]["storage"] = "file_storage".into();
     config
-}
-
-fn free_addr() -> SocketAddr {
-    SocketAddr::from((Ipv4Addr::LOCALHOST, free_port().expect("a free port")))
 }
 
 /// Expects that the backend could read everything.

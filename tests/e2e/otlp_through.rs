@@ -4,36 +4,20 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use tailwater_testkit::otlp::{Answer, Carrier, Kind, OtlpStandIn};
 use tailwater_testkit::rng::Rng;
 use tailwater_tests::admin::Way;
-use tailwater_tests::agent::{Agent, free_port};
+use tailwater_tests::agent::{Agent, free_addr};
+use tailwater_tests::otlp_client::field;
 use tailwater_tests::rig::{Rig, tail};
 use tailwater_tests::tls::certificate;
 use tailwater_tests::wait;
 
 const KILLS: u64 = 100;
-
-fn free_addr() -> SocketAddr {
-    SocketAddr::from((Ipv4Addr::LOCALHOST, free_port().expect("a free port")))
-}
-
-/// A field that holds bytes.
-fn field(number: u8, content: &[u8]) -> Vec<u8> {
-    let mut out = vec![number << 3 | 2];
-    let mut n = content.len();
-    while n >= 0x80 {
-        out.push(n as u8 | 0x80);
-        n >>= 7;
-    }
-    out.push(n as u8);
-    out.extend_from_slice(content);
-    out
-}
 
 /// One resource with an attribute, and one scope with `items`.
 fn request(items: &[Vec<u8>]) -> Vec<u8> {

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use flate2::write::DeflateEncoder;
 use tailwater_tests::fault_row::Row;
-use tailwater_tests::otlp_client::{GrpcClient, compress};
+use tailwater_tests::otlp_client::{GrpcClient, compress, field};
 
 use super::attack::{ADDED_MAX, Target};
 
@@ -117,11 +117,6 @@ fn varint(mut n: u64) -> Vec<u8> {
     }
     out.push(n as u8);
     out
-}
-
-fn field(number: u8, content: &[u8]) -> Vec<u8> {
-    let head = [&[number << 3 | 2][..], &varint(content.len() as u64)].concat();
-    [&head, content].concat()
 }
 
 /// A body of a log record that is a list in a list, `depth` times.

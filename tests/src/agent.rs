@@ -82,6 +82,14 @@ pub fn free_port() -> io::Result<u16> {
     Err(last)
 }
 
+/// An address of 127.0.0.1 at such a port.
+///
+/// # Panics
+/// As [`free_port`] fails.
+pub fn free_addr() -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, free_port().expect("a free port")))
+}
+
 /// The text of a configuration with metrics on `port`, before what it says of them itself.
 fn with_telemetry(config: &Value, port: u16) -> io::Result<String> {
     let mut config = config.clone();

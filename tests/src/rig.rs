@@ -1,13 +1,13 @@
 //! Everything one test needs around an agent: files, a sink, a judge.
 
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tailwater_testkit::loki::behaviour::{Faults, LokiBehaviour};
+use tailwater_testkit::loki::behaviour::{Faults, LokiBehaviour, Reach};
 use tailwater_testkit::loki::store::StoreMode;
 use tailwater_testkit::loki::{FakeLoki, LokiOptions};
 use tailwater_testkit::oracle::{DeliveryOracle, OracleReport};
@@ -15,7 +15,7 @@ use tailwater_testkit::tempdir::TempDir;
 use tailwater_testkit::time::system_unix_nanos;
 use tailwater_testkit::writer::{LogWriter, WriterClock, WriterOptions};
 
-use crate::agent::{Agent, free_port};
+use crate::agent::{Agent, free_addr};
 use crate::wait;
 
 /// One minute, in nanoseconds.
@@ -238,12 +238,33 @@ impl Rig {
     }
 }
 
+/// A sink beside that of a rig, which takes everything; whether something listens there says `reach`.
+///
+/// # Panics
+/// When the server cannot be made.
+pub fn sink_beside(reach: Reach) -> FakeLoki {
+    let sink = FakeLoki::start(LokiOptions {
+        behaviour: LokiBehaviour::permissive(),
+        ..LokiOptions::default()
+    });
+    let sink = sink.expect("a server on a loopback port");
+    sink.set_reach(reach).expect("a port");
+    sink
+}
+
+/// Adds an exporter of this name to the configuration of a rig: its own, but to `sink`. No pipeline leads there yet.
+pub fn add_exporter(config: &mut Value, name: &str, sink: &FakeLoki) {
+    let mut exporter = config["exporters"]["loki"].clone();
+    exporter["endpoint"] = json!(sink.push_url());
+    config["exporters"][name] = exporter;
+}
+
 /// Adds a health check to a configuration, and says where it answers.
 ///
 /// # Panics
 /// When there is no free port.
 pub fn with_health_check(config: &mut Value) -> SocketAddr {
-    let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port().expect("a free port")));
+    let addr = free_addr();
     config["extensions"]["health_check"] = json!({"endpoint": addr.to_string()});
     config["service"]["extensions"] = json!(["health_check"]);
     addr

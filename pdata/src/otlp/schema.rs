@@ -126,7 +126,7 @@ pub(super) enum Role {
     Other,
 }
 
-/// What the walker does about a field whose tag is one byte.
+/// What the walker does about a field, by the first byte of its tag.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Step {
     /// Reads the number.
@@ -145,6 +145,8 @@ pub(super) enum Step {
     Pair,
     /// Looks at a value.
     Value,
+    /// Passes four bytes if the rest of the tag says that this is field 16.
+    FarFour,
     /// Nothing without thinking: it is unknown, has an unusual wire type, or is a message to go into.
     Think,
 }
@@ -180,8 +182,8 @@ pub(super) struct Message {
     by_number: [u8; NUMBERS],
     /// The same by tags of one byte, those that are a number and the wire type of its values.
     by_tag: [u8; 128],
-    /// What is done about fields, by the same tags and those of packed numbers.
-    steps: [Step; 128],
+    /// What is done about fields, by the same tags, those of packed numbers and the first byte of longer ones.
+    steps: [Step; 256],
 }
 
 impl Message {
@@ -192,7 +194,7 @@ impl Message {
     const fn with_role(role: Role, fields: &'static [Field]) -> Message {
         let mut by_number = [NONE; NUMBERS];
         let mut by_tag = [NONE; 128];
-        let mut steps = [Step::Think; 128];
+        let mut steps = [Step::Think; 256];
         let mut i = 0;
         while i < fields.len() {
             let number = fields[i].number as usize;
@@ -204,6 +206,9 @@ impl Message {
                 if matches!(fields[i].count, Count::Many) && fields[i].wire() == I64 {
                     steps[number << 3 | LEN as usize] = Step::Packed;
                 }
+            } else if number == 16 && fields[i].wire() == I32 {
+                // The only one of two bytes that comes with each item: it ends in 1.
+                steps[0x80 | I32 as usize] = Step::FarFour;
             }
             i += 1;
         }
@@ -216,13 +221,10 @@ impl Message {
         }
     }
 
-    /// What is done about a field with a tag of one byte.
+    /// What is done about a field whose tag begins with this byte.
     #[inline]
     pub fn step(&self, tag: u8) -> Step {
-        match self.steps.get(usize::from(tag)) {
-            Some(step) => *step,
-            None => Step::Think,
-        }
+        self.steps[usize::from(tag)]
     }
 
     /// The field that a tag of one byte names, if it is known and has values of that wire type.

@@ -85,6 +85,36 @@ fn what_is_not_protobuf_is_refused_with_its_place() {
     );
 }
 
+/// Guarantee: a field whose tag takes two bytes is judged as others are, known or not.
+#[test]
+fn a_long_tag_is_read_as_a_short_one() {
+    let span = |fields: &[u8]| len(1, &len(2, &len(2, fields)));
+    let items =
+        |fields: &[u8]| parse(Signal::Traces, &span(fields)).map_err(|e| (e.problem, e.path));
+    for right in [
+        &b"\x85\x01abcd"[..],
+        b"\x85\x01abcd\x85\x01abcd\x2a\x01n",
+        b"\x85\x81\0abcd\x2a\x01n",
+        b"\x85\x02abcd\x2a\x01n",
+        b"\x80\x02\x01",
+    ] {
+        assert_eq!(items(right), Ok(1), "{right:?}");
+    }
+    let flags = "resource_spans.scope_spans.spans.flags";
+    let spans = "resource_spans.scope_spans.spans";
+    let (found, wanted) = (0, 5);
+    for (wrong, problem, path) in [
+        (&b"\x85\x01abc"[..], Problem::Truncated, flags),
+        (b"\x85\x01", Problem::Truncated, flags),
+        (b"\x85", Problem::Truncated, spans),
+        (b"\x80\x01\x01", Problem::Mismatch { found, wanted }, flags),
+        (b"\x85\x02abc", Problem::Truncated, spans),
+    ] {
+        assert_eq!(items(wrong), Err((problem, path.into())), "{wrong:?}");
+    }
+    assert_eq!(parse(Signal::Logs, &log(b"\x85\x01abcd")).ok(), Some(1));
+}
+
 #[test]
 fn numbers_may_be_packed_where_they_repeat() {
     let histogram = |point: &[u8]| len(1, &len(2, &len(2, &len(9, &len(1, point)))));

@@ -128,7 +128,8 @@ impl Walk<'_> {
                 Step::Varint if *first < 0x80 => 2,
                 Step::Four if rest.len() >= 3 => 5,
                 Step::Eight if rest.len() >= 7 => 9,
-                Step::Varint | Step::Four | Step::Eight | Step::Think => return at,
+                Step::FarFour if *first == 1 && rest.len() >= 4 => 6,
+                Step::Varint | Step::Four | Step::Eight | Step::FarFour | Step::Think => return at,
                 _ => {
                     let Some((head, content)) = content(*first, rest) else {
                         return at;

@@ -174,7 +174,7 @@ impl Changes {
     /// Makes the `n`th change.
     pub fn make(&self, config: &mut Value, n: usize) {
         let (_, make) = KINDS[n % KINDS.len()];
-        make(self, config, n, n / KINDS.len() % 2 == 0);
+        make(self, config, n, (n / KINDS.len()).is_multiple_of(2));
     }
 
     /// The name of the kind of the `n`th change.

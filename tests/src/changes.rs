@@ -223,8 +223,6 @@ mod tests {
         for n in 0..10 * KINDS_COUNT {
             let before = config.clone();
             changes.make(&mut config, n);
-            // Without processors one more or less is a change of the pipelines alone; settings of what no
-            // pipeline names are none.
             assert_ne!(config, before, "{n}: {}", Changes::name(n));
             let exporters = sending(&mut config)["exporters"].clone();
             assert!(exporters[0] == "loki", "{n}: {exporters}");

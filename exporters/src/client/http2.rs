@@ -20,7 +20,7 @@ use super::body::Chunks;
 use super::connect::Connection;
 use super::endpoint::Endpoint;
 use super::http::{config_error, is_reset};
-use super::pool::Key;
+use super::pool::{Key, Reaper};
 use crate::delivery::SendError;
 
 /// Largest headers or trailers of an answer that are read.
@@ -165,7 +165,7 @@ struct Inner {
     turns: HashMap<Key, Arc<tokio::sync::Mutex<()>>>,
     /// Servers that chose HTTP/1.1 when they were asked last.
     plain: HashSet<Key>,
-    reaping: bool,
+    reaper: Reaper,
 }
 
 impl Inner {
@@ -271,8 +271,9 @@ impl Channels {
         };
         inner.kept.insert(key.clone(), kept);
         let timeout = self.idle_timeout;
-        if !timeout.is_zero() && !std::mem::replace(&mut inner.reaping, true) {
-            tokio::spawn(reap(Arc::downgrade(&self.inner), timeout));
+        if !timeout.is_zero() {
+            let channels = Arc::downgrade(&self.inner);
+            inner.reaper.begin(reap(channels, timeout));
         }
         Ok(in_use)
     }
@@ -313,7 +314,7 @@ async fn reap(channels: Weak<Mutex<Inner>>, timeout: Duration) {
             inner.prune(timeout);
             let oldest = inner.kept.values().map(|k| k.used).min();
             if oldest.is_none() {
-                inner.reaping = false;
+                inner.reaper.rest();
             }
             // One in use for longer than that is looked at again after as long.
             oldest.map(|used| (used + timeout).max(Instant::now() + timeout / 8))

@@ -8,6 +8,7 @@ use foldhash::HashMap;
 use hyper::client::conn::http1::SendRequest;
 use rustls::ClientConfig;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use super::body::Chunks;
@@ -58,7 +59,31 @@ impl Idle {
 struct Inner {
     idle: HashMap<Key, Vec<Idle>>,
     uses: HashMap<Key, Arc<Semaphore>>,
-    reaping: bool,
+    reaper: Reaper,
+}
+
+/// The task that closes idle connections. It goes with what it looks after, and does not wait for the
+/// time of connections that went with it.
+#[derive(Default)]
+pub(super) struct Reaper(Option<AbortHandle>);
+
+impl Reaper {
+    /// Begins with `task`, unless it is at work.
+    pub fn begin(&mut self, task: impl Future<Output = ()> + Send + 'static) {
+        self.0
+            .get_or_insert_with(|| tokio::spawn(task).abort_handle());
+    }
+
+    /// There is nothing to do any more.
+    pub fn rest(&mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Reaper {
+    fn drop(&mut self) {
+        self.0.take().iter().for_each(AbortHandle::abort);
+    }
 }
 
 impl Inner {
@@ -152,8 +177,9 @@ impl Pool {
             usable,
             since: Instant::now(),
         });
-        if !limits.idle_timeout.is_zero() && !std::mem::replace(&mut inner.reaping, true) {
-            tokio::spawn(reap(Arc::downgrade(&self.inner), limits.idle_timeout));
+        if !limits.idle_timeout.is_zero() {
+            let pool = Arc::downgrade(&self.inner);
+            inner.reaper.begin(reap(pool, limits.idle_timeout));
         }
     }
 
@@ -176,11 +202,37 @@ async fn reap(pool: Weak<Mutex<Inner>>, timeout: Duration) {
             inner.prune(timeout);
             let oldest = inner.idle.values().flatten().map(|i| i.since).min();
             if oldest.is_none() {
-                inner.reaping = false;
+                inner.reaper.rest();
             }
             oldest
         };
         let Some(oldest) = next else { return };
         tokio::time::sleep_until(oldest + timeout).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Guarantee: no task of a client that went waits for the time of its connections.
+    #[test]
+    fn the_task_goes_with_what_it_looks_after() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
+        runtime.unwrap().block_on(async {
+            let (alive, gone) = tokio::sync::oneshot::channel::<()>();
+            let mut reaper = Reaper::default();
+            reaper.begin(async move {
+                let _alive = alive;
+                std::future::pending::<()>().await;
+            });
+            reaper.begin(async { unreachable!("it is at work") });
+            tokio::task::yield_now().await;
+            drop(reaper);
+            let ended = tokio::time::timeout(Duration::from_secs(30), gone).await;
+            assert!(ended.is_ok_and(|alive| alive.is_err()));
+        });
     }
 }

@@ -72,6 +72,7 @@ impl FileSource {
     /// A file whose path is gone: finished when it has been at rest for a while.
     fn let_go(&mut self, no: FileNo, since: Mono, now: Mono) {
         let s = self.p.settings.clone();
+        let is_crowded = self.is_crowded();
         let Some(tail) = self.tails.get_mut(&no) else {
             return;
         };
@@ -82,7 +83,7 @@ impl FileSource {
             s.linger_deleted
         } else if tail.left && tail.acked.offset == tail.position.offset {
             Duration::ZERO
-        } else if self.open > s.open_files_max && !s.polling.load(Ordering::Acquire) {
+        } else if is_crowded && !s.polling.load(Ordering::Acquire) {
             s.linger_renamed.min(LINGER_CROWDED)
         } else {
             s.linger_renamed

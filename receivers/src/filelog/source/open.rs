@@ -63,6 +63,10 @@ impl FileSource {
     /// Has a turn of the first of those that wait to be opened, as long as there is room for it. Some
     /// that waited are open, finished, or need no descriptor by now: those hold nobody up.
     pub(super) fn use_room(&mut self) {
+        if !self.wait_to_open.is_empty() {
+            // What had to stay open for a line that was held need not any more, and has no turn of its own.
+            self.keep_budget();
+        }
         while self.open < self.p.settings.open_files_max
             && let Some(no) = self.wait_to_open.pop_front()
         {

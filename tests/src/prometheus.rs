@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -43,6 +44,9 @@ pub fn find() -> Result<PathBuf, String> {
     }
     let peers = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/peers");
     let unpacked = peers.join("prometheus/usr/bin/prometheus");
+    // Tests of this process that want it at once wait for the one that fetches it.
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(|e| e.into_inner());
     if unpacked.is_file() {
         return Ok(unpacked);
     }

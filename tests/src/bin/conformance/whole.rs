@@ -159,6 +159,12 @@ fn needed(error: &str) -> Option<String> {
             kind.map_or("component", |(_, kind)| kind)
         ));
     }
+    for kind in ["converter", "editor"] {
+        if let Some((_, rest)) = error.split_once(&format!("there is no {kind} \"")) {
+            let name = rest.split('"').next().unwrap_or_default();
+            return Some(format!("{kind} {name}"));
+        }
+    }
     if let Some((_, signal)) = error.split_once(" does not support ") {
         return Some(format!(
             "{} in pipelines",

@@ -304,6 +304,10 @@ impl Catalog {
             Err(e) if gzip && e.kind() == io::ErrorKind::InvalidData => {}
             read => drop(read?),
         }
+        // Zeros behind a torn member, for example.
+        if gzip && told_size.is_some_and(|told| told < head.len() as u64) {
+            told_size = None;
+        }
         Ok(Opened {
             file: content,
             handle: file,

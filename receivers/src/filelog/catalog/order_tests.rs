@@ -428,3 +428,35 @@ fn what_was_written_since_a_file_lost_its_end_is_read() {
     let before = opened_after_start(&base, vec![complete(meta.mtime_ns)]);
     assert_eq!(before, ["the log"]);
 }
+
+/// Guarantee: a compressed file that a power loss tore, so that it ends with zeros, is read as far as it goes.
+#[test]
+fn a_compressed_file_that_ends_with_zeros_is_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let base = dir.path().join("app.log");
+    let lines: String = (0..2_000)
+        .map(|n| format!("line {n} {}\n", n * n))
+        .collect();
+    fs::write(dir.path().join(generation(1)), &lines).unwrap();
+    compress(dir.path(), 1);
+    let torn = dir.path().join(format!("{}.gz", generation(1)));
+    let mut bytes = fs::read(&torn).unwrap();
+    let half = bytes.len() / 2;
+    bytes[half..].fill(0);
+    fs::write(&torn, bytes).unwrap();
+    fs::write(&base, "the log\n").unwrap();
+    // Of the original it is only known that it was begun.
+    let begun = Position {
+        id: FileId {
+            ino: 1,
+            ..OsLogFs.meta(&torn).unwrap().id
+        },
+        path: FilePath::from(base.clone()),
+        head: Head::of(&lines.as_bytes()[..1_000]),
+        surveyed: true,
+        ..Position::default()
+    };
+    let opened = opened_after_start(&base, vec![begun]);
+    assert_eq!(opened.len(), 2, "{opened:?}");
+    assert!(opened[0].starts_with("line 0"), "{opened:?}");
+}

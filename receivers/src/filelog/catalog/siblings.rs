@@ -14,7 +14,7 @@ use tailwater_pipeline::clock::Mono;
 use super::super::hash::stable_hash;
 use super::super::identity::is_rotated_name;
 use super::super::logfs::{FileId, LogFs, Meta};
-use super::pairs::Pairs;
+use super::pairs::{Pairs, ToRead};
 
 /// A rotated file.
 #[derive(Clone, Debug, PartialEq)]
@@ -368,7 +368,7 @@ impl Listing {
         stays: &dyn Fn(&Meta) -> Stays,
     ) -> Siblings {
         let log = stable_hash(base.as_bytes());
-        let (names, has_older) = self.rotated(base, if whole { 0 } else { log });
+        let (mut names, has_older) = self.rotated(base, if whole { 0 } else { log });
         let mut out = Siblings {
             stable: self.is_whole,
             has_older,
@@ -378,13 +378,24 @@ impl Listing {
         let by_name = is_by_name(names.iter().map(|i| age(base, &self.names[*i].text)));
         let mut inodes = HashSet::with_capacity(names.len());
         let (mut as_listed, mut other) = (0, 0);
-        let beside = names.iter().filter_map(|i| {
-            let compressed = &self.names[*i].text;
-            let plain = self.plain_beside(base, compressed)?;
-            let is_torn = pairs.is_torn(fs, &dir.join(plain), &dir.join(compressed));
-            Some(if is_torn { plain } else { compressed }.to_owned())
-        });
-        let left_out: Vec<String> = beside.collect();
+        let (mut left_out, mut first) = (Vec::new(), HashSet::new());
+        for &i in &names {
+            let compressed = &self.names[i].text;
+            let Some(plain) = self.plain_beside(base, compressed) else {
+                continue;
+            };
+            match pairs.to_read(fs, &dir.join(plain), &dir.join(compressed)) {
+                ToRead::Plain => left_out.push(compressed.clone()),
+                ToRead::Compressed => left_out.push(plain.to_owned()),
+                // What the plain file has more is behind what the other one has.
+                ToRead::Both => _ = first.insert(i),
+            }
+        }
+        for at in 1..names.len() {
+            if first.contains(&names[at]) && !first.contains(&names[at - 1]) {
+                names.swap(at - 1, at);
+            }
+        }
         for i in names {
             if left_out.contains(&self.names[i].text) {
                 continue;
@@ -457,7 +468,7 @@ impl Listing {
             .map(|n| (n, dir.join(&n.text)))
             .filter(|(n, path)| {
                 let is_alone = self.plain_beside(base, &n.text).is_none();
-                is_alone || pairs.is_known_torn(path)
+                is_alone || pairs.is_read(path)
             })
             .map(|(_, path)| path);
         paths.find(|path| fs.meta(path).is_ok_and(|meta| meta.id == id))

@@ -40,7 +40,7 @@ pub(super) struct Pairs {
 impl Pairs {
     /// Which of `plain` and `compressed`, which was made from it, is to be read. Both are looked into for that
     /// once: it happens after power losses only.
-    pub(super) fn to_read(&mut self, fs: &dyn LogFs, plain: &Path, compressed: &Path) -> ToRead {
+    pub(super) fn which(&mut self, fs: &dyn LogFs, plain: &Path, compressed: &Path) -> ToRead {
         let (Ok(torn), Ok(whole)) = (fs.meta(plain), fs.meta(compressed)) else {
             return ToRead::Plain;
         };
@@ -72,7 +72,7 @@ impl Pairs {
     }
 }
 
-/// See [`Pairs::to_read`]. The compressed form has more if `plain` ends, or goes on with NUL, where the content of
+/// See [`Pairs::which`]. The compressed form has more if `plain` ends, or goes on with NUL, where the content of
 /// that goes on. It may be damaged itself further on, where `plain` has more.
 fn look_into(compressed: &dyn LogFile, plain: &dyn LogFile) -> io::Result<ToRead> {
     let mut gunzip = Gunzip::default();
@@ -159,8 +159,8 @@ mod tests {
             started_ns,
             ..Pairs::default()
         };
-        let first = pairs.to_read(&OsLogFs, &a, &b);
-        assert_eq!(first, pairs.to_read(&OsLogFs, &a, &b), "the second time");
+        let first = pairs.which(&OsLogFs, &a, &b);
+        assert_eq!(first, pairs.which(&OsLogFs, &a, &b), "the second time");
         assert_eq!(first != ToRead::Plain, pairs.is_read(&b));
         first
     }

@@ -384,7 +384,7 @@ impl Listing {
             let Some(plain) = self.plain_beside(base, compressed) else {
                 continue;
             };
-            match pairs.to_read(fs, &dir.join(plain), &dir.join(compressed)) {
+            match pairs.which(fs, &dir.join(plain), &dir.join(compressed)) {
                 ToRead::Plain => left_out.push(compressed.clone()),
                 ToRead::Compressed => left_out.push(plain.to_owned()),
                 // What the plain file has more is behind what the other one has.

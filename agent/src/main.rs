@@ -17,6 +17,7 @@ mod control;
 mod extensions;
 mod layer;
 mod lent;
+mod memory;
 mod offer;
 mod progress;
 mod registry;

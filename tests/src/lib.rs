@@ -9,6 +9,7 @@
 //! * [`chromium::Chromium`]: a browser that is driven.
 //! * [`configs`]: configurations that several tests start from.
 //! * [`confine::Group`]: limits of memory and CPU for an agent, and other ways to start it.
+//! * [`disk_stall::Watch`]: how long the machine's disk did not answer.
 //! * [`dns::NameServer`]: a name server that says what a test wants.
 //! * [`exporter::LokiBench`], [`contract::Case`]: the Loki exporter in this process, on a clock that tests move.
 //! * [`fault_row::Row`]: what a row of the fault matrix did and reached.
@@ -33,6 +34,7 @@ pub mod chromium;
 pub mod configs;
 pub mod confine;
 pub mod contract;
+pub mod disk_stall;
 pub mod dns;
 pub mod exporter;
 pub mod fault_row;

@@ -2,20 +2,26 @@
 
 use std::time::{Duration, Instant};
 
+use crate::disk_stall::Watch;
+
 /// Time between two looks at a condition.
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// Most things happen within milliseconds; this is for a machine that is busy with other work.
 pub const BOUND: Duration = Duration::from_secs(30);
 
-/// Waits until `met` holds, at most `bound`; whether it did.
+/// The most that a bound is put off for a disk that does not answer: a test ends all the same.
+const STALLED_MAX: Duration = Duration::from_secs(300);
+
+/// Waits until `met` holds, at most `bound`; whether it did. Time in which the machine's disk does not answer
+/// is not counted: positions wait for it, whatever the agent does.
 pub fn within(bound: Duration, mut met: impl FnMut() -> bool) -> bool {
-    let begin = Instant::now();
+    let (begin, watch) = (Instant::now(), Watch::start());
     loop {
         if met() {
             return true;
         }
-        if begin.elapsed() > bound {
+        if begin.elapsed() > bound + watch.stalled().min(STALLED_MAX) {
             return false;
         }
         std::thread::sleep(PAUSE);

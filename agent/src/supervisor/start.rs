@@ -166,6 +166,7 @@ impl Agent {
             queues: state_directory().map(|state| KnownQueues::below(&state)),
             watched: Arc::default(),
             sockets: vec![sockets],
+            gave_back: now,
             clock,
             metrics,
         };

@@ -10,10 +10,12 @@ mod parse;
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+
+use crate::ports;
 
 /// How long [`Server::listen_again`] tries to get its port back.
 const REBIND_TIME_MAX: Duration = Duration::from_secs(5);
@@ -228,7 +230,7 @@ impl Server {
     /// # Errors
     /// What binding or starting a thread fails with.
     pub fn start(handler: Arc<dyn Handler>, limits: ServerLimits) -> io::Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let listener = ports::listen()?;
         let addr = listener.local_addr()?;
         let shared = Arc::new(Shared {
             handler,

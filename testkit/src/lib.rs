@@ -8,6 +8,7 @@
 //!   Docker json-file, plain) and rotates them in every usual way.
 //! * [`oracle::DeliveryOracle`]: knows what was written, is told what arrived, and says exactly
 //!   what is missing, repeated, out of order or damaged.
+//! * [`ports`]: where servers listen that go away and come back.
 //! * [`rng::Rng`] and [`tempdir::TempDir`]: what those need, and tests with them.
 //!
 //! The three meet in [`entry::EntryRef`]: the server hands every stored entry to a hook, and the
@@ -41,6 +42,7 @@ pub mod loki;
 pub mod message;
 pub mod oracle;
 pub mod otlp;
+pub mod ports;
 pub mod rng;
 pub mod tempdir;
 pub mod time;

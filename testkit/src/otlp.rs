@@ -9,7 +9,7 @@ mod read;
 mod serve;
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -18,6 +18,7 @@ use tokio::sync::watch;
 pub use read::{Kind, Message, ReadError};
 
 use crate::entry::{EntryHook, EntryRef};
+use crate::ports;
 
 /// How a request came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -176,8 +177,7 @@ impl OtlpStandIn {
     /// # Errors
     /// What listening fails with.
     pub fn start(hook: Option<EntryHook>) -> io::Result<OtlpStandIn> {
-        let free = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        OtlpStandIn::start_at(free, free, hook)
+        OtlpStandIn::start_at(ports::free_addr()?, ports::free_addr()?, hook)
     }
 
     /// As [`OtlpStandIn::start`], on given addresses.

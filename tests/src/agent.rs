@@ -2,15 +2,14 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::ops::Range;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
+use tailwater_testkit::ports;
 
 use crate::scrape::Scrape;
 use crate::wait;
@@ -59,35 +58,20 @@ pub fn has_place(line: &str, file: &str) -> bool {
     number(parts.next()) && number(parts.next()) && parts.next().is_some()
 }
 
-/// Ports below those that Linux gives out by itself, to connections for example.
-const PORTS: Range<u16> = 16_000..32_000;
-
-/// A port of 127.0.0.1 that was free a moment ago, and that is given to nobody else in this process.
+/// As [`ports::free_addr`], its port.
 ///
 /// # Errors
-/// What binding fails with, if that is so with all of them.
+/// As there.
 pub fn free_port() -> io::Result<u16> {
-    static GIVEN: AtomicU32 = AtomicU32::new(0);
-    // Others begin elsewhere.
-    let first = std::process::id().wrapping_mul(997);
-    let mut last = io::ErrorKind::AddrInUse.into();
-    for _ in PORTS {
-        let n = first.wrapping_add(GIVEN.fetch_add(1, Ordering::Relaxed)) % PORTS.len() as u32;
-        let port = PORTS.start + n as u16;
-        match TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
-            Ok(_) => return Ok(port),
-            Err(e) => last = e,
-        }
-    }
-    Err(last)
+    Ok(ports::free_addr()?.port())
 }
 
-/// An address of 127.0.0.1 at such a port.
+/// As [`ports::free_addr`].
 ///
 /// # Panics
-/// As [`free_port`] fails.
+/// As it fails.
 pub fn free_addr() -> SocketAddr {
-    SocketAddr::from((Ipv4Addr::LOCALHOST, free_port().expect("a free port")))
+    ports::free_addr().expect("a free port")
 }
 
 /// The text of a configuration with metrics on `port`, before what it says of them itself.

@@ -7,7 +7,7 @@ mod seen;
 mod serve;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -21,6 +21,7 @@ use tailwater_opamp::proto::{
 use tokio::sync::{oneshot, watch};
 
 pub use self::seen::Seen;
+use crate::agent::free_addr;
 use crate::wait;
 
 /// Everything a server of this version can claim that this one does.
@@ -88,7 +89,7 @@ impl OpAmpServer {
     /// # Panics
     /// When there is none.
     pub fn start() -> OpAmpServer {
-        OpAmpServer::start_at(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
+        OpAmpServer::start_at(free_addr())
     }
 
     /// Listens at an address.

@@ -1,7 +1,7 @@
 //! A real Prometheus of the distribution, on loopback, as a receiver of remote write.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
@@ -11,6 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tailwater_testkit::tempdir::TempDir;
 
+use crate::agent::free_addr;
 use crate::wait;
 
 /// Names the binary, if it is not to be looked for.
@@ -103,10 +104,7 @@ impl Prometheus {
         }
         let config_file = directory.path().join("prometheus.yml");
         std::fs::write(&config_file, config).expect("a configuration");
-        // Free a moment ago; nothing else in these tests takes a fixed port.
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let address = listener.local_addr().expect("an address");
-        drop(listener);
+        let address = free_addr();
         let log = std::fs::File::create(directory.path().join("log")).expect("a log");
         let mut child = Command::new(binary)
             .arg(format!("--config.file={}", config_file.display()))

@@ -9,6 +9,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{ProtocolVersion, RootCertStore, ServerConfig, SupportedProtocolVersion};
+use tailwater_testkit::ports;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -240,7 +241,7 @@ where
     F: Future<Output = io::Result<()>> + Send + 'static,
 {
     let sockets = Sockets::start();
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a loopback port");
+    let listener = ports::listen().expect("a loopback port");
     let addr = listener.local_addr().expect("an address");
     listener.set_nonblocking(true).expect("a socket");
     sockets.handle.spawn(async move {

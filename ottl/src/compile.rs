@@ -414,6 +414,10 @@ impl Compiler {
                 ast::Value::Int(i) => Arg::Int(i),
                 _ => return wrong("a whole number, written as such"),
             },
+            (Takes::Number, _) => match number(&value.it) {
+                Some(d) => Arg::Number(d),
+                None => return wrong("a number, written as such"),
+            },
             (Takes::Bool, _) => match value.it {
                 ast::Value::Bool(b) => Arg::Bool(b),
                 _ => return wrong("true or false"),
@@ -451,6 +455,16 @@ impl Compiler {
             },
         };
         Ok(Bound::Arg(arg))
+    }
+}
+
+/// A number that is written as such.
+fn number(value: &ast::Value) -> Option<f64> {
+    match value {
+        ast::Value::Int(i) => Some(*i as f64),
+        ast::Value::Float(d) => Some(*d),
+        ast::Value::Negative(inner) => number(&inner.it).map(|d| -d),
+        _ => None,
     }
 }
 

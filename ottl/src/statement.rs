@@ -125,6 +125,10 @@ impl Statement {
 pub fn contexts_of(text: &str) -> Result<BTreeSet<Context>, OttlError> {
     let parsed = parser::statement(text).map_err(|m| m.in_text(text))?;
     let mut found = BTreeSet::new();
+    let editor = &parsed.editor;
+    editors::is_built(editor).map_err(|m| m.in_text(text))?;
+    // It changes metrics that it does not name.
+    found.extend(editors::context_of(&parsed.editor.it.name));
     parsed
         .editor
         .it

@@ -34,6 +34,7 @@ pub(crate) enum Arg {
     Text(Box<str>),
     Texts(Box<[Box<str>]>),
     Int(i64),
+    Number(f64),
     Bool(bool),
     Pattern(Regex),
     Layout(Box<Layout>, Box<Zone>),
@@ -58,8 +59,10 @@ pub(crate) enum Takes {
     OneOf(&'static [&'static str]),
     /// A list of strings, written as such.
     Texts,
-    /// A number, written as such.
+    /// A whole number, written as such.
     Int,
+    /// A number, written as such.
+    Number,
     /// `true` or `false`.
     Bool,
     /// A regular expression.

@@ -337,5 +337,5 @@ fn what_is_built_is_told() {
     unique.sort_unstable();
     unique.dedup();
     assert_eq!(unique.len(), built.len());
-    assert_eq!(crate::editors().count(), 16);
+    assert_eq!(crate::editors().count(), 28);
 }

@@ -159,7 +159,7 @@ impl Reviser<'_> {
         let is_leaf = level == depth;
         if is_leaf && level >= Level::Item as usize {
             let draft = &mut self.place.drafts[level];
-            draft.begin(found.message, |out| out.extend_from_slice(buf));
+            draft.begin(found.message, |out| put_whole(found.message, buf, out));
             let keep = (self.visit)(&mut self.place);
             let draft = &self.place.drafts[level];
             if keep && draft.is_changed() {
@@ -320,6 +320,19 @@ struct Inside<'b> {
     data: Option<u32>,
     /// The message stays if nothing in it does.
     may_be_empty: bool,
+}
+
+/// Appends a message with all that is in it. The data of a metric is in one piece then.
+fn put_whole(message: &'static Message, buf: &[u8], out: &mut Vec<u8>) {
+    let is_metric = std::ptr::eq(message, &schema::METRIC);
+    let is_data = |(number, _): &(u32, Raw)| DATA.contains(number);
+    if !is_metric || Fields::new(buf, 0).filter(is_data).count() < 2 {
+        return out.extend_from_slice(buf);
+    }
+    let metric = Metric::of(buf);
+    copy_except(buf, &DATA, out);
+    let data = Subs::from(buf, metric.data_at, metric.data_number);
+    put_bytes(out, metric.data_number, &joined(data));
 }
 
 /// Messages of one field as one.

@@ -280,14 +280,26 @@ impl Compiler {
 
     fn call(&self, at: usize, call: &ast::Call) -> Result<(Expr, Kind), Mistake> {
         let function = find_function(at, &call.name)?;
+        if let Some(context) = function.context.filter(|c| *c != self.context) {
+            let why = format!(
+                "{} stands in the context {}, not in {}",
+                call.name,
+                context.name(),
+                self.context.name()
+            );
+            return Err(Mistake::new(at, why));
+        }
         let args = self.bind(at, &call.name, function.params, &call.args)?;
-        let args: Box<[Arg]> = args
+        let mut args: Box<[Arg]> = args
             .into_iter()
             .map(|bound| match bound {
                 Bound::Arg(arg) => arg,
                 Bound::Target(_) => Arg::Absent,
             })
             .collect();
+        if let Some(prepare) = function.prepare {
+            prepare(&mut args).map_err(|why| Mistake::new(at, format!("{}: {why}", call.name)))?;
+        }
         let constant = |arg: &Arg| match arg {
             Arg::Value(expr) => expr.constant().is_some(),
             Arg::Values(exprs) => exprs.iter().all(|e| e.constant().is_some()),

@@ -144,6 +144,8 @@ pub enum Field {
     MetricTemporality,
     MetricMonotonic,
     MetricMetadata,
+    /// A list of the attributes of each point of a metric.
+    PointAttributes,
     ValueInt,
     ValueDouble,
     Count,

@@ -103,10 +103,11 @@ impl Filter<'_> {
         left_out
     }
 
-    fn drops(&mut self, context: Context) -> bool {
+    fn drops(&mut self, context: Context, metric: Option<&View<'_>>) -> bool {
         let item = Item {
             around: &self.around,
             item: None,
+            metric,
         };
         Self::is_left_out(self.groups, context, &item, self.now_ns, self.report)
     }
@@ -122,7 +123,7 @@ impl Edit for Filter<'_> {
             return Next::Drop;
         }
         self.around.enter_resource(attributes);
-        match self.drops(Context::Resource) {
+        match self.drops(Context::Resource, None) {
             true => Next::Drop,
             false => Next::Look,
         }
@@ -131,7 +132,7 @@ impl Edit for Filter<'_> {
     fn scope(&mut self, scope: &View<'_>, attributes: &mut Attributes<'_>) -> Next {
         self.part = self.whole.step(self.items, &Place::Scope(scope));
         self.around.enter_scope(scope, attributes);
-        match self.drops(Context::Scope) {
+        match self.drops(Context::Scope, None) {
             true => Next::Drop,
             false => Next::Look,
         }
@@ -144,7 +145,7 @@ impl Edit for Filter<'_> {
             return Next::Drop;
         }
         self.around.enter_metric(metric);
-        if self.drops(Context::Metric) {
+        if self.drops(Context::Metric, Some(metric)) {
             return Next::Drop;
         }
         let points = self.groups.iter().any(|g| g.context == Context::DataPoint);
@@ -159,6 +160,7 @@ impl Edit for Filter<'_> {
         let seen = Item {
             around: &self.around,
             item: Some((item, attributes)),
+            metric: None,
         };
         if Self::is_left_out(self.groups, context, &seen, self.now_ns, self.report) {
             return false;

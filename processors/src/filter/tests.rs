@@ -457,6 +457,16 @@ fn metrics_and_points_are_left_out_where_they_lie() {
     for (yaml, want, filtered) in [
         ("{}", all, 0),
         (
+            r#"metrics: {metric: ['HasAttrOnDatapoint("host", "h2")']}"#,
+            "requests latency: h1 h1",
+            2,
+        ),
+        (
+            r#"metric_conditions: ['not HasAttrKeyOnDatapoint("host")']"#,
+            all,
+            0,
+        ),
+        (
             r#"metric_conditions: ['metric.name == "cpu"']"#,
             "requests latency: h1 h1",
             2,
@@ -583,8 +593,8 @@ fn mistakes_of_a_section_are_told() {
         ),
         ("profiles: {}", "profiles are no signal"),
         (
-            r#"metrics: {metric: ['HasAttrOnDatapoint("a", "b")']}"#,
-            "is not built",
+            r#"metrics: {datapoint: ['HasAttrOnDatapoint("a", "b")']}"#,
+            "HasAttrOnDatapoint stands in the context metric, not in datapoint",
         ),
     ] {
         let error = decode(yaml)

@@ -6,7 +6,7 @@ use tailwater_ottl::{Field, Scene, Val};
 use tailwater_pdata::otlp::edit::{Attributes, Found, View};
 use tailwater_pdata::{Key, Map, Value};
 
-use super::scene::TYPES;
+use super::scene::{TYPES, points};
 use super::spots::{read, spot};
 
 /// What is around an item: it is read once, and kept while what is in it is looked at.
@@ -77,6 +77,8 @@ fn map_of(attributes: &Attributes<'_>) -> Map {
 pub(crate) struct Item<'v, 'a> {
     pub around: &'v Around,
     pub item: Option<(&'v View<'a>, &'v Attributes<'a>)>,
+    /// The metric with its points, if it is about one.
+    pub metric: Option<&'v View<'a>>,
 }
 
 fn text(bytes: &[u8]) -> Val<'_> {
@@ -107,6 +109,7 @@ impl Scene for Item<'_, '_> {
             (Field::Attributes | Field::SpanAttributes, Some((_, attributes))) => {
                 Val::Map(Cow::Owned(map_of(attributes)))
             }
+            (Field::PointAttributes, _) => self.metric.map_or(Val::Nil, points),
             (Field::MetricName, _) => text(&around.metric.name),
             (Field::MetricDescription, _) => text(&around.metric.description),
             (Field::MetricUnit, _) => text(&around.metric.unit),

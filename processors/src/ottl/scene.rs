@@ -72,6 +72,24 @@ impl<'p> PlaceScene<'p> {
     }
 }
 
+/// The attributes of each point of a metric.
+pub(super) fn points(metric: &View<'_>) -> Val<'static> {
+    let data = metric.chosen().and_then(|kind| metric.inner(kind));
+    let points = data.iter().flat_map(|d| d.messages("data_points"));
+    let attributes = points.map(|point| match read(&point, ATTRIBUTES) {
+        Val::Map(map) => Value::Map(map.into_owned()),
+        _ => Value::Null,
+    });
+    Val::List(Cow::Owned(attributes.collect()))
+}
+
+/// The attributes of a point.
+const ATTRIBUTES: Spot = Spot {
+    within: None,
+    name: "attributes",
+    form: Form::Attributes,
+};
+
 /// Where a list of attributes is.
 fn attributes(field: Field) -> Option<Spot> {
     spot(field).filter(|s| s.form == Form::Attributes)
@@ -92,6 +110,10 @@ impl Scene for PlaceScene<'_> {
                 let kind = TYPES.iter().position(|t| Some(*t) == chosen);
                 Val::Int(kind.map_or(0, |k| k as i64 + 1))
             }
+            Field::PointAttributes => match self.place.level() {
+                Level::Item => points(&self.place.at(Level::Item).view()),
+                _ => Val::Nil,
+            },
             Field::MetricTemporality | Field::MetricMonotonic => {
                 match (self.view(field), self.data(field)) {
                     (Some(view), Some(spot)) => read(&view, spot),

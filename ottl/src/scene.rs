@@ -50,6 +50,11 @@ pub trait SceneMut: Scene {
         }
     }
 
+    /// Whether entries of attributes are set one by one at a cost that does not grow with their number.
+    fn has_columns(&self) -> bool {
+        false
+    }
+
     /// Removes an entry.
     fn remove_entry(&mut self, field: Field, key: &str);
 

@@ -221,3 +221,162 @@ proptest! {
         prop_assert_eq!(changing(&format!("{never} where 1 == 2")), request);
     }
 }
+
+/// Statements about whatever there may be, of which most can be compiled in some context.
+fn statement() -> impl Strategy<Value = String> {
+    let paths = [
+        "attributes",
+        "attributes[\"a\"]",
+        "attributes[\"a\"][\"b\"]",
+        "attributes[\"a\"][0]",
+        "cache",
+        "cache[\"c\"]",
+        "resource.attributes",
+        "resource.attributes[\"service.name\"]",
+        "resource.schema_url",
+        "resource.dropped_attributes_count",
+        "scope.name",
+        "scope.version",
+        "scope.attributes[\"a\"]",
+        "scope.schema_url",
+        "name",
+        "kind",
+        "kind.string",
+        "status.code",
+        "status.message",
+        "trace_id",
+        "trace_id.string",
+        "span_id",
+        "parent_span_id.string",
+        "trace_state",
+        "start_time",
+        "end_time",
+        "start_time_unix_nano",
+        "time",
+        "time_unix_nano",
+        "flags",
+        "dropped_attributes_count",
+        "dropped_events_count",
+        "span.name",
+        "span.attributes",
+        "event_index",
+        "description",
+        "unit",
+        "type",
+        "aggregation_temporality",
+        "is_monotonic",
+        "metadata",
+        "metadata[\"m\"]",
+        "metric.name",
+        "metric.aggregation_temporality",
+        "value_int",
+        "value_double",
+        "count",
+        "sum",
+        "bucket_counts",
+        "explicit_bounds",
+        "scale",
+        "zero_count",
+        "positive.offset",
+        "positive.bucket_counts",
+        "negative.bucket_counts",
+    ];
+    let literals = [
+        "1",
+        "-1",
+        "1.5",
+        "true",
+        "nil",
+        "\"a\"",
+        "\"Server\"",
+        "[1, 2]",
+        "[1.5]",
+        "{\"a\": [1]}",
+        "0x0102030405060708",
+        "Now()",
+        "UUID()",
+        "SPAN_KIND_CLIENT",
+        "9223372036854775807",
+    ];
+    let value = prop_oneof![
+        prop::sample::select(paths.to_vec()),
+        prop::sample::select(literals.to_vec())
+    ];
+    let path = prop::sample::select(paths.to_vec());
+    let editors = prop::sample::select(vec![
+        "set(@, #)",
+        "set(@, #)",
+        "set(@, #)",
+        "merge_maps(@, #, \"upsert\")",
+        "delete_key(@, \"a\")",
+        "keep_keys(@, [\"a\", #])",
+        "delete_matching_keys(@, \"a\")",
+        "append(@, #)",
+        "delete_index(@, 0)",
+        "truncate_all(@, 2)",
+        "limit(@, 1, [])",
+        "flatten(@)",
+        "stringify_all(@)",
+        "replace_pattern(@, \"[a-z]\", \"$0$0\")",
+        "replace_all_patterns(@, \"key\", \"a\", \"b\")",
+        "convert_sum_to_gauge()",
+        "convert_gauge_to_sum(\"delta\", true)",
+        "copy_metric(unit=\"1\")",
+        "extract_count_metric(true)",
+        "extract_sum_metric(false)",
+        "scale_metric(0.5)",
+        "convert_summary_quantile_val_to_gauge()",
+        "convert_summary_sum_val_to_sum(\"delta\", true)",
+        "aggregate_on_attributes(\"min\", [])",
+        "merge_histogram_buckets(0.1)",
+    ]);
+    (editors, path, value.clone(), prop::option::of(value)).prop_map(
+        |(editor, path, value, condition)| {
+            let statement = editor.replace('@', path).replace('#', value);
+            match condition {
+                Some(value) => format!("{statement} where {value} != nil"),
+                None => statement,
+            }
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(600) })]
+
+    /// Guarantee: what can be compiled in a context can be carried out there on any request, and what
+    /// comes out is a request; spans do not come or go.
+    #[test]
+    fn any_statement_leaves_a_request(
+        statements in prop::collection::vec(statement(), 1..4),
+        dice in prop::collection::vec(any::<u8>(), 0..400),
+    ) {
+        let mut dice = Dice::new(&dice);
+        let bodies = [
+            (TRACES, Signal::Traces, prost::Message::encode_to_vec(&dice.traces())),
+            (METRICS, Signal::Metrics, prost::Message::encode_to_vec(&dice.metrics())),
+        ];
+        for (contexts, signal, body) in bodies {
+            let whole = Encoded::parse(signal, body.into(), &Limits::default()).unwrap();
+            for &context in contexts {
+                let options = tailwater_ottl::Options { context, prefixed: false, encoded: false };
+                let compiled = statements.iter().filter_map(|text| tailwater_ottl::Statement::compile(text, options).ok());
+                let group = StatementGroup {
+                    context,
+                    mode: crate::ottl::ErrorMode::Ignore,
+                    conditions: Vec::new(),
+                    statements: compiled.collect(),
+                };
+                if group.statements.is_empty() {
+                    continue;
+                }
+                let mut changed = whole.clone();
+                change(&[group], &mut changed, 1, &mut Report::uncounted());
+                let again = Encoded::parse(signal, changed.body(), &Limits::default());
+                let again = again.unwrap_or_else(|e| panic!("{statements:?} in {context:?}: {e}"));
+                prop_assert_eq!(again.items(), changed.items());
+                prop_assert!(signal == Signal::Metrics || again.items() == whole.items());
+            }
+        }
+    }
+}

@@ -46,10 +46,27 @@ pub struct Place<'a> {
     pub state: &'a Path,
     /// The form of the files.
     pub format: Format,
-    /// The messages are JSON and are to be parsed to attributes, which are sent as structured
-    /// metadata.
-    pub parse_json: bool,
+    /// What is done with the messages.
+    pub work: Work,
 }
+
+/// What is done with messages, beyond reading them out of the form of the files.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Work {
+    /// Nothing.
+    Pass,
+    /// They are JSON and are parsed to attributes, which are sent as structured metadata.
+    Json,
+    /// The same, and three statements of OTTL are carried out on each.
+    Ottl,
+}
+
+/// The statements of [`Work::Ottl`]: one that copies, one that removes, one that depends.
+const STATEMENTS: [&str; 3] = [
+    r#"set(log.severity_text, log.attributes["level"])"#,
+    r#"delete_key(log.attributes, "trace_id")"#,
+    r#"set(log.attributes["slow"], true) where log.attributes["duration_us"] > 1000000"#,
+];
 
 /// A finished run.
 #[derive(Clone, Debug)]
@@ -249,10 +266,16 @@ fn config_of(place: &Place<'_>) -> String {
         ),
         Format::Plain => (String::new(), ""),
     };
-    if place.parse_json {
+    let metadata = place.work != Work::Pass;
+    if metadata {
         operators.push_str("      - {type: json_parser}\n");
     }
-    let metadata = place.parse_json;
+    let (mut transform, mut first) = (String::new(), "");
+    if place.work == Work::Ottl {
+        first = "transform, ";
+        transform = STATEMENTS.map(|s| format!("'{s}'")).join(", ");
+        transform = format!("\n  transform: {{log_statements: [{transform}]}}");
+    }
     format!(
         r#"extensions:
   file_storage: {{directory: "${{STATE}}/storage", create_directory: true}}
@@ -264,7 +287,7 @@ receivers:
     include_file_name: false
     resource: {{job: bench}}
     storage: file_storage
-{operators}processors:
+{operators}processors:{transform}
   attributes: {{actions: [{{key: logtag, action: delete}}]}}
   resource: {{attributes: [{{key: cluster, value: c1, action: upsert}}]}}
   batch: {{send_batch_size: 8192, timeout: 1s}}
@@ -281,7 +304,7 @@ service:
   pipelines:
     logs:
       receivers: [file_log]
-      processors: [attributes, resource, batch]
+      processors: [{first}attributes, resource, batch]
       exporters: [loki]
 "#
     )

@@ -280,14 +280,26 @@ impl Compiler {
 
     fn call(&self, at: usize, call: &ast::Call) -> Result<(Expr, Kind), Mistake> {
         let function = find_function(at, &call.name)?;
+        if let Some(context) = function.context.filter(|c| *c != self.context) {
+            let why = format!(
+                "{} stands in the context {}, not in {}",
+                call.name,
+                context.name(),
+                self.context.name()
+            );
+            return Err(Mistake::new(at, why));
+        }
         let args = self.bind(at, &call.name, function.params, &call.args)?;
-        let args: Box<[Arg]> = args
+        let mut args: Box<[Arg]> = args
             .into_iter()
             .map(|bound| match bound {
                 Bound::Arg(arg) => arg,
                 Bound::Target(_) => Arg::Absent,
             })
             .collect();
+        if let Some(prepare) = function.prepare {
+            prepare(&mut args).map_err(|why| Mistake::new(at, format!("{}: {why}", call.name)))?;
+        }
         let constant = |arg: &Arg| match arg {
             Arg::Value(expr) => expr.constant().is_some(),
             Arg::Values(exprs) => exprs.iter().all(|e| e.constant().is_some()),
@@ -414,6 +426,10 @@ impl Compiler {
                 ast::Value::Int(i) => Arg::Int(i),
                 _ => return wrong("a whole number, written as such"),
             },
+            (Takes::Number, _) => match number(&value.it) {
+                Some(d) => Arg::Number(d),
+                None => return wrong("a number, written as such"),
+            },
             (Takes::Bool, _) => match value.it {
                 ast::Value::Bool(b) => Arg::Bool(b),
                 _ => return wrong("true or false"),
@@ -451,6 +467,16 @@ impl Compiler {
             },
         };
         Ok(Bound::Arg(arg))
+    }
+}
+
+/// A number that is written as such.
+fn number(value: &ast::Value) -> Option<f64> {
+    match value {
+        ast::Value::Int(i) => Some(*i as f64),
+        ast::Value::Float(d) => Some(*d),
+        ast::Value::Negative(inner) => number(&inner.it).map(|d| -d),
+        _ => None,
     }
 }
 

@@ -83,7 +83,8 @@ pub enum Fault {
 }
 
 impl Fault {
-    pub(crate) fn failed(place: &'static str, why: impl Into<Cow<'static, str>>) -> Fault {
+    /// Something that cannot be done, with the function or operator and why.
+    pub fn failed(place: &'static str, why: impl Into<Cow<'static, str>>) -> Fault {
         Fault::Failed {
             place,
             why: why.into(),

@@ -137,6 +137,7 @@ pub(crate) fn is_map(field: Field) -> bool {
             | Field::SpanAttributes
             | Field::ResourceAttributes
             | Field::ScopeAttributes
+            | Field::MetricMetadata
     )
 }
 

@@ -131,6 +131,10 @@ pub enum Field {
     StatusMessage,
     DroppedEvents,
     DroppedLinks,
+    /// Of an event.
+    EventDroppedAttributes,
+    /// Which of the events of its span it is.
+    EventIndex,
     SpanAttributes,
     SpanName,
     MetricName,
@@ -139,10 +143,21 @@ pub enum Field {
     MetricType,
     MetricTemporality,
     MetricMonotonic,
+    MetricMetadata,
+    /// A list of the attributes of each point of a metric.
+    PointAttributes,
     ValueInt,
     ValueDouble,
     Count,
     Sum,
+    BucketCounts,
+    ExplicitBounds,
+    Scale,
+    ZeroCount,
+    PositiveOffset,
+    PositiveCounts,
+    NegativeOffset,
+    NegativeCounts,
 }
 
 /// What is known of a value before there is one.
@@ -257,73 +272,88 @@ const LOG: &[PathInfo] = &[
 ];
 
 const SPAN: &[PathInfo] = &[
-    ro("name", Field::SpanName, Kind::Text),
-    ro("kind", Field::Kind, Kind::Int),
-    ro("kind.string", Field::KindString, Kind::Text),
-    ro(
+    rw("name", Field::SpanName, Kind::Text),
+    rw("kind", Field::Kind, Kind::Int),
+    rw("kind.string", Field::KindString, Kind::Text),
+    rw(
         "kind.deprecated_string",
         Field::KindDeprecatedString,
         Kind::Text,
     ),
-    ro("trace_id", Field::TraceId, Kind::Bytes),
-    ro("trace_id.string", Field::TraceIdString, Kind::Text),
-    ro("span_id", Field::SpanId, Kind::Bytes),
-    ro("span_id.string", Field::SpanIdString, Kind::Text),
-    ro("parent_span_id", Field::ParentSpanId, Kind::Bytes),
-    ro(
+    rw("trace_id", Field::TraceId, Kind::Bytes),
+    rw("trace_id.string", Field::TraceIdString, Kind::Text),
+    rw("span_id", Field::SpanId, Kind::Bytes),
+    rw("span_id.string", Field::SpanIdString, Kind::Text),
+    rw("parent_span_id", Field::ParentSpanId, Kind::Bytes),
+    rw(
         "parent_span_id.string",
         Field::ParentSpanIdString,
         Kind::Text,
     ),
-    ro("trace_state", Field::TraceState, Kind::Text),
-    ro("start_time", Field::StartTime, Kind::Time),
-    ro("start_time_unix_nano", Field::StartTimeUnixNano, Kind::Int),
-    ro("end_time", Field::EndTime, Kind::Time),
-    ro("end_time_unix_nano", Field::EndTimeUnixNano, Kind::Int),
-    ro("attributes", Field::SpanAttributes, Kind::Map),
-    ro(
+    rw("trace_state", Field::TraceState, Kind::Text),
+    rw("start_time", Field::StartTime, Kind::Time),
+    rw("start_time_unix_nano", Field::StartTimeUnixNano, Kind::Int),
+    rw("end_time", Field::EndTime, Kind::Time),
+    rw("end_time_unix_nano", Field::EndTimeUnixNano, Kind::Int),
+    rw("attributes", Field::SpanAttributes, Kind::Map),
+    rw(
         "dropped_attributes_count",
         Field::DroppedAttributes,
         Kind::Int,
     ),
-    ro("dropped_events_count", Field::DroppedEvents, Kind::Int),
-    ro("dropped_links_count", Field::DroppedLinks, Kind::Int),
-    ro("status.code", Field::StatusCode, Kind::Int),
-    ro("status.message", Field::StatusMessage, Kind::Text),
-    ro("flags", Field::Flags, Kind::Int),
+    rw("dropped_events_count", Field::DroppedEvents, Kind::Int),
+    rw("dropped_links_count", Field::DroppedLinks, Kind::Int),
+    rw("status.code", Field::StatusCode, Kind::Int),
+    rw("status.message", Field::StatusMessage, Kind::Text),
+    rw("flags", Field::Flags, Kind::Int),
 ];
 
 const SPAN_EVENT: &[PathInfo] = &[
-    ro("name", Field::Name, Kind::Text),
-    ro("time", Field::Time, Kind::Time),
-    ro("time_unix_nano", Field::TimeUnixNano, Kind::Int),
-    ro("attributes", Field::Attributes, Kind::Map),
+    rw("name", Field::Name, Kind::Text),
+    rw("time", Field::Time, Kind::Time),
+    rw("time_unix_nano", Field::TimeUnixNano, Kind::Int),
+    rw("attributes", Field::Attributes, Kind::Map),
+    rw(
+        "dropped_attributes_count",
+        Field::EventDroppedAttributes,
+        Kind::Int,
+    ),
+    ro("event_index", Field::EventIndex, Kind::Int),
 ];
 
 const METRIC: &[PathInfo] = &[
-    ro("name", Field::MetricName, Kind::Text),
-    ro("description", Field::MetricDescription, Kind::Text),
-    ro("unit", Field::MetricUnit, Kind::Text),
+    rw("name", Field::MetricName, Kind::Text),
+    rw("description", Field::MetricDescription, Kind::Text),
+    rw("unit", Field::MetricUnit, Kind::Text),
     ro("type", Field::MetricType, Kind::Int),
-    ro(
+    rw(
         "aggregation_temporality",
         Field::MetricTemporality,
         Kind::Int,
     ),
-    ro("is_monotonic", Field::MetricMonotonic, Kind::Bool),
+    rw("is_monotonic", Field::MetricMonotonic, Kind::Bool),
+    rw("metadata", Field::MetricMetadata, Kind::Map),
 ];
 
 const DATA_POINT: &[PathInfo] = &[
-    ro("attributes", Field::Attributes, Kind::Map),
-    ro("start_time", Field::StartTime, Kind::Time),
-    ro("start_time_unix_nano", Field::StartTimeUnixNano, Kind::Int),
-    ro("time", Field::Time, Kind::Time),
-    ro("time_unix_nano", Field::TimeUnixNano, Kind::Int),
-    ro("value_int", Field::ValueInt, Kind::Int),
-    ro("value_double", Field::ValueDouble, Kind::Double),
-    ro("count", Field::Count, Kind::Int),
-    ro("sum", Field::Sum, Kind::Double),
-    ro("flags", Field::Flags, Kind::Int),
+    rw("attributes", Field::Attributes, Kind::Map),
+    rw("start_time", Field::StartTime, Kind::Time),
+    rw("start_time_unix_nano", Field::StartTimeUnixNano, Kind::Int),
+    rw("time", Field::Time, Kind::Time),
+    rw("time_unix_nano", Field::TimeUnixNano, Kind::Int),
+    rw("value_int", Field::ValueInt, Kind::Int),
+    rw("value_double", Field::ValueDouble, Kind::Double),
+    rw("count", Field::Count, Kind::Int),
+    rw("sum", Field::Sum, Kind::Double),
+    rw("flags", Field::Flags, Kind::Int),
+    rw("bucket_counts", Field::BucketCounts, Kind::List),
+    rw("explicit_bounds", Field::ExplicitBounds, Kind::List),
+    rw("scale", Field::Scale, Kind::Int),
+    rw("zero_count", Field::ZeroCount, Kind::Int),
+    rw("positive.offset", Field::PositiveOffset, Kind::Int),
+    rw("positive.bucket_counts", Field::PositiveCounts, Kind::List),
+    rw("negative.offset", Field::NegativeOffset, Kind::Int),
+    rw("negative.bucket_counts", Field::NegativeCounts, Kind::List),
 ];
 
 const CACHE: PathInfo = rw("cache", Field::Cache, Kind::Map);

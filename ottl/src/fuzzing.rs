@@ -33,9 +33,9 @@ pub fn statements(data: &[u8]) {
             scene.go_to(row);
             if let Some(condition) = &condition {
                 let once = condition.holds(&scene, 1);
-                assert_eq!(
-                    once,
-                    condition.holds(&scene, 1),
+                // Each UUID is another one.
+                assert!(
+                    condition.text().contains("UUID") || once == condition.holds(&scene, 1),
                     "a condition changes nothing"
                 );
             }

@@ -43,6 +43,7 @@ mod value;
 #[cfg(test)]
 mod tests;
 
+pub use editors::{EDITORS_NOT_BUILT, MetricEdit, MetricTexts};
 pub use error::{Fault, OttlError};
 pub use field::{Context, Field};
 pub use functions::NOT_BUILT;
@@ -57,7 +58,7 @@ pub fn converters() -> impl Iterator<Item = &'static str> {
     functions::all().map(|f| f.name)
 }
 
-/// Names of the editors; all of the collector's are built.
+/// Names of the editors that are built.
 pub fn editors() -> impl Iterator<Item = &'static str> {
     editors::names()
 }

@@ -302,6 +302,10 @@ impl SceneMut for LogScene<'_> {
         Stored::of(val)
     }
 
+    fn has_columns(&self) -> bool {
+        true
+    }
+
     fn text_of(&self, slice: Slice) -> Vec<u8> {
         self.batch.bytes(slice).to_vec()
     }

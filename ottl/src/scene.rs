@@ -2,6 +2,7 @@
 
 use tailwater_pdata::{Key, Map, Slice, Value};
 
+use crate::editors::{MetricEdit, MetricTexts};
 use crate::error::Fault;
 use crate::field::Field;
 use crate::value::{Stored, Val};
@@ -49,6 +50,11 @@ pub trait SceneMut: Scene {
         }
     }
 
+    /// Whether entries of attributes are set one by one at a cost that does not grow with their number.
+    fn has_columns(&self) -> bool {
+        false
+    }
+
     /// Removes an entry.
     fn remove_entry(&mut self, field: Field, key: &str);
 
@@ -64,6 +70,16 @@ pub trait SceneMut: Scene {
         field: Field,
         change: &mut dyn FnMut(&mut Map) -> Result<(), Fault>,
     ) -> Result<(), Fault>;
+
+    /// Changes the metric that this is about, or adds one like it; `texts` are what the one or the other
+    /// gets.
+    ///
+    /// # Errors
+    /// It is no metric, or not of a kind that this can be done to.
+    fn edit_metric(&mut self, edit: &MetricEdit, texts: MetricTexts) -> Result<(), Fault> {
+        let _ = (edit, texts);
+        Err(Fault::failed("an editor of metrics", "this is no metric"))
+    }
 }
 
 /// What is known while a statement is carried out.

@@ -9,6 +9,7 @@ use crate::editors::{self, Editor};
 use crate::error::{Fault, OttlError};
 use crate::expr::Cond;
 use crate::field::{Context, named_in};
+use crate::functions;
 use crate::parser;
 use crate::scene::{Cx, Scene, SceneMut};
 
@@ -125,6 +126,10 @@ impl Statement {
 pub fn contexts_of(text: &str) -> Result<BTreeSet<Context>, OttlError> {
     let parsed = parser::statement(text).map_err(|m| m.in_text(text))?;
     let mut found = BTreeSet::new();
+    let editor = &parsed.editor;
+    editors::is_built(editor).map_err(|m| m.in_text(text))?;
+    // It changes metrics that it does not name.
+    found.extend(editors::context_of(&parsed.editor.it.name));
     parsed
         .editor
         .it
@@ -167,10 +172,11 @@ fn in_value(value: &At<ast::Value>, found: &mut BTreeSet<Context>) {
         }
         ast::Value::Call(call, keys) => {
             call.args.iter().for_each(|a| in_value(&a.value, found));
-            // It asks for a field of spans that it does not name.
+            // Some ask for fields that they do not name.
             if call.name == "IsRootSpan" {
                 found.insert(Context::Span);
             }
+            found.extend(functions::find(&call.name).and_then(|f| f.context));
             in_keys(keys, found);
         }
         ast::Value::List(items) => items.iter().for_each(|v| in_value(v, found)),

@@ -396,3 +396,38 @@ fn they_are_for_metrics() {
         }
     }
 }
+
+/// Guarantees that statements of OTTL change metrics and their points in a chain, and that a metric that is
+/// added is delivered once.
+#[test]
+fn transform() {
+    let first = json!([
+        "set(metric.description, \"in bytes\") where metric.name == \"a\"",
+        "copy_metric(name=\"b\") where metric.name == \"a\"",
+    ]);
+    let statements = ["set(attributes[\"metric\"], metric.name)"];
+    let second = json!([{"context": "datapoint", "statements": statements}]);
+    let way = Way::new(
+        "transform-metrics",
+        &[
+            (
+                "transform/1",
+                json!({"error_mode": "propagate", "metric_statements": first}),
+            ),
+            (
+                "transform/2",
+                json!({"error_mode": "propagate", "metric_statements": second}),
+            ),
+        ],
+    );
+    way.send(&json!([sum("a", CUMULATIVE, vec![number(1, 2, 7)])]));
+    let want = |name: &str| {
+        let mut point = number(1, 2, 7);
+        point["attributes"] = json!([{"key": "metric", "value": {"stringValue": name}}]);
+        let mut metric = sum(name, CUMULATIVE, vec![point]);
+        metric["description"] = json!("in bytes");
+        metric
+    };
+    assert_eq!(way.out(), [want("a"), want("b")]);
+    way.end();
+}

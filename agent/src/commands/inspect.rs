@@ -38,6 +38,8 @@ pub fn components() -> Result<u8> {
     say!("  editors: [{}]", editors.join(", "));
     say!("  converters: [{}]", converters.join(", "));
     say!("  not_built: [{}]", tailwater_ottl::NOT_BUILT.join(", "));
+    let editors_not_built = tailwater_ottl::EDITORS_NOT_BUILT.join(", ");
+    say!("  editors_not_built: [{editors_not_built}]");
     say!("providers:");
     for scheme in ["env", "file", "yaml"] {
         say!("  - scheme: {scheme}");

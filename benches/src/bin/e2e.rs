@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use clap::{Parser, ValueEnum};
 use serde_json::json;
-use tailwater_benches::agent::{Agent, Place, Run};
+use tailwater_benches::agent::{Agent, Place, Run, Work};
 use tailwater_benches::content::{Content, Format, generate};
 use tailwater_benches::floor;
 use tailwater_benches::report::{median, mib, table};
@@ -38,7 +38,7 @@ struct Options {
         long,
         value_enum,
         value_delimiter = ',',
-        default_value = "cri,plain,many,json"
+        default_value = "cri,plain,many,json,ottl"
     )]
     cases: Vec<Case>,
     /// MiB of files to read in each case, over all files.
@@ -76,20 +76,30 @@ enum Case {
     /// One file of container lines whose messages are parsed from JSON to attributes, all of which
     /// are sent as structured metadata. The floor does not do this: it is the same as for `cri`.
     Json,
+    /// The same with three statements of OTTL for each message.
+    Ottl,
 }
 
 impl Case {
+    fn work(self) -> Work {
+        match self {
+            Case::Json => Work::Json,
+            Case::Ottl => Work::Ottl,
+            Case::Cri | Case::Plain | Case::Many => Work::Pass,
+        }
+    }
+
     fn format(self) -> Format {
         match self {
             Case::Plain => Format::Plain,
-            Case::Cri | Case::Many | Case::Json => Format::Cri,
+            Case::Cri | Case::Many | Case::Json | Case::Ottl => Format::Cri,
         }
     }
 
     fn files(self, mib: u64) -> u64 {
         match self {
             Case::Many => mib,
-            Case::Cri | Case::Plain | Case::Json => 1,
+            Case::Cri | Case::Plain | Case::Json | Case::Ottl => 1,
         }
     }
 
@@ -178,7 +188,7 @@ fn measure(options: &Options, case: Case, agents: &[Agent]) -> Result<(Content, 
                 logs: &logs,
                 state: &state,
                 format: case.format(),
-                parse_json: case == Case::Json,
+                work: case.work(),
             };
             let run = agent
                 .run(&place, content, &sink)

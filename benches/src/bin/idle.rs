@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use tailwater_benches::agent::{Agent, Place, Run, watch};
+use tailwater_benches::agent::{Agent, Place, Run, Work, watch};
 use tailwater_benches::content::{Format, generate};
 use tailwater_benches::memory_limit::MemoryLimit;
 use tailwater_benches::process::Process;
@@ -82,7 +82,7 @@ impl Bench<'_> {
             logs: &logs,
             state: &state,
             format: Format::Plain,
-            parse_json: false,
+            work: Work::Pass,
         };
         let command = &mut self.agent.command(&place, &self.sink)?;
         let mut process = Process::start(command, &state.join("output.txt"))?;
@@ -121,7 +121,7 @@ impl Bench<'_> {
                 logs: &logs,
                 state: &state,
                 format: Format::Plain,
-                parse_json: false,
+                work: Work::Pass,
             };
             first.push(agent.run(&place, content, &self.sink)?.first.as_secs_f64() * 1e3);
         }
@@ -148,7 +148,7 @@ impl Bench<'_> {
             logs,
             state: &state,
             format: Format::Cri,
-            parse_json: false,
+            work: Work::Pass,
         };
         self.sink.reset();
         let mut command = limit.wrap(&self.agent.command(&place, &self.sink)?);

@@ -134,7 +134,7 @@ pub(super) fn merge(
         }
     };
     // Columns are changed one by one; what is one map is made anew, in linear time.
-    if target.keys.is_empty() && target.field == Field::Attributes {
+    if target.keys.is_empty() && target.field == Field::Attributes && scene.has_columns() {
         for (key, value) in source.iter() {
             let wanted = match strategy {
                 Merge::Upsert => true,

@@ -1,6 +1,7 @@
 //! Editors: what changes a record.
 
 mod maps;
+mod metrics;
 mod replace;
 mod write;
 
@@ -18,6 +19,10 @@ use crate::lexer::shown;
 use crate::scene::{Cx, SceneMut};
 use crate::value::Val;
 
+pub(crate) use metrics::context_of;
+pub use metrics::{MetricEdit, MetricTexts};
+
+use metrics::MetricEditor;
 use replace::Replacement;
 
 /// What becomes of keys that are there already.
@@ -96,6 +101,7 @@ pub(crate) enum Editor {
         start: Expr,
         end: Option<Expr>,
     },
+    Metric(Box<MetricEditor>),
 }
 
 const MAP: Takes = Takes::Target(Kind::Map);
@@ -213,9 +219,18 @@ const EDITORS: [(&str, &[Param]); 16] = [
     ),
 ];
 
+/// Editors of the collector that are not built.
+pub const EDITORS_NOT_BUILT: &[&str] = &[
+    "convert_exponential_histogram_to_histogram",
+    "extract_avg_metric",
+    "extract_percentile_metric",
+    "set_semconv_span_name",
+];
+
 /// Names of all editors.
 pub(crate) fn names() -> impl Iterator<Item = &'static str> {
-    EDITORS.iter().map(|(name, _)| *name)
+    let common = EDITORS.iter().map(|(name, _)| *name);
+    common.chain(metrics::names())
 }
 
 /// Takes bound arguments one after another. The table above says what each is, so that a value of another
@@ -285,15 +300,11 @@ impl Take {
 /// Compiles the call of an editor.
 pub(crate) fn compile(compiler: &Compiler, call: &At<Call>) -> Result<Editor, Mistake> {
     let (at, name) = (call.at, call.it.name.as_str());
+    if let Some(made) = metrics::compile(compiler, call) {
+        return Ok(Editor::Metric(Box::new(made?)));
+    }
     let Some((name, params)) = EDITORS.iter().find(|(n, _)| *n == name) else {
-        let near = nearest(name, names());
-        let near = near.map_or(String::new(), |n| format!("; did you mean {n:?}?"));
-        let why = format!(
-            "there is no editor {}; allowed: {}{near}",
-            shown(name),
-            field::listed(names())
-        );
-        return Err(Mistake::new(at, why));
+        return Err(Mistake::new(at, unknown(name)));
     };
     let mut bound = compiler.bind(at, name, params, &call.it.args)?.into_iter();
     let missing = || Mistake::new(at, format!("{name} lacks an argument"));
@@ -308,6 +319,25 @@ pub(crate) fn compile(compiler: &Compiler, call: &At<Call>) -> Result<Editor, Mi
         return set(at, target, value, kind);
     }
     make(at, name, target, &mut take)
+}
+
+/// Tells an editor of the collector that is not built.
+pub(crate) fn is_built(call: &At<Call>) -> Result<(), Mistake> {
+    match EDITORS_NOT_BUILT.contains(&call.it.name.as_str()) {
+        true => Err(Mistake::new(call.at, unknown(&call.it.name))),
+        false => Ok(()),
+    }
+}
+
+/// What is said about the name of an editor that does not exist.
+fn unknown(name: &str) -> String {
+    let near = nearest(name, names());
+    let near = near.map_or(String::new(), |n| format!("; did you mean {n:?}?"));
+    let what = match EDITORS_NOT_BUILT.contains(&name) {
+        true => format!("the editor {name} is not built"),
+        false => format!("there is no editor {}", shown(name)),
+    };
+    format!("{what}; allowed: {}{near}", field::listed(names()))
 }
 
 /// An editor of its target and its other arguments.
@@ -526,6 +556,7 @@ impl Editor {
             Editor::DeleteIndex { target, start, end } => {
                 maps::delete_index(target, start, end.as_ref(), scene, now_ns)
             }
+            Editor::Metric(editor) => editor.run(scene, now_ns),
         }
     }
 }

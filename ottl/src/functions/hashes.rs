@@ -3,6 +3,7 @@
 use md5::Md5;
 use sha1::Sha1;
 use sha2::{Digest, Sha256, Sha512};
+use twox_hash::{XxHash3_64, XxHash3_128};
 
 use crate::error::Fault;
 use crate::field::Kind;
@@ -26,6 +27,19 @@ pub(super) const FUNCTIONS: &[Function] = &[
     }),
     f("SHA512", VALUE, Kind::Text, |a, cx| {
         digest("SHA512", a, cx, |b| hex(&Sha512::digest(b)))
+    }),
+    f("XXH3", TARGET, Kind::Text, |a, cx| {
+        digest(
+            "XXH3",
+            a,
+            cx,
+            |b| hex(&XxHash3_64::oneshot(b).to_be_bytes()),
+        )
+    }),
+    f("XXH128", TARGET, Kind::Text, |a, cx| {
+        digest("XXH128", a, cx, |b| {
+            hex(&XxHash3_128::oneshot(b).to_be_bytes())
+        })
     }),
     f("FNV", VALUE, Kind::Int, fnv),
     f("Murmur3Hash", TARGET, Kind::Text, |a, cx| {

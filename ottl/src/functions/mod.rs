@@ -1,12 +1,15 @@
 //! Converters: what they are called, what they take, and what they do.
 
 mod format;
+mod grok;
 mod hashes;
+mod ids;
 mod lists;
 mod parsing;
 mod texts;
 mod times;
 mod types;
+mod xml;
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -17,12 +20,15 @@ use tailwater_pdata::{Map, Value};
 
 use crate::error::Fault;
 use crate::expr::Expr;
-use crate::field::Kind;
+use crate::field::{Context, Kind};
 use crate::scene::Cx;
 use crate::value::Val;
 
 /// What a converter does with its arguments.
 pub(crate) type Run = for<'a> fn(&'a [Arg], &Cx<'a>) -> Result<Val<'a>, Fault>;
+
+/// What a converter makes of its arguments when they are compiled; what is wrong with them.
+pub(crate) type Prepare = fn(&mut [Arg]) -> Result<(), String>;
 
 /// An argument, ready for use.
 #[derive(Clone, Debug)]
@@ -34,11 +40,13 @@ pub(crate) enum Arg {
     Text(Box<str>),
     Texts(Box<[Box<str>]>),
     Int(i64),
+    Number(f64),
     Bool(bool),
     Pattern(Regex),
     Layout(Box<Layout>, Box<Zone>),
     Zone(Box<Zone>),
     Networks(Box<[(IpAddr, u8)]>),
+    Grok(Box<grok::Grok>),
     /// A converter of text to text.
     Function(&'static Function),
 }
@@ -58,8 +66,10 @@ pub(crate) enum Takes {
     OneOf(&'static [&'static str]),
     /// A list of strings, written as such.
     Texts,
-    /// A number, written as such.
+    /// A whole number, written as such.
     Int,
+    /// A number, written as such.
+    Number,
     /// `true` or `false`.
     Bool,
     /// A regular expression.
@@ -115,6 +125,10 @@ pub(crate) struct Function {
     pub run: Run,
     /// The same arguments always give the same.
     pub pure: bool,
+    /// Makes of arguments what can be made of them only together, when they are compiled.
+    pub prepare: Option<Prepare>,
+    /// The only context it can stand in, if there is one.
+    pub context: Option<Context>,
 }
 
 pub(crate) const fn f(
@@ -129,54 +143,46 @@ pub(crate) const fn f(
         returns,
         run,
         pure: true,
+        prepare: None,
+        context: None,
     }
 }
 
 /// Every converter, by group.
-const GROUPS: [&[Function]; 7] = [
+const GROUPS: [&[Function]; 9] = [
     types::FUNCTIONS,
     texts::FUNCTIONS,
     format::FUNCTIONS,
     hashes::FUNCTIONS,
+    ids::FUNCTIONS,
     times::FUNCTIONS,
     parsing::FUNCTIONS,
     lists::FUNCTIONS,
+    xml::FUNCTIONS,
 ];
 
 /// Converters of the collector that are not built.
 pub const NOT_BUILT: &[&str] = &[
     "All",
     "Any",
-    "CommunityID",
     "ConvertAttributesToElementsXML",
     "ConvertTextToElementsXML",
-    "ExtractGrokPatterns",
     "Filter",
     "Find",
     "GetXML",
-    "HasAttrKeyOnDatapoint",
-    "HasAttrOnDatapoint",
     "InsertXML",
     "MapEach",
     "MapKeys",
     "ParseCEF",
     "ParseCLF",
-    "ParseCSV",
     "ParseELF",
     "ParseLEEF",
-    "ParseSeverity",
-    "ParseSimplifiedXML",
-    "ParseXML",
     "ProfileID",
     "Reduce",
     "RemoveXML",
     "URL",
-    "UUID",
-    "UUIDv7",
     "UserAgent",
     "When",
-    "XXH128",
-    "XXH3",
 ];
 
 pub(crate) fn all() -> impl Iterator<Item = &'static Function> {

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 
 use serde::de::{DeserializeSeed, Error, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
+use tailwater_golang::csv::{Quotes, Values};
 use tailwater_pdata::{Key, Map, Value};
 
 use crate::error::Fault;
@@ -14,9 +15,22 @@ use crate::scene::Cx;
 use crate::value::Val;
 
 use super::texts::PARTS_MAX;
-use super::{Arg, Function, Takes, as_text, f, flag, int, literal, map, opt, p, text};
+use super::{
+    Arg, Function, Takes, as_text, f, flag, grok, int, literal, map, opt, p, text, val, wrong,
+};
 
 const TEXT: Takes = Takes::Value(Kind::Text);
+
+const CSV: &[super::Param] = &[
+    p("target", TEXT),
+    p("header", TEXT),
+    opt("delimiter", Takes::Text),
+    opt("header_delimiter", Takes::Text),
+    opt(
+        "mode",
+        Takes::OneOf(&["strict", "lazyQuotes", "ignoreQuotes"]),
+    ),
+];
 
 pub(super) const FUNCTIONS: &[Function] = &[
     f("ParseJSON", &[p("target", TEXT)], Kind::Any, parse_json),
@@ -52,6 +66,33 @@ pub(super) const FUNCTIONS: &[Function] = &[
         &[p("target", TEXT), p("pattern", Takes::NamedPattern)],
         Kind::Map,
         extract_patterns,
+    ),
+    Function {
+        prepare: Some(grok::prepare),
+        ..f(
+            "ExtractGrokPatterns",
+            &[
+                p("target", TEXT),
+                p("pattern", Takes::Text),
+                opt("named_captures_only", Takes::Bool),
+                opt("pattern_definitions", Takes::Texts),
+            ],
+            Kind::Map,
+            extract_grok_patterns,
+        )
+    },
+    Function {
+        prepare: Some(prepare_csv),
+        ..f("ParseCSV", CSV, Kind::Map, parse_csv)
+    },
+    f(
+        "ParseSeverity",
+        &[
+            p("target", Takes::Value(Kind::Any)),
+            p("mapping", Takes::Value(Kind::Map)),
+        ],
+        Kind::Text,
+        parse_severity,
     ),
     f(
         "IsInCIDR",
@@ -278,6 +319,117 @@ fn extract_patterns<'a>(args: &'a [Arg], cx: &Cx<'a>) -> Done<'a> {
         }
     }
     Ok(Val::Map(Cow::Owned(Map::from_entries(entries))))
+}
+
+fn extract_grok_patterns<'a>(args: &'a [Arg], cx: &Cx<'a>) -> Done<'a> {
+    const PLACE: &str = "ExtractGrokPatterns";
+    let text = text(PLACE, args, 0, cx)?;
+    let Some(Arg::Grok(grok)) = args.get(1) else {
+        return Ok(Val::Nil);
+    };
+    let found = grok.extract(&text);
+    let found = found.map_err(|why| Fault::failed(PLACE, why))?;
+    Ok(Val::Map(Cow::Owned(found)))
+}
+
+fn prepare_csv(args: &mut [Arg]) -> Result<(), String> {
+    for arg in args.iter().skip(2).take(2) {
+        if let Arg::Text(text) = arg
+            && text.chars().count() != 1
+        {
+            return Err(format!("a delimiter is one character, not {text:?}"));
+        }
+    }
+    Ok(())
+}
+
+fn parse_csv<'a>(args: &'a [Arg], cx: &Cx<'a>) -> Done<'a> {
+    const PLACE: &str = "ParseCSV";
+    let (row, header) = (text(PLACE, args, 0, cx)?, text(PLACE, args, 1, cx)?);
+    let header = String::from_utf8_lossy(&header);
+    let delimiter = literal(args, 2, ",");
+    if row.is_empty() || header.is_empty() {
+        return Err(Fault::failed(PLACE, "the row or the header is empty"));
+    }
+    let names: Vec<&str> = header.split(literal(args, 3, delimiter)).collect();
+    let mut values = Values::with_limit(PARTS_MAX);
+    let read = match literal(args, 4, "strict") {
+        "ignoreQuotes" => values.split(&row, delimiter.as_bytes()),
+        "lazyQuotes" => values.read(&row, delimiter.as_bytes(), Quotes::Lazy),
+        _ => values.read(&row, delimiter.as_bytes(), Quotes::Strict),
+    };
+    read.map_err(|e| Fault::failed(PLACE, e.to_string()))?;
+    if values.all.len() != names.len() {
+        let (wanted, found) = (names.len(), values.all.len());
+        let why = format!("{found} values where the header has {wanted} names");
+        return Err(Fault::failed(PLACE, why));
+    }
+    let value = |v: &tailwater_golang::csv::Value| {
+        let text = if v.copied { &values.copied } else { &*row };
+        let text = String::from_utf8_lossy(&text[v.start..v.end]);
+        Value::from(text.into_owned())
+    };
+    let pairs = names.into_iter().map(Key::from);
+    let pairs = pairs.zip(values.all.iter().map(value)).collect();
+    Ok(Val::Map(Cow::Owned(Map::from_entries(pairs))))
+}
+
+/// The first severity of the mapping of which a criterion holds.
+fn parse_severity<'a>(args: &'a [Arg], cx: &Cx<'a>) -> Done<'a> {
+    const PLACE: &str = "ParseSeverity";
+    let level = val(args, 0, cx)?;
+    if !matches!(level, Val::Str(_) | Val::Int(_)) {
+        return Err(wrong(PLACE, "text or an integer", &level));
+    }
+    let mapping = map(PLACE, args, 1, cx)?;
+    for (severity, criteria) in mapping.iter() {
+        let Value::List(criteria) = criteria else {
+            return Err(Fault::failed(PLACE, "a severity has no list of criteria"));
+        };
+        for criterion in criteria {
+            let Value::Map(criterion) = criterion else {
+                return Err(Fault::failed(PLACE, "a criterion is no map"));
+            };
+            let holds = is_severity(&level, criterion);
+            if holds.map_err(|why| Fault::failed(PLACE, why))? {
+                return Ok(Val::text(&**severity));
+            }
+        }
+    }
+    Err(Fault::failed(PLACE, "no criterion of the mapping holds"))
+}
+
+/// Whether a level is one of those that `equals` or `range` of a criterion say.
+fn is_severity(level: &Val<'_>, criterion: &Map) -> Result<bool, &'static str> {
+    match level {
+        Val::Str(level) => match criterion.get("equals") {
+            None => Ok(false),
+            Some(Value::List(all)) => {
+                let is = |v: &Value| matches!(v, Value::Str(text) if text.as_bytes() == &**level);
+                Ok(all.iter().any(is))
+            }
+            Some(_) => Err("equals is no list"),
+        },
+        Val::Int(level) => {
+            let (min, max) = match criterion.get("range") {
+                None => return Ok(false),
+                Some(Value::Str(text)) => match &**text {
+                    "2xx" => (200, 299),
+                    "3xx" => (300, 399),
+                    "4xx" => (400, 499),
+                    "5xx" => (500, 599),
+                    _ => return Err("a range is none of 2xx, 3xx, 4xx and 5xx"),
+                },
+                Some(Value::Map(range)) => match (range.get("min"), range.get("max")) {
+                    (Some(Value::Int(min)), Some(Value::Int(max))) => (*min, *max),
+                    _ => return Err("a range has no integers min and max"),
+                },
+                Some(_) => return Err("a range is no map"),
+            };
+            Ok((min..=max).contains(level))
+        }
+        _ => Ok(false),
+    }
 }
 
 /// A network as `10.0.0.0/8`.

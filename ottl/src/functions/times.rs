@@ -27,6 +27,8 @@ pub(super) const FUNCTIONS: &[Function] = &[
         returns: Kind::Time,
         run: |_, cx| Ok(Val::Time(cx.now_ns)),
         pure: false,
+        prepare: None,
+        context: None,
     },
     Function {
         name: "Time",
@@ -40,6 +42,8 @@ pub(super) const FUNCTIONS: &[Function] = &[
         run: time_of,
         // The year of a time without one is that of now.
         pure: false,
+        prepare: None,
+        context: None,
     },
     f(
         "FormatTime",

@@ -2,14 +2,18 @@
 
 use std::borrow::Cow;
 
+use tailwater_pdata::Value;
+
 use crate::error::Fault;
-use crate::field::{Field, Kind};
+use crate::field::{Context, Field, Kind};
 use crate::scene::Cx;
 use crate::value::Val;
 
-use super::{Arg, Function, Takes, as_text, f, hex, p, unhex, val, wrong};
+use super::{Arg, Function, Takes, as_text, f, hex, literal, p, unhex, val, wrong};
 
 const ANY: &[super::Param] = &[p("value", Takes::Value(Kind::Any))];
+const KEY: &[super::Param] = &[p("key", Takes::Text)];
+const KEY_VALUE: &[super::Param] = &[p("key", Takes::Text), p("expected_val", Takes::Text)];
 const TARGET: &[super::Param] = &[p("target", Takes::Value(Kind::Any))];
 
 pub(super) const FUNCTIONS: &[Function] = &[
@@ -44,11 +48,18 @@ pub(super) const FUNCTIONS: &[Function] = &[
     f("SpanID", ANY, Kind::Bytes, |a, cx| id("SpanID", 8, a, cx)),
     f("IsValidLuhn", ANY, Kind::Bool, luhn),
     Function {
-        name: "IsRootSpan",
-        params: &[],
-        returns: Kind::Bool,
-        run: is_root_span,
         pure: false,
+        ..f("IsRootSpan", &[], Kind::Bool, is_root_span)
+    },
+    Function {
+        pure: false,
+        context: Some(Context::Metric),
+        ..f("HasAttrKeyOnDatapoint", KEY, Kind::Bool, has_key)
+    },
+    Function {
+        pure: false,
+        context: Some(Context::Metric),
+        ..f("HasAttrOnDatapoint", KEY_VALUE, Kind::Bool, has_value)
     },
 ];
 
@@ -192,4 +203,28 @@ fn is_root_span<'a>(_: &'a [Arg], cx: &Cx<'a>) -> Done<'a> {
         Val::Bytes(id) => id.iter().all(|b| *b == 0),
         _ => false,
     }))
+}
+
+/// Whether any point of the metric has an attribute that `is_meant` says true to.
+fn any_point(args: &[Arg], cx: &Cx<'_>, is_meant: impl Fn(&Value) -> bool) -> bool {
+    let Val::List(points) = cx.scene.get(Field::PointAttributes) else {
+        return false;
+    };
+    let key = literal(args, 0, "");
+    points.iter().any(|attributes| match attributes {
+        Value::Map(map) => map.get(key).is_some_and(&is_meant),
+        _ => false,
+    })
+}
+
+fn has_key<'a>(args: &'a [Arg], cx: &Cx<'a>) -> Done<'a> {
+    Ok(Val::Bool(any_point(args, cx, |_| true)))
+}
+
+fn has_value<'a>(args: &'a [Arg], cx: &Cx<'a>) -> Done<'a> {
+    let wanted = literal(args, 1, "");
+    Ok(Val::Bool(any_point(args, cx, |value| match value {
+        Value::Str(text) => **text == *wanted,
+        _ => false,
+    })))
 }

@@ -331,11 +331,224 @@ fn lists_and_maps_are_worked_on() {
 #[test]
 fn what_is_built_is_told() {
     let built: Vec<&str> = crate::converters().collect();
-    assert!(built.len() >= 70, "{}", built.len());
+    assert!(built.len() >= 90, "{}", built.len());
     assert!(crate::NOT_BUILT.iter().all(|name| !built.contains(name)));
     let mut unique = built.clone();
     unique.sort_unstable();
     unique.dedup();
     assert_eq!(unique.len(), built.len());
-    assert_eq!(crate::editors().count(), 16);
+    assert_eq!(crate::editors().count(), 28);
+}
+
+#[test]
+fn digests_and_ids_are_those_of_their_definitions() {
+    check(&[
+        // Of the reference implementation of xxHash: nothing, with seed 0.
+        (r#"XXH3("")"#, r#""2d06800538d394c2""#),
+        (r#"XXH128("")"#, r#""99aa06d3014798d86001c324468d497f""#),
+        // Of the specification of Community ID, both directions of a flow.
+        (
+            r#"CommunityID("128.232.110.120", 34855, "66.35.250.204", 80)"#,
+            r#""1:LQU9qZlK+B5F3KDmev6m5PMibrg=""#,
+        ),
+        (
+            r#"CommunityID("66.35.250.204", 80, "128.232.110.120", 34855, "TCP")"#,
+            r#""1:LQU9qZlK+B5F3KDmev6m5PMibrg=""#,
+        ),
+        (
+            r#"CommunityID("128.232.110.120", 34855, "66.35.250.204", 80, "TCP", 1)"#,
+            r#""1:3V71V58M3Ksw/yuFALMcW0LAHvc=""#,
+        ),
+        (
+            r#"CommunityID("192.168.1.52", 54585, "8.8.8.8", 53, "UDP")"#,
+            r#""1:d/FP5EW3wiY1vCndhwleRRKHowQ=""#,
+        ),
+        (
+            r#"CommunityID("x", 1, "8.8.8.8", 53)"#,
+            "error: no IP address",
+        ),
+        (
+            r#"CommunityID("::1", 0, "8.8.8.8", 53)"#,
+            "error: 1 to 65535",
+        ),
+        ("Len(UUID())", "36"),
+        ("Substring(UUID(), 14, 1)", r#""4""#),
+        ("Substring(UUIDv7(), 14, 1)", r#""7""#),
+        // The time of the record's batch, in ms.
+        (
+            r#"ParseInt(Concat([Substring(UUIDv7(), 0, 8), Substring(UUIDv7(), 9, 4)], ""), 16)"#,
+            "1772370309250",
+        ),
+    ]);
+    assert_ne!(eval("UUID()").unwrap().kind(), "nil");
+    assert_ne!(
+        shown(&eval("UUID()").unwrap()),
+        shown(&eval("UUID()").unwrap())
+    );
+}
+
+#[test]
+fn rows_of_csv_are_parsed() {
+    check(&[
+        (
+            r#"ParseCSV("1,\"2,3\",4", "a,b,c")"#,
+            r#"{"a":"1","b":"2,3","c":"4"}"#,
+        ),
+        (
+            r#"ParseCSV("555-555|Joe", "phone,name", delimiter="|", header_delimiter=",")"#,
+            r#"{"name":"Joe","phone":"555-555"}"#,
+        ),
+        (r#"ParseCSV("1|2", "a|b", "|")"#, r#"{"a":"1","b":"2"}"#),
+        (
+            r#"ParseCSV("1,\"2", "a,b", mode="ignoreQuotes")"#,
+            r#"{"a":"1","b":"\"2"}"#,
+        ),
+        (
+            r#"ParseCSV("x \"y\",1", "a,b", mode="lazyQuotes")"#,
+            r#"{"a":"x \"y\"","b":"1"}"#,
+        ),
+        (
+            r#"ParseCSV("x \"y\",1", "a,b")"#,
+            "error: a quote in a value that is not quoted",
+        ),
+        (
+            r#"ParseCSV("1,2", "a")"#,
+            "error: 2 values where the header has 1 names",
+        ),
+        (r#"ParseCSV("", "a")"#, "error: is empty"),
+        (
+            r#"ParseCSV("1", "a", "||")"#,
+            "error: a delimiter is one character",
+        ),
+        (
+            r#"ParseCSV("1", "a", mode="lazy")"#,
+            "error: one of strict, lazyQuotes, ignoreQuotes",
+        ),
+    ]);
+}
+
+#[test]
+fn patterns_of_grok_are_extracted() {
+    check(&[
+        (
+            r#"ExtractGrokPatterns(body, "%{WORD:method} %{URIPATHPARAM:url.path} %{NUMBER:status:int}", true)"#,
+            r#"{"method":"GET","status":200,"url.path":"/a?x=1"}"#,
+        ),
+        // Names of patterns name groups, too, unless named ones alone are wanted.
+        (
+            r#"ExtractGrokPatterns(body, "%{WORD} .* %{NUMBER:status}")"#,
+            r#"{"BASE10NUM":"200","WORD":"GET","status":"200"}"#,
+        ),
+        (
+            r#"ExtractGrokPatterns("took 1.5 ok=true x", "%{NUMBER:took:float} ok=%{BOOL:ok:bool}(?P<rest>.*)", true)"#,
+            r#"{"ok":true,"rest":" x","took":1.5}"#,
+        ),
+        (
+            r#"ExtractGrokPatterns("id-7b", "%{ID:id}", true, ["ID=id-%{TAIL}", "TAIL=[0-9a-f]+"])"#,
+            r#"{"id":"id-7b"}"#,
+        ),
+        (
+            r#"ExtractGrokPatterns("127.0.0.1 - frank [10/Oct/2000:13:55:36 -0700] \"GET /apache_pb.gif HTTP/1.0\" 200 2326", "%{COMMONAPACHELOG}", true)["http.response.status_code"]"#,
+            "200",
+        ),
+        (r#"ExtractGrokPatterns(body, "%{IPV4:ip}", true)"#, "{}"),
+        (
+            r#"ExtractGrokPatterns("x", "%{WORD:w:int}", true)"#,
+            "error: a group is no integer",
+        ),
+        (
+            r#"ExtractGrokPatterns(body, "%{WROD:w}")"#,
+            r#"error: the pattern WROD is not known; define it in pattern_definitions; did you mean "WORD"?"#,
+        ),
+        (
+            r#"ExtractGrokPatterns(body, "%{WORD:w:integer}")"#,
+            "error: the type integer of a group",
+        ),
+        (
+            r#"ExtractGrokPatterns(body, "%{WORD}", true)"#,
+            "error: no named group",
+        ),
+        (
+            r#"ExtractGrokPatterns(body, "%{A:a}", true, ["A=%{A}"])"#,
+            "error: in a circle",
+        ),
+        (
+            r#"ExtractGrokPatterns(body, "%{WORD:w}(", true)"#,
+            "error: does not become a regular expression",
+        ),
+    ]);
+}
+
+#[test]
+fn xml_is_parsed_whole_and_simplified() {
+    check(&[
+        (
+            r#"ParseXML("<?xml version=\"1.0\"?><Log><User id='7'><n:Name type=\"first\">Joe</n:Name></User><!-- c --><Text> did &lt;a&#x21; </Text></Log>")"#,
+            r#"{"children":[{"attributes":{"id":"7"},"children":[{"attributes":{"type":"first"},"content":"Joe","tag":"Name"}],"tag":"User"},{"content":"did <a!","tag":"Text"}],"tag":"Log"}"#,
+        ),
+        (
+            r#"ParseXML("<a>x<![CDATA[<y>]]><b/> z </a>")["content"]"#,
+            r#""x<y>z""#,
+        ),
+        (
+            r#"ParseXML("<a><b></a>")"#,
+            "error: of no element that is open",
+        ),
+        (r#"ParseXML("<a>")"#, "error: an element has no end"),
+        (r#"ParseXML("<a b=c/>")"#, "error: not in quotes"),
+        (r#"ParseXML("<a>&x;</a>")"#, "error: an entity is not known"),
+        (
+            r#"ParseXML("<!DOCTYPE a [<!ENTITY x \"y\">]><a>1</a>")["content"]"#,
+            r#""1""#,
+        ),
+        (r#"ParseXML("none")"#, "error: there is no element"),
+        // Restated from the tests of the collector's function.
+        (
+            r#"ParseSimplifiedXML("<a>b</a><a>c</a>")"#,
+            r#"{"a":["b","c"]}"#,
+        ),
+        (
+            r#"ParseSimplifiedXML("<a>1</a><a><![CDATA[2]]></a><a><b>3</b></a>")"#,
+            r#"{"a":["1","2",{"b":"3"}]}"#,
+        ),
+        (
+            r#"ParseSimplifiedXML("<a foo='bar'>extra<b x='y'>c</b>extra</a>")"#,
+            r#"{"a":{"b":"c"}}"#,
+        ),
+        (
+            r#"ParseSimplifiedXML("<a><b>2</b><c>4</c><c><!-- none --></c></a>")"#,
+            r#"{"a":{"b":"2","c":["4"]}}"#,
+        ),
+        (
+            r#"ParseSimplifiedXML("<a><b><c/></b><d>2</d></a>")"#,
+            r#"{"a":{"d":"2"}}"#,
+        ),
+        (r#"ParseSimplifiedXML("")"#, "{}"),
+    ]);
+    let deep = format!("ParseXML(\"{}\")", "<a>".repeat(101));
+    assert!(eval(&deep).unwrap_err().contains("nested too deeply"));
+}
+
+#[test]
+fn severities_are_told_by_a_mapping() {
+    let mapping = r#"{"error": [{"equals": ["err", "bad"]}, {"range": "5xx"}], "info": [{"range": {"min": 100, "max": 399}}]}"#;
+    for (target, want) in [
+        (r#""bad""#, r#""error""#),
+        ("503", r#""error""#),
+        ("399", r#""info""#),
+        ("404", "error: no criterion"),
+        ("1.5", "error: text or an integer"),
+    ] {
+        check(&[(&format!("ParseSeverity({target}, {mapping})"), want)]);
+    }
+    check(&[
+        (
+            r#"ParseSeverity(1, {"a": "b"})"#,
+            "error: no list of criteria",
+        ),
+        (
+            r#"ParseSeverity(1, {"a": [{"range": {"min": 1}}]})"#,
+            "error: no integers min and max",
+        ),
+    ]);
 }

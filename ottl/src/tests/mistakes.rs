@@ -38,8 +38,8 @@ fn mistakes_of_statements_are_told() {
             "converters, which begin with a capital",
         ),
         (
-            r#"set(attributes["a"], ParseXML(body))"#,
-            "the converter ParseXML is not built",
+            r#"set(attributes["a"], UserAgent(body))"#,
+            "the converter UserAgent is not built",
         ),
         (
             r#"set(attributes["a"], Int())"#,

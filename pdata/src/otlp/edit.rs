@@ -25,9 +25,7 @@ use std::borrow::Cow;
 use std::mem;
 
 use super::Encoded;
-use super::encoded::Chunk;
 use super::schema::{self, Kind, Message, Role};
-use super::split::count;
 use super::value::{Entries, KeyValue, decode, merged, put_map, put_pair, text};
 use super::wire::{Fields, Open, Raw, put_bytes, varint_len};
 use crate::value::{Map, Value, ValueRef};
@@ -172,6 +170,15 @@ pub struct Attributes<'a> {
 }
 
 impl<'a> Attributes<'a> {
+    /// The list that the fields `number` of the message `buf` are.
+    pub(super) fn of(
+        buf: Cow<'a, [u8]>,
+        number: u32,
+        pool: &'a mut Vec<Vec<u8>>,
+    ) -> Attributes<'a> {
+        Attributes { buf, number, pool }
+    }
+
     /// Keys and values in order. A key that comes twice is here twice.
     pub fn iter(&self) -> impl Iterator<Item = (Cow<'_, str>, Found<'_>)> {
         let pair = |pair: KeyValue| (text(pair.key(&self.buf)), found(&self.buf, &pair));
@@ -257,7 +264,7 @@ impl<'a> Attributes<'a> {
     }
 
     /// The message, if the list was changed.
-    fn into_changed(self) -> Option<Vec<u8>> {
+    pub(super) fn into_changed(self) -> Option<Vec<u8>> {
         match self.buf {
             Cow::Owned(buf) => Some(buf),
             Cow::Borrowed(_) => None,
@@ -297,9 +304,6 @@ fn plain(buf: &[u8], from: usize, to: usize) -> Found<'_> {
     Found::Plain(value)
 }
 
-/// Up to this length, in bytes, what did not change is copied: fewer pieces are sent faster.
-const COPIED_MAX: usize = 4096;
-
 impl Encoded {
     /// Shows all to `editor` and does what it says. Resources, scopes and metrics of which all items
     /// were left out are left out, too.
@@ -307,7 +311,7 @@ impl Encoded {
         let root = schema::request(self.signal());
         let mut edited = Encoded::empty(self.signal());
         for chunk in self.parts() {
-            let writer = Writer {
+            let mut writer = Writer {
                 editor: &mut *editor,
                 out: Vec::new(),
                 changed: false,
@@ -315,7 +319,15 @@ impl Encoded {
                 dropped: 0,
                 pool: Vec::new(),
             };
-            writer.chunk(root, chunk, &mut edited);
+            chunk.with_fields_replaced(root, &mut edited, |found, out| {
+                writer.out.clear();
+                writer.changed = false;
+                writer.message(found.message, found.number, found.field, found.at);
+                if writer.changed {
+                    out.append(&mut writer.out);
+                }
+                writer.changed
+            });
         }
         *self = edited;
     }
@@ -335,48 +347,6 @@ struct Writer<'e> {
 }
 
 impl Writer<'_> {
-    fn chunk(mut self, root: &'static Message, chunk: &Chunk, edited: &mut Encoded) {
-        let body = &chunk.body;
-        let mut push = |body: bytes::Bytes| {
-            let items = count(root, &body);
-            edited.push(Chunk { body, items });
-        };
-        // What was written, and behind it what has not changed since.
-        let (mut written, mut start) = (Vec::new(), 0);
-        let mut any = false;
-        let mut fields = Fields::new(body, 0);
-        loop {
-            let from = fields.at();
-            let Some((number, raw)) = fields.next() else {
-                break;
-            };
-            let (Some(message), Raw::Len(at, to)) = (root.towards_items(number), raw) else {
-                continue;
-            };
-            self.out.clear();
-            self.changed = false;
-            self.message(message, number, &body[from..to], at - from);
-            if !self.changed {
-                continue;
-            }
-            any = true;
-            if from - start > COPIED_MAX {
-                push(mem::take(&mut written).into());
-                push(body.slice(start..from));
-            } else {
-                written.extend_from_slice(&body[start..from]);
-            }
-            written.append(&mut self.out);
-            start = to;
-        }
-        if any {
-            push(written.into());
-            push(body.slice(start..));
-        } else {
-            edited.push(chunk.clone());
-        }
-    }
-
     /// Writes the field `field`, whose message begins at `at` in it, as the editor wants it.
     fn message(&mut self, message: &'static Message, number: u32, field: &[u8], at: usize) {
         let buf = &field[at..];

@@ -4,6 +4,10 @@ use bytes::{Bytes, BytesMut};
 
 use super::error::WireError;
 use super::limits::Limits;
+use super::revise::Found;
+use super::schema::Message;
+use super::split::count;
+use super::wire::{Fields, Raw};
 use super::{schema, walk};
 use crate::Signal;
 
@@ -26,6 +30,64 @@ pub struct Encoded {
 pub(super) struct Chunk {
     pub body: Bytes,
     pub items: usize,
+}
+
+/// Up to this length, in bytes, what did not change is copied: fewer pieces are sent faster.
+const COPIED_MAX: usize = 4096;
+
+impl Chunk {
+    /// Puts what becomes of the body behind `new`. `each` is asked for each field of `root` that leads
+    /// to items: true means that what it appended comes in its place, false that it stays.
+    pub fn with_fields_replaced(
+        &self,
+        root: &'static Message,
+        new: &mut Encoded,
+        mut each: impl FnMut(Found<'_>, &mut Vec<u8>) -> bool,
+    ) {
+        let body = &self.body;
+        let mut push = |body: Bytes| {
+            let items = count(root, &body);
+            new.push(Chunk { body, items });
+        };
+        // What was written, and behind it what has not changed since.
+        let (mut written, mut replaced, mut start) = (Vec::new(), Vec::new(), 0);
+        let mut any = false;
+        let mut fields = Fields::new(body, 0);
+        loop {
+            let from = fields.at();
+            let Some((number, raw)) = fields.next() else {
+                break;
+            };
+            let (Some(message), Raw::Len(at, to)) = (root.towards_items(number), raw) else {
+                continue;
+            };
+            let found = Found {
+                message,
+                number,
+                field: &body[from..to],
+                at: at - from,
+            };
+            replaced.clear();
+            if !each(found, &mut replaced) {
+                continue;
+            }
+            any = true;
+            if from - start > COPIED_MAX {
+                push(std::mem::take(&mut written).into());
+                push(body.slice(start..from));
+            } else {
+                written.extend_from_slice(&body[start..from]);
+            }
+            written.append(&mut replaced);
+            start = to;
+        }
+        if any {
+            push(written.into());
+            push(body.slice(start..));
+        } else {
+            new.push(self.clone());
+        }
+    }
 }
 
 impl Encoded {

@@ -176,7 +176,7 @@ pub struct Metric<'a> {
 }
 
 impl<'a> Metric<'a> {
-    fn of(buf: &'a [u8]) -> Metric<'a> {
+    pub(super) fn of(buf: &'a [u8]) -> Metric<'a> {
         let mut metric = Metric {
             buf,
             data_at: buf.len(),

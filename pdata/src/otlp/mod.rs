@@ -29,6 +29,7 @@ mod limits;
 pub mod metrics;
 mod pick;
 mod points;
+pub mod revise;
 pub mod rewrite;
 mod schema;
 mod split;

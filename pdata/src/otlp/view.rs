@@ -24,6 +24,11 @@ impl<'a> View<'a> {
         self.message.fields.iter().find(|f| f.name == name)
     }
 
+    /// True if the message has a field of that name, whether it is there or not.
+    pub fn knows(&self, name: &str) -> bool {
+        self.field(name).is_some()
+    }
+
     /// All values of a field.
     fn all(&self, field: Option<&'static Field>) -> impl Iterator<Item = Raw> + use<'a> {
         let number = field.map(|f| f.number);

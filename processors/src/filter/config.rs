@@ -30,7 +30,7 @@ impl LogRules {
 /// What is left out of traces.
 #[derive(Clone, Debug, Default)]
 pub struct TraceRules {
-    /// Conditions for which spans are left out.
+    /// Conditions for which spans and their events are left out.
     pub groups: Vec<ConditionGroup>,
     /// What is kept by `include` and `exclude`.
     pub choice: Choice,
@@ -59,7 +59,12 @@ pub struct FilterSettings {
 }
 
 const LOGS: &[Context] = &[Context::Resource, Context::Scope, Context::Log];
-const TRACES: &[Context] = &[Context::Resource, Context::Scope, Context::Span];
+const TRACES: &[Context] = &[
+    Context::Resource,
+    Context::Scope,
+    Context::Span,
+    Context::SpanEvent,
+];
 const METRICS: &[Context] = &[
     Context::Resource,
     Context::Scope,
@@ -93,13 +98,13 @@ impl FilterSettings {
             settings.logs.selection = Selection { include, exclude };
         });
         s.section("traces", |s| {
-            let old = [("resource", Context::Resource), ("span", Context::Span)];
+            let old = [
+                ("resource", Context::Resource),
+                ("span", Context::Span),
+                ("spanevent", Context::SpanEvent),
+            ];
             let groups = old.map(|(key, context)| conditions_of(s, key, (context, TRACES), mode));
             settings.traces.groups.extend(groups.into_iter().flatten());
-            s.refuse(
-                "spanevent",
-                "events of spans cannot be left out yet; leave out their span",
-            );
         });
         s.section("spans", |s| {
             let include = s.section_if_present("include", decode_match);

@@ -3,24 +3,39 @@
 use tailwater_ottl::Context;
 use tailwater_pdata::otlp::Encoded;
 use tailwater_pdata::otlp::edit::{Attributes, Edit, Next, View};
+use tailwater_pdata::otlp::revise::Level;
 
 use super::records::holds;
 use super::{MetricRules, TraceRules};
 use crate::matching::{Choice, Chosen, Place};
-use crate::ottl::{Around, ConditionGroup, Item, Report};
+use crate::ottl::{Around, ConditionGroup, Item, PlaceScene, Report};
 
 /// Leaves in a request of traces what is not left out.
 pub(super) fn traces(rules: &TraceRules, encoded: &mut Encoded, now_ns: i64, report: &mut Report) {
     let choice = &rules.choice;
-    if rules.groups.is_empty() && choice.include.is_none() && choice.exclude.is_none() {
+    let is_event = |g: &&ConditionGroup| g.context == Context::SpanEvent;
+    let events: Vec<&ConditionGroup> = rules.groups.iter().filter(is_event).collect();
+    let spans = rules.groups.len() > events.len();
+    if spans || choice.include.is_some() || choice.exclude.is_some() {
+        leave_out_spans(rules, encoded, now_ns, report);
+    }
+    if events.is_empty() {
         return;
     }
+    // A span of which no event is left is still a span.
+    encoded.revise(Level::Part, &mut |place| {
+        let scene = PlaceScene::new(place);
+        !events.iter().any(|g| holds(g, &scene, now_ns, report))
+    });
+}
+
+fn leave_out_spans(rules: &TraceRules, encoded: &mut Encoded, now_ns: i64, report: &mut Report) {
     encoded.edit(&mut Filter {
         groups: &rules.groups,
         now_ns,
         report,
         around: Around::default(),
-        items: choice,
+        items: &rules.choice,
         whole: Chosen::default(),
         part: Chosen::default(),
         resources: None,
@@ -88,10 +103,11 @@ impl Filter<'_> {
         left_out
     }
 
-    fn drops(&mut self, context: Context) -> bool {
+    fn drops(&mut self, context: Context, metric: Option<&View<'_>>) -> bool {
         let item = Item {
             around: &self.around,
             item: None,
+            metric,
         };
         Self::is_left_out(self.groups, context, &item, self.now_ns, self.report)
     }
@@ -107,7 +123,7 @@ impl Edit for Filter<'_> {
             return Next::Drop;
         }
         self.around.enter_resource(attributes);
-        match self.drops(Context::Resource) {
+        match self.drops(Context::Resource, None) {
             true => Next::Drop,
             false => Next::Look,
         }
@@ -116,7 +132,7 @@ impl Edit for Filter<'_> {
     fn scope(&mut self, scope: &View<'_>, attributes: &mut Attributes<'_>) -> Next {
         self.part = self.whole.step(self.items, &Place::Scope(scope));
         self.around.enter_scope(scope, attributes);
-        match self.drops(Context::Scope) {
+        match self.drops(Context::Scope, None) {
             true => Next::Drop,
             false => Next::Look,
         }
@@ -129,7 +145,7 @@ impl Edit for Filter<'_> {
             return Next::Drop;
         }
         self.around.enter_metric(metric);
-        if self.drops(Context::Metric) {
+        if self.drops(Context::Metric, Some(metric)) {
             return Next::Drop;
         }
         let points = self.groups.iter().any(|g| g.context == Context::DataPoint);
@@ -144,6 +160,7 @@ impl Edit for Filter<'_> {
         let seen = Item {
             around: &self.around,
             item: Some((item, attributes)),
+            metric: None,
         };
         if Self::is_left_out(self.groups, context, &seen, self.now_ns, self.report) {
             return false;

@@ -386,6 +386,46 @@ fn spans_are_left_out_where_they_lie() {
     assert_eq!(spans(propagated), (String::new(), (Outcome::Refused, 0, 3)));
 }
 
+/// Guarantee: events are left out where they lie; their spans stay, and are what is counted.
+#[test]
+fn events_are_left_out_where_they_lie() {
+    let event =
+        |name: &str, level: &str| json!({"name": name, "attributes": attribute("level", level)});
+    let request = json!({"resourceSpans": [{"scopeSpans": [{"spans": [
+        {"status": {"message": "a"}, "events": [event("log", "debug"), event("log", "error"), event("retry", "debug")]},
+        {"status": {"message": "b"}, "events": [event("retry", "info")]},
+    ]}]}]});
+    for (yaml, want, filtered) in [
+        ("{}", "log log retry retry", 0),
+        (
+            r#"trace_conditions: ['spanevent.attributes["level"] == "debug"']"#,
+            "log retry",
+            0,
+        ),
+        (r#"traces: {spanevent: ['name == "retry"']}"#, "log log", 0),
+        (
+            r#"trace_conditions: [{context: spanevent, conditions: ['name == "retry" and span.status.message == "b"']}]"#,
+            "log log retry",
+            0,
+        ),
+        (
+            r#"trace_conditions: ['span.status.message == "b"', 'spanevent.event_index > 0']"#,
+            "log",
+            1,
+        ),
+    ] {
+        let (left, (_, counted, dropped)) = run(yaml, encoded(Signal::Traces, &request));
+        let data = settle(left);
+        let messages = if filtered == 0 { "a b" } else { "a" };
+        assert_eq!(found(data.clone(), "message"), messages, "{yaml}");
+        assert_eq!(
+            (found(data, "name").as_str(), counted, dropped),
+            (want, filtered, 0),
+            "{yaml}"
+        );
+    }
+}
+
 fn points(yaml: &str) -> (String, u32) {
     let point = |unit: &str, value: Json| {
         let mut point = json!({"attributes": attribute("host", unit), "timeUnixNano": "5"});
@@ -416,6 +456,16 @@ fn metrics_and_points_are_left_out_where_they_lie() {
     let all = "cpu requests latency: h1 h2 h1 h1";
     for (yaml, want, filtered) in [
         ("{}", all, 0),
+        (
+            r#"metrics: {metric: ['HasAttrOnDatapoint("host", "h2")']}"#,
+            "requests latency: h1 h1",
+            2,
+        ),
+        (
+            r#"metric_conditions: ['not HasAttrKeyOnDatapoint("host")']"#,
+            all,
+            0,
+        ),
         (
             r#"metric_conditions: ['metric.name == "cpu"']"#,
             "requests latency: h1 h1",
@@ -534,10 +584,6 @@ fn mistakes_of_a_section_are_told() {
             "is required: strict or regexp",
         ),
         (
-            "traces: {spanevent: ['true']}",
-            "events of spans cannot be left out yet",
-        ),
-        (
             "metrics: {include: {match_type: expr, expressions: ['x']}}",
             "as conditions of OTTL",
         ),
@@ -547,8 +593,8 @@ fn mistakes_of_a_section_are_told() {
         ),
         ("profiles: {}", "profiles are no signal"),
         (
-            r#"metrics: {metric: ['HasAttrOnDatapoint("a", "b")']}"#,
-            "is not built",
+            r#"metrics: {datapoint: ['HasAttrOnDatapoint("a", "b")']}"#,
+            "HasAttrOnDatapoint stands in the context metric, not in datapoint",
         ),
     ] {
         let error = decode(yaml)

@@ -6,10 +6,10 @@ use tailwater_pdata::Key;
 use tailwater_pdata::otlp::metrics::MetricKind;
 use tailwater_pdata::otlp::rewrite::{Entry, Metric, Point};
 
-use super::aggregate::aggregate;
-use super::config::{Aggregation, Case, Text, Transform};
+use super::config::{Case, Text, Transform};
 use super::operations::apply;
 use super::{Changing, is_meant, opened};
+use crate::streams::aggregate::{Aggregation, aggregate};
 
 /// Makes one of the metrics that are meant, if they are of a kind.
 pub(super) fn combine<'a>(

@@ -3,6 +3,8 @@
 use regex::Regex;
 use tailwater_config::Section;
 
+use crate::streams::aggregate::Aggregation;
+
 /// What stands for the version of the agent in new values.
 const VERSION: &str = "{{version}}";
 
@@ -63,23 +65,6 @@ pub enum Action {
     },
     /// They get a resource of their own, with these attributes besides.
     Group(Vec<(String, String)>),
-}
-
-/// How values become one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Aggregation {
-    /// Their sum.
-    Sum,
-    /// Their mean; of integers, without what is behind the point.
-    Mean,
-    /// The smallest.
-    Min,
-    /// The largest.
-    Max,
-    /// How many there are.
-    Count,
-    /// The one in the middle, or the mean of the two there.
-    Median,
 }
 
 /// Letters of one case.
@@ -255,15 +240,7 @@ fn filter(s: &mut Section<'_, '_>) -> Option<Filter> {
 }
 
 fn aggregation(s: &mut Section<'_, '_>) -> Option<Aggregation> {
-    let choices = [
-        ("sum", Aggregation::Sum),
-        ("mean", Aggregation::Mean),
-        ("min", Aggregation::Min),
-        ("max", Aggregation::Max),
-        ("count", Aggregation::Count),
-        ("median", Aggregation::Median),
-    ];
-    s.choice_optional("aggregation_type", &choices)
+    s.choice_optional("aggregation_type", &Aggregation::NAMES)
 }
 
 #[derive(Clone, Copy)]

@@ -4,7 +4,6 @@
 //! Scopes of which no metric has a name that any transform is about keep their bytes, as do other
 //! metrics of those that are changed.
 
-mod aggregate;
 mod combine;
 mod config;
 mod operations;
@@ -21,7 +20,7 @@ use tailwater_pipeline::{Batch, BuildError, Output, Part, Payload, Processor};
 use tailwater_telemetry::metrics::MetricsTransformMetrics;
 
 use combine::combine;
-pub use config::{Action, Aggregation, Case, Filter, Operation, Text, Transform};
+pub use config::{Action, Case, Filter, Operation, Text, Transform};
 use operations::apply;
 
 /// The factory of this processor.

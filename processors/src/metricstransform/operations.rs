@@ -4,8 +4,9 @@ use tailwater_pdata::otlp::metrics::Number;
 use tailwater_pdata::otlp::rewrite::{Metric, Point, PointValue};
 use tailwater_pdata::{Map, Value};
 
+use crate::streams::aggregate::aggregate;
+
 use super::Counted;
-use super::aggregate::aggregate;
 use super::config::{Action, Filter, Operation, Text, Transform};
 
 /// The text of a label; of one that is no text, none.

@@ -147,7 +147,8 @@ fn shape<'n>(s: &mut Section<'n, '_>, key: &str) -> Shape<'n> {
     Shape::Grouped(nodes)
 }
 
-/// Log records are columns here; spans, metrics and points stay the bytes they came as.
+/// Log records are columns here; of spans, metrics and points conditions alone see what is in their bytes,
+/// and less of what is around them.
 fn options(context: Context, prefixed: bool, allowed: &[Context]) -> Options {
     Options {
         context,
@@ -282,8 +283,13 @@ fn statements(
         "statements" => texts(s, "conditions"),
         _ => Vec::new(),
     };
+    let options = |context, prefixed| Options {
+        context,
+        prefixed,
+        encoded: false,
+    };
     let options = match context {
-        Some(context) => options(context, false, allowed),
+        Some(context) => options(context, false),
         None => {
             let mut named = BTreeSet::new();
             for w in &written {
@@ -294,7 +300,7 @@ fn statements(
             }
             let first = written.first()?;
             match context_for(&named, allowed) {
-                Ok(context) => options(context, true, allowed),
+                Ok(context) => options(context, true),
                 Err(why) => {
                     first.mistake(s, why);
                     return None;

@@ -6,6 +6,9 @@ use tailwater_ottl::{Field, Scene, Val};
 use tailwater_pdata::otlp::edit::{Attributes, Found, View};
 use tailwater_pdata::{Key, Map, Value};
 
+use super::scene::{TYPES, points};
+use super::spots::{read, spot};
+
 /// What is around an item: it is read once, and kept while what is in it is looked at.
 #[derive(Default)]
 pub(crate) struct Around {
@@ -39,9 +42,9 @@ impl Around {
             kept.clear();
             kept.extend_from_slice(metric.bytes(name));
         }
-        let found = TYPES.iter().find(|(name, _)| metric.has(name));
-        m.kind = found.map_or(0, |(_, number)| *number);
-        let data = found.and_then(|(name, _)| metric.inner(name));
+        let found = TYPES.iter().position(|name| metric.has(name));
+        m.kind = found.map_or(0, |kind| kind as i64 + 1);
+        let data = found.and_then(|kind| metric.inner(TYPES[kind]));
         let temporal = data.filter(|_| matches!(m.kind, 2..=4));
         m.temporality = temporal.map(|d| d.number("aggregation_temporality"));
         m.monotonic = temporal
@@ -74,6 +77,8 @@ fn map_of(attributes: &Attributes<'_>) -> Map {
 pub(crate) struct Item<'v, 'a> {
     pub around: &'v Around,
     pub item: Option<(&'v View<'a>, &'v Attributes<'a>)>,
+    /// The metric with its points, if it is about one.
+    pub metric: Option<&'v View<'a>>,
 }
 
 fn text(bytes: &[u8]) -> Val<'_> {
@@ -88,85 +93,8 @@ fn entry<'m>(map: &'m Map, key: &str) -> Val<'m> {
     map.get(key).map_or(Val::Nil, |v| Value::as_ref(v).into())
 }
 
-fn nanos(ns: u64) -> i64 {
-    i64::try_from(ns).unwrap_or(i64::MAX)
-}
-
 fn int(n: u64) -> Val<'static> {
     Val::Int(n.cast_signed())
-}
-
-fn hex(bytes: &[u8]) -> Val<'static> {
-    Val::text(bytes.iter().map(|b| format!("{b:02x}")).collect::<String>())
-}
-
-/// Kinds of data of a metric by the number that OTTL's enum gives them.
-const TYPES: [(&str, i64); 5] = [
-    ("gauge", 1),
-    ("sum", 2),
-    ("histogram", 3),
-    ("exponential_histogram", 4),
-    ("summary", 5),
-];
-
-const KINDS: [&str; 6] = [
-    "Unspecified",
-    "Internal",
-    "Server",
-    "Client",
-    "Producer",
-    "Consumer",
-];
-
-fn item_field<'v>(item: &'v View<'_>, field: Field) -> Val<'v> {
-    let id = |name: &str, length: usize| match item.bytes(name) {
-        [] => Val::Bytes(Cow::Borrowed(&[0; 16][..length])),
-        id => Val::Bytes(Cow::Borrowed(id)),
-    };
-    let id_text = |name: &str, length: usize| match item.bytes(name) {
-        [] => hex(&[0; 16][..length]),
-        id => hex(id),
-    };
-    let status = || item.inner("status");
-    let time = |name: &str| nanos(item.number(name));
-    match field {
-        Field::SpanName => text(item.bytes("name")),
-        Field::Kind => int(item.number("kind")),
-        Field::KindString | Field::KindDeprecatedString => {
-            let kind = usize::try_from(item.number("kind")).unwrap_or(usize::MAX);
-            let name = KINDS.get(kind).copied().unwrap_or_default();
-            match field {
-                Field::KindString => text(name.as_bytes()),
-                _ => Val::text(format!("SPAN_KIND_{}", name.to_uppercase())),
-            }
-        }
-        Field::TraceId => id("trace_id", 16),
-        Field::TraceIdString => id_text("trace_id", 16),
-        Field::SpanId => id("span_id", 8),
-        Field::SpanIdString => id_text("span_id", 8),
-        Field::ParentSpanId => id("parent_span_id", 8),
-        Field::ParentSpanIdString => id_text("parent_span_id", 8),
-        Field::TraceState => text(item.bytes("trace_state")),
-        Field::StartTime => Val::Time(time("start_time_unix_nano")),
-        Field::StartTimeUnixNano => Val::Int(time("start_time_unix_nano")),
-        Field::EndTime => Val::Time(time("end_time_unix_nano")),
-        Field::EndTimeUnixNano => Val::Int(time("end_time_unix_nano")),
-        Field::Time => Val::Time(time("time_unix_nano")),
-        Field::TimeUnixNano => Val::Int(time("time_unix_nano")),
-        Field::DroppedAttributes => int(item.number("dropped_attributes_count")),
-        Field::DroppedEvents => int(item.number("dropped_events_count")),
-        Field::DroppedLinks => int(item.number("dropped_links_count")),
-        Field::Flags => int(item.number("flags")),
-        Field::StatusCode => int(status().map_or(0, |s| s.number("code"))),
-        Field::StatusMessage => text(status().map_or(&[][..], |s| s.bytes("message"))),
-        Field::ValueInt if item.has("as_int") => int(item.number("as_int")),
-        Field::ValueDouble if item.has("as_double") => {
-            Val::Double(f64::from_bits(item.number("as_double")))
-        }
-        Field::Count if item.has("count") => int(item.number("count")),
-        Field::Sum if item.has("sum") => Val::Double(f64::from_bits(item.number("sum"))),
-        _ => Val::Nil,
-    }
 }
 
 impl Scene for Item<'_, '_> {
@@ -181,13 +109,14 @@ impl Scene for Item<'_, '_> {
             (Field::Attributes | Field::SpanAttributes, Some((_, attributes))) => {
                 Val::Map(Cow::Owned(map_of(attributes)))
             }
+            (Field::PointAttributes, _) => self.metric.map_or(Val::Nil, points),
             (Field::MetricName, _) => text(&around.metric.name),
             (Field::MetricDescription, _) => text(&around.metric.description),
             (Field::MetricUnit, _) => text(&around.metric.unit),
             (Field::MetricType, _) => Val::Int(around.metric.kind),
             (Field::MetricTemporality, _) => around.metric.temporality.map_or(Val::Nil, int),
             (Field::MetricMonotonic, _) => around.metric.monotonic.map_or(Val::Nil, Val::Bool),
-            (_, Some((item, _))) => item_field(item, field),
+            (_, Some((item, _))) => spot(field).map_or(Val::Nil, |spot| read(item, spot)),
             _ => Val::Nil,
         }
     }

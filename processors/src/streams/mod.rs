@@ -5,6 +5,7 @@
 //! ([`Chains`]), and locked once per part. Chains that end in different exporters each see all points,
 //! so each remembers for itself.
 
+pub mod aggregate;
 mod converter;
 pub mod exponential;
 mod identity;

@@ -1,7 +1,9 @@
-//! `transform`: changes log records, their scopes and resources by statements of OTTL.
+//! `transform`: changes logs, spans and metrics, what is in them and what is around them, by statements of
+//! OTTL.
 //!
-//! Statements of one group are carried out on each record, one after another, in the columns of the batch.
-//! Neighbouring groups about the same kind of thing are carried out on a record before the next one.
+//! Statements of one group are carried out on each record, one after another: on log records in the columns
+//! of the batch, on spans, events, metrics and points in the request as it came. Neighbouring groups about
+//! the same kind of thing are carried out on a record before the next one.
 
 #[cfg(test)]
 mod tests;
@@ -9,22 +11,26 @@ mod tests;
 use std::sync::Arc;
 
 use tailwater_config::{Errors, KeyPath, Node, Section};
-use tailwater_ottl::Context;
 use tailwater_ottl::logs::LogScene;
+use tailwater_ottl::{Context, SceneMut};
+use tailwater_pdata::otlp::Encoded;
+use tailwater_pdata::otlp::revise::Level;
 use tailwater_pdata::{LogsBatch, Signal};
 use tailwater_pipeline::ack::DropReason;
 use tailwater_pipeline::clock::Clock;
 use tailwater_pipeline::factory::{Factory, NodeCx, ProcessorFactory, ProcessorSettings};
-use tailwater_pipeline::{Batch, BuildError, LogsPart, Outcome, Output, Part, Processor};
+use tailwater_pipeline::{
+    AckToken, Batch, BuildError, LogsPart, Outcome, Output, Part, Payload, Processor,
+};
 
-use crate::ottl::{Report, StatementGroup, error_mode, statement_groups};
+use crate::ottl::{PlaceScene, Report, StatementGroup, error_mode, statement_groups};
 
 /// The factory of this processor.
 pub fn factory() -> ProcessorFactory {
     Factory {
         kind: "transform",
-        about: "Changes log records, their scopes and resources by statements of OTTL.",
-        signals: &["logs"],
+        about: "Changes log records, spans and their events, metrics and their points, scopes and resources by statements of OTTL.",
+        signals: &["logs", "metrics", "traces"],
         decode,
     }
 }
@@ -42,9 +48,25 @@ fn decode(node: &Node, path: &KeyPath, errors: &mut Errors) -> Option<Box<dyn Pr
 pub struct TransformSettings {
     /// To logs, group by group.
     pub logs: Vec<StatementGroup>,
+    /// To traces.
+    pub traces: Vec<StatementGroup>,
+    /// To metrics.
+    pub metrics: Vec<StatementGroup>,
 }
 
 const LOGS: &[Context] = &[Context::Resource, Context::Scope, Context::Log];
+const TRACES: &[Context] = &[
+    Context::Resource,
+    Context::Scope,
+    Context::Span,
+    Context::SpanEvent,
+];
+const METRICS: &[Context] = &[
+    Context::Resource,
+    Context::Scope,
+    Context::Metric,
+    Context::DataPoint,
+];
 
 impl TransformSettings {
     /// Reads the section; mistakes are in it.
@@ -52,17 +74,23 @@ impl TransformSettings {
         let mode = error_mode(s);
         let settings = TransformSettings {
             logs: statement_groups(s, "log_statements", LOGS, mode),
+            traces: statement_groups(s, "trace_statements", TRACES, mode),
+            metrics: statement_groups(s, "metric_statements", METRICS, mode),
         };
-        let spans = "spans are not changed by OTTL yet; use the processors attributes and resource";
-        s.refuse("trace_statements", spans);
-        let metrics = "metrics are not changed by OTTL yet; use the processors metricstransform, attributes and resource";
-        s.refuse("metric_statements", metrics);
         s.refuse("profile_statements", "profiles are no signal of this agent");
         let flatten = "write flatten(log.attributes) as a statement instead";
         if s.bool("flatten_data", false) {
             s.invalid("flatten_data", format!("is not supported: {flatten}"));
         }
         settings
+    }
+
+    fn groups(&self, signal: Signal) -> &[StatementGroup] {
+        match signal {
+            Signal::Logs => &self.logs,
+            Signal::Traces => &self.traces,
+            Signal::Metrics => &self.metrics,
+        }
     }
 }
 
@@ -115,9 +143,38 @@ impl TransformProcessor {
     }
 }
 
+/// How deep what a context is about is in a request.
+fn level(context: Context) -> Level {
+    match context {
+        Context::Resource => Level::Resource,
+        Context::Scope => Level::Scope,
+        Context::Log | Context::Span | Context::Metric => Level::Item,
+        Context::SpanEvent | Context::DataPoint => Level::Part,
+    }
+}
+
+/// Carries all groups out on a request.
+fn change(groups: &[StatementGroup], encoded: &mut Encoded, now_ns: i64, report: &mut Report) {
+    let mut go_on = true;
+    for groups in groups.chunk_by(|a, b| a.context == b.context) {
+        let Some(first) = groups.first() else { break };
+        encoded.revise(level(first.context), &mut |place| {
+            let mut scene = PlaceScene::new(place);
+            for group in groups {
+                scene.forget();
+                go_on = go_on && group.run(&mut scene, now_ns, report);
+            }
+            true
+        });
+        if !go_on {
+            return;
+        }
+    }
+}
+
 impl StatementGroup {
     /// Carries the group out on what `scene` shows; false if the batch is to be given up.
-    fn run(&self, scene: &mut LogScene<'_>, now_ns: i64, report: &mut Report) -> bool {
+    fn run(&self, scene: &mut dyn SceneMut, now_ns: i64, report: &mut Report) -> bool {
         let mut wanted = self.conditions.is_empty();
         for condition in &self.conditions {
             match condition.holds(scene, now_ns) {
@@ -147,27 +204,62 @@ impl StatementGroup {
     }
 }
 
-impl Processor for TransformProcessor {
-    fn process(&mut self, batch: Batch, out: &mut dyn Output) {
-        if self.settings.logs.is_empty() || batch.signal() != Some(Signal::Logs) {
-            return out.emit(batch);
+impl TransformProcessor {
+    /// Takes the errors of a batch together; gives its duty back unless the batch is given up.
+    fn finish(&mut self, items: usize, ack: AckToken) -> Option<AckToken> {
+        if !self.report.finish() {
+            return Some(ack);
         }
-        let now_ns = self.clock.as_ref().map_or(0, |c| c.wall_ns());
-        let mut parts: Vec<Part> = Vec::with_capacity(batch.parts.len());
-        for LogsPart {
+        let given_up = u32::try_from(items).unwrap_or(u32::MAX);
+        ack.count_dropped(DropReason::OperatorError, given_up);
+        ack.resolve(Outcome::Refused);
+        None
+    }
+
+    fn logs(&mut self, part: LogsPart, now_ns: i64) -> Option<Part> {
+        let LogsPart {
             mut logs,
             ack,
             permit,
-        } in batch.into_logs()
-        {
-            self.change(&mut logs, now_ns);
-            if self.report.finish() {
-                let given_up = u32::try_from(logs.rows()).unwrap_or(u32::MAX);
-                ack.count_dropped(DropReason::OperatorError, given_up);
-                ack.resolve(Outcome::Refused);
-                continue;
+        } = part;
+        self.change(&mut logs, now_ns);
+        let ack = self.finish(logs.rows(), ack)?;
+        Some(LogsPart { logs, ack, permit }.into())
+    }
+
+    fn encoded(&mut self, part: Part, now_ns: i64) -> Option<Part> {
+        let Part {
+            mut data,
+            ack,
+            permit,
+        } = part;
+        let before = data.items();
+        if let Payload::Encoded(encoded) = &mut data {
+            let groups = self.settings.groups(encoded.signal());
+            change(groups, encoded, now_ns, &mut self.report);
+        }
+        let ack = self.finish(before, ack)?;
+        // Points that are in others now.
+        let gone = before.saturating_sub(data.items());
+        ack.count_filtered(u32::try_from(gone).unwrap_or(u32::MAX));
+        Part { data, ack, permit }.non_empty()
+    }
+}
+
+impl Processor for TransformProcessor {
+    fn process(&mut self, batch: Batch, out: &mut dyn Output) {
+        let now_ns = self.clock.as_ref().map_or(0, |c| c.wall_ns());
+        let mut parts: Vec<Part> = Vec::with_capacity(batch.parts.len());
+        for part in batch.parts {
+            let signal = part.data.signal();
+            match self.settings.groups(signal).is_empty() {
+                true => parts.push(part),
+                false if signal == Signal::Logs => {
+                    let logs = part.into_logs();
+                    parts.extend(logs.filter_map(|part| self.logs(part, now_ns)));
+                }
+                false => parts.extend(self.encoded(part, now_ns)),
             }
-            parts.push(LogsPart { logs, ack, permit }.into());
         }
         if !parts.is_empty() {
             out.emit(Batch { parts });

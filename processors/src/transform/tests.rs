@@ -10,6 +10,10 @@ use tailwater_pipeline::{AckToken, Counts, Permit};
 
 use super::*;
 
+mod encoded;
+mod metrics;
+mod spans;
+
 #[derive(Default)]
 struct Out(Vec<Batch>);
 
@@ -244,16 +248,47 @@ fn mistakes_of_a_section_are_told() {
         ),
         (
             r#"log_statements: [{context: log, statements: ['set_semconv_span_name("1")']}]"#,
-            "there is no editor",
+            "the editor set_semconv_span_name is not built",
         ),
         (
             r#"log_statements: ['set(log.body, 1)', {statements: []}]"#,
             "not of both",
         ),
-        ("trace_statements: []", "spans are not changed by OTTL yet"),
         (
-            "metric_statements: ['set(metric.name, \"x\")']",
-            "metrics are not changed by OTTL yet",
+            "trace_statements: ['set(span.nam, \"x\")']",
+            r#"column 5: span has no path "nam""#,
+        ),
+        (
+            "trace_statements: ['set(metric.name, \"x\")']",
+            "the paths begin with metric, which cannot be reached together here; allowed: resource, scope, span, spanevent",
+        ),
+        (
+            "trace_statements: [{context: datapoint, statements: []}]",
+            "allowed: resource, scope, span, spanevent",
+        ),
+        (
+            "metric_statements: ['set(metric.type, 1)']",
+            "can be read, but not yet changed",
+        ),
+        (
+            "metric_statements: ['convert_sum_to_gauge() where datapoint.flags == 0']",
+            "stands in the context metric, not in datapoint",
+        ),
+        (
+            "metric_statements: [{context: metric, statements: ['scale_metric(\"x\")']}]",
+            "the argument multiplier of scale_metric has to be a number",
+        ),
+        (
+            "metric_statements: ['convert_gauge_to_sum(\"cumulativ\", true)']",
+            r#"did you mean "cumulative"?"#,
+        ),
+        (
+            "metric_statements: ['extract_percentile_metric(50.0)']",
+            "the editor extract_percentile_metric is not built",
+        ),
+        (
+            "log_statements: [{context: log, statements: ['copy_metric()']}]",
+            "stands in the context metric, not in log",
         ),
         ("flatten_data: true", "write flatten(log.attributes)"),
         ("error_mode: off", "allowed: ignore, silent, propagate"),

@@ -10,7 +10,7 @@ use super::point::Point;
 
 /// Numbers of `name` and of the kinds of data.
 const NAME: u32 = 1;
-const DATA: [u32; 5] = [5, 7, 9, 10, 11];
+pub(in super::super) const DATA: [u32; 5] = [5, 7, 9, 10, 11];
 /// Numbers in data: points, temporality, monotonic.
 const POINTS: u32 = 1;
 const TEMPORALITY: u32 = 2;
@@ -133,7 +133,7 @@ impl<'a> Metric<'a> {
     }
 
     /// Appends the fields of the message.
-    pub(super) fn write(&self, out: &mut Vec<u8>) {
+    pub(in super::super) fn write(&self, out: &mut Vec<u8>) {
         if !self.name.is_empty() {
             put_bytes(out, NAME, self.name.as_bytes());
         }

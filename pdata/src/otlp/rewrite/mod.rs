@@ -34,12 +34,13 @@ pub(super) mod fuzzing;
 mod metric;
 mod point;
 
+pub(super) use metric::DATA;
 pub use metric::Metric;
+pub(super) use point::zigzag;
 pub use point::{Buckets, Exponential, Histogram, Point, PointValue};
 
 use super::Encoded;
 use super::edit::{one, replace};
-use super::encoded::Chunk;
 use super::metrics::{ResourceMetrics, ScopeMetrics};
 use super::schema;
 use super::split::count;
@@ -72,9 +73,6 @@ pub trait Rewrite {
     ) -> Option<Vec<Entry<'a>>>;
 }
 
-/// Up to this length, in bytes, what did not change is copied: fewer pieces are sent faster.
-const COPIED_MAX: usize = 4096;
-
 impl Encoded {
     /// Lets `by` change the metrics. Resources of which all scopes were left out are left out, too.
     /// Does nothing to a request of another signal.
@@ -84,7 +82,16 @@ impl Encoded {
         }
         let mut new = Encoded::empty(Signal::Metrics);
         for chunk in self.parts() {
-            rewrite_chunk(chunk, by, &mut new);
+            let root = schema::request(Signal::Metrics);
+            chunk.with_fields_replaced(root, &mut new, |found, out| {
+                let Some(resource) = rewrite_resource(&found.field[found.at..], by) else {
+                    return false;
+                };
+                if !resource.is_empty() {
+                    put_bytes(out, found.number, &resource);
+                }
+                true
+            });
         }
         *self = new;
     }
@@ -93,47 +100,6 @@ impl Encoded {
     pub fn of_metrics(body: Vec<u8>) -> Encoded {
         let items = count(schema::request(Signal::Metrics), &body);
         Encoded::known(Signal::Metrics, body.into(), items)
-    }
-}
-
-fn rewrite_chunk(chunk: &Chunk, by: &mut dyn Rewrite, new: &mut Encoded) {
-    let body = &chunk.body;
-    let root = schema::request(Signal::Metrics);
-    let mut push = |body: bytes::Bytes| {
-        let items = count(root, &body);
-        new.push(Chunk { body, items });
-    };
-    // What was written, and behind it what has not changed since.
-    let (mut written, mut start, mut changed) = (Vec::new(), 0, false);
-    let mut fields = Fields::new(body, 0);
-    loop {
-        let from = fields.at();
-        let Some((number, raw)) = fields.next() else {
-            break;
-        };
-        let (1, Raw::Len(at, to)) = (number, raw) else {
-            continue;
-        };
-        let Some(resource) = rewrite_resource(&body[at..to], by) else {
-            continue;
-        };
-        changed = true;
-        if from - start > COPIED_MAX {
-            push(std::mem::take(&mut written).into());
-            push(body.slice(start..from));
-        } else {
-            written.extend_from_slice(&body[start..from]);
-        }
-        start = to;
-        if !resource.is_empty() {
-            put_bytes(&mut written, 1, &resource);
-        }
-    }
-    if changed {
-        push(written.into());
-        push(body.slice(start..));
-    } else {
-        new.push(chunk.clone());
     }
 }
 
@@ -213,7 +179,7 @@ fn fields_except(buf: &[u8], except: u32) -> Vec<u8> {
 }
 
 /// Appends the fields of `buf` but those with the numbers `except`.
-fn copy_except(buf: &[u8], except: &[u32], out: &mut Vec<u8>) {
+pub(super) fn copy_except(buf: &[u8], except: &[u32], out: &mut Vec<u8>) {
     let mut start = 0;
     let mut fields = Fields::new(buf, 0);
     loop {

@@ -357,7 +357,7 @@ fn put_fixed(out: &mut Vec<u8>, number: u32, values: impl ExactSizeIterator<Item
 }
 
 /// As a `sint32` is on the wire.
-fn zigzag(v: i32) -> u64 {
+pub(in super::super) fn zigzag(v: i32) -> u64 {
     u64::from(((v << 1) ^ (v >> 31)) as u32)
 }
 

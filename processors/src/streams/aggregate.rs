@@ -5,12 +5,46 @@ use std::collections::HashMap;
 use tailwater_pdata::otlp::metrics::{Number, Temporality};
 use tailwater_pdata::otlp::rewrite::{Exponential, Histogram, Metric, Point, PointValue};
 
-use super::config::Aggregation;
-use crate::streams::exponential::{self, both};
+use super::exponential::{self, both};
+
+/// How values become one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Aggregation {
+    /// Their sum.
+    Sum,
+    /// Their mean; of integers, without what is behind the point.
+    Mean,
+    /// The smallest.
+    Min,
+    /// The largest.
+    Max,
+    /// How many there are.
+    Count,
+    /// The one in the middle, or the mean of the two there.
+    Median,
+}
+
+impl Aggregation {
+    /// All of them by name.
+    pub const NAMES: [(&str, Aggregation); 6] = [
+        ("sum", Aggregation::Sum),
+        ("mean", Aggregation::Mean),
+        ("min", Aggregation::Min),
+        ("max", Aggregation::Max),
+        ("count", Aggregation::Count),
+        ("median", Aggregation::Median),
+    ];
+
+    /// The one of that name in configurations.
+    pub fn named(name: &str) -> Option<Aggregation> {
+        let mut all = Aggregation::NAMES.iter();
+        all.find(|(n, _)| *n == name).map(|(_, how)| *how)
+    }
+}
 
 /// Makes one of all points that have equal attributes and times, and can be put together, in the order
 /// of the first of each. Points of summaries stay as they are. Returns how many points are gone.
-pub(super) fn aggregate(metric: &mut Metric<'_>, how: Option<Aggregation>) -> usize {
+pub fn aggregate(metric: &mut Metric<'_>, how: Option<Aggregation>) -> usize {
     let by_start = metric.temporality() == Temporality::Delta;
     let before = metric.points.len();
     let mut places: HashMap<Vec<u8>, usize> = HashMap::with_capacity(before);

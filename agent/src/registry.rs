@@ -21,6 +21,7 @@ pub fn registry() -> Registry {
             tailwater_processors::memory_limiter::factory(),
             tailwater_processors::metricstransform::factory(),
             tailwater_processors::probabilistic_sampler::factory(),
+            tailwater_processors::redaction::factory(),
             tailwater_processors::resource::factory(),
             tailwater_processors::transform::factory(),
         ],

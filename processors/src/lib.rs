@@ -20,6 +20,7 @@ pub mod memory_limiter;
 pub mod metricstransform;
 pub mod ottl;
 pub mod probabilistic_sampler;
+pub mod redaction;
 pub mod resource;
 pub mod streams;
 pub mod transform;
@@ -38,6 +39,7 @@ pub fn factories() -> Vec<ProcessorFactory> {
         memory_limiter::factory(),
         metricstransform::factory(),
         probabilistic_sampler::factory(),
+        redaction::factory(),
         resource::factory(),
         transform::factory(),
     ]

@@ -1,7 +1,8 @@
 //! Processors in the running agent, where what they do to sources and to delivery shows.
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tailwater_tests::rig::{Rig, tail};
+use tailwater_tests::stand::Stand;
 use tailwater_tests::wait;
 
 /// Guarantees that `memory_limiter` pauses the reading and loses nothing: with a limit that the
@@ -37,4 +38,41 @@ fn a_memory_limiter_pauses_the_files_and_loses_nothing() {
     assert_eq!(refused, 0.0, "a pause is no refusal");
     agent.stop_clean();
     rig.assert_faultless();
+}
+
+/// A reader of files with one processor behind it.
+fn stand(name: &str, section: &Value, receiver: &Value) -> Stand {
+    let mut stand = Stand::new(receiver);
+    stand.config["processors"][name] = section.clone();
+    stand.config["service"]["pipelines"]["logs"]["processors"] = json!([name]);
+    stand
+}
+
+/// Guarantees that `redaction` masks in the lines of files, in what was parsed of them and in the
+/// resource, and counts what it did.
+#[test]
+fn what_is_blocked_does_not_leave_the_machine() {
+    let section = json!({
+        "allow_all_keys": true, "patterns": ["email", "card"], "blocked_key_patterns": ["^token$"],
+        "summary": "info",
+    });
+    let receiver = json!({
+        "resource": {"owner": "ann@example.com"},
+        "operators": [{"type": "json_parser", "if": "body startsWith '{'"}],
+    });
+    let stand = stand("redaction", &section, &receiver);
+    stand.write(
+        "a.log",
+        "paid with 4111 1111 1111 1111 by bob@example.org\n{\"token\":\"s3cret\",\"n\":1}\n",
+    );
+    let records = stand.run(2);
+    assert_eq!(records[0].body, json!("paid with **** by ****"));
+    let told = json!({"redaction.body.masked.count": 1});
+    assert_eq!(records[0].attributes, told);
+    let told = json!({"token": "****", "n": 1, "redaction.masked.count": 1});
+    assert_eq!(records[1].attributes, told);
+    for record in &records {
+        let told = json!({"owner": "****", "redaction.masked.count": 1});
+        assert_eq!(record.resource, told);
+    }
 }

@@ -18,6 +18,7 @@ pub fn registry() -> Registry {
             tailwater_processors::deltatocumulative::factory(),
             tailwater_processors::filter::factory(),
             tailwater_processors::interval::factory(),
+            tailwater_processors::logdedup::factory(),
             tailwater_processors::memory_limiter::factory(),
             tailwater_processors::metricstransform::factory(),
             tailwater_processors::probabilistic_sampler::factory(),

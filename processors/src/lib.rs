@@ -15,6 +15,7 @@ pub mod cumulativetodelta;
 pub mod deltatocumulative;
 pub mod filter;
 pub mod interval;
+pub mod logdedup;
 pub mod matching;
 pub mod memory_limiter;
 pub mod metricstransform;
@@ -36,6 +37,7 @@ pub fn factories() -> Vec<ProcessorFactory> {
         deltatocumulative::factory(),
         filter::factory(),
         interval::factory(),
+        logdedup::factory(),
         memory_limiter::factory(),
         metricstransform::factory(),
         probabilistic_sampler::factory(),

@@ -76,3 +76,30 @@ fn what_is_blocked_does_not_leave_the_machine() {
         assert_eq!(record.resource, told);
     }
 }
+
+/// Guarantees that lines which became one are not delivered, and not passed by positions, until that one is: a
+/// kill in the middle of an interval loses none, and a stop passes on what is held.
+#[test]
+fn lines_that_became_one_are_counted_over_a_kill() {
+    let section = json!({"interval": "1h", "acknowledge": "delivered"});
+    let stand = stand("logdedup", &section, &json!({}));
+    stand.write("a.log", "same\nsame\nother\n");
+    let agent = stand.rig.start(&stand.config);
+    let held = || agent.scrape().sum("tailwater_logdedup_records_held", &[]) == 2.0;
+    assert!(wait::within(wait::BOUND, held), "{}", tail(&agent.log()));
+    assert_eq!(agent.scrape().account("receiver").delivered, 0.0);
+    agent.kill();
+    stand.append("a.log", "same\n");
+    let agent = stand.rig.start(&stand.config);
+    let merged = || agent.scrape().sum("tailwater_logdedup_records_merged", &[]) == 2.0;
+    assert!(wait::within(wait::BOUND, merged), "{}", tail(&agent.log()));
+    agent.stop_clean();
+    let mut counts: Vec<(Value, Value)> = stand
+        .records()
+        .into_iter()
+        .map(|record| (record.body, record.attributes["log_count"].clone()))
+        .collect();
+    counts.sort_by_key(|(body, _)| body.to_string());
+    let want = [(json!("other"), json!(1)), (json!("same"), json!(3))];
+    assert_eq!(counts, want);
+}

@@ -35,7 +35,7 @@ pub use points::{
     DeltaToCumulativeMetrics, IntervalMetrics, MetricsTransformMetrics,
 };
 pub use process::{ProcessMetrics, ProcessUsage};
-pub use records::RedactionMetrics;
+pub use records::{LogDedupMetrics, RedactionMetrics};
 pub use registry::{MetricsRegistry, SERIES_MAX_DEFAULT, Sample};
 pub use value::{BytesHistogram, Counter, FloatCounter, FloatGauge, Gauge, RecordsHistogram};
 

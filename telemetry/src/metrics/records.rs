@@ -12,5 +12,20 @@ metric_group! {
     attributes_removed: Counter, Basic, Count, "tailwater_redaction_attributes_removed";
 }
 
+metric_group! {
+    /// What `log_dedup` holds and merges.
+    pub struct LogDedupMetrics { processor }
+    /// Log records that became one, for each that was passed on.
+    aggregated: RecordsHistogram, Normal, Count, "otelcol_dedup_processor_aggregated_logs";
+    /// Log records that became one with others that were the same. They count as filtered.
+    records_merged: Counter, Basic, Count, "tailwater_logdedup_records_merged";
+    /// Log records that wait for the end of the interval.
+    records_held: Gauge, Basic, Count, "tailwater_logdedup_records_held";
+    /// Bytes of memory of these records.
+    bytes_held: Gauge, Basic, Bytes, "tailwater_logdedup_bytes_held";
+    /// Times that records were passed on before their time, for memory or for sources that would have to wait.
+    early_emissions: Counter, Basic, Count, "tailwater_logdedup_early_emissions";
+}
+
 /// The metrics of all groups of this module.
-pub(crate) const FAMILIES: &[&[Family]] = &[RedactionMetrics::FAMILIES];
+pub(crate) const FAMILIES: &[&[Family]] = &[RedactionMetrics::FAMILIES, LogDedupMetrics::FAMILIES];

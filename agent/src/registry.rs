@@ -17,6 +17,7 @@ pub fn registry() -> Registry {
             tailwater_processors::cumulativetodelta::factory(),
             tailwater_processors::deltatocumulative::factory(),
             tailwater_processors::filter::factory(),
+            tailwater_processors::groupbyattrs::factory(),
             tailwater_processors::interval::factory(),
             tailwater_processors::logdedup::factory(),
             tailwater_processors::memory_limiter::factory(),

@@ -13,7 +13,9 @@ pub mod attributes;
 pub mod batch;
 pub mod cumulativetodelta;
 pub mod deltatocumulative;
+mod duties;
 pub mod filter;
+pub mod groupbyattrs;
 pub mod interval;
 pub mod logdedup;
 pub mod matching;
@@ -36,6 +38,7 @@ pub fn factories() -> Vec<ProcessorFactory> {
         cumulativetodelta::factory(),
         deltatocumulative::factory(),
         filter::factory(),
+        groupbyattrs::factory(),
         interval::factory(),
         logdedup::factory(),
         memory_limiter::factory(),

@@ -103,3 +103,30 @@ fn lines_that_became_one_are_counted_over_a_kill() {
     let want = [(json!("other"), json!(1)), (json!("same"), json!(3))];
     assert_eq!(counts, want);
 }
+
+/// Guarantees that attributes of lines move to resources, and that all of the lines arrive.
+#[test]
+fn attributes_of_lines_move_to_their_resource() {
+    let section = json!({"keys": ["tenant"]});
+    let stand = stand(
+        "groupbyattrs",
+        &section,
+        &json!({"operators": [{"type": "json_parser"}]}),
+    );
+    stand.write(
+        "a.log",
+        "{\"tenant\":\"x\",\"n\":1}\n{\"tenant\":\"y\",\"n\":2}\n{\"tenant\":\"x\",\"n\":3}\n{\"n\":4}\n",
+    );
+    let seen: Vec<(Value, Value)> = stand
+        .run(4)
+        .into_iter()
+        .map(|record| (record.resource, record.attributes))
+        .collect();
+    let want = [
+        (json!({"tenant": "x"}), json!({"n": 1})),
+        (json!({"tenant": "x"}), json!({"n": 3})),
+        (json!({"tenant": "y"}), json!({"n": 2})),
+        (json!({}), json!({"n": 4})),
+    ];
+    assert_eq!(seen, want);
+}

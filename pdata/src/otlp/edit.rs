@@ -526,7 +526,7 @@ fn heading(message: &'static Message) -> Option<&'static Message> {
 }
 
 /// The number of the field `attributes`.
-fn attributes_of(message: &'static Message) -> u32 {
+pub(super) fn attributes_of(message: &'static Message) -> u32 {
     let mut fields = message.fields.iter();
     fields
         .find(|f| f.name == "attributes")

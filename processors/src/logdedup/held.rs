@@ -8,7 +8,7 @@ use tailwater_pipeline::Permit;
 use tailwater_pipeline::ack::{AckToken, SourceId};
 
 use super::config::{LogDedupConfig, TimestampMode};
-use super::duty::Duty;
+use crate::duties::Duty;
 
 /// Parts of one source, and their bytes, that are held at most before all is passed on: half of what a source
 /// of files has under way at most, so that none of them has to pause for an interval to end.

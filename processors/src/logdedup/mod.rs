@@ -11,9 +11,9 @@
 //!   held again; a kill loses what is held, a stop passes it on first.
 
 mod config;
-mod duty;
 mod fields;
 mod held;
+mod returns;
 #[cfg(test)]
 mod tests;
 
@@ -33,11 +33,12 @@ use tailwater_telemetry::metrics::LogDedupMetrics;
 pub use config::{Acknowledge, LogDedupConfig, TimestampMode};
 pub use fields::{Field, Fields};
 
+use crate::duties::merged;
 use crate::ottl::{ConditionGroup, Report};
 use crate::streams::{Chains, Identity, put_text};
-use duty::Returns;
 use fields::Identities;
 use held::{Held, Stream};
+use returns::Returns;
 
 /// The factory of this processor.
 pub fn factory() -> ProcessorFactory {
@@ -181,7 +182,7 @@ impl Shared {
         }
         let duties = std::mem::take(&mut stream.duties);
         let ack = match self.config.acknowledge {
-            Acknowledge::Delivered => duty::merged(duties),
+            Acknowledge::Delivered => merged(duties),
             Acknowledge::Held => {
                 let kept = self.budget.take(row_bytes * stream.rows.len());
                 self.returns.watch(stream, kept)

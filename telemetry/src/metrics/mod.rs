@@ -35,7 +35,10 @@ pub use points::{
     DeltaToCumulativeMetrics, IntervalMetrics, MetricsTransformMetrics,
 };
 pub use process::{ProcessMetrics, ProcessUsage};
-pub use records::{LogDedupMetrics, RedactionMetrics};
+pub use records::{
+    GroupedLogsMetrics, GroupedPointsMetrics, GroupedSpansMetrics, LogDedupMetrics,
+    RedactionMetrics,
+};
 pub use registry::{MetricsRegistry, SERIES_MAX_DEFAULT, Sample};
 pub use value::{BytesHistogram, Counter, FloatCounter, FloatGauge, Gauge, RecordsHistogram};
 

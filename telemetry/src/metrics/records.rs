@@ -27,5 +27,50 @@ metric_group! {
     early_emissions: Counter, Basic, Count, "tailwater_logdedup_early_emissions";
 }
 
+metric_group! {
+    /// What `groupbyattrs` did to logs.
+    pub struct GroupedLogsMetrics { processor }
+    /// Log records whose attributes moved to a resource.
+    grouped: Counter, Basic, Count, "otelcol_processor_groupbyattrs_num_grouped_logs";
+    /// Log records without an attribute to group by.
+    not_grouped: Counter, Basic, Count, "otelcol_processor_groupbyattrs_num_non_grouped_logs";
+    /// Log records that were not grouped because the request would have become too large.
+    left: Counter, Basic, Count, "tailwater_groupbyattrs_logs_left";
+    /// Resources of what was passed on together.
+    groups: RecordsHistogram, Normal, Count, "otelcol_processor_groupbyattrs_log_groups";
+}
+
+metric_group! {
+    /// What `groupbyattrs` did to spans.
+    pub struct GroupedSpansMetrics { processor }
+    /// Spans whose attributes moved to a resource.
+    grouped: Counter, Basic, Count, "otelcol_processor_groupbyattrs_num_grouped_spans";
+    /// Spans without an attribute to group by.
+    not_grouped: Counter, Basic, Count, "otelcol_processor_groupbyattrs_num_non_grouped_spans";
+    /// Spans that were not grouped because the request would have become too large.
+    left: Counter, Basic, Count, "tailwater_groupbyattrs_spans_left";
+    /// Resources of what was passed on together.
+    groups: RecordsHistogram, Normal, Count, "otelcol_processor_groupbyattrs_span_groups";
+}
+
+metric_group! {
+    /// What `groupbyattrs` did to metrics.
+    pub struct GroupedPointsMetrics { processor }
+    /// Data points whose attributes moved to a resource.
+    grouped: Counter, Basic, Count, "otelcol_processor_groupbyattrs_num_grouped_metrics";
+    /// Data points without an attribute to group by.
+    not_grouped: Counter, Basic, Count, "otelcol_processor_groupbyattrs_num_non_grouped_metrics";
+    /// Data points that were not grouped because the request would have become too large.
+    left: Counter, Basic, Count, "tailwater_groupbyattrs_metrics_left";
+    /// Resources of what was passed on together.
+    groups: RecordsHistogram, Normal, Count, "otelcol_processor_groupbyattrs_metric_groups";
+}
+
 /// The metrics of all groups of this module.
-pub(crate) const FAMILIES: &[&[Family]] = &[RedactionMetrics::FAMILIES, LogDedupMetrics::FAMILIES];
+pub(crate) const FAMILIES: &[&[Family]] = &[
+    RedactionMetrics::FAMILIES,
+    LogDedupMetrics::FAMILIES,
+    GroupedLogsMetrics::FAMILIES,
+    GroupedSpansMetrics::FAMILIES,
+    GroupedPointsMetrics::FAMILIES,
+];

@@ -1,23 +1,21 @@
-//! The duties of records that were merged.
+//! The duties of parts that become one.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use tailwater_pipeline::Outcome;
 use tailwater_pipeline::ack::{AckSink, AckToken, Counts, DropReason, SourceId};
 use tailwater_pipeline::client::ClientInfo;
-use tailwater_pipeline::{Outcome, Permit};
-
-use super::held::Stream;
 
 /// The duty of one part, and how many of the records that are passed on are its own: the others of it are
 /// counted as filtered already.
-pub(super) struct Duty {
+pub(crate) struct Duty {
     pub token: AckToken,
     pub records: u32,
 }
 
 /// One token for the records of several duties. Their outcome is that of all; what becomes of single records
 /// is shared out, so that none of the duties counts more than it has.
-pub(super) fn merged(mut duties: Vec<Duty>) -> AckToken {
+pub(crate) fn merged(mut duties: Vec<Duty>) -> AckToken {
     match duties.pop() {
         None => AckToken::detached(),
         Some(only) if duties.is_empty() => only.token,
@@ -69,47 +67,5 @@ impl AckSink for Merged {
     fn source(&self, key: u64) -> SourceId {
         let own = SourceId::of(self, key);
         self.first(AckToken::source).unwrap_or(own)
-    }
-}
-
-/// Records that nobody waits for, and that came back undelivered.
-#[derive(Default)]
-pub(super) struct Returns(Mutex<Vec<Stream>>);
-
-impl Returns {
-    /// Takes out what came back since the last time.
-    pub fn take(&self) -> Vec<Stream> {
-        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// A token that keeps the records until they are delivered; `permit` is for their memory.
-    pub fn watch(self: &Arc<Returns>, stream: Stream, permit: Permit) -> AckToken {
-        let watched = Watched {
-            returns: self.clone(),
-            stream: Mutex::new(Some((stream, permit))),
-        };
-        AckToken::new(Arc::new(watched), 0)
-    }
-}
-
-struct Watched {
-    returns: Arc<Returns>,
-    stream: Mutex<Option<(Stream, Permit)>>,
-}
-
-impl AckSink for Watched {
-    fn settled(&self, _key: u64, outcome: Outcome, _counts: &Counts) {
-        let mut stream = self.stream.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some((stream, _)) = stream.take() else {
-            return;
-        };
-        if !outcome.is_final() {
-            let mut back = self
-                .returns
-                .0
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
-            back.push(stream);
-        }
     }
 }

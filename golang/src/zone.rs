@@ -55,6 +55,35 @@ impl Zone {
         }
     }
 
+    /// A time in ns since the epoch as it is in this zone, as Go's `time.RFC3339` writes it: seconds,
+    /// and `Z` where the offset is nothing.
+    pub fn rfc3339(&self, ns: i64) -> String {
+        let at = Timestamp::from_nanosecond(i128::from(ns)).unwrap_or(Timestamp::UNIX_EPOCH);
+        let tz = match &self.0 {
+            Kind::Utc => TimeZone::UTC,
+            Kind::Named(tz) => tz.clone(),
+        };
+        let offset = tz.to_offset(at);
+        let local = offset.to_datetime(at);
+        let zone = match offset.seconds() {
+            0 => "Z".to_owned(),
+            seconds => {
+                let sign = if seconds < 0 { '-' } else { '+' };
+                let minutes = seconds.abs() / 60;
+                format!("{sign}{:02}:{:02}", minutes / 60, minutes % 60)
+            }
+        };
+        format!(
+            "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}{zone}",
+            local.year(),
+            local.month(),
+            local.day(),
+            local.hour(),
+            local.minute(),
+            local.second()
+        )
+    }
+
     /// The year it is at `now_ns`.
     pub(crate) fn year_at(&self, now_ns: i64) -> i64 {
         let at = Timestamp::from_nanosecond(i128::from(now_ns)).unwrap_or(Timestamp::UNIX_EPOCH);
@@ -130,4 +159,24 @@ fn datetime(c: &Civil) -> Result<DateTime, TimeError> {
     );
     DateTime::new(year, date.0, date.1, time.0, time.1, time.2, time.3)
         .map_err(|_| TimeError::Range)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_written_as_go_writes_rfc_3339() {
+        // 2024-10-04 19:21:48.9 UTC.
+        let ns = 1_728_069_708_900_000_000;
+        for (zone, want) in [
+            ("UTC", "2024-10-04T19:21:48Z"),
+            ("America/Los_Angeles", "2024-10-04T12:21:48-07:00"),
+            ("Asia/Kathmandu", "2024-10-05T01:06:48+05:45"),
+            ("Africa/Abidjan", "2024-10-04T19:21:48Z"),
+        ] {
+            assert_eq!(Zone::named(zone).expect(zone).rfc3339(ns), want);
+        }
+        assert_eq!(Zone::utc().rfc3339(-1), "1969-12-31T23:59:59Z");
+    }
 }

@@ -14,6 +14,11 @@ impl Map {
         }
     }
 
+    /// The keys and values, in order.
+    pub fn into_entries(self) -> Vec<(Key, Value)> {
+        self.entries
+    }
+
     /// A map of `entries`; of a key that comes several times the last value is there, in the place of
     /// the first. Takes linear time, whatever the keys.
     pub fn from_entries(entries: Vec<(Key, Value)>) -> Map {

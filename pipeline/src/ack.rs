@@ -137,6 +137,22 @@ pub trait AckSink: Send + Sync {
     fn client(&self) -> Option<Arc<ClientInfo>> {
         None
     }
+
+    /// Which source the token with `key` is of.
+    fn source(&self, key: u64) -> SourceId {
+        SourceId::of(self, key)
+    }
+}
+
+/// Tells apart the sources whose tokens are held at the same time, such as files.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct SourceId(usize, u64);
+
+impl SourceId {
+    /// That of a sink which stands for its sources itself.
+    pub fn of<S: ?Sized>(sink: &S, key: u64) -> SourceId {
+        SourceId(std::ptr::from_ref(sink).cast::<()>() as usize, key)
+    }
 }
 
 /// An [`AckSink`] for data that nobody waits for.
@@ -245,6 +261,12 @@ impl AckToken {
         self.ticket().sink.client()
     }
 
+    /// The source of the data. Good for as long as a token of it is held.
+    pub fn source(&self) -> SourceId {
+        let ticket = self.ticket();
+        ticket.sink.source(ticket.key)
+    }
+
     /// True if both are clones of one token.
     pub fn same_as(&self, other: &AckToken) -> bool {
         Arc::ptr_eq(self.ticket(), other.ticket())
@@ -342,6 +364,12 @@ impl AckSink for Join {
         let tokens = self.0.lock().unwrap_or_else(|e| e.into_inner());
         tokens.as_ref().and_then(|(first, _)| first.client())
     }
+
+    fn source(&self, key: u64) -> SourceId {
+        let tokens = self.0.lock().unwrap_or_else(|e| e.into_inner());
+        let own = SourceId::of(self, key);
+        tokens.as_ref().map_or(own, |(first, _)| first.source())
+    }
 }
 
 struct ForkState {
@@ -383,6 +411,12 @@ impl AckSink for Fork {
     fn client(&self) -> Option<Arc<ClientInfo>> {
         let s = self.0.lock().unwrap_or_else(|e| e.into_inner());
         s.parent.as_ref().and_then(AckToken::client)
+    }
+
+    fn source(&self, key: u64) -> SourceId {
+        let s = self.0.lock().unwrap_or_else(|e| e.into_inner());
+        let own = SourceId::of(self, key);
+        s.parent.as_ref().map_or(own, AckToken::source)
     }
 }
 

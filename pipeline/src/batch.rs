@@ -29,6 +29,39 @@ pub struct LogsPart {
     pub permit: Permit,
 }
 
+impl LogsPart {
+    /// Appends itself to `parts`, or one part for each resource and scope if rows have their own; duty
+    /// and memory are shared out. Nearly always it is the part itself.
+    pub fn split_by_resource(self, parts: &mut Vec<LogsPart>) {
+        if self.logs.resource_rows.is_empty() && self.logs.scope_names.is_empty() {
+            parts.push(self);
+            return;
+        }
+        let LogsPart {
+            logs,
+            ack,
+            mut permit,
+        } = self;
+        let total = logs.rows().max(1);
+        let bytes = permit.bytes();
+        let mut pieces = logs.split_by_resource().into_iter().peekable();
+        while let Some(logs) = pieces.next() {
+            if pieces.peek().is_none() {
+                parts.push(LogsPart { logs, ack, permit });
+                return;
+            }
+            let share = permit.split(bytes * logs.rows() / total);
+            parts.push(LogsPart {
+                logs,
+                ack: ack.clone(),
+                permit: share,
+            });
+        }
+        // No piece at all: a batch without rows.
+        ack.resolve(Outcome::Filtered);
+    }
+}
+
 impl From<LogsPart> for Part {
     fn from(part: LogsPart) -> Part {
         Part {

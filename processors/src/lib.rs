@@ -13,13 +13,17 @@ pub mod attributes;
 pub mod batch;
 pub mod cumulativetodelta;
 pub mod deltatocumulative;
+mod duties;
 pub mod filter;
+pub mod groupbyattrs;
 pub mod interval;
+pub mod logdedup;
 pub mod matching;
 pub mod memory_limiter;
 pub mod metricstransform;
 pub mod ottl;
 pub mod probabilistic_sampler;
+pub mod redaction;
 pub mod resource;
 pub mod streams;
 pub mod transform;
@@ -34,10 +38,13 @@ pub fn factories() -> Vec<ProcessorFactory> {
         cumulativetodelta::factory(),
         deltatocumulative::factory(),
         filter::factory(),
+        groupbyattrs::factory(),
         interval::factory(),
+        logdedup::factory(),
         memory_limiter::factory(),
         metricstransform::factory(),
         probabilistic_sampler::factory(),
+        redaction::factory(),
         resource::factory(),
         transform::factory(),
     ]

@@ -103,36 +103,6 @@ impl ResourceProcessor {
         self.remembered.push((resource.clone(), to.clone()));
         to
     }
-
-    /// One part per resource. Nearly always the part itself.
-    fn fold(part: LogsPart, parts: &mut Vec<LogsPart>) {
-        if part.logs.resource_rows.is_empty() {
-            parts.push(part);
-            return;
-        }
-        let LogsPart {
-            logs,
-            ack,
-            mut permit,
-        } = part;
-        let total = logs.rows().max(1);
-        let bytes = permit.bytes();
-        let mut pieces = logs.split_by_resource().into_iter().peekable();
-        while let Some(logs) = pieces.next() {
-            if pieces.peek().is_none() {
-                parts.push(LogsPart { logs, ack, permit });
-                return;
-            }
-            let share = permit.split(bytes * logs.rows() / total);
-            parts.push(LogsPart {
-                logs,
-                ack: ack.clone(),
-                permit: share,
-            });
-        }
-        // No piece at all: a batch without rows.
-        ack.resolve(tailwater_pipeline::Outcome::Filtered);
-    }
 }
 
 impl Processor for ResourceProcessor {
@@ -146,7 +116,9 @@ impl Processor for ResourceProcessor {
                 self.remembered.clear();
             }
             match data {
-                Payload::Logs(logs) => Self::fold(LogsPart { logs, ack, permit }, &mut folded),
+                Payload::Logs(logs) => {
+                    LogsPart { logs, ack, permit }.split_by_resource(&mut folded);
+                }
                 Payload::Encoded(mut encoded) => {
                     encoded.edit(&mut Change(&self.settings.actions));
                     let data = encoded.into();

@@ -24,7 +24,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     (
         "processors",
-        &["pdata", "ottl", "config", "telemetry", "pipeline"],
+        &["pdata", "golang", "ottl", "config", "telemetry", "pipeline"],
     ),
     ("exporters", &["pdata", "config", "telemetry", "pipeline"]),
     ("connectors", &["config", "pipeline"]),

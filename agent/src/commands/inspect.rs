@@ -89,4 +89,5 @@ pub fn secret_paths() -> SecretPaths {
         .with("exporters::**::headers::*")
         .with("extensions::basicauth::htpasswd::inline")
         .with("extensions::bearertokenauth::tokens::*")
+        .with("processors::redaction::hmac_key")
 }

@@ -21,6 +21,8 @@
 //! # Ok::<(), tailwater_pdata::otlp::WireError>(())
 //! ```
 
+mod within;
+
 use std::borrow::Cow;
 use std::mem;
 
@@ -71,6 +73,16 @@ pub trait Edit {
     /// what it becomes. A name that the item does not have changes nothing.
     fn text(&mut self) -> Option<(&str, &[u8])> {
         None
+    }
+
+    /// Whether [`Edit::within`] is to be asked.
+    fn looks_within(&self) -> bool {
+        false
+    }
+
+    /// Each list of attributes further within an item that stays: of its events, links and exemplars.
+    fn within(&mut self, attributes: &mut Attributes<'_>) {
+        let _ = attributes;
     }
 }
 
@@ -438,11 +450,17 @@ impl Writer<'_> {
             pool: &mut self.pool,
         };
         let keep = self.editor.item(&View { message, buf }, &mut attributes);
-        let changed = attributes.into_changed();
+        let mut changed = attributes.into_changed();
         if !keep {
             self.changed = true;
             self.dropped += 1;
             return;
+        }
+        if self.editor.looks_within() {
+            let content = changed.as_deref().unwrap_or(buf);
+            if let Some(new) = self.within(message, content) {
+                self.pool.extend(changed.replace(new));
+            }
         }
         self.kept += 1;
         let text = self.editor.text().and_then(|(name, text)| {
@@ -478,7 +496,7 @@ fn heading(message: &'static Message) -> Option<&'static Message> {
 }
 
 /// The number of the field `attributes`.
-fn attributes_of(message: &'static Message) -> u32 {
+pub(super) fn attributes_of(message: &'static Message) -> u32 {
     let mut fields = message.fields.iter();
     fields
         .find(|f| f.name == "attributes")

@@ -47,6 +47,36 @@ fn items(signal: Signal, body: &[u8]) -> Vec<String> {
     out
 }
 
+/// Each item without what is around it, but for its metric, sorted.
+fn bare(signal: Signal, body: &[u8]) -> Vec<String> {
+    let mut out: Vec<String> = match signal {
+        Signal::Logs => {
+            let resources = o::Logs::decode(body).expect("logs").resource_logs;
+            let scopes = resources.into_iter().flat_map(|r| r.scope_logs);
+            let records = scopes.flat_map(|s| s.log_records);
+            records.map(|l| format!("{l:?}")).collect()
+        }
+        Signal::Traces => {
+            let resources = o::Traces::decode(body).expect("traces").resource_spans;
+            let scopes = resources.into_iter().flat_map(|r| r.scope_spans);
+            scopes
+                .flat_map(|s| s.spans)
+                .map(|s| format!("{s:?}"))
+                .collect()
+        }
+        Signal::Metrics => {
+            let resources = o::Metrics::decode(body).expect("metrics").resource_metrics;
+            let scopes = resources.into_iter().flat_map(|r| r.scope_metrics);
+            scopes
+                .flat_map(|s| s.metrics)
+                .flat_map(|m| points(&m))
+                .collect()
+        }
+    };
+    out.sort();
+    out
+}
+
 /// Each point as a metric by itself.
 fn points(m: &o::Metric) -> Vec<String> {
     let mut out = Vec::new();
@@ -116,6 +146,32 @@ proptest! {
             let mut whole = parse(signal, body);
             whole.append(parse(signal, more));
             cut(&whole, max)?;
+        }
+    }
+
+    /// Guarantees that regrouping keeps each item as it is, and that what it writes is well formed; with
+    /// keys, that attributes move and are then gone.
+    #[test]
+    fn regrouping_keeps_each_item(dice in prop::collection::vec(any::<u8>(), 0..800)) {
+        let mut dice = Dice::new(&dice);
+        for (signal, body, more) in [
+            (Signal::Traces, dice.traces().encode_to_vec(), dice.traces().encode_to_vec()),
+            (Signal::Logs, dice.logs().encode_to_vec(), dice.logs().encode_to_vec()),
+            (Signal::Metrics, dice.metrics().encode_to_vec(), dice.metrics().encode_to_vec()),
+        ] {
+            let mut whole = parse(signal, body);
+            whole.append(parse(signal, more));
+            let (together, told) = whole.group_by_attributes(&[]);
+            prop_assert_eq!((told.grouped, told.left), (0, 0));
+            prop_assert_eq!(bare(signal, &together.body()), bare(signal, &whole.body()));
+            prop_assert_eq!(parse(signal, together.body().to_vec()).items(), whole.items());
+            let keys = ["a".into(), "x".into()];
+            let (moved, told) = whole.group_by_attributes(&keys);
+            prop_assert_eq!(told.grouped + told.not_grouped, whole.items());
+            prop_assert_eq!(parse(signal, moved.body().to_vec()).items(), whole.items());
+            let (_, again) = moved.group_by_attributes(&keys);
+            prop_assert_eq!((again.grouped, again.not_grouped), (0, whole.items()));
+            prop_assert_eq!(again.resources, told.resources);
         }
     }
 

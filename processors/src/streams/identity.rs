@@ -34,7 +34,8 @@ impl Identity {
         }
     }
 
-    fn hash(&self, what: impl Fn(&mut dyn Hasher)) -> u128 {
+    /// 128 bits of what `what` writes.
+    pub(crate) fn hash(&self, what: impl Fn(&mut dyn Hasher)) -> u128 {
         let one = |state: &FixedState| {
             let mut hasher = state.build_hasher();
             what(&mut hasher);
@@ -111,7 +112,8 @@ impl Identity {
     }
 }
 
-fn put_text(h: &mut dyn Hasher, text: &[u8]) {
+/// Text that cannot run into what follows.
+pub(crate) fn put_text(h: &mut dyn Hasher, text: &[u8]) {
     h.write_usize(text.len());
     h.write(text);
 }

@@ -18,6 +18,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tailwater_pipeline::factory::NodeCx;
 
 pub use converter::{Conversion, Converter, Shared};
+pub(crate) use identity::put_text;
 pub use identity::{Identity, Place, StreamId};
 pub use returns::Returns;
 pub use table::{STREAMS_MAX, Streams, Taken};

@@ -13,6 +13,7 @@ mod family;
 mod group;
 mod points;
 mod process;
+mod records;
 mod registry;
 mod value;
 
@@ -34,6 +35,10 @@ pub use points::{
     DeltaToCumulativeMetrics, IntervalMetrics, MetricsTransformMetrics,
 };
 pub use process::{ProcessMetrics, ProcessUsage};
+pub use records::{
+    GroupedLogsMetrics, GroupedPointsMetrics, GroupedSpansMetrics, LogDedupMetrics,
+    RedactionMetrics,
+};
 pub use registry::{MetricsRegistry, SERIES_MAX_DEFAULT, Sample};
 pub use value::{BytesHistogram, Counter, FloatCounter, FloatGauge, Gauge, RecordsHistogram};
 
@@ -42,7 +47,10 @@ pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
 
 /// Every metric there is, sorted by name; reference pages are made from it.
 pub fn families() -> Vec<&'static Family> {
-    let groups = component::FAMILIES.iter().chain(points::FAMILIES);
+    let groups = component::FAMILIES
+        .iter()
+        .chain(points::FAMILIES)
+        .chain(records::FAMILIES);
     let groups = groups.copied().flatten();
     let accounts = accounting::ACCOUNTING_FAMILIES.iter().flatten();
     let single = process::families().chain([&registry::SERIES_REFUSED]);

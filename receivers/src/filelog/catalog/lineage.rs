@@ -193,6 +193,11 @@ impl Catalog {
                 Generation::Known | Generation::Doubled(_) => false,
             };
             if gap {
+                // Looked at again, it would be new: its position was taken from the file that had it before.
+                if let Generation::More(_, position) = generation {
+                    self.to_save.push(position.clone());
+                    self.memory.insert(position);
+                }
                 self.put_off(base, AGAIN);
                 base_known |= self.is_known(s.meta.id) || files.any(|s| self.is_known(s.meta.id));
                 break;

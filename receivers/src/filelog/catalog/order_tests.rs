@@ -10,6 +10,7 @@ use tailwater_pipeline::clock::Mono;
 
 use super::super::identity::Head;
 use super::super::logfs::{Entry, Kind, LogFile, LogFs, Meta, OsLogFs, Owner};
+use super::super::stamp::Marks;
 use super::*;
 
 /// The call before which something happens, once.
@@ -371,6 +372,57 @@ fn any_number_of_generations_is_read_before_the_log() {
     }
     let want: Vec<String> = (1..=303).map(|n| format!("lines of {n}")).collect();
     assert_eq!(all, want);
+}
+
+/// Guarantee: whatever was read of generations is known of their compressed forms, however many there are.
+#[test]
+fn any_number_of_compressed_generations_is_gone_on_with() {
+    let dir = tempfile::tempdir().unwrap();
+    let base = dir.path().join("app.log");
+    fs::write(&base, "lines of 1\n").unwrap();
+    let count = 3 * lineage::OPENED_AT_ONCE as u32;
+    let mut stored = Vec::new();
+    for n in 1..=count {
+        rotate(dir.path(), n);
+        let path = dir.path().join(generation(n));
+        stored.push(Position {
+            id: OsLogFs.meta(&path).unwrap().id,
+            head: Head::of(&fs::read(&path).unwrap()),
+            marks: Marks::from_entries(vec![(0, i64::from(n))]),
+            path: base.as_path().into(),
+            ..Position::default()
+        });
+        compress(dir.path(), n);
+    }
+    let mut catalog = Catalog {
+        memory: Memory::new(stored, |_| false),
+        had_stored: true,
+        ..catalog(&base, Arc::new(OsLogFs))
+    };
+    let seen = Seen {
+        path: base.clone(),
+        meta: OsLogFs.meta(&base).unwrap(),
+        target: None,
+    };
+    let mut marks = Vec::new();
+    let mut open = |actions: Vec<(usize, Action)>| {
+        for (_, action) in actions {
+            if let Action::Open(open) = action {
+                open.shared.looked_into.store(true, Ordering::Release);
+                marks.push(open.position.marks.time_of(0));
+            }
+        }
+    };
+    let mut now = Mono::default();
+    open(catalog.scan(vec![seen], now));
+    for _ in 0..50 {
+        now = now.max(catalog.deadline().unwrap_or(now));
+        open(catalog.catch_up(now));
+    }
+    marks.sort_unstable();
+    let mut want: Vec<_> = (1..=count).map(|n| Some(i64::from(n))).collect();
+    want.insert(0, None);
+    assert_eq!(marks, want);
 }
 
 /// Guarantee: when a log is rotated twice, nobody waits for late lines of its first file, and all

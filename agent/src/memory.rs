@@ -15,7 +15,7 @@ unsafe extern "C" {
     safe fn mi_collect(force: bool);
 }
 
-/// Gives back what this thread does not use. Takes some 10 us, more when there is much.
+/// Gives back what this thread does not use.
 pub fn give_back() {
     mi_collect(true);
 }

@@ -104,7 +104,8 @@ impl Draft {
 
     /// Makes the message what `metric` is.
     pub fn set_metric(&mut self, metric: &rewrite::Metric<'_>) {
-        let mut out = Vec::new();
+        // Whose buffer comes back: one for each metric would stay until the request is through.
+        let mut out = self.spare();
         metric.write(&mut out);
         self.put(out);
         self.message = &schema::METRIC;

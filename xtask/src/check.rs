@@ -29,6 +29,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("exporters", &["pdata", "config", "telemetry", "pipeline"]),
     ("connectors", &["config", "pipeline"]),
     ("opamp", &[]),
+    ("control-plane", &["config", "telemetry"]),
     ("testkit", &[]),
     (
         "agent",
@@ -43,6 +44,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "exporters",
             "connectors",
             "opamp",
+            "control-plane",
             "testkit",
         ],
     ),
@@ -86,7 +88,10 @@ fn dependencies(found: &mut Vec<String>) -> Result<()> {
         let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
         let normal = text.split("[dev-dependencies]").next().unwrap_or_default();
         for line in normal.lines().filter_map(|l| l.strip_prefix("tailwater-")) {
-            let on: String = line.chars().take_while(|c| c.is_alphanumeric()).collect();
+            let on: String = line
+                .chars()
+                .take_while(|c| c.is_alphanumeric() || *c == '-')
+                .collect();
             if !may.contains(&on.as_str()) {
                 found.push(format!("{name}/Cargo.toml: must not depend on {on}"));
             }

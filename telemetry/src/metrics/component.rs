@@ -287,6 +287,36 @@ metric_group! {
 }
 
 metric_group! {
+    /// What the control plane does, by activity.
+    pub struct ActivityMetrics { activity }
+    /// Times it was done.
+    runs: Counter, Basic, Count, "tailwater_control_activity_runs";
+    /// Times it was done without success.
+    failures: Counter, Basic, Count, "tailwater_control_activity_failures";
+}
+
+metric_group! {
+    /// The sources that the control plane has found, by who found them.
+    pub struct SourcesMetrics { origin }
+    /// Sources that are there and of which the agent has not said yet that it reads them.
+    starting: Gauge, Basic, Count, "tailwater_control_sources_starting";
+    /// Sources that are there and read.
+    live: Gauge, Basic, Count, "tailwater_control_sources_live";
+    /// Sources that ended and of which something is left to be read or delivered.
+    draining: Gauge, Basic, Count, "tailwater_control_sources_draining";
+    /// Sources that are left out because no configuration can be made of them, or the agent refuses it.
+    quarantined: Gauge, Basic, Count, "tailwater_control_sources_quarantined";
+    /// Sources that ended and were read and delivered to their end.
+    drained: Counter, Basic, Count, "tailwater_control_sources_drained";
+    /// Sources that ended and whose files went away before the agent had opened them.
+    missed: Counter, Basic, Count, "tailwater_control_sources_missed";
+    /// Sources that were let go at the deadline with something left.
+    expired: Counter, Basic, Count, "tailwater_control_sources_expired";
+    /// Sources whose logs cannot be read: a logging driver without files, a path that is no text.
+    unreadable: Counter, Basic, Count, "tailwater_control_sources_unreadable";
+}
+
+metric_group! {
     /// The queue in front of an exporter's sender.
     pub struct QueueMetrics { exporter, data_type }
     /// What is in the queue now, in the unit of its sizer.
@@ -431,6 +461,8 @@ pub(crate) const FAMILIES: &[&[Family]] = &[
     QueueLeftMetrics::FAMILIES,
     CertificateMetrics::FAMILIES,
     ControlPlaneMetrics::FAMILIES,
+    ActivityMetrics::FAMILIES,
+    SourcesMetrics::FAMILIES,
     QueueMetrics::FAMILIES,
     FilesMetrics::FAMILIES,
     LagMetrics::FAMILIES,
@@ -491,6 +523,8 @@ mod tests {
             Box::new(QueueLeftMetrics::new(registry, "otlp", "logs")),
             Box::new(CertificateMetrics::new(registry, "loki", "client")),
             Box::new(ControlPlaneMetrics::new(registry, "opamp")),
+            Box::new(ActivityMetrics::new(registry, "push_config")),
+            Box::new(SourcesMetrics::new(registry, "docker")),
             Box::new(QueueMetrics::new(registry, "loki", "logs")),
             Box::new(FilesMetrics::new(registry, "filelog")),
             Box::new(LagMetrics::new(registry, "filelog", "default")),

@@ -68,6 +68,8 @@ struct Known {
     /// The number of the rules that the rest is by.
     rules: u64,
     attributes: FileAttributes,
+    /// Its own, if it is one of `files`.
+    resource: Option<Arc<Map>>,
     lineage: u64,
     searched: Searched,
     /// Where reading can go back to while operators hold something back.
@@ -136,23 +138,27 @@ impl Cutter {
     /// A file was opened or got another name.
     pub fn opened(&mut self, tail: &mut Tail) {
         // Kept over a rotation: the new file at the path continues the lines of the old one.
-        let (lineage, searched) = match self.files.get(&tail.no) {
-            Some(known) => (known.lineage, known.searched),
+        let (lineage, searched, resource) = match self.files.get(&tail.no) {
+            Some(known) => (known.lineage, known.searched, known.resource.clone()),
             None => {
                 let path = tail.position.path.as_os_str().as_encoded_bytes();
-                (stable_hash(path), Searched::default())
+                (stable_hash(path), Searched::default(), None)
             }
         };
         let rules = self.rules.of(lineage);
         tail.charset = charset_of(rules.settings.charset, tail);
         let wanted = &rules.settings.attributes;
         let attributes = FileAttributes::of(&*self.fs, &tail.position.path, wanted);
+        // One that is not named any more is read to its end as what it was.
+        let named = rules.settings.resource_of(&tail.position.path).cloned();
+        let resource = named.or(resource);
         let rules = rules.number;
         self.files.insert(
             tail.no,
             Known {
                 rules,
                 attributes,
+                resource,
                 lineage,
                 searched,
                 points: Points::default(),
@@ -513,8 +519,10 @@ impl Cutter {
             raw_bodies(&mut batch);
         }
         // First: what is known of the file hides what was configured, as in the collector.
-        s.constants.add_to(&mut batch);
-        if let Some(known) = self.files.get(&tail.no) {
+        let known = self.files.get(&tail.no);
+        let resource = known.and_then(|known| known.resource.as_ref());
+        s.constants.add_to(&mut batch, resource);
+        if let Some(known) = known {
             known.attributes.add_to(&mut batch);
         }
         for (k, v) in &tail.position.header {

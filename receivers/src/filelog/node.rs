@@ -177,6 +177,7 @@ impl FilelogSettings {
             hold_bytes_max: hold_bytes_max.div_ceil(shards as u64),
             attributes: c.file_attributes.clone(),
             header: c.header.as_ref().map(|h| h.pattern.clone()),
+            resources: constants.resources(&c.files),
             constants,
             polling: AtomicBool::new(false),
         })

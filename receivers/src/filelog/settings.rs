@@ -1,5 +1,7 @@
 //! Validated settings, as the shards use them.
 
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::time::Duration;
@@ -8,6 +10,7 @@ use regex::bytes::Regex;
 use tailwater_pdata::{Cell, Column, Key, LogsBatch, Map, Value};
 
 use super::charset::Charset;
+use super::config::NamedFile;
 use super::file_attrs::FileAttributeRules;
 use super::frame::FrameSpec;
 use super::lanes::Lanes;
@@ -68,6 +71,8 @@ pub struct Settings {
     pub header: Option<Regex>,
     /// `attributes` and `resource`.
     pub constants: Constants,
+    /// `files`: the resource of the records of each, with what `resource` says.
+    pub resources: HashMap<PathBuf, Arc<Map>>,
     /// Changes are found by looking instead of by notification.
     pub polling: AtomicBool,
 }
@@ -81,6 +86,11 @@ impl Settings {
         };
         spec.trim.trailing &= !self.keep_partial_blanks;
         spec
+    }
+
+    /// The resource of the records of the file at `path`, if it has one of its own.
+    pub fn resource_of(&self, path: &Path) -> Option<&Arc<Map>> {
+        self.resources.get(path)
     }
 
     /// How soon a file at rest is looked at again that has been idle for `idle`; `None` = not by
@@ -130,13 +140,27 @@ impl Constants {
         }
     }
 
-    /// Adds them to every record of `batch`, which has no resource yet.
-    pub fn add_to(&self, batch: &mut LogsBatch) {
+    /// The resource of the records of each of `files`: what is the same for all, and over it what is theirs.
+    pub fn resources(&self, files: &[NamedFile]) -> HashMap<PathBuf, Arc<Map>> {
+        let of = |file: &NamedFile| {
+            let mut resource = self.resource.as_deref().cloned().unwrap_or_default();
+            for (key, text) in &file.resource {
+                resource.insert(Key::from(key.as_str()), Value::str(text));
+            }
+            (file.path.clone(), Arc::new(resource))
+        };
+        let own = files.iter().filter(|f| !f.resource.is_empty());
+        own.map(of).collect()
+    }
+
+    /// Adds them to every record of `batch`, which has no resource yet. `resource` is that of its file, if
+    /// it has one of its own.
+    pub fn add_to(&self, batch: &mut LogsBatch, resource: Option<&Arc<Map>>) {
         for (key, value) in &self.attributes {
             let column = Column::Const(value.clone());
             batch.attributes.set(key.clone(), column);
         }
-        if let Some(resource) = &self.resource {
+        if let Some(resource) = resource.or(self.resource.as_ref()) {
             batch.resource = resource.clone();
         }
         for (key, template) in &self.computed {

@@ -601,3 +601,58 @@ fn the_thread_that_finds_files_goes_on_with_other_settings() {
 
 #[path = "recombine_tests.rs"]
 mod recombine_tests;
+
+/// Guarantee: each file that is named has its own resource over that of all, one that comes changes nothing of the
+/// others, and one that is not named any more is read to its end as what it was.
+#[test]
+fn files_have_resources_of_their_own() {
+    fn yaml(files: &[(&str, &str)]) -> String {
+        let one = |(name, app): &(&str, &str)| {
+            format!("{{path: 'DIR/{name}', resource: {{app: {app}, own: 'x'}}}}")
+        };
+        let files: Vec<_> = files.iter().map(one).collect();
+        let files = files.join(", ");
+        format!("start_at: beginning\nresource: {{app: all, host: h}}\nfiles: [{files}]\n")
+    }
+    fn take(rig: &mut Rig) -> Vec<String> {
+        let (_, parts) = rig.take_of("a");
+        let mut texts = Vec::new();
+        for LogsPart { logs, .. } in &parts {
+            let of = |key: &str| {
+                let value = logs.resource.get(key);
+                value
+                    .map(|v| v.as_ref().to_display_string())
+                    .unwrap_or_default()
+            };
+            let resource = format!("{}/{}/{}", of("app"), of("host"), of("own"));
+            let text = |row| logs.body(row).unwrap().to_display_string();
+            texts.extend((0..logs.rows()).map(|row| format!("{} {resource}", text(row))));
+        }
+        texts.sort();
+        settle(parts, Outcome::Delivered);
+        texts
+    }
+    let mut rig = Rig::with(&yaml(&[]));
+    rig.write("0.log", "0\n");
+    rig.write("1.log", "1\n");
+    rig.pass_ms(500);
+    assert_eq!(take(&mut rig), [""; 0]);
+    rig.configure(&yaml(&[("0.log", "zero")]), &["a"]);
+    rig.pass_ms(500);
+    assert_eq!(take(&mut rig), ["0 zero/h/x"]);
+    rig.configure(&yaml(&[("0.log", "zero"), ("1.log", "one")]), &["a"]);
+    rig.write("0.log", "00\n");
+    rig.pass_ms(500);
+    assert_eq!(take(&mut rig), ["00 zero/h/x", "1 one/h/x"]);
+    // Rotated, it is the same log.
+    fs::rename(rig.path("0.log"), rig.path("0.log.1")).unwrap();
+    rig.write("0.log.1", "late\n");
+    rig.write("0.log", "new\n");
+    rig.pass_ms(1_500);
+    assert_eq!(take(&mut rig), ["late zero/h/x", "new zero/h/x"]);
+    rig.write("0.log", "last\n");
+    rig.configure(&yaml(&[("1.log", "other")]), &["a"]);
+    rig.write("1.log", "11\n");
+    rig.pass_ms(500);
+    assert_eq!(take(&mut rig), ["11 other/h/x", "last zero/h/x"]);
+}

@@ -5,6 +5,7 @@
 //! marked as such. Options that the collector needs for its way of polling and that have nothing to
 //! act on here are accepted, validated, and answered with a warning that says what happens instead.
 
+mod files;
 mod ordering;
 #[cfg(test)]
 mod tests;
@@ -25,6 +26,7 @@ use super::glob::Glob;
 use super::links::{Follow, GuardedFs, LinkRules};
 use super::order::OrderingCriteria;
 use super::tail::OnTruncate;
+pub use files::NamedFile;
 use tailwater_golang::regexp;
 
 /// Largest `max_log_size`; a record has to fit into memory several times.
@@ -118,8 +120,10 @@ pub struct FilelogConfig {
     /// `id` of the input operator, `file_input` unless given: the name under which the collector
     /// stored positions.
     pub operator_id: String,
-    /// `include`: at least one.
+    /// `include`: at least one, unless there is `files`. With a pattern for each of these.
     pub include: Vec<Glob>,
+    /// Own option `files`.
+    pub files: Vec<NamedFile>,
     /// `exclude`.
     pub exclude: Vec<Glob>,
     /// `exclude_older_than`: by modification time; zero = off.
@@ -213,9 +217,11 @@ impl FilelogConfig {
         let charset = charset(s);
         let max_concurrent_files = s.usize_optional("max_concurrent_files", 1..);
         subsumed(s);
+        let (include, files) = include(s);
         FilelogConfig {
             operator_id: operator_id(s),
-            include: include(s),
+            include,
+            files,
             exclude: globs(s, "exclude").unwrap_or_default(),
             exclude_older_than: s.duration("exclude_older_than", Duration::ZERO),
             ordering: ordering::decode(s),
@@ -353,14 +359,18 @@ fn subsumed(s: &mut Section<'_, '_>) {
     }
 }
 
-fn include(s: &mut Section<'_, '_>) -> Vec<Glob> {
+/// What is selected, by patterns and by name.
+fn include(s: &mut Section<'_, '_>) -> (Vec<Glob>, Vec<NamedFile>) {
     let broken = s.errors().len();
-    let globs = globs(s, "include").unwrap_or_default();
-    // A list that is there but wrong was reported already.
-    if globs.is_empty() && s.errors().len() == broken {
+    let mut selected = globs(s, "include").unwrap_or_default();
+    let named = files::decode(s);
+    // A list that is there but wrong was reported already. None that are named are none yet.
+    if selected.is_empty() && named.is_none() && s.errors().len() == broken {
         s.invalid("include", "'include' must be specified");
     }
-    globs
+    let (files, patterns): (Vec<_>, Vec<_>) = named.unwrap_or_default().into_iter().unzip();
+    selected.extend(patterns);
+    (selected, files)
 }
 
 /// A list of patterns.

@@ -282,3 +282,32 @@ fn framing_follows_the_options() {
         Split::None
     ));
 }
+
+#[test]
+fn files_are_named_one_by_one() {
+    let yaml = "include: ['/b/*.log']\nfiles: [{path: '/a*/[x].log', resource: {service: web, n: 1}}, {path: /c}]";
+    let c = decode(yaml).unwrap().0;
+    let named = NamedFile {
+        path: "/a*/[x].log".into(),
+        resource: vec![("service".into(), "web".into()), ("n".into(), "1".into())],
+    };
+    assert_eq!(c.files[0], named);
+    let matches = |path: &str| c.finder().matches(std::path::Path::new(path));
+    assert!(matches("/a*/[x].log") && matches("/c") && matches("/b/y.log"));
+    assert!(!matches("/ab/x.log") && !matches("/c/d"));
+    // None yet.
+    let none = decode("files: []").unwrap().0;
+    assert!(none.files.is_empty() && none.include.is_empty());
+    for (yaml, want) in [
+        ("files: [{path: a.log}]", "not absolute"),
+        ("files: [{path: /a}, {path: /a}]", "named twice"),
+        ("files: [{resource: {a: b}}]", "'path' must be specified"),
+        ("files: [{path: /a, labels: {}}]", "labels"),
+        ("files: [{path: /a, resource: {a: [b]}}]", "resource"),
+    ] {
+        let errors = decode(yaml)
+            .err()
+            .unwrap_or_else(|| panic!("accepted: {yaml}"));
+        assert!(errors.to_string().contains(want), "{yaml}: {errors}");
+    }
+}

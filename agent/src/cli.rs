@@ -23,6 +23,7 @@ pub mod exit {
 const AFTER_HELP: &str = "\
 Examples:
   tailwater demo                             see it work, no config and no server needed
+  tailwater up --loki http://loki:3100       tail the containers of this machine
   tailwater validate --config agent.yaml     all mistakes of a file at once
   tailwater --config agent.yaml              run it, as the OpenTelemetry Collector is run
   tailwater status                           ask it, once service::admin says where it listens
@@ -49,6 +50,25 @@ service::shutdown_timeout; a second one at once. What was not delivered is read 
 const DEMO_HELP: &str = "\
 Exit code 0 only if every line that was written arrived exactly once. The first Ctrl-C ends the
 writing, the second one the waiting for what is under way.";
+
+const UP_HELP: &str = "\
+Examples:
+  tailwater up                                             containers of this machine, to a counter in here
+  tailwater up --loki http://loki:3100                     to a Loki
+  tailwater up --loki http://loki:3100 --files '/var/log/*.log' --files '/srv/**/*.log'
+  tailwater up --docker off --files /var/log/app.log --loki http://loki:3100
+  tailwater up --base agent.yaml                           with processors and exporters of your own
+
+A container's logs are tailed from its start, and read and delivered to their end when it stops; so are files
+that come and go. Labels are service, project, container, image and stream, or file; see
+docs/CONTROL_PLANE.md. A base is a configuration with a pipeline \"logs\" that is given no source of its own.
+
+What is known and how far it was read are in the state directory, so a restart goes on. SIGTERM and SIGINT
+stop it when everything under way is delivered; a second one at once.
+
+Exit codes: 0 stopped with everything delivered; 1 nothing to look for, a mistake in the base, or a
+run-time error; 2 wrong command line; 3 stopped with records undelivered (they are read again at the
+next start); 4 a second signal ended the stop early.";
 
 const CHECKPOINTS_HELP: &str = "\
 Examples:
@@ -137,6 +157,9 @@ enum Command {
     /// Watch it work: writes sample container logs, tails, processes and delivers them.
     #[command(after_help = DEMO_HELP)]
     Demo(DemoArgs),
+    /// Find containers and files by itself, tail them, and deliver to Loki. No configuration needed.
+    #[command(after_help = UP_HELP)]
+    Up(UpArgs),
     /// Ask a running agent whether it is ready, and which configuration is in force.
     #[command(after_help = AGENT_HELP)]
     Status(AgentArgs),
@@ -263,6 +286,55 @@ pub struct DemoArgs {
     /// Lines per second over all containers; 0 = as fast as they can.
     #[arg(long, default_value_t = 200_000)]
     pub rate: u64,
+}
+
+/// Arguments of `up`.
+#[derive(Args, Clone, Debug)]
+pub struct UpArgs {
+    /// Deliver to this Loki (its base or push URL) instead of the endpoint in this process.
+    #[arg(long, value_name = "URL", conflicts_with = "base")]
+    pub loki: Option<String>,
+    /// The socket of the Docker Engine whose containers are tailed, or off.
+    #[arg(
+        long,
+        value_name = "SOCKET|off",
+        default_value = "/var/run/docker.sock"
+    )]
+    pub docker: String,
+    /// Files to tail: a path, or a pattern with * ? [ { and **. Repeatable.
+    #[arg(long, value_name = "GLOB", num_args = 1..)]
+    pub files: Vec<String>,
+    /// How what is there is learned.
+    #[arg(long, value_enum, value_name = "MODE", default_value_t = Discovery::EventStream)]
+    pub discovery: Discovery,
+    /// Where positions and the registry are kept, instead of TAILWATER_STATE_DIR.
+    #[arg(long, value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+    /// What happens to the records: a configuration that what is found is put in front of.
+    #[arg(long, value_name = "FILE")]
+    pub base: Option<PathBuf>,
+}
+
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+#[value(rename_all = "snake_case")]
+/// How what is there is learned.
+pub enum Discovery {
+    /// By asking every second.
+    SimplePolling,
+    /// By being told.
+    EventStream,
+    /// By being told, and by asking every 30 seconds.
+    Hybrid,
+}
+
+impl From<Discovery> for tailwater_control_plane::discovery::Mode {
+    fn from(mode: Discovery) -> Self {
+        match mode {
+            Discovery::SimplePolling => Self::SimplePolling,
+            Discovery::EventStream => Self::EventStream,
+            Discovery::Hybrid => Self::Hybrid,
+        }
+    }
 }
 
 #[derive(Subcommand)]
@@ -454,6 +526,7 @@ pub fn main() -> ExitCode {
             validate,
         }) => commands::inspect::print_config(&config, mode, format, validate),
         Some(Command::Demo(args)) => commands::demo::demo(&args),
+        Some(Command::Up(args)) => commands::up::up(&args),
         Some(Command::Status(agent)) => commands::admin::status(&agent),
         Some(Command::Graph(agent)) => commands::admin::graph(&agent),
         Some(Command::Files(args)) => commands::files::files(&args),

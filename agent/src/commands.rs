@@ -10,3 +10,4 @@ pub mod inspect;
 pub mod run;
 pub mod tap;
 pub mod top;
+pub mod up;

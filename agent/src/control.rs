@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::Thread;
 
+use tailwater_config::Source;
+
 use crate::layer::Layer;
 
 /// What is asked for.
@@ -13,6 +15,8 @@ pub enum Wanted {
     Reread,
     /// This one, as text, with the `--set` of the command line over it.
     Text(String),
+    /// These, laid over each other, with the `--set` of the command line over them.
+    Sources(Vec<Source>),
     /// What the command line names, read again, with this over it.
     Layer(Option<Arc<Layer>>),
     /// That of an earlier generation.

@@ -39,8 +39,13 @@ pub struct Offer {
 impl Offer {
     /// What a whole configuration as text, with the `--set` of the command line over it, offers.
     pub fn text(&self, yaml: &str) -> Offer {
+        self.of(vec![Source::Yaml(yaml.to_owned())])
+    }
+
+    /// What these offer, with the `--set` of the command line over them.
+    pub fn of(&self, sources: Vec<Source>) -> Offer {
         Offer {
-            sources: vec![Source::Yaml(yaml.to_owned())],
+            sources,
             sets: self.sets.clone(),
             ..Offer::default()
         }

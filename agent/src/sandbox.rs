@@ -211,7 +211,11 @@ impl Sandbox {
         let mut wider = rules.clone();
         let wanted = Rules::of(&reach, &checked.loaded.file.service.sandbox);
         for (path, access) in wanted.0 {
-            *wider.0.entry(path).or_default() |= access;
+            // What is below a place that has all of that needs no rule: where logs come and go in directories
+            // of their own, threads need not be started again for each.
+            if !wider.covers(&path, access) {
+                *wider.0.entry(path).or_default() |= access;
+            }
         }
         let mut logs: Vec<PathBuf> = reach.logs.iter().flat_map(|p| log_dirs(&p.path)).collect();
         logs.sort();
@@ -358,6 +362,12 @@ impl Rules {
         rules
     }
 
+    /// True if a directory above `path`, or it itself, has these rights already.
+    fn covers(&self, path: &Path, access: BitFlags<AccessFs>) -> bool {
+        let mut above = path.ancestors().filter_map(|dir| self.0.get(dir));
+        above.any(|known| known.contains(access))
+    }
+
     /// The directory in which `path` really is: it may be replaced there.
     fn add_directory_of(&mut self, path: &Path) {
         let target = path.canonicalize().ok();
@@ -434,6 +444,18 @@ fn create(place: &Place) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Guarantee: what is below a place with the same rights needs none of its own, what needs more does.
+    #[test]
+    fn what_is_below_is_covered() {
+        let mut rules = Rules::default();
+        rules.add(Path::new("/usr"), Use::Read);
+        let read = AccessFs::ReadFile | AccessFs::ReadDir;
+        assert!(rules.covers(Path::new("/usr/share"), read));
+        assert!(rules.covers(Path::new("/usr"), AccessFs::ReadFile.into()));
+        assert!(!rules.covers(Path::new("/usr/share"), read | AccessFs::RemoveFile));
+        assert!(!rules.covers(Path::new("/usr2"), read));
+    }
 
     /// Guarantee: a directory of logs that is deleted and made again stays readable, one that does
     /// not exist yet becomes readable, and no directory that everybody shares is opened for it.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use tailwater_config::{
@@ -50,8 +50,20 @@ pub struct AgentStorages {
     open: Mutex<BTreeMap<PathBuf, OpenStore>>,
 }
 
+/// The state directory that the command line names.
+static CHOSEN: OnceLock<PathBuf> = OnceLock::new();
+
+/// Has everything of this process kept below `dir`, whatever the environment says. Before anything is
+/// looked for there; only the first one counts.
+pub fn choose_state_directory(dir: PathBuf) {
+    let _ = CHOSEN.set(dir);
+}
+
 /// Where the agent's own store is.
 pub fn own_directory() -> Result<PathBuf, BuildError> {
+    if let Some(dir) = CHOSEN.get() {
+        return Ok(dir.join(OWN_DIR));
+    }
     let dir = state_dir().map_err(|e| BuildError::new("the state directory", e.to_string()))?;
     Ok(dir.join(OWN_DIR))
 }

@@ -148,6 +148,11 @@ impl Agent {
         &self.watched
     }
 
+    /// What is in force, for who looks at it while it runs.
+    pub fn shown(&self) -> &Arc<Shown> {
+        &self.shown
+    }
+
     /// Says what kept the configuration that was offered from being in force, if something did.
     pub fn runs_last_good(&self, refused: Vec<String>) {
         let Some(first) = refused.first().cloned() else {

@@ -37,3 +37,5 @@ mod tap;
 mod telemetry;
 mod tls;
 mod top;
+mod up;
+mod up_docker;

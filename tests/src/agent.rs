@@ -148,6 +148,32 @@ impl Agent {
         })
     }
 
+    /// Starts `tailwater up` with `args` and its state in `state`, and waits until its pipelines run. Its log goes
+    /// to a file in `dir`. It serves no metrics unless a base says so.
+    ///
+    /// # Panics
+    /// When it does not get there; its log is in the message.
+    pub fn up(args: &[&str], state: &Path, dir: &Path) -> Self {
+        let port = free_port().expect("a free port");
+        let log = dir.join(format!("up-{port}.log"));
+        let mut command = Command::new(binary());
+        command
+            .arg("up")
+            .args(args)
+            .env("TAILWATER_STATE_DIR", state);
+        let out = File::create(log.with_extension("out")).expect("a file");
+        let err = File::create(&log).expect("a file");
+        command.stdin(Stdio::null()).stdout(out).stderr(err);
+        let mut agent = Self {
+            child: command.spawn().expect("the agent starts"),
+            metrics: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
+            file: log.with_extension("yaml"),
+            log,
+        };
+        agent.expect_ready();
+        agent
+    }
+
     /// Writes `text` in the place of its configuration at once, and says nothing to it.
     ///
     /// # Panics

@@ -11,6 +11,7 @@
 //! * [`confine::Group`]: limits of memory and CPU for an agent, and other ways to start it.
 //! * [`disk_stall::Watch`]: how long the machine's disk did not answer.
 //! * [`dns::NameServer`]: a name server that says what a test wants.
+//! * [`docker::Engine`]: a real Docker Engine.
 //! * [`exporter::LokiBench`], [`contract::Case`]: the Loki exporter in this process, on a clock that tests move.
 //! * [`fault_row::Row`]: what a row of the fault matrix did and reached.
 //! * [`front::Front`]: what spoils connections on their way to the sink.
@@ -36,6 +37,7 @@ pub mod confine;
 pub mod contract;
 pub mod disk_stall;
 pub mod dns;
+pub mod docker;
 pub mod exporter;
 pub mod fault_row;
 pub mod front;

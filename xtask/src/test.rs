@@ -116,6 +116,7 @@ fn release(skipped: &mut Skipped) -> Result<()> {
         e2e.env("TAILWATER_OTLP_NODE_MODULES", modules);
     }
     browser();
+    engine();
     if let Some(axe) = axe() {
         e2e.env("TAILWATER_AXE", axe);
     }
@@ -158,14 +159,29 @@ fn browser() {
     {
         return;
     }
-    println!("-- chromium is missing, trying to install it");
+    install("chromium");
+}
+
+/// Tries to have the Docker Engine whose containers `up` is tested with, from the distribution. Without it the tests say
+/// so. They run one of their own.
+fn engine() {
+    let named = std::env::var_os("TAILWATER_DOCKERD").is_some();
+    let there = |name: &str| quiet(Command::new(name).arg("--version"));
+    if !(named || there("dockerd") && there("docker")) {
+        install("docker.io");
+    }
+}
+
+/// Tries to install a package of the distribution.
+fn install(package: &str) {
+    println!("-- {package} is missing, trying to install it");
     let apt = |args: &[&str]| {
         let mut apt = Command::new("apt-get");
         apt.args(["--yes", "--quiet", "-o", "Acquire::http::Timeout=15"]);
         apt.args(args).env("DEBIAN_FRONTEND", "noninteractive");
         quiet(apt.stdin(Stdio::null()))
     };
-    let install = ["install", "--no-install-recommends", "chromium"];
+    let install = ["install", "--no-install-recommends", package];
     // In a fresh container there are no lists of packages yet.
     let _ = apt(&install) || (apt(&["update"]) && apt(&install));
 }

@@ -126,7 +126,7 @@ fn write_and_deliver(
 }
 
 /// Loki's push URL from its base URL or the push URL itself.
-fn push_url(url: &str) -> String {
+pub fn push_url(url: &str) -> String {
     if url.contains("/loki/api/") {
         return url.to_owned();
     }

@@ -16,9 +16,9 @@ use crate::supervisor::{Agent, last_good};
 use crate::watch::watch;
 
 /// How often health is looked at.
-const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(1);
+pub const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(1);
 /// How often it is looked whether what a change has left to do can go on.
-const CHANGING_INTERVAL: Duration = Duration::from_millis(5);
+pub const CHANGING_INTERVAL: Duration = Duration::from_millis(5);
 
 /// Runs the agent until a signal stops it.
 pub fn run(args: &RunArgs) -> Result<u8> {

@@ -172,6 +172,7 @@ impl Agent {
             Wanted::Reread => offered.with_layer(self.layer.clone()),
             Wanted::Layer(layer) => offered.with_layer(layer.clone()),
             Wanted::Text(yaml) => offered.text(yaml),
+            Wanted::Sources(sources) => offered.of(sources.clone()),
             Wanted::Generation(number) => {
                 let mut known = self.generations.iter();
                 match known.find(|g| g.record.number == *number) {

@@ -41,6 +41,8 @@ pub struct Siblings {
 const SMALL: usize = 256;
 /// So often they are looked at again until nothing has changed meanwhile.
 const LOOKS: usize = 6;
+/// Of so many files it is learnt whether inodes tell.
+const LEARNT_FROM: usize = 4;
 /// Directories with more names than this are not listed anew for every question.
 const LARGE: usize = 2_000;
 /// How old a listing of a large directory may be.
@@ -104,8 +106,9 @@ struct Listing {
     is_whole: bool,
     /// In order, so that those of one log are found among many.
     names: Vec<Name>,
-    /// Files have the inodes that they are listed with. With some file systems none has.
-    inodes_tell: bool,
+    /// Whether files have the inodes that they are listed with; none: it is not known yet. With some file systems
+    /// none has.
+    inodes_tell: Option<bool>,
 }
 
 /// A name and the inode that it is listed with.
@@ -260,6 +263,7 @@ impl Listings {
         let place = self.place(base).to_path_buf();
         let (dir, name) = split(&place)?;
         let mut listing = self.take(fs, dir, now);
+        listing.learn_inodes(fs, dir, name);
         let mut found = listing.find(fs, dir, name, id, &self.pairs);
         for _ in 0..LOOKS {
             if found.is_some() || !listing.has_changed(fs, dir, name, now) {
@@ -269,6 +273,20 @@ impl Listings {
         }
         self.dirs.insert(dir.to_path_buf(), listing);
         found
+    }
+
+    /// True if the file `id` may be among the rotated files of the log at `base`, by names that are asked for once
+    /// in a look around: also where they change all the time.
+    pub fn may_hold(&mut self, fs: &dyn LogFs, base: &Path, id: FileId, now: Mono) -> bool {
+        let place = self.place(base).to_path_buf();
+        let Some((dir, name)) = split(&place) else {
+            return false;
+        };
+        let mut listing = self.take(fs, dir, now);
+        listing.learn_inodes(fs, dir, name);
+        let may = listing.may_hold(name, id);
+        self.dirs.insert(dir.to_path_buf(), listing);
+        may
     }
 
     /// The names in a directory, for one question.
@@ -424,7 +442,7 @@ impl Listing {
             }
         }
         if as_listed + other > 0 {
-            self.inodes_tell = as_listed > 0;
+            self.inodes_tell = Some(as_listed > 0);
         }
         sort(base, &mut out.files);
         out
@@ -451,6 +469,29 @@ impl Listing {
         }
     }
 
+    /// Learns from one of the files of the log `base`, if that is not known, whether inodes tell. Among many names
+    /// a file is looked for once for each that was forgotten.
+    fn learn_inodes(&mut self, fs: &dyn LogFs, dir: &Path, base: &str) {
+        if self.inodes_tell.is_some() {
+            return;
+        }
+        let mut some = rotated(&self.names, base).take(LEARNT_FROM);
+        let as_listed = |n: &Name| {
+            let meta = fs.meta(&dir.join(&n.text));
+            meta.is_ok_and(|meta| meta.id.ino == n.ino)
+        };
+        // One that has another may have been renamed meanwhile.
+        if some.any(as_listed) {
+            self.inodes_tell = Some(true);
+        }
+    }
+
+    /// True if the file `id` may be among the rotated files of the log `base`, by what they are listed with.
+    fn may_hold(&self, base: &str, id: FileId) -> bool {
+        let may_be = |n: &Name| n.ino == id.ino || self.inodes_tell != Some(true);
+        !self.is_whole || rotated(&self.names, base).any(may_be)
+    }
+
     /// Where the file `id` is among the rotated files of the log `base`.
     fn find(
         &self,
@@ -460,7 +501,7 @@ impl Listing {
         id: FileId,
         pairs: &Pairs,
     ) -> Option<PathBuf> {
-        let may_be = |n: &&Name| n.ino == id.ino || !self.inodes_tell;
+        let may_be = |n: &&Name| n.ino == id.ino || self.inodes_tell != Some(true);
         let names = self.names[in_range(&self.names, base)].iter();
         let names = names.filter(may_be);
         let names = names.filter(|n| is_rotated_name(base, &n.text));

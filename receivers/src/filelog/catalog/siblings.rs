@@ -106,9 +106,10 @@ struct Listing {
     is_whole: bool,
     /// In order, so that those of one log are found among many.
     names: Vec<Name>,
-    /// Whether files have the inodes that they are listed with; none: it is not known yet. With some file systems
-    /// none has.
-    inodes_tell: Option<bool>,
+    /// Files have the inodes that they are listed with. With some file systems none has.
+    inodes_tell: bool,
+    /// The same, learnt of a few of them.
+    inodes_told: bool,
 }
 
 /// A name and the inode that it is listed with.
@@ -263,7 +264,6 @@ impl Listings {
         let place = self.place(base).to_path_buf();
         let (dir, name) = split(&place)?;
         let mut listing = self.take(fs, dir, now);
-        listing.learn_inodes(fs, dir, name);
         let mut found = listing.find(fs, dir, name, id, &self.pairs);
         for _ in 0..LOOKS {
             if found.is_some() || !listing.has_changed(fs, dir, name, now) {
@@ -283,8 +283,7 @@ impl Listings {
             return false;
         };
         let mut listing = self.take(fs, dir, now);
-        listing.learn_inodes(fs, dir, name);
-        let may = listing.may_hold(name, id);
+        let may = listing.may_hold(fs, dir, name, id);
         self.dirs.insert(dir.to_path_buf(), listing);
         may
     }
@@ -442,7 +441,7 @@ impl Listing {
             }
         }
         if as_listed + other > 0 {
-            self.inodes_tell = Some(as_listed > 0);
+            self.inodes_tell = as_listed > 0;
         }
         sort(base, &mut out.files);
         out
@@ -469,27 +468,23 @@ impl Listing {
         }
     }
 
-    /// Learns from one of the files of the log `base`, if that is not known, whether inodes tell. Among many names
-    /// a file is looked for once for each that was forgotten.
-    fn learn_inodes(&mut self, fs: &dyn LogFs, dir: &Path, base: &str) {
-        if self.inodes_tell.is_some() {
-            return;
+    /// True if the file `id` may be among the rotated files of the log `base`, by what they are listed with. Whether
+    /// that tells is learnt of a few of them.
+    fn may_hold(&mut self, fs: &dyn LogFs, dir: &Path, base: &str, id: FileId) -> bool {
+        let range = in_range(&self.names, base);
+        if !(self.inodes_tell || self.inodes_told) {
+            // One that has another inode may have been renamed meanwhile.
+            let as_listed = |n: &Name| {
+                let meta = fs.meta(&dir.join(&n.text));
+                meta.is_ok_and(|meta| meta.id.ino == n.ino)
+            };
+            let some = self.names[range.clone()].iter().take(LEARNT_FROM);
+            self.inodes_told = some.into_iter().any(as_listed);
         }
-        let mut some = rotated(&self.names, base).take(LEARNT_FROM);
-        let as_listed = |n: &Name| {
-            let meta = fs.meta(&dir.join(&n.text));
-            meta.is_ok_and(|meta| meta.id.ino == n.ino)
-        };
-        // One that has another may have been renamed meanwhile.
-        if some.any(as_listed) {
-            self.inodes_tell = Some(true);
-        }
-    }
-
-    /// True if the file `id` may be among the rotated files of the log `base`, by what they are listed with.
-    fn may_hold(&self, base: &str, id: FileId) -> bool {
-        let may_be = |n: &Name| n.ino == id.ino || self.inodes_tell != Some(true);
-        !self.is_whole || rotated(&self.names, base).any(may_be)
+        let tells = self.inodes_tell || self.inodes_told;
+        let may_be = |n: &&Name| !tells || n.ino == id.ino;
+        let mut names = self.names[range].iter().filter(may_be);
+        !self.is_whole || names.any(|n| is_rotated_name(base, &n.text))
     }
 
     /// Where the file `id` is among the rotated files of the log `base`.
@@ -501,7 +496,7 @@ impl Listing {
         id: FileId,
         pairs: &Pairs,
     ) -> Option<PathBuf> {
-        let may_be = |n: &&Name| n.ino == id.ino || self.inodes_tell != Some(true);
+        let may_be = |n: &&Name| n.ino == id.ino || !self.inodes_tell;
         let names = self.names[in_range(&self.names, base)].iter();
         let names = names.filter(may_be);
         let names = names.filter(|n| is_rotated_name(base, &n.text));

@@ -130,6 +130,8 @@ pub struct Driver {
     /// The newest scan found a link to nothing.
     leads_nowhere: bool,
     superseded: Vec<(Mono, Position)>,
+    /// Positions that were given up for want of room, of files that are there, since it was said last.
+    evicted: usize,
 }
 
 impl Driver {
@@ -145,6 +147,7 @@ impl Driver {
             complained: HashSet::new(),
             leads_nowhere: false,
             superseded: Vec::new(),
+            evicted: 0,
         }
     }
 
@@ -194,6 +197,7 @@ impl Driver {
         self.save();
         self.answer_questions();
         let due = [
+            self.p.catalog.has_evicted().then_some(now),
             Some(self.scan_at),
             Some(self.lag_at),
             self.p.catalog.deadline(),
@@ -446,9 +450,10 @@ impl Driver {
         for p in gone {
             Saver::forget(&self.p.store, &self.p.settings.namespace, &p);
         }
-        if others > 0 {
+        self.evicted += others;
+        if self.evicted > 0 && !self.p.catalog.has_evicted() {
             tracing::warn!(
-                receiver = %self.p.settings.id, positions = others,
+                receiver = %self.p.settings.id, positions = std::mem::take(&mut self.evicted),
                 "too many rotated files are remembered; if one of these is compressed later, it is read again"
             );
         }

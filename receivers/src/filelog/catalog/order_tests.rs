@@ -147,6 +147,39 @@ fn opened_after_start(base: &Path, stored: Vec<Position>) -> Vec<String> {
     Reader::default().opened(catalog.scan(vec![seen], Mono::default()))
 }
 
+/// Guarantee: what was given up for want of room is looked after a part at a time, each once, so that whatever else
+/// the catalog has to do, ending included, waits for little; and the position of a file that is there is not for the
+/// taking.
+#[test]
+fn positions_given_up_are_looked_after_in_parts() {
+    let dir = tempfile::tempdir().unwrap();
+    let base = dir.path().join("app.log");
+    fs::write(dir.path().join(generation(1)), "lines\n").unwrap();
+    let there = OsLogFs.meta(&dir.path().join(generation(1))).unwrap().id;
+    let position = |ino: u64| Position {
+        id: FileId { ino, ..there },
+        path: (*base).into(),
+        complete: true,
+        ..Position::default()
+    };
+    let mut catalog = catalog(&base, Arc::new(OsLogFs));
+    catalog.look_around(Mono::default());
+    // One that was read as the log, and is beside it now.
+    catalog.memory.evicted = vec![position(there.ino)];
+    let many = (u64::MAX - 999)..=u64::MAX;
+    catalog.memory.evicted.extend(many.clone().map(position));
+    let (mut gone, mut others, mut parts) = (Vec::new(), 0, 0);
+    while catalog.has_evicted() {
+        let (some, rest) = catalog.take_evicted();
+        assert!((1..100).contains(&(some.len() + rest)));
+        gone.extend(some.into_iter().map(|p| p.id.ino));
+        (others, parts) = (others + rest, parts + 1);
+    }
+    gone.sort_unstable();
+    assert_eq!((gone, others), (many.collect(), 1));
+    assert!(parts > 10);
+}
+
 /// A log whose first generation is being read; generations up to the `n`-th came and went since.
 /// Then `deed` is done at `moment` while the catalog looks. Returns what it opens.
 fn looks(n: u32, moment: Moment, deed: impl FnOnce(&Path) + Send + 'static) -> Vec<String> {

@@ -1,15 +1,19 @@
 //! Which files are still where they were, and which of them nobody writes to any more.
 
 use std::collections::{BTreeSet, HashSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
 use tailwater_pipeline::clock::Mono;
 
 use super::super::logfs::{FileId, Meta};
 use super::super::position::Position;
+use super::memory::bases;
 use super::siblings::{Siblings, Stays};
 use super::{Action, Catalog, FileNo, Live, Seen, inode};
+
+/// So many positions that were given up are looked after at once.
+const EVICTED_AT_ONCE: usize = 64;
 
 impl Catalog {
     /// Takes news of a path that lost its file. There is `seen` now, if anything.
@@ -102,17 +106,32 @@ impl Catalog {
         self.listings.of(&*self.fs, base, self.now, whole, &stays)
     }
 
-    /// Positions that were given up for want of room since it was last asked: those of files that are
-    /// gone, which need not be stored any more, and how many others.
+    /// Some of the positions that were given up for want of room: those of files that are gone, which need not be
+    /// stored any more, and how many others. Not all at once: there may be thousands, and what looks for their files
+    /// is to find new ones meanwhile.
     pub fn take_evicted(&mut self) -> (Vec<Position>, usize) {
-        let evicted = std::mem::take(&mut self.memory.evicted);
+        let rest = self.memory.evicted.len().saturating_sub(EVICTED_AT_ONCE);
+        let evicted = self.memory.evicted.split_off(rest);
         let all = evicted.len();
         // Without birth times another file may be stored under that name.
         let mut is_gone =
-            |p: &Position| p.complete && p.id.birth_ns != 0 && self.find(p.id, &p.path).is_none();
+            |p: &Position| p.complete && p.id.birth_ns != 0 && !self.is_there_still(p);
         let gone: Vec<Position> = evicted.into_iter().filter(|p| is_gone(p)).collect();
         let others = all - gone.len();
         (gone, others)
+    }
+
+    /// True if there are more of them.
+    pub fn has_evicted(&self) -> bool {
+        !self.memory.evicted.is_empty()
+    }
+
+    /// True if the file of a position is where it was or beside it under a rotated name.
+    fn is_there_still(&mut self, p: &Position) -> bool {
+        let (listings, fs, now) = (&mut self.listings, &*self.fs, self.now);
+        let may_hold = |base: &PathBuf| listings.may_hold(fs, base, p.id, now);
+        let is_at = self.fs.meta(&p.path).is_ok_and(|m| m.id == p.id);
+        is_at || bases(&p.path).iter().any(may_hold) && self.find(p.id, &p.path).is_some()
     }
 
     /// Positions of files that are not being read.

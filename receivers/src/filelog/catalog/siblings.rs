@@ -41,6 +41,8 @@ pub struct Siblings {
 const SMALL: usize = 256;
 /// So often they are looked at again until nothing has changed meanwhile.
 const LOOKS: usize = 6;
+/// Of so many files it is learnt whether inodes tell.
+const LEARNT_FROM: usize = 4;
 /// Directories with more names than this are not listed anew for every question.
 const LARGE: usize = 2_000;
 /// How old a listing of a large directory may be.
@@ -106,6 +108,8 @@ struct Listing {
     names: Vec<Name>,
     /// Files have the inodes that they are listed with. With some file systems none has.
     inodes_tell: bool,
+    /// The same, learnt of a few of them.
+    inodes_told: bool,
 }
 
 /// A name and the inode that it is listed with.
@@ -269,6 +273,19 @@ impl Listings {
         }
         self.dirs.insert(dir.to_path_buf(), listing);
         found
+    }
+
+    /// True if the file `id` may be among the rotated files of the log at `base`, by names that are asked for once
+    /// in a look around: also where they change all the time.
+    pub fn may_hold(&mut self, fs: &dyn LogFs, base: &Path, id: FileId, now: Mono) -> bool {
+        let place = self.place(base).to_path_buf();
+        let Some((dir, name)) = split(&place) else {
+            return false;
+        };
+        let mut listing = self.take(fs, dir, now);
+        let may = listing.may_hold(fs, dir, name, id);
+        self.dirs.insert(dir.to_path_buf(), listing);
+        may
     }
 
     /// The names in a directory, for one question.
@@ -449,6 +466,25 @@ impl Listing {
             true => self.rotated(base, 0),
             false => (names, left_out > 0),
         }
+    }
+
+    /// True if the file `id` may be among the rotated files of the log `base`, by what they are listed with. Whether
+    /// that tells is learnt of a few of them.
+    fn may_hold(&mut self, fs: &dyn LogFs, dir: &Path, base: &str, id: FileId) -> bool {
+        let range = in_range(&self.names, base);
+        if !(self.inodes_tell || self.inodes_told) {
+            // One that has another inode may have been renamed meanwhile.
+            let as_listed = |n: &Name| {
+                let meta = fs.meta(&dir.join(&n.text));
+                meta.is_ok_and(|meta| meta.id.ino == n.ino)
+            };
+            let some = self.names[range.clone()].iter().take(LEARNT_FROM);
+            self.inodes_told = some.into_iter().any(as_listed);
+        }
+        let tells = self.inodes_tell || self.inodes_told;
+        let may_be = |n: &&Name| !tells || n.ino == id.ino;
+        let mut names = self.names[range].iter().filter(may_be);
+        !self.is_whole || names.any(|n| is_rotated_name(base, &n.text))
     }
 
     /// Where the file `id` is among the rotated files of the log `base`.

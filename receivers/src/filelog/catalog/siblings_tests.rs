@@ -146,3 +146,37 @@ fn what_was_read_is_looked_at_again_only_if_something_happens_to_it() {
     listings.hears = false;
     assert_eq!(of(true, &mut listings).2, 9, "nothing would be told");
 }
+
+/// Guarantee: whether a file is among hundreds is told by the inodes they are listed with, not by looking at each of
+/// them: where logs rotate all the time, thousands that are gone are asked for.
+#[test]
+fn a_file_that_is_gone_is_not_looked_for_in_each_of_many() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let base = dir.path().join("a.log");
+    let at = |n: u32| dir.path().join(format!("a.log.20240101-{n:06}"));
+    for n in 1..=300 {
+        std::fs::write(at(n), "lines").expect("written");
+    }
+    let fs = CountingFs(AtomicUsize::new(0));
+    let there = fs.meta(&at(7)).expect("it is there").id;
+    let gone = FileId {
+        ino: u64::MAX,
+        ..there
+    };
+    let now = Mono::default();
+    let mut listings = Listings::default();
+    listings.refresh(now);
+    fs.0.store(0, Ordering::Relaxed);
+    for _ in 0..50 {
+        assert!(!listings.may_hold(&fs, &base, gone, now));
+    }
+    assert!(listings.may_hold(&fs, &base, there, now));
+    let looks = fs.0.load(Ordering::Relaxed);
+    assert!(looks <= LEARNT_FROM, "{looks} looks");
+    assert_eq!(listings.find(&fs, &base, there, now), Some(at(7)));
+    let alone = dir.path().join("b.log");
+    assert!(
+        !listings.may_hold(&fs, &alone, gone, now),
+        "nothing beside it"
+    );
+}

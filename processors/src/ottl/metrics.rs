@@ -8,7 +8,6 @@ use tailwater_pdata::otlp::revise::{Draft, FieldValue, Level, Place};
 use tailwater_pdata::otlp::rewrite;
 use tailwater_pdata::{Key, Map, Value};
 
-use super::scene::put_texts;
 use crate::streams::aggregate::{Aggregation, aggregate};
 
 /// Temporalities by number.
@@ -20,7 +19,7 @@ fn temporality(delta: bool) -> u64 {
 }
 
 /// Carries `edit` out on the metric or point of a place.
-pub(super) fn edit(place: &mut Place, edit: &MetricEdit, texts: MetricTexts) -> Result<(), Fault> {
+pub(crate) fn edit(place: &mut Place, edit: &MetricEdit, texts: MetricTexts) -> Result<(), Fault> {
     match edit {
         MetricEdit::GaugeToSum { delta, monotonic } => {
             let kind = Some((temporality(*delta), *monotonic));
@@ -92,6 +91,19 @@ pub(super) fn edit(place: &mut Place, edit: &MetricEdit, texts: MetricTexts) -> 
         MetricEdit::MergeBuckets { bound } => merge_buckets(place.at_mut(Level::Part), *bound),
     }
     Ok(())
+}
+
+/// Sets the texts that are given.
+fn put_texts(draft: &mut Draft, texts: MetricTexts) {
+    for (name, text) in [
+        ("name", texts.name),
+        ("description", texts.description),
+        ("unit", texts.unit),
+    ] {
+        if let Some(text) = text {
+            draft.set(None, name, FieldValue::Bytes(&text));
+        }
+    }
 }
 
 fn add(place: &mut Place, metric: &Draft) -> Result<(), Fault> {

@@ -5,11 +5,9 @@ mod config;
 mod items;
 mod metrics;
 mod report;
-mod scene;
-mod spots;
 
 pub use config::{ConditionGroup, ErrorMode, StatementGroup};
 pub(crate) use config::{condition_groups, conditions_of, error_mode, statement_groups};
 pub(crate) use items::{Around, Item};
 pub(crate) use report::Report;
-pub(crate) use scene::PlaceScene;
+pub(crate) use metrics::edit as edit_metric;

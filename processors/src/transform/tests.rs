@@ -184,7 +184,7 @@ fn errors_end_what_their_mode_says() {
         LogsBatch::from_entries(&[record("x", &[]), record("{}", &[]), record("y", &[])]);
     processor.change(&mut logs, 0);
     assert_eq!(processor.report.errors(), 2);
-    assert!(!processor.report.finish());
+    assert_eq!(processor.report.finish(), None);
     assert_eq!(processor.report.errors(), 0);
 }
 

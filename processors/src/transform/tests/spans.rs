@@ -3,7 +3,8 @@
 use serde_json::{Value as Json, json};
 use tailwater_pdata::Signal;
 
-use super::encoded::{Row, attributes, check};
+use super::encoded::{Row, attributes, changed, check, encoded, run, statements};
+use crate::transform::*;
 
 pub(super) fn traces() -> Json {
     json!({"resourceSpans": [{
@@ -279,4 +280,44 @@ fn spans_and_what_is_around_them_are_changed() {
         ),
     ];
     check("trace_statements", Signal::Traces, &traces(), table);
+}
+
+/// Guarantee: there is one resource for all its spans: what was set for one is what the next one sees, and
+/// what was set last is what all of them have.
+#[test]
+fn spans_change_the_resource_that_they_share() {
+    let yaml = statements(
+        "trace_statements",
+        "span",
+        &[
+            r#"set(attributes["before"], resource.attributes["last"])"#,
+            r#"set(resource.attributes["last"], name)"#,
+        ],
+    );
+    let after = changed(Signal::Traces, &yaml, &traces());
+    let list = after.pointer(&format!("{RESOURCE}/attributes")).unwrap();
+    assert_eq!(
+        *list,
+        attributes(&[("service.name", "shop"), ("last", "child")])
+    );
+    let seen = after.pointer(&format!("{CHILD}/attributes")).unwrap();
+    assert_eq!(*seen, attributes(&[("before", "GET /users/42")]));
+}
+
+/// Guarantee: a request that statements make too large is given up and counted, and its sender is told.
+#[test]
+fn what_grows_too_much_is_given_up() {
+    let long = "x".repeat(1 << 20);
+    let spans: Vec<Json> = (0..100).map(|_| json!({"name": "a"})).collect();
+    let request = json!({"resourceSpans": [{
+        "resource": {"attributes": attributes(&[("long", &long)])},
+        "scopeSpans": [{"spans": spans}],
+    }]});
+    let yaml = statements(
+        "trace_statements",
+        "span",
+        &[r#"set(attributes["long"], resource.attributes["long"])"#],
+    );
+    let (left, told) = run(&yaml, encoded(Signal::Traces, &request));
+    assert_eq!((left, told), (None, (Outcome::Refused, 100)));
 }

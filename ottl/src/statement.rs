@@ -165,7 +165,10 @@ impl RouteStatement {
             ("route", false) => Err(Mistake::new(editor.at, "route takes no arguments")),
             _ => Err(Mistake::new(
                 editor.at,
-                format!("{name} cannot stand in a routing table; allowed: {}", allowed()),
+                format!(
+                    "{name} cannot stand in a routing table; allowed: {}",
+                    allowed()
+                ),
             )),
         }
     }

@@ -111,7 +111,10 @@ mod tests {
         let scope = &resource.scope_metrics[0];
         assert_eq!(scope.scope.as_ref().expect("one").name, "counts");
         let metric = &scope.metrics[0];
-        assert_eq!((&*metric.name, &*metric.description), ("log.record.count", "About."));
+        assert_eq!(
+            (&*metric.name, &*metric.description),
+            ("log.record.count", "About.")
+        );
         let Some(o::Data::Sum(sum)) = &metric.data else {
             panic!("{metric:?}");
         };
@@ -120,6 +123,8 @@ mod tests {
         assert_eq!(point.value, Some(o::Number::Int(7)));
         assert_eq!((point.start_time_unix_nano, point.time_unix_nano), (3, 5));
         assert_eq!(point.attributes[0].key, "env");
-        assert!(Encoded::parse(crate::Signal::Metrics, request.body(), &Default::default()).is_ok());
+        assert!(
+            Encoded::parse(crate::Signal::Metrics, request.body(), &Default::default()).is_ok()
+        );
     }
 }

@@ -115,6 +115,7 @@ impl World {
             connector: "forward".into(),
             consumed: Arc::new(|_| {}),
             ways: to.iter().map(way).collect(),
+            by: None,
         };
         NextChain {
             id: id.into(),

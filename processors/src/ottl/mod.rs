@@ -9,5 +9,5 @@ mod report;
 pub use config::{ConditionGroup, ErrorMode, StatementGroup};
 pub(crate) use config::{condition_groups, conditions_of, error_mode, statement_groups};
 pub(crate) use items::{Around, Item};
-pub(crate) use report::Report;
 pub(crate) use metrics::edit as edit_metric;
+pub(crate) use report::Report;

@@ -19,12 +19,12 @@ mod value;
 
 pub use accounting::{Accounting, Amount, FilterCount, Settlement, Snapshot};
 pub use component::{
-    BatchMetrics, CertificateMetrics, CheckpointMetrics, ConnectorMetrics, ConnectorOutputMetrics,
-    ControlPlaneMetrics, EngineMetrics, ExporterMetrics, ExporterPointsMetrics,
-    ExporterSpansMetrics, FilesMetrics, FilteredLogsMetrics, FilteredPointsMetrics,
-    FilteredSpansMetrics, IntakeMetrics, LabelBudgetMetrics, LagMetrics, ListenerMetrics,
-    MemoryLimiterMetrics, MemoryLimiterPointsMetrics, MemoryLimiterSpansMetrics, OttlMetrics,
-    PartialSuccessMetrics, ProcessorMetrics, QueueLeftMetrics, QueueMetrics,
+    BatchMetrics, CertificateMetrics, CheckpointMetrics, ConnectorMetrics, ConnectorOttlMetrics,
+    ConnectorOutputMetrics, ControlPlaneMetrics, EngineMetrics, ExporterMetrics,
+    ExporterPointsMetrics, ExporterSpansMetrics, FilesMetrics, FilteredLogsMetrics,
+    FilteredPointsMetrics, FilteredSpansMetrics, IntakeMetrics, LabelBudgetMetrics, LagMetrics,
+    ListenerMetrics, MemoryLimiterMetrics, MemoryLimiterPointsMetrics, MemoryLimiterSpansMetrics,
+    OttlMetrics, PartialSuccessMetrics, ProcessorMetrics, QueueLeftMetrics, QueueMetrics,
     RECEIVER_TRANSPORT_FILE, ReceiverMetrics, ReceiverPointMetrics, ReceiverSpanMetrics,
     SampledLogsMetrics, SampledSpansMetrics, SelfLogMetrics, StoredQueueMetrics,
 };

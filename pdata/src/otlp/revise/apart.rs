@@ -129,7 +129,12 @@ impl Apart {
         let is_same = |key: &str| !self.changes.contains_key(key);
         let written = pairs(&self.bytes, self.number).filter_map(|pair| {
             let key = super::super::value::text(pair.key(&self.bytes));
-            is_same(&key).then(|| (key.as_ref().into(), found(&self.bytes, &pair).as_ref().to_value()))
+            is_same(&key).then(|| {
+                (
+                    key.as_ref().into(),
+                    found(&self.bytes, &pair).as_ref().to_value(),
+                )
+            })
         });
         let changed = self.changes.iter();
         let changed = changed.filter_map(|(k, v)| Some((crate::Key::from(&**k), v.clone()?)));
@@ -137,7 +142,11 @@ impl Apart {
     }
 
     /// Lets `edit` work on all of the list; true if it changed anything.
-    pub fn edit(&mut self, pool: &mut Vec<Vec<u8>>, edit: impl FnOnce(&mut Attributes<'_>)) -> bool {
+    pub fn edit(
+        &mut self,
+        pool: &mut Vec<Vec<u8>>,
+        edit: impl FnOnce(&mut Attributes<'_>),
+    ) -> bool {
         self.settle();
         let mut attributes = Attributes::of((&self.bytes[..]).into(), self.number, pool);
         edit(&mut attributes);

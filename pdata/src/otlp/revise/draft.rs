@@ -155,7 +155,8 @@ impl Draft {
 
     fn spend(&self, bytes: usize) {
         if self.apart.is_some() {
-            self.spent.set(self.spent.get().saturating_add(bytes as u64));
+            self.spent
+                .set(self.spent.get().saturating_add(bytes as u64));
         }
     }
 
@@ -371,9 +372,7 @@ impl Draft {
 }
 
 /// The list of attributes of a message that may be around others, and the field in which it is.
-fn attributes_of(
-    message: &'static Message,
-) -> Option<(Option<&'static Field>, &'static Field)> {
+fn attributes_of(message: &'static Message) -> Option<(Option<&'static Field>, &'static Field)> {
     let heading = message.fields.first().and_then(|f| match f.kind {
         Kind::Message(m, _) if ["resource", "scope"].contains(&f.name) => Some((f, m)),
         _ => None,

@@ -191,11 +191,13 @@ fn metrics_are_not_added_without_end() {
     let body = b"\x0a\x07\x12\x05\x12\x03\x0a\x01a".to_vec();
     let mut metrics = parse(Signal::Metrics, body);
     let mut added = 0;
-    metrics.revise(Level::Item, &mut |place| {
-        let copy = place.at(Level::Item).clone();
-        added += usize::from(place.add_metric(&copy));
-        true
-    }).expect("little");
+    metrics
+        .revise(Level::Item, &mut |place| {
+            let copy = place.at(Level::Item).clone();
+            added += usize::from(place.add_metric(&copy));
+            true
+        })
+        .expect("little");
     assert_eq!(added, METRICS_MADE_MAX);
 }
 

@@ -6,6 +6,8 @@
 //! success. Clones (a batch that was cut in two, a request that holds parts of several batches)
 //! each add one to what is pending, and the worst outcome wins.
 
+mod made_of;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -284,13 +286,6 @@ impl AckToken {
         AckToken::new(Arc::new(sink), 0)
     }
 
-    /// One token for what was made of the records of several tokens, as numbers of them: it is not those
-    /// records, so what becomes of single items of it says nothing of them. The outcome goes to all.
-    /// With each token comes the number of its records, which are all given up if the outcome says so.
-    pub fn made_of(tokens: Vec<(AckToken, u32)>) -> AckToken {
-        AckToken::new(Arc::new(MadeOf(Mutex::new(tokens))), 0)
-    }
-
     /// Tokens for `n` branches that each get all of the records. The parent is resolved when all
     /// branches are, with the worst outcome; a record counts as dropped if any branch dropped it
     /// (the largest count of a branch) and as filtered if every branch did (the smallest).
@@ -378,46 +373,6 @@ impl AckSink for Join {
         let tokens = self.0.lock().unwrap_or_else(|e| e.into_inner());
         let own = SourceId::of(self, key);
         tokens.as_ref().map_or(own, |(first, _)| first.source())
-    }
-}
-
-/// Passes the outcome on to the tokens of what something was made of.
-struct MadeOf(Mutex<Vec<(AckToken, u32)>>);
-
-impl MadeOf {
-    fn first<T>(&self, ask: impl FnOnce(&AckToken) -> T) -> Option<T> {
-        let tokens = self.0.lock().unwrap_or_else(|e| e.into_inner());
-        tokens.first().map(|(token, _)| ask(token))
-    }
-}
-
-impl AckSink for MadeOf {
-    fn settled(&self, _key: u64, outcome: Outcome, counts: &Counts) {
-        let tokens = std::mem::take(&mut *self.0.lock().unwrap_or_else(|e| e.into_inner()));
-        let most = (0..DropReason::COUNT).max_by_key(|i| counts.dropped[*i]);
-        let reason = most.filter(|i| counts.dropped[*i] > 0);
-        let reason = reason.map_or(DropReason::Rejected, |i| DropReason::ALL[i]);
-        for (token, records) in tokens {
-            match outcome {
-                Outcome::Refused => token.count_dropped(reason, records),
-                Outcome::Filtered => token.count_filtered(records),
-                _ => {}
-            }
-            token.resolve(outcome);
-        }
-    }
-
-    fn offers_again(&self) -> bool {
-        self.first(AckToken::offers_again).unwrap_or(true)
-    }
-
-    fn client(&self) -> Option<Arc<ClientInfo>> {
-        self.first(AckToken::client).flatten()
-    }
-
-    fn source(&self, key: u64) -> SourceId {
-        let own = SourceId::of(self, key);
-        self.first(AckToken::source).unwrap_or(own)
     }
 }
 

@@ -4,6 +4,7 @@
 //! Log records are sorted in the columns of their batch, spans, metrics and points in the request as it came.
 //! What goes the same way stays together and in order; text is not copied.
 
+mod legs;
 mod sort;
 mod table;
 #[cfg(test)]
@@ -13,13 +14,12 @@ use std::sync::Arc;
 
 use tailwater_config::{ConfigError, Errors, KeyPath, Node, Section};
 use tailwater_pdata::{LogsBatch, Signal};
-use tailwater_pipeline::ack::DropReason;
 use tailwater_pipeline::clock::Clock;
 use tailwater_pipeline::component::{Connector, Ways};
 use tailwater_pipeline::factory::{
     ConnectorFactory, ConnectorSettings, ConnectorUse, Factory, NodeCx,
 };
-use tailwater_pipeline::{Batch, BuildError, LogsPart, Outcome, Part, Payload};
+use tailwater_pipeline::{Batch, BuildError, LogsPart, Part, Payload};
 
 use crate::ottl::{ErrorMode, MODES, Report, Trouble, level};
 use sort::Groups;
@@ -178,16 +178,6 @@ impl Connector for Routing {
 }
 
 impl Pass<'_> {
-    /// Gives a part up, if something has happened that does.
-    fn given_up(&mut self, part: Part) -> Option<Part> {
-        let Some(reason) = self.trouble.gives_up(self.routing.report.id()) else {
-            return Some(part);
-        };
-        part.ack.count_dropped(reason, items(&part));
-        part.ack.resolve(Outcome::Refused);
-        None
-    }
-
     fn logs(&mut self, mut part: LogsPart) {
         let client = part.ack.client();
         let mut groups = Groups::default();
@@ -195,9 +185,9 @@ impl Pass<'_> {
         let Some(part) = self.given_up(part.into()) else {
             return;
         };
-        self.in_groups(part, &groups, &of, |data, wanted| {
+        self.hand_on(part, &groups, &of, &|data, wanted| {
             let Payload::Logs(logs) = data else { return };
-            let keep: Vec<bool> = of.iter().map(|g| *g == wanted).collect();
+            let keep: Vec<bool> = of.iter().map(|g| wanted(*g)).collect();
             LogsBatch::retain_rows(logs, &keep);
         });
     }
@@ -221,79 +211,11 @@ impl Pass<'_> {
             // It was gone through once already, and nothing is changed.
             let _ = request.revise(depth, &mut |_| {
                 number += 1;
-                of.get(number - 1) == Some(&wanted)
+                of.get(number - 1).is_some_and(|group| wanted(*group))
             });
         });
     }
 
-    /// Hands on what is in each group; `keep` leaves in the data what is in the one with that number.
-    fn in_groups(
-        &mut self,
-        mut part: Part,
-        groups: &Groups,
-        of: &[u32],
-        keep: impl Fn(&mut Payload, u32),
-    ) {
-        let mut used = of.to_vec();
-        used.sort_unstable();
-        used.dedup();
-        let Some((last, others)) = used.split_last() else {
-            // Nothing is in it.
-            return part.ack.resolve(Outcome::Filtered);
-        };
-        let total = part.data.items().max(1);
-        let bytes = part.permit.bytes();
-        for group in others {
-            let mut data = part.data.clone();
-            keep(&mut data, *group);
-            let share = part.permit.split(bytes * data.items() / total);
-            let piece = Part {
-                data,
-                ack: part.ack.clone(),
-                permit: share,
-            };
-            self.hand(piece, &groups.routes(*group));
-        }
-        if !others.is_empty() {
-            keep(&mut part.data, *last);
-        }
-        self.hand(part, &groups.routes(*last));
-    }
-
-    /// Hands what goes the same way to the pipelines of these routes.
-    fn hand(&mut self, part: Part, routes: &[u16]) {
-        let Some(part) = part.non_empty() else { return };
-        let records = items(&part);
-        if routes.is_empty() {
-            part.ack.count_dropped(DropReason::Unrouted, records);
-            return part.ack.resolve(Outcome::Filtered);
-        }
-        let routing = self.routing;
-        let ways = |route: &u16| {
-            let number = usize::from(*route);
-            let ways = routing.ways.get(number).unwrap_or(&routing.default);
-            ways.iter().map(move |way| (number, *way))
-        };
-        let legs: Vec<(usize, usize)> = routes.iter().flat_map(ways).collect();
-        if legs.is_empty() {
-            // Other destinations have it.
-            part.ack.count_filtered(records);
-            return part.ack.resolve(Outcome::Filtered);
-        }
-        let branches = Batch::of(part).fork(legs.len());
-        for ((route, way), branch) in legs.into_iter().zip(branches) {
-            let edits = routing.table.get(route).filter(|r| r.edits());
-            for part in branch.parts {
-                let part = match edits {
-                    Some(route) => self.edited(route, part),
-                    None => Some(part),
-                };
-                if let (Some(part), Some(out)) = (part, self.out.get_mut(way)) {
-                    out.parts.push(part);
-                }
-            }
-        }
-    }
 }
 
 fn items(part: &Part) -> u32 {

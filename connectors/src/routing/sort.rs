@@ -9,10 +9,10 @@ use tailwater_pdata::LogsBatch;
 use tailwater_pdata::otlp::Encoded;
 use tailwater_pdata::otlp::revise::Level;
 use tailwater_pipeline::client::ClientInfo;
-use tailwater_pipeline::{Outcome, Part, Payload};
+use tailwater_pipeline::{Part, Payload};
 
 use super::table::Route;
-use super::{Pass, items};
+use super::Pass;
 use crate::ottl::level;
 
 /// Records that the same routes take, by number. Number 0 is what none does.
@@ -227,11 +227,6 @@ impl Pass<'_> {
                 }
             }
         }
-        let Some(reason) = self.trouble.gives_up(self.routing.report.id()) else {
-            return Some(part);
-        };
-        part.ack.count_dropped(reason, items(&part));
-        part.ack.resolve(Outcome::Refused);
-        None
+        self.given_up(part)
     }
 }

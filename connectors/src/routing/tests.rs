@@ -6,9 +6,9 @@ use prost::Message as _;
 use tailwater_config::parse;
 use tailwater_pdata::otlp::{Encoded, Limits, oracle as o};
 use tailwater_pdata::{Entry, Map, Value};
-use tailwater_pipeline::ack::AckSink;
+use tailwater_pipeline::ack::{AckSink, DropReason};
 use tailwater_pipeline::client::ClientInfo;
-use tailwater_pipeline::{AckToken, Counts, Permit};
+use tailwater_pipeline::{AckToken, Counts, Outcome, Permit};
 
 use super::*;
 use crate::testing::{cx, errors_of};
@@ -159,6 +159,14 @@ fn records_go_where_the_table_says() {
                 {context: log, condition: 'body == "a"', action: copy, pipelines: [logs/1]},
                 {context: log, statement: 'route() where severity_number == 17', pipelines: [logs/2]}]}"#,
             ["a2 a2", "b2 a2", "a2 c2"],
+            delivered(0, 0),
+        ),
+        // Each pipeline gets its records in order, also where some of them are copied.
+        (
+            r#"{default_pipelines: [logs/3], table: [
+                {context: log, condition: 'body == "a"', action: copy, pipelines: [logs/1]},
+                {context: log, condition: 'severity_number == 17', action: copy, pipelines: [logs/1, logs/2]}]}"#,
+            ["a2 b2 a2 a2", "b2 a2", "a2 b2 a2 c2"],
             delivered(0, 0),
         ),
         // Paths say what a route is about; without, it is the resource, as a whole.

@@ -2,6 +2,7 @@
 //! does, and items of a request as the language sees them.
 
 mod config;
+mod histograms;
 mod items;
 mod metrics;
 mod report;

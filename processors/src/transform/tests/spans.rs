@@ -321,3 +321,42 @@ fn what_grows_too_much_is_given_up() {
     let (left, told) = run(&yaml, encoded(Signal::Traces, &request));
     assert_eq!((left, told), (None, (Outcome::Refused, 100)));
 }
+
+/// Guarantee: spans are named after what they do, and keep the name they had where it is wanted.
+#[test]
+fn spans_are_named_by_conventions() {
+    let yaml = statements(
+        "trace_statements",
+        "span",
+        &[r#"set_semconv_span_name("1.37.0", "original")"#],
+    );
+    const SERVER: u8 = 2;
+    const CLIENT: u8 = 3;
+    const PRODUCER: u8 = 4;
+    for (kind, list, want) in [
+        (SERVER, &[("http.request.method", "GET"), ("http.route", "/u/{id}")][..], "GET /u/{id}"),
+        (SERVER, &[("http.method", "GET"), ("url.template", "/x")], "GET"),
+        (CLIENT, &[("http.method", "GET"), ("url.template", "/x")], "GET /x"),
+        (CLIENT, &[("rpc.system", "grpc"), ("rpc.method", "M"), ("rpc.service", "S")], "S/M"),
+        (CLIENT, &[("rpc.system", "grpc"), ("rpc.service", "S")], "S/*"),
+        (CLIENT, &[("db.system", "pg"), ("db.operation", "SELECT"), ("db.name", "d"), ("db.collection.name", "t")], "SELECT d.t"),
+        (CLIENT, &[("db.system", "pg"), ("server.address", "h"), ("server.port", "1")], "h:1"),
+        (CLIENT, &[("db.system.name", "pg"), ("db.query.summary", "S t")], "S t"),
+        (PRODUCER, &[("messaging.system", "kafka"), ("messaging.operation", "send"), ("messaging.destination.name", "q")], "send q"),
+        (PRODUCER, &[("messaging.system", "kafka")], "kafka"),
+        (PRODUCER, &[("http.method", "GET")], "old"),
+        (1, &[("http.method", "GET")], "old"),
+    ] {
+        let request = json!({"resourceSpans": [{"scopeSpans": [{"spans": [
+            {"name": "old", "kind": kind, "attributes": attributes(list)},
+        ]}]}]});
+        let after = changed(Signal::Traces, &yaml, &request);
+        let span = after.pointer(SPAN).unwrap();
+        assert_eq!(span["name"], want, "{list:?}");
+        let mut all = list.to_vec();
+        if want != "old" {
+            all.push(("original", "old"));
+        }
+        assert_eq!(span["attributes"], attributes(&all), "{list:?}");
+    }
+}

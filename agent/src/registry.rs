@@ -35,7 +35,11 @@ pub fn registry() -> Registry {
             tailwater_exporters::otlp::http_factory(),
             tailwater_exporters::prometheusremotewrite::factory(),
         ],
-        connectors: vec![tailwater_connectors::forward::factory()],
+        connectors: vec![
+            tailwater_connectors::count::factory(),
+            tailwater_connectors::forward::factory(),
+            tailwater_connectors::routing::factory(),
+        ],
         extensions: vec![
             extensions::basicauth::factory(),
             extensions::bearertokenauth::factory(),

@@ -16,9 +16,6 @@ use crate::lexer::{Comparison, shown};
 use crate::scene::{Cx, Nothing};
 use crate::value::Val;
 
-/// Arguments of the collector's functions that are not built, by function.
-const ARGUMENTS_NOT_BUILT: [(&str, &str); 1] = [("merge_histogram_buckets", "method")];
-
 /// A path that an editor changes.
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
@@ -342,10 +339,6 @@ impl Compiler {
                     return Err(Mistake::new(arg.value.at, why));
                 }
                 None => i,
-                Some(given) if ARGUMENTS_NOT_BUILT.contains(&(name, &given.it)) => {
-                    let why = format!("the argument {} of {name} is not built", given.it);
-                    return Err(Mistake::new(given.at, why));
-                }
                 Some(given) => {
                     let place = params.iter().position(|p| p.name == given.it);
                     place.ok_or_else(|| {

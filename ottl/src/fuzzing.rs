@@ -3,7 +3,7 @@
 use tailwater_pdata::{LogsBatch, Value};
 
 use crate::logs::LogScene;
-use crate::{Condition, Context, Options, Statement, contexts_of};
+use crate::{Condition, Context, Options, RouteStatement, Statement, contexts_of};
 
 /// Any text, as a statement and as a condition, before and behind the first line break: reading it ends
 /// without a panic, and what can be compiled can be carried out on records of several kinds.
@@ -19,7 +19,8 @@ pub fn statements(data: &[u8]) {
         let statement = Statement::compile(first, options).ok();
         let condition =
             Condition::compile(if second.is_empty() { first } else { second }, options).ok();
-        if statement.is_none() && condition.is_none() {
+        let route = RouteStatement::compile(first, options).ok();
+        if statement.is_none() && condition.is_none() && route.is_none() {
             continue;
         }
         let body = b"{\"a\":1,\"b\":[1,2]} k=v 2026-03-01 \xff";
@@ -39,6 +40,11 @@ pub fn statements(data: &[u8]) {
                     "a condition changes nothing"
                 );
             }
+            if let Some(route) = &route
+                && route.picks(&scene, 1) == Ok(true)
+            {
+                let _ = route.edit(&mut scene, 1);
+            }
             if let Some(statement) = &statement {
                 // What cannot be done is an error.
                 let _ = statement.run(&mut scene, 1);
@@ -46,4 +52,5 @@ pub fn statements(data: &[u8]) {
         }
     }
     let _ = contexts_of(first);
+    let _ = RouteStatement::contexts_of(first);
 }

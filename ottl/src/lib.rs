@@ -10,7 +10,7 @@
 //! linear time; patterns are those of a regular engine; what functions make of records is limited.
 //!
 //! Records are reached through [`Scene`], so that the language knows no batch. [`logs`] is the one of log
-//! records in columns.
+//! records in columns, [`requests`] that of what is in a request as it came.
 //!
 //! ```
 //! use tailwater_ottl::{Condition, Context, Options, logs::LogScene};
@@ -36,6 +36,7 @@ pub mod fuzzing;
 mod lexer;
 pub mod logs;
 mod parser;
+pub mod requests;
 mod scene;
 mod statement;
 mod value;
@@ -50,7 +51,9 @@ pub use functions::NOT_BUILT;
 pub use lexer::STATEMENT_BYTES_MAX;
 pub use parser::NESTING_MAX;
 pub use scene::{Cx, Scene, SceneMut};
-pub use statement::{Condition, Options, Statement, contexts_of, contexts_of_condition};
+pub use statement::{
+    Condition, Options, RouteStatement, Statement, contexts_of, contexts_of_condition,
+};
 pub use value::{Stored, Val};
 
 /// Names of the converters that are built.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::ast::{self, At};
 use crate::compile::Compiler;
 use crate::editors::{self, Editor};
-use crate::error::{Fault, OttlError};
+use crate::error::{Fault, Mistake, OttlError};
 use crate::expr::Cond;
 use crate::field::{Context, named_in};
 use crate::functions;
@@ -94,7 +94,7 @@ impl Statement {
                 condition: condition.map(|c| compiler.condition(c)).transpose()?,
             })
         };
-        compile().map_err(|mistake: crate::error::Mistake| mistake.in_text(text))
+        compile().map_err(|mistake: Mistake| mistake.in_text(text))
     }
 
     /// As it was written.
@@ -119,15 +119,126 @@ impl Statement {
     }
 }
 
+/// What picks records for a route: a condition, or a statement such as `route() where ...`, which may change
+/// what it picks as far as [`RouteStatement::EDITORS`] do. A clone has patterns of its own.
+#[derive(Clone, Debug)]
+pub struct RouteStatement {
+    text: Arc<str>,
+    editor: Option<Editor>,
+    condition: Option<Cond>,
+}
+
+impl RouteStatement {
+    /// The editors that may stand in place of `route`.
+    pub const EDITORS: [&str; 2] = ["delete_key", "delete_matching_keys"];
+
+    /// Compiles a statement.
+    ///
+    /// # Errors
+    /// The first mistake in it.
+    pub fn compile(text: &str, options: Options) -> Result<RouteStatement, OttlError> {
+        let compile = || {
+            let parsed = parser::statement(text)?;
+            let compiler = options.compiler();
+            let condition = parsed.condition.as_ref();
+            Ok(RouteStatement {
+                text: text.into(),
+                editor: match Self::changes(&parsed.editor)? {
+                    true => Some(editors::compile(&compiler, &parsed.editor)?),
+                    false => None,
+                },
+                condition: condition.map(|c| compiler.condition(c)).transpose()?,
+            })
+        };
+        compile().map_err(|mistake: Mistake| mistake.in_text(text))
+    }
+
+    /// Whether an editor is one that changes what it picks.
+    fn changes(editor: &At<ast::Call>) -> Result<bool, Mistake> {
+        let name = &*editor.it.name;
+        if Self::EDITORS.contains(&name) {
+            return Ok(true);
+        }
+        let allowed = || format!("route, {}", Self::EDITORS.join(", "));
+        match (name, editor.it.args.is_empty()) {
+            ("route", true) => Ok(false),
+            ("route", false) => Err(Mistake::new(editor.at, "route takes no arguments")),
+            _ => Err(Mistake::new(
+                editor.at,
+                format!(
+                    "{name} cannot stand in a routing table; allowed: {}",
+                    allowed()
+                ),
+            )),
+        }
+    }
+
+    /// The contexts that its paths begin with.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn contexts_of(text: &str) -> Result<BTreeSet<Context>, OttlError> {
+        let parsed = parser::statement(text).map_err(|m| m.in_text(text))?;
+        Self::changes(&parsed.editor).map_err(|m| m.in_text(text))?;
+        Ok(in_statement(&parsed))
+    }
+
+    /// As it was written.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Whether it picks what `scene` shows. `now_ns` is the time, in ns since 1970.
+    ///
+    /// # Errors
+    /// It could not be told.
+    pub fn picks(&self, scene: &dyn Scene, now_ns: i64) -> Result<bool, Fault> {
+        match &self.condition {
+            Some(condition) => condition.holds(&Cx { scene, now_ns }),
+            None => Ok(true),
+        }
+    }
+
+    /// Whether it changes what it picks.
+    pub fn edits(&self) -> bool {
+        self.editor.is_some()
+    }
+
+    /// Changes what it picked.
+    ///
+    /// # Errors
+    /// It could not be changed, and is as it was.
+    pub fn edit(&self, scene: &mut dyn SceneMut, now_ns: i64) -> Result<(), Fault> {
+        match &self.editor {
+            Some(editor) => editor.run(scene, now_ns),
+            None => Ok(()),
+        }
+    }
+}
+
+impl From<Condition> for RouteStatement {
+    fn from(condition: Condition) -> RouteStatement {
+        RouteStatement {
+            text: condition.text,
+            editor: None,
+            condition: Some(condition.cond),
+        }
+    }
+}
+
 /// The contexts that the paths of a statement begin with.
 ///
 /// # Errors
 /// It cannot be read.
 pub fn contexts_of(text: &str) -> Result<BTreeSet<Context>, OttlError> {
     let parsed = parser::statement(text).map_err(|m| m.in_text(text))?;
-    let mut found = BTreeSet::new();
     let editor = &parsed.editor;
     editors::is_built(editor).map_err(|m| m.in_text(text))?;
+    Ok(in_statement(&parsed))
+}
+
+fn in_statement(parsed: &ast::Statement) -> BTreeSet<Context> {
+    let mut found = BTreeSet::new();
     // It changes metrics that it does not name.
     found.extend(editors::context_of(&parsed.editor.it.name));
     parsed
@@ -139,7 +250,7 @@ pub fn contexts_of(text: &str) -> Result<BTreeSet<Context>, OttlError> {
     if let Some(condition) = &parsed.condition {
         in_condition(condition, &mut found);
     }
-    Ok(found)
+    found
 }
 
 /// The contexts that the paths of a condition begin with.

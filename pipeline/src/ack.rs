@@ -6,6 +6,8 @@
 //! success. Clones (a batch that was cut in two, a request that holds parts of several batches)
 //! each add one to what is pending, and the worst outcome wins.
 
+mod made_of;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -102,6 +104,8 @@ drop_reasons! {
     Truncated = "truncated",
     /// Its file is gone and was held for as long as the user allows.
     Abandoned = "abandoned",
+    /// No route of a connector takes it.
+    Unrouted = "unrouted",
     /// Not delivered and handed back to its sender, who was told to send it again.
     HandedBack = "handed_back",
 }

@@ -118,7 +118,7 @@ impl ContextKey {
     }
 }
 
-/// Warns of processors and exporters that read metadata of clients while no receiver keeps any.
+/// Warns of processors, connectors and exporters that read metadata of clients while no receiver keeps any.
 pub(crate) fn check(file: &ConfigFile, errors: &mut Errors) {
     let receivers = file.receivers.iter();
     let mut kept = false;
@@ -137,7 +137,9 @@ pub(crate) fn check(file: &ConfigFile, errors: &mut Errors) {
         .iter()
         .map(|p| (p, ComponentKind::Processor));
     let exporters = file.exporters.iter().map(|e| (e, ComponentKind::Exporter));
-    for (component, kind) in processors.chain(exporters) {
+    let connectors = file.connectors.iter();
+    let connectors = connectors.map(|c| (c, ComponentKind::Connector));
+    for (component, kind) in processors.chain(exporters).chain(connectors) {
         let path = component.path(kind);
         walk(&component.node, &path, &mut |key, node, path| {
             let reads = match (key, &node.value) {
@@ -145,6 +147,8 @@ pub(crate) fn check(file: &ConfigFile, errors: &mut Errors) {
                 ("from_context", NodeValue::Str(text)) => {
                     matches!(ContextKey::parse(text), ContextKey::Metadata(_))
                 }
+                // Of a routing table.
+                ("condition", NodeValue::Str(text)) => text.trim_start().starts_with("request["),
                 _ => false,
             };
             if reads {

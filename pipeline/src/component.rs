@@ -69,6 +69,20 @@ pub trait Processor: Send {
     fn flush(&mut self, _out: &mut dyn Output) {}
 }
 
+/// The pipelines behind a connector, in the order in which it was told them when it was built.
+pub trait Ways {
+    /// Hands a batch to the pipeline with this number.
+    fn emit(&mut self, way: usize, batch: Batch);
+}
+
+/// A connector's instance at the end of one chain of one shard. It keeps nothing.
+///
+/// Contract: every part that comes in is handed on, or its duty is resolved, exactly once.
+pub trait Connector: Send {
+    /// Takes what comes to the end of the chain.
+    fn pass(&self, batch: Batch, out: &mut dyn Ways);
+}
+
 /// An exporter's half in one shard: turns batches into requests. The other half, the sender, is
 /// shared by all shards and belongs to the [`ExporterNode`].
 pub trait Exporter: Send {

@@ -15,7 +15,9 @@ use tailwater_telemetry::metrics::MetricsRegistry;
 use crate::auth::{Authenticators, Roles};
 use crate::budget::Budget;
 use crate::clock::Clock;
-use crate::component::{BuildError, ExporterNode, ExtensionNode, Processor, ReceiverNode};
+use crate::component::{
+    BuildError, Connector, ExporterNode, ExtensionNode, Processor, ReceiverNode,
+};
 use crate::lanes::Lane;
 use crate::listeners::Listeners;
 use crate::reach::Reach;
@@ -112,9 +114,40 @@ pub trait ExporterSettings: Send {
     fn reach(&self, reach: &mut Reach);
 }
 
-/// Validated settings of a connector. The engine itself passes what comes into one on to every pipeline
-/// of the same signal behind it, so there is nothing to build.
-pub trait ConnectorSettings: Send {}
+/// How a connector is used for one of the signals that go into it.
+#[derive(Clone, Debug)]
+pub struct ConnectorUse {
+    /// What goes into it.
+    pub signal: Signal,
+    /// The pipelines behind it that take what comes out of it then.
+    pub behind: Vec<String>,
+}
+
+/// Validated settings of a connector. Without more than that, what comes into one is passed on to every
+/// pipeline of the same signal behind it.
+pub trait ConnectorSettings: Send {
+    /// What comes out if this goes in. The factory says what can go in.
+    fn gives(&self, signal: Signal) -> Signal {
+        signal
+    }
+
+    /// Reports what it cannot do where it is used. Asked, before anything is built, for each signal.
+    fn check(&self, _used: &ConnectorUse, _errors: &mut Errors) {}
+
+    /// Builds the instance at the end of a chain in a shard. `ways` are the pipelines behind it that it can
+    /// hand to: those that lead to the exporter of the chain, which need not be all. `None`: it passes all
+    /// on to each of them.
+    ///
+    /// # Errors
+    /// It cannot be built.
+    fn build(
+        &self,
+        _cx: &NodeCx,
+        _ways: &[&str],
+    ) -> Result<Option<Box<dyn Connector>>, BuildError> {
+        Ok(None)
+    }
+}
 
 /// Validated settings of an extension.
 pub trait ExtensionSettings: Send {
@@ -152,7 +185,7 @@ pub type ReceiverFactory = Factory<dyn ReceiverSettings>;
 pub type ProcessorFactory = Factory<dyn ProcessorSettings>;
 /// A kind of exporter.
 pub type ExporterFactory = Factory<dyn ExporterSettings>;
-/// A kind of connector: each of its signals leads from pipelines to pipelines of the same signal.
+/// A kind of connector: its signals are those that go into it.
 pub type ConnectorFactory = Factory<dyn ConnectorSettings>;
 /// A kind of extension.
 pub type ExtensionFactory = Factory<dyn ExtensionSettings>;

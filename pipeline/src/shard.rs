@@ -225,7 +225,7 @@ impl Output for Emit<'_> {
         let found: Vec<usize> = self.pipelines.iter().filter_map(find).collect();
         for (i, branch) in found.iter().zip(batch.fork(found.len())) {
             if let Some(tapped) = of_chain(self.tapped, *i) {
-                tapped.enter(self.receiver, &branch, self.now);
+                tapped.enter((self.receiver, signal), &branch, self.now);
             }
             let edges = (self.tapped, self.beyond);
             let chains = (0, &mut *self.chains);
@@ -283,11 +283,15 @@ fn admission_of(
         let stages = c.processors.iter().map(|s| s.processor.admission());
         stages.max().unwrap_or_default()
     };
-    let of_chain = |(i, c): (usize, &Chain)| {
+    let own = |c: &Chain| {
         let of_chain = |o: &&Outlet| o.signal == c.signal && c.exporters.contains(&o.key);
         let ends = exporters.iter().filter(of_chain).map(Outlet::admission);
-        let behind = behind(beyond, i, chains).map(stages);
-        ends.chain(behind).chain([stages(c)]).max()
+        ends.max().unwrap_or_default().max(stages(c))
+    };
+    // What is behind a connector may be of another signal, and end in another half of the exporter.
+    let of_chain = |(i, c): (usize, &Chain)| {
+        let behind = behind(beyond, i, chains).map(&own);
+        behind.chain([own(c)]).max()
     };
     let is_fed = |(_, c): &(usize, &Chain)| {
         signal.is_none_or(|signal| c.signal == signal) && pipelines.contains(&c.id)

@@ -30,6 +30,7 @@ mod privileges;
 mod processors;
 mod reload;
 mod remote_write;
+mod routing;
 mod sandbox;
 mod secrets;
 mod signals;

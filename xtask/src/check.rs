@@ -27,7 +27,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
         &["pdata", "golang", "ottl", "config", "telemetry", "pipeline"],
     ),
     ("exporters", &["pdata", "config", "telemetry", "pipeline"]),
-    ("connectors", &["config", "pipeline"]),
+    (
+        "connectors",
+        &["pdata", "ottl", "config", "telemetry", "pipeline"],
+    ),
     ("opamp", &[]),
     ("control-plane", &["config", "telemetry"]),
     ("testkit", &[]),

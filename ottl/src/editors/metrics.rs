@@ -37,6 +37,20 @@ pub enum MetricEdit {
         /// Behind the name.
         suffix: Box<str>,
     },
+    /// The averages of a histogram or summary are added as a metric.
+    ExtractAverage {
+        /// Of the sum.
+        monotonic: bool,
+        /// Behind the name.
+        suffix: Box<str>,
+    },
+    /// A percentile of a histogram is added as a gauge; anything else is left alone.
+    ExtractPercentile {
+        /// From 0 to 100.
+        percentile: f64,
+        /// Behind the name.
+        suffix: Box<str>,
+    },
     /// The sums or counts of a summary are added as a metric; anything else is left alone.
     SummaryTo {
         /// Counts instead of sums.
@@ -83,6 +97,11 @@ pub enum MetricEdit {
         /// The bound.
         bound: f64,
     },
+    /// Of a histogram's point, neighbouring buckets are put together until there are so many at most.
+    LimitBuckets {
+        /// At least 1.
+        most: usize,
+    },
 }
 
 /// Texts that a metric gets, where they are given.
@@ -121,7 +140,7 @@ const SUMMARY: &[Param] = &[
 ];
 const EXTRACT: &[Param] = &[p("is_monotonic", Takes::Bool), opt("suffix", Takes::Text)];
 
-const EDITORS: [Row; 11] = [
+const EDITORS: [Row; 13] = [
     (
         "aggregate_on_attribute_value",
         &[
@@ -168,11 +187,23 @@ const EDITORS: [Row; 11] = [
         ],
         METRIC,
     ),
+    ("extract_avg_metric", EXTRACT, METRIC),
     ("extract_count_metric", EXTRACT, METRIC),
+    (
+        "extract_percentile_metric",
+        &[p("percentile", Takes::Number), opt("suffix", Takes::Text)],
+        METRIC,
+    ),
     ("extract_sum_metric", EXTRACT, METRIC),
     (
         "merge_histogram_buckets",
-        &[p("bound", Takes::Number)],
+        &[
+            p("bound", Takes::Number),
+            opt(
+                "method",
+                Takes::OneOf(&["remove_explicit_bound", "limit_buckets"]),
+            ),
+        ],
         POINT,
     ),
 ];
@@ -226,7 +257,8 @@ fn bound(
         Bound::Arg(arg) => arg,
         Bound::Target(_) => Arg::Absent,
     });
-    Ok(made(name, &mut Args(args.collect::<Vec<_>>().into_iter())))
+    let mut args = Args(args.collect::<Vec<_>>().into_iter());
+    made(name, &mut args).map_err(|why| Mistake::new(call.at, why))
 }
 
 /// Bound arguments, one after another. The table says what each is.
@@ -275,7 +307,7 @@ impl Args {
 }
 
 /// An editor of its arguments, in the order of the table.
-fn made(name: &str, args: &mut Args) -> MetricEditor {
+fn made(name: &str, args: &mut Args) -> Result<MetricEditor, String> {
     let mut texts = [None, None, None];
     let edit = match name {
         "aggregate_on_attribute_value" => MetricEdit::AggregateValues {
@@ -317,20 +349,53 @@ fn made(name: &str, args: &mut Args) -> MetricEditor {
             monotonic: args.bool(),
             suffix: args.text("_count"),
         },
+        "extract_avg_metric" => MetricEdit::ExtractAverage {
+            monotonic: args.bool(),
+            suffix: args.text("_avg"),
+        },
+        "extract_percentile_metric" => percentile(args)?,
         "extract_sum_metric" => MetricEdit::ExtractSum {
             monotonic: args.bool(),
             suffix: args.text("_sum"),
         },
-        "merge_histogram_buckets" => MetricEdit::MergeBuckets {
-            bound: args.number(),
-        },
+        "merge_histogram_buckets" => merge(args)?,
         _ => {
             let factor = args.number();
             texts[2] = args.expr();
             MetricEdit::Scale { factor }
         }
     };
-    MetricEditor { edit, texts }
+    Ok(MetricEditor { edit, texts })
+}
+
+fn percentile(args: &mut Args) -> Result<MetricEdit, String> {
+    let percentile = args.number();
+    if !(0.0..=100.0).contains(&percentile) {
+        return Err(format!(
+            "percentile must be between 0 and 100, got {percentile}"
+        ));
+    }
+    Ok(MetricEdit::ExtractPercentile {
+        percentile,
+        suffix: args.text(&format!("_p{percentile}")),
+    })
+}
+
+fn merge(args: &mut Args) -> Result<MetricEdit, String> {
+    let bound = args.number();
+    if &*args.text("") != "limit_buckets" {
+        return Ok(MetricEdit::MergeBuckets { bound });
+    }
+    // More buckets than this has no point.
+    let is_number = bound >= 1.0 && bound.trunc() == bound && bound <= f64::from(u32::MAX);
+    match is_number {
+        true => Ok(MetricEdit::LimitBuckets {
+            most: bound as usize,
+        }),
+        false => Err(format!(
+            "with the method limit_buckets there has to be a positive whole number, not {bound}"
+        )),
+    }
 }
 
 impl MetricEditor {

@@ -3,6 +3,7 @@
 mod maps;
 mod metrics;
 mod replace;
+mod span_name;
 mod write;
 
 use regex::bytes::Regex;
@@ -13,17 +14,17 @@ use crate::ast::{Arg as Written, At, Call};
 use crate::compile::{Bound, Compiler, Target};
 use crate::error::{Fault, Mistake};
 use crate::expr::Expr;
-use crate::field::{self, Kind};
+use crate::field::{self, Context, Kind};
 use crate::functions::{Arg, Param, Takes, opt, p};
 use crate::lexer::shown;
 use crate::scene::{Cx, SceneMut};
 use crate::value::Val;
 
-pub(crate) use metrics::context_of;
 pub use metrics::{MetricEdit, MetricTexts};
 
 use metrics::MetricEditor;
 use replace::Replacement;
+use span_name::SpanName;
 
 /// What becomes of keys that are there already.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -102,6 +103,7 @@ pub(crate) enum Editor {
         end: Option<Expr>,
     },
     Metric(Box<MetricEditor>),
+    SpanName(SpanName),
 }
 
 const MAP: Takes = Takes::Target(Kind::Map);
@@ -220,17 +222,20 @@ const EDITORS: [(&str, &[Param]); 16] = [
 ];
 
 /// Editors of the collector that are not built.
-pub const EDITORS_NOT_BUILT: &[&str] = &[
-    "convert_exponential_histogram_to_histogram",
-    "extract_avg_metric",
-    "extract_percentile_metric",
-    "set_semconv_span_name",
-];
+pub const EDITORS_NOT_BUILT: &[&str] = &["convert_exponential_histogram_to_histogram"];
+
+/// What the name of an editor says that a statement is about, if it says it.
+pub(crate) fn context_of(name: &str) -> Option<Context> {
+    match name {
+        span_name::NAME => Some(Context::Span),
+        _ => metrics::context_of(name),
+    }
+}
 
 /// Names of all editors.
 pub(crate) fn names() -> impl Iterator<Item = &'static str> {
     let common = EDITORS.iter().map(|(name, _)| *name);
-    common.chain(metrics::names())
+    common.chain(metrics::names()).chain([span_name::NAME])
 }
 
 /// Takes bound arguments one after another. The table above says what each is, so that a value of another
@@ -302,6 +307,9 @@ pub(crate) fn compile(compiler: &Compiler, call: &At<Call>) -> Result<Editor, Mi
     let (at, name) = (call.at, call.it.name.as_str());
     if let Some(made) = metrics::compile(compiler, call) {
         return Ok(Editor::Metric(Box::new(made?)));
+    }
+    if name == span_name::NAME {
+        return span_name::compile(compiler, call).map(Editor::SpanName);
     }
     let Some((name, params)) = EDITORS.iter().find(|(n, _)| *n == name) else {
         return Err(Mistake::new(at, unknown(name)));
@@ -557,6 +565,7 @@ impl Editor {
                 maps::delete_index(target, start, end.as_ref(), scene, now_ns)
             }
             Editor::Metric(editor) => editor.run(scene, now_ns),
+            Editor::SpanName(editor) => editor.run(scene),
         }
     }
 }

@@ -19,6 +19,7 @@
 //! ```
 
 mod columns;
+mod counts;
 mod decode;
 pub mod edit;
 mod encode;
@@ -61,6 +62,7 @@ mod tests;
 #[cfg(test)]
 mod view_tests;
 
+pub use counts::{Count, CountMetric, count_request};
 pub use decode::decode_logs;
 pub use encode::encode_logs;
 pub use encoded::Encoded;

@@ -29,6 +29,13 @@ impl<'a> View<'a> {
         self.field(name).is_some()
     }
 
+    /// Fields of the first message in it, as of a resource.
+    pub(super) fn inner_fields(&self) -> usize {
+        let first = self.message.fields.first();
+        let inner = first.and_then(|f| self.inner(f.name));
+        inner.map_or(0, |v| Fields::new(v.buf, 0).count())
+    }
+
     /// All values of a field.
     fn all(&self, field: Option<&'static Field>) -> impl Iterator<Item = Raw> + use<'a> {
         let number = field.map(|f| f.number);

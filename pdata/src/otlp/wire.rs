@@ -95,6 +95,12 @@ pub(super) enum Raw {
     I32(u32),
 }
 
+#[cfg(test)]
+thread_local! {
+    /// Fields that were gone through on this thread: what looking through messages costs.
+    pub(super) static STEPS: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+}
+
 /// The fields of a message in a buffer that has been walked. Ends at the first fault, so it is total.
 #[derive(Clone, Copy)]
 pub(super) struct Fields<'a> {
@@ -122,6 +128,8 @@ impl Iterator for Fields<'_> {
         if self.at >= self.buf.len() {
             return None;
         }
+        #[cfg(test)]
+        STEPS.set(STEPS.get() + 1);
         let (number, wire, at) = tag(self.buf, self.at).ok()?;
         let (raw, next) = match wire {
             VARINT => {

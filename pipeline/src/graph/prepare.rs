@@ -310,18 +310,24 @@ impl Graph {
             stages,
             exporter: exporter.into(),
             direct: w.exporters.iter().any(|e| e == exporter),
-            links: self.links(w, exporter, wanted),
+            links: self.links(w, exporter, wanted)?,
         })
     }
 
     /// The connectors at the end of a pipeline that lead on to `exporter`.
-    fn links(&self, w: &Wiring, exporter: &str, wanted: &Resolved) -> Vec<NextLink> {
+    fn links(
+        &self,
+        w: &Wiring,
+        exporter: &str,
+        wanted: &Resolved,
+    ) -> Result<Vec<NextLink>, BuildError> {
         let (metrics, signal) = (w.metrics(exporter, &self.cx.metrics), w.signal.as_str());
         let mut links = Vec::new();
         for onward in &w.connectors {
             let id = &onward.connector;
             let behind = wanted.pipelines.iter();
             let behind = behind.filter(|b| onward.pipelines.contains(&b.id));
+            let behind: Vec<&Wiring> = behind.filter(|b| b.leads_to(exporter)).collect();
             let way = |b: &Wiring| {
                 let out = ConnectorOutputMetrics::new(&metrics, id, signal, &b.id);
                 NextWay {
@@ -329,18 +335,29 @@ impl Graph {
                     produced: Arc::new(move |n| out.produced_items.inc_by(n)),
                 }
             };
-            let ways: Vec<NextWay> = behind.filter(|b| b.leads_to(exporter)).map(way).collect();
+            let ways: Vec<NextWay> = behind.iter().map(|b| way(b)).collect();
             if ways.is_empty() {
                 continue;
             }
+            let cx = NodeCx {
+                metrics: metrics.clone(),
+                signal: Some(w.signal),
+                ..self.cx_of(id, Some(&w.chain_id(exporter)))
+            };
+            let names: Vec<&str> = behind.iter().map(|b| &*b.id).collect();
+            let by = match wanted.connectors.get(id) {
+                Some(settings) => settings.build(&cx, &names)?,
+                None => None,
+            };
             let consumed = ConnectorMetrics::new(&metrics, id, signal);
             links.push(NextLink {
                 connector: id.as_str().into(),
                 consumed: Arc::new(move |n| consumed.consumed_items.inc_by(n)),
                 ways,
+                by,
             });
         }
-        links
+        Ok(links)
     }
 }
 

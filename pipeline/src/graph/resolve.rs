@@ -8,7 +8,7 @@ use tailwater_config::{
 };
 use tailwater_pdata::Signal;
 
-use super::connectors;
+use super::connectors::{self, Connectors};
 use crate::auth;
 use crate::factory::{
     ExporterSettings, ExtensionSettings, Factory, ProcessorSettings, ReceiverSettings, Registry,
@@ -23,6 +23,7 @@ pub struct Resolved {
     pub(super) receivers: BTreeMap<String, Box<dyn ReceiverSettings>>,
     pub(super) processors: BTreeMap<String, Box<dyn ProcessorSettings>>,
     pub(super) exporters: BTreeMap<String, Box<dyn ExporterSettings>>,
+    pub(super) connectors: Connectors,
     pub(super) extensions: Vec<(String, Box<dyn ExtensionSettings>)>,
     pub(super) pipelines: Vec<Wiring>,
     /// The graph as the plan sees it.
@@ -59,8 +60,9 @@ pub fn resolve(file: &ConfigFile, registry: &Registry, errors: &mut Errors) -> O
         Kind::Connector,
         &registry.connectors,
         errors,
-        // The engine itself does what they do.
-        |_, _| {},
+        |id, s| {
+            out.connectors.insert(id, s);
+        },
     );
     decode_all(
         &file.receivers,
@@ -100,7 +102,7 @@ pub fn resolve(file: &ConfigFile, registry: &Registry, errors: &mut Errors) -> O
         },
     );
     check_signals(file, registry, errors);
-    connectors::check(file, registry, errors);
+    connectors::check(file, registry, &out.connectors, errors);
     for (id, processor) in &out.processors {
         let named = |p: &&config::Pipeline| p.processors.iter().any(|r| r.id.to_string() == *id);
         let pipelines = file.service.pipelines.iter().filter(named);
@@ -262,12 +264,26 @@ fn wire(file: &ConfigFile, out: &mut Resolved) {
             id,
             signal: signal.clone(),
         };
+        // A connector is one for each signal that goes into it.
+        let behind = |id: &String| -> Vec<NodeKey> {
+            let is_used = |p: &&config::Pipeline| {
+                let gives = connectors::gives(&out.connectors, id, signal_of(p.id.signal));
+                gives.as_str() == signal && p.exporters.iter().any(|r| r.id.to_string() == *id)
+            };
+            let users = file.service.pipelines.iter().filter(is_used);
+            let used: BTreeSet<&str> = users.map(|p| p.id.signal.as_str()).collect();
+            let key = |signal: &str| NodeKey::Connector {
+                id: id.clone(),
+                signal: signal.to_owned(),
+            };
+            used.into_iter().map(key).collect()
+        };
         for id in &exporters {
             let settings = text(&file.exporters, id);
             let outputs = Vec::new();
             nodes.insert(end(id), NodeSpec { settings, outputs });
         }
-        for id in ids(&into).into_iter().chain(ids(&from)) {
+        for id in ids(&into) {
             let settings = text(&file.connectors, &id);
             nodes.entry(connector(id)).or_default().settings = settings;
         }
@@ -301,8 +317,8 @@ fn wire(file: &ConfigFile, out: &mut Resolved) {
                 outputs: first,
             },
         );
-        for id in ids(&from) {
-            let spec = nodes.entry(connector(id)).or_default();
+        for key_of in ids(&from).iter().flat_map(behind) {
+            let spec = nodes.entry(key_of).or_default();
             spec.outputs.push(key.clone());
         }
         for id in &receivers {
@@ -320,7 +336,7 @@ fn wire(file: &ConfigFile, out: &mut Resolved) {
             receivers,
             processors,
             exporters,
-            connectors: connectors::behind(file, p),
+            connectors: connectors::behind(file, &out.connectors, p),
             reaches: Vec::new(),
         });
     }

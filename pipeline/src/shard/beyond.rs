@@ -1,16 +1,18 @@
 //! Where a chain goes on behind connectors: in other chains of the same shard, by a plain call.
 //!
 //! A connector has no queue and no thread. What enters it keeps its duty, which is forked for the ways
-//! behind it, so it counts as delivered when each of them has delivered it; sources in front of it ask
+//! behind it, so it counts as delivered when each of them has delivered it, whatever a connector makes of it; sources in front of it ask
 //! everything behind it whether they may read; and the memory of a batch goes with it on its last way, of
 //! which the others share the bytes.
 
 use std::sync::Arc;
 
+use tailwater_pdata::Signal;
+
 use super::taps::{Tapped, of_chain};
 use super::{Chain, Meter, NextChain, Shard, Tail};
 use crate::batch::Batch;
-use crate::component::Output;
+use crate::component::{Connector, Output, Ways};
 
 /// A connector that a chain is to end in.
 pub struct NextLink {
@@ -20,6 +22,8 @@ pub struct NextLink {
     pub consumed: Meter,
     /// The chains behind it.
     pub ways: Vec<NextWay>,
+    /// Who says what each of them gets; without, each gets all.
+    pub by: Option<Box<dyn Connector>>,
 }
 
 /// A way behind a connector.
@@ -31,8 +35,9 @@ pub struct NextWay {
 }
 
 /// Where a chain goes on.
-#[derive(Default)]
 pub(super) struct Beyond {
+    /// What the chain carries.
+    signal: Signal,
     /// Whether the exporter at its end is handed what comes out of it, too.
     pub direct: bool,
     links: Vec<Link>,
@@ -44,6 +49,7 @@ struct Link {
     connector: Arc<str>,
     consumed: Meter,
     ways: Vec<Way>,
+    by: Option<Box<dyn Connector>>,
 }
 
 struct Way {
@@ -59,10 +65,11 @@ impl Beyond {
         self.links.iter().map(|l| &l.connector)
     }
 
-    /// Those of them that lead to the chain with this number.
-    pub fn leads_to(&self, chain: usize) -> impl Iterator<Item = &Arc<str>> {
+    /// Those of them that lead to the chain with this number, with what goes into them.
+    pub fn leads_to(&self, chain: usize) -> impl Iterator<Item = (&Arc<str>, Signal)> {
         let leads = move |l: &&Link| l.ways.iter().any(|w| w.to == chain);
-        self.links.iter().filter(leads).map(|l| &l.connector)
+        let links = self.links.iter().filter(leads);
+        links.map(|l| (&l.connector, self.signal))
     }
 }
 
@@ -88,13 +95,15 @@ impl Links<'_> {
 }
 
 /// Connects chains that will have these numbers. Empty if none ends in a connector.
-pub(super) fn connect(chains: &[NextChain]) -> Vec<Beyond> {
+pub(super) fn connect(chains: &mut [NextChain]) -> Vec<Beyond> {
     if chains.iter().all(|c| c.links.is_empty()) {
         return Vec::new();
     }
     let mut beyond: Vec<Beyond> = Vec::new();
     // From the last one, so that what is behind a chain is known.
-    for (i, chain) in chains.iter().enumerate().rev() {
+    for i in (0..chains.len()).rev() {
+        let next_links = std::mem::take(&mut chains[i].links);
+        let chain = &chains[i];
         let way = |way: &NextWay| {
             let behind = chains.iter().skip(i + 1);
             let to = behind.clone().position(|c| c.id == way.chain);
@@ -105,12 +114,13 @@ pub(super) fn connect(chains: &[NextChain]) -> Vec<Beyond> {
                 produced: way.produced.clone(),
             })
         };
-        let link = |link: &NextLink| Link {
-            connector: link.connector.clone(),
-            consumed: link.consumed.clone(),
+        let link = |link: NextLink| Link {
             ways: link.ways.iter().filter_map(way).collect(),
+            connector: link.connector,
+            consumed: link.consumed,
+            by: link.by,
         };
-        let links: Vec<Link> = chain.links.iter().map(link).collect();
+        let links: Vec<Link> = next_links.into_iter().map(link).collect();
         let mut reach: Vec<usize> = Vec::new();
         for to in links.iter().flat_map(|l| &l.ways).map(|w| w.to) {
             reach.push(to);
@@ -120,6 +130,7 @@ pub(super) fn connect(chains: &[NextChain]) -> Vec<Beyond> {
         reach.sort_unstable();
         reach.dedup();
         beyond.push(Beyond {
+            signal: chain.signal,
             direct: chain.direct,
             links,
             reach,
@@ -195,11 +206,12 @@ impl Tail<'_> {
     /// Hands a batch to the connectors at the end, and to the exporter if it is at the end, too.
     pub(super) fn pass_on(&mut self, batch: Batch) {
         // Until the end, for what comes next.
-        let Some(onward) = self.onward.take() else {
+        let Some(mut onward) = self.onward.take() else {
             return self.export(batch);
         };
         let (this, items) = (onward.this, batch.items() as u64);
-        let ways = this.links.iter().map(|l| l.ways.len()).sum::<usize>();
+        let hands = |l: &Link| l.by.as_ref().map_or(l.ways.len(), |_| 1);
+        let ways = this.links.iter().map(hands).sum::<usize>();
         let mut branches = batch.fork(ways + usize::from(this.direct)).into_iter();
         if this.direct
             && let Some(branch) = branches.next()
@@ -208,21 +220,55 @@ impl Tail<'_> {
         }
         for link in &this.links {
             (link.consumed)(items);
-            for way in &link.ways {
-                let Some(branch) = branches.next() else {
-                    break;
-                };
-                (way.produced)(items);
-                if let Some(tapped) = of_chain(onward.tapped, way.to) {
-                    tapped.enter(&link.connector, &branch, self.now);
+            let mut out = LinkOut {
+                link,
+                onward: &mut onward,
+                tail: self,
+            };
+            match &link.by {
+                Some(by) => {
+                    if let Some(branch) = branches.next() {
+                        by.pass(branch, &mut out);
+                    }
                 }
-                let edges = (onward.tapped, onward.beyond);
-                let chains = (onward.first, &mut *onward.chains);
-                if let Some(mut tail) = Tail::of(way.to, chains, edges, self.exporters, self.now) {
-                    tail.emit(branch);
+                None => {
+                    for (way, branch) in (0..link.ways.len()).zip(&mut branches) {
+                        out.emit(way, branch);
+                    }
                 }
             }
         }
         self.onward = Some(onward);
+    }
+}
+
+/// What a connector at the end of a chain hands to.
+struct LinkOut<'l, 'a, 't> {
+    link: &'l Link,
+    onward: &'l mut Onward<'a>,
+    tail: &'l mut Tail<'t>,
+}
+
+impl Ways for LinkOut<'_, '_, '_> {
+    fn emit(&mut self, way: usize, batch: Batch) {
+        if batch.is_empty() {
+            return;
+        }
+        let Some(way) = self.link.ways.get(way) else {
+            debug_assert!(false, "a connector has as many ways as it was told");
+            return;
+        };
+        (way.produced)(batch.items() as u64);
+        let onward = &mut *self.onward;
+        if let Some(tapped) = of_chain(onward.tapped, way.to) {
+            let giver = (&self.link.connector, onward.this.signal);
+            tapped.enter(giver, &batch, self.tail.now);
+        }
+        let edges = (onward.tapped, onward.beyond);
+        let chains = (onward.first, &mut *onward.chains);
+        let (exporters, now) = (&mut *self.tail.exporters, self.tail.now);
+        if let Some(mut tail) = Tail::of(way.to, chains, edges, exporters, now) {
+            tail.emit(batch);
+        }
     }
 }

@@ -3,7 +3,8 @@
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use tailwater_pdata::{LogsBatch, Signal};
+use tailwater_pdata::otlp::{Count, CountMetric, count_request};
+use tailwater_pdata::{LogsBatch, Map, Signal};
 use tailwater_telemetry::metrics::{Accounting, MetricsRegistry};
 
 use super::*;
@@ -11,7 +12,9 @@ use crate::ack::{AckSink, AckToken, Counts, DropReason, Outcome};
 use crate::batch::{LogsPart, Part};
 use crate::budget::Permit;
 use crate::clock::SimClock;
-use crate::component::{Admission, Exporter, Output, Processor, Progress, Source, SourceCx};
+use crate::component::{
+    Admission, Connector, Exporter, Output, Processor, Progress, Source, SourceCx, Ways,
+};
 
 /// What the parts of a test share.
 #[derive(Default)]
@@ -115,6 +118,7 @@ impl World {
             connector: "forward".into(),
             consumed: Arc::new(|_| {}),
             ways: to.iter().map(way).collect(),
+            by: None,
         };
         NextChain {
             id: id.into(),
@@ -224,4 +228,70 @@ fn outcomes_and_admission_pass_through() {
         shard.step();
         assert_eq!(*world.told.lock().unwrap(), (says.0.max(says.1), says.2));
     }
+}
+
+/// Passes on one point for each batch, and each record to nobody.
+struct Turn;
+
+impl Connector for Turn {
+    fn pass(&self, batch: Batch, out: &mut dyn Ways) {
+        for part in batch.parts {
+            let count = Count {
+                attributes: Map::new(),
+                count: part.data.items() as u64,
+                start_ns: 1,
+                end_ns: 1,
+            };
+            let metric = CountMetric {
+                name: "n",
+                description: "",
+                counts: vec![count],
+            };
+            let request = count_request("s", [(&Map::new(), vec![metric])]);
+            let part = Part {
+                data: request.into(),
+                ack: part.ack,
+                permit: part.permit,
+            };
+            out.emit(0, Batch { parts: vec![part] });
+        }
+    }
+}
+
+/// Guarantee: what a connector makes of records goes on in chains of its signal, to the half of the exporter
+/// that is of that signal; whether there is room there is what a source is told, and the outcome is its.
+#[test]
+fn a_connector_leads_to_another_signal() {
+    let (mut shard, world) = shard();
+    let registry = MetricsRegistry::default();
+    let mut logs = world.chain("logs", None, &["metrics"]);
+    logs.links[0].by = Some(Box::new(Turn));
+    let metrics = NextChain {
+        signal: Signal::Metrics,
+        ..world.chain("metrics", None, &[])
+    };
+    shard.swap(Swap {
+        outlets: vec![Outlet {
+            key: "end".into(),
+            signal: Signal::Metrics,
+            exporter: Box::new(End(world.clone())),
+            account: Accounting::new(&registry, "exporter", "end", DropReason::NAMES),
+            gate: None,
+        }],
+        outlets_gone: vec![("end".into(), Signal::Logs)],
+        chains: vec![logs, metrics],
+        feeds: vec![("giver".into(), vec!["logs".into()])],
+        ..Swap::default()
+    });
+    world.says.lock().unwrap().0 = Admission::Scarce;
+    world.give(&mut shard, 3);
+    assert_eq!(world.told.lock().unwrap().0, Admission::Scarce);
+    let part = world.arrived.lock().unwrap().pop().unwrap();
+    assert_eq!(
+        (part.data.signal(), part.data.items()),
+        (Signal::Metrics, 1)
+    );
+    assert_eq!(*world.settled.lock().unwrap(), []);
+    part.ack.resolve(Outcome::Delivered);
+    assert_eq!(*world.settled.lock().unwrap(), [(3, Outcome::Delivered)]);
 }

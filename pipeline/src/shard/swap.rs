@@ -144,8 +144,9 @@ impl Shard {
         going.into_iter().for_each(|mut o| o.exporter.flush(now));
         self.exporters.extend(swap.outlets);
         let mut old = std::mem::take(&mut self.chains);
-        self.beyond = connect(&swap.chains);
-        let next = swap.chains.into_iter();
+        let mut next = swap.chains;
+        self.beyond = connect(&mut next);
+        let next = next.into_iter();
         self.chains = next.map(|c| c.build(&mut old)).collect();
         self.feeds.retain_mut(|feed| {
             if feed.retiring.is_some() {

@@ -26,17 +26,18 @@ impl Spot {
 /// The taps on the edges of a chain.
 #[derive(Default)]
 pub(super) struct Tapped {
-    /// Between receivers or connectors and the chain, by their ids, which differ.
-    entry: Vec<(Arc<str>, Spot)>,
+    /// Between receivers or connectors and the chain, by their ids, which differ, and what goes into
+    /// the connectors.
+    entry: Vec<(Arc<str>, Signal, Spot)>,
     /// Before each stage, and behind the last one.
     pub edges: Vec<Vec<Spot>>,
 }
 
 impl Tapped {
     /// A receiver or a connector hands a batch to the chain.
-    pub fn enter(&self, giver: &Arc<str>, batch: &Batch, now: Mono) {
-        for (from, spot) in &self.entry {
-            if from == giver {
+    pub fn enter(&self, giver: (&Arc<str>, Signal), batch: &Batch, now: Mono) {
+        for (from, signal, spot) in &self.entry {
+            if (from, *signal) == giver {
                 spot.offer(batch, now);
             }
         }
@@ -106,18 +107,20 @@ impl Tapped {
                 signal: signal(),
             };
             let spots = spots(&key.to_string(), &pipeline).into_iter();
-            let entry = spots.map(|spot| (receiver.clone(), spot));
+            let entry = spots.map(|spot| (receiver.clone(), chain.signal, spot));
             tapped.entry.extend(entry);
         }
-        let mut givers: Vec<&Arc<str>> = Vec::new();
+        let mut givers: Vec<(&Arc<str>, Signal)> = Vec::new();
         for giver in beyond.iter().flat_map(|b| b.leads_to(number)) {
             if givers.contains(&giver) {
                 continue;
             }
             givers.push(giver);
-            let from = connector(giver, chain.signal).to_string();
+            let (id, signal) = giver;
+            let from = connector(id, signal).to_string();
             let entry = spots(&from, &pipeline).into_iter();
-            tapped.entry.extend(entry.map(|spot| (giver.clone(), spot)));
+            let entry = entry.map(|spot| (id.clone(), signal, spot));
+            tapped.entry.extend(entry);
         }
         any.then(|| Box::new(tapped))
     }

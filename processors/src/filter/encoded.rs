@@ -1,6 +1,7 @@
 //! Spans, metrics and data points in a request as it came.
 
 use tailwater_ottl::Context;
+use tailwater_ottl::requests::PlaceScene;
 use tailwater_pdata::otlp::Encoded;
 use tailwater_pdata::otlp::edit::{Attributes, Edit, Next, View};
 use tailwater_pdata::otlp::revise::Level;
@@ -8,7 +9,7 @@ use tailwater_pdata::otlp::revise::Level;
 use super::records::holds;
 use super::{MetricRules, TraceRules};
 use crate::matching::{Choice, Chosen, Place};
-use crate::ottl::{Around, ConditionGroup, Item, PlaceScene, Report};
+use crate::ottl::{Around, ConditionGroup, Item, Report};
 
 /// Leaves in a request of traces what is not left out.
 pub(super) fn traces(rules: &TraceRules, encoded: &mut Encoded, now_ns: i64, report: &mut Report) {
@@ -23,10 +24,13 @@ pub(super) fn traces(rules: &TraceRules, encoded: &mut Encoded, now_ns: i64, rep
         return;
     }
     // A span of which no event is left is still a span.
-    encoded.revise(Level::Part, &mut |place| {
+    let done = encoded.revise(Level::Part, &mut |place| {
         let scene = PlaceScene::new(place);
         !events.iter().any(|g| holds(g, &scene, now_ns, report))
     });
+    if let Err(why) = done {
+        report.too_much(why);
+    }
 }
 
 fn leave_out_spans(rules: &TraceRules, encoded: &mut Encoded, now_ns: i64, report: &mut Report) {

@@ -15,7 +15,6 @@ use std::sync::Arc;
 
 use tailwater_config::{Errors, KeyPath, Node, Section};
 use tailwater_pdata::Signal;
-use tailwater_pipeline::ack::DropReason;
 use tailwater_pipeline::clock::Clock;
 use tailwater_pipeline::factory::{Factory, NodeCx, ProcessorFactory, ProcessorSettings};
 use tailwater_pipeline::{Batch, BuildError, Outcome, Output, Part, Payload, Processor};
@@ -127,9 +126,9 @@ impl FilterProcessor {
             },
         }
         let after = part.data.items();
-        if self.report.finish() {
+        if let Some(reason) = self.report.finish() {
             let given_up = u32::try_from(before).unwrap_or(u32::MAX);
-            part.ack.count_dropped(DropReason::OperatorError, given_up);
+            part.ack.count_dropped(reason, given_up);
             part.ack.resolve(Outcome::Refused);
             return None;
         }

@@ -2,12 +2,10 @@
 
 use std::borrow::Cow;
 
+use tailwater_ottl::requests::{METRIC_TYPES, field_of, point_attributes};
 use tailwater_ottl::{Field, Scene, Val};
 use tailwater_pdata::otlp::edit::{Attributes, Found, View};
 use tailwater_pdata::{Key, Map, Value};
-
-use super::scene::{TYPES, points};
-use super::spots::{read, spot};
 
 /// What is around an item: it is read once, and kept while what is in it is looked at.
 #[derive(Default)]
@@ -42,9 +40,9 @@ impl Around {
             kept.clear();
             kept.extend_from_slice(metric.bytes(name));
         }
-        let found = TYPES.iter().position(|name| metric.has(name));
+        let found = METRIC_TYPES.iter().position(|name| metric.has(name));
         m.kind = found.map_or(0, |kind| kind as i64 + 1);
-        let data = found.and_then(|kind| metric.inner(TYPES[kind]));
+        let data = found.and_then(|kind| metric.inner(METRIC_TYPES[kind]));
         let temporal = data.filter(|_| matches!(m.kind, 2..=4));
         m.temporality = temporal.map(|d| d.number("aggregation_temporality"));
         m.monotonic = temporal
@@ -109,14 +107,14 @@ impl Scene for Item<'_, '_> {
             (Field::Attributes | Field::SpanAttributes, Some((_, attributes))) => {
                 Val::Map(Cow::Owned(map_of(attributes)))
             }
-            (Field::PointAttributes, _) => self.metric.map_or(Val::Nil, points),
+            (Field::PointAttributes, _) => self.metric.map_or(Val::Nil, point_attributes),
             (Field::MetricName, _) => text(&around.metric.name),
             (Field::MetricDescription, _) => text(&around.metric.description),
             (Field::MetricUnit, _) => text(&around.metric.unit),
             (Field::MetricType, _) => Val::Int(around.metric.kind),
             (Field::MetricTemporality, _) => around.metric.temporality.map_or(Val::Nil, int),
             (Field::MetricMonotonic, _) => around.metric.monotonic.map_or(Val::Nil, Val::Bool),
-            (_, Some((item, _))) => spot(field).map_or(Val::Nil, |spot| read(item, spot)),
+            (_, Some((item, _))) => field_of(item, field),
             _ => Val::Nil,
         }
     }

@@ -8,7 +8,7 @@ use tailwater_pdata::otlp::revise::{Draft, FieldValue, Level, Place};
 use tailwater_pdata::otlp::rewrite;
 use tailwater_pdata::{Key, Map, Value};
 
-use super::scene::put_texts;
+use super::histograms::{limit_buckets, percentile};
 use crate::streams::aggregate::{Aggregation, aggregate};
 
 /// Temporalities by number.
@@ -20,7 +20,7 @@ fn temporality(delta: bool) -> u64 {
 }
 
 /// Carries `edit` out on the metric or point of a place.
-pub(super) fn edit(place: &mut Place, edit: &MetricEdit, texts: MetricTexts) -> Result<(), Fault> {
+pub(crate) fn edit(place: &mut Place, edit: &MetricEdit, texts: MetricTexts) -> Result<(), Fault> {
     match edit {
         MetricEdit::GaugeToSum { delta, monotonic } => {
             let kind = Some((temporality(*delta), *monotonic));
@@ -33,10 +33,16 @@ pub(super) fn edit(place: &mut Place, edit: &MetricEdit, texts: MetricTexts) -> 
             add(place, &copy)?;
         }
         MetricEdit::ExtractSum { monotonic, suffix } => {
-            extract(place, "extract_sum_metric", false, *monotonic, suffix)?;
+            extract(place, "extract_sum_metric", sum_of, *monotonic, suffix)?;
         }
         MetricEdit::ExtractCount { monotonic, suffix } => {
-            extract(place, "extract_count_metric", true, *monotonic, suffix)?;
+            extract(place, "extract_count_metric", count_of, *monotonic, suffix)?;
+        }
+        MetricEdit::ExtractAverage { monotonic, suffix } => {
+            extract(place, "extract_avg_metric", average, *monotonic, suffix)?;
+        }
+        MetricEdit::ExtractPercentile { percentile, suffix } => {
+            extract_percentile(place, *percentile, suffix)?;
         }
         MetricEdit::SummaryTo {
             counts,
@@ -46,9 +52,8 @@ pub(super) fn edit(place: &mut Place, edit: &MetricEdit, texts: MetricTexts) -> 
         } => {
             let points = summaries(place);
             let sum = Some((temporality(*delta), *monotonic));
-            let points = points
-                .iter()
-                .filter_map(|p| sum_or_count(&p.view(), *counts));
+            let number = if *counts { count_of } else { sum_of };
+            let points = points.iter().filter_map(|p| number(&p.view()));
             added(place, suffix, sum, points.collect())?;
         }
         MetricEdit::QuantilesToGauge { key, suffix } => {
@@ -90,8 +95,22 @@ pub(super) fn edit(place: &mut Place, edit: &MetricEdit, texts: MetricTexts) -> 
             }
         }),
         MetricEdit::MergeBuckets { bound } => merge_buckets(place.at_mut(Level::Part), *bound),
+        MetricEdit::LimitBuckets { most } => limit_buckets(place.at_mut(Level::Part), *most),
     }
     Ok(())
+}
+
+/// Sets the texts that are given.
+fn put_texts(draft: &mut Draft, texts: MetricTexts) {
+    for (name, text) in [
+        ("name", texts.name),
+        ("description", texts.description),
+        ("unit", texts.unit),
+    ] {
+        if let Some(text) = text {
+            draft.set(None, name, FieldValue::Bytes(&text));
+        }
+    }
 }
 
 fn add(place: &mut Place, metric: &Draft) -> Result<(), Fault> {
@@ -150,6 +169,17 @@ fn added(
     sum: Option<(u64, bool)>,
     points: Vec<Draft>,
 ) -> Result<(), Fault> {
+    added_as(place, suffix, None, sum, points)
+}
+
+/// The same with a description of its own.
+fn added_as(
+    place: &mut Place,
+    suffix: &str,
+    description: Option<&[u8]>,
+    sum: Option<(u64, bool)>,
+    points: Vec<Draft>,
+) -> Result<(), Fault> {
     if points.is_empty() {
         return Ok(());
     }
@@ -160,6 +190,9 @@ fn added(
     for text in ["description", "unit"] {
         metric.set(None, text, FieldValue::Bytes(of.bytes(text)));
     }
+    if let Some(description) = description {
+        metric.set(None, "description", FieldValue::Bytes(description));
+    }
     put_data(&mut metric, sum, &points);
     add(place, &metric)
 }
@@ -167,7 +200,7 @@ fn added(
 fn extract(
     place: &mut Place,
     name: &'static str,
-    counts: bool,
+    number: fn(&View<'_>) -> Option<Draft>,
     monotonic: bool,
     suffix: &str,
 ) -> Result<(), Fault> {
@@ -184,7 +217,7 @@ fn extract(
         return Err(Fault::failed(name, why));
     }
     let found = points(metric, kind);
-    let found = found.iter().filter_map(|p| sum_or_count(&p.view(), counts));
+    let found = found.iter().filter_map(|p| number(&p.view()));
     let found = found.collect();
     added(place, suffix, Some((temporality, monotonic)), found)
 }
@@ -209,14 +242,50 @@ fn number_like(point: &View<'_>, value: &str, bits: u64) -> Draft {
     new
 }
 
-/// The count of a point as a number, or its sum, if there is one.
-fn sum_or_count(point: &View<'_>, counts: bool) -> Option<Draft> {
-    if counts {
-        return Some(number_like(point, "as_int", point.number("count")));
-    }
-    // The sum of a summary is always there; 0 is not sent.
-    let is_there = point.has("sum") || point.knows("quantile_values");
-    is_there.then(|| number_like(point, "as_double", point.number("sum")))
+/// The count of a point as a number.
+fn count_of(point: &View<'_>) -> Option<Draft> {
+    Some(number_like(point, "as_int", point.number("count")))
+}
+
+/// The sum of a point as a number, if there is one.
+fn sum_of(point: &View<'_>) -> Option<Draft> {
+    has_sum(point).then(|| number_like(point, "as_double", point.number("sum")))
+}
+
+/// The average of what a point counts, if it has a sum and counts something.
+fn average(point: &View<'_>) -> Option<Draft> {
+    let (sum, count) = (f64::from_bits(point.number("sum")), point.number("count"));
+    let average = (sum / count as f64).to_bits();
+    (has_sum(point) && count > 0).then(|| number_like(point, "as_double", average))
+}
+
+/// The sum of a summary is always there; 0 is not sent.
+fn has_sum(point: &View<'_>) -> bool {
+    point.has("sum") || point.knows("quantile_values")
+}
+
+/// Adds a gauge of a percentile of each point of a histogram.
+fn extract_percentile(place: &mut Place, percent: f64, suffix: &str) -> Result<(), Fault> {
+    let metric = place.at(Level::Item);
+    let exponential = match metric.view().chosen() {
+        Some("histogram") => false,
+        Some("exponential_histogram") => true,
+        _ => return Ok(()),
+    };
+    let kind = metric.view().chosen().unwrap_or_default();
+    let found = points(metric, kind);
+    let number = |point: &Draft| -> Result<Draft, Fault> {
+        let value = percentile(&point.view(), exponential, percent)?;
+        Ok(number_like(&point.view(), "as_double", value.to_bits()))
+    };
+    let numbers = found
+        .iter()
+        .map(number)
+        .collect::<Result<Vec<_>, Fault>>()?;
+    let description = metric.view().bytes("description").to_vec();
+    let about = format!(" (p{percent})");
+    let about = [&description[..], about.as_bytes()].concat();
+    added_as(place, suffix, Some(&about), None, numbers)
 }
 
 /// The quantiles of a summary's point as numbers with an attribute `key`.

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use tailwater_ottl::Fault;
+use tailwater_pdata::otlp::revise::TooMuch;
+use tailwater_pipeline::ack::DropReason;
 use tailwater_pipeline::factory::NodeCx;
 use tailwater_telemetry::metrics::OttlMetrics;
 
@@ -18,6 +20,8 @@ pub(crate) struct Report {
     logged: u64,
     /// An error that ends the batch.
     fatal: bool,
+    /// Why the batch could not be gone through.
+    too_much: Option<TooMuch>,
 }
 
 impl Report {
@@ -30,6 +34,7 @@ impl Report {
             first: None,
             logged: 0,
             fatal: false,
+            too_much: None,
         }
     }
 
@@ -42,6 +47,7 @@ impl Report {
             first: None,
             logged: 0,
             fatal: false,
+            too_much: None,
         }
     }
 
@@ -56,16 +62,26 @@ impl Report {
         mode == ErrorMode::Propagate
     }
 
+    /// The batch could not be gone through, so it is given up.
+    pub fn too_much(&mut self, why: TooMuch) {
+        self.too_much = Some(why);
+    }
+
     /// Errors since the last [`Report::finish`].
     #[cfg(test)]
     pub fn errors(&self) -> u64 {
         self.errors
     }
 
-    /// Counts and logs what was collected; true if the batch is given up.
-    pub fn finish(&mut self) -> bool {
+    /// Counts and logs what was collected; why the batch is given up, if it is.
+    pub fn finish(&mut self) -> Option<DropReason> {
+        let too_much = self.too_much.take();
+        if let Some(why) = too_much {
+            tracing::warn!(processor = %self.id, error = %why, "OTTL could not be carried out");
+        }
+        let too_large = too_much.map(|_| DropReason::TooLarge);
         if self.errors == 0 {
-            return false;
+            return too_large;
         }
         if let Some(metrics) = &self.metrics {
             metrics.errors.inc_by(self.errors);
@@ -80,6 +96,7 @@ impl Report {
             );
         }
         (self.errors, self.logged) = (0, 0);
-        std::mem::take(&mut self.fatal)
+        let fatal = std::mem::take(&mut self.fatal);
+        too_large.or(fatal.then_some(DropReason::OperatorError))
     }
 }

@@ -12,18 +12,18 @@ use std::sync::Arc;
 
 use tailwater_config::{Errors, KeyPath, Node, Section};
 use tailwater_ottl::logs::LogScene;
+use tailwater_ottl::requests::PlaceScene;
 use tailwater_ottl::{Context, SceneMut};
 use tailwater_pdata::otlp::Encoded;
 use tailwater_pdata::otlp::revise::Level;
 use tailwater_pdata::{LogsBatch, Signal};
-use tailwater_pipeline::ack::DropReason;
 use tailwater_pipeline::clock::Clock;
 use tailwater_pipeline::factory::{Factory, NodeCx, ProcessorFactory, ProcessorSettings};
 use tailwater_pipeline::{
     AckToken, Batch, BuildError, LogsPart, Outcome, Output, Part, Payload, Processor,
 };
 
-use crate::ottl::{PlaceScene, Report, StatementGroup, error_mode, statement_groups};
+use crate::ottl::{Report, StatementGroup, edit_metric, error_mode, statement_groups};
 
 /// The factory of this processor.
 pub fn factory() -> ProcessorFactory {
@@ -158,14 +158,18 @@ fn change(groups: &[StatementGroup], encoded: &mut Encoded, now_ns: i64, report:
     let mut go_on = true;
     for groups in groups.chunk_by(|a, b| a.context == b.context) {
         let Some(first) = groups.first() else { break };
-        encoded.revise(level(first.context), &mut |place| {
-            let mut scene = PlaceScene::new(place);
+        let done = encoded.revise(level(first.context), &mut |place| {
+            let mut scene = PlaceScene::editing(place, edit_metric);
             for group in groups {
                 scene.forget();
                 go_on = go_on && group.run(&mut scene, now_ns, report);
             }
             true
         });
+        if let Err(why) = done {
+            report.too_much(why);
+            go_on = false;
+        }
         if !go_on {
             return;
         }
@@ -207,11 +211,11 @@ impl StatementGroup {
 impl TransformProcessor {
     /// Takes the errors of a batch together; gives its duty back unless the batch is given up.
     fn finish(&mut self, items: usize, ack: AckToken) -> Option<AckToken> {
-        if !self.report.finish() {
+        let Some(reason) = self.report.finish() else {
             return Some(ack);
-        }
+        };
         let given_up = u32::try_from(items).unwrap_or(u32::MAX);
-        ack.count_dropped(DropReason::OperatorError, given_up);
+        ack.count_dropped(reason, given_up);
         ack.resolve(Outcome::Refused);
         None
     }

@@ -184,7 +184,7 @@ fn errors_end_what_their_mode_says() {
         LogsBatch::from_entries(&[record("x", &[]), record("{}", &[]), record("y", &[])]);
     processor.change(&mut logs, 0);
     assert_eq!(processor.report.errors(), 2);
-    assert!(!processor.report.finish());
+    assert_eq!(processor.report.finish(), None);
     assert_eq!(processor.report.errors(), 0);
 }
 
@@ -247,8 +247,24 @@ fn mistakes_of_a_section_are_told() {
             "a path alone is no condition",
         ),
         (
-            r#"log_statements: [{context: log, statements: ['set_semconv_span_name("1")']}]"#,
-            "the editor set_semconv_span_name is not built",
+            r#"log_statements: [{context: log, statements: ['set_semconv_span_name("1.37.0")']}]"#,
+            "stands in the context span, not in log",
+        ),
+        (
+            r#"trace_statements: ['set_semconv_span_name("1.36.0")']"#,
+            "unsupported semconv version",
+        ),
+        (
+            r#"trace_statements: ['set_semconv_span_name("1.37.0", "")']"#,
+            "cannot be an empty string",
+        ),
+        (
+            r#"metric_statements: ['merge_histogram_buckets(1.5, method="limit_buckets")']"#,
+            "has to be a positive whole number",
+        ),
+        (
+            r#"metric_statements: ['convert_exponential_histogram_to_histogram("upper", [1.0])']"#,
+            "the editor convert_exponential_histogram_to_histogram is not built",
         ),
         (
             r#"log_statements: ['set(log.body, 1)', {statements: []}]"#,
@@ -283,8 +299,8 @@ fn mistakes_of_a_section_are_told() {
             r#"did you mean "cumulative"?"#,
         ),
         (
-            "metric_statements: ['extract_percentile_metric(50.0)']",
-            "the editor extract_percentile_metric is not built",
+            "metric_statements: ['extract_percentile_metric(101.0)']",
+            "percentile must be between 0 and 100",
         ),
         (
             "log_statements: [{context: log, statements: ['copy_metric()']}]",

@@ -90,6 +90,13 @@ metric_group! {
 }
 
 metric_group! {
+    /// What went wrong in the statements and conditions of a connector.
+    pub struct ConnectorOttlMetrics { connector, otel_signal }
+    /// Statements and conditions of a connector that could not be carried out on a record.
+    errors: Counter, Basic, Count, "tailwater_connector_ottl_errors";
+}
+
+metric_group! {
     /// How the batch processor works.
     pub struct BatchMetrics { processor }
     /// Log records per batch.
@@ -443,6 +450,7 @@ pub(crate) const FAMILIES: &[&[Family]] = &[
     ProcessorMetrics::FAMILIES,
     ConnectorMetrics::FAMILIES,
     ConnectorOutputMetrics::FAMILIES,
+    ConnectorOttlMetrics::FAMILIES,
     BatchMetrics::FAMILIES,
     MemoryLimiterMetrics::FAMILIES,
     MemoryLimiterPointsMetrics::FAMILIES,
@@ -495,6 +503,7 @@ mod tests {
             Box::new(ConnectorOutputMetrics::new(
                 registry, "forward", "logs", "logs/b",
             )),
+            Box::new(ConnectorOttlMetrics::new(registry, "routing", "logs")),
             Box::new(BatchMetrics::new(registry, "batch")),
             Box::new(FilteredLogsMetrics::new(registry, "filter")),
             Box::new(FilteredSpansMetrics::new(registry, "filter")),

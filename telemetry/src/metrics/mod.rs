@@ -20,13 +20,14 @@ mod value;
 pub use accounting::{Accounting, Amount, FilterCount, Settlement, Snapshot};
 pub use component::{
     ActivityMetrics, BatchMetrics, CertificateMetrics, CheckpointMetrics, ConnectorMetrics,
-    ConnectorOutputMetrics, ControlPlaneMetrics, EngineMetrics, ExporterMetrics,
-    ExporterPointsMetrics, ExporterSpansMetrics, FilesMetrics, FilteredLogsMetrics,
-    FilteredPointsMetrics, FilteredSpansMetrics, IntakeMetrics, LabelBudgetMetrics, LagMetrics,
-    ListenerMetrics, MemoryLimiterMetrics, MemoryLimiterPointsMetrics, MemoryLimiterSpansMetrics,
-    OttlMetrics, PartialSuccessMetrics, ProcessorMetrics, QueueLeftMetrics, QueueMetrics,
-    RECEIVER_TRANSPORT_FILE, ReceiverMetrics, ReceiverPointMetrics, ReceiverSpanMetrics,
-    SampledLogsMetrics, SampledSpansMetrics, SelfLogMetrics, SourcesMetrics, StoredQueueMetrics,
+    ConnectorOttlMetrics, ConnectorOutputMetrics, ControlPlaneMetrics, EngineMetrics,
+    ExporterMetrics, ExporterPointsMetrics, ExporterSpansMetrics, FilesMetrics,
+    FilteredLogsMetrics, FilteredPointsMetrics, FilteredSpansMetrics, IntakeMetrics,
+    LabelBudgetMetrics, LagMetrics, ListenerMetrics, MemoryLimiterMetrics,
+    MemoryLimiterPointsMetrics, MemoryLimiterSpansMetrics, OttlMetrics, PartialSuccessMetrics,
+    ProcessorMetrics, QueueLeftMetrics, QueueMetrics, RECEIVER_TRANSPORT_FILE, ReceiverMetrics,
+    ReceiverPointMetrics, ReceiverSpanMetrics, SampledLogsMetrics, SampledSpansMetrics,
+    SelfLogMetrics, SourcesMetrics, StoredQueueMetrics,
 };
 pub use exposition::{ConstantLabels, Exposition};
 pub use family::{Collect, Family, Gather, Kind, Labels, Level, Unit};

@@ -1,15 +1,22 @@
 //! A message on its way to another one, field by field.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::mem;
 
-use super::super::edit::{Attributes, View, one};
+use super::super::edit::{Attributes, Found, View, one};
 use super::super::metrics;
 use super::super::rewrite;
 use super::super::schema::{self, Count, Field, I64, Kind, LEN, Message};
 use super::super::wire::{
-    put_bytes, put_i32, put_i64, put_number, put_tag, put_varint, varint_len,
+    Fields, put_bytes, put_i32, put_i64, put_number, put_tag, put_varint, varint_len,
 };
+use super::apart::Apart;
+use super::copy_only;
+use crate::value::{Map, ValueRef};
+
+/// Fields that a message around others may have before looking through it counts as work.
+const FIELDS_FREE: usize = 32;
 
 /// What a field becomes.
 #[derive(Clone, Copy, Debug)]
@@ -35,6 +42,14 @@ pub struct Draft {
     changed: bool,
     /// Buffers to use again.
     pool: Vec<Vec<u8>>,
+    /// The attributes of what is around others; they are not in `buf`.
+    apart: Option<Apart>,
+    /// How long it was at first.
+    begun: usize,
+    /// What looking through its fields costs each time.
+    toll: u64,
+    /// Work that was done on what is around others, in bytes.
+    spent: Cell<u64>,
 }
 
 impl Draft {
@@ -44,6 +59,10 @@ impl Draft {
             buf: Vec::new(),
             changed: false,
             pool: Vec::new(),
+            apart: None,
+            begun: 0,
+            toll: 0,
+            spent: Cell::new(0),
         }
     }
 
@@ -77,11 +96,147 @@ impl Draft {
         self.message = message;
         self.changed = false;
         self.buf.clear();
+        self.apart = None;
+        self.toll = 0;
         fill(&mut self.buf);
+        self.begun = self.buf.len();
     }
 
-    /// The fields of the message.
+    /// Begins with a message around others, which `fill` writes, and keeps its attributes apart.
+    pub(super) fn begin_around(
+        &mut self,
+        message: &'static Message,
+        fill: impl FnOnce(&mut Vec<u8>),
+    ) {
+        self.begin(message, fill);
+        if let Some((within, list)) = attributes_of(message) {
+            let (mut rest, mut pairs) = (self.spare(), Vec::new());
+            let content = match within {
+                Some(within) => one(&self.buf, within.number),
+                None => Cow::Borrowed(&self.buf[..]),
+            };
+            copy_only(&content, list.number, &mut pairs);
+            let names = (within.map(|w| w.name), list.name);
+            match within {
+                None => rewrite::copy_except(&self.buf, &[list.number], &mut rest),
+                Some(within) => {
+                    rewrite::copy_except(&self.buf, &[within.number], &mut rest);
+                    if Fields::new(&self.buf, 0).any(|(n, _)| n == within.number) {
+                        let mut inner = Vec::new();
+                        rewrite::copy_except(&content, &[list.number], &mut inner);
+                        put_bytes(&mut rest, within.number, &inner);
+                    }
+                }
+            }
+            drop(content);
+            self.pool.push(mem::replace(&mut self.buf, rest));
+            self.apart = Some(Apart::new(names, list.number, pairs));
+            self.begun = self.len();
+        }
+        let fields = Fields::new(&self.buf, 0).count();
+        let inner = self.view().inner_fields();
+        self.toll = (fields + inner).saturating_sub(FIELDS_FREE) as u64;
+    }
+
+    /// Bytes it takes, about.
+    fn len(&self) -> usize {
+        self.buf.len() + self.apart.as_ref().map_or(0, Apart::len)
+    }
+
+    /// By how much it is longer than at first.
+    pub(super) fn growth(&self) -> usize {
+        self.len().saturating_sub(self.begun)
+    }
+
+    /// Work since this was asked last.
+    pub(super) fn take_spent(&self) -> u64 {
+        self.spent.take()
+    }
+
+    fn spend(&self, bytes: usize) {
+        if self.apart.is_some() {
+            self.spent
+                .set(self.spent.get().saturating_add(bytes as u64));
+        }
+    }
+
+    /// Appends the message as it is now.
+    pub(super) fn write(&self, except: &[u32], out: &mut Vec<u8>) {
+        let Some(apart) = &self.apart else {
+            return rewrite::copy_except(&self.buf, except, out);
+        };
+        let within = apart.within.and_then(|w| field(self.message, w));
+        let Some(within) = within else {
+            rewrite::copy_except(&self.buf, except, out);
+            return apart.write(out);
+        };
+        rewrite::copy_except(&self.buf, &[except, &[within.number]].concat(), out);
+        let is_there = || Fields::new(&self.buf, 0).any(|(n, _)| n == within.number);
+        if apart.len() > 0 || is_there() {
+            let mut inner = one(&self.buf, within.number).into_owned();
+            apart.write(&mut inner);
+            put_bytes(out, within.number, &inner);
+        }
+    }
+
+    /// The list `name`, of the message in the field `within` if one is given, if it is kept apart.
+    fn apart(&self, within: Option<&str>, name: &str) -> Option<&Apart> {
+        let apart = self.apart.as_ref()?;
+        (apart.within == within && apart.name == name).then_some(apart)
+    }
+
+    /// An attribute of a list; the last one, if it comes twice.
+    pub fn attribute(&self, within: Option<&str>, name: &str, key: &str) -> Option<Found<'_>> {
+        if let Some(apart) = self.apart(within, name) {
+            return apart.get(key);
+        }
+        let view = match within {
+            Some(within) => self.view().inner(within)?,
+            None => self.view(),
+        };
+        let found = view.pairs(name).filter(|(k, _)| *k == key).last();
+        found.map(|(_, value)| value)
+    }
+
+    /// A list of attributes as a map; `None` if it is in the fields of the message.
+    pub fn attributes_apart(&self, within: Option<&str>, name: &str) -> Option<Map> {
+        let apart = self.apart(within, name)?;
+        self.spend(apart.len());
+        Some(apart.map())
+    }
+
+    /// Sets an attribute of a list.
+    pub fn set_attribute(
+        &mut self,
+        within: Option<&str>,
+        name: &str,
+        key: &str,
+        value: ValueRef<'_>,
+    ) {
+        if self.apart(within, name).is_none() {
+            return self.attributes(within, name, |list| list.set(key, value));
+        }
+        if let Some(apart) = &mut self.apart {
+            self.changed |= apart.set(key, value);
+        }
+    }
+
+    /// Removes an attribute of a list.
+    pub fn remove_attribute(&mut self, within: Option<&str>, name: &str, key: &str) {
+        if self.apart(within, name).is_none() {
+            return self.attributes(within, name, |list| list.remove_if(|k| k == key));
+        }
+        if let Some(apart) = &mut self.apart {
+            self.changed |= apart.remove(key);
+        }
+    }
+
+    /// The fields of the message, but for attributes of what is around others: of these,
+    /// [`Draft::attribute`] and [`Draft::attributes_apart`] tell.
     pub fn view(&self) -> View<'_> {
+        if self.toll > 0 {
+            self.spent.set(self.spent.get().saturating_add(self.toll));
+        }
         View {
             message: self.message,
             buf: &self.buf,
@@ -125,6 +280,12 @@ impl Draft {
     /// Sets the field `name`, of the message in the field `within` if one is given. False if there is no
     /// such field, or none for such a value; then nothing is changed.
     pub fn set(&mut self, within: Option<&str>, name: &str, value: FieldValue<'_>) -> bool {
+        if self.apart.is_some() {
+            if self.has_text(within, name, value) {
+                return true;
+            }
+            self.spend(self.buf.len());
+        }
         let mut out = self.spare();
         let done = match within {
             None => put_field(self.message, &self.buf, name, value, &mut out),
@@ -144,6 +305,18 @@ impl Draft {
         done
     }
 
+    /// Whether a field has this text, which is not none.
+    fn has_text(&self, within: Option<&str>, name: &str, value: FieldValue<'_>) -> bool {
+        let FieldValue::Bytes(text) = value else {
+            return false;
+        };
+        let view = match within {
+            None => Some(self.view()),
+            Some(within) => self.view().inner(within),
+        };
+        !text.is_empty() && view.is_some_and(|v| v.bytes(name) == text)
+    }
+
     /// Lets `change` work on a list of attributes.
     pub fn attributes(
         &mut self,
@@ -151,6 +324,13 @@ impl Draft {
         name: &str,
         change: impl FnOnce(&mut Attributes<'_>),
     ) {
+        if let Some(apart) = self.apart(within, name) {
+            self.spend(apart.len());
+            if let Some(apart) = &mut self.apart {
+                self.changed |= apart.edit(&mut self.pool, change);
+            }
+            return;
+        }
         let around = within.map(|w| self.around(w));
         let message = match around {
             Some(Some((_, message))) => message,
@@ -187,6 +367,21 @@ impl Draft {
         match field.kind {
             Kind::Message(message, _) => Some((field.number, message)),
             _ => None,
+        }
+    }
+}
+
+/// The list of attributes of a message that may be around others, and the field in which it is.
+fn attributes_of(message: &'static Message) -> Option<(Option<&'static Field>, &'static Field)> {
+    let heading = message.fields.first().and_then(|f| match f.kind {
+        Kind::Message(m, _) if ["resource", "scope"].contains(&f.name) => Some((f, m)),
+        _ => None,
+    });
+    match heading {
+        Some((within, inner)) => Some((Some(within), field(inner, "attributes")?)),
+        None => {
+            let own = field(message, "attributes").or_else(|| field(message, "metadata"));
+            Some((None, own?))
         }
     }
 }

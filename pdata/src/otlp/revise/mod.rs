@@ -15,11 +15,12 @@
 //! metrics.revise(Level::Item, &mut |place| {
 //!     place.at_mut(Level::Item).set(None, "name", FieldValue::Bytes(b"b"));
 //!     true
-//! });
+//! })?;
 //! assert_eq!(&metrics.body()[..], b"\x0a\x07\x12\x05\x12\x03\x0a\x01b");
-//! # Ok::<(), tailwater_pdata::otlp::WireError>(())
+//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod apart;
 mod draft;
 
 pub use draft::{Draft, FieldValue};
@@ -55,16 +56,47 @@ const METRICS_MADE_MAX: usize = 10_000;
 /// Bytes of them.
 const METRICS_MADE_BYTES_MAX: usize = 16 << 20;
 
+/// Bytes by which a request may grow.
+const GROWTH_BYTES_MAX: usize = 64 << 20;
+/// Bytes of what is around items that may be gone through on their account, besides
+/// [`WORK_TIMES_MAX`] times the request.
+const WORK_BYTES_MAX: u64 = if cfg!(test) { 16 << 20 } else { 256 << 20 };
+const WORK_TIMES_MAX: u64 = 16;
+
+/// Why [`Encoded::revise`] did not come to its end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum TooMuch {
+    /// It grew.
+    #[error("it would make the request longer by more than {} MiB", GROWTH_BYTES_MAX >> 20)]
+    Growth,
+    /// All of what is around items was gone through for too many of them.
+    #[error("it goes through too large a resource, scope or metric for each of too many items")]
+    Work,
+}
+
+/// What has become of a request so far, for its limits.
+#[derive(Default)]
+struct Spent {
+    work: u64,
+    work_max: u64,
+    /// By what is done with.
+    growth: usize,
+    too_much: Option<TooMuch>,
+}
+
 /// What is looked at, with what is around it.
 pub struct Place {
     signal: Signal,
     level: Level,
     drafts: [Draft; 4],
     index: usize,
+    /// Messages of each level that were gone into.
+    begun: [usize; 4],
     /// Metrics that were added to the scope, and what has been added to the request.
     made: Vec<Vec<u8>>,
     made_count: usize,
     made_bytes: usize,
+    spent: Spent,
 }
 
 impl Place {
@@ -81,6 +113,12 @@ impl Place {
     /// Its position among those it is with.
     pub fn index(&self) -> usize {
         self.index
+    }
+
+    /// The number of what is looked at among all of the request, or of what is around it among those of its
+    /// level: the same each time a request is gone through.
+    pub fn number(&self, level: Level) -> usize {
+        self.begun[level as usize].saturating_sub(1)
     }
 
     /// The message at `level`; what is deeper than [`Place::level`] is not about this place.
@@ -109,7 +147,18 @@ impl Place {
 impl Encoded {
     /// Shows each message at `level` to `visit`, which says whether it stays. Of resources, scopes and
     /// metrics of which nothing stayed that was shown, nothing stays; spans stay without events.
-    pub fn revise(&mut self, level: Level, visit: &mut dyn FnMut(&mut Place) -> bool) {
+    ///
+    /// One attribute of what is around items takes as long as it is itself, to read and to set, so all
+    /// takes as long as the request and what it becomes. What has to go through all of them for each item
+    /// counts as work.
+    ///
+    /// # Errors
+    /// The request grew too much, or took too much work. It is as it was before.
+    pub fn revise(
+        &mut self,
+        level: Level,
+        visit: &mut dyn FnMut(&mut Place) -> bool,
+    ) -> Result<(), TooMuch> {
         let root = schema::request(self.signal());
         let mut new = Encoded::empty(self.signal());
         let mut reviser = Reviser {
@@ -118,9 +167,14 @@ impl Encoded {
                 level,
                 drafts: std::array::from_fn(|_| Draft::empty()),
                 index: 0,
+                begun: [0; 4],
                 made: Vec::new(),
                 made_count: 0,
                 made_bytes: 0,
+                spent: Spent {
+                    work_max: WORK_BYTES_MAX + WORK_TIMES_MAX * self.len() as u64,
+                    ..Spent::default()
+                },
             },
             visit,
             inner: Default::default(),
@@ -129,7 +183,11 @@ impl Encoded {
             chunk
                 .with_fields_replaced(root, &mut new, |found, out| reviser.message(0, &found, out));
         }
-        *self = new;
+        match reviser.place.spent.too_much {
+            None => *self = new,
+            Some(too_much) => return Err(too_much),
+        }
+        Ok(())
     }
 }
 
@@ -155,16 +213,19 @@ impl Reviser<'_> {
     /// appended.
     fn message(&mut self, level: usize, found: &Found<'_>, out: &mut Vec<u8>) -> bool {
         let depth = self.place.level as usize;
+        self.place.begun[level] += 1;
         let buf = &found.field[found.at..];
         let is_leaf = level == depth;
         if is_leaf && level >= Level::Item as usize {
             let draft = &mut self.place.drafts[level];
             draft.begin(found.message, |out| put_whole(found.message, buf, out));
-            let keep = (self.visit)(&mut self.place);
+            let keep = self.visit();
             let draft = &self.place.drafts[level];
             if keep && draft.is_changed() {
                 put_bytes(out, found.number, draft.bytes());
             }
+            self.place.spent.growth += draft.growth();
+            let draft = &self.place.drafts[level];
             return !keep || draft.is_changed();
         }
         let Some(inside) = self.begin(level, found.message, buf) else {
@@ -174,7 +235,7 @@ impl Reviser<'_> {
         inner.clear();
         let (mut changed, mut shown) = (false, 0);
         if is_leaf {
-            if !(self.visit)(&mut self.place) {
+            if !self.visit() {
                 self.inner[level] = inner;
                 return true;
             }
@@ -191,8 +252,32 @@ impl Reviser<'_> {
             put_around(draft, &inside, &inner, out);
             open.close(out);
         }
+        self.place.spent.growth += self.place.drafts[level].growth();
         self.inner[level] = inner;
         changed
+    }
+
+    /// Shows the place, unless there was too much already.
+    fn visit(&mut self) -> bool {
+        if self.place.spent.too_much.is_some() {
+            return true;
+        }
+        let keep = (self.visit)(&mut self.place);
+        let Place {
+            drafts,
+            spent,
+            level,
+            ..
+        } = &mut self.place;
+        let shown = &drafts[..=*level as usize];
+        spent.work += shown.iter().map(Draft::take_spent).sum::<u64>();
+        let growth: usize = shown.iter().map(Draft::growth).sum();
+        if spent.growth + growth > GROWTH_BYTES_MAX {
+            spent.too_much = Some(TooMuch::Growth);
+        } else if spent.work > spent.work_max {
+            spent.too_much = Some(TooMuch::Work);
+        }
+        keep
     }
 
     /// Makes the draft of a message around others; `None` if there can be none in it.
@@ -206,7 +291,7 @@ impl Reviser<'_> {
         if !std::ptr::eq(message, &schema::METRIC) {
             let is_span = std::ptr::eq(message, &schema::SPAN);
             let number = if is_span { 11 } else { 2 };
-            draft.begin(message, |out| match is_span {
+            draft.begin_around(message, |out| match is_span {
                 true => copy_except(buf, &[number], out),
                 // A resource or scope in pieces becomes one.
                 false => {
@@ -233,7 +318,7 @@ impl Reviser<'_> {
             return None;
         };
         let list = joined(Subs::from(buf, metric.data_at, metric.data_number));
-        draft.begin(message, |out| {
+        draft.begin_around(message, |out| {
             copy_except(buf, &DATA, out);
             let mut rest = Vec::new();
             copy_except(&list, &[1], &mut rest);
@@ -361,10 +446,10 @@ fn copy_only(buf: &[u8], number: u32, out: &mut Vec<u8>) {
 /// Appends a message with what has become of what is in it.
 fn put_around(draft: &Draft, inside: &Inside<'_>, inner: &[u8], out: &mut Vec<u8>) {
     let Some(data) = inside.data else {
-        out.extend_from_slice(draft.bytes());
+        draft.write(&[], out);
         return out.extend_from_slice(inner);
     };
-    copy_except(draft.bytes(), &[data], out);
+    draft.write(&[data], out);
     let open = Open::field(out, data, varint_len(inner.len() as u64).min(5));
     out.extend_from_slice(inner);
     out.extend_from_slice(&one(draft.bytes(), data));

@@ -188,6 +188,36 @@ fn metrics_and_points_are_changed() {
         ),
         (
             "datapoint",
+            &[r#"merge_histogram_buckets(2, method="limit_buckets")"#],
+            (LATENCY, "/histogram/dataPoints/0/bucketCounts"),
+            json!(["3", "0"]),
+        ),
+        (
+            "datapoint",
+            &[r#"merge_histogram_buckets(2, "limit_buckets")"#],
+            (LATENCY, "/histogram/dataPoints/0/explicitBounds"),
+            json!([1.0]),
+        ),
+        (
+            "datapoint",
+            &[r#"merge_histogram_buckets(1, "limit_buckets")"#],
+            (LATENCY, "/histogram/dataPoints/0/explicitBounds"),
+            Json::Null,
+        ),
+        (
+            "datapoint",
+            &[r#"merge_histogram_buckets(3, "limit_buckets")"#],
+            (LATENCY, "/histogram/dataPoints/0/bucketCounts"),
+            json!(["1", "2", "0"]),
+        ),
+        (
+            "datapoint",
+            &[r#"merge_histogram_buckets(0.5, "remove_explicit_bound")"#],
+            (LATENCY, "/histogram/dataPoints/0/explicitBounds"),
+            json!([1.0]),
+        ),
+        (
+            "datapoint",
             &["merge_histogram_buckets(0.7)"],
             (LATENCY, "/histogram/dataPoints/0/explicitBounds"),
             json!([0.5, 1.0]),
@@ -267,6 +297,51 @@ fn metrics_become_others_and_are_added() {
             &[r#"extract_count_metric(false, ".n") where name == "latency""#],
             (NEW, ""),
             summed("s", "latency.n", json!({"asInt": "3"})),
+        ),
+        (
+            "metric",
+            &[r#"extract_avg_metric(false) where name == "latency""#],
+            (NEW, ""),
+            summed("s", "latency_avg", json!({"asDouble": 0.5})),
+        ),
+        (
+            "metric",
+            &["extract_percentile_metric(50.0)"],
+            (NEW, ""),
+            json!({"name": "latency_p50", "unit": "s", "description": " (p50)",
+            "gauge": {"dataPoints": [{"attributes": attributes(&[("host", "h1")]),
+                "startTimeUnixNano": "1", "timeUnixNano": "5", "asDouble": 0.75}]}}),
+        ),
+        (
+            "metric",
+            &[r#"extract_percentile_metric(25.0, ".q") where name == "latency""#],
+            (NEW, "/gauge/dataPoints/0/asDouble"),
+            json!(0.5),
+        ),
+        // 1 of zero, 2 between 16 and 64.
+        (
+            "metric",
+            &[r#"extract_percentile_metric(100.0) where name == "exp""#],
+            (NEW, "/gauge/dataPoints/0/asDouble"),
+            json!(64.0),
+        ),
+        (
+            "metric",
+            &[r#"extract_percentile_metric(34.5) where name == "exp""#],
+            (NEW, "/gauge/dataPoints/0/asDouble"),
+            json!(32.0),
+        ),
+        (
+            "metric",
+            &[r#"extract_percentile_metric(34.5) where name == "exp""#],
+            (NEW, "/name"),
+            json!("exp_p34.5"),
+        ),
+        (
+            "metric",
+            &[r#"extract_percentile_metric(33.0) where name == "exp""#],
+            (NEW, "/gauge/dataPoints/0/asDouble"),
+            json!(0.0),
         ),
         (
             "metric",

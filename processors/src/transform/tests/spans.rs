@@ -3,7 +3,8 @@
 use serde_json::{Value as Json, json};
 use tailwater_pdata::Signal;
 
-use super::encoded::{Row, attributes, check};
+use super::encoded::{Row, attributes, changed, check, encoded, run, statements};
+use crate::transform::*;
 
 pub(super) fn traces() -> Json {
     json!({"resourceSpans": [{
@@ -279,4 +280,136 @@ fn spans_and_what_is_around_them_are_changed() {
         ),
     ];
     check("trace_statements", Signal::Traces, &traces(), table);
+}
+
+/// Guarantee: there is one resource for all its spans: what was set for one is what the next one sees, and
+/// what was set last is what all of them have.
+#[test]
+fn spans_change_the_resource_that_they_share() {
+    let yaml = statements(
+        "trace_statements",
+        "span",
+        &[
+            r#"set(attributes["before"], resource.attributes["last"])"#,
+            r#"set(resource.attributes["last"], name)"#,
+        ],
+    );
+    let after = changed(Signal::Traces, &yaml, &traces());
+    let list = after.pointer(&format!("{RESOURCE}/attributes")).unwrap();
+    assert_eq!(
+        *list,
+        attributes(&[("service.name", "shop"), ("last", "child")])
+    );
+    let seen = after.pointer(&format!("{CHILD}/attributes")).unwrap();
+    assert_eq!(*seen, attributes(&[("before", "GET /users/42")]));
+}
+
+/// Guarantee: a request that statements make too large is given up and counted, and its sender is told.
+#[test]
+fn what_grows_too_much_is_given_up() {
+    let long = "x".repeat(1 << 20);
+    let spans: Vec<Json> = (0..100).map(|_| json!({"name": "a"})).collect();
+    let request = json!({"resourceSpans": [{
+        "resource": {"attributes": attributes(&[("long", &long)])},
+        "scopeSpans": [{"spans": spans}],
+    }]});
+    let yaml = statements(
+        "trace_statements",
+        "span",
+        &[r#"set(attributes["long"], resource.attributes["long"])"#],
+    );
+    let (left, told) = run(&yaml, encoded(Signal::Traces, &request));
+    assert_eq!((left, told), (None, (Outcome::Refused, 100)));
+}
+
+/// Guarantee: spans are named after what they do, and keep the name they had where it is wanted.
+#[test]
+fn spans_are_named_by_conventions() {
+    let yaml = statements(
+        "trace_statements",
+        "span",
+        &[r#"set_semconv_span_name("1.37.0", "original")"#],
+    );
+    const SERVER: u8 = 2;
+    const CLIENT: u8 = 3;
+    const PRODUCER: u8 = 4;
+    for (kind, list, want) in [
+        (
+            SERVER,
+            &[("http.request.method", "GET"), ("http.route", "/u/{id}")][..],
+            "GET /u/{id}",
+        ),
+        (
+            SERVER,
+            &[("http.method", "GET"), ("url.template", "/x")],
+            "GET",
+        ),
+        (
+            CLIENT,
+            &[("http.method", "GET"), ("url.template", "/x")],
+            "GET /x",
+        ),
+        (
+            CLIENT,
+            &[
+                ("rpc.system", "grpc"),
+                ("rpc.method", "M"),
+                ("rpc.service", "S"),
+            ],
+            "S/M",
+        ),
+        (
+            CLIENT,
+            &[("rpc.system", "grpc"), ("rpc.service", "S")],
+            "S/*",
+        ),
+        (
+            CLIENT,
+            &[
+                ("db.system", "pg"),
+                ("db.operation", "SELECT"),
+                ("db.name", "d"),
+                ("db.collection.name", "t"),
+            ],
+            "SELECT d.t",
+        ),
+        (
+            CLIENT,
+            &[
+                ("db.system", "pg"),
+                ("server.address", "h"),
+                ("server.port", "1"),
+            ],
+            "h:1",
+        ),
+        (
+            CLIENT,
+            &[("db.system.name", "pg"), ("db.query.summary", "S t")],
+            "S t",
+        ),
+        (
+            PRODUCER,
+            &[
+                ("messaging.system", "kafka"),
+                ("messaging.operation", "send"),
+                ("messaging.destination.name", "q"),
+            ],
+            "send q",
+        ),
+        (PRODUCER, &[("messaging.system", "kafka")], "kafka"),
+        (PRODUCER, &[("http.method", "GET")], "old"),
+        (1, &[("http.method", "GET")], "old"),
+    ] {
+        let request = json!({"resourceSpans": [{"scopeSpans": [{"spans": [
+            {"name": "old", "kind": kind, "attributes": attributes(list)},
+        ]}]}]});
+        let after = changed(Signal::Traces, &yaml, &request);
+        let span = after.pointer(SPAN).unwrap();
+        assert_eq!(span["name"], want, "{list:?}");
+        let mut all = list.to_vec();
+        if want != "old" {
+            all.push(("original", "old"));
+        }
+        assert_eq!(span["attributes"], attributes(&all), "{list:?}");
+    }
 }

@@ -2,11 +2,14 @@
 
 use std::borrow::Cow;
 
-use tailwater_ottl::{Fault, Field, Stored, Val};
 use tailwater_pdata::Signal;
 use tailwater_pdata::Value;
 use tailwater_pdata::otlp::edit::View;
 use tailwater_pdata::otlp::revise::{Draft, FieldValue, Level};
+
+use crate::error::Fault;
+use crate::field::Field;
+use crate::value::{Stored, Val};
 
 /// Where a field is.
 #[derive(Clone, Copy, Debug)]

@@ -1,23 +1,32 @@
 //! Resources, scopes, spans, events, metrics and points of a request as it came, to read and to change.
 
+mod spots;
+
 use std::borrow::Cow;
 
-use tailwater_ottl::{Fault, Field, MetricEdit, MetricTexts, Scene, SceneMut, Stored, Val};
 use tailwater_pdata::otlp::edit::{Attributes, Found, View};
-use tailwater_pdata::otlp::revise::{FieldValue, Level, Place};
+use tailwater_pdata::otlp::revise::{Level, Place};
 use tailwater_pdata::{Key, Map, Slice, Value};
 
-use super::metrics;
-use super::spots::{Form, Spot, level, read, spot, write};
+use self::spots::{Form, Spot, level, read, spot, write};
+use crate::editors::{MetricEdit, MetricTexts};
+use crate::error::Fault;
+use crate::field::Field;
+use crate::scene::{Scene, SceneMut};
+use crate::value::{Stored, Val};
+
+/// Who carries out editors of metrics.
+pub type EditMetric = fn(&mut Place, &MetricEdit, MetricTexts) -> Result<(), Fault>;
 
 /// A place in a request, with the cache of the statements that are carried out there.
-pub(crate) struct PlaceScene<'p> {
+pub struct PlaceScene<'p> {
     place: &'p mut Place,
     cache: Map,
+    edit: Option<EditMetric>,
 }
 
 /// Kinds of data of a metric by the number that OTTL's enum gives them.
-pub(super) const TYPES: [&str; 5] = [
+pub const METRIC_TYPES: [&str; 5] = [
     "gauge",
     "sum",
     "histogram",
@@ -26,10 +35,20 @@ pub(super) const TYPES: [&str; 5] = [
 ];
 
 impl<'p> PlaceScene<'p> {
+    /// One in which metrics are not edited.
     pub fn new(place: &'p mut Place) -> PlaceScene<'p> {
         PlaceScene {
             place,
             cache: Map::new(),
+            edit: None,
+        }
+    }
+
+    /// The same with somebody who edits metrics.
+    pub fn editing(place: &'p mut Place, edit: EditMetric) -> PlaceScene<'p> {
+        PlaceScene {
+            edit: Some(edit),
+            ..PlaceScene::new(place)
         }
     }
 
@@ -73,7 +92,7 @@ impl<'p> PlaceScene<'p> {
 }
 
 /// The attributes of each point of a metric.
-pub(super) fn points(metric: &View<'_>) -> Val<'static> {
+pub fn point_attributes(metric: &View<'_>) -> Val<'static> {
     let data = metric.chosen().and_then(|kind| metric.inner(kind));
     let points = data.iter().flat_map(|d| d.messages("data_points"));
     let attributes = points.map(|point| match read(&point, ATTRIBUTES) {
@@ -107,11 +126,11 @@ impl Scene for PlaceScene<'_> {
             Field::EventIndex => Val::Int(i64::try_from(self.place.index()).unwrap_or(i64::MAX)),
             Field::MetricType => {
                 let chosen = self.view(field).and_then(|v| v.chosen());
-                let kind = TYPES.iter().position(|t| Some(*t) == chosen);
+                let kind = METRIC_TYPES.iter().position(|t| Some(*t) == chosen);
                 Val::Int(kind.map_or(0, |k| k as i64 + 1))
             }
             Field::PointAttributes => match self.place.level() {
-                Level::Item => points(&self.place.at(Level::Item).view()),
+                Level::Item => point_attributes(&self.place.at(Level::Item).view()),
                 _ => Val::Nil,
             },
             Field::MetricTemporality | Field::MetricMonotonic => {
@@ -120,8 +139,18 @@ impl Scene for PlaceScene<'_> {
                     _ => Val::Nil,
                 }
             }
-            _ => match (self.view(field), spot(field)) {
-                (Some(view), Some(spot)) => read(&view, spot),
+            _ => match (self.level(field), spot(field)) {
+                (Some(level), Some(spot)) => {
+                    let draft = self.place.at(level);
+                    let apart = match spot.form {
+                        Form::Attributes => draft.attributes_apart(spot.within, spot.name),
+                        _ => None,
+                    };
+                    match apart {
+                        Some(map) => Val::Map(Cow::Owned(map)),
+                        None => read(&draft.view(), spot),
+                    }
+                }
                 _ => Val::Nil,
             },
         }
@@ -131,17 +160,12 @@ impl Scene for PlaceScene<'_> {
         if field == Field::Cache {
             return self.cache.get(key).map_or(Val::Nil, |v| v.as_ref().into());
         }
-        let (Some(view), Some(spot)) = (self.view(field), attributes(field)) else {
+        let (Some(level), Some(spot)) = (self.level(field), attributes(field)) else {
             return Val::Nil;
         };
-        let view = match spot.within {
-            Some(within) => view.inner(within),
-            None => Some(view),
-        };
-        let found = view.and_then(|v| v.pairs(spot.name).filter(|(k, _)| *k == key).last());
-        match found {
-            Some((_, Found::Plain(value))) => value.into(),
-            Some((_, Found::Decoded(value))) => value.into(),
+        match self.place.at(level).attribute(spot.within, spot.name, key) {
+            Some(Found::Plain(value)) => value.into(),
+            Some(Found::Decoded(value)) => value.into(),
             None => Val::Nil,
         }
     }
@@ -192,7 +216,12 @@ impl SceneMut for PlaceScene<'_> {
             Field::Cache => {
                 self.cache.insert(key.clone(), value);
             }
-            _ => self.attributes(field, |list| list.set(key, value.as_ref())),
+            _ => {
+                if let (Some(level), Some(spot)) = (self.level(field), attributes(field)) {
+                    let draft = self.place.at_mut(level);
+                    draft.set_attribute(spot.within, spot.name, key, value.as_ref());
+                }
+            }
         }
         Ok(())
     }
@@ -202,7 +231,12 @@ impl SceneMut for PlaceScene<'_> {
             Field::Cache => {
                 self.cache.remove(key);
             }
-            _ => self.attributes(field, |list| list.remove_if(|k| k == key)),
+            _ => {
+                if let (Some(level), Some(spot)) = (self.level(field), attributes(field)) {
+                    let draft = self.place.at_mut(level);
+                    draft.remove_attribute(spot.within, spot.name, key);
+                }
+            }
         }
     }
 
@@ -238,19 +272,14 @@ impl SceneMut for PlaceScene<'_> {
     }
 
     fn edit_metric(&mut self, edit: &MetricEdit, texts: MetricTexts) -> Result<(), Fault> {
-        metrics::edit(self.place, edit, texts)
+        match self.edit {
+            Some(carry_out) => carry_out(self.place, edit, texts),
+            None => Err(Fault::failed("an editor of metrics", "this is no metric")),
+        }
     }
 }
 
-/// Sets the texts that are given.
-pub(super) fn put_texts(draft: &mut tailwater_pdata::otlp::revise::Draft, texts: MetricTexts) {
-    for (name, text) in [
-        ("name", texts.name),
-        ("description", texts.description),
-        ("unit", texts.unit),
-    ] {
-        if let Some(text) = text {
-            draft.set(None, name, FieldValue::Bytes(&text));
-        }
-    }
+/// The value of a field of a span, metric or point; nil if it has no such field.
+pub fn field_of<'v>(view: &View<'v>, field: Field) -> Val<'v> {
+    spot(field).map_or(Val::Nil, |spot| read(view, spot))
 }

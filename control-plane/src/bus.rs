@@ -12,7 +12,7 @@ use crate::store::{Recorded, Store, StoreError};
 
 /// From where a consumer reads.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum From {
+pub enum ReadFrom {
     /// Behind what it has acknowledged; what there is, if it never has.
     Acknowledged,
     /// Behind this event; 0 = all that is kept.
@@ -31,7 +31,11 @@ pub trait Bus: Send + Sync {
     ///
     /// # Errors
     /// It cannot be found out how far it is.
-    fn subscribe(&self, consumer: &str, from: From) -> Result<Box<dyn Subscription>, StoreError>;
+    fn subscribe(
+        &self,
+        consumer: &str,
+        from: ReadFrom,
+    ) -> Result<Box<dyn Subscription>, StoreError>;
 }
 
 /// One consumer's way through the events.
@@ -123,10 +127,14 @@ impl Bus for EmbeddedBus {
         Ok(seq.is_some())
     }
 
-    fn subscribe(&self, consumer: &str, from: From) -> Result<Box<dyn Subscription>, StoreError> {
+    fn subscribe(
+        &self,
+        consumer: &str,
+        from: ReadFrom,
+    ) -> Result<Box<dyn Subscription>, StoreError> {
         let seq = match from {
-            From::Acknowledged => self.store.cursor(consumer)?,
-            From::Event(seq) => seq,
+            ReadFrom::Acknowledged => self.store.cursor(consumer)?,
+            ReadFrom::Event(seq) => seq,
         };
         Ok(Box::new(EmbeddedSubscription {
             bus: self.clone(),
@@ -201,24 +209,24 @@ mod tests {
             let events = reader.next(10, Duration::ZERO).unwrap();
             (reader, events.iter().map(|e| e.seq).collect::<Vec<_>>())
         };
-        assert_eq!(read(From::Acknowledged).1, [1, 2, 3, 4, 5]);
-        let (mut reader, again) = read(From::Acknowledged);
+        assert_eq!(read(ReadFrom::Acknowledged).1, [1, 2, 3, 4, 5]);
+        let (mut reader, again) = read(ReadFrom::Acknowledged);
         assert_eq!(again, [1, 2, 3, 4, 5]);
         reader.acknowledge(3).unwrap();
-        assert_eq!(read(From::Acknowledged).1, [4, 5]);
+        assert_eq!(read(ReadFrom::Acknowledged).1, [4, 5]);
         reader.acknowledge(2).unwrap();
-        assert_eq!(read(From::Acknowledged).1, [4, 5], "it never goes back");
-        assert_eq!(read(From::Event(1)).1, [2, 3, 4, 5]);
-        assert_eq!(read(From::Event(0)).1, [1, 2, 3, 4, 5]);
+        assert_eq!(read(ReadFrom::Acknowledged).1, [4, 5], "it never goes back");
+        assert_eq!(read(ReadFrom::Event(1)).1, [2, 3, 4, 5]);
+        assert_eq!(read(ReadFrom::Event(0)).1, [1, 2, 3, 4, 5]);
         assert!(!bus.publish("k3", &absent(3)).unwrap());
-        assert_eq!(read(From::Event(0)).1.len(), 5);
+        assert_eq!(read(ReadFrom::Event(0)).1.len(), 5);
     }
 
     /// Guarantee: who waits is told of an event at once, and of a wake-up without one.
     #[test]
     fn who_waits_is_woken() {
         let bus = bus();
-        let mut reader = bus.subscribe("r", From::Acknowledged).unwrap();
+        let mut reader = bus.subscribe("r", ReadFrom::Acknowledged).unwrap();
         let other = bus.clone();
         let publish = std::thread::spawn(move || other.publish("k", &absent(1)).unwrap());
         let events = reader.next(10, Duration::from_secs(60)).unwrap();

@@ -11,17 +11,20 @@
 //! agent and no pipeline, so it is offered at once. What comes while an offer is under way is the next offer.
 //! An offer is always of all sources, so one that is lost is made up for by the next.
 
+#[cfg(test)]
+mod tests;
+mod verify;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::agents::{AgentPort, Answer, FileProgress, Silent};
+use crate::agents::{AgentPort, Answer, Silent};
 use crate::builder::{BUILDER, Base, Rendered, build};
 use crate::bus::Subscription;
 use crate::metrics::{Activity, Metrics};
-use crate::model::{Descriptor, Digest, Event, Manifest, Origin, Source, State};
+use crate::model::{Descriptor, Digest, Event, Manifest, Origin, State};
 use crate::registry::{Changes, Registry};
 use crate::store::{Offered, Retention, Store, StoreError};
 
@@ -47,7 +50,7 @@ const RETRY_DELAY: Duration = Duration::from_secs(1);
 /// How often what is over is forgotten.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(60);
 /// How long sources that are gone are remembered.
-const GONE_KEPT: Duration = Duration::from_secs(24 * 3_600);
+const GONE_KEPT: Duration = Duration::from_secs(3_600);
 
 /// Limits that tests make smaller.
 #[derive(Clone, Copy, Debug)]
@@ -230,7 +233,7 @@ impl Reconciler {
         if changes.is_empty() {
             return;
         }
-        let before = self.wanted_digests();
+        let before = self.wanted_of(changes);
         self.registry.take(changes);
         self.verify_interval = VERIFY_INTERVAL;
         for _ in &changes.sources {
@@ -250,7 +253,7 @@ impl Reconciler {
         if changes.history.iter().any(|m| m.to == State::Draining) {
             self.verify_at = self.verify_at.min(Instant::now() + VERIFY_INTERVAL);
         }
-        let after = self.wanted_digests();
+        let after = self.wanted_of(changes);
         if before != after {
             if !key.is_empty() {
                 self.cause = key.to_owned();
@@ -276,9 +279,14 @@ impl Reconciler {
         known.is_some_and(|(digest, _)| *digest == descriptor.digest())
     }
 
-    fn wanted_digests(&self) -> BTreeMap<String, Digest> {
-        let wanted = self.wanted().into_iter();
-        wanted.map(|d| (d.id.clone(), d.digest())).collect()
+    /// How each of the sources that changes are about is to be tailed; those that are not to be are left out.
+    fn wanted_of(&self, changes: &Changes) -> BTreeMap<String, Digest> {
+        let rows = changes.sources.iter();
+        let known = rows.filter_map(|s| self.registry.source(&s.id));
+        let wanted = known.filter(|s| s.state != State::Gone);
+        let described = wanted.filter_map(|s| s.descriptor.as_ref());
+        let good = described.filter(|d| !self.is_quarantined(d));
+        good.map(|d| (d.id.clone(), d.digest())).collect()
     }
 
     fn render(&self, wanted: &[&Descriptor]) -> Rendered {
@@ -493,123 +501,6 @@ impl Reconciler {
         self.reported = rendered.refused.clone();
     }
 
-    /// Asks the agent how far it is with sources that start or drain.
-    fn verify(&mut self) {
-        let waiting: Vec<Source> = self
-            .registry
-            .sources()
-            .filter(|s| matches!(s.state, State::Starting | State::Draining))
-            .cloned()
-            .collect();
-        // Where nothing changes it is asked less often; whatever changes begins anew.
-        self.verify_at = Instant::now() + self.verify_interval;
-        self.verify_interval = (self.verify_interval * 2).min(IDLE);
-        if waiting.is_empty() {
-            return;
-        }
-        let paths = waiting.iter().flat_map(|s| &s.descriptor);
-        let paths: Vec<&Path> = paths.flat_map(|d| &d.paths).map(Path::new).collect();
-        let progress = match self.p.agent.states(&paths) {
-            Ok(progress) => progress,
-            Err(error) => {
-                self.p.metrics.failed(Activity::VerifyReload);
-                tracing::warn!(activity = Activity::VerifyReload.name(), "{error}");
-                return;
-            }
-        };
-        self.p.metrics.did(Activity::VerifyReload);
-        for source in waiting {
-            self.look_at(&source, &progress);
-        }
-    }
-
-    fn look_at(&mut self, source: &Source, progress: &[FileProgress]) {
-        let now_ns = (self.p.wall)();
-        let paths = source.descriptor.iter().flat_map(|d| &d.paths);
-        let paths: BTreeSet<&Path> = paths.map(Path::new).collect();
-        let rows: Vec<_> = progress
-            .iter()
-            .filter(|p| paths.contains(&*p.path))
-            .collect();
-        let is_read = !rows.is_empty();
-        let age = Duration::from_nanos(now_ns.saturating_sub(source.since_ns).max(0) as u64);
-        let (to, reason) = match source.state {
-            State::Starting if is_read => (State::Live, "it is read"),
-            State::Draining => match self.judge_end(source, &paths, &rows, age) {
-                Some(reason) => (State::Gone, reason),
-                None if is_read && !source.seen => (State::Draining, ""),
-                None => return,
-            },
-            _ => return,
-        };
-        let seen = is_read || source.seen;
-        let changes = self.registry.progress(&source.id, to, seen, reason, now_ns);
-        if let Err(error) = self.p.store.apply(&changes, None) {
-            // It is seen again at the next look.
-            tracing::error!(%error, source = source.id, "its state is not kept");
-            return;
-        }
-        if to == State::Gone {
-            self.count_end(source, reason);
-        }
-        self.took(&changes, "");
-    }
-
-    /// Why a source that ended is done with; none if it is not.
-    fn judge_end(
-        &self,
-        source: &Source,
-        paths: &BTreeSet<&Path>,
-        rows: &[&FileProgress],
-        age: Duration,
-    ) -> Option<&'static str> {
-        if age >= self.p.limits.drain_max {
-            return Some(EXPIRED);
-        }
-        let offered = self.in_force.as_ref();
-        let is_offered = offered.is_some_and(|f| f.sources.contains_key(&source.id));
-        let cannot_be = paths.is_empty()
-            || self.reported.contains_key(&source.id)
-            || source
-                .descriptor
-                .as_ref()
-                .is_some_and(|d| self.is_quarantined(d));
-        if age < self.p.limits.settle || !(is_offered || cannot_be) {
-            return None;
-        }
-        if cannot_be {
-            return Some(NOT_READ);
-        }
-        if rows.iter().any(|row| row.lag_bytes > 0) {
-            return None;
-        }
-        match (rows.is_empty(), paths.iter().any(|p| p.exists())) {
-            (false, _) => Some(DRAINED),
-            // The agent has not looked there yet.
-            (true, true) => None,
-            (true, false) if source.seen => Some(DRAINED),
-            (true, false) => Some(MISSED),
-        }
-    }
-
-    fn count_end(&self, source: &Source, reason: &'static str) {
-        let Some(counts) = self.p.metrics.sources(source.origin) else {
-            return;
-        };
-        match reason {
-            DRAINED => counts.drained.inc(),
-            MISSED => {
-                counts.missed.inc();
-                tracing::warn!(source = source.id, "{reason}");
-            }
-            EXPIRED => {
-                counts.expired.inc();
-                tracing::error!(source = source.id, "{reason}");
-            }
-            _ => {}
-        }
-    }
-
     /// Shows how many sources there are of each kind.
     fn count(&self) {
         for origin in Origin::ALL {
@@ -649,15 +540,3 @@ impl Reconciler {
         }
     }
 }
-
-/// All of it is delivered.
-const DRAINED: &str = "read and delivered to its end";
-/// It was never opened.
-const MISSED: &str = "its files went away before the agent had opened them";
-/// Something is left.
-const EXPIRED: &str = "let go at the deadline with something left";
-/// Nothing of it was ever to be read.
-const NOT_READ: &str = "nothing of it is read";
-
-#[cfg(test)]
-mod tests;

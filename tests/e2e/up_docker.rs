@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tailwater_testkit::entry::EntryRef;
 use tailwater_testkit::loki::behaviour::LokiBehaviour;
@@ -233,10 +233,8 @@ fn other_logging_drivers_are_reported_once() {
     sink.expect(&["loud"], 10, &agent);
     let reported = || agent.log().matches("its logging driver is").count() >= 2;
     assert!(wait::within(BOUND, reported), "{}", agent.log());
-    // It is listed every second.
-    let begin = Instant::now();
+    // It is listed again every second.
     wait::let_pass(Duration::from_secs(3));
-    assert!(begin.elapsed() >= Duration::from_secs(3));
     assert_eq!(
         agent.log().matches("its logging driver is").count(),
         2,

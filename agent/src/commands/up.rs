@@ -17,7 +17,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use tailwater_config::Source;
 use tailwater_control_plane::builder::{Base, build};
-use tailwater_control_plane::bus::{Bus, EmbeddedBus, From};
+use tailwater_control_plane::bus::{Bus, EmbeddedBus, ReadFrom};
 use tailwater_control_plane::discovery::docker::{self, Docker};
 use tailwater_control_plane::discovery::filesystem::Filesystem;
 use tailwater_control_plane::discovery::walk::{Pattern, is_pattern};
@@ -262,7 +262,7 @@ impl Plane {
             tailwater_control_plane::registry::Registry::new(store.sources()?, store.snapshots()?)
                 .generations();
         let reconciler = Reconciler::new(Parts {
-            events: bus.subscribe(CONSUMER, From::Acknowledged)?,
+            events: bus.subscribe(CONSUMER, ReadFrom::Acknowledged)?,
             store,
             base: base.clone(),
             agent: Box::new(port(agent)),

@@ -1,9 +1,11 @@
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use tailwater_telemetry::metrics::MetricsRegistry;
 
 use super::*;
-use crate::bus::{Bus, EmbeddedBus, From};
+use crate::agents::FileProgress;
+use crate::bus::{Bus, EmbeddedBus, ReadFrom};
 use crate::model::Format;
 use crate::store::SqliteStore;
 
@@ -89,7 +91,7 @@ impl Rig {
         };
         let reconciler = Reconciler::new(Parts {
             store: store.clone(),
-            events: bus.subscribe(CONSUMER, From::Acknowledged).unwrap(),
+            events: bus.subscribe(CONSUMER, ReadFrom::Acknowledged).unwrap(),
             base: Base::parse(BASE, "base").unwrap(),
             agent: Box::new(port.clone()),
             metrics: metrics.clone(),
@@ -168,8 +170,6 @@ impl Rig {
             .act(|a| a.taken.last().is_some_and(|t| t.contains(&path)))
     }
 }
-
-use std::path::PathBuf;
 
 /// Guarantee: a source is tailed when it is found, live when it is read, stays until the agent has delivered
 /// all of it, and is taken out then.

@@ -4,7 +4,7 @@ use tailwater_telemetry::metrics::MetricsRegistry;
 
 use self::stand_in::StandIn;
 use super::*;
-use crate::bus::{Bus, EmbeddedBus, From, Subscription};
+use crate::bus::{Bus, EmbeddedBus, ReadFrom, Subscription};
 use crate::model::Event;
 use crate::store::SqliteStore;
 
@@ -26,7 +26,7 @@ struct Rig {
 impl Rig {
     fn new(engine: StandIn, mode: Mode) -> Rig {
         let bus = EmbeddedBus::new(Arc::new(SqliteStore::in_memory().unwrap()), wall);
-        let events = bus.subscribe("test", From::Event(0)).unwrap();
+        let events = bus.subscribe("test", ReadFrom::Event(0)).unwrap();
         let stop = Stop::default();
         let publisher = Publisher::new(Arc::new(bus), Origin::Docker, wall, 0, stop.clone());
         let metrics = Metrics::new(Arc::new(MetricsRegistry::default()));

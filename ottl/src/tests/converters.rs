@@ -337,7 +337,7 @@ fn what_is_built_is_told() {
     unique.sort_unstable();
     unique.dedup();
     assert_eq!(unique.len(), built.len());
-    assert_eq!(crate::editors().count(), 28);
+    assert_eq!(crate::editors().count(), 31);
 }
 
 #[test]

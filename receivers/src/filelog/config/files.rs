@@ -23,8 +23,8 @@ pub struct NamedFile {
 pub(super) fn decode(s: &mut Section<'_, '_>) -> Option<Vec<(NamedFile, Glob)>> {
     let mut known = HashSet::new();
     let files = s.section_list("files", |s| {
-        let path = s.string_required("path")?;
         let resource = s.string_map("resource").unwrap_or_default();
+        let path = s.string_required("path")?;
         if !path.starts_with('/') {
             s.invalid("path", format!("{path:?} is not absolute"));
             return None;

@@ -285,7 +285,7 @@ fn framing_follows_the_options() {
 
 #[test]
 fn files_are_named_one_by_one() {
-    let yaml = "include: ['/b/*.log']\nfiles: [{path: '/a*/[x].log', resource: {service: web, n: 1}}, {path: /c}]";
+    let yaml = "include: ['/b/*.log']\nfiles: [{path: '/a*/[x].log', resource: {service: web, n: '1'}}, {path: /c}]";
     let c = decode(yaml).unwrap().0;
     let named = NamedFile {
         path: "/a*/[x].log".into(),
@@ -301,7 +301,7 @@ fn files_are_named_one_by_one() {
     for (yaml, want) in [
         ("files: [{path: a.log}]", "not absolute"),
         ("files: [{path: /a}, {path: /a}]", "named twice"),
-        ("files: [{resource: {a: b}}]", "'path' must be specified"),
+        ("files: [{resource: {a: b}}]", "path: is required"),
         ("files: [{path: /a, labels: {}}]", "labels"),
         ("files: [{path: /a, resource: {a: [b]}}]", "resource"),
     ] {

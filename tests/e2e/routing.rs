@@ -54,7 +54,7 @@ fn lines_go_where_the_table_says_over_kills() {
     });
     let mut rng = Rng::new(5);
     for _ in 0..KILLS {
-        let mut agent = rig.spawn(&config);
+        let agent = rig.spawn(&config);
         wait::let_pass(Duration::from_millis(100 + rng.below(500)));
         agent.kill();
     }
@@ -103,7 +103,7 @@ fn a_request_is_answered_when_all_that_was_made_of_it_is_delivered() {
         OtlpStandIn::start(None).expect("free ports"),
     );
     let counts = OtlpStandIn::start(None).expect("free ports");
-    let port = free_port();
+    let port = free_port().expect("a port");
     let retry = json!({"initial_interval": "20ms", "max_interval": "100ms"});
     let exporter =
         |backend: &OtlpStandIn| json!({"endpoint": backend.http_url(), "retry_on_failure": retry});

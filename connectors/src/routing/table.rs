@@ -41,7 +41,7 @@ pub(super) struct Route {
 
 #[derive(Clone, Debug)]
 enum Picks {
-    Records(RouteStatement),
+    Records(Box<RouteStatement>),
     Requests(RequestCondition),
 }
 
@@ -131,7 +131,7 @@ impl Route {
                 };
                 let text = condition.or(statement).unwrap_or_default();
                 statement_of(s, key, &text, context.flatten())
-                    .map(|(picks, context)| (Picks::Records(picks), Some(context)))
+                    .map(|(picks, context)| (Picks::Records(Box::new(picks)), Some(context)))
             }
         };
         let Some((picks, context)) = picks else {

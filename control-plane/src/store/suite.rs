@@ -74,7 +74,7 @@ fn sources_are_guarded(store: &dyn Store) {
     store
         .apply(&rows(vec![source("docker:a", 4)]), None)
         .unwrap();
-    assert_eq!(store.sources().unwrap(), [newer.clone()]);
+    assert_eq!(store.sources().unwrap(), std::slice::from_ref(&newer));
     let mut live = newer.clone();
     (live.state, live.seen) = (State::Live, true);
     store.apply(&rows(vec![live.clone()]), None).unwrap();

@@ -7,7 +7,7 @@ use hyper::{HeaderMap, StatusCode};
 use tailwater_pipeline::ack::NoSink;
 use tailwater_pipeline::clock::SystemClock;
 use tailwater_pipeline::fs::SimFs;
-use tailwater_pipeline::{AckWindow, DropReason, Front};
+use tailwater_pipeline::{AckSink, AckToken, AckWindow, Counts, DropReason, Front};
 use tailwater_telemetry::metrics::{Accounting, Exposition, SERIES_MAX_DEFAULT};
 
 use super::super::test_sockets::Sockets;
@@ -193,6 +193,48 @@ fn what_is_on_disk_is_acknowledged_and_sent_when_the_destination_is_back() {
     rig.submit("c");
     wait_for("it is sent", || !rig.got().is_empty());
     assert_eq!(rig.got(), ["c"], "nothing comes again");
+    rig.stop();
+}
+
+/// Hears of each acknowledgement, and asks at once how much is shown to be stored.
+struct Curious {
+    metrics: Arc<MetricsRegistry>,
+    heard: Mutex<Vec<f64>>,
+}
+
+impl AckSink for Curious {
+    fn settled(&self, _: u64, _: Outcome, _: &Counts) {
+        let shown = self.metrics.render();
+        let stored = shown
+            .lines()
+            .find(|l| l.starts_with("tailwater_queue_stored_requests{"));
+        let number = stored.and_then(|l| l.rsplit(' ').next()?.parse().ok());
+        self.heard.lock().unwrap().push(number.unwrap_or(0.0));
+    }
+}
+
+#[test]
+fn what_is_acknowledged_is_shown() {
+    let fs = SimFs::new(9);
+    let mut rig = Rig::new(&fs, options(), false);
+    let curious = Arc::new(Curious {
+        metrics: rig.metrics.clone(),
+        heard: Mutex::default(),
+    });
+    for n in 1..=20 {
+        let mut acks = Acks::new();
+        acks.add(AckToken::new(curious.clone(), n), 1);
+        let body = vec![Bytes::from_static(b"x")];
+        let r = OutgoingRequest::new(body, Arc::default(), None, vec![], 1, acks);
+        rig.queue.intake().submit(r);
+        wait_for("it is acknowledged", || {
+            curious.heard.lock().unwrap().len() as u64 == n
+        });
+    }
+    let heard = curious.heard.lock().unwrap();
+    let expected: Vec<f64> = (1..=20).map(f64::from).collect();
+    assert_eq!(*heard, expected);
+    drop(heard);
     rig.stop();
 }
 

@@ -275,10 +275,14 @@ impl Worker {
     }
 
     fn stored(&mut self, written: Vec<(u64, OutgoingRequest<Acks>)>) {
-        for (seq, request) in written {
-            self.own_from.get_or_insert(seq);
+        for (seq, request) in &written {
+            self.own_from.get_or_insert(*seq);
             self.items += request.items;
-            self.metrics.account.read(amount(&request));
+            self.metrics.account.read(amount(request));
+        }
+        // Whoever hears that it is stored, and asks how much is, is told of it too.
+        self.show();
+        for (_, request) in written {
             request.duty.resolve(Outcome::Delivered);
         }
         self.drained = false;
@@ -375,8 +379,8 @@ impl Worker {
         }
     }
 
-    /// Shows how full the queue is.
-    pub fn publish(&self) {
+    /// Shows what is in the queue. Returns how full it is.
+    fn show(&self) -> Load {
         let stats = self.queue.stats();
         let used = match self.sizer {
             Sizer::Requests => stats.items,
@@ -384,22 +388,27 @@ impl Worker {
             Sizer::Bytes => stats.bytes,
         };
         let capacity = self.size.max(1);
-        let gauge = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
         let m = &self.metrics;
         m.queue.queue_size.set(gauge(used));
         m.queue.queue_capacity.set(gauge(capacity));
         m.stored.requests.set(gauge(stats.items));
         m.stored.bytes.set(gauge(stats.bytes));
         m.stored.unreadable.set(gauge(stats.unreadable_items));
+        Load { used, capacity }
+    }
+
+    /// Shows what is in the queue, and whether it takes more.
+    pub fn publish(&self) {
+        let load = self.show();
         let disk = match self.waiting.is_empty() {
-            true => Load { used, capacity }.admission(),
+            true => load.admission(),
             false => Admission::Closed,
         };
         let waiting: usize = self.waiting.iter().map(OutgoingRequest::body_bytes).sum();
         let mut inbox = self.shared.inbox();
         let coming: usize = inbox.requests.iter().map(OutgoingRequest::body_bytes).sum();
         inbox.bytes = (waiting + coming) as u64;
-        m.queue.queue_bytes.set(gauge(inbox.bytes));
+        self.metrics.queue.queue_bytes.set(gauge(inbox.bytes));
         inbox.disk = disk;
         self.shared.publish(&inbox);
     }
@@ -425,6 +434,10 @@ impl Worker {
         }
         records
     }
+}
+
+fn gauge(n: u64) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
 }
 
 fn amount(request: &OutgoingRequest<Acks>) -> Amount {

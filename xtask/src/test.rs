@@ -52,10 +52,10 @@ pub fn test(quick: bool) -> Result<()> {
     ];
     component("clippy", "clippy", &clippy, &mut skipped)?;
     step(
-        "unit, property and golden tests",
-        cargo(&["test", "--locked"]).args(SELECTED),
+        "build the tests",
+        cargo(&["test", "--locked", "--no-run"]).args(SELECTED),
     )?;
-    // Its last part keeps one core busy for minutes. No clock counts in the simulation: it may share.
+    // Its last part keeps one core busy for minutes, and no test until the end-to-end tests minds a clock.
     let building = match quick {
         true => None,
         false => Some(Background::start(
@@ -71,6 +71,10 @@ pub fn test(quick: bool) -> Result<()> {
         )?),
     };
     step(
+        "unit, property and golden tests",
+        cargo(&["test", "--locked"]).args(SELECTED),
+    )?;
+    step(
         "simulation",
         &mut cargo(&[
             "test",
@@ -84,6 +88,9 @@ pub fn test(quick: bool) -> Result<()> {
     match building {
         None => skipped.add("end-to-end tests on the release binary", "--quick"),
         Some(building) => {
+            let mut build = e2e("test");
+            build.args(["--locked", "--no-run", "--test", "e2e", "--test", "faults"]);
+            step("build the end-to-end tests", &mut build)?;
             building.wait()?;
             release(&mut skipped)?;
         }

@@ -268,3 +268,43 @@ fn progress_counts_what_was_confirmed_and_what_of_it_arrived() {
     };
     assert_eq!(oracle.progress(), [expect]);
 }
+
+#[test]
+fn removals_in_any_order_are_counted_as_a_model_counts_them() {
+    let mut rng = crate::rng::Rng::new(3);
+    for _ in 0..50 {
+        let oracle = DeliveryOracle::new();
+        let mut lines = 0;
+        let mut removed = std::collections::BTreeSet::new();
+        let mut arrived = std::collections::BTreeSet::new();
+        for step in 0..100 {
+            let end = lines + 1 + rng.below(9);
+            oracle.announce(1, &format!("{}.log", step % 5), lines..end);
+            oracle.confirm(1, end);
+            lines = end;
+            let from = rng.below(lines);
+            let to = lines.min(from + rng.below(30));
+            oracle.removed(1, from..to);
+            removed.extend(from..to);
+            let seq = rng.below(lines);
+            if arrived.insert(seq) {
+                deliver(&oracle, seq);
+            }
+        }
+        let report = oracle.report();
+        let missing = |set: &dyn Fn(u64) -> bool| {
+            let of = (0..lines).filter(|seq| !arrived.contains(seq) && set(*seq));
+            of.count() as u64
+        };
+        assert_eq!(report.totals.missing, missing(&|_| true));
+        let gone = missing(&|seq| removed.contains(&seq));
+        assert_eq!(report.totals.missing_removed, gone);
+        let files = &report.writers[0].files;
+        assert_eq!(files.len(), 5);
+        let sums = (
+            files.iter().map(|f| f.written).sum::<u64>(),
+            files.iter().map(|f| f.missing).sum::<u64>(),
+        );
+        assert_eq!(sums, (lines, report.totals.missing));
+    }
+}

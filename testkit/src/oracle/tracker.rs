@@ -47,6 +47,8 @@ pub(super) struct Tracker {
     announced: u64,
     confirmed: u64,
     segments: Vec<Segment>,
+    /// So many are looked through for those to forget.
+    segments_max: usize,
     delivered: SeqSet,
     duplicates_raw: u64,
     duplicates_after_dedup: u64,
@@ -94,9 +96,13 @@ impl Tracker {
         self.confirmed = self.confirmed.max(end.min(self.announced));
     }
 
+    /// Looks at the pieces concerned alone: a file that rotates ten times a second has thousands.
     pub(super) fn removed(&mut self, seqs: Range<u64>) {
-        let mut split = Vec::with_capacity(self.segments.len() + 2);
-        for segment in self.segments.drain(..) {
+        let first = self.segments.partition_point(|s| s.seqs.end <= seqs.start);
+        let end = self.segments.partition_point(|s| s.seqs.start < seqs.end);
+        let end = end.max(first);
+        let mut split = Vec::with_capacity(end - first + 2);
+        for segment in &self.segments[first..end] {
             let (start, end) = (segment.seqs.start, segment.seqs.end);
             let from = seqs.start.clamp(start, end);
             let to = seqs.end.clamp(from, end);
@@ -111,16 +117,17 @@ impl Tracker {
                 }
             }
         }
-        self.segments = split;
+        self.segments.splice(first..end, split);
     }
 
     /// Segments are in the order of their numbers, so forgetting some leaves gaps that are known
-    /// to have arrived whole.
+    /// to have arrived whole. What did not arrive stays: it is looked at again when there is twice as much.
     fn forget_settled(&mut self) {
-        if self.segments.len() >= SEGMENTS_MAX {
+        if self.segments.len() >= self.segments_max.max(SEGMENTS_MAX) {
             let delivered = &self.delivered;
             self.segments
                 .retain(|s| delivered.first_absent(s.seqs.start, s.seqs.end).is_some());
+            self.segments_max = 2 * self.segments.len();
         }
     }
 
@@ -212,6 +219,7 @@ impl Tracker {
 
     fn files(&self) -> Vec<FileReport> {
         let mut files: Vec<FileReport> = Vec::new();
+        let mut known: HashMap<&str, usize> = HashMap::new();
         for segment in &self.segments {
             let written = segment
                 .seqs
@@ -219,17 +227,16 @@ impl Tracker {
                 .min(self.confirmed)
                 .saturating_sub(segment.seqs.start);
             let missing = self.missing_of(segment);
-            match files.iter_mut().find(|report| report.file == *segment.file) {
-                Some(report) => {
-                    report.written += written;
-                    report.missing += missing;
-                }
-                None => files.push(FileReport {
+            let at = *known.entry(&segment.file).or_insert_with(|| {
+                files.push(FileReport {
                     file: segment.file.to_string(),
-                    written,
-                    missing,
-                }),
-            }
+                    written: 0,
+                    missing: 0,
+                });
+                files.len() - 1
+            });
+            files[at].written += written;
+            files[at].missing += missing;
         }
         files
     }

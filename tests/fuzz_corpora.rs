@@ -9,7 +9,8 @@ use tailwater_exporters::otlp::fuzzing as otlp_out;
 use tailwater_ottl::fuzzing as ottl;
 use tailwater_pdata::otlp::fuzzing as otlp;
 use tailwater_pipeline::checkpoint::fuzzing as checkpoint;
-use tailwater_receivers::filelog::{frame, fuzzing as filelog};
+use tailwater_receivers::filelog::fuzzing as filelog;
+use tailwater_receivers::input::frame;
 use tailwater_receivers::operators::fuzzing as operators;
 use tailwater_receivers::otlp::fuzzing as receiver;
 

@@ -1,5 +1,7 @@
 //! Receivers: where records come from.
 
 pub mod filelog;
+pub mod input;
+pub mod listen;
 pub mod operators;
 pub mod otlp;

@@ -7,7 +7,7 @@ use tailwater_pipeline::listeners::{Descriptor, Lent, Listeners};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::runtime::Handle;
 
-use super::config::{Endpoint, Family, Listen};
+use super::endpoint::{Endpoint, Family, Listen};
 
 /// A listener that accepts.
 pub struct Bound {

@@ -13,12 +13,13 @@ use tailwater_receivers::filelog::fuzzing as filelog;
 use tailwater_receivers::input::frame;
 use tailwater_receivers::operators::fuzzing as operators;
 use tailwater_receivers::otlp::fuzzing as receiver;
+use tailwater_receivers::syslog::fuzzing as syslog;
 
 /// What a target demands of an input.
 type Body = fn(&[u8]);
 
 /// The targets of `fuzz/fuzz_targets`, by name.
-const TARGETS: [(&str, Body); 19] = [
+const TARGETS: [(&str, Body); 20] = [
     ("checkpoint", checkpoint::files),
     ("compressed", filelog::compressed),
     ("compression", loki::compression),
@@ -38,6 +39,7 @@ const TARGETS: [(&str, Body); 19] = [
     ("patterns", filelog::patterns),
     ("requests", loki::requests),
     ("responses", loki::responses),
+    ("syslog_framing", syslog::framing),
 ];
 
 fn folder(name: &str) -> PathBuf {

@@ -5,3 +5,4 @@ pub mod input;
 pub mod listen;
 pub mod operators;
 pub mod otlp;
+pub mod syslog;

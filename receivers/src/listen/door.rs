@@ -3,12 +3,23 @@
 use tailwater_pipeline::factory::NodeCx;
 use tailwater_pipeline::listeners::Lent;
 
-use super::bind::open;
+use super::bind::{open, open_datagrams};
 use super::endpoint::Listen;
 use super::tls_options::TlsOptions;
 
+/// What comes in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Carrier {
+    /// Connections.
+    Streams,
+    /// UDP.
+    Datagrams,
+}
+
 /// What is known of a listener before it is opened.
 pub struct Door<'a> {
+    /// What comes in.
+    pub carrier: Carrier,
     /// What is spoken there, for messages.
     pub protocol: &'a str,
     /// The option that its address comes from.
@@ -31,7 +42,11 @@ impl Door<'_> {
     /// It cannot be opened, or is not protected and has to be.
     pub fn open(&self, cx: &NodeCx) -> Result<Lent, String> {
         let endpoint = &self.listen.endpoint;
-        let bound = open(self.listen, &cx.listeners, &cx.runtime).map_err(|e| {
+        let opened = match self.carrier {
+            Carrier::Streams => open(self.listen, &cx.listeners, &cx.runtime),
+            Carrier::Datagrams => open_datagrams(self.listen, &cx.listeners, &cx.runtime),
+        };
+        let bound = opened.map_err(|e| {
             format!(
                 "cannot listen on {endpoint} ({e}); another process may use it: set {} to another address",
                 self.option

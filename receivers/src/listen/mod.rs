@@ -6,8 +6,8 @@ mod endpoint;
 mod tls;
 mod tls_options;
 
-pub use bind::{Bound, Socket};
-pub use door::Door;
+pub use bind::{Bound, Datagrams, Socket};
+pub use door::{Carrier, Door};
 pub use endpoint::{Endpoint, Family, Listen};
 pub use tls::TlsSource;
 pub use tls_options::TlsOptions;

@@ -21,7 +21,7 @@ use super::intake::{Intake, Queue};
 use super::server::{Listener, Server, runtime};
 use super::source::OtlpSource;
 use super::stats::{Stats, Transport};
-use crate::listen::{Bound, Door, Endpoint, Listen, TlsOptions, TlsSource};
+use crate::listen::{Bound, Carrier, Door, Endpoint, Listen, TlsOptions, TlsSource};
 
 /// The factory of `otlp`.
 pub fn factory() -> ReceiverFactory {
@@ -258,6 +258,7 @@ impl Shared {
         auth: bool,
     ) -> Result<Lent, BuildError> {
         let door = Door {
+            carrier: Carrier::Streams,
             protocol,
             option: &format!("protocols::{protocol}::endpoint"),
             listen,

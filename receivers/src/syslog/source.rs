@@ -330,10 +330,17 @@ impl AckSink for Duty {
         let kept = kept.unwrap_or_else(PoisonError::into_inner).take();
         let Some(kept) = kept else { return };
         if outcome.is_final() {
+            // Where a destination is gone there is nobody who counts.
+            let uncounted = counts.filtered == 0 && counts.dropped_total() == kept.dropped;
+            let gone = outcome == Outcome::Filtered && uncounted;
+            let filtered = match gone {
+                true => kept.batches.iter().map(|b| b.rows() as u64).sum(),
+                false => u64::from(counts.filtered),
+            };
             self.account.settled(Settlement {
                 batch: kept.amount,
                 filtered_by: &kept.filtered,
-                filtered: u64::from(counts.filtered),
+                filtered,
                 dropped: &counts.dropped,
             });
             drop(kept);

@@ -9,15 +9,17 @@ use tailwater_exporters::otlp::fuzzing as otlp_out;
 use tailwater_ottl::fuzzing as ottl;
 use tailwater_pdata::otlp::fuzzing as otlp;
 use tailwater_pipeline::checkpoint::fuzzing as checkpoint;
-use tailwater_receivers::filelog::{frame, fuzzing as filelog};
+use tailwater_receivers::filelog::fuzzing as filelog;
+use tailwater_receivers::input::frame;
 use tailwater_receivers::operators::fuzzing as operators;
 use tailwater_receivers::otlp::fuzzing as receiver;
+use tailwater_receivers::syslog::fuzzing as syslog;
 
 /// What a target demands of an input.
 type Body = fn(&[u8]);
 
 /// The targets of `fuzz/fuzz_targets`, by name.
-const TARGETS: [(&str, Body); 19] = [
+const TARGETS: [(&str, Body); 20] = [
     ("checkpoint", checkpoint::files),
     ("compressed", filelog::compressed),
     ("compression", loki::compression),
@@ -37,6 +39,7 @@ const TARGETS: [(&str, Body); 19] = [
     ("patterns", filelog::patterns),
     ("requests", loki::requests),
     ("responses", loki::responses),
+    ("syslog_framing", syslog::framing),
 ];
 
 fn folder(name: &str) -> PathBuf {

@@ -10,6 +10,7 @@ pub fn registry() -> Registry {
         receivers: vec![
             tailwater_receivers::filelog::factory(),
             tailwater_receivers::otlp::factory(),
+            tailwater_receivers::syslog::factory(),
         ],
         processors: vec![
             tailwater_processors::attributes::factory(),

@@ -1,5 +1,5 @@
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(
-    |data: &[u8]| tailwater_receivers::filelog::frame::fuzzing::framing(data)
+    |data: &[u8]| tailwater_receivers::input::frame::fuzzing::framing(data)
 );

@@ -108,6 +108,8 @@ drop_reasons! {
     Unrouted = "unrouted",
     /// Not delivered and handed back to its sender, who was told to send it again.
     HandedBack = "handed_back",
+    /// There was no room for it, and its protocol cannot make its sender wait.
+    NoRoom = "no_room",
 }
 
 /// What happened to single records behind a token that as a whole was resolved as final.

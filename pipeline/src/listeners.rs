@@ -2,16 +2,19 @@
 //! another at the same address listens before that one stops, and no client is turned away between.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use rustix::net::{AddressFamily, SocketType, sockopt};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+use tokio::sync::Notify;
 
 /// Connections that the kernel keeps for a listener that is busy.
 const BACKLOG: i32 = 1024;
+/// Bytes of datagrams that the kernel is asked to keep for a reader that is busy; it may allow less.
+const DATAGRAM_BYTES: usize = 8 << 20;
 
 /// Who listens where. One per process.
 #[derive(Debug, Default)]
@@ -22,7 +25,8 @@ pub struct Listeners {
 /// A socket, for as long as somebody has it.
 #[derive(Debug)]
 enum Open {
-    Tcp(SocketAddr, TcpListener),
+    Tcp(SocketAddr, TcpListener, Handover),
+    Udp(SocketAddr, UdpSocket),
     /// Its name is removed at the end.
     Unix(PathBuf, UnixListener),
 }
@@ -36,15 +40,62 @@ impl Drop for Open {
     }
 }
 
+/// Connections between two who listen at the same socket.
+#[derive(Debug, Default)]
+struct Handover {
+    waiting: Mutex<Vec<HandedOver>>,
+    news: Notify,
+}
+
+/// A connection that goes on with whoever listens at its socket next: of protocols in which a client that
+/// is asked to go elsewhere does not know what of its data was taken.
+#[derive(Debug)]
+pub struct HandedOver {
+    /// The connection. It does not block.
+    pub stream: TcpStream,
+    /// What was read of it and not taken.
+    pub unread: Vec<u8>,
+}
+
 /// A listening socket. Another one for the same address shares it; it is closed with the last of them.
 #[derive(Clone, Debug)]
 pub struct Lent(Arc<Open>);
+
+/// A socket that whoever has this does not have itself.
+#[derive(Clone, Debug)]
+pub struct WeakLent(Weak<Open>);
+
+impl WeakLent {
+    /// Leaves a connection to whoever has the socket.
+    ///
+    /// # Errors
+    /// Nobody has it; the connection comes back.
+    pub fn hand_over(&self, connection: HandedOver) -> Result<(), HandedOver> {
+        let open = self.0.upgrade();
+        let Some(Open::Tcp(_, _, handover)) = open.as_deref() else {
+            return Err(connection);
+        };
+        let waiting = handover.waiting.lock();
+        waiting
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(connection);
+        handover.news.notify_one();
+        Ok(())
+    }
+
+    /// Whether anybody has it.
+    pub fn is_held(&self) -> bool {
+        self.0.strong_count() > 0
+    }
+}
 
 /// A descriptor of its own for a [`Lent`] socket, which does not block.
 #[derive(Debug)]
 pub enum Descriptor {
     /// TCP.
     Tcp(TcpListener),
+    /// UDP.
+    Udp(UdpSocket),
     /// A socket in the file system.
     Unix(UnixListener),
 }
@@ -56,15 +107,17 @@ impl Lent {
     /// There are no more descriptors.
     pub fn descriptor(&self) -> io::Result<Descriptor> {
         Ok(match &*self.0 {
-            Open::Tcp(_, socket) => Descriptor::Tcp(socket.try_clone()?),
+            Open::Tcp(_, socket, _) => Descriptor::Tcp(socket.try_clone()?),
+            Open::Udp(_, socket) => Descriptor::Udp(socket.try_clone()?),
             Open::Unix(_, socket) => Descriptor::Unix(socket.try_clone()?),
         })
     }
 
-    /// The address, if it is TCP.
+    /// The address, if it is TCP or UDP.
     pub fn local_addr(&self) -> Option<SocketAddr> {
         match &*self.0 {
-            Open::Tcp(_, socket) => socket.local_addr().ok(),
+            Open::Tcp(_, socket, _) => socket.local_addr().ok(),
+            Open::Udp(_, socket) => socket.local_addr().ok(),
             Open::Unix(..) => None,
         }
     }
@@ -72,8 +125,35 @@ impl Lent {
     /// Where it is, for messages.
     pub fn place(&self) -> String {
         match &*self.0 {
-            Open::Tcp(address, _) => self.local_addr().unwrap_or(*address).to_string(),
+            Open::Tcp(address, ..) | Open::Udp(address, _) => {
+                self.local_addr().unwrap_or(*address).to_string()
+            }
             Open::Unix(path, _) => format!("unix://{}", path.display()),
+        }
+    }
+
+    /// Whether somebody else has it, too, who may go on in the place of this one.
+    pub fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
+    }
+
+    /// The same socket, without having it.
+    pub fn downgrade(&self) -> WeakLent {
+        WeakLent(Arc::downgrade(&self.0))
+    }
+
+    /// The next connection that was left by another one who listened here; waits for it.
+    pub async fn handed_over(&self) -> HandedOver {
+        let Open::Tcp(_, _, handover) = &*self.0 else {
+            return std::future::pending().await;
+        };
+        loop {
+            let waiting = handover.waiting.lock();
+            let next = waiting.unwrap_or_else(PoisonError::into_inner).pop();
+            if let Some(next) = next {
+                return next;
+            }
+            handover.news.notified().await;
         }
     }
 
@@ -107,9 +187,23 @@ impl Listeners {
     /// What the system says.
     pub fn tcp(&self, address: SocketAddr) -> io::Result<Lent> {
         let is = |open: &Open| {
-            address.port() != 0 && matches!(open, Open::Tcp(known, _) if *known == address)
+            address.port() != 0 && matches!(open, Open::Tcp(known, ..) if *known == address)
         };
-        self.lend(is, || Ok(Open::Tcp(address, listen_tcp(address)?)))
+        self.lend(is, || {
+            let socket = listen_tcp(address)?;
+            Ok(Open::Tcp(address, socket, Handover::default()))
+        })
+    }
+
+    /// Gets the datagrams that come to `address`; port 0 is any that is free.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn udp(&self, address: SocketAddr) -> io::Result<Lent> {
+        let is = |open: &Open| {
+            address.port() != 0 && matches!(open, Open::Udp(known, _) if *known == address)
+        };
+        self.lend(is, || Ok(Open::Udp(address, bind_udp(address)?)))
     }
 
     /// Listens on the first of `addresses` that can be had.
@@ -117,15 +211,15 @@ impl Listeners {
     /// # Errors
     /// What the system says of the last one.
     pub fn first_tcp(&self, addresses: &[SocketAddr]) -> io::Result<Lent> {
-        let none = "the name has no address of this kind";
-        let mut last = io::Error::new(io::ErrorKind::AddrNotAvailable, none);
-        for address in addresses {
-            match self.tcp(*address) {
-                Ok(lent) => return Ok(lent),
-                Err(e) => last = e,
-            }
-        }
-        Err(last)
+        first(addresses, |address| self.tcp(address))
+    }
+
+    /// [`Listeners::udp`] at the first of `addresses` that can be had.
+    ///
+    /// # Errors
+    /// What the system says of the last one.
+    pub fn first_udp(&self, addresses: &[SocketAddr]) -> io::Result<Lent> {
+        first(addresses, |address| self.udp(address))
     }
 
     /// Listens on a socket at `path`. One that a killed process left there is replaced.
@@ -149,13 +243,40 @@ impl Listeners {
     }
 }
 
-fn listen_tcp(address: SocketAddr) -> io::Result<TcpListener> {
+fn first(
+    addresses: &[SocketAddr],
+    open: impl Fn(SocketAddr) -> io::Result<Lent>,
+) -> io::Result<Lent> {
+    let none = "the name has no address of this kind";
+    let mut last = io::Error::new(io::ErrorKind::AddrNotAvailable, none);
+    for address in addresses {
+        match open(*address) {
+            Ok(lent) => return Ok(lent),
+            Err(e) => last = e,
+        }
+    }
+    Err(last)
+}
+
+fn socket(address: SocketAddr, kind: SocketType) -> io::Result<rustix::fd::OwnedFd> {
     let family = match address {
         SocketAddr::V4(_) => AddressFamily::INET,
         SocketAddr::V6(_) => AddressFamily::INET6,
     };
-    let flags = rustix::net::SocketFlags::CLOEXEC | rustix::net::SocketFlags::NONBLOCK;
-    let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    Ok(rustix::net::socket_with(family, kind, flags, None)?)
+}
+
+fn bind_udp(address: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = socket(address, SocketType::DGRAM)?;
+    // Less is no reason not to listen.
+    let _ = sockopt::set_socket_recv_buffer_size(&socket, DATAGRAM_BYTES);
+    rustix::net::bind(&socket, &address)?;
+    Ok(UdpSocket::from(socket))
+}
+
+fn listen_tcp(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = socket(address, SocketType::STREAM)?;
     sockopt::set_socket_reuseaddr(&socket, true)?;
     rustix::net::bind(&socket, &address)?;
     rustix::net::listen(&socket, BACKLOG)?;
@@ -173,7 +294,7 @@ fn listen_unix(path: &Path) -> io::Result<UnixListener> {
 /// made of it is looked at all the same.
 fn listen_private(path: &Path) -> io::Result<UnixListener> {
     remove_stale(path)?;
-    let flags = rustix::net::SocketFlags::CLOEXEC | rustix::net::SocketFlags::NONBLOCK;
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
     rustix::fs::fchmod(&socket, rustix::fs::Mode::from_raw_mode(0o600))?;
     rustix::net::bind(&socket, &rustix::net::SocketAddrUnix::new(path)?)?;
@@ -230,6 +351,73 @@ mod tests {
             "it is the same one, and does not block"
         );
         assert!(listeners.first_tcp(&[]).is_err());
+    }
+
+    /// Guarantee: whoever has a socket knows whether another one does, and gets each connection that one left
+    /// there, with what was read of it, once.
+    #[test]
+    fn connections_go_on_with_the_next() {
+        let listeners = Listeners::default();
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let first = listeners.tcp(any).unwrap();
+        assert!(!first.is_shared());
+        let address = first.local_addr().unwrap();
+        drop(first);
+        let first = listeners.tcp(address).unwrap();
+        let second = listeners.tcp(address).unwrap();
+        assert!(first.is_shared());
+        for unread in [b"a", b"b"] {
+            let stream = TcpStream::connect(address).unwrap();
+            let unread = unread.to_vec();
+            let handed = HandedOver { stream, unread };
+            assert!(first.downgrade().hand_over(handed).is_ok());
+        }
+        drop(first);
+        assert!(!second.is_shared());
+        let runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = { runtime }.enable_time().build().unwrap();
+        runtime.block_on(async {
+            let mut got = [second.handed_over().await, second.handed_over().await]
+                .map(|handed| handed.unread);
+            got.sort();
+            assert_eq!(got, [b"a", b"b"]);
+            let soon = std::time::Duration::from_millis(1);
+            let more = tokio::time::timeout(soon, second.handed_over()).await;
+            assert!(more.is_err(), "each once");
+        });
+        let weak = second.downgrade();
+        let stream = TcpStream::connect(address).unwrap();
+        assert!(weak.is_held());
+        drop(second);
+        assert!(!weak.is_held());
+        let unread = Vec::new();
+        assert!(weak.hand_over(HandedOver { stream, unread }).is_err());
+    }
+
+    /// Guarantee: datagrams that come to a shared socket are there for each who has it; UDP and TCP have
+    /// ports of their own.
+    #[test]
+    fn datagrams_come_to_a_shared_socket() {
+        let listeners = Listeners::default();
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let first = listeners.udp(any).unwrap();
+        let address = first.local_addr().unwrap();
+        drop(first);
+        let first = listeners.udp(address).unwrap();
+        let second = listeners.first_udp(&[address]).unwrap();
+        drop(first);
+        let Descriptor::Udp(socket) = second.descriptor().unwrap() else {
+            panic!("it is UDP");
+        };
+        let sender = UdpSocket::bind(any).unwrap();
+        sender.send_to(b"one", address).unwrap();
+        let mut bytes = [0; 8];
+        let got = (0..1000).find_map(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+            socket.recv(&mut bytes).ok()
+        });
+        assert_eq!(got, Some(3));
+        assert!(listeners.first_udp(&[]).is_err());
     }
 
     /// Guarantee: a socket's name is there as long as somebody listens, one that was left behind is

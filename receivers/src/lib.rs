@@ -1,5 +1,8 @@
 //! Receivers: where records come from.
 
 pub mod filelog;
+pub mod input;
+pub mod listen;
 pub mod operators;
 pub mod otlp;
+pub mod syslog;

@@ -10,8 +10,8 @@ use serde_json::Value;
 use tailwater_config::{Errors, Section, parse};
 use tailwater_receivers::filelog::config::FilelogConfig;
 use tailwater_receivers::filelog::discover::Discovery;
-use tailwater_receivers::filelog::frame::{FrameSpec, FrameState, Frames, Input, Trim};
 use tailwater_receivers::filelog::logfs::OsLogFs;
+use tailwater_receivers::input::frame::{FrameSpec, FrameState, Frames, Input, Trim};
 
 fn vectors(group: &str) -> Vec<(PathBuf, Value)> {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR"))

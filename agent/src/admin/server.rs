@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use hyper::body::Incoming;
 use hyper::header::{
     AUTHORIZATION, CACHE_CONTROL, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS,
@@ -162,6 +162,7 @@ fn start(lent: Lent, gate: Gate, api: &Arc<Api>, runtime: &Handle) -> Result<Adm
     let socket = match lent.descriptor()? {
         Descriptor::Tcp(socket) => Socket::Tcp(TcpListener::from_std(socket)?),
         Descriptor::Unix(socket) => Socket::Unix(UnixListener::from_std(socket)?),
+        Descriptor::Udp(_) => bail!("the admin API is served over connections"),
     };
     drop(guard);
     tracing::info!(address = lent.place(), "the admin API listens");

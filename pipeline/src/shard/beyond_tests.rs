@@ -39,9 +39,8 @@ impl AckSink for World {
 
 struct Giver(Arc<World>);
 
-impl Source for Giver {
-    fn poll(&mut self, cx: &mut dyn SourceCx) -> Progress {
-        *self.0.told.lock().unwrap() = (cx.admission(), cx.refuses(Signal::Logs));
+impl Giver {
+    fn emit(&self, cx: &mut dyn SourceCx) {
         for n in self.0.given.lock().unwrap().drain(..) {
             // As many records as its number.
             let lines: Vec<(u32, u32)> = (0..n).map(|_| (0, 1)).collect();
@@ -50,10 +49,18 @@ impl Source for Giver {
             let permit = Permit::none();
             cx.emit(Batch::of(LogsPart { logs, ack, permit }));
         }
+    }
+}
+
+impl Source for Giver {
+    fn poll(&mut self, cx: &mut dyn SourceCx) -> Progress {
+        *self.0.told.lock().unwrap() = (cx.admission(), cx.refuses(Signal::Logs));
+        self.emit(cx);
         Progress::Idle(None)
     }
 
-    fn drain(&mut self, _: &mut dyn SourceCx) -> bool {
+    fn drain(&mut self, cx: &mut dyn SourceCx) -> bool {
+        self.emit(cx);
         true
     }
 }
@@ -192,6 +199,24 @@ fn what_a_source_that_goes_has_behind_connectors_is_passed_on() {
     world.give(&mut shard, 1);
     shard.retire("giver", Arc::default());
     assert_eq!(world.arrived(), [1]);
+}
+
+/// Guarantee: what a source that goes passes on while it is drained goes the way that it had, although the
+/// chain has another name since.
+#[test]
+fn a_source_that_goes_finds_its_chain_under_another_name() {
+    let (mut shard, world) = shard();
+    shard.retire("giver", Arc::default());
+    let renamed = |id: &str, to: &[&str]| NextChain {
+        id: format!("{id} to end").into(),
+        ..world.chain(id, None, to)
+    };
+    shard.swap(Swap {
+        chains: vec![renamed("a", &["out to end"]), renamed("out", &[])],
+        ..Swap::default()
+    });
+    world.give(&mut shard, 3);
+    assert_eq!(world.arrived(), [3]);
 }
 
 /// Guarantee: an outcome passes through connectors, of several ways the worst when all are known; and a

@@ -145,11 +145,24 @@ impl Shard {
         self.exporters.extend(swap.outlets);
         let mut old = std::mem::take(&mut self.chains);
         let mut next = swap.chains;
+        // What goes may still have something to pass on, by the way that it had.
+        let renamed: Vec<(Arc<str>, Arc<str>)> = old
+            .iter()
+            .filter_map(|old| {
+                let new = next.iter().find(|c| c.was(old))?;
+                Some((old.id.clone(), new.id.clone()))
+            })
+            .collect();
         self.beyond = connect(&mut next);
         let next = next.into_iter();
         self.chains = next.map(|c| c.build(&mut old)).collect();
         self.feeds.retain_mut(|feed| {
             if feed.retiring.is_some() {
+                for id in &mut feed.pipelines {
+                    if let Some((_, new)) = renamed.iter().find(|(old, _)| old == id) {
+                        *id = new.clone();
+                    }
+                }
                 return true;
             }
             let Some((_, chains)) = swap.feeds.iter().find(|(id, _)| *id == feed.id) else {

@@ -12,9 +12,7 @@ use tailwater_pipeline::clock::Mono;
 use tailwater_telemetry::metrics::FilesMetrics;
 
 use super::catalog::FileNo;
-use super::charset::Charset;
 use super::file_attrs::FileAttributes;
-use super::frame::{FrameSpec, FrameState, Frames, Input, Oversize, Split, Token, Trim};
 use super::hash::stable_hash;
 use super::identity::TRAIL_BYTES;
 use super::logfs::LogFs;
@@ -25,6 +23,8 @@ use super::settings::Settings;
 use super::stamp::{Ties, stamp_observed};
 use super::tail::{Chunk, Tail};
 use super::whole_lines::{end_at_whole_line, trim_complete_lines};
+use crate::input::charset::{Charset, raw_bodies};
+use crate::input::frame::{FrameSpec, FrameState, Frames, Input, Oversize, Split, Token, Trim};
 use crate::operators::{Chain, OperatorCx, Passed};
 
 /// What one read became.
@@ -722,18 +722,4 @@ fn attributes_of(batch: &LogsBatch, row: usize) -> Vec<(String, String)> {
     map.iter()
         .map(|(k, v)| (k.to_string(), v.as_ref().to_display_string()))
         .collect()
-}
-
-/// Bodies as bytes values instead of text.
-fn raw_bodies(batch: &mut LogsBatch) {
-    for row in 0..batch.rows() {
-        let bytes = batch
-            .body(row)
-            .and_then(|b| b.as_text())
-            .map(Bytes::copy_from_slice);
-        if let Some(bytes) = bytes {
-            let cell = batch.big_cell(Value::Bytes(bytes));
-            batch.set_body(row, cell);
-        }
-    }
 }

@@ -5,12 +5,11 @@
 //! - `discover`, `watch`, `driver`: finds files and hears of changes;
 //! - `desk`: where it is asked for its files;
 //! - `links`: which symbolic links are followed;
-//! - `frame`, `charset`, `cutter`: from bytes to records;
+//! - `cutter`: from bytes to records;
 //! - `lanes`: positions of each destination;
 //! - `stamp`: times that are the same when a line is read again.
 
 pub mod catalog;
-pub mod charset;
 pub mod config;
 mod cutter;
 mod desk;
@@ -18,7 +17,6 @@ pub mod discover;
 mod driver;
 pub mod file_attrs;
 pub mod file_path;
-pub mod frame;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;

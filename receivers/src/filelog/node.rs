@@ -31,12 +31,12 @@ use super::links::CONTAINER_LOGS;
 use super::logfs::LogFs;
 use super::open_files::within_limits;
 use super::saver::Saver;
-use super::settings::{Constants, READ_BYTES, Settings};
+use super::settings::{READ_BYTES, Settings, resources_of};
 use super::settled::SettledFiles;
 use super::source::{Feedback, FileSource, SourceParts};
 use super::tail::OnTruncate;
 use super::watch::{News, Waker, Watch};
-use crate::operators::expr::Template;
+use crate::input::constants::Constants;
 use crate::operators::{BuildCx, Chain};
 
 /// How long a file that was renamed out of the pattern is watched for late writes.
@@ -117,22 +117,8 @@ impl FilelogSettings {
     }
 
     fn constants(&self) -> Result<Constants, Box<ConfigError>> {
-        let compile = |section: &str, list: &[(String, String)]| {
-            let one = |(key, text): &(String, String)| {
-                let template = Template::compile(text, &ProcessEnvironment).map_err(|e| {
-                    let path = self.path.child(section).child(key);
-                    Box::new(ConfigError::new(None, path, e.to_string()))
-                })?;
-                Ok((key.clone(), template))
-            };
-            list.iter()
-                .map(one)
-                .collect::<Result<Vec<_>, Box<ConfigError>>>()
-        };
-        Ok(Constants::new(
-            compile("attributes", &self.config.attributes)?,
-            compile("resource", &self.config.resource)?,
-        ))
+        let (attributes, resource) = (&self.config.attributes, &self.config.resource);
+        Constants::compile(&self.path, attributes, resource)
     }
 
     /// The settings of a lane; what the receiver may use is divided among its lanes.
@@ -177,7 +163,7 @@ impl FilelogSettings {
             hold_bytes_max: hold_bytes_max.div_ceil(shards as u64),
             attributes: c.file_attributes.clone(),
             header: c.header.as_ref().map(|h| h.pattern.clone()),
-            resources: constants.resources(&c.files),
+            resources: resources_of(&constants, &c.files),
             constants,
             polling: AtomicBool::new(false),
         })

@@ -11,10 +11,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tailwater_pdata::LogsBatch;
 
-use super::frame::Token;
 use super::identity::Trail;
 use super::position::Position;
 use super::stamp::Ties;
+use crate::input::frame::Token;
 
 /// Places of one file that are remembered. Beyond it the oldest is forgotten, which costs reading
 /// again after a crash, no more.

@@ -7,15 +7,15 @@ use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::time::Duration;
 
 use regex::bytes::Regex;
-use tailwater_pdata::{Cell, Column, Key, LogsBatch, Map, Value};
+use tailwater_pdata::{Key, Map, Value};
 
-use super::charset::Charset;
 use super::config::NamedFile;
 use super::file_attrs::FileAttributeRules;
-use super::frame::FrameSpec;
 use super::lanes::Lanes;
 use super::tail::OnTruncate;
-use crate::operators::expr::{Record, Template};
+use crate::input::charset::Charset;
+use crate::input::constants::Constants;
+use crate::input::frame::FrameSpec;
 
 /// Bytes read at once.
 pub const READ_BYTES: usize = 256 << 10;
@@ -109,88 +109,15 @@ impl Settings {
     }
 }
 
-/// `attributes` and `resource` of the receiver: text that may hold `EXPR(...)`. What is the same for
-/// every record is rendered once.
-#[derive(Debug, Default)]
-pub struct Constants {
-    attributes: Vec<(Key, Value)>,
-    resource: Option<Arc<Map>>,
-    /// Computed for each record.
-    computed: Vec<(Key, Template)>,
-    computed_resource: Vec<(Key, Template)>,
-}
-
-impl Constants {
-    /// Record attributes and resource attributes.
-    pub fn new(
-        attributes: Vec<(String, Template)>,
-        resource: Vec<(String, Template)>,
-    ) -> Constants {
-        let is_plain = |(_, template): &(String, Template)| template.is_plain();
-        let value = |(key, template): (String, Template)| (Key::from(key), plain(&template));
-        let keyed = |(key, template): (String, Template)| (Key::from(key), template);
-        let (same, computed): (Vec<_>, Vec<_>) = attributes.into_iter().partition(is_plain);
-        let (resource, by_record): (Vec<_>, Vec<_>) = resource.into_iter().partition(is_plain);
-        let resource: Map = resource.into_iter().map(value).collect();
-        Constants {
-            attributes: same.into_iter().map(value).collect(),
-            resource: (!resource.is_empty()).then(|| Arc::new(resource)),
-            computed: computed.into_iter().map(keyed).collect(),
-            computed_resource: by_record.into_iter().map(keyed).collect(),
+/// The resource of the records of each of `files`: what is the same for all, and over it what is theirs.
+pub fn resources_of(constants: &Constants, files: &[NamedFile]) -> HashMap<PathBuf, Arc<Map>> {
+    let of = |file: &NamedFile| {
+        let mut resource = constants.resource().cloned().unwrap_or_default();
+        for (key, text) in &file.resource {
+            resource.insert(Key::from(key.as_str()), Value::str(text));
         }
-    }
-
-    /// The resource of the records of each of `files`: what is the same for all, and over it what is theirs.
-    pub fn resources(&self, files: &[NamedFile]) -> HashMap<PathBuf, Arc<Map>> {
-        let of = |file: &NamedFile| {
-            let mut resource = self.resource.as_deref().cloned().unwrap_or_default();
-            for (key, text) in &file.resource {
-                resource.insert(Key::from(key.as_str()), Value::str(text));
-            }
-            (file.path.clone(), Arc::new(resource))
-        };
-        let own = files.iter().filter(|f| !f.resource.is_empty());
-        own.map(of).collect()
-    }
-
-    /// Adds them to every record of `batch`, which has no resource yet. `resource` is that of its file, if
-    /// it has one of its own.
-    pub fn add_to(&self, batch: &mut LogsBatch, resource: Option<&Arc<Map>>) {
-        for (key, value) in &self.attributes {
-            let column = Column::Const(value.clone());
-            batch.attributes.set(key.clone(), column);
-        }
-        if let Some(resource) = resource.or(self.resource.as_ref()) {
-            batch.resource = resource.clone();
-        }
-        for (key, template) in &self.computed {
-            for row in 0..batch.rows() {
-                let cell = render(template, batch, row);
-                batch.set_attribute(row, key, cell);
-            }
-        }
-        for (key, template) in &self.computed_resource {
-            for row in 0..batch.rows() {
-                let cell = render(template, batch, row);
-                batch.set_resource_attribute(row, key, cell);
-            }
-        }
-    }
-}
-
-fn plain(template: &Template) -> Value {
-    let batch = &LogsBatch::default();
-    let mut out = Vec::new();
-    // Text without an expression reads nothing of the record.
-    let _ = template.render(Record { batch, row: 0 }, &mut out);
-    Value::str(String::from_utf8_lossy(&out))
-}
-
-/// An expression that fails leaves the attribute out.
-fn render(template: &Template, batch: &mut LogsBatch, row: usize) -> Cell {
-    let mut out = Vec::new();
-    match template.render(Record { batch, row }, &mut out) {
-        Ok(()) => Cell::Str(batch.text.push(&out)),
-        Err(_) => Cell::Absent,
-    }
+        (file.path.clone(), Arc::new(resource))
+    };
+    let own = files.iter().filter(|f| !f.resource.is_empty());
+    own.map(of).collect()
 }

@@ -15,15 +15,15 @@ use tailwater_pipeline::AckWindow;
 use tailwater_pipeline::clock::Mono;
 
 use super::catalog::{FileNo, OpenFile, Shared};
-use super::charset::Charset;
 use super::file_path::FilePath;
-use super::frame::FlushClock;
 use super::hash::stable_hash;
 use super::holes::hole_bytes;
 use super::identity::{Found, Head, TRAIL_BYTES, Trail, Verdict, judge};
 use super::logfs::{FileId, LogFile, Meta};
 use super::position::Position;
 use super::under_way::UnderWay;
+use crate::input::charset::Charset;
+use crate::input::frame::FlushClock;
 
 /// Batches of one file that may be under way.
 pub const WINDOW_BATCHES_MAX: usize = 64;

@@ -1,7 +1,7 @@
 //! Lines of containers as far as cutting has to know them: where a line is not complete, because
 //! the runtime has split it.
 
-use super::frame::Frames;
+use crate::input::frame::Frames;
 
 /// Trims blanks at the end of lines, except of those that go on in the next line.
 pub fn trim_complete_lines(frames: &mut Frames, content: &[u8]) {
@@ -88,7 +88,7 @@ fn is_partial(line: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::filelog::frame::Token;
+    use crate::input::frame::Token;
 
     #[test]
     fn a_buffer_ends_where_no_container_line_is_open() {

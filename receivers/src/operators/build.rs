@@ -71,11 +71,28 @@ impl Chain {
     /// Everything that is wrong with it: operators that are unknown or not supported, options,
     /// outputs that do not exist or that lead back.
     pub fn build(nodes: &[Node], cx: &BuildCx<'_>) -> Result<Chain, Errors> {
+        Chain::build_behind(None, nodes, cx)
+    }
+
+    /// As [`Chain::build`], with an operator in front that is not in the list: where it stands, and what
+    /// it is.
+    ///
+    /// # Errors
+    /// As [`Chain::build`].
+    pub fn build_behind(
+        first: Option<(&KeyPath, &Node)>,
+        nodes: &[Node],
+        cx: &BuildCx<'_>,
+    ) -> Result<Chain, Errors> {
         let mut errors = Errors::new();
-        let ids = unique_ids(nodes);
+        let listed = nodes.iter().enumerate();
+        let listed = listed.map(|(i, node)| (cx.path.child(i), node));
+        let first = first.map(|(path, node)| (path.clone(), node));
+        let all: Vec<(KeyPath, &Node)> = first.into_iter().chain(listed).collect();
+        let nodes: Vec<&Node> = all.iter().map(|(_, node)| *node).collect();
+        let ids = unique_ids(&nodes);
         let mut drafts = Vec::new();
-        for (i, (node, id)) in nodes.iter().zip(&ids).enumerate() {
-            let path = cx.path.child(i);
+        for (i, ((path, node), id)) in all.into_iter().zip(&ids).enumerate() {
             if ids[..i].contains(id) {
                 let message = format!("another operator has the id {id:?}");
                 let path = path.child("id");
@@ -109,7 +126,7 @@ impl Chain {
 /// The id of each operator: the one it was given, else its type, with a number from the second
 /// one of a type on that no other operator has, as the collector does it. Ids that were given may
 /// still be equal.
-fn unique_ids(nodes: &[Node]) -> Vec<Arc<str>> {
+fn unique_ids(nodes: &[&Node]) -> Vec<Arc<str>> {
     let text = |node: &Node, key: &str| {
         let text = node.get(key).and_then(Node::as_text);
         text.filter(|t| !t.is_empty()).map(Arc::<str>::from)

@@ -4,7 +4,7 @@
 //! exporter, and not before. The bytes of a request are passed on as they came.
 //!
 //! - `config`: its options;
-//! - `server`, `connections`, `bind`, `tls`: listeners and their connections, on a thread of their own;
+//! - `server`, `connections`: listeners and their connections, on a thread of their own;
 //! - `grpc`, `http`, `answer`, `status`: the two protocols;
 //! - `body`, `inflate`, `room`: from a body to records, within limits;
 //! - `intake`, `source`, `request`: to the shards, and back to the answer;
@@ -14,7 +14,6 @@
 
 mod answer;
 mod answers;
-mod bind;
 mod body;
 mod client;
 pub mod config;
@@ -35,7 +34,6 @@ mod server;
 mod source;
 mod stats;
 mod status;
-mod tls;
 
 #[cfg(test)]
 mod tests;

@@ -13,8 +13,7 @@ use tailwater_pipeline::reach::Reach;
 use tailwater_pipeline::{BuildError, DropReason, ReceiverNode, ShardHandle, Source};
 use tailwater_telemetry::metrics::{Accounting, IntakeMetrics};
 
-use super::bind::{Bound, open};
-use super::config::{Endpoint, Listen, OtlpConfig, TlsOptions};
+use super::config::OtlpConfig;
 use super::grpc::GrpcService;
 use super::guard::{CHECKS_MAX, Guard};
 use super::http::HttpService;
@@ -22,7 +21,7 @@ use super::intake::{Intake, Queue};
 use super::server::{Listener, Server, runtime};
 use super::source::OtlpSource;
 use super::stats::{Stats, Transport};
-use super::tls::TlsSource;
+use crate::listen::{Bound, Carrier, Door, Endpoint, Listen, TlsOptions, TlsSource};
 
 /// The factory of `otlp`.
 pub fn factory() -> ReceiverFactory {
@@ -258,42 +257,16 @@ impl Shared {
         tls: Option<&TlsOptions>,
         auth: bool,
     ) -> Result<Lent, BuildError> {
-        let endpoint = &listen.endpoint;
-        let bound = open(listen, &self.cx.listeners, &self.cx.runtime).map_err(|e| {
-            let text = format!(
-                "cannot listen on {endpoint} ({e}); another process may use it: set \
-                 protocols::{protocol}::endpoint to another address"
-            );
-            error(&self.cx, text)
-        })?;
-        let place = bound.place();
-        let known = tls.is_some_and(|tls| auth || tls.client_ca.is_some());
-        if bound.is_exposed() && !known {
-            let what = match tls {
-                None if auth => {
-                    "without TLS: whoever is on the way can read what is sent, credentials too"
-                }
-                None => {
-                    "without TLS: whoever reaches the address can send and can read what is sent"
-                }
-                Some(_) => "without client certificates or auth: whoever reaches it can send",
-            };
-            if self.config.refuse_unprotected {
-                let text = format!(
-                    "{place} is {what} (refuse_unprotected); set tls with client_ca_file or auth, or an \
-                     endpoint on a loopback address"
-                );
-                return Err(error(&self.cx, text));
-            }
-            tracing::warn!(
-                receiver = %self.cx.id,
-                protocol,
-                address = place,
-                "UNPROTECTED LISTENER {what}; refuse_unprotected: true makes this an error"
-            );
-        }
-        tracing::info!(receiver = %self.cx.id, protocol, address = place, "listening");
-        Ok(bound)
+        let door = Door {
+            carrier: Carrier::Streams,
+            protocol,
+            option: &format!("protocols::{protocol}::endpoint"),
+            listen,
+            tls,
+            auth,
+            refuse_unprotected: self.config.refuse_unprotected,
+        };
+        door.open(&self.cx).map_err(|e| error(&self.cx, e))
     }
 }
 

@@ -19,14 +19,13 @@ use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
 use super::answer::Answer;
-use super::bind::{Bound, Socket};
 use super::client::Peer;
 use super::config::{GrpcOptions, HttpOptions};
 use super::connections::{Connection, Connections, Listed};
 use super::grpc::GrpcService;
 use super::http::HttpService;
 use super::stats::Stats;
-use super::tls::TlsSource;
+use crate::listen::{Bound, Socket, TlsSource};
 
 /// Pause after a failed accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);

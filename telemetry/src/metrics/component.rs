@@ -50,6 +50,17 @@ metric_group! {
 }
 
 metric_group! {
+    /// Messages of text that a receiver gets over sockets.
+    pub struct MessageMetrics { receiver, transport }
+    /// Messages that were cut into several records: longer than allowed, or longer than there was room for.
+    split_messages: Counter, Basic, Count, "tailwater_receiver_split_messages";
+    /// Messages with bytes that are no characters in their encoding, which were replaced.
+    repaired_messages: Counter, Basic, Count, "tailwater_receiver_repaired_messages";
+    /// Datagrams that came while there was no room, for one destination at least.
+    dropped_datagrams: Counter, Basic, Count, "tailwater_receiver_dropped_datagrams";
+}
+
+metric_group! {
     /// What a receiver that clients send to has under way.
     pub struct IntakeMetrics { receiver }
     /// Requests under way now.
@@ -446,6 +457,7 @@ pub(crate) const FAMILIES: &[&[Family]] = &[
     ReceiverPointMetrics::FAMILIES,
     ReceiverSpanMetrics::FAMILIES,
     ListenerMetrics::FAMILIES,
+    MessageMetrics::FAMILIES,
     IntakeMetrics::FAMILIES,
     ProcessorMetrics::FAMILIES,
     ConnectorMetrics::FAMILIES,
@@ -497,6 +509,7 @@ mod tests {
             Box::new(ReceiverPointMetrics::new(registry, "otlp", "grpc")),
             Box::new(ReceiverSpanMetrics::new(registry, "otlp", "http")),
             Box::new(ListenerMetrics::new(registry, "otlp", "grpc")),
+            Box::new(MessageMetrics::new(registry, "syslog", "udp")),
             Box::new(IntakeMetrics::new(registry, "otlp")),
             Box::new(ProcessorMetrics::new(registry, "batch", "logs")),
             Box::new(ConnectorMetrics::new(registry, "forward", "logs")),

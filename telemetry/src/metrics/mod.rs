@@ -24,10 +24,10 @@ pub use component::{
     ExporterMetrics, ExporterPointsMetrics, ExporterSpansMetrics, FilesMetrics,
     FilteredLogsMetrics, FilteredPointsMetrics, FilteredSpansMetrics, IntakeMetrics,
     LabelBudgetMetrics, LagMetrics, ListenerMetrics, MemoryLimiterMetrics,
-    MemoryLimiterPointsMetrics, MemoryLimiterSpansMetrics, OttlMetrics, PartialSuccessMetrics,
-    ProcessorMetrics, QueueLeftMetrics, QueueMetrics, RECEIVER_TRANSPORT_FILE, ReceiverMetrics,
-    ReceiverPointMetrics, ReceiverSpanMetrics, SampledLogsMetrics, SampledSpansMetrics,
-    SelfLogMetrics, SourcesMetrics, StoredQueueMetrics,
+    MemoryLimiterPointsMetrics, MemoryLimiterSpansMetrics, MessageMetrics, OttlMetrics,
+    PartialSuccessMetrics, ProcessorMetrics, QueueLeftMetrics, QueueMetrics,
+    RECEIVER_TRANSPORT_FILE, ReceiverMetrics, ReceiverPointMetrics, ReceiverSpanMetrics,
+    SampledLogsMetrics, SampledSpansMetrics, SelfLogMetrics, SourcesMetrics, StoredQueueMetrics,
 };
 pub use exposition::{ConstantLabels, Exposition};
 pub use family::{Collect, Family, Gather, Kind, Labels, Level, Unit};

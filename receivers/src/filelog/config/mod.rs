@@ -11,21 +11,23 @@ mod ordering;
 mod tests;
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use regex::bytes::Regex;
 use tailwater_config::{ComponentId, Node, Section};
 
 use super::catalog::GzipRule;
-use super::charset::Charset;
 use super::discover::Discovery;
 use super::file_attrs::FileAttributeRules;
-use super::frame::{FrameSpec, Oversize, Split, Trim, Units};
 use super::glob::Glob;
 use super::links::{Follow, GuardedFs, LinkRules};
 use super::order::OrderingCriteria;
 use super::tail::OnTruncate;
+use crate::input::charset::Charset;
+use crate::input::frame::{FrameSpec, Oversize, Split, Trim};
+use crate::input::options::{
+    MultilineConfig, RetryOnFailure, charset, compiled, multiline, retry_on_failure,
+};
 pub use files::NamedFile;
 use tailwater_golang::regexp;
 
@@ -76,24 +78,6 @@ pub struct DeletedFiles {
     pub hold_age_max: Duration,
 }
 
-/// The collector's `retry_on_failure`. Accepted as written; what was not delivered is read again
-/// without end in any case, since positions move by delivery only.
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub struct RetryOnFailure {
-    /// Default false.
-    pub enabled: bool,
-    /// Default 1 s.
-    pub initial_interval: Duration,
-    /// Default 30 s.
-    pub max_interval: Duration,
-    /// Default 5 min, 0 = without end.
-    pub max_elapsed_time: Duration,
-    /// Default 1.5.
-    pub multiplier: f64,
-    /// Default 0.5.
-    pub randomization_factor: f64,
-}
-
 /// `header`: leading lines that describe the file.
 #[derive(Clone, Debug)]
 pub struct HeaderConfig {
@@ -101,17 +85,6 @@ pub struct HeaderConfig {
     pub pattern: Regex,
     /// What turns them into attributes, as written; at least one.
     pub metadata_operators: Vec<Node>,
-}
-
-/// `multiline`.
-#[derive(Clone, Debug)]
-pub struct MultilineConfig {
-    /// Compiled, with `(?m)`.
-    pub pattern: Arc<Regex>,
-    /// `line_end_pattern` instead of `line_start_pattern`.
-    pub at_end: bool,
-    /// `omit_pattern`.
-    pub omit: bool,
 }
 
 /// All options of the receiver.
@@ -275,7 +248,7 @@ impl FilelogConfig {
             attributes: s.string_map("attributes").unwrap_or_default(),
             resource: s.string_map("resource").unwrap_or_default(),
             storage: s.component_id("storage"),
-            retry_on_failure: retry_on_failure(s),
+            retry_on_failure: retry_on_failure(s, "positions move by delivery only"),
             operators: s.list("operators").unwrap_or_default().to_vec(),
             deleted_files: deleted_files(s),
             links: links(s),
@@ -305,21 +278,7 @@ impl FilelogConfig {
         let split = match (&self.multiline, charset) {
             (_, Charset::Nop) => Split::None,
             (None, _) => Split::Newline,
-            (
-                Some(MultilineConfig {
-                    pattern,
-                    at_end,
-                    omit,
-                }),
-                _,
-            ) => {
-                let (pattern, omit) = (pattern.clone(), *omit);
-                if *at_end {
-                    Split::LineEnd { pattern, omit }
-                } else {
-                    Split::LineStart { pattern, omit }
-                }
-            }
+            (Some(multiline), _) => multiline.split(),
         };
         let (max_log_bytes, oversize, trim) = (self.max_log_bytes, self.oversize, self.trim);
         FrameSpec {
@@ -386,89 +345,9 @@ fn globs(s: &mut Section<'_, '_>, key: &str) -> Option<Vec<Glob>> {
     Some(globs)
 }
 
-fn charset(s: &mut Section<'_, '_>) -> Charset {
-    let Some(name) = s.string_optional("encoding") else {
-        return Charset::Utf8;
-    };
-    Charset::by_name(&name).unwrap_or_else(|| {
-        s.invalid(
-            "encoding",
-            format!(
-                "unsupported encoding {name:?}, allowed: utf-8, utf-8-raw, ascii, utf-16, \
-                 utf-16le, utf-16be, nop, and the names of the WHATWG Encoding Standard"
-            ),
-        );
-        Charset::Utf8
-    })
-}
-
 /// Compiles a pattern in Go's syntax.
 fn compile(s: &mut Section<'_, '_>, key: &str, pattern: &str) -> Option<Regex> {
     compiled(s, key, pattern, regexp::compile(pattern))
-}
-
-/// The outcome of compiling `pattern`.
-fn compiled(
-    s: &mut Section<'_, '_>,
-    key: &str,
-    pattern: &str,
-    outcome: Result<Regex, regex::Error>,
-) -> Option<Regex> {
-    match outcome {
-        Ok(regex) => Some(regex),
-        Err(e) => {
-            // The engine's text draws the pattern over several lines; the last one says it.
-            let text = e.to_string();
-            let why = text
-                .lines()
-                .last()
-                .unwrap_or_default()
-                .trim_start_matches("error: ");
-            s.invalid(key, format!("{pattern:?} is no regular expression: {why}"));
-            None
-        }
-    }
-}
-
-fn multiline(s: &mut Section<'_, '_>, charset: Charset) -> Option<MultilineConfig> {
-    let multiline = s.section_if_present("multiline", |s| {
-        let start = s.string("line_start_pattern", "");
-        let end = s.string("line_end_pattern", "");
-        let omit = s.bool("omit_pattern", false);
-        let (key, pattern, at_end) = match (start.as_str(), end.as_str()) {
-            ("", "") => {
-                if omit {
-                    s.invalid("omit_pattern", "there is no pattern to omit");
-                }
-                return None;
-            }
-            (pattern, "") => ("line_start_pattern", pattern, false),
-            ("", pattern) => ("line_end_pattern", pattern, true),
-            _ => {
-                s.error("only one of line_start_pattern or line_end_pattern can be set");
-                return None;
-            }
-        };
-        let pattern = format!("(?m){pattern}");
-        let outcome = match charset.units() {
-            Units::Bytes => regexp::compile_for_bytes(&pattern),
-            _ => regexp::compile(&pattern),
-        };
-        let pattern = Arc::new(compiled(s, key, &pattern, outcome)?);
-        Some(MultilineConfig {
-            pattern,
-            at_end,
-            omit,
-        })
-    });
-    let multiline = multiline.flatten();
-    if multiline.is_some() && charset == Charset::Nop {
-        s.invalid(
-            "multiline",
-            "cannot be used with encoding nop, which does not cut content",
-        );
-    }
-    multiline
 }
 
 fn file_attributes(s: &mut Section<'_, '_>) -> FileAttributeRules {
@@ -523,33 +402,6 @@ fn header(s: &mut Section<'_, '_>, start_at: StartAt) -> Option<HeaderConfig> {
         );
     }
     header
-}
-
-fn retry_on_failure(s: &mut Section<'_, '_>) -> RetryOnFailure {
-    let retry = s.section("retry_on_failure", |s| {
-        let enabled = s.bool("enabled", false);
-        if enabled && s.has("max_elapsed_time") {
-            s.warn(
-                "max_elapsed_time",
-                "has no effect: what was not delivered is never given up, files are read again",
-            );
-        }
-        RetryOnFailure {
-            enabled,
-            initial_interval: s.duration("initial_interval", Duration::from_secs(1)),
-            max_interval: s.duration("max_interval", Duration::from_secs(30)),
-            max_elapsed_time: s.duration("max_elapsed_time", Duration::from_secs(300)),
-            multiplier: s.f64("multiplier", 1.5, 0.0..),
-            randomization_factor: s.f64("randomization_factor", 0.5, 0.0..=1.0),
-        }
-    });
-    if retry.enabled {
-        s.warn(
-            "retry_on_failure",
-            "is not needed: positions move by delivery only, and exporters retry by themselves",
-        );
-    }
-    retry
 }
 
 fn links(s: &mut Section<'_, '_>) -> LinkOptions {

@@ -1,7 +1,7 @@
 //! Which options there are, their defaults, and what is refused.
 
 use super::*;
-use crate::filelog::frame::Units;
+use crate::input::frame::Units;
 use tailwater_config::{Errors, parse};
 
 fn decode(yaml: &str) -> Result<(FilelogConfig, Errors), Errors> {

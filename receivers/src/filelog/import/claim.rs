@@ -11,12 +11,12 @@ use std::path::{Path, PathBuf};
 
 use super::ImportedOffset;
 use crate::filelog::discover::Discovery;
-use crate::filelog::frame::FrameState;
 use crate::filelog::gzip::{Gunzip, is_gzip};
 use crate::filelog::gzip_reader::GzipFile;
 use crate::filelog::identity::{Head, TRAIL_BYTES, Trail, rotated_from};
 use crate::filelog::logfs::{FileId, LogFile, LogFs, Meta};
 use crate::filelog::position::Position;
+use crate::input::frame::FrameState;
 
 /// Bytes by which a file is recognised later, the receiver's default `fingerprint_size`. It is
 /// stored with the position, so another size in the receiver does no harm.

@@ -2,8 +2,6 @@
 //! `configtls` name them, and limits of our own beside them.
 
 mod cors;
-mod listen;
-mod tls;
 
 use std::time::Duration;
 
@@ -12,10 +10,9 @@ use hyper::header::{HeaderName, HeaderValue};
 use tailwater_config::Section;
 
 pub use cors::Cors;
-pub use listen::{Endpoint, Family, Listen};
-pub use tls::TlsOptions;
 
 use super::inflate::Encoding;
+use crate::listen::{Listen, TlsOptions};
 
 /// Why metadata of TLS is refused.
 const TLS_METADATA: &str = "nothing reads what TLS knows of a client; leave it out";

@@ -1,6 +1,7 @@
 //! Which options there are, their defaults, and what is refused.
 
 use super::*;
+use crate::listen::Family;
 use tailwater_config::{Errors, parse};
 use tailwater_pipeline::tls::TlsVersion;
 

@@ -6,8 +6,8 @@ use serde_json::{Value as Json, json};
 use tailwater_config::{Errors, Section, parse};
 use tailwater_receivers::filelog::config::FilelogConfig;
 use tailwater_receivers::filelog::discover::Discovery;
-use tailwater_receivers::filelog::frame::{FrameState, Frames, Input};
 use tailwater_receivers::filelog::logfs::OsLogFs;
+use tailwater_receivers::input::frame::{FrameState, Frames, Input};
 use tailwater_testkit::tempdir::TempDir;
 use tailwater_testkit::time::system_unix_nanos;
 

@@ -172,7 +172,7 @@ fn accounted(spec: &FrameSpec, content: &[u8], r: &Run, flush: bool) {
 /// The text of the records in an encoding that has these units.
 #[cfg(feature = "fuzzing")]
 fn decoded(spec: &FrameSpec, content: &[u8], choice: u8) {
-    use crate::filelog::charset::Charset;
+    use crate::input::charset::Charset;
     use tailwater_pdata::Text;
     let names = match spec.units {
         Units::Utf8 => &["utf-8", "utf-8-raw"][..],

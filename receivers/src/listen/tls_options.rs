@@ -59,7 +59,7 @@ impl TlsOptions {
             handshake: Handshake::decode(s),
             reload_interval: s.duration("reload_interval", Duration::ZERO),
         };
-        for (option, problem) in super::super::tls::text_problems(&tls) {
+        for (option, problem) in super::tls::text_problems(&tls) {
             s.invalid(option, problem);
         }
         tls

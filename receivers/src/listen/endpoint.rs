@@ -9,7 +9,7 @@ use tailwater_config::Section;
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Endpoint {
     /// Host (empty = all addresses) and port (0 = any).
-    Tcp {
+    Address {
         /// Host name or address, without brackets.
         host: String,
         /// The port.
@@ -63,7 +63,7 @@ impl Listen {
         let endpoint = parse(&text, transport).unwrap_or_else(|problem| {
             s.invalid("endpoint", problem);
             // Decoding goes on to find other mistakes; nothing is built from this.
-            Endpoint::Tcp {
+            Endpoint::Address {
                 host: String::new(),
                 port: 0,
             }
@@ -71,9 +71,26 @@ impl Listen {
         Listen { endpoint, family }
     }
 
+    /// Reads `key`, which is required and has the form `host:port`.
+    pub fn decode_address(s: &mut Section<'_, '_>, key: &str) -> Listen {
+        let plain = Some(Transport::Tcp(Family::Any));
+        let text = s.string_required(key);
+        let parsed = text.map(|text| parse(&text, plain));
+        let endpoint =
+            parsed.and_then(|parsed| parsed.map_err(|_| s.invalid(key, "must be host:port")).ok());
+        Listen {
+            // Decoding goes on to find other mistakes; nothing is built from this.
+            endpoint: endpoint.unwrap_or(Endpoint::Address {
+                host: String::new(),
+                port: 0,
+            }),
+            family: Family::Any,
+        }
+    }
+
     /// The system chooses a port, so that two of these do not collide.
     pub fn any_port(&self) -> bool {
-        matches!(self.endpoint, Endpoint::Tcp { port: 0, .. })
+        matches!(self.endpoint, Endpoint::Address { port: 0, .. })
     }
 }
 
@@ -96,7 +113,7 @@ fn parse(text: &str, transport: Option<Transport>) -> Result<Endpoint, &'static 
         None if host.contains(':') => return Err("an IPv6 address must stand in brackets"),
         None => host,
     };
-    Ok(Endpoint::Tcp {
+    Ok(Endpoint::Address {
         host: host.to_owned(),
         port,
     })
@@ -116,8 +133,8 @@ fn socket(path: &str) -> Result<Endpoint, &'static str> {
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Endpoint::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
-            Endpoint::Tcp { host, port } => write!(f, "{host}:{port}"),
+            Endpoint::Address { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
+            Endpoint::Address { host, port } => write!(f, "{host}:{port}"),
             Endpoint::Unix(path) => write!(f, "unix://{}", path.display()),
         }
     }
@@ -130,7 +147,7 @@ mod tests {
     #[test]
     fn forms_of_endpoints() {
         let tcp = |host: &str, port| {
-            Ok(Endpoint::Tcp {
+            Ok(Endpoint::Address {
                 host: host.to_owned(),
                 port,
             })

@@ -1,7 +1,8 @@
 //! Character encodings of files: records are decoded first and trimmed then.
 
+use bytes::Bytes;
 use encoding_rs::Encoding as Table;
-use tailwater_pdata::{Slice, Text};
+use tailwater_pdata::{LogsBatch, Slice, Text, Value};
 
 use super::frame::{Token, Units};
 
@@ -148,10 +149,24 @@ impl Charset {
     }
 }
 
+/// Bodies as bytes values instead of text.
+pub fn raw_bodies(batch: &mut LogsBatch) {
+    for row in 0..batch.rows() {
+        let bytes = batch
+            .body(row)
+            .and_then(|b| b.as_text())
+            .map(Bytes::copy_from_slice);
+        if let Some(bytes) = bytes {
+            let cell = batch.big_cell(Value::Bytes(bytes));
+            batch.set_body(row, cell);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::filelog::frame::{FrameSpec, FrameState, Frames, Input, Oversize, Split, Trim};
+    use crate::input::frame::{FrameSpec, FrameState, Frames, Input, Oversize, Split, Trim};
 
     fn run(charset: Charset, content: &[u8]) -> (Vec<String>, u64) {
         let spec = FrameSpec {

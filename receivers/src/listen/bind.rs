@@ -4,17 +4,17 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use tailwater_pipeline::listeners::{Descriptor, Lent, Listeners};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, UdpSocket, UnixListener};
 use tokio::runtime::Handle;
 
-use super::config::{Endpoint, Family, Listen};
+use super::endpoint::{Endpoint, Family, Listen};
 
 /// A listener that accepts.
 pub struct Bound {
     /// What it accepts with.
     pub socket: Socket,
     /// Closed with the last who has it.
-    _lent: Lent,
+    lent: Lent,
 }
 
 /// See [`Bound`].
@@ -35,11 +35,59 @@ impl Bound {
         let socket = match lent.descriptor()? {
             Descriptor::Tcp(socket) => Socket::Tcp(TcpListener::from_std(socket)?),
             Descriptor::Unix(socket) => Socket::Unix(UnixListener::from_std(socket)?),
+            Descriptor::Udp(_) => {
+                return Err(io::Error::other("there are no connections over UDP"));
+            }
         };
-        Ok(Bound {
-            socket,
-            _lent: lent,
-        })
+        Ok(Bound { socket, lent })
+    }
+
+    /// What it was made of.
+    pub fn lent(&self) -> &Lent {
+        &self.lent
+    }
+}
+
+/// A socket that gets datagrams.
+pub struct Datagrams {
+    /// What gets them.
+    pub socket: UdpSocket,
+    /// Closed with the last who has it.
+    lent: Lent,
+}
+
+impl Datagrams {
+    /// Gets on `runtime` what comes to `lent`.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn new(lent: Lent, runtime: &Handle) -> io::Result<Datagrams> {
+        let _entered = runtime.enter();
+        match lent.descriptor()? {
+            Descriptor::Udp(socket) => Ok(Datagrams {
+                socket: UdpSocket::from_std(socket)?,
+                lent,
+            }),
+            _ => Err(io::Error::other("it is a socket for connections")),
+        }
+    }
+
+    /// What it was made of.
+    pub fn lent(&self) -> &Lent {
+        &self.lent
+    }
+}
+
+/// Opens a socket for datagrams. Names are looked up as by [`open`].
+///
+/// # Errors
+/// What the system says.
+pub fn open_datagrams(listen: &Listen, listeners: &Listeners, names: &Handle) -> io::Result<Lent> {
+    match &listen.endpoint {
+        Endpoint::Unix(_) => Err(io::Error::other("datagrams need host:port")),
+        Endpoint::Address { host, port } => {
+            listeners.first_udp(&addresses(host, *port, listen.family, names)?)
+        }
     }
 }
 
@@ -51,7 +99,7 @@ impl Bound {
 pub fn open(listen: &Listen, listeners: &Listeners, names: &Handle) -> io::Result<Lent> {
     match &listen.endpoint {
         Endpoint::Unix(path) => listeners.unix(path),
-        Endpoint::Tcp { host, port } => {
+        Endpoint::Address { host, port } => {
             listeners.first_tcp(&addresses(host, *port, listen.family, names)?)
         }
     }

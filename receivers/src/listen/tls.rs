@@ -8,7 +8,7 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
 use tailwater_pipeline::pem::{FileMark, PemError, PemSource};
 
-use super::config::TlsOptions;
+use super::tls_options::TlsOptions;
 
 /// Why TLS cannot work as configured.
 #[derive(Debug, thiserror::Error)]

@@ -71,7 +71,7 @@ impl Units {
 
     /// The part of `content` that is left after trimming.
     #[inline]
-    pub(super) fn trim(self, content: &[u8], trim: Trim) -> (usize, usize) {
+    pub(crate) fn trim(self, content: &[u8], trim: Trim) -> (usize, usize) {
         let (mut from, mut to) = (0, content.len());
         if self.size() == 1 {
             while trim.leading && from < to && is_space(content[from]) {
@@ -94,7 +94,7 @@ impl Units {
 
     /// The last place at or before `at` where `bytes` can be split between characters; `at` itself
     /// if there is none. `at` must be at most `bytes.len()`.
-    pub(super) fn floor(self, bytes: &[u8], at: usize) -> usize {
+    pub(crate) fn floor(self, bytes: &[u8], at: usize) -> usize {
         match self {
             Units::Bytes => at,
             Units::Utf8 => {

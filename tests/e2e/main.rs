@@ -34,6 +34,7 @@ mod routing;
 mod sandbox;
 mod secrets;
 mod signals;
+mod syslog;
 mod tap;
 mod telemetry;
 mod tls;

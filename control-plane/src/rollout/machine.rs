@@ -307,10 +307,7 @@ impl Machine<'_> {
         let mut strays = BTreeSet::new();
         let mut home = Vec::new();
         for agent in collectors.iter().filter(|a| a.connected) {
-            let runs = match self.p.has(Flaw::TrustsAcknowledgements) {
-                true => agent.report.answered.as_ref(),
-                false => agent.report.effective.as_ref(),
-            };
+            let runs = agent.report.effective.as_ref();
             if runs == Some(&good.digest) {
                 home.push(&agent.id);
                 continue;

@@ -96,8 +96,6 @@ pub(super) enum Flaw {
     NoDataPasses,
     /// Agents are compared with their past alone.
     NoControlGroup,
-    /// An agent runs what it says that it took.
-    TrustsAcknowledgements,
     /// Agents of waves are not among those that go back.
     ForgetsWaves,
     /// What did harm may come again.

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use super::Machine;
-use crate::rollout::Flaw;
 use crate::rollout::command::{Action, Alert};
 use crate::rollout::model::{AgentId, Phase, Reason, Report};
 
@@ -89,7 +88,6 @@ impl Machine<'_> {
     /// What counts is what an agent runs, not what it says of the offer.
     pub(super) fn back(&mut self, reports: &BTreeMap<AgentId, Report>) {
         let good = self.s.good.digest.clone();
-        let trusts = self.p.has(Flaw::TrustsAcknowledgements);
         let Phase::RollBack {
             waiting, fallback, ..
         } = &mut self.s.phase
@@ -101,9 +99,6 @@ impl Machine<'_> {
             let Some(report) = reports.get(id) else {
                 return true;
             };
-            if trusts && report.answered.as_ref() == Some(&good) && report.refused.is_none() {
-                return false;
-            }
             if *fallback && report.effective.as_ref() == Some(&self.p.fallback) {
                 on_fallback.push(id.clone());
                 return false;

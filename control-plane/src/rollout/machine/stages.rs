@@ -212,7 +212,6 @@ impl Machine<'_> {
         let Some(digest) = self.candidate_digest() else {
             return;
         };
-        let trusts = self.p.has(Flaw::TrustsAcknowledgements);
         let Phase::Offer {
             members, waiting, ..
         } = &mut self.s.phase
@@ -225,7 +224,7 @@ impl Machine<'_> {
             let Some(report) = report.filter(|r| r.answered.as_ref() == Some(&digest)) else {
                 return true;
             };
-            let differs = report.effective.as_ref() != Some(&digest) && !trusts;
+            let differs = report.effective.as_ref() != Some(&digest);
             match &report.refused {
                 Some(reason) => refused.insert(id.clone(), reason.clone()),
                 None if differs => refused.insert(id.clone(), DIFFERS.to_owned()),

@@ -74,8 +74,6 @@ fn mistakes_are_found() {
     let flaws = [
         Flaw::NeverRollsBack,
         Flaw::Unfenced,
-        Flaw::ForgetsCommands,
-        Flaw::BelievesAtOnce,
         Flaw::NoDataPasses,
         Flaw::NoControlGroup,
         Flaw::ForgetsWaves,

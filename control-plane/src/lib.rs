@@ -21,4 +21,5 @@ pub mod metrics;
 pub mod model;
 pub mod reconcile;
 pub mod registry;
+pub mod rollout;
 pub mod store;

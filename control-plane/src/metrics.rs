@@ -34,6 +34,20 @@ pub enum Activity {
     VerifyReload,
     /// A turn of the loop that found something to do.
     ScheduleReconcile,
+    /// A candidate is offered to the first agents.
+    CanaryReload,
+    /// A candidate becomes what is good.
+    PromoteConfig,
+    /// Agents are offered what was good before.
+    RollbackConfig,
+    /// People are told.
+    SendAlert,
+    /// What agents count is asked for.
+    VerifyCollectorHealth,
+    /// Which agents there are is asked for.
+    ListActiveCollectors,
+    /// An agent that came late is offered what is good.
+    RegisterNewCollector,
 }
 
 impl Activity {
@@ -52,6 +66,13 @@ impl Activity {
             Activity::PushConfig => "push_config",
             Activity::VerifyReload => "verify_reload",
             Activity::ScheduleReconcile => "schedule_reconcile",
+            Activity::CanaryReload => "canary_reload",
+            Activity::PromoteConfig => "promote_config",
+            Activity::RollbackConfig => "rollback_config",
+            Activity::SendAlert => "send_alert",
+            Activity::VerifyCollectorHealth => "verify_collector_health",
+            Activity::ListActiveCollectors => "list_active_collectors",
+            Activity::RegisterNewCollector => "register_new_collector",
         }
     }
 }

@@ -1,8 +1,10 @@
 //! Where the control plane keeps what it knows, so that a restart goes on: events and how far each
-//! consumer is, sources, artefacts, and what was offered.
+//! consumer is, sources, artefacts, what was offered, and rollouts with who leads them.
 //!
 //! Every method is one transaction. Nothing here is on the path of log lines.
 
+#[cfg(test)]
+pub(crate) mod memory;
 pub mod sqlite;
 #[cfg(test)]
 mod suite;
@@ -78,8 +80,102 @@ pub struct Retention {
     pub gone_before_ns: i64,
 }
 
+/// Configurations by their digest.
+pub trait Artefacts: Send + Sync {
+    /// Keeps an artefact unless it is kept. It is never changed.
+    ///
+    /// # Errors
+    /// What the database says; nothing was kept then. So of all methods of all stores.
+    fn put_artefact(&self, kind: &str, digest: &Digest, body: &str) -> Result<(), StoreError>;
+
+    /// The body of an artefact.
+    ///
+    /// # Errors
+    /// As [`Artefacts::put_artefact`].
+    fn artefact(&self, digest: &Digest) -> Result<Option<String>, StoreError>;
+}
+
+/// A step of a rollout, for the history.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct StepRecord {
+    /// Of the lease under which it was taken.
+    pub epoch: u64,
+    /// Its number; each is one more than the one before.
+    pub step: u64,
+    /// When, ms since the epoch of the wall clock.
+    pub at_ms: u64,
+    /// Where it led.
+    pub phase: String,
+    /// What it was about.
+    pub input: String,
+}
+
+/// Something that a rollout is to be told.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Submitted {
+    /// Its place; they grow.
+    pub seq: u64,
+    /// An input of the machine, JSON.
+    pub body: String,
+}
+
+/// Where rollouts are kept, a state for each group.
+pub trait RolloutStore: Artefacts {
+    /// Takes the lease of a group, or renews it: until `now_ms + ttl_ms` nobody else gets it. The epoch, which
+    /// grows with each holder; none if another one has it.
+    ///
+    /// # Errors
+    /// As [`Artefacts::put_artefact`].
+    fn lease(
+        &self,
+        group: &str,
+        holder: &str,
+        now_ms: u64,
+        ttl_ms: u64,
+    ) -> Result<Option<u64>, StoreError>;
+
+    /// The newest state of a group, JSON.
+    ///
+    /// # Errors
+    /// As [`Artefacts::put_artefact`].
+    fn rollout(&self, group: &str) -> Result<Option<String>, StoreError>;
+
+    /// Keeps a state, what it was about, which artefacts must stay for it, and that what was submitted up to
+    /// `consumed` is taken in: all of it, or nothing. False, and nothing, if the lease has another epoch or if
+    /// it is not the step behind the one that is kept.
+    ///
+    /// # Errors
+    /// As [`Artefacts::put_artefact`].
+    fn keep_rollout(
+        &self,
+        group: &str,
+        record: &StepRecord,
+        state: &str,
+        pins: &[Digest],
+        consumed: Option<u64>,
+    ) -> Result<bool, StoreError>;
+
+    /// Keeps something that a rollout is to be told, unless it was submitted under this key. True if it is new.
+    ///
+    /// # Errors
+    /// As [`Artefacts::put_artefact`].
+    fn submit(&self, group: &str, key: &str, body: &str) -> Result<bool, StoreError>;
+
+    /// The oldest thing that was submitted and not taken in.
+    ///
+    /// # Errors
+    /// As [`Artefacts::put_artefact`].
+    fn submitted(&self, group: &str) -> Result<Option<Submitted>, StoreError>;
+
+    /// The newest steps, the newest first; of each group the newest 1000 are kept.
+    ///
+    /// # Errors
+    /// As [`Artefacts::put_artefact`].
+    fn steps(&self, group: &str, limit: usize) -> Result<Vec<StepRecord>, StoreError>;
+}
+
 /// See the module's documentation.
-pub trait Store: Send + Sync {
+pub trait Store: Artefacts {
     /// Keeps an event unless one of the same key is kept. Its place, or none.
     ///
     /// # Errors
@@ -128,18 +224,6 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// As [`Store::publish`].
     fn history(&self, id: &str, limit: usize) -> Result<Vec<Transition>, StoreError>;
-
-    /// Keeps an artefact unless it is kept. It is never changed.
-    ///
-    /// # Errors
-    /// As [`Store::publish`].
-    fn put_artefact(&self, kind: &str, digest: &Digest, body: &str) -> Result<(), StoreError>;
-
-    /// The body of an artefact.
-    ///
-    /// # Errors
-    /// As [`Store::publish`].
-    fn artefact(&self, digest: &Digest) -> Result<Option<String>, StoreError>;
 
     /// Keeps what became of an offer.
     ///

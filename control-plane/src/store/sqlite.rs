@@ -13,13 +13,15 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
-use super::{Offered, Recorded, Retention, Store, StoreError};
+mod rollouts;
+
+use super::{Artefacts, Offered, Recorded, Retention, Store, StoreError};
 use crate::model::{Descriptor, Digest, Event, Manifest, Origin, Source, State};
 use crate::registry::{Changes, Transition};
 
 /// What brings a database from each version to the next. Never changed once it was released: a
 /// change is one more.
-const MIGRATIONS: &[&str] = &[include_str!("sqlite/1.sql")];
+const MIGRATIONS: &[&str] = &[include_str!("sqlite/1.sql"), include_str!("sqlite/2.sql")];
 
 /// How long another process that looks into the file is waited for.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -162,6 +164,26 @@ fn read_source(row: &Row<'_>) -> rusqlite::Result<(Source, String, String, Optio
     Ok((source, origin, state, row.get("descriptor")?))
 }
 
+impl Artefacts for SqliteStore {
+    fn put_artefact(&self, kind: &str, digest: &Digest, body: &str) -> Result<(), StoreError> {
+        self.transact(|t| {
+            t.prepare(
+                "INSERT INTO artefacts (digest, kind, body) VALUES (?1, ?2, ?3)
+                 ON CONFLICT (digest) DO NOTHING",
+            )?
+            .execute(params![digest.as_str(), kind, body])?;
+            Ok(())
+        })
+    }
+
+    fn artefact(&self, digest: &Digest) -> Result<Option<String>, StoreError> {
+        let connection = self.lock();
+        let mut query = connection.prepare("SELECT body FROM artefacts WHERE digest = ?1")?;
+        let body = query.query_row([digest.as_str()], |row| row.get(0));
+        Ok(body.optional()?)
+    }
+}
+
 impl Store for SqliteStore {
     fn publish(&self, key: &str, event: &Event, at_ns: i64) -> Result<Option<u64>, StoreError> {
         let body = to_json(event)?;
@@ -287,24 +309,6 @@ impl Store for SqliteStore {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
-    fn put_artefact(&self, kind: &str, digest: &Digest, body: &str) -> Result<(), StoreError> {
-        self.transact(|t| {
-            t.prepare(
-                "INSERT INTO artefacts (digest, kind, body) VALUES (?1, ?2, ?3)
-                 ON CONFLICT (digest) DO NOTHING",
-            )?
-            .execute(params![digest.as_str(), kind, body])?;
-            Ok(())
-        })
-    }
-
-    fn artefact(&self, digest: &Digest) -> Result<Option<String>, StoreError> {
-        let connection = self.lock();
-        let mut query = connection.prepare("SELECT body FROM artefacts WHERE digest = ?1")?;
-        let body = query.query_row([digest.as_str()], |row| row.get(0));
-        Ok(body.optional()?)
-    }
-
     fn record_offer(&self, offered: &Offered, at_ns: i64) -> Result<(), StoreError> {
         let manifest = &offered.manifest;
         let body = to_json(manifest)?;
@@ -364,7 +368,8 @@ impl Store for SqliteStore {
             )?;
             t.execute(
                 "DELETE FROM artefacts WHERE digest NOT IN
-                   (SELECT pipeline FROM offers UNION SELECT targets FROM offers)",
+                   (SELECT pipeline FROM offers UNION SELECT targets FROM offers
+                    UNION SELECT digest FROM rollout_pins)",
                 [],
             )?;
             let mut query = t.prepare(

@@ -171,6 +171,97 @@ fn what_is_over_is_forgotten(store: &dyn Store) {
     assert_eq!(left.len(), 4);
 }
 
+fn record(epoch: u64, step: u64) -> StepRecord {
+    StepRecord {
+        epoch,
+        step,
+        at_ms: 7,
+        phase: "idle".into(),
+        input: "tick".into(),
+    }
+}
+
+/// Guarantee: one holder at a time; each new one has a greater epoch, and the former one keeps nothing more.
+fn leases_have_one_holder(store: &dyn RolloutStore) {
+    let lease = |holder, now| store.lease("g", holder, now, 100).unwrap();
+    assert_eq!(lease("a", 0), Some(1));
+    assert_eq!(lease("b", 99), None);
+    assert_eq!(lease("a", 90), Some(1), "renewed");
+    assert_eq!(lease("b", 189), None);
+    assert_eq!(lease("b", 190), Some(2), "ended");
+    assert_eq!(lease("a", 191), None);
+    assert_eq!(store.lease("other", "a", 191, 100).unwrap(), Some(1));
+    let keep = |epoch, step| {
+        let record = record(epoch, step);
+        store.keep_rollout("g", &record, "x", &[], None).unwrap()
+    };
+    assert!(!keep(1, 1), "the former one");
+    assert!(keep(2, 1));
+    assert_eq!(lease("a", 290), Some(3));
+    assert!(!keep(2, 2), "the former one");
+    assert!(keep(3, 2));
+}
+
+/// Guarantee: a state follows the one that is kept, once; with it goes what was submitted, and nothing of
+/// what is not kept.
+fn rollouts_go_on_step_by_step(store: &dyn RolloutStore) {
+    store.lease("g", "a", 0, 100).unwrap();
+    assert_eq!(store.rollout("g").unwrap(), None);
+    let keep = |step, state: &str, consumed| {
+        let record = record(1, step);
+        let kept = store.keep_rollout("g", &record, state, &[], consumed);
+        kept.unwrap()
+    };
+    assert!(keep(1, "one", None));
+    assert!(store.submit("g", "k1", "first").unwrap());
+    assert!(store.submit("g", "k2", "second").unwrap());
+    assert!(!store.submit("g", "k1", "again").unwrap());
+    assert!(store.submit("other", "k1", "elsewhere").unwrap());
+    let first = store.submitted("g").unwrap().unwrap();
+    assert_eq!(first.body, "first");
+    for step in [1, 3] {
+        assert!(!keep(step, "other", Some(first.seq)));
+    }
+    assert_eq!(store.submitted("g").unwrap(), Some(first.clone()));
+    assert_eq!(store.rollout("g").unwrap().as_deref(), Some("one"));
+    assert!(keep(2, "two", Some(first.seq)));
+    assert_eq!(store.rollout("g").unwrap().as_deref(), Some("two"));
+    let second = store.submitted("g").unwrap().unwrap();
+    assert_eq!(second.body, "second");
+    assert!(keep(3, "three", Some(second.seq)));
+    assert_eq!(store.submitted("g").unwrap(), None);
+    assert!(
+        !store.submit("g", "k1", "again").unwrap(),
+        "it was taken in"
+    );
+    let elsewhere = store.submitted("other").unwrap().unwrap();
+    assert_eq!(elsewhere.body, "elsewhere");
+    let steps: Vec<_> = store.steps("g", 2).unwrap();
+    assert_eq!(steps, [record(1, 3), record(1, 2)]);
+}
+
+/// Guarantee: what is kept under a digest stays as it is.
+fn artefacts_stay(store: &dyn RolloutStore) {
+    let digest = Digest::of(b"one");
+    assert_eq!(store.artefact(&digest).unwrap(), None);
+    for body in ["one", "two"] {
+        store.put_artefact("pipeline", &digest, body).unwrap();
+    }
+    assert_eq!(store.artefact(&digest).unwrap().as_deref(), Some("one"));
+}
+
+/// Every demand on what keeps rollouts, each on a store of its own.
+fn check_rollouts<S: RolloutStore>(open: impl Fn() -> S) {
+    let demands: [fn(&dyn RolloutStore); 3] = [
+        leases_have_one_holder,
+        rollouts_go_on_step_by_step,
+        artefacts_stay,
+    ];
+    for demand in demands {
+        demand(&open());
+    }
+}
+
 /// Every demand, each on a store of its own.
 fn check<S: Store>(open: impl Fn() -> S) {
     let demands: [fn(&dyn Store); 5] = [
@@ -188,6 +279,53 @@ fn check<S: Store>(open: impl Fn() -> S) {
 #[test]
 fn sqlite_keeps_to_it() {
     check(|| SqliteStore::in_memory().unwrap());
+    check_rollouts(|| SqliteStore::in_memory().unwrap());
+}
+
+#[test]
+fn memory_keeps_to_it() {
+    check_rollouts(memory::MemoryStore::default);
+}
+
+/// Guarantee: an artefact that a rollout names is not forgotten; one that none names is.
+#[test]
+fn sqlite_keeps_what_rollouts_pin() {
+    let store = SqliteStore::in_memory().unwrap();
+    store.lease("g", "a", 0, 100).unwrap();
+    let digests = [Digest::of(b"one"), Digest::of(b"two")];
+    for (i, digest) in digests.iter().enumerate() {
+        store.put_artefact("pipeline", digest, "body").unwrap();
+        let pins = std::slice::from_ref(digest);
+        let record = record(1, i as u64 + 1);
+        assert!(store.keep_rollout("g", &record, "x", pins, None).unwrap());
+    }
+    let keep = Retention {
+        events: 0,
+        history: 0,
+        offers: 0,
+        gone_before_ns: 0,
+    };
+    store.prune(&keep).unwrap();
+    let kept = digests.map(|d| store.artefact(&d).unwrap().is_some());
+    assert_eq!(kept, [false, true]);
+}
+
+/// Guarantee: a database of the first version goes on, with all that is in it.
+#[test]
+fn sqlite_takes_over_the_first_version() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("registry.db");
+    let connection = rusqlite::Connection::open(&path).unwrap();
+    connection
+        .execute_batch(include_str!("sqlite/1.sql"))
+        .unwrap();
+    let cursor = "INSERT INTO cursors VALUES ('r', 7)";
+    connection.execute(cursor, []).unwrap();
+    connection.pragma_update(None, "user_version", 1).unwrap();
+    drop(connection);
+    let store = SqliteStore::open(&path).unwrap();
+    assert_eq!(store.cursor("r").unwrap(), 7);
+    leases_have_one_holder(&store);
 }
 
 /// Guarantee: what was written is there for the next process, and a newer program's file is refused.

@@ -10,4 +10,5 @@ pub mod inspect;
 pub mod run;
 pub mod tap;
 pub mod top;
+pub mod trial;
 pub mod up;

@@ -38,5 +38,6 @@ mod tap;
 mod telemetry;
 mod tls;
 mod top;
+mod trial;
 mod up;
 mod up_docker;

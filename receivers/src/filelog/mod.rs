@@ -7,6 +7,7 @@
 //! - `links`: which symbolic links are followed;
 //! - `frame`, `charset`, `cutter`: from bytes to records;
 //! - `lanes`: positions of each destination;
+//! - `trial`: what is done with lines, without a file;
 //! - `stamp`: times that are the same when a line is read again.
 
 pub mod catalog;
@@ -44,6 +45,7 @@ mod settled;
 mod source;
 pub mod stamp;
 mod tail;
+mod trial;
 mod under_way;
 pub mod watch;
 mod whole_lines;

@@ -48,6 +48,23 @@ In values, ${env:NAME}, ${env:NAME:-default} and ${file:PATH} are replaced; $$ i
 SIGTERM and SIGINT stop the agent when everything under way is delivered, or after
 service::shutdown_timeout; a second one at once. What was not delivered is read again.";
 
+const VALIDATE_HELP: &str = "\
+Examples:
+  tailwater validate --config agent.yaml
+  tailwater validate --config agent.yaml --explain
+  tailwater validate --config base.yaml --config node.yaml --set processors.batch.timeout=2s
+
+Mistakes are printed as FILE:LINE:COLUMN: PATH: TEXT, all at once. Nothing is started and nothing but the
+configuration is read.
+
+--explain prints to standard output what comes from where and goes where, pipeline by pipeline, and of each
+component the defaults that are in force because the option was not written. It warns, on standard error, of
+what is valid and often not meant: settings by which data is left out (on_truncate, start_at: end, on_error:
+drop, max_elapsed_time, ...), a $ in a pattern, a null that deletes or a list that replaces what an earlier
+source has. Each warning says what to write instead.
+
+Exit codes: 0 valid, warnings or not; 1 mistakes; 2 wrong command line.";
+
 const DEMO_HELP: &str = "\
 Exit code 0 only if every line that was written arrived exactly once. The first Ctrl-C ends the
 writing, the second one the waiting for what is under way.";
@@ -158,8 +175,14 @@ enum Command {
     #[command(after_help = RUN_HELP)]
     Run(RunArgs),
     /// Check a configuration without starting anything; prints every mistake with its place.
-    #[command(after_help = RUN_HELP)]
-    Validate(ConfigArgs),
+    #[command(after_help = VALIDATE_HELP)]
+    Validate {
+        #[command(flatten)]
+        config: ConfigArgs,
+        /// Print the graph and the defaults in force, and warn of what is valid and often not meant.
+        #[arg(long)]
+        explain: bool,
+    },
     /// Show what becomes of lines or records in a pipeline, step by step. Nothing is sent or stored.
     #[command(after_help = TRY_HELP)]
     Try(TryArgs),
@@ -583,7 +606,9 @@ pub fn main() -> ExitCode {
     let result = match cli.command {
         None => commands::run::run(&cli.run),
         Some(Command::Run(config)) => commands::run::run(&config),
-        Some(Command::Validate(config)) => commands::inspect::validate(&config),
+        Some(Command::Validate { config, explain }) => {
+            commands::inspect::validate(&config, explain)
+        }
         Some(Command::Try(args)) => commands::trial::try_out(&args),
         Some(Command::Components) => commands::inspect::components(),
         Some(Command::PrintConfig {

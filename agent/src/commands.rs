@@ -5,6 +5,7 @@ pub mod check;
 pub mod checkpoints;
 pub mod demo;
 pub mod diagnostics;
+pub mod explain;
 pub mod files;
 pub mod inspect;
 pub mod run;

@@ -6,6 +6,7 @@ mod cli;
 mod connectors;
 mod delivery;
 mod discovery;
+mod explain;
 mod files;
 mod joins;
 mod lanes;

@@ -408,7 +408,7 @@ fn show_bytes(bytes: &u64) -> String {
     let units = [(30, "GiB"), (20, "MiB"), (10, "KiB")];
     let unit = units
         .iter()
-        .find(|(bits, _)| *bytes > 0 && bytes % (1 << bits) == 0);
+        .find(|(bits, _)| *bytes > 0 && bytes.is_multiple_of(1 << bits));
     match unit {
         Some((bits, unit)) => format!("{}{unit}", bytes >> bits),
         None => bytes.to_string(),

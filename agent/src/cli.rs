@@ -25,6 +25,7 @@ Examples:
   tailwater demo                             see it work, no config and no server needed
   tailwater up --loki http://loki:3100       tail the containers of this machine
   tailwater validate --config agent.yaml     all mistakes of a file at once
+  tailwater try --config agent.yaml --input app.log    what becomes of lines, step by step
   tailwater --config agent.yaml              run it, as the OpenTelemetry Collector is run
   tailwater status                           ask it, once service::admin says where it listens
 
@@ -46,6 +47,23 @@ In values, ${env:NAME}, ${env:NAME:-default} and ${file:PATH} are replaced; $$ i
 
 SIGTERM and SIGINT stop the agent when everything under way is delivered, or after
 service::shutdown_timeout; a second one at once. What was not delivered is read again.";
+
+const VALIDATE_HELP: &str = "\
+Examples:
+  tailwater validate --config agent.yaml
+  tailwater validate --config agent.yaml --explain
+  tailwater validate --config base.yaml --config node.yaml --set processors.batch.timeout=2s
+
+Mistakes are printed as FILE:LINE:COLUMN: PATH: TEXT, all at once. Nothing is started and nothing but the
+configuration is read.
+
+--explain prints to standard output what comes from where and goes where, pipeline by pipeline, and of each
+component the defaults that are in force because the option was not written. It warns, on standard error, of
+what is valid and often not meant: settings by which data is left out (on_truncate, start_at: end, on_error:
+drop, max_elapsed_time, ...), a $ in a pattern, a null that deletes or a list that replaces what an earlier
+source has. Each warning says what to write instead.
+
+Exit codes: 0 valid, warnings or not; 1 mistakes; 2 wrong command line.";
 
 const DEMO_HELP: &str = "\
 Exit code 0 only if every line that was written arrived exactly once. The first Ctrl-C ends the
@@ -105,6 +123,29 @@ none, and without UTF-8 in the locale only ASCII. Where the output is no termina
 printed as text; its rates are those of one interval.
 
 Which agent is asked: see `tailwater help status`.";
+const TRY_HELP: &str = "\
+Examples:
+  tailwater try --config agent.yaml --input /var/log/app.log
+  journalctl -o cat | tailwater try --config agent.yaml --limit 20
+  tailwater try --config agent.yaml --entries records.json --pipeline logs/app
+  tailwater try --config agent.yaml --input app.log --format json | jq .steps
+
+Lines are cut as the receiver cuts files, and go through its operators and through every processor and
+connector of the pipeline: the real ones, in this process. Nothing is sent or stored, no address is
+contacted, and the exporters and extensions of the configuration are not started. Marks: + added,
+- removed, ~ changed.
+
+Time stands still while lines are read. It goes on after the last one, and whenever 1,000 records wait:
+then batches are sent, and multi-line records end, as they would be.
+
+--entries takes an array of records, {\"entries\": [...]}, or one record per line. They go in before the
+operators. A record: {\"timestamp\": \"2026-01-02T03:04:05Z\", \"severity_number\": 9, \"severity_text\":
+\"INFO\", \"body\": ..., \"attributes\": {...}, \"resource\": {...}, \"scope_name\": ..., \"trace_id\": ...,
+\"span_id\": ..., \"trace_flags\": ..., \"event_name\": ...}, all of them optional.
+
+--format json prints a line for each record and one with the sums; docs/CONFIGURATION.md has their form.
+
+Exit codes: 0 shown; 1 a mistake in the configuration or the input; 2 wrong command line.";
 const TAP_HELP: &str = "\
 Examples:
   tailwater tap file_log                               what a receiver reads
@@ -134,8 +175,17 @@ enum Command {
     #[command(after_help = RUN_HELP)]
     Run(RunArgs),
     /// Check a configuration without starting anything; prints every mistake with its place.
-    #[command(after_help = RUN_HELP)]
-    Validate(ConfigArgs),
+    #[command(after_help = VALIDATE_HELP)]
+    Validate {
+        #[command(flatten)]
+        config: ConfigArgs,
+        /// Print the graph and the defaults in force, and warn of what is valid and often not meant.
+        #[arg(long)]
+        explain: bool,
+    },
+    /// Show what becomes of lines or records in a pipeline, step by step. Nothing is sent or stored.
+    #[command(after_help = TRY_HELP)]
+    Try(TryArgs),
     /// List the components of this build and what they support.
     Components,
     /// Print the configuration in force, secrets redacted.
@@ -268,6 +318,45 @@ pub enum Format {
     /// YAML.
     Yaml,
     /// JSON.
+    Json,
+}
+
+/// Arguments of `try`.
+#[derive(Args, Clone, Debug)]
+pub struct TryArgs {
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// A file with lines; - is standard input, which is the default where something is piped in.
+    #[arg(long, value_name = "FILE", conflicts_with = "entries")]
+    pub input: Option<PathBuf>,
+    /// A file with records as JSON; - is standard input.
+    #[arg(long, value_name = "FILE")]
+    pub entries: Option<PathBuf>,
+    /// The pipeline, if there are several that carry logs.
+    #[arg(long, value_name = "ID")]
+    pub pipeline: Option<String>,
+    /// Its receiver, if there are several that take in lines.
+    #[arg(long, value_name = "ID")]
+    pub receiver: Option<String>,
+    /// The path that the lines are taken to have been read from, for attributes such as log.file.path;
+    /// that of the input unless it is given.
+    #[arg(long, value_name = "PATH", conflicts_with = "entries")]
+    pub path: Option<PathBuf>,
+    /// Records at most; what is behind them is not read.
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub limit: u64,
+    /// How it is shown.
+    #[arg(long, value_enum, default_value_t = TrialFormat::Table)]
+    pub format: TrialFormat,
+}
+
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+/// How `try` shows records.
+pub enum TrialFormat {
+    /// For people.
+    Table,
+    /// A line of JSON for each record.
     Json,
 }
 
@@ -517,7 +606,10 @@ pub fn main() -> ExitCode {
     let result = match cli.command {
         None => commands::run::run(&cli.run),
         Some(Command::Run(config)) => commands::run::run(&config),
-        Some(Command::Validate(config)) => commands::inspect::validate(&config),
+        Some(Command::Validate { config, explain }) => {
+            commands::inspect::validate(&config, explain)
+        }
+        Some(Command::Try(args)) => commands::trial::try_out(&args),
         Some(Command::Components) => commands::inspect::components(),
         Some(Command::PrintConfig {
             config,

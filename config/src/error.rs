@@ -176,6 +176,20 @@ impl fmt::Display for Warning {
     }
 }
 
+/// A default that is in force, since the option was not written.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DefaultValue {
+    /// Where the section was written that the option would be in.
+    pub span: Span,
+    /// The option.
+    pub path: KeyPath,
+    /// Its value, as it would be written.
+    pub value: String,
+}
+
+/// Most defaults that are kept.
+const DEFAULTS_MAX: usize = 5_000;
+
 /// Most problems (and most warnings) that are kept: nobody reads more, and a hostile text must not
 /// turn into memory. The others are counted.
 pub const ERRORS_MAX: usize = 500;
@@ -190,6 +204,7 @@ pub struct Errors {
     /// Problems that were not kept.
     omitted: usize,
     warnings: Vec<Warning>,
+    defaults: Vec<DefaultValue>,
 }
 
 impl Errors {
@@ -223,6 +238,18 @@ impl Errors {
         }
     }
 
+    /// Takes account of a default that is in force, once.
+    pub(crate) fn note_default(&mut self, default: DefaultValue) {
+        if self.defaults.len() < DEFAULTS_MAX && self.defaults.last() != Some(&default) {
+            self.defaults.push(default);
+        }
+    }
+
+    /// Takes the defaults out that are in force in what was decoded.
+    pub fn take_defaults(&mut self) -> Vec<DefaultValue> {
+        std::mem::take(&mut self.defaults)
+    }
+
     /// Takes over all problems and warnings of another.
     pub fn append(&mut self, other: Errors) {
         self.omitted += other.omitted;
@@ -231,6 +258,9 @@ impl Errors {
         }
         for warning in other.warnings {
             self.warn(warning);
+        }
+        for default in other.defaults {
+            self.note_default(default);
         }
     }
 

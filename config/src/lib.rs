@@ -69,7 +69,7 @@ pub use envelope::{
     WORKERS_MAX,
 };
 pub use environment::{Environment, MemoryEnvironment, ProcessEnvironment};
-pub use error::{ConfigError, ERRORS_MAX, Errors, KeyPath, Warning};
+pub use error::{ConfigError, DefaultValue, ERRORS_MAX, Errors, KeyPath, Warning};
 pub use load::{Loaded, load, resolve};
 pub use merge::merge;
 pub use node::{Key, Node, NodeValue, Span};

@@ -5,6 +5,7 @@
 //! factories is in one place, the agent's registry.
 
 use std::any::Any;
+use std::path::Path;
 use std::sync::Arc;
 
 use tailwater_config::{Errors, KeyPath, Node};
@@ -22,6 +23,7 @@ use crate::lanes::Lane;
 use crate::listeners::Listeners;
 use crate::reach::Reach;
 use crate::storage::Storages;
+use crate::trial::ReceiverTrial;
 
 /// What a node is built with. Everything in it belongs to the agent and outlives the node.
 #[derive(Clone)]
@@ -76,6 +78,17 @@ pub trait ReceiverSettings: Send {
     /// files do. Such a node begins when nothing of the other one is under way any more.
     fn takes_in_again(&self) -> bool {
         false
+    }
+
+    /// What it does with lines, to be tried out: as if they were in the file at `path`. Must not start
+    /// anything, and touches no file but to ask for what records say of `path`. `None`: it takes in no
+    /// lines.
+    fn trial(
+        &self,
+        _cx: &NodeCx,
+        _path: &Path,
+    ) -> Option<Result<Box<dyn ReceiverTrial>, BuildError>> {
+        None
     }
 
     /// For [`ReceiverSettings::succession`], which has to know the settings of its own kind.

@@ -15,6 +15,7 @@ mod left;
 mod prepare;
 mod resolve;
 mod succession;
+mod trial;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -28,6 +29,7 @@ pub use self::left::{DiskQueue, LeftBy};
 pub use self::prepare::Prepared;
 pub use self::resolve::{Resolved, resolve};
 use self::succession::{Leaving, Reading, Retiring, Sending, Waits};
+pub use self::trial::Trial;
 use crate::ack::DropReason;
 use crate::budget::Budget;
 use crate::clock::{Clock, Mono};

@@ -29,6 +29,7 @@ mod shard_tests;
 pub mod storage;
 pub mod tap;
 pub mod tls;
+pub mod trial;
 
 pub use ack::{AckSink, AckToken, AckWindow, Counts, DropReason, Front, Outcome, Settled};
 pub use batch::{Batch, LogsPart, Part};

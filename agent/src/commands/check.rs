@@ -4,7 +4,9 @@ use std::fmt::Display;
 use std::hash::BuildHasher;
 use std::sync::OnceLock;
 
-use tailwater_config::{Environment, Errors, KeyPath, Loaded, Section, Source, Warning, load};
+use tailwater_config::{
+    DefaultValue, Environment, Errors, KeyPath, Loaded, Section, Source, Warning, load,
+};
 use tailwater_pipeline::graph::{Resolved, resolve};
 use tailwater_telemetry::settings::TelemetrySettings;
 
@@ -27,6 +29,8 @@ pub struct Checked {
     pub telemetry: TelemetrySettings,
     /// What the user should know: unset variables, old spellings, options without effect.
     pub warnings: Vec<Warning>,
+    /// The defaults that are in force.
+    pub defaults: Vec<DefaultValue>,
 }
 
 impl Checked {
@@ -128,13 +132,14 @@ pub fn check_sources(
     let Some(resolved) = resolve(&loaded.file, &registry(), &mut errors) else {
         return Err(errors);
     };
-    let warnings = errors.take_warnings();
+    let (warnings, defaults) = (errors.take_warnings(), errors.take_defaults());
     errors.into_result(Checked {
         offer: Offer::default(),
         loaded,
         resolved,
         telemetry,
         warnings,
+        defaults,
     })
 }
 

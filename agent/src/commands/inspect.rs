@@ -8,11 +8,14 @@ use super::check::{check, complain, sources, warn};
 use crate::cli::{ConfigArgs, Format, Mode, exit};
 use crate::registry::registry;
 
-/// `tailwater validate`.
-pub fn validate(args: &ConfigArgs) -> Result<u8> {
+/// `tailwater validate`, and with `explain` what a valid configuration means.
+pub fn validate(args: &ConfigArgs, explain: bool) -> Result<u8> {
     match check(args) {
         Ok(checked) => {
             warn(&checked.warnings);
+            if explain {
+                return super::explain::explain(&checked, &checked.offer.sources);
+            }
             Ok(exit::OK)
         }
         Err(errors) => Ok(complain(&errors)),

@@ -1,6 +1,6 @@
 //! `tap`: watching what passes a node of an agent that runs.
 
-mod line;
+pub mod line;
 
 use std::io::IsTerminal;
 

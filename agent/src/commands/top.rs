@@ -22,7 +22,8 @@ use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, Ke
 use tokio::signal::unix::{SignalKind, signal};
 
 use self::app::{App, Key};
-use self::draw::{Looks, draw};
+pub use self::draw::Looks;
+use self::draw::draw;
 use self::look::{Look, look};
 use super::admin::place_of;
 use crate::admin::client::Place;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::component_id::ComponentId;
 use crate::duration::{DURATION_FORM, format_duration, parse_duration};
-use crate::error::ConfigError;
+use crate::error::{ConfigError, DefaultValue};
 use crate::node::{Node, NodeValue, quote};
 use crate::secret::Secret;
 use crate::section::Section;
@@ -16,7 +16,8 @@ use crate::suggest::{name_list, nearest};
 impl<'n> Section<'n, '_> {
     /// A switch.
     pub fn bool(&mut self, key: &str, default: bool) -> bool {
-        self.bool_optional(key).unwrap_or(default)
+        let value = self.bool_optional(key);
+        self.or_default(key, value, default, bool::to_string)
     }
 
     /// A switch that may be left open.
@@ -31,7 +32,8 @@ impl<'n> Section<'n, '_> {
 
     /// A text. A number is no text, unless it came out of `${}`.
     pub fn string(&mut self, key: &str, default: &str) -> String {
-        self.str_optional(key).unwrap_or(default).to_owned()
+        let value = self.str_optional(key).map(str::to_owned);
+        self.or_default(key, value, default.to_owned(), |text| quote(text))
     }
 
     /// A text that may be left out.
@@ -95,7 +97,8 @@ impl<'n> Section<'n, '_> {
 
     /// A whole number within a range.
     pub fn i64(&mut self, key: &str, default: i64, range: impl RangeBounds<i64>) -> i64 {
-        self.i64_optional(key, range).unwrap_or(default)
+        let value = self.i64_optional(key, range);
+        self.or_default(key, value, default, i64::to_string)
     }
 
     /// A whole number within a range that may be left out.
@@ -106,7 +109,8 @@ impl<'n> Section<'n, '_> {
 
     /// A whole number from 0 within a range.
     pub fn u64(&mut self, key: &str, default: u64, range: impl RangeBounds<u64>) -> u64 {
-        self.u64_optional(key, range).unwrap_or(default)
+        let value = self.u64_optional(key, range);
+        self.or_default(key, value, default, u64::to_string)
     }
 
     /// A whole number from 0 within a range that may be left out.
@@ -117,7 +121,8 @@ impl<'n> Section<'n, '_> {
 
     /// A count within a range.
     pub fn usize(&mut self, key: &str, default: usize, range: impl RangeBounds<usize>) -> usize {
-        self.usize_optional(key, range).unwrap_or(default)
+        let value = self.usize_optional(key, range);
+        self.or_default(key, value, default, usize::to_string)
     }
 
     /// A count within a range that may be left out.
@@ -128,7 +133,8 @@ impl<'n> Section<'n, '_> {
 
     /// A number within a range. A whole number is one as well; `.nan` is none.
     pub fn f64(&mut self, key: &str, default: f64, range: impl RangeBounds<f64>) -> f64 {
-        self.f64_optional(key, range).unwrap_or(default)
+        let value = self.f64_optional(key, range);
+        self.or_default(key, value, default, f64::to_string)
     }
 
     /// A number within a range that may be left out.
@@ -147,7 +153,8 @@ impl<'n> Section<'n, '_> {
 
     /// A duration that is not negative: Go's syntax, or whole nanoseconds without a unit.
     pub fn duration(&mut self, key: &str, default: Duration) -> Duration {
-        self.duration_optional(key).unwrap_or(default)
+        let value = self.duration_optional(key);
+        self.or_default(key, value, default, show_duration)
     }
 
     /// A duration that may be left out.
@@ -162,7 +169,8 @@ impl<'n> Section<'n, '_> {
         default: Duration,
         range: impl RangeBounds<Duration>,
     ) -> Duration {
-        self.duration_in_optional(key, range).unwrap_or(default)
+        let value = self.duration_in_optional(key, range);
+        self.or_default(key, value, default, show_duration)
     }
 
     /// A duration within a range that may be left out.
@@ -201,7 +209,8 @@ impl<'n> Section<'n, '_> {
 
     /// A number of bytes within a range, plain or with a unit (`16MiB`, `1kb`).
     pub fn byte_size(&mut self, key: &str, default: u64, range: impl RangeBounds<u64>) -> u64 {
-        self.byte_size_optional(key, range).unwrap_or(default)
+        let value = self.byte_size_optional(key, range);
+        self.or_default(key, value, default, show_bytes)
     }
 
     /// A number of bytes within a range that may be left out.
@@ -228,7 +237,8 @@ impl<'n> Section<'n, '_> {
 
     /// One of some names, compared exactly.
     pub fn one_of<'a>(&mut self, key: &str, allowed: &[&'a str], default: &'a str) -> &'a str {
-        self.one_of_optional(key, allowed).unwrap_or(default)
+        let value = self.one_of_optional(key, allowed);
+        self.or_default(key, value, default, |name| (*name).to_owned())
     }
 
     /// One of some names that may be left out.
@@ -255,8 +265,17 @@ impl<'n> Section<'n, '_> {
     }
 
     /// One of some names, each standing for a value.
-    pub fn choice<T: Clone>(&mut self, key: &str, choices: &[(&str, T)], default: T) -> T {
-        self.choice_optional(key, choices).unwrap_or(default)
+    pub fn choice<T: Clone + PartialEq>(
+        &mut self,
+        key: &str,
+        choices: &[(&str, T)],
+        default: T,
+    ) -> T {
+        let value = self.choice_optional(key, choices);
+        self.or_default(key, value, default, |default| {
+            let name = choices.iter().find(|(_, value)| value == default);
+            name.map_or("", |(name, _)| *name).to_owned()
+        })
     }
 
     /// One of some names, each standing for a value, that may be left out.
@@ -271,7 +290,12 @@ impl<'n> Section<'n, '_> {
 
     /// As [`Section::choice`] where the case of the word does not count, as with the collector's
     /// levels.
-    pub fn choice_any_case<T: Clone>(&mut self, key: &str, choices: &[(&str, T)], default: T) -> T {
+    pub fn choice_any_case<T: Clone + PartialEq>(
+        &mut self,
+        key: &str,
+        choices: &[(&str, T)],
+        default: T,
+    ) -> T {
         let written = self.peek(key).and_then(|(_, node)| node.as_text());
         let same = written.and_then(|w| choices.iter().find(|(n, _)| n.eq_ignore_ascii_case(w)));
         match same {
@@ -296,6 +320,26 @@ impl<'n> Section<'n, '_> {
                 None
             }
         }
+    }
+
+    /// The value, or the default, of which account is taken unless something else was written.
+    fn or_default<T>(
+        &mut self,
+        key: &str,
+        value: Option<T>,
+        default: T,
+        show: impl FnOnce(&T) -> String,
+    ) -> T {
+        let is_written = self.peek(key).is_some_and(|(_, node)| !node.is_null());
+        if value.is_none() && !is_written {
+            let default = DefaultValue {
+                span: self.span().clone(),
+                path: self.path().child(key),
+                value: show(&default),
+            };
+            self.errors().note_default(default);
+        }
+        value.unwrap_or(default)
     }
 
     fn integer<T>(&mut self, node: &Node, key: &str, range: &impl RangeBounds<T>) -> Option<T>
@@ -357,6 +401,18 @@ fn string_mismatch(node: &Node, section: &Section<'_, '_>, key: &str) -> ConfigE
 
 fn show_duration(value: &Duration) -> String {
     i64::try_from(value.as_nanos()).map_or_else(|_| format!("{value:?}"), format_duration)
+}
+
+/// A number of bytes, in the largest unit that it is a whole number of.
+fn show_bytes(bytes: &u64) -> String {
+    let units = [(30, "GiB"), (20, "MiB"), (10, "KiB")];
+    let unit = units
+        .iter()
+        .find(|(bits, _)| *bytes > 0 && bytes.is_multiple_of(1 << bits));
+    match unit {
+        Some((bits, unit)) => format!("{}{unit}", bytes >> bits),
+        None => bytes.to_string(),
+    }
 }
 
 fn describe_range<T: PartialOrd>(

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use regex::bytes::Regex;
 use tailwater_pdata::{Cell, Column, LogsBatch, Map, SourceRows, Text, Times, Value};
 use tailwater_pipeline::BufferPool;
 use tailwater_pipeline::clock::Mono;
@@ -454,45 +455,31 @@ impl Cutter {
         if tail.position.header_done {
             return 0;
         }
-        let spec = FrameSpec {
-            split: Split::Newline,
-            trim: Trim::NONE,
-            oversize: Oversize::Split,
-            ..s.frame(tail.charset)
-        };
-        let mut state = FrameState::default();
-        spec.frame(&mut state, content, Input::More, &mut self.frames);
-        let (mut done, mut lines) = (0, 0);
-        let lineage = self.lineage(tail.no);
-        let frames = std::mem::take(&mut self.frames);
+        let at_start = tail.position.offset == 0;
+        let (charset, source) = (tail.charset, tail.no);
+        let lineage = self.lineage(source);
         let rules = self.rules.of_mut(lineage);
-        for t in &frames.tokens {
-            let (mut line, _) = tail.charset.decode(&content[t.range()]);
-            if tail.position.offset == 0 && lines == 0 && line.starts_with('\u{feff}') {
-                line.remove(0);
-            }
-            let blank_before = t.index > lines && !pattern.is_match(b"");
-            if blank_before || !pattern.is_match(line.as_bytes()) {
-                tail.position.header_done = true;
-                break;
-            }
-            (done, lines) = (t.next as usize, t.index + 1);
-            let length = line.len() as u32;
-            let mut batch = LogsBatch::from_lines(line.into_bytes().into(), &[(0, length)]);
-            let mut cx = OperatorCx {
-                source: tail.no,
-                now_ns: wall_ns,
-                ..OperatorCx::default()
-            };
-            rules.header_chain.process(&mut batch, &mut cx);
-            for (k, v) in (0..batch.rows()).flat_map(|r| attributes_of(&batch, r)) {
-                tail.position.header.retain(|(old, _)| *old != k);
-                tail.position.header.push((k, v));
-            }
+        let found = Header::read(
+            pattern,
+            s.frame(charset),
+            (charset, at_start),
+            content,
+            &mut self.frames,
+            &mut |line| {
+                let mut cx = OperatorCx {
+                    source,
+                    now_ns: wall_ns,
+                    ..OperatorCx::default()
+                };
+                rules.header_chain.process(line, &mut cx);
+            },
+        );
+        for (k, v) in found.fields {
+            tail.position.header.retain(|(old, _)| *old != k);
+            tail.position.header.push((k, v));
         }
-        tail.position.header_done |= frames.records > lines && !pattern.is_match(b"");
-        self.frames = frames;
-        done
+        tail.position.header_done |= found.is_over;
+        found.bytes
     }
 
     /// The batch of the tokens.
@@ -689,6 +676,60 @@ impl Cutter {
         for b in &mut cut.batches {
             stamp_observed(b, &tail.position.marks, wall_ns);
         }
+    }
+}
+
+/// The leading lines of a file that describe it, as far as they are there.
+#[derive(Default)]
+pub(super) struct Header {
+    /// Their bytes.
+    pub bytes: usize,
+    /// A line follows that is none.
+    pub is_over: bool,
+    /// What they say, in their order; the last one of a name counts.
+    pub fields: Vec<(String, String)>,
+}
+
+impl Header {
+    /// Reads the lines of `content` that match `pattern`, by `spec`, whose pattern does not count here.
+    /// `process` makes attributes of each.
+    pub(super) fn read(
+        pattern: &Regex,
+        spec: FrameSpec,
+        (charset, at_start): (Charset, bool),
+        content: &[u8],
+        frames: &mut Frames,
+        process: &mut dyn FnMut(&mut LogsBatch),
+    ) -> Header {
+        let spec = FrameSpec {
+            split: Split::Newline,
+            trim: Trim::NONE,
+            oversize: Oversize::Split,
+            ..spec
+        };
+        spec.frame(&mut FrameState::default(), content, Input::More, frames);
+        let (mut header, mut lines) = (Header::default(), 0);
+        for t in &frames.tokens {
+            let (mut line, _) = charset.decode(&content[t.range()]);
+            if at_start && lines == 0 && line.starts_with('\u{feff}') {
+                line.remove(0);
+            }
+            let blank_before = t.index > lines && !pattern.is_match(b"");
+            if blank_before || !pattern.is_match(line.as_bytes()) {
+                header.is_over = true;
+                break;
+            }
+            (header.bytes, lines) = (t.next as usize, t.index + 1);
+            let length = line.len() as u32;
+            let mut batch = LogsBatch::from_lines(line.into_bytes().into(), &[(0, length)]);
+            process(&mut batch);
+            let rows = 0..batch.rows();
+            header
+                .fields
+                .extend(rows.flat_map(|r| attributes_of(&batch, r)));
+        }
+        header.is_over |= frames.records > lines && !pattern.is_match(b"");
+        header
     }
 }
 

@@ -7,6 +7,7 @@
 //! - `links`: which symbolic links are followed;
 //! - `cutter`: from bytes to records;
 //! - `lanes`: positions of each destination;
+//! - `trial`: what is done with lines, without a file;
 //! - `stamp`: times that are the same when a line is read again.
 
 pub mod catalog;
@@ -42,6 +43,7 @@ mod settled;
 mod source;
 pub mod stamp;
 mod tail;
+mod trial;
 mod under_way;
 pub mod watch;
 mod whole_lines;

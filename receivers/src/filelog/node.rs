@@ -15,6 +15,7 @@ use tailwater_pipeline::factory::{NodeCx, ReceiverFactory, ReceiverSettings, Suc
 use tailwater_pipeline::files::TailedFiles;
 use tailwater_pipeline::lanes::Lane;
 use tailwater_pipeline::reach::Reach;
+use tailwater_pipeline::trial::ReceiverTrial;
 use tailwater_pipeline::{BuildError, DropReason, ReceiverNode, ShardHandle, Source};
 use tailwater_telemetry::metrics::{
     Accounting, FilesMetrics, LagMetrics, RECEIVER_TRANSPORT_FILE, ReceiverMetrics,
@@ -25,6 +26,7 @@ use super::config::{FilelogConfig, StartAt};
 use super::cutter::Cutter;
 use super::desk::{Desk, Question};
 use super::driver::{Driver, DriverParts, ShardLink, Update};
+use super::file_attrs::FileAttributes;
 use super::glob::Glob;
 use super::lanes::Lanes;
 use super::links::CONTAINER_LOGS;
@@ -35,6 +37,7 @@ use super::settings::{READ_BYTES, Settings, resources_of};
 use super::settled::SettledFiles;
 use super::source::{Feedback, FileSource, SourceParts};
 use super::tail::OnTruncate;
+use super::trial::{LinesTrial, TrialParts};
 use super::watch::{News, Waker, Watch};
 use crate::input::constants::Constants;
 use crate::operators::{BuildCx, Chain};
@@ -201,6 +204,14 @@ impl ReceiverSettings for FilelogSettings {
         Ok(nodes.map(|node| Box::new(node) as _).collect())
     }
 
+    fn trial(
+        &self,
+        cx: &NodeCx,
+        path: &Path,
+    ) -> Option<Result<Box<dyn ReceiverTrial>, BuildError>> {
+        Some(self.try_lines(cx, path).map(|t| Box::new(t) as _))
+    }
+
     fn reach(&self, reach: &mut Reach) {
         let c = &self.config;
         reach.user_names |= c.file_attributes.owner || c.file_attributes.group;
@@ -218,6 +229,23 @@ impl ReceiverSettings for FilelogSettings {
 }
 
 impl FilelogSettings {
+    fn try_lines(&self, cx: &NodeCx, path: &Path) -> Result<LinesTrial, BuildError> {
+        let refused = |e: Errors| build_error(cx, e.to_string());
+        let alone = Arc::new(Lanes::new(Vec::new()));
+        let settings = self.settings(cx, cx.id.to_string(), &alone, 0)?;
+        let wanted = &settings.attributes;
+        let attributes = FileAttributes::of(&self.config.guarded_fs(), path, wanted);
+        let (chain, header) = (self.chain(), self.header_chain());
+        Ok(LinesTrial::new(TrialParts {
+            resource: settings.resource_of(path).cloned(),
+            settings,
+            attributes,
+            chain: chain.map_err(refused)?,
+            header: header.map_err(refused)?,
+            clock: cx.clock.clone(),
+        }))
+    }
+
     /// The directories outside of `roots` to which links among the files lead now.
     fn links_lead_to(&self, roots: &BTreeSet<PathBuf>) -> BTreeSet<PathBuf> {
         let found = self.config.finder().scan(&self.config.guarded_fs(), 0);

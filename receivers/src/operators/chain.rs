@@ -7,7 +7,7 @@ use std::time::Duration;
 use tailwater_pdata::{Columns, LogsBatch};
 
 use super::expr::{Expr, Record};
-use super::operator::{OnError, Operator, OperatorCx, Passed, Rows};
+use super::operator::{Cover, OnError, Operator, OperatorCx, Passed, Report, Rows};
 use super::router::Router;
 
 /// Where an operator sends what it is done with.
@@ -31,6 +31,42 @@ pub(super) struct Stage {
     /// Sends rows on, instead of `outputs`.
     pub(super) router: Option<Router>,
 }
+
+/// What came of a batch in an operator, besides what is left of it.
+struct Treated {
+    /// Rows that go on before it.
+    ahead: Option<LogsBatch>,
+    /// Rows that have to come again, behind it.
+    tail: Option<LogsBatch>,
+    /// The condition was false for all of it.
+    skipped: bool,
+}
+
+/// Sees what operators do, for people who try them out. Operators are numbered as they are configured.
+pub trait Witness {
+    /// `batch` comes to an operator.
+    fn comes(&mut self, _operator: usize, _batch: &LogsBatch) {}
+
+    /// It is done with it: what goes on, and all that was reported so far. `skipped`: its `if` was
+    /// false.
+    fn went(
+        &mut self,
+        _operator: usize,
+        _on: &mut dyn Iterator<Item = &LogsBatch>,
+        _skipped: bool,
+        _report: &Report,
+    ) {
+    }
+
+    /// It passes on a record that it held back, since its time is over. `covers`: where the parts of it
+    /// begin.
+    fn due(&mut self, _operator: usize, _covers: &[Cover], _batch: &LogsBatch, _report: &Report) {}
+}
+
+/// Nobody looks.
+struct Unseen;
+
+impl Witness for Unseen {}
 
 /// The operators of one receiver in one shard. Made by [`Chain::build`].
 ///
@@ -79,10 +115,20 @@ impl Chain {
     /// Runs `batch` through the operators. What comes out first is left in `batch`, which may
     /// have become empty; everything else is in `cx.report.more`, to be passed on after it.
     pub fn process(&mut self, batch: &mut LogsBatch, cx: &mut OperatorCx) {
+        self.process_seen(batch, cx, &mut Unseen);
+    }
+
+    /// [`Chain::process`], and `witness` is told what each operator does.
+    pub fn process_seen(
+        &mut self,
+        batch: &mut LogsBatch,
+        cx: &mut OperatorCx,
+        witness: &mut impl Witness,
+    ) {
         let Some(entry) = self.entry else { return };
         let mut out = std::mem::take(&mut self.out);
         self.work.push_back((entry, std::mem::take(batch)));
-        self.run(cx, &mut out);
+        self.run(cx, &mut out, witness);
         let mut all = out.drain(..);
         if let Some(first) = all.next() {
             *batch = first;
@@ -93,6 +139,11 @@ impl Chain {
 
     /// Passes on what operators hold back and what is due at `cx.elapsed`, line by line.
     pub fn tick(&mut self, cx: &mut OperatorCx) -> Vec<Passed> {
+        self.tick_seen(cx, &mut Unseen)
+    }
+
+    /// [`Chain::tick`], and `witness` is told what each operator does.
+    pub fn tick_seen(&mut self, cx: &mut OperatorCx, witness: &mut impl Witness) -> Vec<Passed> {
         let mut passed = Vec::new();
         let before = (cx.source, cx.lineage);
         for i in 0..self.stages.len() {
@@ -109,8 +160,9 @@ impl Chain {
                 let mut rows = Rows::new(batch.rows(), stage.on_error);
                 stage.operator.finish(&mut batch, &mut rows, cx);
                 rows.finish(&mut batch, &stage.id, &mut cx.report);
+                witness.due(i, &covers, &batch, &cx.report);
                 fan_out(&self.stages[i].outputs, batch, &mut self.work);
-                self.run(cx, &mut batches);
+                self.run(cx, &mut batches, witness);
                 passed.push(Passed {
                     covers,
                     batches,
@@ -177,8 +229,13 @@ impl Chain {
         self.stages.iter_mut().flat_map(forget).collect()
     }
 
+    /// The ids of the operators, in their order.
+    pub fn ids(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.stages.iter().map(|s| &s.id)
+    }
+
     /// Does all of `work`.
-    fn run(&mut self, cx: &mut OperatorCx, out: &mut Vec<LogsBatch>) {
+    fn run(&mut self, cx: &mut OperatorCx, out: &mut Vec<LogsBatch>, witness: &mut impl Witness) {
         while let Some((to, mut batch)) = self.work.pop_front() {
             let To::Operator(i) = to else {
                 if !batch.is_empty() {
@@ -187,14 +244,23 @@ impl Chain {
                 continue;
             };
             let stage = &mut self.stages[i];
+            witness.comes(i, &batch);
             if let Some(router) = &mut stage.router {
                 let routed = router.route(batch, &stage.id, &mut cx.report);
+                let on = routed.iter().map(|(_, batch)| batch);
+                witness.went(i, &mut on.into_iter(), false, &cx.report);
                 for (route, batch) in routed.into_iter().rev() {
                     fan_out(router.outputs(route), batch, &mut self.work);
                 }
                 continue;
             }
-            let (ahead, tail) = stage.process(&mut batch, cx);
+            let Treated {
+                ahead,
+                tail,
+                skipped,
+            } = stage.process(&mut batch, cx);
+            let on = ahead.iter().chain([&batch]);
+            witness.went(i, &mut on.into_iter(), skipped, &cx.report);
             if let Some(tail) = tail {
                 self.work.push_front((to, tail));
             }
@@ -220,13 +286,8 @@ fn fan_out(outputs: &[To], batch: LogsBatch, work: &mut VecDeque<(To, LogsBatch)
 }
 
 impl Stage {
-    /// Treats `batch`; gives back rows that go on before it, and rows that have to come again,
-    /// behind it.
-    fn process(
-        &mut self,
-        batch: &mut LogsBatch,
-        cx: &mut OperatorCx,
-    ) -> (Option<LogsBatch>, Option<LogsBatch>) {
+    /// Treats `batch`.
+    fn process(&mut self, batch: &mut LogsBatch, cx: &mut OperatorCx) -> Treated {
         let mut rows = Rows::new(batch.rows(), self.on_error);
         if let Some(condition) = &self.condition {
             for row in 0..batch.rows() {
@@ -246,7 +307,12 @@ impl Stage {
             tail
         });
         let ahead = rows.ahead.take();
+        let skipped = rows.all_skipped();
         rows.finish(batch, &self.id, &mut cx.report);
-        (ahead, tail)
+        Treated {
+            ahead,
+            tail,
+            skipped,
+        }
     }
 }

@@ -61,7 +61,7 @@ mod transform;
 mod uri;
 
 pub use build::{BuildCx, is_supported};
-pub use chain::Chain;
+pub use chain::{Chain, Witness};
 pub(crate) use cri::written_at;
 pub use operator::{Cover, OnError, OperatorCx, OperatorErrors, Passed, Report};
 pub use record_error::RecordError;

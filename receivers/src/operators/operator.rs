@@ -210,6 +210,11 @@ impl Rows {
             .all(|f| matches!(f, Fate::Active | Fate::Gone))
     }
 
+    /// True if its condition is false for every row.
+    pub(super) fn all_skipped(&self) -> bool {
+        !self.fates.is_empty() && self.fates.iter().all(|f| *f == Fate::Skipped)
+    }
+
     fn set(&mut self, row: usize, fate: Fate) {
         if self.fates.is_empty() {
             self.fates = vec![Fate::Active; self.rows];

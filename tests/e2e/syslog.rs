@@ -265,6 +265,9 @@ fn an_outage_is_waited_for_or_counted() {
 #[test]
 fn changes_lose_nothing() {
     let mut syslog = Syslog::new("syslog-reload", "rfc5424");
+    // Each change is waited for by what the log says of it.
+    syslog.config["service"]["telemetry"]["logs"] =
+        json!({"level": "info", "sampling": {"enabled": false}});
     let agent = syslog.start();
     let ended = Arc::new(AtomicBool::new(false));
     let (tcp, udp) = (syslog.tcp, syslog.udp);

@@ -109,7 +109,7 @@ impl Driver {
         };
         let state = match self.state.take() {
             Some(state) => state,
-            None => self.load(epoch, now_ms)?,
+            None => self.load(now_ms)?,
         };
         if let Some(submitted) = self.p.store.submitted(&self.p.group)? {
             let seq = submitted.seq;
@@ -165,7 +165,7 @@ impl Driver {
         self.retries.clear();
     }
 
-    fn load(&mut self, epoch: u64, now_ms: u64) -> Result<State, StoreError> {
+    fn load(&mut self, now_ms: u64) -> Result<State, StoreError> {
         self.retries.clear();
         self.ahead_ms = 0;
         let Some(body) = self.p.store.rollout(&self.p.group)? else {
@@ -178,10 +178,7 @@ impl Driver {
             let known = SCHEMA;
             return Err(StoreError::TooNew { found, known });
         }
-        let mut state: State = serde_json::from_value(value).map_err(damaged)?;
-        if self.p.policy.has(Flaw::ForgetsCommands) && state.epoch < epoch {
-            state.outstanding.clear();
-        }
+        let state: State = serde_json::from_value(value).map_err(damaged)?;
         self.ahead_ms = state.clock_ms.saturating_sub(now_ms);
         Ok(state)
     }

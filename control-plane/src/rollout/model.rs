@@ -102,12 +102,8 @@ pub(super) enum Flaw {
     NoQuarantine,
     /// What is not kept is offered.
     OffersUnstored,
-    /// One bad window is enough.
-    BelievesAtOnce,
     /// What does harm stays.
     NeverRollsBack,
-    /// After a crash, what was under way is not carried out again.
-    ForgetsCommands,
     /// Who is not the leader any more goes on, and is obeyed.
     Unfenced,
 }

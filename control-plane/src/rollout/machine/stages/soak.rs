@@ -177,11 +177,7 @@ impl Machine<'_> {
         let is_bad = verdict == Verdict::Bad;
         *bad_since_ms = is_bad.then(|| bad_since_ms.unwrap_or(now));
         let since = bad_since_ms.unwrap_or(now);
-        let confirm_ms = match policy.has(Flaw::BelievesAtOnce) {
-            true => 0,
-            false => policy.confirm_ms,
-        };
-        if is_bad && now >= since + confirm_ms && !policy.has(Flaw::NeverRollsBack) {
+        if is_bad && now >= since + policy.confirm_ms && !policy.has(Flaw::NeverRollsBack) {
             let text = format!(
                 "{} of {count}: {}",
                 judgement.bad.len(),

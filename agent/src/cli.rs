@@ -52,7 +52,7 @@ const VALIDATE_HELP: &str = "\
 Examples:
   tailwater validate --config agent.yaml
   tailwater validate --config agent.yaml --explain
-  tailwater validate --config base.yaml --config node.yaml --set processors.batch.timeout=2s
+  tailwater validate --config base.yaml --config node.yaml --set exporters.loki.endpoint=http://loki:3100/loki/api/v1/push
 
 Mistakes are printed as FILE:LINE:COLUMN: PATH: TEXT, all at once. Nothing is started and nothing but the
 configuration is read.

@@ -23,6 +23,38 @@ impl Skipped {
 /// with other features. The simulation runs thousands of times, and is built by itself, optimised.
 const SELECTED: [&str; 3] = ["--workspace", "--exclude", "tailwater-sim"];
 
+/// The release binary.
+const RELEASE: [&str; 6] = [
+    "build",
+    "--release",
+    "--locked",
+    "--quiet",
+    "-p",
+    "tailwater",
+];
+
+/// The simulation's tests.
+const SIM: [&str; 6] = [
+    "test",
+    "--profile",
+    "sim",
+    "--locked",
+    "-p",
+    "tailwater-sim",
+];
+
+/// The same, built alone.
+const SIM_BUILD: [&str; 8] = [
+    "test",
+    "--profile",
+    "sim",
+    "--locked",
+    "-p",
+    "tailwater-sim",
+    "--no-run",
+    "--quiet",
+];
+
 /// Builds what needs the release binary with the same features as all else.
 const E2E: [&str; 2] = ["--features", "tailwater-tests/e2e"];
 
@@ -33,6 +65,17 @@ pub fn e2e(command: &str) -> Command {
     c
 }
 
+/// `cargo` that takes what processor time nothing else wants: end-to-end tests run beside it.
+fn idle(args: &[&str]) -> Command {
+    let cargo = cargo(args);
+    let mut nice = Command::new("nice");
+    nice.args(["-n", "19"])
+        .arg(cargo.get_program())
+        .args(cargo.get_args());
+    nice.current_dir(root());
+    nice
+}
+
 /// Everything that continuous integration runs.
 pub fn test(quick: bool) -> Result<()> {
     println!("needs: the Rust toolchain (with rustfmt and clippy) and a C compiler; Linux");
@@ -41,6 +84,20 @@ pub fn test(quick: bool) -> Result<()> {
     println!("== xtask check");
     check::check()?;
     advisories(&mut skipped)?;
+    // No test until the end-to-end tests minds a clock, so what is optimised is built beside all else.
+    let (release_build, sim_build) = match quick {
+        true => (None, None),
+        false => (
+            Some(Background::start(
+                "build the release binary",
+                &mut cargo(&RELEASE),
+            )?),
+            Some(Background::start(
+                "build the simulation",
+                &mut idle(&SIM_BUILD),
+            )?),
+        ),
+    };
     let clippy = [
         "clippy",
         "--workspace",
@@ -52,40 +109,10 @@ pub fn test(quick: bool) -> Result<()> {
     ];
     component("clippy", "clippy", &clippy, &mut skipped)?;
     step(
-        "build the tests",
-        cargo(&["test", "--locked", "--no-run"]).args(SELECTED),
-    )?;
-    // Its last part keeps one core busy for minutes, and no test until the end-to-end tests minds a clock.
-    let building = match quick {
-        true => None,
-        false => Some(Background::start(
-            "build the release binary",
-            &mut cargo(&[
-                "build",
-                "--release",
-                "--locked",
-                "--quiet",
-                "-p",
-                "tailwater",
-            ]),
-        )?),
-    };
-    step(
         "unit, property and golden tests",
         cargo(&["test", "--locked"]).args(SELECTED),
     )?;
-    step(
-        "simulation",
-        &mut cargo(&[
-            "test",
-            "--profile",
-            "sim",
-            "--locked",
-            "-p",
-            "tailwater-sim",
-        ]),
-    )?;
-    match building {
+    match release_build {
         None => skipped.add("end-to-end tests on the release binary", "--quick"),
         Some(building) => {
             let mut build = e2e("test");
@@ -95,6 +122,8 @@ pub fn test(quick: bool) -> Result<()> {
             release(&mut skipped)?;
         }
     }
+    sim_build.map_or(Ok(()), Background::wait)?;
+    step("simulation", &mut cargo(&SIM))?;
     if skipped.0.is_empty() {
         println!("all steps ran and passed; nothing was skipped");
     } else {

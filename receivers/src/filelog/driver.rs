@@ -39,6 +39,10 @@ const FORGET_COMPLETE_AFTER: Duration = Duration::from_secs(600);
 const FORGET_AT_ONCE: usize = 4_000;
 /// A position that another one took the place of is kept this long.
 const SUPERSEDED_KEPT: Duration = Duration::from_secs(5);
+/// Positions that were given up are looked after this often: directories are listed for it, which rotate meanwhile.
+const EVICTED_INTERVAL: Duration = Duration::from_millis(200);
+/// More of them than this do not wait for that.
+const EVICTED_MANY: usize = 4_096;
 /// Lag is measured this often.
 const LAG_INTERVAL: Duration = Duration::from_secs(2);
 /// The longest wait, so that a stop is noticed.
@@ -132,6 +136,8 @@ pub struct Driver {
     superseded: Vec<(Mono, Position)>,
     /// Positions that were given up for want of room, of files that are there, since it was said last.
     evicted: usize,
+    /// When those that were given up are looked after.
+    evicted_at: Mono,
 }
 
 impl Driver {
@@ -148,6 +154,7 @@ impl Driver {
             leads_nowhere: false,
             superseded: Vec::new(),
             evicted: 0,
+            evicted_at: now,
         }
     }
 
@@ -197,7 +204,7 @@ impl Driver {
         self.save();
         self.answer_questions();
         let due = [
-            self.p.catalog.has_evicted().then_some(now),
+            (self.p.catalog.evicted() > 0).then(|| self.evicted_due(now)),
             Some(self.scan_at),
             Some(self.lag_at),
             self.p.catalog.deadline(),
@@ -446,12 +453,28 @@ impl Driver {
                 Saver::forget(&self.p.store, &self.p.settings.namespace, &p);
             }
         }
+        if self.p.catalog.evicted() > 0 && now >= self.evicted_due(now) {
+            self.look_after_evicted(now);
+        }
+    }
+
+    /// When positions that were given up are looked after.
+    fn evicted_due(&self, now: Mono) -> Mono {
+        match self.p.catalog.evicted() > EVICTED_MANY {
+            true => now,
+            false => self.evicted_at,
+        }
+    }
+
+    /// Forgets positions that were given up, of files that are gone.
+    fn look_after_evicted(&mut self, now: Mono) {
+        self.evicted_at = now.after(EVICTED_INTERVAL);
         let (gone, others) = self.p.catalog.take_evicted();
         for p in gone {
             Saver::forget(&self.p.store, &self.p.settings.namespace, &p);
         }
         self.evicted += others;
-        if self.evicted > 0 && !self.p.catalog.has_evicted() {
+        if self.evicted > 0 && self.p.catalog.evicted() == 0 {
             tracing::warn!(
                 receiver = %self.p.settings.id, positions = std::mem::take(&mut self.evicted),
                 "too many rotated files are remembered; if one of these is compressed later, it is read again"

@@ -219,6 +219,8 @@ impl Drop for Place {
         self.1.leave();
         let before = self.0.requests.fetch_sub(1, Ordering::AcqRel);
         self.0.metrics.requests.set(gauge(before.saturating_sub(1)));
+        // What it held was given back before: where no other comes, nobody else shows that.
+        self.0.show_bytes();
     }
 }
 
@@ -377,11 +379,16 @@ impl Intake {
         Ok(pending)
     }
 
-    /// Brings the gauges up to date.
-    pub fn observe(&self) {
+    fn show_bytes(&self) {
         let m = &self.metrics;
         m.in_flight_bytes.set(gauge(self.budget.used_bytes()));
         m.incoming_bytes.set(gauge(self.room.taken_bytes()));
+    }
+
+    /// Brings the gauges up to date.
+    fn observe(&self) {
+        self.show_bytes();
+        let m = &self.metrics;
         let remembered = self.memory.as_ref().map_or(0, |memory| memory.len());
         m.remembered.set(gauge(remembered));
     }

@@ -12,8 +12,8 @@ use super::memory::bases;
 use super::siblings::{Siblings, Stays};
 use super::{Action, Catalog, FileNo, Live, Seen, inode};
 
-/// So many positions that were given up are looked after at once.
-const EVICTED_AT_ONCE: usize = 64;
+/// So many positions that were given up are looked after at once. For all of them a directory is listed once.
+const EVICTED_AT_ONCE: usize = 512;
 
 impl Catalog {
     /// Takes news of a path that lost its file. There is `seen` now, if anything.
@@ -121,9 +121,9 @@ impl Catalog {
         (gone, others)
     }
 
-    /// True if there are more of them.
-    pub fn has_evicted(&self) -> bool {
-        !self.memory.evicted.is_empty()
+    /// How many there are.
+    pub fn evicted(&self) -> usize {
+        self.memory.evicted.len()
     }
 
     /// True if the file of a position is where it was or beside it under a rotated name.

@@ -20,8 +20,8 @@ impl Skipped {
 }
 
 /// The packages that are built together, always these: of others the crates they share would be built once more,
-/// with other features. The simulation runs thousands of times, and is built by itself, optimised.
-const SELECTED: [&str; 3] = ["--workspace", "--exclude", "tailwater-sim"];
+/// with other features.
+const SELECTED: [&str; 1] = ["--workspace"];
 
 /// The release binary.
 const RELEASE: [&str; 6] = [
@@ -31,28 +31,6 @@ const RELEASE: [&str; 6] = [
     "--quiet",
     "-p",
     "tailwater",
-];
-
-/// The simulation's tests.
-const SIM: [&str; 6] = [
-    "test",
-    "--profile",
-    "sim",
-    "--locked",
-    "-p",
-    "tailwater-sim",
-];
-
-/// The same, built alone.
-const SIM_BUILD: [&str; 8] = [
-    "test",
-    "--profile",
-    "sim",
-    "--locked",
-    "-p",
-    "tailwater-sim",
-    "--no-run",
-    "--quiet",
 ];
 
 /// Builds what needs the release binary with the same features as all else.
@@ -65,17 +43,6 @@ pub fn e2e(command: &str) -> Command {
     c
 }
 
-/// `cargo` that takes what processor time nothing else wants: end-to-end tests run beside it.
-fn idle(args: &[&str]) -> Command {
-    let cargo = cargo(args);
-    let mut nice = Command::new("nice");
-    nice.args(["-n", "19"])
-        .arg(cargo.get_program())
-        .args(cargo.get_args());
-    nice.current_dir(root());
-    nice
-}
-
 /// Everything that continuous integration runs.
 pub fn test(quick: bool) -> Result<()> {
     println!("needs: the Rust toolchain (with rustfmt and clippy) and a C compiler; Linux");
@@ -85,18 +52,12 @@ pub fn test(quick: bool) -> Result<()> {
     check::check()?;
     advisories(&mut skipped)?;
     // No test until the end-to-end tests minds a clock, so what is optimised is built beside all else.
-    let (release_build, sim_build) = match quick {
-        true => (None, None),
-        false => (
-            Some(Background::start(
-                "build the release binary",
-                &mut cargo(&RELEASE),
-            )?),
-            Some(Background::start(
-                "build the simulation",
-                &mut idle(&SIM_BUILD),
-            )?),
-        ),
+    let release_build = match quick {
+        true => None,
+        false => Some(Background::start(
+            "build the release binary",
+            &mut cargo(&RELEASE),
+        )?),
     };
     let clippy = [
         "clippy",
@@ -109,7 +70,7 @@ pub fn test(quick: bool) -> Result<()> {
     ];
     component("clippy", "clippy", &clippy, &mut skipped)?;
     step(
-        "unit, property and golden tests",
+        "unit, property and golden tests, simulation",
         cargo(&["test", "--locked"]).args(SELECTED),
     )?;
     match release_build {
@@ -122,8 +83,6 @@ pub fn test(quick: bool) -> Result<()> {
             release(&mut skipped)?;
         }
     }
-    sim_build.map_or(Ok(()), Background::wait)?;
-    step("simulation", &mut cargo(&SIM))?;
     if skipped.0.is_empty() {
         println!("all steps ran and passed; nothing was skipped");
     } else {

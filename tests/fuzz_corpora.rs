@@ -11,15 +11,16 @@ use tailwater_pdata::otlp::fuzzing as otlp;
 use tailwater_pipeline::checkpoint::fuzzing as checkpoint;
 use tailwater_receivers::filelog::fuzzing as filelog;
 use tailwater_receivers::input::frame;
+use tailwater_receivers::loki::fuzzing as pushes;
 use tailwater_receivers::operators::fuzzing as operators;
-use tailwater_receivers::otlp::fuzzing as receiver;
+use tailwater_receivers::server::fuzzing as server;
 use tailwater_receivers::syslog::fuzzing as syslog;
 
 /// What a target demands of an input.
 type Body = fn(&[u8]);
 
 /// The targets of `fuzz/fuzz_targets`, by name.
-const TARGETS: [(&str, Body); 20] = [
+const TARGETS: [(&str, Body); 21] = [
     ("checkpoint", checkpoint::files),
     ("compressed", filelog::compressed),
     ("compression", loki::compression),
@@ -30,8 +31,9 @@ const TARGETS: [(&str, Body); 20] = [
     ("expressions", operators::expressions),
     ("formats", operators::formats),
     ("framing", frame::fuzzing::framing),
+    ("loki_pushes", pushes::pushes),
     ("otlp_answers", otlp_out::answers),
-    ("otlp_bodies", receiver::bodies),
+    ("otlp_bodies", server::bodies),
     ("otlp_json", otlp::text),
     ("otlp_proto", otlp::proto),
     ("ottl", ottl::statements),
@@ -126,5 +128,10 @@ fn inputs_of_otlp_do_what_they_must() {
 
 #[test]
 fn inputs_of_loki_do_what_they_must() {
-    replay(|name| matches!(name, "compression" | "requests" | "responses"));
+    replay(|name| {
+        matches!(
+            name,
+            "compression" | "loki_pushes" | "requests" | "responses"
+        )
+    });
 }

@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| tailwater_receivers::otlp::fuzzing::bodies(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| tailwater_receivers::server::fuzzing::bodies(data));

@@ -144,8 +144,9 @@ pub struct Columns {
 }
 
 impl Columns {
-    /// Columns whose names are known to differ.
-    pub(crate) fn from_unique(cols: Vec<(Key, Column)>) -> Columns {
+    /// Columns whose names are known to differ: other than with [`Columns::set`] that is not looked at, which
+    /// for many columns takes long.
+    pub fn from_unique(cols: Vec<(Key, Column)>) -> Columns {
         Columns { cols }
     }
 

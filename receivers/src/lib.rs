@@ -3,6 +3,11 @@
 pub mod filelog;
 pub mod input;
 pub mod listen;
+pub mod loki;
 pub mod operators;
 pub mod otlp;
+pub mod server;
 pub mod syslog;
+
+#[cfg(test)]
+mod testing;

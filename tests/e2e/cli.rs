@@ -391,11 +391,12 @@ fn components_lists_what_this_build_has() {
     assert_eq!(code, Some(0), "{err}");
     for name in [
         "file_log",
+        "loki",
+        "otlp",
         "syslog",
         "batch",
         "resource",
         "attributes",
-        "loki",
         "debug",
         "file_storage",
         "filter",

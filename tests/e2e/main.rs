@@ -11,6 +11,7 @@ mod files;
 mod joins;
 mod lanes;
 mod links;
+mod loki_in;
 mod metric_points;
 mod migration;
 mod migration_places;

@@ -9,7 +9,7 @@ use tailwater_config::{
 type IsTrap = fn(&str) -> bool;
 
 /// An option, the values that are a trap, and what there is to know: what happens, and what to do.
-const TRAPS: [(&str, IsTrap, &str); 13] = [
+const TRAPS: [(&str, IsTrap, &str); 14] = [
     (
         "on_truncate",
         |v| v == "ignore",
@@ -73,6 +73,12 @@ const TRAPS: [(&str, IsTrap, &str); 13] = [
         "line_too_long",
         |v| v == "drop" || v == "truncate",
         "a longer line is cut or dropped; raise line_bytes_max to what the destination takes",
+    ),
+    (
+        "use_incoming_timestamp",
+        |v| v == "false",
+        "records have the time of their arrival, so what a client sends again is shown twice; write true to \
+         keep the times that clients send",
     ),
     (
         "insecure_skip_verify",

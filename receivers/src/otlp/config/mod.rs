@@ -1,156 +1,22 @@
-//! Options of the receiver `otlp`, as the collector's `configgrpc`, `confighttp`, `confignet` and
-//! `configtls` name them, and limits of our own beside them.
+//! Options of the receiver `otlp`: its listeners, and where each signal is posted to.
 
-mod cors;
-
-use std::time::Duration;
-
-use hyper::HeaderMap;
-use hyper::header::{HeaderName, HeaderValue};
 use tailwater_config::Section;
 
-pub use cors::Cors;
+use crate::server::{Endpoints, ServerOptions};
 
-use super::inflate::Encoding;
-use crate::listen::{Listen, TlsOptions};
-
-/// Why metadata of TLS is refused.
-const TLS_METADATA: &str = "nothing reads what TLS knows of a client; leave it out";
-/// Why middleware is refused.
-const MIDDLEWARES: &str = "is not supported: no extension of this build stands between clients and the \
-                           receiver. Remove it; `limits` bounds requests, connections and bytes, `auth` checks \
-                           senders, and a memory_limiter refuses what there is no memory for";
+/// Where it listens unless that is said.
+const ENDPOINTS: Endpoints = Endpoints {
+    grpc: "localhost:4317",
+    http: "localhost:4318",
+};
 
 /// Options of the receiver.
 #[derive(Clone, Debug)]
 pub struct OtlpConfig {
-    /// `protocols::grpc`.
-    pub grpc: Option<GrpcOptions>,
-    /// `protocols::http`.
-    pub http: Option<HttpOptions>,
-    /// `limits`.
-    pub limits: Limits,
-    /// `refuse_unprotected`: do not start on an address that others reach without TLS, or
-    /// without client certificates or an authenticator. Default false: a warning.
-    pub refuse_unprotected: bool,
-}
-
-/// Limits over all listeners of one receiver (`limits`). Ours; the collector has none of them.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Limits {
-    /// `in_flight_bytes_max`: bytes of requests whose records are not encoded for their destination
-    /// yet. Half as much again may be taken by bodies that are coming in or being inflated.
-    /// Default 64 MiB.
-    pub in_flight_bytes_max: usize,
-    /// `requests_max`: requests at the same time; one connection takes no more than are left to the others.
-    /// Default 4096.
-    pub requests_max: usize,
-    /// `connections_max`: connections of each listener. Default 1024.
-    pub connections_max: usize,
-    /// `body_timeout`: a request must be there as a whole after this time. Default 30 s.
-    pub body_timeout: Duration,
-    /// `decode_timeout`: a body that is there waits for its turn to be inflated or decoded for so long at
-    /// most. Default 10 s.
-    pub decode_timeout: Duration,
-    /// `request_timeout`: a request that is not delivered after this time is handed back to its
-    /// sender. Default 60 s.
-    pub request_timeout: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Limits {
-        Limits {
-            in_flight_bytes_max: 64 << 20,
-            requests_max: 4096,
-            connections_max: 1024,
-            body_timeout: Duration::from_secs(30),
-            decode_timeout: Duration::from_secs(10),
-            request_timeout: Duration::from_secs(60),
-        }
-    }
-}
-
-/// `protocols::grpc`.
-#[derive(Clone, Debug)]
-pub struct GrpcOptions {
-    /// `endpoint` and `transport`. Default `localhost:4317`.
-    pub listen: Listen,
-    /// `tls`.
-    pub tls: Option<TlsOptions>,
-    /// `auth::authenticator`: the id of an extension.
-    pub auth: Option<String>,
-    /// `include_metadata`: what comes beside the records can be read by `from_context`. Default false.
-    pub include_metadata: bool,
-    /// `max_recv_msg_size_mib`, in bytes: of a message as sent and as inflated. Default 4 MiB.
-    pub message_bytes_max: usize,
-    /// `max_concurrent_streams`: requests at the same time on one connection. Default 256.
-    pub streams_max: u32,
-    /// `keepalive::server_parameters`.
-    pub keepalive: Keepalive,
-}
-
-/// `keepalive::server_parameters`, with the defaults of grpc-go.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Keepalive {
-    /// `max_connection_idle`: a connection without requests is closed. Default: never.
-    pub idle_max: Option<Duration>,
-    /// `max_connection_age`: a connection is closed, a tenth earlier or later. Default: never.
-    pub age_max: Option<Duration>,
-    /// `max_connection_age_grace`: requests under way may take as long after that. Default: no limit.
-    pub age_grace: Option<Duration>,
-    /// `time`: a client that is silent is asked for a sign after it. Default 2 h.
-    pub ping_after: Duration,
-    /// `timeout`: a client that gives none for this time is gone. Default 20 s.
-    pub ping_timeout: Duration,
-}
-
-impl Default for Keepalive {
-    fn default() -> Keepalive {
-        Keepalive {
-            idle_max: None,
-            age_max: None,
-            age_grace: None,
-            ping_after: Duration::from_secs(7200),
-            ping_timeout: Duration::from_secs(20),
-        }
-    }
-}
-
-/// `protocols::http`.
-#[derive(Clone, Debug)]
-pub struct HttpOptions {
-    /// `endpoint` and `transport`. Default `localhost:4318`.
-    pub listen: Listen,
-    /// `tls`.
-    pub tls: Option<TlsOptions>,
-    /// `auth::authenticator`: the id of an extension.
-    pub auth: Option<String>,
-    /// `auth::request_params`: parameters of the query that stand for headers of that name.
-    pub auth_params: Vec<HeaderName>,
-    /// `include_metadata`: headers can be read by `from_context`. Default false.
-    pub include_metadata: bool,
-    /// `logs_url_path`, `metrics_url_path`, `traces_url_path`. Defaults `/v1/logs` and so on.
+    /// `protocols`, `limits` and `refuse_unprotected`.
+    pub server: ServerOptions,
+    /// `logs_url_path`, `metrics_url_path`, `traces_url_path` of `protocols::http`.
     pub paths: Paths,
-    /// `max_request_body_size`: bytes of a body as sent and as inflated. Default 20 MiB.
-    pub body_bytes_max: usize,
-    /// `compression_algorithms`. Default all.
-    pub encodings: Vec<Encoding>,
-    /// `cors`.
-    pub cors: Option<Cors>,
-    /// `response_headers`: in every answer.
-    pub response_headers: HeaderMap,
-    /// `read_timeout`: a request must be there as a whole; the shorter of it and
-    /// `limits::body_timeout` counts. Default: none.
-    pub read_timeout: Option<Duration>,
-    /// `read_header_timeout`: the head of a request must be there. Default 1 min.
-    pub header_timeout: Option<Duration>,
-    /// `write_timeout`: a request must be answered; the shorter of it and `limits::request_timeout`
-    /// counts. Default 30 s.
-    pub write_timeout: Option<Duration>,
-    /// `idle_timeout`: a connection without requests is closed. Default 1 min.
-    pub idle_timeout: Option<Duration>,
-    /// `keep_alives_enabled`: more than one request on a connection. Default true.
-    pub keep_alive: bool,
 }
 
 /// Where each signal is posted to.
@@ -164,188 +30,34 @@ pub struct Paths {
     pub traces: String,
 }
 
+impl Default for Paths {
+    fn default() -> Paths {
+        Paths {
+            logs: "/v1/logs".to_owned(),
+            metrics: "/v1/metrics".to_owned(),
+            traces: "/v1/traces".to_owned(),
+        }
+    }
+}
+
+impl Paths {
+    fn decode(s: &mut Section<'_, '_>) -> Paths {
+        let d = Paths::default();
+        Paths {
+            logs: url_path(s, "logs_url_path", &d.logs),
+            metrics: url_path(s, "metrics_url_path", &d.metrics),
+            traces: url_path(s, "traces_url_path", &d.traces),
+        }
+    }
+}
+
 impl OtlpConfig {
     /// Reads the section of the receiver.
     pub fn decode(s: &mut Section<'_, '_>) -> OtlpConfig {
-        let (grpc, http) = s.section("protocols", |p| {
-            let grpc = p.optional_section("grpc", false, GrpcOptions::decode);
-            let http = p.optional_section("http", false, HttpOptions::decode);
-            (grpc, http)
-        });
-        if grpc.is_none() && http.is_none() {
-            s.invalid("protocols", "at least one of grpc and http is needed");
-        }
-        if let (Some(grpc), Some(http)) = (&grpc, &http)
-            && grpc.listen.endpoint == http.listen.endpoint
-            && !grpc.listen.any_port()
-        {
-            // As in the collector it is the start that fails: what is checked on another machine
-            // may lack the variables that tell the endpoints apart.
-            s.warn(
-                "protocols",
-                "grpc and http share an endpoint: only one of them will be able to listen there",
-            );
-        }
+        let (server, paths) = ServerOptions::decode(s, ENDPOINTS, Paths::decode);
         OtlpConfig {
-            grpc,
-            http,
-            limits: s.section("limits", Limits::decode),
-            refuse_unprotected: s.bool("refuse_unprotected", false),
-        }
-    }
-}
-
-impl Limits {
-    fn decode(s: &mut Section<'_, '_>) -> Limits {
-        let d = Limits::default();
-        let positive = Duration::from_millis(1)..;
-        let bytes = s.byte_size(
-            "in_flight_bytes_max",
-            d.in_flight_bytes_max as u64,
-            1 << 20..=1 << 40,
-        );
-        Limits {
-            in_flight_bytes_max: usize::try_from(bytes).unwrap_or(usize::MAX),
-            requests_max: s.usize("requests_max", d.requests_max, 1..=1_000_000),
-            connections_max: s.usize("connections_max", d.connections_max, 1..=1_000_000),
-            body_timeout: s.duration_in("body_timeout", d.body_timeout, positive.clone()),
-            decode_timeout: s.duration_in("decode_timeout", d.decode_timeout, positive.clone()),
-            request_timeout: s.duration_in("request_timeout", d.request_timeout, positive),
-        }
-    }
-}
-
-impl GrpcOptions {
-    fn decode(s: &mut Section<'_, '_>) -> GrpcOptions {
-        refuse_what_is_missing(s);
-        buffers(s);
-        let listen = Listen::decode(s, "localhost:4317");
-        let mebibytes = s.usize("max_recv_msg_size_mib", 4, ..=4096);
-        let streams_max = s.u64("max_concurrent_streams", 256, ..=u64::from(u32::MAX));
-        GrpcOptions {
-            listen,
-            auth: decode_auth(s, |_| ()).map(|(id, ())| id),
-            tls: s.optional_section("tls", false, TlsOptions::decode),
-            include_metadata: s.bool("include_metadata", false),
-            // As in the collector, 0 is what is not given.
-            message_bytes_max: if mebibytes == 0 { 4 } else { mebibytes } << 20,
-            streams_max: match u32::try_from(streams_max).unwrap_or(u32::MAX) {
-                0 => 256,
-                n => n,
-            },
-            keepalive: s
-                .optional_section("keepalive", false, decode_keepalive)
-                .unwrap_or_default(),
-        }
-    }
-}
-
-fn decode_keepalive(s: &mut Section<'_, '_>) -> Keepalive {
-    let given = |d: Duration| (!d.is_zero()).then_some(d);
-    let params = s.optional_section("server_parameters", false, |p| {
-        let d = Keepalive::default();
-        Keepalive {
-            idle_max: given(p.duration("max_connection_idle", Duration::ZERO)),
-            age_max: given(p.duration("max_connection_age", Duration::ZERO)),
-            age_grace: given(p.duration("max_connection_age_grace", Duration::ZERO)),
-            ping_after: given(p.duration("time", Duration::ZERO)).unwrap_or(d.ping_after),
-            ping_timeout: given(p.duration("timeout", Duration::ZERO)).unwrap_or(d.ping_timeout),
-        }
-    });
-    let policy = s.optional_section("enforcement_policy", false, |p| {
-        p.duration("min_time", Duration::ZERO);
-        p.bool("permit_without_stream", false);
-    });
-    if policy.is_some() {
-        s.warn(
-            "enforcement_policy",
-            "has no visible effect: clients may ask for signs of life as often as they like, each is \
-             answered before the next is read",
-        );
-    }
-    params.unwrap_or_default()
-}
-
-impl HttpOptions {
-    fn decode(s: &mut Section<'_, '_>) -> HttpOptions {
-        refuse_what_is_missing(s);
-        if s.bool("include_tls_metadata", false) {
-            s.invalid("include_tls_metadata", TLS_METADATA);
-        }
-        let bytes = s.usize("max_request_body_size", 0, ..);
-        let given = |d: Duration| (!d.is_zero()).then_some(d);
-        let cors = s.optional_section("cors", false, Cors::decode);
-        let (auth, auth_params) = decode_auth(s, decode_params).unzip();
-        HttpOptions {
-            listen: Listen::decode(s, "localhost:4318"),
-            auth,
-            auth_params: auth_params.unwrap_or_default(),
-            tls: s.optional_section("tls", false, TlsOptions::decode),
-            include_metadata: s.bool("include_metadata", false),
-            paths: Paths {
-                logs: url_path(s, "logs_url_path", "/v1/logs"),
-                metrics: url_path(s, "metrics_url_path", "/v1/metrics"),
-                traces: url_path(s, "traces_url_path", "/v1/traces"),
-            },
-            body_bytes_max: if bytes == 0 { 20 << 20 } else { bytes },
-            encodings: decode_encodings(s),
-            cors: cors.flatten(),
-            response_headers: decode_headers(s),
-            read_timeout: given(s.duration("read_timeout", Duration::ZERO)),
-            header_timeout: given(s.duration("read_header_timeout", Duration::from_secs(60))),
-            write_timeout: given(s.duration("write_timeout", Duration::from_secs(30))),
-            idle_timeout: given(s.duration("idle_timeout", Duration::from_secs(60))),
-            keep_alive: s.bool("keep_alives_enabled", true),
-        }
-    }
-}
-
-/// The authenticator, and what `more` reads beside it.
-fn decode_auth<T>(
-    s: &mut Section<'_, '_>,
-    more: impl FnOnce(&mut Section<'_, '_>) -> T,
-) -> Option<(String, T)> {
-    let auth = s.section_if_present("auth", |a| {
-        let id = a.component_id("authenticator");
-        if id.is_none() && !a.has("authenticator") {
-            a.error("authenticator is required");
-        }
-        let more = more(a);
-        id.map(|id| (id.to_string(), more))
-    });
-    auth.flatten()
-}
-
-/// `request_params`.
-fn decode_params(s: &mut Section<'_, '_>) -> Vec<HeaderName> {
-    let mut params = Vec::new();
-    for name in s.string_list("request_params").unwrap_or_default() {
-        match HeaderName::try_from(&name) {
-            Ok(name) => params.push(name),
-            Err(_) => s.invalid("request_params", format!("{name:?}: no header can have it")),
-        }
-    }
-    params
-}
-
-fn refuse_what_is_missing(s: &mut Section<'_, '_>) {
-    if s.list("middlewares").is_some_and(|all| !all.is_empty()) {
-        s.invalid("middlewares", MIDDLEWARES);
-    }
-    if s.section_if_present("dialer", |d| d.duration("timeout", Duration::ZERO))
-        .is_some()
-    {
-        s.warn("dialer", "has no effect on a listener");
-    }
-}
-
-fn buffers(s: &mut Section<'_, '_>) {
-    for key in ["read_buffer_size", "write_buffer_size"] {
-        if s.u64_optional(key, ..).is_some() {
-            s.warn(
-                key,
-                "has no visible effect: buffers are sized automatically",
-            );
+            server,
+            paths: paths.unwrap_or_default(),
         }
     }
 }
@@ -361,49 +73,6 @@ fn url_path(s: &mut Section<'_, '_>, key: &str, default: &str) -> String {
         s.invalid(key, "is not the path of a URL");
     }
     path
-}
-
-fn decode_encodings(s: &mut Section<'_, '_>) -> Vec<Encoding> {
-    let Some(names) = s.string_list("compression_algorithms") else {
-        return Encoding::ALL.to_vec();
-    };
-    let mut found = Vec::new();
-    for name in names.iter().map(|n| n.trim()) {
-        match Encoding::of(name) {
-            // Plain bodies are always taken; the collector lists them as an empty text.
-            Some(Encoding::Identity) => {}
-            Some(encoding) => found.push(encoding),
-            None => s.invalid(
-                "compression_algorithms",
-                format!(
-                    "{name:?} is none of {}",
-                    Encoding::ALL.map(Encoding::name).join(", ")
-                ),
-            ),
-        }
-    }
-    found
-}
-
-fn decode_headers(s: &mut Section<'_, '_>) -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    for (name, value) in s.secret_map("response_headers").unwrap_or_default() {
-        let parsed = (
-            HeaderName::try_from(&name),
-            HeaderValue::from_str(value.expose()),
-        );
-        match parsed {
-            (Ok(name), Ok(value)) => {
-                headers.insert(name, value);
-            }
-            (Err(_), _) => s.invalid("response_headers", format!("{name:?}: not a header name")),
-            (_, Err(_)) => s.invalid(
-                "response_headers",
-                format!("{name:?}: the value has characters that a header cannot carry"),
-            ),
-        }
-    }
-    headers
 }
 
 #[cfg(test)]

@@ -1,7 +1,10 @@
 //! Which options there are, their defaults, and what is refused.
 
+use std::time::Duration;
+
 use super::*;
 use crate::listen::Family;
+use crate::server::{Encoding, Keepalive, Limits};
 use tailwater_config::{Errors, parse};
 use tailwater_pipeline::tls::TlsVersion;
 
@@ -32,13 +35,13 @@ fn pem(name: &str) -> String {
 #[test]
 fn defaults_are_those_of_the_collector() {
     let c = good("protocols: {grpc: , http: }");
-    let (grpc, http) = (c.grpc.unwrap(), c.http.unwrap());
+    let (grpc, http) = (c.server.grpc.unwrap(), c.server.http.unwrap());
     assert_eq!(grpc.listen.endpoint.to_string(), "localhost:4317");
     assert_eq!(http.listen.endpoint.to_string(), "localhost:4318");
     assert_eq!(grpc.message_bytes_max, 4 << 20);
     assert_eq!(grpc.keepalive, Keepalive::default());
     assert_eq!(http.body_bytes_max, 20 << 20);
-    let paths = &http.paths;
+    let paths = &c.paths;
     assert_eq!(
         [&paths.logs[..], &paths.metrics, &paths.traces],
         ["/v1/logs", "/v1/metrics", "/v1/traces"]
@@ -49,10 +52,10 @@ fn defaults_are_those_of_the_collector() {
     assert_eq!(http.write_timeout, Some(Duration::from_secs(30)));
     assert!(http.read_timeout.is_none() && http.keep_alive);
     assert!(grpc.tls.is_none() && http.tls.is_none() && http.cors.is_none());
-    assert_eq!(c.limits, Limits::default());
-    assert!(!c.refuse_unprotected);
+    assert_eq!(c.server.limits, Limits::default());
+    assert!(!c.server.refuse_unprotected);
     let only = good("protocols: {http: {endpoint: ':1'}, grpc: {enabled: false}}");
-    assert!(only.grpc.is_none() && only.http.is_some());
+    assert!(only.server.grpc.is_none() && only.server.http.is_some());
 }
 
 #[test]
@@ -122,7 +125,7 @@ refuse_unprotected: true
         ca = pem("ca1.pem"),
     ));
     let seconds = Duration::from_secs;
-    let grpc = c.grpc.unwrap();
+    let grpc = c.server.grpc.unwrap();
     assert_eq!(grpc.listen.family, Family::V4);
     assert_eq!((grpc.message_bytes_max, grpc.streams_max), (7 << 20, 8));
     let expect = Keepalive {
@@ -143,11 +146,11 @@ refuse_unprotected: true
     assert_eq!(handshake.suites.len(), 1);
     assert_eq!(handshake.curves.len(), 2);
     assert_eq!(tls.reload_interval, seconds(6));
-    let http = c.http.unwrap();
+    let http = c.server.http.unwrap();
     assert_eq!(http.listen.endpoint.to_string(), "unix:///run/a.sock");
-    assert_eq!(http.paths.logs, "/l");
+    assert_eq!(c.paths.logs, "/l");
     assert_eq!(
-        (http.paths.metrics, http.paths.traces),
+        (c.paths.metrics, c.paths.traces),
         ("/m".into(), "/t".into())
     );
     assert_eq!(
@@ -180,8 +183,8 @@ refuse_unprotected: true
         decode_timeout: seconds(7),
         request_timeout: seconds(6),
     };
-    assert_eq!(c.limits, limits);
-    assert!(c.refuse_unprotected);
+    assert_eq!(c.server.limits, limits);
+    assert!(c.server.refuse_unprotected);
 }
 
 #[test]

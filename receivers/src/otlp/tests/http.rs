@@ -241,8 +241,8 @@ async fn all_signals_in_both_forms() {
         let proto = tailwater_pdata::otlp::json::to_proto(signal, json.as_bytes(), &limits);
         let proto = proto.unwrap();
         for (kind, plain) in [(JSON, json.as_bytes()), (PROTO, &proto[..])] {
-            for encoding in crate::otlp::inflate::Encoding::ALL {
-                let body = crate::otlp::inflate::tests::compress(encoding, plain);
+            for encoding in crate::server::inflate::Encoding::ALL {
+                let body = crate::server::inflate::tests::compress(encoding, plain);
                 let mut request = post(path, kind, body);
                 let name = encoding.name().parse().unwrap();
                 request.headers_mut().insert("content-encoding", name);

@@ -3,7 +3,7 @@
 use tailwater_pipeline::Outcome;
 
 use super::stand::*;
-use crate::otlp::intake::REQUEST_BYTES;
+use crate::server::REQUEST_BYTES;
 
 const PROTO: &str = "application/x-protobuf";
 

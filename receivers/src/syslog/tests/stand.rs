@@ -4,24 +4,19 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tailwater_config::{Errors, KeyPath, parse};
-use tailwater_pdata::{LogsBatch, Signal};
-use tailwater_pipeline::checkpoint::CheckpointHandle;
-use tailwater_pipeline::clock::{Mono, SystemClock};
+use tailwater_pdata::Signal;
+use tailwater_pipeline::clock::Mono;
 use tailwater_pipeline::factory::NodeCx;
 use tailwater_pipeline::handover::Outlet;
-use tailwater_pipeline::lanes::Lane;
 use tailwater_pipeline::listeners::Listeners;
 use tailwater_pipeline::shard::{Chain, ShardThread};
-use tailwater_pipeline::storage::Storages;
-use tailwater_pipeline::{
-    Admission, Batch, Budget, BuildError, DropReason, Exporter, Outcome, Part, ReceiverNode,
-};
-use tailwater_telemetry::health::HealthRegistry;
+use tailwater_pipeline::{Admission, Batch, DropReason, Exporter, Outcome, Part, ReceiverNode};
 use tailwater_telemetry::metrics::{Accounting, EngineMetrics, MetricsRegistry, Snapshot};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpStream, UdpSocket};
 
 use crate::syslog::{SyslogNode, SyslogSettings};
+use crate::testing;
 
 /// A bound on everything that must not hang.
 pub const LONG: Duration = Duration::from_secs(60);
@@ -63,7 +58,7 @@ impl Destination {
             for logs in data.into_logs() {
                 state
                     .delivered
-                    .extend((0..logs.rows()).map(|row| text(&logs, row)));
+                    .extend((0..logs.rows()).map(|row| testing::text(&logs, row)));
             }
             drop(state);
             return ack.resolve(outcome);
@@ -93,25 +88,6 @@ impl Destination {
     }
 }
 
-/// A record: severity, time in seconds, body, attributes and resource in order of their names.
-fn text(logs: &LogsBatch, row: usize) -> String {
-    let body = logs.body(row).map(|b| b.to_display_string());
-    let attributes = logs.attributes_of(row);
-    let mut attributes: Vec<String> = attributes
-        .iter()
-        .chain(logs.resource.iter())
-        .map(|(key, value)| format!("{key}={}", value.as_ref().to_display_string()))
-        .collect();
-    attributes.sort();
-    format!(
-        "{} {} {} | {}",
-        logs.severity.get(row),
-        logs.time.get(row) / 1_000_000_000,
-        body.unwrap_or_default(),
-        attributes.join(" ")
-    )
-}
-
 impl Exporter for Destination {
     fn export(&mut self, batch: Batch, _now: Mono) {
         self.0.lock().unwrap().offered += batch.items();
@@ -120,14 +96,6 @@ impl Exporter for Destination {
 
     fn admission(&self) -> Admission {
         self.0.lock().unwrap().admission
-    }
-}
-
-struct NoStorages;
-
-impl Storages for NoStorages {
-    fn open(&self, _id: Option<&str>) -> Result<CheckpointHandle, BuildError> {
-        Err(BuildError::new("test", "the receiver stores nothing"))
     }
 }
 
@@ -160,29 +128,10 @@ impl Stand {
     pub fn with_lanes(yaml: &str, exporters: &[&str], listeners: &Arc<Listeners>) -> Stand {
         let metrics = Arc::new(MetricsRegistry::default());
         let cx = NodeCx {
-            id: "syslog".into(),
-            pipeline: None,
-            signal: None,
-            shards: 1,
-            clock: Arc::new(SystemClock::default()),
-            seed: 1,
-            budget: Budget::new(1 << 20),
-            metrics: metrics.clone(),
-            health: Arc::new(HealthRegistry::new()),
-            runtime: tokio::runtime::Handle::current(),
             listeners: listeners.clone(),
-            storages: Arc::new(NoStorages),
-            agent: None,
-            authenticators: Default::default(),
+            ..testing::context("syslog", &metrics)
         };
-        let lane = |exporter: &&str| Lane {
-            exporter: Arc::from(*exporter),
-            metrics: Arc::new(metrics.scoped("exporter", exporter)),
-            budget: cx.budget.clone(),
-            signals: vec![Signal::Logs],
-            alone: exporters.len() == 1,
-        };
-        let lanes: Vec<Lane> = exporters.iter().map(lane).collect();
+        let lanes = testing::lanes(&cx, exporters, &[Signal::Logs]);
         let settings = settings(yaml).unwrap_or_else(|e| panic!("{yaml}: {e}"));
         let mut nodes = settings.nodes(&cx, &lanes).unwrap();
         let engine = EngineMetrics::new(&metrics);

@@ -1,4 +1,4 @@
-//! What the receiver must do with any bytes that a client sends. The body of a fuzz target: it panics
+//! What a receiver must do with any bytes that a client sends. The body of a fuzz target: it panics
 //! where that does not hold.
 
 use bytes::Bytes;

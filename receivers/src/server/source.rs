@@ -8,8 +8,8 @@ use tailwater_pdata::Signal;
 use tailwater_pipeline::client::ClientInfo;
 use tailwater_pipeline::clock::Mono;
 use tailwater_pipeline::{
-    AckSink, AckToken, Admission, Batch, Counts, DropReason, Outcome, Part, Payload, Permit,
-    Progress, Source, SourceCx,
+    AckSink, AckToken, Admission, Batch, Counts, DropReason, Outcome, Part, Permit, Progress,
+    Source, SourceCx,
 };
 use tailwater_telemetry::metrics::{Accounting, Amount, Settlement};
 
@@ -23,7 +23,7 @@ const WAIT_MAX: Duration = Duration::from_secs(2);
 const TURN_BYTES: usize = 256 << 10;
 
 /// See the module's documentation.
-pub struct OtlpSource {
+pub struct PushSource {
     queue: Arc<Queue>,
     account: Arc<Accounting>,
     /// Requests that were passed on and are not settled, by signal.
@@ -32,10 +32,10 @@ pub struct OtlpSource {
 
 type UnderWay = [AtomicUsize; Signal::ALL.len()];
 
-impl OtlpSource {
+impl PushSource {
     /// A source that keeps `account`.
-    pub fn new(queue: Arc<Queue>, account: Arc<Accounting>) -> OtlpSource {
-        OtlpSource {
+    pub fn new(queue: Arc<Queue>, account: Arc<Accounting>) -> PushSource {
+        PushSource {
             queue,
             account,
             under_way: Arc::default(),
@@ -51,17 +51,17 @@ impl OtlpSource {
 
     fn emit(&self, request: Waiting, cx: &mut dyn SourceCx) {
         let Waiting {
-            encoded,
+            records,
             token,
             permit,
             held,
             client,
             ..
         } = request;
-        let amount = Amount::new(encoded.items() as u64, encoded.len() as u64);
+        let amount = Amount::new(records.items() as u64, records.bytes() as u64);
         // Taken in from here on: before, it is the client's.
         self.account.read(amount);
-        let signal = encoded.signal();
+        let signal = records.signal();
         self.under_way[place_of(signal)].fetch_add(1, Ordering::AcqRel);
         let duty = Arc::new(Duty {
             account: self.account.clone(),
@@ -71,11 +71,27 @@ impl OtlpSource {
             client,
             above: Mutex::new(Some((token, held))),
         });
-        cx.emit(Batch::of(Part {
-            data: Payload::Encoded(encoded),
-            ack: AckToken::new(duty, 0),
-            permit,
-        }));
+        let ack = AckToken::new(duty, 0);
+        let mut permit = permit;
+        let mut parts: Vec<Part> = Vec::with_capacity(1);
+        records.into_payloads(|data| {
+            let own = match parts.is_empty() {
+                true => Permit::none(),
+                false => permit.split(data.heap_bytes()),
+            };
+            parts.push(Part {
+                data,
+                ack: ack.clone(),
+                permit: own,
+            });
+        });
+        // The first has what is left: what the request takes besides.
+        if let Some(first) = parts.first_mut() {
+            first.permit = permit;
+        }
+        // Each part has its own of it.
+        ack.resolve(Outcome::Delivered);
+        cx.emit(Batch { parts });
     }
 
     fn may_emit(&self, signal: Signal, cx: &dyn SourceCx) -> bool {
@@ -91,7 +107,7 @@ impl OtlpSource {
     }
 }
 
-impl Source for OtlpSource {
+impl Source for PushSource {
     fn poll(&mut self, cx: &mut dyn SourceCx) -> Progress {
         let now = cx.now();
         let late = |since: Mono| now.since(since) >= WAIT_MAX;
@@ -111,7 +127,7 @@ impl Source for OtlpSource {
                 let Some(request) = self.queue.pop(signal) else {
                     break;
                 };
-                bytes += request.encoded.len();
+                bytes += request.records.bytes();
                 self.emit(request, cx);
             }
         }
@@ -128,7 +144,7 @@ impl Source for OtlpSource {
     }
 }
 
-impl Drop for OtlpSource {
+impl Drop for PushSource {
     fn drop(&mut self) {
         // A shard that ends leaves nobody without an answer.
         self.hand_back(|_| true);

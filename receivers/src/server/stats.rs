@@ -12,7 +12,7 @@ use tailwater_telemetry::metrics::{
 pub enum Transport {
     /// gRPC.
     Grpc,
-    /// OTLP over HTTP.
+    /// HTTP.
     Http,
 }
 

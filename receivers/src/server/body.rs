@@ -8,13 +8,11 @@ use http_body_util::BodyExt;
 use hyper::body::{Body as _, Incoming};
 use hyper::http::Extensions;
 use tailwater_pdata::Signal;
-use tailwater_pdata::otlp::{Encoded, Limits, json};
 use tokio::time::Instant;
 
 use super::connections::{Connection, ReadingBody};
 use super::inflate::{Encoding, InflateError};
-use super::intake::Decoded;
-use super::memory::Digest;
+use super::protocol::{Decoded, Form, Plain, Protocol};
 use super::room::Hold;
 use super::status::{Code, Status};
 
@@ -290,24 +288,16 @@ impl Body {
     }
 }
 
-/// How a request is written.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Form {
-    /// protobuf.
-    Proto,
-    /// JSON.
-    Json,
-}
-
-/// What a body is.
-#[derive(Clone, Copy, Debug)]
-pub struct Kind {
+/// What is to be made of a body.
+pub struct Work {
+    /// Who knows how.
+    pub protocol: Arc<dyn Protocol>,
     /// What it carries.
     pub signal: Signal,
     /// How it is written.
     pub form: Form,
-    /// How it is compressed.
-    pub encoding: Encoding,
+    /// How it is compressed: outside, and inside of that.
+    pub encodings: (Encoding, Encoding),
     /// How many bytes it may inflate to.
     pub bytes_max: usize,
     /// Whether its digest is wanted.
@@ -318,21 +308,22 @@ pub struct Kind {
 ///
 /// # Errors
 /// What the request is answered with.
-pub async fn decode(kind: Kind, body: Body, hold: Hold) -> Result<Decoded, Status> {
-    let inline_max = match kind.form {
+pub async fn decode(work: Work, body: Body, hold: Hold) -> Result<Decoded, Status> {
+    let inline_max = match work.form {
         Form::Proto => INLINE_BYTES_MAX,
         Form::Json => INLINE_JSON_BYTES_MAX,
     };
     let length: usize = body.pieces().iter().map(Bytes::len).sum();
-    if kind.encoding == Encoding::Identity && length <= inline_max {
-        return decode_now(kind, body, hold);
+    let is_plain = work.encodings == (Encoding::Identity, Encoding::Identity);
+    if is_plain && length <= inline_max {
+        return decode_now(work, body, hold);
     }
     let Some(turn) = hold.turn().await else {
         return Err(Status::unavailable("too many bodies wait to be decoded"));
     };
     let decoding = tokio::task::spawn_blocking(move || {
         let _turn = turn;
-        decode_now(kind, body, hold)
+        decode_now(work, body, hold)
     });
     // Fails when the runtime ends, or by a panic, which is a bug that must not end the server.
     decoding.await.unwrap_or_else(|e| {
@@ -344,28 +335,25 @@ pub async fn decode(kind: Kind, body: Body, hold: Hold) -> Result<Decoded, Statu
     })
 }
 
-fn decode_now(kind: Kind, body: Body, mut hold: Hold) -> Result<Decoded, Status> {
-    let invalid = |problem: String| Status::new(Code::InvalidArgument, problem);
-    let (encoding, max) = (kind.encoding, kind.bytes_max);
+fn decode_now(work: Work, body: Body, mut hold: Hold) -> Result<Decoded, Status> {
+    let (outside, inside) = work.encodings;
+    let max = work.bytes_max;
     let mut room = |bytes| hold.grow(bytes);
     let plain = match body {
-        Body::Whole(body) => encoding.inflate(body, max, &mut room),
-        Body::Pieces(pieces) => encoding.inflate_pieces(&pieces, max, &mut room),
+        Body::Whole(body) => outside.inflate(body, max, &mut room),
+        Body::Pieces(pieces) => outside.inflate_pieces(&pieces, max, &mut room),
     };
+    let plain = plain.and_then(|plain| inside.inflate(plain, max, &mut room));
     let plain = plain.map_err(|e| match e {
         InflateError::TooLarge(_) => Status::new(Code::ResourceExhausted, e.to_string()),
         InflateError::NoRoom => Status::unavailable(e.to_string()),
-        InflateError::Broken { .. } => invalid(e.to_string()),
+        InflateError::Broken { .. } => Status::new(Code::InvalidArgument, e.to_string()),
     })?;
-    let limits = Limits::default();
-    let proto = match kind.form {
-        Form::Proto => plain,
-        Form::Json => {
-            json::to_proto(kind.signal, &plain, &limits).map_err(|e| invalid(e.to_string()))?
-        }
+    let request = Plain {
+        signal: work.signal,
+        form: work.form,
+        body: plain,
+        digest: work.digest,
     };
-    let encoded =
-        Encoded::parse(kind.signal, proto, &limits).map_err(|e| invalid(e.to_string()))?;
-    let digest = kind.digest.then(|| Digest::of(&encoded));
-    Ok(Decoded { encoded, digest })
+    work.protocol.decode(request, &mut room)
 }

@@ -20,10 +20,10 @@ use tokio_rustls::TlsAcceptor;
 
 use super::answer::Answer;
 use super::client::Peer;
-use super::config::{GrpcOptions, HttpOptions};
 use super::connections::{Connection, Connections, Listed};
 use super::grpc::GrpcService;
 use super::http::HttpService;
+use super::options::{GrpcOptions, HttpOptions};
 use super::stats::Stats;
 use crate::listen::{Bound, Socket, TlsSource};
 
@@ -53,7 +53,7 @@ const CONNECTION_WINDOW: u32 = 1 << 20;
 pub enum Service {
     /// gRPC.
     Grpc(GrpcService),
-    /// OTLP over HTTP.
+    /// HTTP.
     Http(Box<HttpService>),
 }
 
@@ -478,23 +478,27 @@ pub struct Server {
 ///
 /// # Errors
 /// What the system says.
-pub fn runtime(decoders: usize, checks: usize) -> io::Result<tokio::runtime::Runtime> {
+pub fn runtime(kind: &str, decoders: usize, checks: usize) -> io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(decoders.max(1) + checks)
-        .thread_name("otlp-decode")
+        .thread_name(format!("{kind}-decode"))
         .build()
 }
 
 impl Server {
-    /// Runs `listeners` on a thread of their own.
+    /// Runs `listeners` on a thread of their own, of this name.
     ///
     /// # Errors
     /// There is no thread.
-    pub fn start(runtime: tokio::runtime::Runtime, listeners: Vec<Listener>) -> io::Result<Server> {
+    pub fn start(
+        name: &str,
+        runtime: tokio::runtime::Runtime,
+        listeners: Vec<Listener>,
+    ) -> io::Result<Server> {
         let (stop, stopped) = watch::channel(false);
         let thread = std::thread::Builder::new()
-            .name("otlp".to_owned())
+            .name(name.to_owned())
             .spawn(move || {
                 runtime.block_on(run(listeners, stopped));
                 // A request that is being decoded is not waited for.

@@ -9,10 +9,10 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use bytes::Bytes;
 use foldhash::{HashMap, HashMapExt};
 use sha2::{Digest as _, Sha256};
 use tailwater_pdata::Signal;
-use tailwater_pdata::otlp::Encoded;
 use tailwater_pipeline::client::ClientInfo;
 
 use super::request::Request;
@@ -50,15 +50,15 @@ const OF_AN_ATTEMPT: [&str; 20] = [
 pub struct Digest([u8; 16]);
 
 impl Digest {
-    /// The digest of a request.
-    pub fn of(encoded: &Encoded) -> Digest {
+    /// The digest of a request of a signal, in pieces.
+    pub fn of<'a>(signal: Signal, pieces: impl Iterator<Item = &'a Bytes>) -> Digest {
         let mut sha = Sha256::new();
-        sha.update([match encoded.signal() {
+        sha.update([match signal {
             Signal::Logs => 0u8,
             Signal::Metrics => 1,
             Signal::Traces => 2,
         }]);
-        encoded.chunks().for_each(|chunk| sha.update(chunk));
+        pieces.for_each(|piece| sha.update(piece));
         Digest::end(sha)
     }
 
@@ -166,7 +166,7 @@ impl Memory {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::otlp::stats::{Stats, Transport};
+    use crate::server::stats::{Stats, Transport};
     use tailwater_telemetry::metrics::MetricsRegistry;
 
     fn request() -> Arc<Request> {
@@ -208,8 +208,8 @@ mod tests {
     #[test]
     fn digests_tell_requests_apart() {
         let of = |signal, bytes: &'static [u8]| {
-            let limits = tailwater_pdata::otlp::Limits::default();
-            Digest::of(&Encoded::parse(signal, bytes.into(), &limits).unwrap())
+            let pieces = [Bytes::from_static(bytes)];
+            Digest::of(signal, pieces.iter())
         };
         let one = of(Signal::Logs, b"\x0a\0");
         assert_eq!(one, of(Signal::Logs, b"\x0a\0"));

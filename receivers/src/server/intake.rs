@@ -9,22 +9,22 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tailwater_pdata::Signal;
-use tailwater_pdata::otlp::Encoded;
 use tailwater_pipeline::client::ClientInfo;
 use tailwater_pipeline::clock::{Clock, Mono};
 use tailwater_pipeline::{AckToken, Budget, Outcome, Permit, ShardHandle};
 use tailwater_telemetry::metrics::IntakeMetrics;
 
 use super::answers::Answers;
-use super::config::Limits;
-use super::memory::{Digest, Memory};
+use super::memory::Memory;
+use super::options::Limits;
+use super::protocol::{Decoded, Records};
 use super::request::{Pending, Request, Told};
 use super::room::{Room, Share};
 use super::stats::Stats;
 use super::status::{Code, Status};
 
 /// What a request costs besides its bytes, the sender that waits for it included.
-pub(super) const REQUEST_BYTES: usize = 2 << 10;
+pub const REQUEST_BYTES: usize = 2 << 10;
 
 /// So much may be put into a queue before its shard is told; see [`Queue::push`].
 const UNTOLD_BYTES_MAX: usize = 1 << 20;
@@ -41,7 +41,7 @@ pub struct Queue {
 /// A request that no shard has taken yet.
 pub struct Waiting {
     /// The records.
-    pub encoded: Encoded,
+    pub records: Records,
     /// The duty of this lane.
     pub token: AckToken,
     /// The memory, until it is encoded for its destination.
@@ -75,8 +75,8 @@ impl Queue {
     /// Puts a request behind the others. Its shard is told after what else has come in at the same time:
     /// to wake a thread takes about as long as to look through a request, and once for all is enough.
     fn push(self: &Arc<Self>, request: Waiting) {
-        let signal = request.encoded.signal();
-        let bytes = request.encoded.len() + 1;
+        let signal = request.records.signal();
+        let bytes = request.records.bytes() + 1;
         self.lock()[place_of(signal)].push_back(request);
         let before = self.untold.fetch_add(bytes, Ordering::AcqRel);
         match tokio::runtime::Handle::try_current() {
@@ -228,14 +228,6 @@ fn gauge(n: usize) -> i64 {
     i64::try_from(n).unwrap_or(i64::MAX)
 }
 
-/// A decoded request.
-pub struct Decoded {
-    /// The records.
-    pub encoded: Encoded,
-    /// What it is known by if it comes again; see [`Intake::remembers`].
-    pub digest: Option<Digest>,
-}
-
 impl Intake {
     /// What lanes share that take these signals; what they hold counts for `held`, too.
     pub fn new(
@@ -324,9 +316,9 @@ impl Intake {
         place: Place,
         stats: &Arc<Stats>,
     ) -> Result<Pending, Status> {
-        let Decoded { encoded, digest } = decoded;
-        let signal = encoded.signal();
-        let items = encoded.items() as u64;
+        let Decoded { records, digest } = decoded;
+        let signal = records.signal();
+        let items = records.items() as u64;
         if items == 0 {
             // An empty request is a success; there is nothing to deliver.
             return Ok(Pending::empty());
@@ -355,7 +347,7 @@ impl Intake {
             let answers = self.answers.clone();
             Request::new(signal, items, lanes.len(), memory, answers, stats.clone())
         });
-        let bytes = encoded.len() + client.heap_bytes() + REQUEST_BYTES;
+        let bytes = records.bytes() + client.heap_bytes() + REQUEST_BYTES;
         lanes.iter().for_each(|lane| lane.make_room(bytes));
         let begun = request.begin(place, stats, |number| lanes[number].room(bytes));
         self.observe();
@@ -367,7 +359,7 @@ impl Intake {
         let since = self.clock.now();
         for (number, (queue, permit)) in to {
             queue.push(Waiting {
-                encoded: encoded.clone(),
+                records: records.clone(),
                 token: AckToken::new(request.clone(), number as u64),
                 permit,
                 held: self.held.take(bytes),

@@ -1,7 +1,5 @@
-//! OTLP over HTTP: a POST for each signal, protobuf or JSON, answered in the same form.
-//!
-//! Source: opentelemetry-proto, docs/specification.md, OTLP/HTTP; status codes and texts as the
-//! collector's.
+//! Requests over HTTP: a POST to a path, protobuf or JSON. What the protocol has no part in is answered
+//! with the collector's status codes and texts.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,25 +16,30 @@ use hyper::{Method, Request, Response, StatusCode};
 use tailwater_pdata::Signal;
 
 use super::answer::Answer;
-use super::body::{Body, BodyError, Form, Kind, Reading, decode};
+use super::body::{Body, BodyError, Reading, Work, decode};
 use super::client::Peer;
-use super::config::{Cors, HttpOptions, Limits};
 use super::guard::Guard;
 use super::inflate::{Encoding, InflateError};
 use super::intake::Intake;
+use super::options::{Cors, HttpOptions, Limits};
+use super::protocol::{Form, Protocol};
 use super::room::Hold;
 use super::stats::Stats;
 use super::status::{Code, Status};
 
-const PROTO: &str = "application/x-protobuf";
-const JSON: &str = "application/json";
-const TEXT: &str = "text/plain";
+/// The media type of protobuf.
+pub const PROTO: &str = "application/x-protobuf";
+/// The media type of JSON.
+pub const JSON: &str = "application/json";
+/// The media type of text.
+pub const TEXT: &str = "text/plain";
 
 /// Bytes of the headers of a request.
 const HEADERS_BYTES_MAX: usize = 64 << 10;
 
 /// The service behind a listener.
 pub struct HttpService {
+    protocol: Arc<dyn Protocol>,
     intake: Arc<Intake>,
     stats: Arc<Stats>,
     options: HttpOptions,
@@ -48,6 +51,7 @@ pub struct HttpService {
 impl HttpService {
     /// A service that hands requests to `intake`.
     pub fn new(
+        protocol: Arc<dyn Protocol>,
         intake: Arc<Intake>,
         stats: Arc<Stats>,
         options: &HttpOptions,
@@ -56,6 +60,7 @@ impl HttpService {
     ) -> HttpService {
         let shorter = |own: Option<Duration>, all: Duration| own.map_or(all, |own| own.min(all));
         HttpService {
+            protocol,
             intake,
             stats,
             options: options.clone(),
@@ -120,28 +125,26 @@ impl HttpService {
         }
         if let Err(status) = self.guard.check(request.headers()).await {
             self.stats.listener.rejected_requests.inc();
-            return failure(&status, form);
+            return self.failure(&status, form);
         }
         match self.take(signal, form, request, peer).await {
-            Ok(()) if form == Form::Json => {
-                plain(StatusCode::OK, JSON, r#"{"partialSuccess":{}}"#.to_owned())
-            }
-            Ok(()) => plain(StatusCode::OK, PROTO, String::new()),
-            Err(status) => failure(&status, form),
+            Ok(()) => self.protocol.success(form),
+            Err(status) => self.failure(&status, form),
         }
     }
 
+    fn failure(&self, status: &Status, form: Form) -> Response<Answer> {
+        let mut response = self.protocol.failure(status, form);
+        if let Some(seconds) = status.retry_after_seconds() {
+            let headers = response.headers_mut();
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
+    }
+
     fn signal(&self, path: &str) -> Option<Signal> {
-        let paths = &self.options.paths;
-        let known = [
-            (Signal::Logs, &paths.logs),
-            (Signal::Metrics, &paths.metrics),
-            (Signal::Traces, &paths.traces),
-        ];
-        let found = known.into_iter().find(|(_, p)| *p == path);
-        found
-            .map(|(signal, _)| signal)
-            .filter(|signal| self.intake.takes(*signal))
+        let known = self.protocol.posted_to(path);
+        known.filter(|signal| self.intake.takes(*signal))
     }
 
     async fn take(
@@ -157,37 +160,33 @@ impl HttpService {
         };
         let begin = tokio::time::Instant::now();
         let (head, body) = request.into_parts();
-        let encoding = self.encoding(&head.headers).map_err(reject)?;
+        let told = self.encoding(&head.headers).map_err(reject)?;
+        let encodings = self.protocol.encodings(form, told);
         let place = self.intake.place(peer.share()).map_err(reject)?;
         let mut hold = Hold::of(&self.intake.room, peer.share());
         let max = self.options.body_bytes_max;
         let reading = Reading::new(self.body_time, max).on(&head.extensions);
-        let body = match encoding {
+        let body = match outermost(encodings) {
             Encoding::Identity => {
                 let look = |_: &[u8]| Ok::<_, BodyError>(None);
                 let body = reading.read(body, &mut hold, look).await;
                 body.map(Body::Whole)
             }
-            _ => {
+            encoding => {
                 let pieces = reading.read_pieces(encoding, body, &mut hold).await;
                 pieces.map(Body::Pieces)
             }
         };
         let body = body.map_err(|e| reject(refused(e, max)))?;
-        let kind = Kind {
+        let work = Work {
+            protocol: self.protocol.clone(),
             signal,
             form,
-            encoding,
+            encodings,
             bytes_max: max,
             digest: self.intake.remembers(),
         };
-        let decoded = decode(kind, body, hold).await.map_err(|mut status| {
-            if status.code == Code::ResourceExhausted {
-                // Over HTTP that would say that it may come again.
-                status.code = Code::InvalidArgument;
-            }
-            reject(status)
-        })?;
+        let decoded = decode(work, body, hold).await.map_err(reject)?;
         let client = peer.sent(&head, &self.guard, self.options.include_metadata);
         let pending = self.intake.offer(decoded, client, place, &self.stats)?;
         let left = self.answer_time.saturating_sub(begin.elapsed());
@@ -250,17 +249,25 @@ fn unescape(text: &str) -> Option<Vec<u8>> {
     Some(out)
 }
 
+/// What the bytes that come are compressed with.
+fn outermost((outside, inside): (Encoding, Encoding)) -> Encoding {
+    match outside {
+        Encoding::Identity => inside,
+        outside => outside,
+    }
+}
+
 fn refused(e: BodyError, max: usize) -> Status {
     match e {
         BodyError::TooLong => {
             let text = format!("the body has more than {max} bytes (max_request_body_size)");
-            Status::new(Code::InvalidArgument, text)
+            Status::new(Code::ResourceExhausted, text)
         }
         BodyError::NoRoom => Status::unavailable("no room for the body now"),
         BodyError::Late => Status::unavailable("the body did not arrive in time"),
         BodyError::MadeWay => Status::unavailable("the body had not arrived when room was needed"),
         BodyError::Bomb => Status::new(
-            Code::InvalidArgument,
+            Code::ResourceExhausted,
             InflateError::TooLarge(max).to_string(),
         ),
         BodyError::Broken(problem) => Status::new(Code::InvalidArgument, problem),
@@ -280,23 +287,12 @@ fn form(headers: &HeaderMap) -> Option<Form> {
     }
 }
 
-fn plain(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Response<Answer> {
+/// An answer of one piece.
+pub fn plain(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Response<Answer> {
     let mut response = Response::new(Answer::data(body));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-    response
-}
-
-fn failure(status: &Status, form: Form) -> Response<Answer> {
-    let mut response = match form {
-        Form::Proto => plain(status.http(), PROTO, status.to_proto()),
-        Form::Json => plain(status.http(), JSON, status.to_json()),
-    };
-    if let Some(seconds) = status.retry_after_seconds() {
-        let headers = response.headers_mut();
-        headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
-    }
     response
 }
 

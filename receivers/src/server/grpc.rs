@@ -1,7 +1,7 @@
-//! OTLP over gRPC: unary calls, which are five bytes before a message and trailers behind it.
+//! Requests over gRPC: unary calls, which are five bytes before a message and trailers behind it. The answer
+//! is a message without fields.
 //!
-//! Source: grpc/grpc, doc/PROTOCOL-HTTP2.md and doc/compression.md; opentelemetry-proto, the
-//! services in `opentelemetry/proto/collector`.
+//! Source: grpc/grpc, doc/PROTOCOL-HTTP2.md and doc/compression.md.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,12 +14,13 @@ use hyper::{Method, Request, Response, StatusCode};
 use tailwater_pdata::Signal;
 
 use super::answer::Answer;
-use super::body::{Body, BodyError, Form, Kind, Reading, decode};
+use super::body::{Body, BodyError, Reading, Work, decode};
 use super::client::Peer;
-use super::config::{GrpcOptions, Limits};
 use super::guard::Guard;
 use super::inflate::{Encoding, InflateError};
 use super::intake::Intake;
+use super::options::{GrpcOptions, Limits};
+use super::protocol::{Form, Protocol};
 use super::room::Hold;
 use super::stats::Stats;
 use super::status::{Code, Status};
@@ -40,6 +41,7 @@ const EMPTY_MESSAGE: &[u8] = &[0; PREFIX_BYTES];
 
 /// The service behind a listener.
 pub struct GrpcService {
+    protocol: Arc<dyn Protocol>,
     intake: Arc<Intake>,
     stats: Arc<Stats>,
     message_bytes_max: usize,
@@ -51,6 +53,7 @@ pub struct GrpcService {
 impl GrpcService {
     /// A service that hands requests to `intake`.
     pub fn new(
+        protocol: Arc<dyn Protocol>,
         intake: Arc<Intake>,
         stats: Arc<Stats>,
         options: &GrpcOptions,
@@ -58,6 +61,7 @@ impl GrpcService {
         limits: &Limits,
     ) -> GrpcService {
         GrpcService {
+            protocol,
             intake,
             stats,
             message_bytes_max: options.message_bytes_max,
@@ -102,15 +106,17 @@ impl GrpcService {
             .await
             .map_err(reject)?;
         let (message, compressed) = unframe(message).map_err(reject)?;
-        let kind = Kind {
+        let encoding = chosen(encoding, compressed).map_err(reject)?;
+        let work = Work {
+            protocol: self.protocol.clone(),
             signal,
             form: Form::Proto,
-            encoding: chosen(encoding, compressed).map_err(reject)?,
+            encodings: (encoding, Encoding::Identity),
             bytes_max: self.message_bytes_max,
             digest: self.intake.remembers(),
         };
         let message = Body::Whole(message);
-        let decoded = decode(kind, message, hold).await.map_err(reject)?;
+        let decoded = decode(work, message, hold).await.map_err(reject)?;
         let client = peer.sent(&head, &self.guard, self.include_metadata);
         let pending = self.intake.offer(decoded, client, place, &self.stats)?;
         let time = self.limits.request_timeout;
@@ -130,11 +136,8 @@ impl GrpcService {
         if method != Method::POST {
             return Err(unknown("method of HTTP"));
         }
-        let signal = match path {
-            "/opentelemetry.proto.collector.logs.v1.LogsService/Export" => Signal::Logs,
-            "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export" => Signal::Metrics,
-            "/opentelemetry.proto.collector.trace.v1.TraceService/Export" => Signal::Traces,
-            _ => return Err(unknown("service or method")),
+        let Some(signal) = self.protocol.called(path) else {
+            return Err(unknown("service or method"));
         };
         if !self.intake.takes(signal) {
             return Err(unknown(&format!("service: no pipeline takes {signal}")));

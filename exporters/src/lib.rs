@@ -1,5 +1,7 @@
 //! exporters
 #![cfg_attr(test, allow(clippy::unwrap_used))]
+// A task for each request is moved as a whole when it begins and when it ends.
+#![warn(clippy::large_futures)]
 
 pub mod client;
 pub mod debug;

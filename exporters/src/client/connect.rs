@@ -100,17 +100,18 @@ impl Connector {
         tunnel: bool,
     ) -> Result<Connection, SendError> {
         let deadline = Instant::now() + self.timeout;
+        // Boxed, as TLS is large and connecting is rare: whoever sends has room for it otherwise.
         let Some(proxy) = proxy else {
             let (tcp, peer) = self.tcp(target, "", deadline).await?;
-            return self.over(target, None, tcp, peer, deadline).await;
+            return Box::pin(self.over(target, None, tcp, peer, deadline)).await;
         };
         let (tcp, peer) = self.tcp(&proxy.server, "proxy ", deadline).await?;
         let tunnel = tunnel.then_some(proxy);
         if !proxy.server.https {
-            return self.over(target, tunnel, tcp, peer, deadline).await;
+            return Box::pin(self.over(target, tunnel, tcp, peer, deadline)).await;
         }
         let (stream, config) = self.secure_proxy(proxy, tcp, peer, deadline).await?;
-        let mut connection = self.over(target, tunnel, stream, peer, deadline).await?;
+        let mut connection = Box::pin(self.over(target, tunnel, stream, peer, deadline)).await?;
         connection.secured.get_or_insert(config);
         Ok(connection)
     }
@@ -125,7 +126,7 @@ impl Connector {
         let (tcp, peer) = self
             .first_of(vec![address], target.host_port(), deadline)
             .await?;
-        self.over(target, None, tcp, peer, deadline).await
+        Box::pin(self.over(target, None, tcp, peer, deadline)).await
     }
 
     /// A connection to `target` over the socket in the file system at `path`.

@@ -10,6 +10,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -161,7 +162,7 @@ impl GrpcClient {
         own: &HeaderMap,
         message: Vec<Bytes>,
     ) -> Result<Reply, SendError> {
-        let attempt = self.attempt(method, own, message);
+        let attempt = pin!(self.attempt(method, own, message));
         in_time(self.options.timeout, &self.endpoint, attempt).await
     }
 

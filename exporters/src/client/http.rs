@@ -2,6 +2,7 @@
 
 use std::error::Error as _;
 use std::net::SocketAddr;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -149,13 +150,13 @@ impl HttpClient {
         headers: &HeaderMap,
         body: Vec<Bytes>,
     ) -> Result<Reply, SendError> {
-        let attempt = async {
+        let attempt = pin!(async {
             let reply = self.attempt(method, endpoint, headers, body).await?;
             if let Some(jar) = &self.cookies {
                 jar.note(endpoint, &reply.headers);
             }
             Ok(reply)
-        };
+        });
         in_time(self.timeout, endpoint, attempt).await
     }
 
@@ -419,11 +420,12 @@ pub(super) async fn read(
     })
 }
 
-/// What comes of an attempt, or that `limit` (zero = none) is over.
+/// What comes of an attempt, or that `limit` (zero = none) is over. The attempt is borrowed: passed on by value, each
+/// call would have room for it once more, and tasks are moved as a whole several times.
 pub(super) async fn in_time<T>(
     limit: Duration,
     endpoint: &Endpoint,
-    attempt: impl Future<Output = Result<T, SendError>>,
+    attempt: Pin<&mut impl Future<Output = Result<T, SendError>>>,
 ) -> Result<T, SendError> {
     if limit.is_zero() {
         return attempt.await;

@@ -1,5 +1,7 @@
 //! A connection that goes on with another protocol (RFC 9110, 7.8), such as WebSocket.
 
+use std::pin::pin;
+
 use hyper::client::conn::http1;
 use hyper::{HeaderMap, Request, StatusCode};
 use hyper_util::rt::TokioIo;
@@ -34,7 +36,7 @@ impl HttpClient {
         endpoint: &Endpoint,
         headers: &HeaderMap,
     ) -> Result<Upgrade, SendError> {
-        let attempt = self.upgraded(endpoint, headers);
+        let attempt = pin!(self.upgraded(endpoint, headers));
         in_time(self.timeout, endpoint, attempt).await
     }
 

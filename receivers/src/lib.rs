@@ -3,6 +3,7 @@
 pub mod filelog;
 pub mod input;
 pub mod listen;
+pub mod nop;
 pub mod operators;
 pub mod otlp;
 pub mod syslog;

@@ -3,6 +3,7 @@
 mod accounting;
 mod admin;
 mod cli;
+mod client_headers;
 mod connectors;
 mod delivery;
 mod discovery;

@@ -5,6 +5,7 @@ mod admin;
 mod cli;
 mod client_headers;
 mod connectors;
+mod convert;
 mod delivery;
 mod discovery;
 mod explain;

@@ -47,7 +47,9 @@ impl Use<'_> {
         let time_key = p.text("time_key").unwrap_or_else(|| "time".to_owned());
         let time_format = p.text("time_format");
         let offset = p.text("time_offset");
+        let types = p.text("types").unwrap_or_default();
         remarks(&mut p, chain, notes);
+        let p_path = p.path.clone();
         let comments = p.rest(notes);
         chain.comments(comments);
         let from = ("parse_from", self.field);
@@ -80,6 +82,24 @@ impl Use<'_> {
         if let Some(format) = time_format {
             time(&time_key, &format, offset, keep_time, section, chain, notes);
         }
+        for (name, kind) in types.split_whitespace().filter_map(|t| t.split_once(':')) {
+            let field = expr::field(PARSED, name);
+            let value = match kind {
+                "integer" => format!("int({field})"),
+                "float" => format!("float({field})"),
+                "bool" => format!("lower({field}) == \"true\""),
+                "hex" => {
+                    let say =
+                        format!("{name} stays a text: nothing here reads hexadecimal numbers");
+                    chain.comment(notes.add(Weight::Decide, &section.place, &p_path, say));
+                    continue;
+                }
+                _ => continue,
+            };
+            let there = format!("{PARSED} != nil and {field} != nil");
+            let entries = [("field", field.as_str()), ("value", &expr::value(&value))];
+            chain.quiet("add", Some(&there), entries);
+        }
         let found = format!("{PARSED} != nil");
         if !self.keep_others && !self.keep_field {
             chain.retain(vec![PARSED.to_owned()], Some(&found));
@@ -102,11 +122,6 @@ fn remarks(p: &mut Properties<'_>, chain: &mut Chain, notes: &mut Notes) {
             "time_system_timezone",
             Weight::Decide,
             "set location of time_parser",
-        ),
-        (
-            "types",
-            Weight::Decide,
-            "fields of patterns stay texts: write add with EXPR(int(...)) where numbers are wanted",
         ),
         (
             "decode_field",

@@ -112,12 +112,18 @@ impl Stages<'_> {
         let expression = o.text("expression").unwrap_or_default();
         let with = o.text("replace").unwrap_or_default();
         self.rest(o);
-        let whole = whole_match(&expression);
-        match whole {
-            Some(pattern) if !with.contains("{{") => {
+        let regex = regex::Regex::new(&expression);
+        if regex.is_ok_and(|r| r.capture_names().flatten().next().is_some()) {
+            let say = "what its named groups match is not extracted: write a regex_parser in front of it if later stages want it";
+            self.say(Weight::Decide, node, path, say);
+        }
+        let as_it_is = with.replace('$', "$$");
+        let by_match = whole_match(&expression).map(|pattern| (pattern, as_it_is.clone()));
+        let found = by_match.or_else(|| around_groups(&expression, &as_it_is));
+        match found {
+            Some((pattern, with)) if !as_it_is.contains("{{") => {
                 let mut op = self.op("regex_replace", [("field", &field), ("regex", &pattern)]);
-                // What is between dollars is no reference there.
-                op.set("replace_with", with.replace('$', "$$"));
+                op.set("replace_with", with);
                 op.set(QUIET.0, QUIET.1);
                 self.push(op, []);
             }
@@ -166,9 +172,90 @@ fn whole_match(expression: &str) -> Option<String> {
     }
 }
 
+/// A pattern and a replacement that leave what is around the groups of `expression`, and put `with` in the place of
+/// each; `None` unless its groups simply follow one another.
+fn around_groups(expression: &str, with: &str) -> Option<(String, String)> {
+    let (mut pattern, mut replacement) = (String::new(), String::new());
+    let (mut outside, mut number) = (String::new(), 0);
+    let mut chars = expression.chars().peekable();
+    let mut keep = |outside: &mut String, pattern: &mut String, replacement: &mut String| {
+        if !outside.is_empty() {
+            number += 1;
+            pattern.push_str(&format!("({})", std::mem::take(outside)));
+            replacement.push_str(&format!("${{{number}}}"));
+        }
+    };
+    while let Some(c) = chars.next() {
+        match c {
+            '\\' => outside.extend([c, chars.next()?]),
+            '[' => {
+                outside.push(c);
+                loop {
+                    match chars.next()? {
+                        '\\' => outside.extend(['\\', chars.next()?]),
+                        ']' => break outside.push(']'),
+                        c => outside.push(c),
+                    }
+                }
+            }
+            '(' => {
+                let mut inside = String::new();
+                loop {
+                    match chars.next()? {
+                        '\\' => inside.extend(['\\', chars.next()?]),
+                        '(' => return None,
+                        ')' => break,
+                        c => inside.push(c),
+                    }
+                }
+                if let Some(special) = inside.strip_prefix('?') {
+                    let named = special.strip_prefix('P').unwrap_or(special);
+                    inside = named.strip_prefix('<')?.split_once('>')?.1.to_owned();
+                }
+                if matches!(chars.peek(), Some('*' | '+' | '?' | '{')) {
+                    return None;
+                }
+                keep(&mut outside, &mut pattern, &mut replacement);
+                pattern.push_str(&format!("(?:{inside})"));
+                replacement.push_str(with);
+            }
+            '|' => return None,
+            c => outside.push(c),
+        }
+    }
+    keep(&mut outside, &mut pattern, &mut replacement);
+    let groups = |text: &str| regex::Regex::new(text).is_ok();
+    (groups(expression) && groups(&pattern)).then_some((pattern, replacement))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_around_groups_stays() {
+        for (expression, expect) in [
+            ("token=(\\S+)", Some("(token=)(?:\\S+) ${1}X")),
+            (
+                "(?P<a>\\d+)-(\\d+) x",
+                Some("(?:\\d+)(-)(?:\\d+)( x) X${1}X${2}"),
+            ),
+            ("[(](a)[)]", Some("([(])(?:a)([)]) ${1}X${2}")),
+            ("\\((a)", Some("(\\()(?:a) ${1}X")),
+            ("a(b)?", None),
+            ("a((b)c)", None),
+            ("a(b)|c", None),
+            ("a(?:b)(c)", None),
+            ("a(b", None),
+        ] {
+            let got = around_groups(expression, "X").map(|(p, r)| format!("{p} {r}"));
+            assert_eq!(got.as_deref(), expect, "{expression}");
+        }
+        let (pattern, with) = around_groups("id=(\\w+); pw=(\\w+)", "*").unwrap();
+        let regex = regex::Regex::new(&pattern).unwrap();
+        let replaced = regex.replace_all("id=a; pw=b, id=c; pw=d", with.as_str());
+        assert_eq!(replaced, "id=*; pw=*, id=*; pw=*");
+    }
 
     #[test]
     fn a_match_as_a_whole_is_told_from_groups_in_it() {

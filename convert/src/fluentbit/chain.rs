@@ -23,6 +23,20 @@ impl Chain {
         self.pending.extend(all);
     }
 
+    /// Has the operator container say what the path of a log says; false if there is none.
+    pub fn with_paths(&mut self) -> bool {
+        let mut found = false;
+        for item in &mut self.operators {
+            if let Some(Value::Map(op)) = &mut item.value
+                && op.has("add_metadata_from_filepath")
+            {
+                op.set("add_metadata_from_filepath", true);
+                found = true;
+            }
+        }
+        found
+    }
+
     /// An operator.
     pub fn push<const N: usize>(&mut self, kind: &str, entries: [(&str, Value); N]) {
         let mut op = map([("type", kind.into())]);

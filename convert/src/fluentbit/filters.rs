@@ -70,6 +70,28 @@ pub fn filter(
             let say = "the processor k8s_attributes asks the API for what is known of a pod; its fields have the names of the \
                        semantic conventions, not kubernetes[...]";
             chain.comment(p.note(notes, Weight::Decide, say));
+            for option in [
+                "kube_url",
+                "kube_ca_file",
+                "kube_ca_path",
+                "kube_token_file",
+                "kube_tag_prefix",
+                "kube_meta_cache_ttl",
+                "use_kubelet",
+                "buffer_size",
+                "tls.verify",
+                "tls.debug",
+                "merge_log_trim",
+                "cache_use_docker_id",
+            ] {
+                let say = "the API is asked as the service account of the pod, and the path of a log says which pod it is";
+                p.remark(notes, Weight::NotNeeded, option, say);
+            }
+            for option in ["k8s-logging.parser", "k8s-logging.exclude"] {
+                let say = "annotations of pods choose no parser and leave nothing out: write operators and a filter";
+                let comment = p.remark(notes, Weight::Decide, option, say);
+                chain.comments(comment);
+            }
             if p.flag("merge_log") == Some(true) {
                 let to = p.text("merge_log_key");
                 chain.quiet(
@@ -80,16 +102,14 @@ pub fn filter(
                         ("parse_to", "attributes.__parsed"),
                     ],
                 );
-                match to {
-                    Some(to) => chain.quiet(
-                        "move",
-                        None,
-                        [("from", "attributes.__parsed"), ("to", &key(&to))],
-                    ),
-                    None => chain.quiet("flatten", None, [("field", "attributes.__parsed")]),
-                }
+                let found = Some("attributes.__parsed != nil");
                 if p.flag("keep_log") == Some(false) {
-                    chain.quiet("remove", None, [("field", "attributes.log")]);
+                    chain.quiet("remove", found, [("field", "attributes.log")]);
+                }
+                let from = "attributes.__parsed";
+                match to {
+                    Some(to) => chain.quiet("move", found, [("from", from), ("to", &key(&to))]),
+                    None => chain.quiet("flatten", found, [("field", from)]),
                 }
             }
             p.all("keep_log");

@@ -13,6 +13,8 @@ pub struct Input {
     pub kind: &'static str,
     /// Its options.
     pub receiver: Map,
+    /// The files that it reads.
+    pub paths: Vec<String>,
     /// What its records are called.
     pub tags: Tags,
     /// False if it has no operators.
@@ -196,6 +198,7 @@ fn tail(mut p: Properties<'_>, tag: &str, all: &[Section], notes: &mut Notes) ->
         kind: "file_log",
         receiver: r,
         tags: Tags::new(tag, &paths),
+        paths,
         has_operators: true,
         chain,
     }
@@ -245,6 +248,7 @@ fn systemd(mut p: Properties<'_>, tag: &str, notes: &mut Notes) -> Input {
     Input {
         kind: "journald",
         receiver: r,
+        paths: Vec::new(),
         tags: Tags::new(&tag.replace('*', "unit"), &[]),
         has_operators: true,
         chain,
@@ -305,6 +309,7 @@ fn syslog(mut p: Properties<'_>, tag: &str, notes: &mut Notes) -> Result<Input, 
     Ok(Input {
         kind: "syslog",
         receiver: r,
+        paths: Vec::new(),
         tags: Tags::new(tag, &[]),
         has_operators: true,
         chain,
@@ -329,6 +334,7 @@ fn opentelemetry(mut p: Properties<'_>, tag: &str, notes: &mut Notes) -> Input {
     Input {
         kind: "otlp",
         receiver: r,
+        paths: Vec::new(),
         tags: Tags::new(tag, &[]),
         has_operators: false,
         chain: Chain::default(),

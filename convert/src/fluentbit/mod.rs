@@ -158,6 +158,23 @@ fn add(
         let say = "no output that could be converted matches its tag; it is not read";
         return a.tail.push(p.note(notes, Weight::NoEqual, say));
     }
+    if wanted.kubernetes.is_some() {
+        let found = input.chain.with_paths();
+        let all = ["/var/log/containers/*.log"];
+        let say = match found && input.paths == all {
+            true => {
+                input
+                    .receiver
+                    .set("include", vec!["/var/log/pods/*/*/*.log"]);
+                "logs are read below /var/log/pods, whose paths say which pod they are of"
+            }
+            false => {
+                "k8s_attributes has to know of which pod a log is: read it below /var/log/pods, with the operator container and \
+                 add_metadata_from_filepath: true"
+            }
+        };
+        comments.push(Properties::new(section).note(notes, Weight::Decide, say));
+    }
     if input.has_operators {
         finish(&mut input.chain, &lines, &mut comments, &p, notes);
         input
@@ -253,6 +270,12 @@ fn kubernetes(labels: bool, annotations: bool) -> Map {
         }
     }
     out.set("extract", extract);
+    let source = map([
+        ("from", "resource_attribute".into()),
+        ("name", "k8s.pod.uid".into()),
+    ]);
+    let association = map([("sources", vec![source].into())]);
+    out.set("pod_association", vec![association]);
     out
 }
 

@@ -185,6 +185,72 @@ fn attribute(text: &str) -> Option<String> {
     plain.then(|| name.to_owned())
 }
 
+/// What the filter `kubernetes` calls what `k8s_attributes` and the paths of logs say.
+const KUBERNETES: [(&str, &str); 5] = [
+    ("namespace_name", "k8s.namespace.name"),
+    ("pod_name", "k8s.pod.name"),
+    ("pod_id", "k8s.pod.uid"),
+    ("container_name", "k8s.container.name"),
+    ("host", "k8s.node.name"),
+];
+
+/// Labels, by where their values come from.
+#[derive(Default)]
+struct Labels {
+    fixed: Map,
+    attributes: Map,
+    resource: Map,
+}
+
+impl Labels {
+    /// Adds a label; an error says why it cannot be.
+    fn add(&mut self, name: &str, value: &str) -> Result<(), String> {
+        let mut bytes = name.bytes();
+        let first = bytes.next();
+        let valid = first.is_some_and(|b| b.is_ascii_alphabetic() || b == b'_')
+            && bytes.all(|b| b.is_ascii_alphanumeric() || b == b'_');
+        if !valid && !name.contains('[') {
+            return Err(format!("{name:?} is no name of a label; it was left out"));
+        }
+        if !value.starts_with('$') || value.starts_with("${") {
+            self.fixed.set(name, with_environment(value).0);
+            return Ok(());
+        }
+        if let Some(attribute) = attribute(value) {
+            self.attributes.set(name, attribute);
+            return Ok(());
+        }
+        let field = accessor(value);
+        let known = KUBERNETES
+            .iter()
+            .find(|(theirs, _)| field == format!("attributes.kubernetes.{theirs}"));
+        match known {
+            Some((theirs, ours)) => {
+                // Without a name of its own a label is called by the last part of its value.
+                let name = if valid { name } else { theirs };
+                self.resource.set(name, *ours);
+                Ok(())
+            }
+            None => Err(format!(
+                "the label {name} is {value}, a field of a field: flatten it, and name it in labels::attributes; what \
+                 k8s_attributes sets is named in labels::resource"
+            )),
+        }
+    }
+
+    fn set(self, out: &mut Map) {
+        for (name, map) in [
+            ("static", self.fixed),
+            ("resource", self.resource),
+            ("attributes", self.attributes),
+        ] {
+            if !map.is_empty() {
+                out.sub("labels").set(name, map);
+            }
+        }
+    }
+}
+
 fn loki(mut p: Properties<'_>, notes: &mut Notes) -> Output {
     let mut out = Map::default();
     let scheme = tls(&mut p, &mut out);
@@ -198,50 +264,21 @@ fn loki(mut p: Properties<'_>, notes: &mut Notes) -> Output {
         p.text("tenant_id").map(|t| with_environment(&t).0),
     );
     credentials(&mut p, &mut out);
-    let (mut fixed, mut attributes) = (Map::default(), Map::default());
-    let mut label = |name: &str,
-                     value: &str,
-                     p: &Properties<'_>,
-                     notes: &mut Notes,
-                     out: &mut Map| {
-        match value.starts_with('$') && !value.starts_with("${") {
-            false => {
-                fixed.set(name, with_environment(value).0);
-            }
-            true => match attribute(value) {
-                Some(attribute) => {
-                    attributes.set(name, attribute);
-                }
-                None => {
-                    let say = format!(
-                        "the label {name} is {value}, a field of a field: flatten it, and name it in labels::attributes; what \
-                         k8s_attributes sets is named in labels::resource"
-                    );
-                    out.comment(p.note(notes, Weight::Decide, say));
-                }
-            },
-        }
-    };
-    let labels = p.list("labels");
-    let labels = if labels.is_empty() {
-        vec!["job=fluent-bit".to_owned()]
-    } else {
-        labels
-    };
-    for one in labels {
-        match one.split_once('=') {
-            Some((name, value)) => label(name.trim(), value.trim(), &p, notes, &mut out),
-            None => label(one.trim_start_matches('$'), &one, &p, notes, &mut out),
+    let mut labels = Labels::default();
+    let mut given = p.list("labels");
+    if given.is_empty() {
+        given.push("job=fluent-bit".to_owned());
+    }
+    given.extend(p.list("label_keys"));
+    for one in given {
+        let (name, value) = one
+            .split_once('=')
+            .unwrap_or((one.trim_start_matches('$'), &one));
+        if let Err(say) = labels.add(name.trim(), value.trim()) {
+            out.comment(p.note(notes, Weight::Decide, say));
         }
     }
-    for one in p.list("label_keys") {
-        label(one.trim_start_matches('$'), &one, &p, notes, &mut out);
-    }
-    for (name, map) in [("static", fixed), ("attributes", attributes)] {
-        if !map.is_empty() {
-            out.sub("labels").set(name, map);
-        }
-    }
+    labels.set(&mut out);
     if let Some(name) = p.text("tenant_id_key").and_then(|k| attribute(&k)) {
         let tenant = map([("from_attribute", name.into()), ("allow", vec!["*"].into())]);
         out.set("tenant", tenant);

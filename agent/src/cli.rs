@@ -7,6 +7,13 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::commands;
 
+mod help;
+
+use help::{
+    AFTER_HELP, AGENT_HELP, CHECKPOINTS_HELP, CONVERT_HELP, DEMO_HELP, RUN_HELP, TAP_HELP,
+    TOP_HELP, TRY_HELP, UP_HELP, VALIDATE_HELP,
+};
+
 /// Exit codes, as the help states them.
 pub mod exit {
     /// Everything went well.
@@ -19,144 +26,6 @@ pub mod exit {
     /// A second signal ended the stop early. Nothing is lost: see [`UNDELIVERED`].
     pub const INTERRUPTED: u8 = 4;
 }
-
-const AFTER_HELP: &str = "\
-Examples:
-  tailwater demo                             see it work, no config and no server needed
-  tailwater up --loki http://loki:3100       tail the containers of this machine
-  tailwater validate --config agent.yaml     all mistakes of a file at once
-  tailwater try --config agent.yaml --input app.log    what becomes of lines, step by step
-  tailwater --config agent.yaml              run it, as the OpenTelemetry Collector is run
-  tailwater status                           ask it, once service::admin says where it listens
-
-Positions of files are kept in TAILWATER_STATE_DIR, which is /var/lib/tailwater for root and
-~/.local/state/tailwater for others.
-
-Exit codes: 0 ok, 1 configuration or run-time error, 2 wrong command line,
-3 stopped with records undelivered (they are read again at the next start),
-4 a second signal ended the stop early.";
-
-const RUN_HELP: &str = "\
-Sources are laid over each other from left to right: maps are merged, lists and values replaced.
-  --config base.yaml --config node.yaml         two files
-  --config env:AGENT_YAML                       YAML in an environment variable
-  --config 'yaml:processors::batch::timeout: 2s'
-  --set exporters.loki.endpoint=http://loki:3100/loki/api/v1/push
-
-In values, ${env:NAME}, ${env:NAME:-default} and ${file:PATH} are replaced; $$ is a dollar.
-
-SIGTERM and SIGINT stop the agent when everything under way is delivered, or after
-service::shutdown_timeout; a second one at once. What was not delivered is read again.";
-
-const VALIDATE_HELP: &str = "\
-Examples:
-  tailwater validate --config agent.yaml
-  tailwater validate --config agent.yaml --explain
-  tailwater validate --config base.yaml --config node.yaml --set exporters.loki.endpoint=http://loki:3100/loki/api/v1/push
-
-Mistakes are printed as FILE:LINE:COLUMN: PATH: TEXT, all at once. Nothing is started and nothing but the
-configuration is read.
-
---explain prints to standard output what comes from where and goes where, pipeline by pipeline, and of each
-component the defaults that are in force because the option was not written. It warns, on standard error, of
-what is valid and often not meant: settings by which data is left out (on_truncate, start_at: end, on_error:
-drop, max_elapsed_time, ...), a $ in a pattern, a null that deletes or a list that replaces what an earlier
-source has. Each warning says what to write instead.
-
-Exit codes: 0 valid, warnings or not; 1 mistakes; 2 wrong command line.";
-
-const DEMO_HELP: &str = "\
-Exit code 0 only if every line that was written arrived exactly once. The first Ctrl-C ends the
-writing, the second one the waiting for what is under way.";
-
-const UP_HELP: &str = "\
-Examples:
-  tailwater up                                             containers of this machine, to a counter in here
-  tailwater up --loki http://loki:3100                     to a Loki
-  tailwater up --loki http://loki:3100 --files '/var/log/*.log' --files '/srv/**/*.log'
-  tailwater up --docker off --files /var/log/app.log --loki http://loki:3100
-  tailwater up --base agent.yaml                           with processors and exporters of your own
-
-A container's logs are tailed from its start, and read and delivered to their end when it stops; so are files
-that come and go. Labels are service, project, container, image and stream, or file; see
-docs/CONTROL_PLANE.md. A base is a configuration with a pipeline \"logs\" that is given no source of its own.
-
-What is known and how far it was read are in the state directory, so a restart goes on. SIGTERM and SIGINT
-stop it when everything under way is delivered; a second one at once.
-
-Exit codes: 0 stopped with everything delivered; 1 nothing to look for, a mistake in the base, or a
-run-time error; 2 wrong command line; 3 stopped with records undelivered (they are read again at the
-next start); 4 a second signal ended the stop early.";
-
-const CHECKPOINTS_HELP: &str = "\
-Examples:
-  tailwater checkpoints list
-  tailwater checkpoints list --storage-dir /var/lib/otelcol/file_storage   of a file_storage extension
-  tailwater checkpoints reset --path /var/log/app.log --yes                to read it anew
-  tailwater checkpoints import --from promtail /run/promtail/positions.yaml
-  tailwater checkpoints import --from collector --include '/var/log/*.log' /var/lib/otelcol/file_storage";
-
-const AGENT_HELP: &str = "\
-Examples:
-  tailwater status                                     is it ready, and why not
-  tailwater graph                                      what runs, and what is counted of it
-  tailwater files --order lag --limit 20               which files are furthest behind
-  tailwater plan new.yaml                              what would change, or every mistake
-  tailwater apply new.yaml --if-generation 3           put it into force if 3 is what runs
-  tailwater rollback                                   back to the configuration before
-  tailwater diagnostics                                an archive for the report of a bug
-  tailwater reload                                     read again what the command line names
-  tailwater status --endpoint http://127.0.0.1:8890 --token-file /etc/tailwater/admin-token
-
-The agent listens where service::admin says. Which agent is asked: --socket or --endpoint, else
-TAILWATER_ADMIN (the path of a socket, or http://HOST:PORT), else the socket admin.sock in the
-state directory.
-
-Exit codes: 0 done, or nothing to do; 1 refused, not ready, or no answer; 2 wrong command line.";
-
-const TOP_HELP: &str = "\
-Keys: q ends; tab goes from nodes to files and back; s changes the order; p pauses; up and down,
-page up and page down, home and end move in the table.
-
-Rates are differences between two looks. Shapes say the same as colours: with NO_COLOR set there are
-none, and without UTF-8 in the locale only ASCII. Where the output is no terminal, one look is
-printed as text; its rates are those of one interval.
-
-Which agent is asked: see `tailwater help status`.";
-const TRY_HELP: &str = "\
-Examples:
-  tailwater try --config agent.yaml --input /var/log/app.log
-  journalctl -o cat | tailwater try --config agent.yaml --limit 20
-  tailwater try --config agent.yaml --entries records.json --pipeline logs/app
-  tailwater try --config agent.yaml --input app.log --format json | jq .steps
-
-Lines are cut as the receiver cuts files, and go through its operators and through every processor and
-connector of the pipeline: the real ones, in this process. Nothing is sent or stored, no address is
-contacted, and the exporters and extensions of the configuration are not started. Marks: + added,
-- removed, ~ changed.
-
-Time stands still while lines are read. It goes on after the last one, and whenever 1,000 records wait:
-then batches are sent, and multi-line records end, as they would be.
-
---entries takes an array of records, {\"entries\": [...]}, or one record per line. They go in before the
-operators. A record: {\"timestamp\": \"2026-01-02T03:04:05Z\", \"severity_number\": 9, \"severity_text\":
-\"INFO\", \"body\": ..., \"attributes\": {...}, \"resource\": {...}, \"scope_name\": ..., \"trace_id\": ...,
-\"span_id\": ..., \"trace_flags\": ..., \"event_name\": ...}, all of them optional.
-
---format json prints a line for each record and one with the sums; docs/CONFIGURATION.md has their form.
-
-Exit codes: 0 shown; 1 a mistake in the configuration or the input; 2 wrong command line.";
-const TAP_HELP: &str = "\
-Examples:
-  tailwater tap file_log                               what a receiver reads
-  tailwater tap 'processor batch in logs' --after      what leaves a processor
-  tailwater tap 'exporter loki (logs)' --rate 100      what comes to an exporter
-  tailwater tap loki --limit 1 --json                  one record, with all that it has
-
-One line for each record; with --json the lines of GET /v1/tap. Where a pipeline has several exporters, a
-record passes once for each. Which agent is asked: see tailwater status --help.
-
-Exit codes: 0 shown; 1 refused, or no answer; 2 wrong command line.";
 
 /// One native agent that tails files and delivers logs to Loki, and loses nothing.
 #[derive(Parser)]
@@ -264,6 +133,9 @@ enum Command {
     /// Make a running agent read its configuration again, as SIGHUP does, and say what came of it.
     #[command(after_help = AGENT_HELP)]
     Reload(AgentArgs),
+    /// Write the configuration of another agent anew as one of this agent.
+    #[command(after_help = CONVERT_HELP)]
+    Convert(ConvertArgs),
     /// Look at and change the stored file positions (the agent must not be running).
     #[command(after_help = CHECKPOINTS_HELP)]
     Checkpoints {
@@ -424,6 +296,28 @@ impl From<Discovery> for tailwater_control_plane::discovery::Mode {
             Discovery::Hybrid => Self::Hybrid,
         }
     }
+}
+
+/// Arguments of `convert`.
+#[derive(Args, Clone, Debug)]
+pub struct ConvertArgs {
+    /// Whose configuration it is.
+    #[arg(long, value_enum)]
+    pub from: ConvertFrom,
+    /// The configuration; - is standard input.
+    pub file: PathBuf,
+    /// A new file for what is written, instead of standard output.
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
+
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+/// Whose configuration is converted.
+pub enum ConvertFrom {
+    /// Promtail.
+    Promtail,
+    /// Fluent Bit, in its classic form or as YAML.
+    FluentBit,
 }
 
 #[derive(Subcommand)]
@@ -637,6 +531,7 @@ pub fn main() -> ExitCode {
             generation,
         }) => commands::admin::rollback(&agent, generation, &change),
         Some(Command::Reload(agent)) => commands::admin::reload(&agent),
+        Some(Command::Convert(args)) => commands::convert::convert(&args),
         Some(Command::Checkpoints { command }) => match command {
             CheckpointsCommand::List(state) => commands::checkpoints::list(&state),
             CheckpointsCommand::Export(state) => commands::checkpoints::export(&state),

@@ -3,6 +3,7 @@
 pub mod admin;
 pub mod check;
 pub mod checkpoints;
+pub mod convert;
 pub mod demo;
 pub mod diagnostics;
 pub mod explain;

@@ -10,6 +10,7 @@ pub fn registry() -> Registry {
         receivers: vec![
             tailwater_receivers::filelog::factory(),
             tailwater_receivers::loki::factory(),
+            tailwater_receivers::nop::factory(),
             tailwater_receivers::otlp::factory(),
             tailwater_receivers::syslog::factory(),
         ],
@@ -33,6 +34,7 @@ pub fn registry() -> Registry {
             tailwater_exporters::debug::factory(),
             tailwater_exporters::file::factory(),
             tailwater_exporters::loki::factory(),
+            tailwater_exporters::nop::factory(),
             tailwater_exporters::otlp::grpc_factory(),
             tailwater_exporters::otlp::http_factory(),
             tailwater_exporters::prometheusremotewrite::factory(),
@@ -46,8 +48,10 @@ pub fn registry() -> Registry {
             extensions::basicauth::factory(),
             extensions::bearertokenauth::factory(),
             extensions::file_storage::factory(),
+            extensions::headers_setter::factory(),
             extensions::health_check::factory(),
             extensions::opamp::factory(),
+            extensions::zpages::factory(),
         ],
     }
 }

@@ -82,7 +82,8 @@ fn absolute(s: &mut Section<'_, '_>, key: &str) -> Option<String> {
     Some(path)
 }
 
-fn is_loopback(address: &str) -> bool {
+/// Whether `host:port` names an address that only this machine reaches.
+pub fn is_loopback(address: &str) -> bool {
     let Some((host, port)) = address.rsplit_once(':') else {
         return false;
     };

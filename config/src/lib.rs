@@ -58,7 +58,7 @@ mod source;
 mod substitute;
 mod suggest;
 
-pub use admin::{AdminEndpoint, AdminOptions};
+pub use admin::{AdminEndpoint, AdminOptions, is_loopback};
 pub use collector_types::is_collector_type;
 pub use component_id::{
     CanonicalType, ComponentId, ComponentKind, IdError, PipelineId, Signal, canonical_type,

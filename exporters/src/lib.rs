@@ -8,6 +8,7 @@ pub mod debug;
 pub mod delivery;
 pub mod file;
 pub mod loki;
+pub mod nop;
 pub mod otlp;
 pub mod prometheusremotewrite;
 pub mod snappy;

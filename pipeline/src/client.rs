@@ -90,6 +90,16 @@ pub enum ContextKey {
     Address,
 }
 
+impl fmt::Display for ContextKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ContextKey::Metadata(name) => write!(f, "metadata.{name}"),
+            ContextKey::Auth(name) => write!(f, "auth.{name}"),
+            ContextKey::Address => f.write_str("client.address"),
+        }
+    }
+}
+
 impl ContextKey {
     /// What `text` names.
     pub fn parse(text: &str) -> ContextKey {
@@ -118,7 +128,7 @@ impl ContextKey {
     }
 }
 
-/// Warns of processors, connectors and exporters that read metadata of clients while no receiver keeps any.
+/// Warns of processors, connectors, exporters and extensions that read metadata of clients while no receiver keeps any.
 pub(crate) fn check(file: &ConfigFile, errors: &mut Errors) {
     let receivers = file.receivers.iter();
     let mut kept = false;
@@ -139,7 +149,10 @@ pub(crate) fn check(file: &ConfigFile, errors: &mut Errors) {
     let exporters = file.exporters.iter().map(|e| (e, ComponentKind::Exporter));
     let connectors = file.connectors.iter();
     let connectors = connectors.map(|c| (c, ComponentKind::Connector));
-    for (component, kind) in processors.chain(exporters).chain(connectors) {
+    let extensions = file.extensions.iter();
+    let extensions = extensions.map(|e| (e, ComponentKind::Extension));
+    let all = processors.chain(exporters).chain(connectors);
+    for (component, kind) in all.chain(extensions) {
         let path = component.path(kind);
         walk(&component.node, &path, &mut |key, node, path| {
             let reads = match (key, &node.value) {

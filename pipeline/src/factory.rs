@@ -122,6 +122,12 @@ pub trait ExporterSettings: Send {
     /// Builds the node for `cx.signal`: one per id and signal. Must not spawn or connect.
     fn build(&self, cx: &NodeCx) -> Result<Box<dyn ExporterNode>, BuildError>;
 
+    /// Whether it keeps apart, in requests of their own, data of clients in which what its authenticator
+    /// [reads](crate::auth::ClientAuth::reads) differs, and [carries](crate::auth::carry) it along.
+    fn carries_clients(&self) -> bool {
+        false
+    }
+
     /// Adds what the node uses of the file system. Asked before anything is built; may look at
     /// what is there. The stores of positions are the agent's.
     fn reach(&self, reach: &mut Reach);

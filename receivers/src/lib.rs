@@ -4,6 +4,7 @@ pub mod filelog;
 pub mod input;
 pub mod listen;
 pub mod loki;
+pub mod nop;
 pub mod operators;
 pub mod otlp;
 pub mod server;

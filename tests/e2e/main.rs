@@ -3,7 +3,9 @@
 mod accounting;
 mod admin;
 mod cli;
+mod client_headers;
 mod connectors;
+mod convert;
 mod delivery;
 mod discovery;
 mod explain;

@@ -92,5 +92,7 @@ pub fn secret_paths() -> SecretPaths {
         .with("exporters::**::headers::*")
         .with("extensions::basicauth::htpasswd::inline")
         .with("extensions::bearertokenauth::tokens::*")
+        .with("extensions::headers_setter::headers::*::value")
+        .with("extensions::headers_setter::headers::*::default_value")
         .with("processors::redaction::hmac_key")
 }

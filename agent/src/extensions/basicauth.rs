@@ -134,6 +134,7 @@ impl ExtensionSettings for Settings {
         Roles {
             client: matches!(self, Settings::Client { .. }),
             server: matches!(self, Settings::Server { .. }),
+            reads_clients: false,
         }
     }
 

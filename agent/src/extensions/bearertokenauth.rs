@@ -102,6 +102,7 @@ impl ExtensionSettings for Settings {
         Roles {
             client: true,
             server: true,
+            reads_clients: false,
         }
     }
 

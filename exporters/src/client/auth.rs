@@ -7,10 +7,22 @@ use std::sync::{Arc, Mutex};
 
 use hyper::HeaderMap;
 use hyper::header::{AUTHORIZATION, HeaderValue};
-use tailwater_pipeline::auth::{Authenticators, ClientAuth};
+use tailwater_pipeline::auth::{Authenticators, ClientAuth, uncarry};
+use tailwater_pipeline::client::ContextKey;
 use tailwater_pipeline::pem::FileMark;
 
 use super::endpoint::basic;
+
+impl AuthOptions {
+    /// What its extension wants to know of the client whose data is sent.
+    pub fn reads(&self, extensions: &Authenticators) -> Vec<ContextKey> {
+        let extension = match self {
+            AuthOptions::Extension(id) => extensions.client(id),
+            _ => None,
+        };
+        extension.map_or_else(Vec::new, |e| e.reads().to_vec())
+    }
+}
 
 /// Largest secret file that is read.
 const SECRET_BYTES_MAX: u64 = 64 << 10;
@@ -175,7 +187,7 @@ impl Credentials {
         }
     }
 
-    /// Adds to the headers of one request. `url` are the credentials in the endpoint's URL, which
+    /// Adds to the headers of one request; an extension does it in [`Credentials::finish`]. `url` are the credentials in the endpoint's URL, which
     /// count if there are no others.
     pub fn add_to(&self, headers: &mut HeaderMap, url: Option<&HeaderValue>) -> Result<(), String> {
         let value = match (self, url) {
@@ -183,9 +195,19 @@ impl Credentials {
             (Credentials::None, Some(url)) => url.clone(),
             (Credentials::Fixed(value), _) => value.clone(),
             (Credentials::File(file), _) => file.header()?,
-            (Credentials::Extension(extension), _) => return extension.authenticate(headers),
+            (Credentials::Extension(_), _) => return Ok(()),
         };
         headers.insert(AUTHORIZATION, value);
+        Ok(())
+    }
+
+    /// Has the extension change the headers of one request, if there is one: as in the collector, after all
+    /// that is configured. What was carried along for it ends here.
+    pub fn finish(&self, headers: &mut HeaderMap) -> Result<(), String> {
+        if let Credentials::Extension(extension) = self {
+            extension.authenticate(headers)?;
+        }
+        uncarry(headers);
         Ok(())
     }
 }

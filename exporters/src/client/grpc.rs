@@ -211,7 +211,8 @@ impl GrpcClient {
         Ok(request)
     }
 
-    /// The exporter's headers, then credentials, then the configured ones.
+    /// The exporter's headers, then credentials, then the configured ones, then what an extension makes of
+    /// them.
     fn all_headers(&self, own: &HeaderMap) -> Result<HeaderMap, SendError> {
         let mut headers = own.clone();
         self.credentials
@@ -220,6 +221,9 @@ impl GrpcClient {
         for (name, value) in &self.headers {
             headers.insert(name.clone(), value.clone());
         }
+        self.credentials
+            .finish(&mut headers)
+            .map_err(config_error)?;
         if !self.options.timeout.is_zero() {
             headers.insert(GRPC_TIMEOUT, timeout_value(self.options.timeout));
         }

@@ -294,7 +294,8 @@ impl HttpClient {
         }
     }
 
-    /// The exporter's headers, then credentials, then the configured ones; and those for `taker`, a proxy
+    /// The exporter's headers, then credentials, then the configured ones, then what an extension makes of
+    /// them; and those for `taker`, a proxy
     /// that takes the request itself.
     pub(super) fn all_headers(
         &self,
@@ -318,6 +319,9 @@ impl HttpClient {
         for (name, value) in &self.headers {
             headers.insert(name.clone(), value.clone());
         }
+        self.credentials
+            .finish(&mut headers)
+            .map_err(config_error)?;
         if let Some(basic) = taker.and_then(|proxy| proxy.server.basic.as_ref()) {
             headers.insert(PROXY_AUTHORIZATION, basic.clone());
         }

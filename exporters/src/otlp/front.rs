@@ -5,8 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use foldhash::HashMap;
+use hyper::HeaderMap;
 use tailwater_pdata::Signal;
 use tailwater_pdata::otlp::Encoded;
+use tailwater_pipeline::auth::carry;
+use tailwater_pipeline::client::ContextKey;
 use tailwater_pipeline::clock::Mono;
 use tailwater_pipeline::{
     AckToken, Admission, Batch, DropReason, Exporter, Outcome, Part, Payload, Permit,
@@ -21,6 +24,8 @@ pub(super) struct Shared {
     pub name: Arc<str>,
     pub packing: Packing,
     pub batch: Option<BatchOptions>,
+    /// What the authenticator reads of clients.
+    pub reads: Vec<ContextKey>,
     /// Bytes of a request before compression that the destination takes, as far as is known.
     pub bytes_max: Arc<AtomicUsize>,
 }
@@ -29,7 +34,7 @@ pub(super) struct Shared {
 /// waits for longest is sent off.
 const PARTITIONS_MAX: usize = 10_000;
 
-/// The values of each of `partition::metadata_keys`.
+/// The values of each of `partition::metadata_keys`, then of each key that the authenticator reads.
 type Combination = Vec<Vec<Box<str>>>;
 
 /// The shard's half of an exporter. Without `batch`, what comes as one batch leaves as one request.
@@ -86,7 +91,28 @@ impl OtlpFront {
             Some(client) => client.metadata(key).to_vec(),
             None => Vec::new(),
         };
-        self.partition().iter().map(values).collect()
+        let partition = self.partition().iter().map(values);
+        let read = self.shared.reads.iter().map(|key| {
+            let value = client.as_ref().and_then(|client| key.of(client));
+            value.into_iter().map(Into::into).collect()
+        });
+        partition.chain(read).collect()
+    }
+
+    /// The headers of a request with what is open.
+    fn headers(&self) -> Arc<HeaderMap> {
+        let common = self.shared.packing.headers();
+        if self.shared.reads.is_empty() {
+            return common.clone();
+        }
+        let mut headers = HeaderMap::clone(common);
+        let values = self.combination.iter().skip(self.partition().len());
+        for (key, values) in self.shared.reads.iter().zip(values) {
+            if let [value] = &values[..] {
+                carry(key, value, &mut headers);
+            }
+        }
+        Arc::new(headers)
     }
 
     /// Makes what is open that of another combination.
@@ -114,8 +140,10 @@ impl OtlpFront {
         for whose in whose {
             if let Some(open) = self.apart.remove(&whose) {
                 let current = std::mem::replace(&mut self.open, open);
+                let own = std::mem::replace(&mut self.combination, whose);
                 self.send(true, now);
                 self.open = current;
+                self.combination = own;
             }
         }
     }
@@ -239,7 +267,7 @@ impl OtlpFront {
         let packing = &self.shared.packing;
         match packing.pack(piece) {
             Ok(body) => {
-                let headers = packing.headers().clone();
+                let headers = self.headers();
                 let request = OutgoingRequest::new(body, headers, None, Vec::new(), items, acks);
                 self.intake.submit(request);
             }
@@ -260,7 +288,7 @@ impl OtlpFront {
 
 impl Exporter for OtlpFront {
     fn export(&mut self, batch: Batch, now: Mono) {
-        if self.partition().is_empty() {
+        if self.partition().is_empty() && self.shared.reads.is_empty() {
             return self.gather(batch.parts, now);
         }
         let mut parts = batch.parts.into_iter();

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use tailwater_pdata::otlp::Limits;
 use tailwater_pdata::{LogsBatch, Signal};
 use tailwater_pipeline::ack::{AckSink, Counts, NoSink};
+use tailwater_pipeline::auth::carried;
 use tailwater_pipeline::client::ClientInfo;
 use tailwater_pipeline::clock::SystemClock;
 use tailwater_pipeline::{AckWindow, Front};
@@ -34,6 +35,11 @@ struct Rig {
 
 impl Rig {
     fn new(batch: Option<BatchOptions>, bytes_max: usize) -> Rig {
+        Rig::reading(batch, bytes_max, Vec::new())
+    }
+
+    /// With an authenticator that reads these of clients.
+    fn reading(batch: Option<BatchOptions>, bytes_max: usize, reads: Vec<ContextKey>) -> Rig {
         let delivery = Delivery::new(DeliveryParts {
             name: "otlp".into(),
             queue: QueueOptions {
@@ -49,6 +55,7 @@ impl Rig {
             name: "otlp".into(),
             packing: packing.clone(),
             batch,
+            reads,
             bytes_max: Arc::new(AtomicUsize::new(bytes_max)),
         };
         Rig {
@@ -238,6 +245,38 @@ fn combinations_of_metadata_stay_apart() {
     sizes.sort_unstable();
     assert_eq!((sizes, rig.front.deadline()), (vec![1, 2], None));
     assert!(rig.front.apart.is_empty());
+}
+
+/// Guarantee: where the authenticator reads something of clients, data of those in whom it differs never goes
+/// into one request, with and without batching, and each request carries what was read for it.
+#[test]
+fn what_an_authenticator_reads_is_kept_apart_and_carried() {
+    let key = ContextKey::parse("x-tenant");
+    for batching in [None, batch(10, 0, Sizer::Items)] {
+        let mut rig = Rig::reading(batching, usize::MAX, vec![key.clone()]);
+        let part = |n, ack| Part {
+            data: Payload::Encoded(records(n)),
+            ack,
+            permit: Permit::none(),
+        };
+        let mut parts = Vec::new();
+        for (n, of) in [(1, &["a"][..]), (2, &["b"]), (4, &["a"]), (8, &[])] {
+            parts.push(part(n, tenant(of)));
+        }
+        rig.front.export(Batch { parts }, Mono(0));
+        rig.front.flush(Mono(0));
+        let mut seen = Vec::new();
+        for (items, attempt) in rig.sent() {
+            let request = attempt.request().unwrap();
+            let value = carried(&key, &request.headers);
+            seen.push((items, value.map(|v| v.to_str().unwrap().to_owned())));
+            let error = SendError::new(crate::delivery::SendErrorKind::Timeout, "");
+            attempt.answered(&Yes, Err(error));
+        }
+        seen.sort();
+        let some = |text: &str| Some(text.to_owned());
+        assert_eq!(seen, [(2, some("b")), (5, some("a")), (8, None)]);
+    }
 }
 
 /// Guarantee: however many combinations there are, memory for them is bounded, and nothing is lost.

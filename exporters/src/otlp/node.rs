@@ -9,6 +9,7 @@ use bytes::Bytes;
 use hyper::HeaderMap;
 use tailwater_config::Section;
 use tailwater_pdata::Signal;
+use tailwater_pipeline::client::ContextKey;
 use tailwater_pipeline::clock::Mono;
 use tailwater_pipeline::factory::{ExporterFactory, ExporterSettings, Factory, NodeCx};
 use tailwater_pipeline::reach::Reach;
@@ -79,14 +80,13 @@ impl ExporterSettings for OtlpHttpSettings {
         let client = HttpClient::new(client).map_err(|e| failed(&cx.id, e))?;
         let sender = HttpSender::new(Arc::new(client), endpoint.clone());
         let packing = Packing::new(signal, Carrier::Http, self.form, self.common.compression);
-        let node = OtlpExporter::new(
-            cx,
-            &self.common,
-            packing,
-            Carrier::Http,
-            Sender::Http(sender),
-        );
+        let reads = self.client.auth.reads(&cx.authenticators);
+        let node = OtlpExporter::new(cx, &self.common, packing, reads, Sender::Http(sender));
         Ok(Box::new(node?))
+    }
+
+    fn carries_clients(&self) -> bool {
+        true
     }
 
     fn reach(&self, reach: &mut Reach) {
@@ -111,14 +111,13 @@ impl ExporterSettings for OtlpGrpcSettings {
         let client = GrpcClient::new(client).map_err(|e| failed(&cx.id, e))?;
         let sender = GrpcSender::new(Arc::new(client), method(signal));
         let packing = Packing::new(signal, Carrier::Grpc, Form::Proto, self.common.compression);
-        let node = OtlpExporter::new(
-            cx,
-            &self.common,
-            packing,
-            Carrier::Grpc,
-            Sender::Grpc(sender),
-        );
+        let reads = self.client.auth.reads(&cx.authenticators);
+        let node = OtlpExporter::new(cx, &self.common, packing, reads, Sender::Grpc(sender));
         Ok(Box::new(node?))
+    }
+
+    fn carries_clients(&self) -> bool {
+        true
     }
 
     fn reach(&self, reach: &mut Reach) {
@@ -164,13 +163,13 @@ impl OtlpExporter {
         cx: &NodeCx,
         common: &Common,
         packing: Packing,
-        carrier: Carrier,
+        reads: Vec<ContextKey>,
         sender: Sender,
     ) -> Result<OtlpExporter, BuildError> {
         let signal = packing.signal();
-        let kind = match carrier {
-            Carrier::Http => HTTP,
-            Carrier::Grpc => GRPC,
+        let (kind, carrier) = match sender {
+            Sender::Http(_) => (HTTP, Carrier::Http),
+            Sender::Grpc(_) => (GRPC, Carrier::Grpc),
         };
         let outbox = Outbox::new(OutboxParts {
             delivery: DeliveryParts {
@@ -198,6 +197,7 @@ impl OtlpExporter {
             name: cx.id.clone(),
             packing,
             batch: common.queue.batch.clone(),
+            reads,
             bytes_max,
         };
         Ok(OtlpExporter {

@@ -112,7 +112,8 @@ pub fn resolve(file: &ConfigFile, registry: &Registry, errors: &mut Errors) -> O
             .for_each(|signal| processor.check(signal, errors));
     }
     let roles = |id: &str| extensions.get(id).map(|s| s.authenticates());
-    auth::check(file, roles, errors);
+    let carries = |id: &str| out.exporters.get(id).is_none_or(|s| s.carries_clients());
+    auth::check(file, roles, carries, errors);
     crate::client::check(file, errors);
     if !errors.is_empty() {
         return None;
@@ -163,6 +164,11 @@ fn unknown_type<S: ?Sized>(
         (Kind::Exporter, "logging") => {
             "the logging exporter has been deprecated, use the debug exporter instead".to_owned()
         }
+        (Kind::Extension, "pprof") => format!(
+            "unknown type: {ty:?} for id: {id:?}: it serves profiles of the runtime of Go, which this agent does \
+             not have; take it out. Where the agent's time goes is told by perf, what it does by its metrics, \
+             by top and by diagnostics"
+        ),
         _ if known => format!(
             "unknown type: {ty:?} for id: {id:?}: the collector has this {kind}, this build does not"
         ),
@@ -353,12 +359,15 @@ fn used_extensions<'a>(
     match &node.value {
         NodeValue::Map(entries) => {
             for (key, child) in entries {
-                let names = matches!(&*key.text, "authenticator" | "storage");
+                let names = matches!(&*key.text, "authenticator" | "storage" | "additional_auth");
                 match child.as_text().filter(|_| names) {
-                    Some(id) => extensions
-                        .iter()
-                        .filter(|e| e.id.to_string() == id)
-                        .for_each(&mut *found),
+                    Some(id) => {
+                        let named = extensions.iter().filter(|e| e.id.to_string() == id);
+                        for e in named {
+                            found(e);
+                            used_extensions(&e.node, extensions, found);
+                        }
+                    }
                     None => used_extensions(child, extensions, found),
                 }
             }

@@ -26,6 +26,7 @@ pub fn registry() -> Registry {
             tailwater_processors::probabilistic_sampler::factory(),
             tailwater_processors::redaction::factory(),
             tailwater_processors::resource::factory(),
+            tailwater_processors::resourcedetection::factory(),
             tailwater_processors::transform::factory(),
         ],
         exporters: vec![

@@ -17,6 +17,8 @@ mod duties;
 pub mod filter;
 pub mod groupbyattrs;
 pub mod interval;
+mod joint;
+mod k8sattributes;
 pub mod logdedup;
 pub mod matching;
 pub mod memory_limiter;
@@ -24,7 +26,9 @@ pub mod metricstransform;
 pub mod ottl;
 pub mod probabilistic_sampler;
 pub mod redaction;
+mod remembered;
 pub mod resource;
+pub mod resourcedetection;
 pub mod streams;
 pub mod transform;
 
@@ -46,6 +50,7 @@ pub fn factories() -> Vec<ProcessorFactory> {
         probabilistic_sampler::factory(),
         redaction::factory(),
         resource::factory(),
+        resourcedetection::factory(),
         transform::factory(),
     ]
 }

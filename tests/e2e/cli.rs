@@ -403,6 +403,7 @@ fn components_lists_what_this_build_has() {
         "redaction",
         "log_dedup",
         "groupbyattrs",
+        "resource_detection",
     ] {
         assert!(
             out.contains(&format!("- name: {name}\n")),

@@ -24,13 +24,22 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     (
         "processors",
-        &["pdata", "golang", "ottl", "config", "telemetry", "pipeline"],
+        &[
+            "pdata",
+            "golang",
+            "ottl",
+            "config",
+            "telemetry",
+            "pipeline",
+            "kubernetes",
+        ],
     ),
     ("exporters", &["pdata", "config", "telemetry", "pipeline"]),
     (
         "connectors",
         &["pdata", "ottl", "config", "telemetry", "pipeline"],
     ),
+    ("kubernetes", &["config"]),
     ("opamp", &[]),
     ("control-plane", &["config", "telemetry"]),
     ("testkit", &[]),

@@ -38,7 +38,7 @@ pub use points::{
 pub use process::{ProcessMetrics, ProcessUsage};
 pub use records::{
     GroupedLogsMetrics, GroupedPointsMetrics, GroupedSpansMetrics, LogDedupMetrics,
-    RedactionMetrics,
+    RedactionMetrics, ResourceDetectionMetrics,
 };
 pub use registry::{MetricsRegistry, SERIES_MAX_DEFAULT, Sample};
 pub use value::{BytesHistogram, Counter, FloatCounter, FloatGauge, Gauge, RecordsHistogram};

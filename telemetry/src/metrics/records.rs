@@ -66,6 +66,15 @@ metric_group! {
     groups: RecordsHistogram, Normal, Count, "otelcol_processor_groupbyattrs_metric_groups";
 }
 
+metric_group! {
+    /// What `resource_detection` does.
+    pub struct ResourceDetectionMetrics { processor }
+    /// Attempts of detectors that failed.
+    failures: Counter, Basic, Count, "tailwater_resourcedetection_failures";
+    /// Attributes that were detected.
+    attributes: Gauge, Basic, Count, "tailwater_resourcedetection_attributes";
+}
+
 /// The metrics of all groups of this module.
 pub(crate) const FAMILIES: &[&[Family]] = &[
     RedactionMetrics::FAMILIES,
@@ -73,4 +82,5 @@ pub(crate) const FAMILIES: &[&[Family]] = &[
     GroupedLogsMetrics::FAMILIES,
     GroupedSpansMetrics::FAMILIES,
     GroupedPointsMetrics::FAMILIES,
+    ResourceDetectionMetrics::FAMILIES,
 ];

@@ -20,6 +20,7 @@ pub fn registry() -> Registry {
             tailwater_processors::filter::factory(),
             tailwater_processors::groupbyattrs::factory(),
             tailwater_processors::interval::factory(),
+            tailwater_processors::k8sattributes::factory(),
             tailwater_processors::logdedup::factory(),
             tailwater_processors::memory_limiter::factory(),
             tailwater_processors::metricstransform::factory(),

@@ -118,3 +118,132 @@ impl ServerCertVerifier for AnyCertificate {
         self.0.signature_verification_algorithms.supported_schemes()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+    use serde_json::json;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+    use tokio_rustls::TlsAcceptor;
+
+    use super::*;
+    use crate::access::{Access, Auth};
+    use crate::client::{Client, Form};
+    use crate::model::Named;
+
+    struct Pair {
+        certificate: String,
+        key: String,
+    }
+
+    fn pair() -> Pair {
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        Pair {
+            certificate: made.cert.pem(),
+            key: made.signing_key.serialize_pem(),
+        }
+    }
+
+    /// A server that knows one node; its port.
+    async fn server(own: &Pair) -> u16 {
+        let provider = Arc::new(ring::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(
+                certificates(own.certificate.as_bytes()).unwrap(),
+                PrivateKeyDer::from_pem_slice(own.key.as_bytes()).unwrap(),
+            )
+            .unwrap();
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                // Who does not trust the server hangs up.
+                let Ok(mut stream) = acceptor.accept(stream).await else {
+                    continue;
+                };
+                let mut asked = [0; 4096];
+                let _ = stream.read(&mut asked).await;
+                let body = r#"{"metadata":{"name":"n1","uid":"u1"}}"#;
+                let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
+                let _ = stream.write_all(format!("{head}{body}").as_bytes()).await;
+                let _ = stream.shutdown().await;
+            }
+        });
+        port
+    }
+
+    fn kubeconfig(dir: &std::path::Path, cluster: serde_json::Value) -> PathBuf {
+        let path = dir.join("config");
+        let text = json!({
+            "current-context": "c",
+            "contexts": [{"name": "c", "context": {"cluster": "c"}}],
+            "clusters": [{"name": "c", "cluster": cluster}],
+        });
+        std::fs::write(&path, text.to_string()).unwrap();
+        path
+    }
+
+    /// Guarantee: the server's certificate is verified by the authority that is named, and for the name that is
+    /// wanted; not at all only if that is said.
+    #[tokio::test]
+    async fn the_server_is_verified() {
+        let (own, other) = (pair(), pair());
+        let port = server(&own).await;
+        let dir = tempfile::tempdir().unwrap();
+        let (good, bad) = (
+            STANDARD.encode(&own.certificate),
+            STANDARD.encode(&other.certificate),
+        );
+        let server = |host: &str| format!("https://{host}:{port}");
+        let cases = [
+            (
+                json!({"server": server("localhost"), "certificate-authority-data": good}),
+                true,
+            ),
+            (
+                json!({"server": server("localhost"), "certificate-authority-data": bad}),
+                false,
+            ),
+            (json!({"server": server("localhost")}), false),
+            (
+                json!({"server": server("127.0.0.1"), "certificate-authority-data": good}),
+                false,
+            ),
+            (
+                json!({"server": server("127.0.0.1"), "certificate-authority-data": good, "tls-server-name": "localhost"}),
+                true,
+            ),
+            (
+                json!({"server": server("127.0.0.1"), "insecure-skip-tls-verify": true}),
+                true,
+            ),
+            (
+                json!({"server": server("localhost"), "certificate-authority-data": "UEVN"}),
+                false,
+            ),
+        ];
+        for (cluster, works) in cases {
+            let access = Access {
+                auth: Auth::KubeConfig,
+                context: None,
+                kube_config: Some(kubeconfig(dir.path(), cluster.clone())),
+            };
+            let client = Client::new(access, "test");
+            let answer = client
+                .get::<Named>("/api/v1/nodes/n1", Form::Metadata)
+                .await;
+            match answer {
+                Ok(node) => assert!(works && node.metadata.uid == "u1", "{cluster}"),
+                Err(error) => assert!(!works, "{cluster}: {error}"),
+            }
+        }
+    }
+}

@@ -18,7 +18,7 @@ pub mod filter;
 pub mod groupbyattrs;
 pub mod interval;
 mod joint;
-mod k8sattributes;
+pub mod k8sattributes;
 pub mod logdedup;
 pub mod matching;
 pub mod memory_limiter;
@@ -44,6 +44,7 @@ pub fn factories() -> Vec<ProcessorFactory> {
         filter::factory(),
         groupbyattrs::factory(),
         interval::factory(),
+        k8sattributes::factory(),
         logdedup::factory(),
         memory_limiter::factory(),
         metricstransform::factory(),

@@ -9,6 +9,7 @@ mod discovery;
 mod explain;
 mod files;
 mod joins;
+mod kubernetes;
 mod lanes;
 mod links;
 mod metric_points;

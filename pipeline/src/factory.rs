@@ -115,6 +115,10 @@ pub trait ProcessorSettings: Send {
     /// Reports what it cannot do to `signal`. Asked, before anything is built, for each signal whose
     /// pipelines name it.
     fn check(&self, _signal: Signal, _errors: &mut Errors) {}
+
+    /// Adds what instances use of the file system, if anything. Asked before anything is built; may look
+    /// at what is there.
+    fn reach(&self, _reach: &mut Reach) {}
 }
 
 /// Validated settings of an exporter.

@@ -69,6 +69,11 @@ impl Reach {
         }
     }
 
+    /// A file or directory of the system, with all below it, that is read as it is.
+    pub fn reads(&mut self, path: impl Into<PathBuf>) {
+        self.place(path.into(), Use::Read, None);
+    }
+
     /// A file that is written, and files beside it that it is renamed to. `create` if its
     /// directory is made where it is missing.
     pub fn writes_file(&mut self, path: &Path, create: bool) {

@@ -17,6 +17,8 @@ mod duties;
 pub mod filter;
 pub mod groupbyattrs;
 pub mod interval;
+mod joint;
+pub mod k8sattributes;
 pub mod logdedup;
 pub mod matching;
 pub mod memory_limiter;
@@ -24,7 +26,9 @@ pub mod metricstransform;
 pub mod ottl;
 pub mod probabilistic_sampler;
 pub mod redaction;
+mod remembered;
 pub mod resource;
+pub mod resourcedetection;
 pub mod streams;
 pub mod transform;
 
@@ -40,12 +44,14 @@ pub fn factories() -> Vec<ProcessorFactory> {
         filter::factory(),
         groupbyattrs::factory(),
         interval::factory(),
+        k8sattributes::factory(),
         logdedup::factory(),
         memory_limiter::factory(),
         metricstransform::factory(),
         probabilistic_sampler::factory(),
         redaction::factory(),
         resource::factory(),
+        resourcedetection::factory(),
         transform::factory(),
     ]
 }

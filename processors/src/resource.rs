@@ -15,6 +15,7 @@ use tailwater_pipeline::{Batch, BuildError, LogsPart, Output, Part, Payload, Pro
 use crate::action::{
     Action, apply_to_encoded, apply_to_map, decode_actions, for_client, need_client,
 };
+use crate::remembered::Remembered;
 
 /// The factory of this processor.
 pub fn factory() -> ProcessorFactory {
@@ -33,9 +34,6 @@ fn decode(node: &Node, path: &KeyPath, errors: &mut Errors) -> Option<Box<dyn Pr
     section.finish();
     (errors.len() == before).then(|| Box::new(settings) as Box<dyn ProcessorSettings>)
 }
-
-/// Resources whose result is remembered.
-const REMEMBERED_MAX: usize = 256;
 
 /// What a `resource` processor does.
 #[derive(Clone, Debug)]
@@ -61,9 +59,7 @@ impl ProcessorSettings for ResourceSettings {
 /// Changes resources in one chain of one shard.
 pub struct ResourceProcessor {
     settings: ResourceSettings,
-    /// Resources as they came and what became of them. Both are held, so that an address cannot
-    /// come to mean another resource. The most recent ones are at the end.
-    remembered: Vec<(Arc<Map>, Arc<Map>)>,
+    remembered: Remembered,
     /// The actions as they are configured, if they read what is known of the client. Then nothing is
     /// remembered.
     of_any_client: Option<Vec<Action>>,
@@ -75,33 +71,14 @@ impl ResourceProcessor {
         ResourceProcessor {
             of_any_client: need_client(&settings.actions).then(|| settings.actions.clone()),
             settings,
-            remembered: Vec::new(),
+            remembered: Remembered::default(),
         }
     }
 
     fn change(&mut self, resource: &Arc<Map>) -> Arc<Map> {
-        let known = self
-            .remembered
-            .iter()
-            .rposition(|(from, _)| Arc::ptr_eq(from, resource));
-        if let Some(at) = known {
-            let entry = self.remembered.remove(at);
-            let to = entry.1.clone();
-            self.remembered.push(entry);
-            return to;
-        }
-        let mut map = (**resource).clone();
-        apply_to_map(&self.settings.actions, &mut map);
-        let to = if map == **resource {
-            resource.clone()
-        } else {
-            Arc::new(map)
-        };
-        if self.remembered.len() == REMEMBERED_MAX {
-            self.remembered.remove(0);
-        }
-        self.remembered.push((resource.clone(), to.clone()));
-        to
+        let actions = &self.settings.actions;
+        let change = |map: &mut Map| apply_to_map(actions, map);
+        self.remembered.of(resource, change)
     }
 }
 
@@ -219,10 +196,10 @@ mod tests {
         parts.extend(run(&mut p, part(&unchanged)));
         assert!(Arc::ptr_eq(&parts[2].logs.resource, &unchanged));
         deliver(parts);
-        for i in 0..2 * REMEMBERED_MAX as i64 {
+        for i in 0..2 * Remembered::MAX as i64 {
             deliver(run(&mut p, part(&Arc::new(Map::from_iter([("n", i)])))));
         }
-        assert_eq!(p.remembered.len(), REMEMBERED_MAX);
+        assert_eq!(p.remembered.len(), Remembered::MAX);
     }
 
     struct Told(std::sync::Mutex<Vec<Outcome>>);

@@ -38,6 +38,7 @@
 mod crc;
 pub mod entry;
 pub mod http;
+pub mod kubernetes;
 pub mod loki;
 pub mod message;
 pub mod oracle;

@@ -150,7 +150,7 @@ fn mistakes_of_all_parts_are_shown_together() {
     let cli = Cli::new();
     let bad = format!(
         "recievers: {{}}\n{}  telemetry: {{logs: {{level: loud}}}}\n  pipeline: {{}}\n",
-        GOOD.replace("  batch:", "  k8sattributes:\n  bacth:\n  batch:")
+        GOOD.replace("  batch:", "  tail_sampling:\n  bacth:\n  batch:")
             .replace(
                 "[/var/log/app/*.log]",
                 "[/var/log/app/*.log]\n    storage: file_storage/x"
@@ -168,7 +168,7 @@ fn mistakes_of_all_parts_are_shown_together() {
         &["recievers", "did you mean \"receivers\"?"] as &[&str],
         &["receivers::filelog::storage", "file_storage/x"],
         &[
-            "k8sattributes",
+            "tail_sampling",
             "the collector has this processor, this build does not",
         ],
         &["bacth", "did you mean \"batch\"?"],
@@ -404,6 +404,8 @@ fn components_lists_what_this_build_has() {
         "redaction",
         "log_dedup",
         "groupbyattrs",
+        "resource_detection",
+        "k8s_attributes",
     ] {
         assert!(
             out.contains(&format!("- name: {name}\n")),

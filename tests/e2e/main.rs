@@ -11,6 +11,7 @@ mod discovery;
 mod explain;
 mod files;
 mod joins;
+mod kubernetes;
 mod lanes;
 mod links;
 mod loki_in;

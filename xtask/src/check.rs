@@ -24,7 +24,15 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     (
         "processors",
-        &["pdata", "golang", "ottl", "config", "telemetry", "pipeline"],
+        &[
+            "pdata",
+            "golang",
+            "ottl",
+            "config",
+            "telemetry",
+            "pipeline",
+            "kubernetes",
+        ],
     ),
     ("exporters", &["pdata", "config", "telemetry", "pipeline"]),
     (
@@ -32,6 +40,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         &["pdata", "ottl", "config", "telemetry", "pipeline"],
     ),
     ("convert", &["config"]),
+    ("kubernetes", &["config"]),
     ("opamp", &[]),
     ("control-plane", &["config", "telemetry"]),
     ("testkit", &[]),

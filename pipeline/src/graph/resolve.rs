@@ -39,6 +39,11 @@ impl Resolved {
                 receiver.reach(&mut reach);
             }
         }
+        for (id, processor) in &self.processors {
+            if self.pipelines.iter().any(|p| p.processors.contains(id)) {
+                processor.reach(&mut reach);
+            }
+        }
         for (id, exporter) in &self.exporters {
             if self.pipelines.iter().any(|p| p.exporters.contains(id)) {
                 exporter.reach(&mut reach);

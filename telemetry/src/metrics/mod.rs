@@ -37,8 +37,8 @@ pub use points::{
 };
 pub use process::{ProcessMetrics, ProcessUsage};
 pub use records::{
-    GroupedLogsMetrics, GroupedPointsMetrics, GroupedSpansMetrics, LogDedupMetrics,
-    RedactionMetrics,
+    GroupedLogsMetrics, GroupedPointsMetrics, GroupedSpansMetrics, K8sClusterMetrics,
+    K8sWaitingMetrics, LogDedupMetrics, RedactionMetrics, ResourceDetectionMetrics,
 };
 pub use registry::{MetricsRegistry, SERIES_MAX_DEFAULT, Sample};
 pub use value::{BytesHistogram, Counter, FloatCounter, FloatGauge, Gauge, RecordsHistogram};

@@ -66,6 +66,47 @@ metric_group! {
     groups: RecordsHistogram, Normal, Count, "otelcol_processor_groupbyattrs_metric_groups";
 }
 
+metric_group! {
+    /// What `resource_detection` does.
+    pub struct ResourceDetectionMetrics { processor }
+    /// Attempts of detectors that failed.
+    failures: Counter, Basic, Count, "tailwater_resourcedetection_failures";
+    /// Attributes that were detected.
+    attributes: Gauge, Basic, Count, "tailwater_resourcedetection_attributes";
+}
+
+metric_group! {
+    /// What `k8s_attributes` knows of the cluster.
+    pub struct K8sClusterMetrics { processor }
+    /// Pods that were new.
+    pods_added: Counter, Basic, Count, "otelcol_otelsvc_k8s_pod_added";
+    /// Changes of pods.
+    pods_updated: Counter, Basic, Count, "otelcol_otelsvc_k8s_pod_updated";
+    /// Pods that were deleted.
+    pods_deleted: Counter, Basic, Count, "otelcol_otelsvc_k8s_pod_deleted";
+    /// Pods that are known, the deleted ones that are remembered included.
+    pod_table_size: Gauge, Basic, Count, "otelcol_otelsvc_k8s_pod_table_size";
+    /// Times that a resource belonged to no pod that is known.
+    lookup_misses: Counter, Basic, Count, "otelcol_otelsvc_k8s_ip_lookup_miss";
+    /// Lists that the API server was asked for, of any kind of object.
+    lists: Counter, Basic, Count, "tailwater_k8sattributes_lists";
+    /// Requests to the API server that failed, watches that broke off included.
+    failures: Counter, Basic, Count, "tailwater_k8sattributes_failures";
+    /// Whether everything that is asked for was told at least once: 1, or 0.
+    synced: Gauge, Basic, Count, "tailwater_k8sattributes_synced";
+    /// Deleted pods that were forgotten before their time, for lack of room.
+    pods_forgotten: Counter, Basic, Count, "tailwater_k8sattributes_pods_forgotten";
+}
+
+metric_group! {
+    /// What waits in `k8s_attributes`.
+    pub struct K8sWaitingMetrics { processor, otel_signal }
+    /// Items that wait for metadata of their pod.
+    waiting: Gauge, Basic, Count, "tailwater_k8sattributes_items_waiting";
+    /// Items that were passed on without metadata of a pod after they had waited for it.
+    without: Counter, Basic, Count, "tailwater_k8sattributes_items_without_metadata";
+}
+
 /// The metrics of all groups of this module.
 pub(crate) const FAMILIES: &[&[Family]] = &[
     RedactionMetrics::FAMILIES,
@@ -73,4 +114,7 @@ pub(crate) const FAMILIES: &[&[Family]] = &[
     GroupedLogsMetrics::FAMILIES,
     GroupedSpansMetrics::FAMILIES,
     GroupedPointsMetrics::FAMILIES,
+    ResourceDetectionMetrics::FAMILIES,
+    K8sClusterMetrics::FAMILIES,
+    K8sWaitingMetrics::FAMILIES,
 ];

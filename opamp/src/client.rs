@@ -36,7 +36,8 @@ mod part {
     pub const CONNECTION: u16 = 1 << 6;
     pub const RESULT: u16 = 1 << 7;
     pub const REQUEST: u16 = 1 << 8;
-    pub const ALL: u16 = (1 << 9) - 1;
+    pub const STATE: u16 = 1 << 9;
+    pub const ALL: u16 = (1 << 10) - 1;
 }
 
 /// What an agent says of itself.
@@ -84,6 +85,8 @@ pub enum Event {
     Throttled(Option<Duration>),
     /// The server did not take what was said. It is not said again.
     Refused(String),
+    /// A message of a capability that this agent has ([`Report::custom`]).
+    Custom(CustomMessage),
     /// The message is not for this agent, or asks for what was not claimed; which, for the log.
     Ignored(&'static str),
 }
@@ -99,6 +102,7 @@ pub struct Client {
     remote: RemoteConfigStatus,
     connection: ConnectionSettingsStatus,
     result: Option<CustomMessage>,
+    state: Option<CustomMessage>,
     request: Option<ConnectionSettingsRequest>,
     /// Of the next message.
     sequence: u64,
@@ -136,6 +140,7 @@ impl Client {
             remote: start.remote,
             connection: start.connection,
             result: None,
+            state: None,
             request: None,
             sequence: 0,
             due: part::ALL,
@@ -209,6 +214,14 @@ impl Client {
         }
     }
 
+    /// Says, in another message of our own, what runs and what it counts. The newest one counts.
+    pub fn set_state(&mut self, state: CustomMessage) {
+        if self.state.as_ref() != Some(&state) {
+            self.state = Some(state);
+            self.due |= part::STATE;
+        }
+    }
+
     /// Asks for settings, again after each connect until `None` is given.
     pub fn set_request(&mut self, request: Option<ConnectionSettingsRequest>) {
         if self.request != request {
@@ -273,6 +286,11 @@ impl Client {
         }
         let parts = match self.health_waits {
             true => parts | part::HEALTH & self.welcome(),
+            false => parts,
+        };
+        // A message holds one of our own.
+        let parts = match parts & part::RESULT != 0 {
+            true => parts & !part::STATE,
             false => parts,
         };
         self.health_waits &= parts & part::HEALTH == 0;
@@ -341,9 +359,15 @@ impl Client {
         if self.request.is_some() && takes(server::ACCEPTS_CONNECTION_SETTINGS_REQUEST) {
             parts |= part::REQUEST;
         }
-        let result = self.result.as_ref();
-        if result.is_some_and(|r| self.server_custom.contains(&r.capability)) {
+        let is_taken = |own: &Option<CustomMessage>| {
+            own.as_ref()
+                .is_some_and(|m| self.server_custom.contains(&m.capability))
+        };
+        if is_taken(&self.result) {
             parts |= part::RESULT;
+        }
+        if is_taken(&self.state) {
+            parts |= part::STATE;
         }
         parts
     }
@@ -369,7 +393,10 @@ impl Client {
             effective_config: has(part::EFFECTIVE).then(|| self.report.effective.clone()),
             remote_config_status: has(part::REMOTE).then(|| self.remote.clone()),
             custom_capabilities: has(part::CUSTOM).then(custom),
-            custom_message: self.result.clone().filter(|_| has(part::RESULT)),
+            custom_message: match has(part::RESULT) {
+                true => self.result.clone(),
+                false => self.state.clone().filter(|_| has(part::STATE)),
+            },
             available_components: has(part::COMPONENTS).then(components),
             connection_settings_status: has(part::CONNECTION).then(|| self.connection.clone()),
             connection_settings_request: self.request.clone().filter(|_| has(part::REQUEST)),
@@ -397,7 +424,7 @@ impl Client {
         if let Some(custom) = message.custom_capabilities {
             self.server_custom = custom.capabilities;
             // It has not seen what it could not take before.
-            self.due |= part::RESULT;
+            self.due |= part::RESULT | part::STATE;
         }
         let mut events = Vec::new();
         if let Some(new) = message.agent_identification {
@@ -408,6 +435,12 @@ impl Client {
             self.due |= part::COMPONENTS;
         }
         self.full_wanted |= message.flags & REPORT_FULL_STATE != 0;
+        if let Some(custom) = message.custom_message {
+            events.push(match self.report.custom.contains(&custom.capability) {
+                true => Event::Custom(custom),
+                false => Event::Ignored("a custom message of a capability that was not announced"),
+            });
+        }
         if let Some(offer) = message.remote_config {
             events.extend(self.offered(offer));
         }

@@ -1,5 +1,5 @@
 //! The Open Agent Management Protocol: its messages, their framing over WebSockets, and the state
-//! machine of an agent, without input or output.
+//! machines of an agent and of what a server knows of one, without input or output.
 //!
 //! Source: the OpAMP specification, version 0.18 (`specification.md` and `proto/opamp/v1` of
 //! open-telemetry/opamp-spec).
@@ -8,9 +8,11 @@ mod backoff;
 mod client;
 mod frame;
 pub mod proto;
+mod server;
 mod uid;
 
 pub use backoff::Backoff;
 pub use client::{Client, Event, Report, Start};
 pub use frame::{FrameError, frame, unframe};
+pub use server::{Heard, Peer, Welcome, refusal, unavailable};
 pub use uid::InstanceUid;

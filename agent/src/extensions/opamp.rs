@@ -95,6 +95,7 @@ impl ExtensionSettings for Settings {
                 store,
                 health: cx.health.clone(),
                 metrics: ControlPlaneMetrics::new(&cx.metrics, &cx.id),
+                registry: cx.metrics.clone(),
                 clock: cx.clock.clone(),
                 seed: cx.seed,
             }),

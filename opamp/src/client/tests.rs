@@ -553,3 +553,45 @@ impl World {
         }
     }
 }
+
+/// Guarantee: a message holds one of our own at a time and none is forgotten; nothing of it is said to a server
+/// that does not know it; what a server says in one comes out.
+#[test]
+fn own_messages_take_turns() {
+    let mut c = client(ALL_OF_OURS);
+    let own = |kind: &str| CustomMessage {
+        capability: RESULTS.to_owned(),
+        r#type: kind.to_owned(),
+        data: Vec::new(),
+    };
+    c.set_result(own("result"));
+    c.set_state(own("state"));
+    c.connected();
+    assert_eq!(say(&mut c, 0).expect("everything").custom_message, None);
+    let told = |custom: &str| ServerToAgent {
+        capabilities: SERVER,
+        custom_capabilities: Some(CustomCapabilities {
+            capabilities: vec![custom.to_owned()],
+        }),
+        ..answer()
+    };
+    c.received(told("other"));
+    assert_eq!(say(&mut c, 0), None);
+    c.received(told(RESULTS));
+    let mut next = || say(&mut c, 0).and_then(|m| m.custom_message);
+    assert_eq!(next(), Some(own("result")));
+    assert_eq!(next(), Some(own("state")));
+    assert_eq!(next(), None);
+    c.set_state(own("state"));
+    assert_eq!(say(&mut c, 0), None, "nothing new");
+    let asks = |custom| ServerToAgent {
+        custom_message: Some(custom),
+        ..answer()
+    };
+    assert_eq!(
+        c.received(asks(own("sample"))),
+        [Event::Custom(own("sample"))]
+    );
+    let other = CustomMessage::default();
+    assert!(matches!(c.received(asks(other))[..], [Event::Ignored(_)]));
+}

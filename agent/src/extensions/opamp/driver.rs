@@ -5,6 +5,7 @@
 
 mod offers;
 mod session;
+mod state;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,10 +15,11 @@ use tailwater_opamp::proto::{ConnectionSettingsStatus, CustomMessage, RemoteConf
 use tailwater_opamp::{Backoff, Client, InstanceUid, Report, Start};
 use tailwater_pipeline::clock::Clock;
 use tailwater_telemetry::health::HealthRegistry;
-use tailwater_telemetry::metrics::ControlPlaneMetrics;
+use tailwater_telemetry::metrics::{ControlPlaneMetrics, MetricsRegistry};
 use tokio::sync::{mpsc, watch};
 
 use self::session::Ended;
+use self::state::StateView;
 use super::connection::{Kept, Offered, kept};
 use super::health::{HealthView, differs};
 use super::link::Way;
@@ -50,6 +52,8 @@ pub struct Surroundings {
     pub health: Arc<HealthRegistry>,
     /// Numbers of its own.
     pub metrics: Arc<ControlPlaneMetrics>,
+    /// Numbers of the whole agent.
+    pub registry: Arc<MetricsRegistry>,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Decides jitter.
@@ -90,6 +94,7 @@ pub struct Driver {
     compared: Option<Arc<InForce>>,
     told: Option<Told>,
     nodes: (Vec<(String, String)>, Value),
+    state: StateView,
     backoff: Backoff,
     random: u64,
     valid: Option<Offered>,
@@ -124,6 +129,7 @@ impl Driver {
             compared: None,
             told: None,
             nodes: Default::default(),
+            state: StateView::new(started),
             backoff: Backoff::default(),
             random: s.seed ^ seed,
             valid: None,
@@ -299,6 +305,7 @@ impl Driver {
             self.shown_health = health;
         }
         self.tell_nodes(&in_force, report);
+        self.tell_state(&in_force);
     }
 
     /// Says what became of each node, when another state of one of them is seen.
@@ -373,7 +380,7 @@ fn client(settings: &Settings, uid: InstanceUid, remote: &Remote, kept: &Kept) -
             description: describe::description(settings, &[]),
             components: describe::components(),
             custom: match settings.takes_layers() {
-                true => vec![RESULTS.to_owned()],
+                true => vec![RESULTS.to_owned(), state::STATE.to_owned()],
                 false => Vec::new(),
             },
             ..Report::default()

@@ -199,6 +199,7 @@ impl Driver {
                 Event::Refused(text) => {
                     tracing::warn!("OpAMP: the server refused a message: {text}");
                 }
+                Event::Custom(message) => self.asked_for_state(&message),
                 Event::Ignored(what) => {
                     tracing::warn!("OpAMP: ignored what the server sent: {what}");
                 }

@@ -1,0 +1,170 @@
+//! Our own message of what runs and what it counts: what a rollout is judged by. See `docs/OPAMP.md`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use tailwater_opamp::proto::CustomMessage;
+use tailwater_telemetry::metrics::Sample;
+
+use super::Driver;
+use crate::admin::shown::InForce;
+use crate::extensions::opamp::signature::hex;
+use crate::layer::Layer;
+
+/// The capability.
+pub const STATE: &str = "io.tailwater.state/v1";
+/// Not more often than this, whatever the server asks for.
+const INTERVAL_MIN: Duration = Duration::from_secs(1);
+/// Not for longer than this after the server has asked last.
+const DURATION_MAX: Duration = Duration::from_secs(600);
+
+/// What was shown, and what was asked for.
+pub struct StateView {
+    /// Tells this process from the next one.
+    process: u64,
+    shown: Option<Arc<InForce>>,
+    /// Digests of what is laid over the local configuration.
+    layer: Value,
+    interval: Duration,
+    /// Counters are sent until then.
+    until: Duration,
+    next: Duration,
+}
+
+impl StateView {
+    /// Of a process that began at `started`, in Unix time.
+    pub fn new(started: u64) -> StateView {
+        StateView {
+            process: started,
+            shown: None,
+            layer: Value::Null,
+            interval: INTERVAL_MIN,
+            until: Duration::ZERO,
+            next: Duration::ZERO,
+        }
+    }
+}
+
+/// Files of a layer by what is in them.
+fn digests(layer: Option<&Layer>) -> Value {
+    let file = |(name, text): &(String, String)| json!({"file": name, "sha256": hex(&Sha256::digest(text.as_bytes()))});
+    let files = layer.map(|l| l.files.iter().map(file).collect::<Vec<_>>());
+    json!(files.unwrap_or_default())
+}
+
+/// What is counted, over all components.
+fn counters(samples: &[Sample]) -> Value {
+    let sum = |name: &str, label: Option<(&str, &str)>| {
+        let fits = |s: &&Sample| s.name == name && label.is_none_or(|(l, v)| s.has(l, v));
+        samples.iter().filter(fits).map(|s| s.value).sum::<f64>() as u64
+    };
+    let records = |what: &str| {
+        let name = format!("tailwater_records_{what}");
+        sum(&name, Some(("kind", "receiver")))
+    };
+    json!({
+        "records_read": records("read"),
+        "records_delivered": records("delivered"),
+        "records_filtered": records("filtered"),
+        "records_dropped": records("dropped"),
+        "records_in_flight": records("in_flight"),
+        "requests": sum("tailwater_exporter_requests", None),
+        "retries": sum("tailwater_exporter_retries", None),
+        "throttled": sum("tailwater_exporter_throttled", None),
+        "queue_size": sum("otelcol_exporter_queue_size", None),
+        "queue_capacity": sum("otelcol_exporter_queue_capacity", None),
+        "lag_bytes": sum("tailwater_lag_bytes", Some(("group", "all"))),
+    })
+}
+
+impl Driver {
+    /// Says what runs when that is another thing, and what is counted as long as the server wants to know.
+    pub(super) fn tell_state(&mut self, in_force: &Arc<InForce>) {
+        let now = self.now();
+        let known = self.state.shown.as_ref();
+        let is_new = known.is_none_or(|s| !Arc::ptr_eq(s, in_force));
+        let is_asked = now < self.state.until && now >= self.state.next;
+        if !is_new && !is_asked {
+            return;
+        }
+        if is_new {
+            self.state.layer = digests(in_force.layer.as_deref());
+            self.state.shown = Some(in_force.clone());
+        }
+        if is_asked {
+            self.state.next = now + self.state.interval;
+        }
+        let value = json!({
+            "process": self.state.process,
+            "generation": in_force.generation,
+            "layer": self.state.layer,
+            "counters": counters(&self.s.registry.samples()),
+        });
+        let message = CustomMessage {
+            capability: STATE.to_owned(),
+            r#type: "state".to_owned(),
+            data: value.to_string().into_bytes(),
+        };
+        self.client.set_state(message);
+    }
+
+    /// The server wants to know what is counted, for a while.
+    pub(super) fn asked_for_state(&mut self, message: &CustomMessage) {
+        if message.capability != STATE || message.r#type != "sample" {
+            return tracing::warn!(
+                "OpAMP: ignored a custom message of type {:?}",
+                message.r#type
+            );
+        }
+        let wanted: Value = serde_json::from_slice(&message.data).unwrap_or_default();
+        let millis = |key: &str| wanted[key].as_u64().map(Duration::from_millis);
+        let now = self.now();
+        self.state.interval = millis("interval_ms").unwrap_or_default().max(INTERVAL_MIN);
+        let lasts = millis("duration_ms").unwrap_or_default().min(DURATION_MAX);
+        self.state.until = now + lasts;
+        self.state.next = self.state.next.min(now + self.state.interval);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counters_are_of_receivers_and_of_all_exporters() {
+        let sample = |name, labels: &[(&str, &str)], value| Sample {
+            name,
+            labels: labels
+                .iter()
+                .map(|(l, v)| ((*l).to_owned(), (*v).to_owned()))
+                .collect(),
+            value,
+        };
+        let found = counters(&[
+            sample("tailwater_records_read", &[("kind", "receiver")], 5.0),
+            sample("tailwater_records_read", &[("kind", "receiver")], 2.0),
+            sample("tailwater_records_read", &[("kind", "exporter")], 90.0),
+            sample("tailwater_exporter_requests", &[("exporter", "a")], 3.0),
+            sample("tailwater_exporter_requests", &[("exporter", "b")], 4.0),
+            sample("tailwater_lag_bytes", &[("group", "all")], 8.0),
+            sample("tailwater_lag_bytes", &[("group", "other")], 8.0),
+        ]);
+        assert_eq!(found["records_read"], 7);
+        assert_eq!(found["requests"], 7);
+        assert_eq!(found["lag_bytes"], 8);
+        assert_eq!(found["retries"], 0);
+    }
+
+    #[test]
+    fn a_layer_is_known_by_the_digests_of_its_files() {
+        assert_eq!(digests(None), json!([]));
+        let layer = Layer {
+            files: vec![("pipeline.yaml".into(), "a".into())],
+        };
+        let sha = "ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb";
+        let wanted = json!([{"file": "pipeline.yaml", "sha256": sha}]);
+        assert_eq!(digests(Some(&layer)), wanted);
+    }
+}

@@ -28,9 +28,6 @@ mod storages;
 mod supervisor;
 mod watch;
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     cli::main()
 }

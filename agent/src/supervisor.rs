@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use tailwater_config::AdminOptions;
 use tailwater_pipeline::Budget;
-use tailwater_pipeline::clock::{Clock, Mono};
+use tailwater_pipeline::clock::Clock;
 use tailwater_pipeline::graph::{Graph, StopReport};
 use tailwater_pipeline::listeners::Listeners;
 use tailwater_telemetry::health::{ComponentHealth, HealthRegistry};
@@ -34,7 +34,6 @@ use crate::admin::server::AdminServer;
 use crate::admin::shown::{Record, Shown};
 use crate::control::Control;
 use crate::layer::Layer;
-use crate::memory::{GIVE_BACK_INTERVAL, give_back};
 use crate::offer::Offer;
 use crate::progress::{ReceiverWatch, judge_exporter, watched};
 use crate::sandbox::{Ring, Sandbox};
@@ -85,8 +84,6 @@ pub struct Agent {
     watched: Watched,
     /// The newest one serves what is built; others serve what was built before.
     sockets: Vec<Sockets>,
-    /// When memory was given back.
-    gave_back: Mono,
 }
 
 /// The graph, which is away only while it is changed within the sandbox.
@@ -214,21 +211,6 @@ impl Agent {
             None => self.configuration.clear("not started"),
         }
         self.log.report_suppressed();
-        if now.since(self.gave_back) >= GIVE_BACK_INTERVAL {
-            self.gave_back = now;
-            self.give_back();
-        }
-    }
-
-    /// Has each thread give back what it does not use.
-    fn give_back(&mut self) {
-        self.graph.in_each_shard(give_back);
-        for sockets in &self.sockets {
-            sockets.handle.spawn(async { give_back() });
-        }
-        // The thread that changes are made in.
-        let _ = self.sandbox.within(Ring::Inner, give_back);
-        give_back();
     }
 
     /// Says to the admin API what does not run although the configuration says so.

@@ -148,13 +148,6 @@ impl Graph {
             .map(|e| (e.id.as_str(), e.node.stalled_for()))
     }
 
-    /// Does `work` in the thread of each shard, between two batches.
-    pub fn in_each_shard(&self, work: fn()) {
-        for shard in &self.shards {
-            shard.run(Box::new(move |_| work()));
-        }
-    }
-
     /// What the exporter `id` of `signal` (`logs`, `metrics`, `traces`) has on disk.
     pub fn stored(&self, id: &str, signal: &str) -> Stored {
         let mut exporters = self.exporters.iter();

@@ -259,3 +259,19 @@ fn a_destination_that_is_down_shows_in_the_health_check_within_thirty_seconds() 
     agent.stop_clean();
     rig.assert_faultless();
 }
+
+/// Guarantees that the allocator has the settings of the program: it gives back unused pages in threads of its own.
+#[test]
+fn the_allocator_gives_pages_back_by_itself() {
+    let rig = Rig::new("allocator");
+    let agent = rig.start(&rig.config());
+    let tasks = fs::read_dir(format!("/proc/{}/task", agent.pid())).expect("it runs");
+    let names = tasks.flatten().map(|task| {
+        let name = fs::read_to_string(task.path().join("comm"));
+        name.unwrap_or_default()
+    });
+    let names: Vec<String> = names.collect();
+    let gives_back = |name: &String| name.starts_with("jemalloc_bg");
+    assert!(names.iter().any(gives_back), "{names:?}");
+    agent.stop_clean();
+}

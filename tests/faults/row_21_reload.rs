@@ -113,7 +113,7 @@ impl Scene {
         assert!(agent.reload(&settled), "{}", tail(&agent.log()));
         let bound = scaled(2 * wait::BOUND, 20 * wait::BOUND);
         self.rig.wait_delivered_within(agent, bound);
-        // Longer than anything that goes is waited for, and memory given back once, which is every 10 s.
+        // Longer than anything that goes is waited for, and until memory is given back.
         wait::let_pass(Duration::from_secs(scaled(12, 15)));
         Held::least(agent)
     }

@@ -166,7 +166,6 @@ impl Agent {
             queues: state_directory().map(|state| KnownQueues::below(&state)),
             watched: Arc::default(),
             sockets: vec![sockets],
-            gave_back: now,
             clock,
             metrics,
         };

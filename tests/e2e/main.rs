@@ -9,6 +9,7 @@ mod discovery;
 mod explain;
 mod files;
 mod joins;
+mod journald;
 mod lanes;
 mod links;
 mod loki_in;

@@ -243,6 +243,13 @@ fn within(local: &Checked, whole: &Checked, rules: &Rules, refused: &mut Vec<Str
             let mut known = before.iter().chain(&rules_too);
             if !known.any(|k| covers(k, place)) {
                 let (doing, list) = match place.usage {
+                    Use::Execute => {
+                        refused.push(format!(
+                            "a remote configuration runs {}, which the local one does not",
+                            place.path.display()
+                        ));
+                        continue;
+                    }
                     Use::Read => ("reads", "allow_read"),
                     Use::ReadAndDelete => ("reads and deletes in", "allow_write"),
                     Use::Write => ("writes in", "allow_write"),
@@ -288,9 +295,11 @@ fn own_store() -> Option<Place> {
 
 /// Whether who may use `known` may use `place`.
 fn covers(known: &Place, place: &Place) -> bool {
-    let usage = match known.usage {
-        Use::Write => true,
-        usage => usage == place.usage || (usage, place.usage) == (Use::ReadAndDelete, Use::Read),
+    let usage = match (known.usage, place.usage) {
+        // What may be written is not to be run.
+        (Use::Write, wanted) => wanted != Use::Execute,
+        (Use::ReadAndDelete | Use::Execute, Use::Read) => true,
+        (usage, wanted) => usage == wanted,
     };
     usage && below(&place.path, &known.path)
 }

@@ -9,6 +9,7 @@ pub fn registry() -> Registry {
     Registry {
         receivers: vec![
             tailwater_receivers::filelog::factory(),
+            tailwater_receivers::journald::factory(),
             tailwater_receivers::loki::factory(),
             tailwater_receivers::nop::factory(),
             tailwater_receivers::otlp::factory(),

@@ -2,7 +2,7 @@
 //!
 //! Two rings. The process as a whole may read logs, the files that the configuration names, and
 //! what the system needs for names, certificates and times; it may write where its positions,
-//! files and own log are; it may execute nothing and gain no privilege. The inner ring, which holds
+//! files and own log are; it may execute nothing but what a receiver runs, and gain no privilege. The inner ring, which holds
 //! the threads that find and read files, is closed to `/etc` besides: only the thread for sockets
 //! needs files there that others replace at any time (`resolv.conf`).
 //!
@@ -354,6 +354,12 @@ impl Rules {
             create(place);
             rules.add(&place.path, place.usage);
         }
+        if reach.places.iter().any(|p| p.usage == Use::Execute) {
+            // The kernel runs it first.
+            for linker in dynamic_linkers() {
+                rules.add(&linker, Use::Execute);
+            }
+        }
         for (list, usage) in [(&options.read, Use::Read), (&options.write, Use::Write)] {
             for path in list {
                 rules.add(Path::new(path), usage);
@@ -384,6 +390,7 @@ impl Rules {
         let mut access = AccessFs::ReadFile | AccessFs::ReadDir;
         match usage {
             Use::Read => {}
+            Use::Execute => access |= AccessFs::Execute,
             Use::ReadAndDelete => access |= AccessFs::RemoveFile,
             Use::Listen => access |= AccessFs::RemoveFile | AccessFs::MakeSock,
             Use::Write => {
@@ -429,6 +436,31 @@ impl Rules {
             }
         }
     }
+}
+
+/// What programs that are linked dynamically are run by. Source: ld.so(8), and that of musl.
+fn dynamic_linkers() -> Vec<PathBuf> {
+    let below = |dir: &Path| -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+        entries.map(|entry| entry.path()).collect()
+    };
+    let is_linker = |path: &PathBuf| {
+        let name = path.file_name().and_then(|name| name.to_str());
+        name.is_some_and(|name| name.starts_with("ld-") || name.starts_with("ld64"))
+    };
+    let mut found = Vec::new();
+    for dir in ["/lib64", "/lib", "/libexec"].map(Path::new) {
+        for path in below(dir) {
+            // As in /lib/x86_64-linux-gnu.
+            let is_of_system = path.to_string_lossy().contains("-linux-");
+            if is_of_system && path.is_dir() {
+                found.extend(below(&path).into_iter().filter(is_linker));
+            } else if is_linker(&path) {
+                found.push(path);
+            }
+        }
+    }
+    found
 }
 
 /// Makes a directory that its user would make a moment later; that one reports what fails.

@@ -4,6 +4,7 @@
 //! Each kind of component says it for its own settings, so whoever builds the sandbox knows no
 //! component by name. A place that is missing here is closed to the component.
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// What is done with a place.
@@ -17,6 +18,8 @@ pub enum Use {
     Write,
     /// Create and delete sockets to listen at.
     Listen,
+    /// Read and execute.
+    Execute,
 }
 
 /// A directory with everything below it, or a file.
@@ -86,6 +89,20 @@ impl Reach {
         }
     }
 
+    /// A file, or a directory with everything below it.
+    pub fn reads_below(&mut self, path: &Path) {
+        self.place(path.to_path_buf(), Use::Read, None);
+    }
+
+    /// A program that is run, with what its first line runs it with if it is a script; or a directory of
+    /// programs.
+    pub fn executes(&mut self, path: &Path) {
+        self.place(path.to_path_buf(), Use::Execute, None);
+        if let Some(interpreter) = interpreter_of(path) {
+            self.place(interpreter, Use::Execute, None);
+        }
+    }
+
     /// A server or proxy, as `host:port`.
     pub fn connects_to(&mut self, host_port: impl Into<String>) {
         self.servers.push(host_port.into());
@@ -108,6 +125,17 @@ impl Reach {
             create_mode,
         });
     }
+}
+
+/// What a script begins with, behind `#!`. Source: execve(2).
+fn interpreter_of(path: &Path) -> Option<PathBuf> {
+    let mut head = Vec::new();
+    let file = std::fs::File::open(path).ok()?;
+    // A directory has no content.
+    file.take(256).read_to_end(&mut head).ok()?;
+    let line = head.strip_prefix(b"#!")?.split(|b| *b == b'\n').next()?;
+    let name = std::str::from_utf8(line).ok()?.split_whitespace().next()?;
+    Some(PathBuf::from(name))
 }
 
 fn directory_of(path: &Path) -> PathBuf {

@@ -2,6 +2,7 @@
 
 pub mod filelog;
 pub mod input;
+pub mod journald;
 pub mod listen;
 pub mod loki;
 pub mod nop;

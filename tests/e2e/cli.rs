@@ -391,6 +391,7 @@ fn components_lists_what_this_build_has() {
     assert_eq!(code, Some(0), "{err}");
     for name in [
         "file_log",
+        "journald",
         "loki",
         "otlp",
         "syslog",

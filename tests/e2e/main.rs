@@ -11,6 +11,7 @@ mod discovery;
 mod explain;
 mod files;
 mod joins;
+mod journald;
 mod kubernetes;
 mod lanes;
 mod links;

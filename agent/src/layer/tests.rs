@@ -82,6 +82,10 @@ fn layers_lie_over_the_local_configuration_in_their_order() {
 }
 
 /// Guarantee: what a layer names and the local configuration does not is refused, and nothing of it is read.
+/// A program that the local configuration does not run.
+const RUNS: &str = "receivers: {journald: {journalctl_path: 'DIR/more/x', directory: 'DIR/more'}}\n\
+                    service: {pipelines: {logs/j: {receivers: [journald], exporters: [loki]}}}";
+
 #[test]
 fn what_is_neither_local_nor_allowed_is_refused() {
     let stand = Stand::new("{}");
@@ -139,6 +143,7 @@ fn what_is_neither_local_nor_allowed_is_refused() {
             "extensions: {opamp: {capabilities: {accepts_remote_config: false}}}",
             "extensions::opamp",
         ),
+        (RUNS, "runs "),
         ("extensions: null", "opamp"),
         (
             "extensions: {opamp/other: {}}\nservice: {extensions: [opamp/other]}",
@@ -195,6 +200,9 @@ fn what_is_local_or_allowed_is_taken() {
         stand.lay(&[through]).unwrap_err().contains("allow_read"),
         "by a link"
     );
+    // What may be written is not to be run.
+    let refused = stand.lay(&[RUNS]).unwrap_err();
+    assert!(refused.contains("runs "), "{refused}");
 }
 
 #[test]

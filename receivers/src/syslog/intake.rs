@@ -10,12 +10,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use tailwater_pipeline::{Budget, DropReason, Permit, ShardHandle};
+use tailwater_pipeline::{Budget, DropReason, Permit, ShardHandle, Wake};
 use tailwater_telemetry::metrics::{Accounting, Amount, IntakeMetrics, ReceiverMetrics};
 use tokio::sync::Notify;
 
 use super::message::{Chunk, Transport};
-use super::source::Kept;
 
 /// Who waits for room looks again after this time even if nothing was said.
 const ROOM_PAUSE: Duration = Duration::from_millis(50);
@@ -33,8 +32,6 @@ pub struct Waiting {
 /// Where messages of one lane wait for a shard.
 pub struct Queue {
     waiting: Mutex<VecDeque<Waiting>>,
-    /// What came back undelivered.
-    again: Mutex<VecDeque<Kept>>,
     shard: ShardHandle,
 }
 
@@ -43,7 +40,6 @@ impl Queue {
     pub fn new(shard: &ShardHandle) -> Arc<Queue> {
         Arc::new(Queue {
             waiting: Mutex::default(),
-            again: Mutex::default(),
             shard: shard.clone(),
         })
     }
@@ -63,20 +59,9 @@ impl Queue {
         lock(&self.waiting).is_empty()
     }
 
-    /// Records are to be offered again.
-    pub fn put_back(&self, kept: Kept) {
-        lock(&self.again).push_back(kept);
-        self.shard.waker.wake();
-    }
-
-    /// Records that are to be offered again, those that came back first.
-    pub fn take_back(&self) -> Option<Kept> {
-        lock(&self.again).pop_front()
-    }
-
-    /// Whether there are any.
-    pub fn has_to_offer_again(&self) -> bool {
-        !lock(&self.again).is_empty()
+    /// Wakes its shard.
+    pub fn waker(&self) -> Arc<dyn Wake> {
+        self.shard.waker.clone()
     }
 }
 

@@ -61,6 +61,17 @@ metric_group! {
 }
 
 metric_group! {
+    /// What is read of systemd's journal.
+    pub struct JournalMetrics { receiver }
+    /// Times that journalctl ended, or could not be started, and is started again.
+    restarts: Counter, Basic, Count, "tailwater_receiver_journalctl_restarts";
+    /// Entries that could not be read, and were left out.
+    unreadable_entries: Counter, Basic, Count, "tailwater_receiver_unreadable_entries";
+    /// Entries that were left out because they are longer than allowed.
+    oversized_entries: Counter, Basic, Count, "tailwater_receiver_oversized_entries";
+}
+
+metric_group! {
     /// What a receiver that clients send to has under way.
     pub struct IntakeMetrics { receiver }
     /// Requests under way now.
@@ -458,6 +469,7 @@ pub(crate) const FAMILIES: &[&[Family]] = &[
     ReceiverSpanMetrics::FAMILIES,
     ListenerMetrics::FAMILIES,
     MessageMetrics::FAMILIES,
+    JournalMetrics::FAMILIES,
     IntakeMetrics::FAMILIES,
     ProcessorMetrics::FAMILIES,
     ConnectorMetrics::FAMILIES,
@@ -510,6 +522,7 @@ mod tests {
             Box::new(ReceiverSpanMetrics::new(registry, "otlp", "http")),
             Box::new(ListenerMetrics::new(registry, "otlp", "grpc")),
             Box::new(MessageMetrics::new(registry, "syslog", "udp")),
+            Box::new(JournalMetrics::new(registry, "journald")),
             Box::new(IntakeMetrics::new(registry, "otlp")),
             Box::new(ProcessorMetrics::new(registry, "batch", "logs")),
             Box::new(ConnectorMetrics::new(registry, "forward", "logs")),

@@ -23,7 +23,7 @@ pub use component::{
     ConnectorOttlMetrics, ConnectorOutputMetrics, ControlPlaneMetrics, EngineMetrics,
     ExporterMetrics, ExporterPointsMetrics, ExporterSpansMetrics, FilesMetrics,
     FilteredLogsMetrics, FilteredPointsMetrics, FilteredSpansMetrics, IntakeMetrics,
-    LabelBudgetMetrics, LagMetrics, ListenerMetrics, MemoryLimiterMetrics,
+    JournalMetrics, LabelBudgetMetrics, LagMetrics, ListenerMetrics, MemoryLimiterMetrics,
     MemoryLimiterPointsMetrics, MemoryLimiterSpansMetrics, MessageMetrics, OttlMetrics,
     PartialSuccessMetrics, ProcessorMetrics, QueueLeftMetrics, QueueMetrics,
     RECEIVER_TRANSPORT_FILE, ReceiverMetrics, ReceiverPointMetrics, ReceiverSpanMetrics,

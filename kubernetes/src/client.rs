@@ -101,6 +101,18 @@ impl ApiError {
         matches!(self, ApiError::Refused { code: 410, .. })
     }
 
+    /// One may not ask for it, or there is nothing of the kind (401, 403, 404). Asking again helps only once somebody
+    /// changed that.
+    pub fn is_denied(&self) -> bool {
+        matches!(
+            self,
+            ApiError::Refused {
+                code: 401 | 403 | 404,
+                ..
+            }
+        )
+    }
+
     /// How long the server asks to wait.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {

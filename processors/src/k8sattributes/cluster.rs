@@ -149,7 +149,7 @@ impl Shared {
             Change::Failed(error, pause) => {
                 self.failed(path, error, pause);
                 // Nothing waits for what one may not see.
-                if self.awaits(kind) {
+                if error.is_denied() && self.awaits(kind) {
                     self.change(|table| table.set_unavailable(kind));
                     self.arrived(Some(kind));
                 }

@@ -75,18 +75,18 @@ struct Settings(K8sAttributesConfig);
 impl ProcessorSettings for Settings {
     fn build(&self, cx: &NodeCx) -> Result<Box<dyn Processor>, BuildError> {
         let config = &self.0;
-        let node = match &config.filter.node_variable {
-            Some(variable) => {
-                let node = access::node_from(variable, &ProcessEnvironment);
-                let named =
-                    |e| BuildError::new(format!("processor {:?}", cx.id), format!("filter: {e}"));
-                Some(node.map_err(named)?)
-            }
-            None => config.filter.node.clone(),
-        };
-        let key = format!("{} {node:?} {config:?}", cx.id);
         // Without an agent around it, as when records are tried out, nothing is asked.
         let runs = cx.agent.is_some() && !config.passthrough;
+        let node = match &config.filter.node_variable {
+            Some(variable) if runs => {
+                let node = access::node_from(variable, &ProcessEnvironment);
+                let failed =
+                    |e| BuildError::new(format!("processor {:?}", cx.id), format!("filter: {e}"));
+                Some(node.map_err(failed)?)
+            }
+            _ => config.filter.node.clone(),
+        };
+        let key = format!("{} {node:?} {config:?}", cx.id);
         let make = || {
             let meters = K8sClusterMetrics::new(&cx.metrics, &cx.id);
             let clock = cx.clock.clone();

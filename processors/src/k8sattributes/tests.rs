@@ -4,8 +4,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde_json::{Value as Json, json};
 use tailwater_config::{Errors, KeyPath, Section, parse};
-use tailwater_kubernetes::Change;
 use tailwater_kubernetes::model::{Named, Pod};
+use tailwater_kubernetes::{ApiError, Change};
 use tailwater_pdata::otlp::{Encoded, Limits};
 use tailwater_pdata::{LogsBatch, Map, Signal};
 use tailwater_pipeline::ack::{AckSink, Counts};
@@ -405,6 +405,29 @@ fn what_is_late_of_a_pod_is_waited_for_as_well() {
         stand.resource().get("k8s.deployment.name"),
         Some(&"web".into())
     );
+}
+
+/// Guarantee: what one may not see holds up nothing, what is refused for the moment is waited for.
+#[test]
+fn what_may_not_be_seen_is_not_waited_for() {
+    let refused = |code| ApiError::Refused {
+        path: "/apis/apps/v1/replicasets".into(),
+        code,
+        message: "no".into(),
+        retry_after: None,
+    };
+    let mut stand = Stand::new(BY_UID);
+    stand.all(vec![of_replicaset(pod("u1"))]);
+    let fails = |stand: &Stand, code| {
+        let failed = Change::Failed(&refused(code), Duration::ZERO);
+        stand.cluster.told(Kind::ReplicaSet, failed);
+    };
+    fails(&stand, 500);
+    stand.line(&[("k8s.pod.uid", "u1")], "a");
+    assert!(stand.passed().is_empty());
+    fails(&stand, 403);
+    stand.at(1);
+    assert_eq!(stand.resource().get("k8s.pod.name"), Some(&"web-u1".into()));
 }
 
 #[test]

@@ -62,13 +62,16 @@ struct Settings(ResourceDetectionConfig);
 impl ProcessorSettings for Settings {
     fn build(&self, cx: &NodeCx) -> Result<Box<dyn Processor>, BuildError> {
         let config = &self.0;
-        let detectors = config
-            .detectors()
-            .map_err(|problem| BuildError::new(format!("processor {:?}", cx.id), problem))?;
-        let meters = ResourceDetectionMetrics::new(&cx.metrics, &cx.id);
-        let key = format!("{} {config:?}", cx.id);
         // Without an agent around it, as when records are tried out, nothing is asked.
         let runs = cx.agent.is_some();
+        let detectors = match runs {
+            true => config.detectors(),
+            false => Ok(Vec::new()),
+        };
+        let failed = |problem| BuildError::new(format!("processor {:?}", cx.id), problem);
+        let detectors = detectors.map_err(failed)?;
+        let meters = ResourceDetectionMetrics::new(&cx.metrics, &cx.id);
+        let key = format!("{} {config:?}", cx.id);
         let make = || Detection::new(config, detectors, cx.seed, meters, runs);
         let detection = DETECTIONS.of(cx, &key, make);
         Ok(Box::new(ResourceDetection::new(

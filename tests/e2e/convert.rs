@@ -56,6 +56,7 @@ fn start(rig: &Rig, from: &str, text: &str) -> Agent {
 #[test]
 fn a_job_of_promtail_sends_what_promtail_sends() {
     let rig = Rig::new("convert-promtail");
+    rig.loki.set_behaviour(|b| b.auth_enabled = true);
     let (app, api) = (rig.logs("app.log"), rig.logs("api.json"));
     let second = system_unix_nanos() / 1_000_000_000 - 60;
     fs::write(
@@ -77,6 +78,7 @@ fn a_job_of_promtail_sends_what_promtail_sends() {
         r#"
 clients:
   - url: {url}
+    tenant_id: t0
     batchwait: 100ms
     external_labels: {{cluster: c1}}
 scrape_configs:
@@ -116,11 +118,11 @@ scrape_configs:
         api = api.display(),
     );
     let agent = start(&rig, "promtail", &text);
-    let all = || lines(&came(&rig, DEFAULT_TENANT)) >= 5 && lines(&came(&rig, "t1")) >= 1;
+    let all = || lines(&came(&rig, "t0")) >= 5 && lines(&came(&rig, "t1")) >= 1;
     assert!(
         wait::within(wait::BOUND, all),
         "{:?}\n{}",
-        came(&rig, DEFAULT_TENANT),
+        came(&rig, "t0"),
         tail(&agent.log())
     );
     agent.stop_clean();
@@ -143,7 +145,7 @@ scrape_configs:
         ),
         ("{cluster=\"c1\", job=\"api\"}".to_owned(), plain("no json")),
     ]);
-    assert_eq!(came(&rig, DEFAULT_TENANT), expect);
+    assert_eq!(came(&rig, "t0"), expect);
     let anna = vec![("who".to_owned(), "anna".to_owned())];
     let labels = "{cluster=\"c1\", job=\"api\", level=\"error\"}";
     let expect = Came::from([(labels.to_owned(), vec![("boom".to_owned(), anna)])]);

@@ -33,6 +33,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     ("opamp", &[]),
     ("control-plane", &["config", "telemetry"]),
+    (
+        "control-plane/server",
+        &["config", "telemetry", "opamp", "control-plane"],
+    ),
     ("testkit", &[]),
     (
         "agent",

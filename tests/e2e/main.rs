@@ -8,6 +8,7 @@ mod delivery;
 mod discovery;
 mod explain;
 mod files;
+mod fleet;
 mod joins;
 mod lanes;
 mod links;

@@ -80,14 +80,13 @@ impl HubFleet {
             let shows = agent.state.layer.is_none() && agent.peer.answer_to_offer().is_some();
             let report = agent.report(&|_| None, None);
             let desired = agent.desired.as_ref().map(|d| d.digest.clone());
-            shows.then(|| [report.answered, desired])
+            shows.then_some([report.answered, desired])
         })?;
         let named = named.into_iter().flatten().flatten().chain(good.clone());
         for digest in named {
-            if !bodies.contains_key(&digest) {
-                let body = self.body(&digest).ok();
-                bodies.insert(digest, body);
-            }
+            bodies
+                .entry(digest)
+                .or_insert_with_key(|digest| self.body(digest).ok());
         }
         let now = now_ms();
         self.hub.look(uid, |agent| {

@@ -2,6 +2,7 @@
 //!
 //! Guarantee: 5,000 connected agents cost less than 100 MB; a second agent under a name that is taken gets another
 //! one; what is no message is refused and hurts nobody else; nothing is open to others without TLS and tokens.
+#![allow(clippy::unwrap_used)]
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener};

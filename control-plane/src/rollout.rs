@@ -10,7 +10,7 @@
 //! [`machine`] decides and never acts; [`verdict`] judges and never asks; [`driver`] acts, and keeps each state
 //! before it does, under a lease. What is between the driver and the agents is a port ([`ports`]).
 //!
-//! The machine is complete; nothing in the agent's program drives it yet, as that takes a fleet to offer to.
+//! `tailwater-control` drives it for agents that connect by OpAMP.
 
 pub mod command;
 pub mod driver;

@@ -140,6 +140,12 @@ pub trait RolloutStore: Artefacts {
     /// As [`Artefacts::put_artefact`].
     fn rollout(&self, group: &str) -> Result<Option<String>, StoreError>;
 
+    /// All groups that something was kept of or submitted to, in the order of their names.
+    ///
+    /// # Errors
+    /// As [`Artefacts::put_artefact`].
+    fn groups(&self) -> Result<Vec<String>, StoreError>;
+
     /// Keeps a state, what it was about, which artefacts must stay for it, and that what was submitted up to
     /// `consumed` is taken in: all of it, or nothing. False, and nothing, if the lease has another epoch or if
     /// it is not the step behind the one that is kept.

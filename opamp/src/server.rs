@@ -6,6 +6,7 @@
 //! does not take, nor believed that it did not claim.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crate::proto::{
     AgentDescription, AgentIdentification, AgentRemoteConfig, AgentToServer, AvailableComponents,
@@ -50,7 +51,23 @@ pub struct Heard {
     pub unclaimed: Option<&'static str>,
 }
 
-/// See the module's documentation.
+/// What an agent says is in force, file by file.
+pub type Files = BTreeMap<String, Vec<u8>>;
+
+/// How something is, as far as it is kept.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Health {
+    /// It does what it is there for.
+    pub healthy: bool,
+    /// As the collector names it.
+    pub status: Box<str>,
+    /// What is wrong.
+    pub last_error: Box<str>,
+    /// Its parts, by name.
+    pub parts: Box<[(Box<str>, Health)]>,
+}
+
+/// See the module's documentation. Small, as a server has thousands of them.
 #[derive(Clone, Debug, Default)]
 pub struct Peer {
     sequence: Option<u64>,
@@ -60,9 +77,9 @@ pub struct Peer {
     /// Where it runs.
     pub others: BTreeMap<String, String>,
     /// How it is.
-    pub health: Option<ComponentHealth>,
-    /// What is in force, file by file; none if it is too large to be kept.
-    pub effective: Option<BTreeMap<String, Vec<u8>>>,
+    pub health: Option<Health>,
+    /// What is in force; none if it is too large to be kept. Whoever has many peers may share what is the same.
+    pub effective: Option<Arc<Files>>,
     /// What became of the newest offer.
     pub remote: Option<RemoteConfigStatus>,
     /// What it can besides.
@@ -110,6 +127,11 @@ impl Peer {
             status,
             &remote.error_message[..],
         ))
+    }
+
+    /// The hash of what was offered over this connection and not answered.
+    pub fn offered(&self) -> Option<&[u8]> {
+        self.offered.as_deref()
     }
 
     /// Takes a message.
@@ -339,24 +361,33 @@ fn texts(attributes: Vec<KeyValue>) -> BTreeMap<String, String> {
         .collect()
 }
 
-fn files(effective: EffectiveConfig) -> Option<BTreeMap<String, Vec<u8>>> {
+fn files(effective: EffectiveConfig) -> Option<Arc<Files>> {
     let files = effective.config_map.unwrap_or_default().config_map;
     let bytes: usize = files.iter().map(|(n, f)| n.len() + f.body.len()).sum();
     let body = |(name, file): (String, crate::proto::AgentConfigFile)| (name, file.body);
-    (bytes <= EFFECTIVE_BYTES_MAX).then(|| files.into_iter().map(body).collect())
+    (bytes <= EFFECTIVE_BYTES_MAX).then(|| Arc::new(files.into_iter().map(body).collect()))
 }
 
 /// Not more of it than is kept.
-fn bounded(mut health: ComponentHealth, levels: usize) -> ComponentHealth {
+fn bounded(mut health: ComponentHealth, levels: usize) -> Health {
     cut(&mut health.last_error);
     cut(&mut health.status);
-    let parts = std::mem::take(&mut health.component_health_map);
-    if levels > 0 {
-        let some = parts.into_iter().take(ENTRIES_MAX);
-        let some = some.filter(|(name, _)| name.len() <= TEXT_BYTES_MAX);
-        health.component_health_map = some.map(|(n, p)| (n, bounded(p, levels - 1))).collect();
+    let parts = match levels {
+        0 => Vec::new(),
+        _ => health
+            .component_health_map
+            .into_iter()
+            .filter(|(name, _)| name.len() <= TEXT_BYTES_MAX)
+            .take(ENTRIES_MAX)
+            .map(|(name, part)| (name.into(), bounded(part, levels - 1)))
+            .collect(),
+    };
+    Health {
+        healthy: health.healthy,
+        status: health.status.into(),
+        last_error: health.last_error.into(),
+        parts: parts.into(),
     }
-    health
 }
 
 fn cut(text: &mut String) {

@@ -10,6 +10,7 @@ mod delivery;
 mod discovery;
 mod explain;
 mod files;
+mod fleet;
 mod joins;
 mod journald;
 mod kubernetes;

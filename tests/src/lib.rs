@@ -35,6 +35,7 @@ pub mod chromium;
 pub mod configs;
 pub mod confine;
 pub mod contract;
+pub mod control;
 pub mod disk_stall;
 pub mod dns;
 pub mod docker;

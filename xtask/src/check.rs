@@ -43,6 +43,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("kubernetes", &["config"]),
     ("opamp", &[]),
     ("control-plane", &["config", "telemetry"]),
+    (
+        "control-plane/server",
+        &["config", "telemetry", "opamp", "control-plane"],
+    ),
     ("testkit", &[]),
     (
         "agent",

@@ -80,6 +80,15 @@ impl RolloutStore for MemoryStore {
         Ok(self.group(group, |g, _| g.state.clone()))
     }
 
+    fn groups(&self) -> Result<Vec<String>, StoreError> {
+        let kept = self.lock();
+        let is_one = |g: &&String| {
+            let group = &kept.groups[*g];
+            group.state.is_some() || !group.keys.is_empty()
+        };
+        Ok(kept.groups.keys().filter(is_one).cloned().collect())
+    }
+
     fn keep_rollout(
         &self,
         group: &str,

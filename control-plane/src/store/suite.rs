@@ -207,6 +207,9 @@ fn leases_have_one_holder(store: &dyn RolloutStore) {
 fn rollouts_go_on_step_by_step(store: &dyn RolloutStore) {
     store.lease("g", "a", 0, 100).unwrap();
     assert_eq!(store.rollout("g").unwrap(), None);
+    assert_eq!(store.groups().unwrap(), [""; 0]);
+    assert!(store.submit("other", "key", "{}").unwrap());
+    assert_eq!(store.groups().unwrap(), ["other"]);
     let keep = |step, state: &str, consumed| {
         let record = record(1, step);
         let kept = store.keep_rollout("g", &record, state, &[], consumed);
@@ -226,6 +229,7 @@ fn rollouts_go_on_step_by_step(store: &dyn RolloutStore) {
     assert_eq!(store.rollout("g").unwrap().as_deref(), Some("one"));
     assert!(keep(2, "two", Some(first.seq)));
     assert_eq!(store.rollout("g").unwrap().as_deref(), Some("two"));
+    assert_eq!(store.groups().unwrap(), ["g", "other"]);
     let second = store.submitted("g").unwrap().unwrap();
     assert_eq!(second.body, "second");
     assert!(keep(3, "three", Some(second.seq)));

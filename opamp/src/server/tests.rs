@@ -126,10 +126,7 @@ fn an_offer_is_made_once_whatever_comes_of_it() {
     assert_eq!(c.settle(Ok(())), None);
     assert_eq!(converse(&mut c, &mut p, Some(&offer(2)), now), 0);
     is(&p, 2, Status::Applied);
-    assert_eq!(
-        p.effective,
-        Some(BTreeMap::from([(String::new(), b"b".to_vec())]))
-    );
+    assert_eq!(p.effective.unwrap()[""], b"b");
 }
 
 /// Guarantee: what was lost is asked for, and what was said whole is not.
@@ -245,7 +242,7 @@ fn what_is_kept_is_bounded() {
     assert_eq!(p.identifying.len(), ENTRIES_MAX);
     assert!(p.identifying.values().all(|v| v.len() <= TEXT_BYTES_MAX));
     let health = p.health.expect("said");
-    assert_eq!(health.component_health_map.len(), ENTRIES_MAX);
+    assert_eq!(health.parts.len(), ENTRIES_MAX);
     assert_eq!(p.effective, None);
 }
 

@@ -140,6 +140,10 @@ impl RolloutStore for Reached {
         self.store.rollout(group)
     }
 
+    fn groups(&self) -> Result<Vec<String>, StoreError> {
+        self.store.groups()
+    }
+
     fn keep_rollout(
         &self,
         group: &str,

@@ -63,6 +63,15 @@ impl RolloutStore for SqliteStore {
         Ok(query.query_row([group], |row| row.get(0)).optional()?)
     }
 
+    fn groups(&self) -> Result<Vec<String>, StoreError> {
+        let connection = self.lock();
+        let mut query = connection.prepare(
+            "SELECT rollout_group FROM rollouts UNION SELECT rollout_group FROM rollout_inputs ORDER BY 1",
+        )?;
+        let rows = query.query_map([], |row| row.get(0))?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
     fn keep_rollout(
         &self,
         group: &str,

@@ -1,0 +1,151 @@
+//! Metrics in Prometheus' text format.
+
+use std::fmt::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tailwater_control_plane::rollout::State;
+
+use super::Api;
+use crate::now_ms;
+
+/// What the listener counts.
+#[derive(Clone, Debug, Default)]
+pub struct Gauges {
+    /// Connections that are open.
+    pub connections: Arc<AtomicUsize>,
+}
+
+/// Everything there is.
+pub(super) fn page(api: &Api) -> String {
+    let mut out = api.registry.render();
+    let counts = &api.hub.counts;
+    let counters = [
+        (
+            "tailwater_fleet_messages_received",
+            "Messages of agents.",
+            &counts.received,
+        ),
+        (
+            "tailwater_fleet_messages_sent",
+            "Messages to agents.",
+            &counts.sent,
+        ),
+        (
+            "tailwater_fleet_messages_refused",
+            "Messages that are none, too large or of a wrong kind.",
+            &counts.refused,
+        ),
+        (
+            "tailwater_fleet_sequence_gaps",
+            "Times that messages of a known agent were missing, so that everything was asked for.",
+            &counts.gaps,
+        ),
+        (
+            "tailwater_fleet_uid_conflicts",
+            "Agents that got another name because theirs was taken.",
+            &counts.conflicts,
+        ),
+        (
+            "tailwater_fleet_offers",
+            "Configurations that were offered to an agent.",
+            &counts.offers,
+        ),
+        (
+            "tailwater_fleet_agents_turned_away",
+            "Agents that were turned away for lack of room.",
+            &counts.full,
+        ),
+    ];
+    for (name, help, counter) in counters {
+        let value = counter.load(Ordering::Relaxed);
+        let _ = writeln!(
+            out,
+            "# HELP {name}_total {help}\n# TYPE {name}_total counter\n{name}_total {value}"
+        );
+    }
+    let connections = api.gauges.connections.load(Ordering::Relaxed);
+    gauge(
+        &mut out,
+        "tailwater_fleet_connections",
+        "Connections that are open, of agents and people.",
+        &[(String::new(), connections as u64)],
+    );
+    let now = now_ms();
+    let mut connected = std::collections::BTreeMap::<String, (u64, u64)>::new();
+    api.hub.each(|_, agent| {
+        let group = connected.entry(agent.group.clone()).or_default();
+        match agent.is_connected(now) {
+            true => group.0 += 1,
+            false => group.1 += 1,
+        }
+    });
+    let by_state = connected.iter().flat_map(|(group, (there, away))| {
+        let label = |state| format!("{{group=\"{group}\",state=\"{state}\"}}");
+        [(label("connected"), *there), (label("away"), *away)]
+    });
+    let by_state: Vec<_> = by_state.collect();
+    gauge(
+        &mut out,
+        "tailwater_fleet_agents",
+        "Agents by group and whether they are connected.",
+        &by_state,
+    );
+    let states: Vec<State> = {
+        let names = api.groups.names();
+        names
+            .iter()
+            .filter_map(|g| api.groups.state(g).ok().flatten())
+            .collect()
+    };
+    let of = |value: &dyn Fn(&State) -> u64| -> Vec<(String, u64)> {
+        states
+            .iter()
+            .map(|s| (format!("{{group=\"{}\"}}", s.group), value(s)))
+            .collect()
+    };
+    gauge(
+        &mut out,
+        "tailwater_rollout_generation",
+        "Promotions so far.",
+        &of(&|s| s.good.number),
+    );
+    gauge(
+        &mut out,
+        "tailwater_rollout_active",
+        "1 while something is rolled out or taken back.",
+        &of(&|s| u64::from(s.candidate.is_some())),
+    );
+    gauge(
+        &mut out,
+        "tailwater_rollout_paused",
+        "1 while a rollout waits for somebody.",
+        &of(&|s| u64::from(s.candidate.as_ref().is_some_and(|c| c.paused.is_some()))),
+    );
+    gauge(
+        &mut out,
+        "tailwater_rollout_frozen",
+        "1 while too many rollbacks keep the group from rolling out.",
+        &of(&|s| u64::from(s.frozen)),
+    );
+    gauge(
+        &mut out,
+        "tailwater_rollout_quarantined",
+        "Configurations that are never offered again.",
+        &of(&|s| s.quarantine.len() as u64),
+    );
+    gauge(
+        &mut out,
+        "tailwater_rollout_isolated_agents",
+        "Agents that did not come back from a candidate.",
+        &of(&|s| s.isolated.len() as u64),
+    );
+    out
+}
+
+fn gauge(out: &mut String, name: &str, help: &str, series: &[(String, u64)]) {
+    let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} gauge");
+    for (labels, value) in series {
+        let _ = writeln!(out, "{name}{labels} {value}");
+    }
+}

@@ -1,0 +1,208 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// The control plane of a fleet of agents.
+#[derive(Debug, Parser)]
+#[command(name = "tailwater-control", version, about)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// See [`Cli`].
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serves agents and people.
+    Serve(Box<ServeArgs>),
+    /// Lists agents, or shows one with what it ran from when.
+    Agents {
+        /// Which one; all without it.
+        uid: Option<String>,
+        /// Of this group only.
+        #[arg(long)]
+        group: Option<String>,
+        /// How to reach the server.
+        #[command(flatten)]
+        to: ToArgs,
+    },
+    /// Lists groups and what is rolled out, or shows one with its newest steps.
+    Rollouts {
+        /// Which one; all without it.
+        group: Option<String>,
+        /// How to reach the server.
+        #[command(flatten)]
+        to: ToArgs,
+    },
+    /// Has a pipeline rolled out to a group.
+    Apply {
+        /// YAML that is laid over the configuration of each agent.
+        file: PathBuf,
+        /// To whom.
+        #[arg(long, default_value = "default")]
+        group: String,
+        /// How to reach the server.
+        #[command(flatten)]
+        to: ToArgs,
+    },
+    /// Lets the canary begin.
+    Approve(WishArgs),
+    /// Does not let it begin.
+    Deny(WishArgs),
+    /// Goes no further; it is looked at all the same, and taken back if it is bad.
+    Pause(WishArgs),
+    /// Goes on.
+    Resume(WishArgs),
+    /// Takes back what is being rolled out, and never offers it again.
+    Rollback(WishArgs),
+    /// Takes back what is being rolled out; it may be applied again.
+    Abort(WishArgs),
+    /// Rolls out again after too many rollbacks.
+    Unfreeze(WishArgs),
+    /// Shows who did what, the newest first.
+    Audit {
+        /// How to reach the server.
+        #[command(flatten)]
+        to: ToArgs,
+    },
+    /// Makes a token: prints a line for the file of tokens.
+    Token {
+        /// agent, viewer, operator or admin.
+        #[arg(long)]
+        role: String,
+        /// Of whom.
+        #[arg(long)]
+        name: String,
+    },
+}
+
+/// Of what is being rolled out to a group.
+#[derive(Debug, Args)]
+pub struct WishArgs {
+    /// Which group.
+    #[arg(long, default_value = "default")]
+    pub group: String,
+    /// How to reach the server.
+    #[command(flatten)]
+    pub to: ToArgs,
+}
+
+/// How to reach the server.
+#[derive(Debug, Args)]
+pub struct ToArgs {
+    /// Where it listens.
+    #[arg(long, default_value = "http://127.0.0.1:4320")]
+    pub server: String,
+    /// A file with the token alone; or the variable TAILWATER_CONTROL_TOKEN.
+    #[arg(long)]
+    pub token_file: Option<PathBuf>,
+    /// Whom to trust instead of the system's authorities, PEM.
+    #[arg(long)]
+    pub ca_file: Option<PathBuf>,
+    /// Prints the answer as it came, JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// How it serves.
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    /// Where to listen, for agents (at /v1/opamp) and people. Another address than a loopback one needs TLS and
+    /// tokens.
+    #[arg(long, default_value = "127.0.0.1:4320")]
+    pub listen: std::net::SocketAddr,
+    /// Where states, configurations and the audit log are kept.
+    #[arg(long)]
+    pub state: PathBuf,
+    /// Chain of certificates of the listener, PEM.
+    #[arg(long, requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+    /// Its key, PEM.
+    #[arg(long, requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+    /// Agents have to show a certificate signed by one of these, PEM.
+    #[arg(long, requires = "tls_cert")]
+    pub client_ca: Option<PathBuf>,
+    /// Certificates of agents that do not count any more, PEM.
+    #[arg(long, requires = "client_ca")]
+    pub client_crl: Option<PathBuf>,
+    /// Tokens, a line each: role, name, token.
+    #[arg(long)]
+    pub tokens: Option<PathBuf>,
+    /// Connections at the same time.
+    #[arg(long, default_value_t = 12_000)]
+    pub connections_max: usize,
+    /// Agents that are connected or known.
+    #[arg(long, default_value_t = 10_000)]
+    pub agents_max: usize,
+    /// Largest message of an agent after decompression, bytes.
+    #[arg(long, default_value_t = 4 << 20)]
+    pub message_bytes_max: usize,
+    /// How a change is rolled out.
+    #[command(flatten)]
+    pub policy: PolicyArgs,
+}
+
+/// How a change is rolled out, in all groups.
+#[derive(Debug, Args)]
+pub struct PolicyArgs {
+    /// Agents that get a change first.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub canary: u32,
+    /// Then so many of a hundred, one after the other.
+    #[arg(long, value_delimiter = ',', default_value = "10,50,100", value_parser = clap::value_parser!(u8).range(1..=100))]
+    pub waves: Vec<u8>,
+    /// The canary has one agent of each value of this attribute first.
+    #[arg(long)]
+    pub spread_by: Option<String>,
+    /// How long each stage is looked at before the next one.
+    #[arg(long, default_value = "5m", value_parser = duration)]
+    pub soak: u64,
+    /// So many of a hundred agents of a wave may fail.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub failures_percent_max: u8,
+    /// Somebody has to approve a change within this time before any agent is offered it.
+    #[arg(long, value_parser = duration)]
+    pub approval: Option<u64>,
+    /// How long the past is that agents are compared with.
+    #[arg(long, default_value = "15s", value_parser = duration)]
+    pub baseline: u64,
+    /// What is bad has to stay bad for this long.
+    #[arg(long, default_value = "15s", value_parser = duration)]
+    pub confirm: u64,
+    /// How often agents under test are looked at.
+    #[arg(long, default_value = "5s", value_parser = duration)]
+    pub poll: u64,
+    /// How often all agents are compared with what they should run.
+    #[arg(long, default_value = "15s", value_parser = duration)]
+    pub reconcile: u64,
+    /// How long an agent has to put an offer into force; and again, to come back from one.
+    #[arg(long, default_value = "1m", value_parser = duration)]
+    pub offer_timeout: u64,
+}
+
+/// A duration such as `90s`, in ms.
+fn duration(text: &str) -> Result<u64, String> {
+    let ns = tailwater_config::parse_duration(text).ok_or("must be a duration such as 90s")?;
+    let ms = u64::try_from(ns / 1_000_000).unwrap_or(0);
+    match (100..=30 * 24 * 3_600_000).contains(&ms) {
+        true => Ok(ms),
+        false => Err("must be between 100ms and 720h".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_in_order() {
+        Cli::command().debug_assert();
+        assert_eq!(duration("90s"), Ok(90_000));
+        assert!(duration("5").is_err() && duration("1ms").is_err());
+    }
+}

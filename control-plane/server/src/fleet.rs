@@ -1,0 +1,268 @@
+//! The agents of a group, for the driver of its rollouts.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde_json::json;
+use tailwater_control_plane::model::Digest;
+use tailwater_control_plane::rollout::command::{Alert, Fence};
+use tailwater_control_plane::rollout::model::{AgentId, Collector, Generation, Report};
+use tailwater_control_plane::rollout::ports::{Call, Failure, Fleet};
+use tailwater_control_plane::rollout::verdict::Sample;
+use tailwater_control_plane::store::Artefacts;
+use tailwater_opamp::InstanceUid;
+use tailwater_opamp::proto::{AgentRemoteConfig, CustomMessage};
+
+use crate::audit::{Audit, Entry};
+use crate::hub::{Agent, FALLBACK_BODY, Hub, STATE, offer_of};
+use crate::now_ms;
+
+/// Agents are asked for their counters for so long, ms; and again when half of it is over.
+const SAMPLE_MS: u64 = 60_000;
+
+/// Types of components that configurations of a group need: an agent that does not list its own is not known
+/// to lack one.
+pub type Wanted = Arc<Mutex<BTreeSet<String>>>;
+
+/// See the module's documentation.
+pub struct HubFleet {
+    /// The agents of all groups.
+    pub hub: Arc<Hub>,
+    /// Where configurations are.
+    pub artefacts: Arc<dyn Artefacts>,
+    /// Which group.
+    pub group: String,
+    /// Where people look.
+    pub audit: Arc<Audit>,
+    /// See [`Wanted`].
+    pub wanted: Wanted,
+    /// How often counters are sent, ms.
+    pub sample_ms: u64,
+    /// The newest one that was obeyed.
+    pub fence: Fence,
+}
+
+impl HubFleet {
+    fn obey(&mut self, call: &Call<'_>) -> Result<(), Failure> {
+        if call.fence < self.fence {
+            return Err(Failure::Fenced);
+        }
+        self.fence = call.fence;
+        Ok(())
+    }
+
+    fn body(&self, digest: &Digest) -> Result<String, Failure> {
+        if *digest == Digest::of(FALLBACK_BODY.as_bytes()) {
+            return Ok(FALLBACK_BODY.to_owned());
+        }
+        let missing = || Failure::Unavailable(format!("{digest} is not kept"));
+        self.artefacts.artefact(digest)?.ok_or_else(missing)
+    }
+
+    fn offer_of(&self, digest: &Digest) -> Result<Arc<AgentRemoteConfig>, Failure> {
+        Ok(Arc::new(offer_of(digest, &self.body(digest)?, now_ms())))
+    }
+
+    /// What an agent runs; remembered, if that is another thing.
+    fn look(
+        &self,
+        uid: InstanceUid,
+        bodies: &mut BTreeMap<Digest, Option<String>>,
+    ) -> Option<Seen> {
+        let good = self.hub.good(&self.group).map(|g| g.digest);
+        let wanted = self
+            .wanted
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        // What bodies may be asked for is known before, so that nothing is read under the hub's lock.
+        let named = self.hub.look(uid, |agent| {
+            let shows = agent.state.layer.is_none() && agent.peer.answer_to_offer().is_some();
+            let report = agent.report(&|_| None, None);
+            let desired = agent.desired.as_ref().map(|d| d.digest.clone());
+            shows.then_some([report.answered, desired])
+        })?;
+        let named = named.into_iter().flatten().flatten().chain(good.clone());
+        for digest in named {
+            bodies
+                .entry(digest)
+                .or_insert_with_key(|digest| self.body(digest).ok());
+        }
+        let now = now_ms();
+        self.hub.look(uid, |agent| {
+            let body = |digest: &Digest| bodies.get(digest).cloned().flatten();
+            let report = agent.report(&body, good.as_ref());
+            if agent.is_known() && agent.is_connected(now) {
+                agent.remember(report.effective.as_ref(), now);
+            }
+            Seen {
+                is_connected: agent.is_connected(now) && agent.is_known(),
+                is_ours: agent.group == self.group && agent.peer.is_configurable(),
+                labels: labels(agent),
+                components: agent.components(&wanted),
+                sample: agent.state.sample,
+                report,
+            }
+        })
+    }
+
+    fn members(&self) -> Vec<InstanceUid> {
+        let mut uids = Vec::new();
+        self.hub.each(|uid, agent| {
+            if agent.group == self.group && agent.peer.is_configurable() {
+                uids.push(uid);
+            }
+        });
+        uids
+    }
+
+    fn seen(&self, agents: &BTreeSet<AgentId>) -> BTreeMap<AgentId, Seen> {
+        let mut bodies = BTreeMap::new();
+        let look = |id: &AgentId| {
+            let seen = self.look(id.parse().ok()?, &mut bodies)?;
+            (seen.is_connected && seen.is_ours).then(|| (id.clone(), seen))
+        };
+        agents.iter().filter_map(look).collect()
+    }
+}
+
+/// What is known of an agent.
+struct Seen {
+    is_connected: bool,
+    is_ours: bool,
+    labels: BTreeMap<String, String>,
+    components: BTreeSet<String>,
+    report: Report,
+    sample: Option<Sample>,
+}
+
+fn labels(agent: &Agent) -> BTreeMap<String, String> {
+    let mut all = agent.peer.others.clone();
+    all.extend(agent.peer.identifying.clone());
+    all
+}
+
+impl Fleet for HubFleet {
+    fn collectors(&mut self, _call: &Call<'_>) -> Result<Vec<Collector>, Failure> {
+        let mut bodies = BTreeMap::new();
+        let mut collectors = Vec::new();
+        for uid in self.members() {
+            if let Some(seen) = self.look(uid, &mut bodies).filter(|s| s.is_ours) {
+                collectors.push(Collector {
+                    id: uid.to_string(),
+                    connected: seen.is_connected,
+                    labels: seen.labels,
+                    components: seen.components,
+                    report: seen.report,
+                });
+            }
+        }
+        collectors.sort_by(|a, b| a.id.cmp(&b.id));
+        Ok(collectors)
+    }
+
+    fn offer(
+        &mut self,
+        call: &Call<'_>,
+        agents: &BTreeSet<AgentId>,
+        digest: &Digest,
+    ) -> Result<(), Failure> {
+        self.obey(call)?;
+        let offer = self.offer_of(digest)?;
+        let mut bodies = BTreeMap::new();
+        for id in agents {
+            let Ok(uid) = id.parse::<InstanceUid>() else {
+                continue;
+            };
+            let Some(seen) = self.look(uid, &mut bodies) else {
+                continue;
+            };
+            let new = self.hub.with(uid, |agent| {
+                agent.want(digest, &seen.report, &offer, now_ms())
+            });
+            if new == Some(true) {
+                tracing::info!(
+                    agent = id,
+                    digest = digest.short(),
+                    key = call.key,
+                    "is offered"
+                );
+            }
+        }
+        Ok(())
+    }
+
+    fn reports(
+        &mut self,
+        _call: &Call<'_>,
+        agents: &BTreeSet<AgentId>,
+    ) -> Result<BTreeMap<AgentId, Report>, Failure> {
+        let seen = self.seen(agents).into_iter();
+        Ok(seen.map(|(id, seen)| (id, seen.report)).collect())
+    }
+
+    fn health(
+        &mut self,
+        _call: &Call<'_>,
+        agents: &BTreeSet<AgentId>,
+    ) -> Result<BTreeMap<AgentId, (Report, Option<Sample>)>, Failure> {
+        let now = now_ms();
+        let wish = json!({"interval_ms": self.sample_ms, "duration_ms": SAMPLE_MS});
+        for id in agents {
+            let Ok(uid) = id.parse::<InstanceUid>() else {
+                continue;
+            };
+            self.hub.with(uid, |agent| {
+                let is_new = agent
+                    .state
+                    .sample
+                    .is_none_or(|s| s.at_ms + 3 * self.sample_ms < now);
+                let is_over = agent.asked_ms < now + SAMPLE_MS / 2;
+                if (is_over || is_new) && agent.peer.custom.contains(STATE) {
+                    agent.asked_ms = now + SAMPLE_MS;
+                    agent.question = Some(CustomMessage {
+                        capability: STATE.to_owned(),
+                        r#type: "sample".to_owned(),
+                        data: wish.to_string().into_bytes(),
+                    });
+                }
+            });
+        }
+        let seen = self.seen(agents).into_iter();
+        Ok(seen.map(|(id, s)| (id, (s.report, s.sample))).collect())
+    }
+
+    fn promote(&mut self, call: &Call<'_>, generation: &Generation) -> Result<(), Failure> {
+        self.obey(call)?;
+        if self
+            .hub
+            .good(&self.group)
+            .is_some_and(|g| g.number > generation.number)
+        {
+            return Err(Failure::Fenced);
+        }
+        let offer = self.offer_of(&generation.digest)?;
+        self.hub.set_good(&self.group, generation.clone(), offer);
+        self.audit.note(Entry::of_itself(
+            &self.group,
+            "promote",
+            &format!("generation {} is {}", generation.number, generation.digest),
+        ));
+        Ok(())
+    }
+
+    fn alert(&mut self, _call: &Call<'_>, alert: Alert, text: &str) -> Result<(), Failure> {
+        tracing::warn!(group = self.group, ?alert, "{text}");
+        let name = serde_json::to_value(alert).ok();
+        let name = name.as_ref().and_then(|n| n.as_str()).unwrap_or_default();
+        self.audit.note(Entry::of_itself(
+            &self.group,
+            &format!("alert {name}"),
+            text,
+        ));
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,323 @@
+//! A driver for each group, on a thread of its own: it waits for its time, or for what it is told.
+
+use std::collections::BTreeMap;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tailwater_control_plane::metrics::Metrics;
+use tailwater_control_plane::model::Digest;
+use tailwater_control_plane::rollout::command::Fence;
+use tailwater_control_plane::rollout::driver::{Driver, Parts, Turn};
+use tailwater_control_plane::rollout::model::{Input, Operator, Phase, Policy, State};
+use tailwater_control_plane::store::{
+    Artefacts, RolloutStore, SqliteStore, StepRecord, StoreError,
+};
+
+use crate::audit::Audit;
+use crate::configs::{Applied, check};
+use crate::fleet::HubFleet;
+use crate::hub::{FALLBACK_BODY, Hub, is_group};
+use crate::now_ms;
+
+/// So many groups at most.
+pub const GROUPS_MAX: usize = 64;
+/// How long a lease holds, ms.
+const LEASE_MS: u64 = 15_000;
+/// The longest wait of a driver.
+const WAIT_MAX: Duration = Duration::from_secs(5);
+/// After an error of the store.
+const ERROR_WAIT: Duration = Duration::from_secs(1);
+
+/// What the drivers share.
+pub struct Shared {
+    /// Where everything is kept.
+    pub store: Arc<SqliteStore>,
+    /// The agents.
+    pub hub: Arc<Hub>,
+    /// What was done.
+    pub audit: Arc<Audit>,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// How it is rolled out, in all groups.
+    pub policy: Policy,
+    /// Who this process is.
+    pub holder: String,
+}
+
+struct Running {
+    /// Wakes it; dropped, ends it.
+    wake: SyncSender<()>,
+    thread: JoinHandle<()>,
+}
+
+/// Why something is not done.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// All mistakes of a configuration.
+    #[error("{}", .0.join("\n"))]
+    Mistakes(Vec<String>),
+    /// Nothing is there that it could be about.
+    #[error("{0}")]
+    Conflict(String),
+    /// No such group, or no room for one.
+    #[error("{0}")]
+    Group(String),
+    /// What the store says.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// See the module's documentation. Dropping it ends the drivers.
+pub struct Groups {
+    shared: Arc<Shared>,
+    running: Mutex<BTreeMap<String, Running>>,
+}
+
+impl Groups {
+    /// No driver runs yet but those of groups that are kept.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub fn new(shared: Shared) -> Result<Groups, StoreError> {
+        let kept = shared.store.groups()?;
+        let groups = Groups {
+            shared: Arc::new(shared),
+            running: Mutex::default(),
+        };
+        for group in kept {
+            if let Err(error) = groups.ensure(&group) {
+                tracing::error!(group, "{error}");
+            }
+        }
+        Ok(groups)
+    }
+
+    /// Has a group driven.
+    ///
+    /// # Errors
+    /// It cannot be the name of one, or there are too many.
+    pub fn ensure(&self, group: &str) -> Result<(), Refusal> {
+        if !is_group(group) {
+            let text =
+                "a group has a name of at most 64 letters, digits, dots, hyphens and underscores";
+            return Err(Refusal::Group(text.to_owned()));
+        }
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        if running.contains_key(group) {
+            return Ok(());
+        }
+        if running.len() >= GROUPS_MAX {
+            return Err(Refusal::Group(format!(
+                "there are {GROUPS_MAX} groups already"
+            )));
+        }
+        let (wake, woken) = sync_channel(1);
+        let (shared, name) = (self.shared.clone(), group.to_owned());
+        let thread = std::thread::Builder::new()
+            .name(format!("group {group}"))
+            .spawn(move || drive(&shared, &name, &woken))
+            .map_err(|e| Refusal::Group(format!("no thread for it: {e}")))?;
+        running.insert(group.to_owned(), Running { wake, thread });
+        Ok(())
+    }
+
+    /// All groups.
+    pub fn names(&self) -> Vec<String> {
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        running.keys().cloned().collect()
+    }
+
+    /// Where a group is; none if nothing happened in it yet.
+    ///
+    /// # Errors
+    /// There is no such group, or what the store says.
+    pub fn state(&self, group: &str) -> Result<Option<State>, Refusal> {
+        if !self.names().iter().any(|g| g == group) {
+            return Err(Refusal::Group(format!("there is no group {group:?}")));
+        }
+        let Some(body) = self.shared.store.rollout(group)? else {
+            return Ok(None);
+        };
+        let damaged = |e: serde_json::Error| StoreError::Damaged(e.to_string());
+        Ok(Some(serde_json::from_str(&body).map_err(damaged)?))
+    }
+
+    /// What happened in a group, the newest first.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub fn steps(&self, group: &str, limit: usize) -> Result<Vec<StepRecord>, Refusal> {
+        Ok(self.shared.store.steps(group, limit)?)
+    }
+
+    /// Has a pipeline rolled out. Its digest.
+    ///
+    /// # Errors
+    /// Its mistakes; or it is quarantined, or what runs already.
+    pub fn apply(&self, group: &str, body: &str) -> Result<Digest, Refusal> {
+        check(body).map_err(Refusal::Mistakes)?;
+        self.ensure(group)?;
+        let digest = Digest::of(body.as_bytes());
+        if let Some(state) = self.state(group)? {
+            if let Some(reason) = state.quarantine.get(&digest) {
+                let text = format!("{digest} is quarantined: {reason}");
+                return Err(Refusal::Conflict(text));
+            }
+            if state.good.digest == digest && state.candidate.is_none() && state.pending.is_none() {
+                let text = format!("{digest} is what the group runs");
+                return Err(Refusal::Conflict(text));
+            }
+        }
+        self.shared.store.put_artefact("pipeline", &digest, body)?;
+        let revision = digest.as_str().to_owned();
+        self.submit(group, &Input::Changed { revision })?;
+        Ok(digest)
+    }
+
+    /// Has something done that somebody wants.
+    ///
+    /// # Errors
+    /// Nothing is there that it could be about.
+    pub fn wants(&self, group: &str, wants: Operator) -> Result<(), Refusal> {
+        let state = self.state(group)?;
+        may(state.as_ref(), wants).map_err(|text| Refusal::Conflict(text.to_owned()))?;
+        self.submit(group, &Input::Operator { wants })
+    }
+
+    fn submit(&self, group: &str, input: &Input) -> Result<(), Refusal> {
+        let damaged = |e: serde_json::Error| StoreError::Damaged(e.to_string());
+        let body = serde_json::to_string(input).map_err(damaged)?;
+        let mut random = [0; 16];
+        let none = |e: getrandom::Error| Refusal::Group(e.to_string());
+        getrandom::fill(&mut random).map_err(none)?;
+        let key = Digest::of(&random);
+        self.shared.store.submit(group, key.as_str(), &body)?;
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(running) = running.get(group) {
+            // One that is full wakes it all the same.
+            let _ = running.wake.try_send(());
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Groups {
+    fn drop(&mut self) {
+        let running = std::mem::take(
+            self.running
+                .get_mut()
+                .unwrap_or_else(PoisonError::into_inner),
+        );
+        for (group, Running { wake, thread }) in running {
+            drop(wake);
+            if thread.join().is_err() {
+                tracing::error!(group, "the driver panicked");
+            }
+        }
+    }
+}
+
+/// Whether it would change anything.
+fn may(state: Option<&State>, wants: Operator) -> Result<(), &'static str> {
+    let phase = state.map(|s| &s.phase);
+    let is_exposed = !matches!(
+        phase,
+        None | Some(Phase::Idle | Phase::Promote | Phase::RollBack { .. })
+    );
+    let candidate = state.and_then(|s| s.candidate.as_ref());
+    match wants {
+        Operator::Approve | Operator::Deny => match phase {
+            Some(Phase::Approve { .. }) => Ok(()),
+            _ => Err("nothing waits for an approval"),
+        },
+        Operator::Pause | Operator::Rollback | Operator::Abort => match is_exposed {
+            true => Ok(()),
+            false => Err("nothing is being rolled out"),
+        },
+        Operator::Resume => match candidate.is_some_and(|c| c.paused.is_some()) {
+            true => Ok(()),
+            false => Err("nothing is paused"),
+        },
+        Operator::Unfreeze => match state.is_some_and(|s| s.frozen) {
+            true => Ok(()),
+            false => Err("the group is not frozen"),
+        },
+    }
+}
+
+/// What is good before anything was: agents run their own configuration.
+pub fn fallback() -> Digest {
+    Digest::of(FALLBACK_BODY.as_bytes())
+}
+
+fn drive(shared: &Shared, group: &str, woken: &Receiver<()>) {
+    let wanted = Arc::default();
+    let mut driver = Driver::new(Parts {
+        store: shared.store.clone(),
+        fleet: Box::new(HubFleet {
+            hub: shared.hub.clone(),
+            artefacts: shared.store.clone(),
+            group: group.to_owned(),
+            audit: shared.audit.clone(),
+            wanted: Arc::clone(&wanted),
+            sample_ms: (shared.policy.poll_ms / 2).max(1_000),
+            fence: Fence::default(),
+        }),
+        configs: Box::new(Applied {
+            artefacts: shared.store.clone(),
+            wanted,
+        }),
+        policy: shared.policy.clone(),
+        metrics: shared.metrics.clone(),
+        group: group.to_owned(),
+        holder: shared.holder.clone(),
+        lease_ms: LEASE_MS,
+    });
+    loop {
+        let wait = match driver.turn(now_ms()) {
+            Ok(Turn::Worked) => Duration::ZERO,
+            Ok(Turn::Waits(until) | Turn::Stands(until)) => {
+                Duration::from_millis(until.saturating_sub(now_ms())).min(WAIT_MAX)
+            }
+            Err(error) => {
+                tracing::error!(group, "{error}");
+                ERROR_WAIT
+            }
+        };
+        if let Err(RecvTimeoutError::Disconnected) = woken.recv_timeout(wait) {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_would_change_nothing_is_refused() {
+        let policy = Policy::new(fallback());
+        let mut state = State::new("a", &policy);
+        let all = [
+            Operator::Approve,
+            Operator::Deny,
+            Operator::Pause,
+            Operator::Resume,
+            Operator::Rollback,
+            Operator::Abort,
+            Operator::Unfreeze,
+        ];
+        assert!(
+            all.iter()
+                .all(|w| may(None, *w).is_err() && may(Some(&state), *w).is_err())
+        );
+        state.phase = Phase::Approve { until_ms: 5 };
+        assert!(may(Some(&state), Operator::Approve).is_ok());
+        assert!(may(Some(&state), Operator::Pause).is_ok());
+        assert!(may(Some(&state), Operator::Resume).is_err());
+        state.frozen = true;
+        assert!(may(Some(&state), Operator::Unfreeze).is_ok());
+    }
+}

@@ -1,0 +1,391 @@
+//! One agent: what it said, what it should run, and what it runs.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use serde_json::Value;
+use tailwater_config::{Node, NodeValue, REDACTED, parse};
+use tailwater_control_plane::model::Digest;
+use tailwater_control_plane::rollout::model::{Generation, Report};
+use tailwater_control_plane::rollout::verdict::Sample;
+use tailwater_opamp::proto::{
+    AgentConfigFile, AgentConfigMap, AgentRemoteConfig, AgentToServer, CustomMessage, Status,
+};
+use tailwater_opamp::{Heard, Peer};
+
+use super::{Connection, POLL_MS_MAX, STATE};
+
+/// The file of an offer that holds the pipeline.
+pub const PIPELINE_FILE: &str = "pipeline.yaml";
+/// The file of an offer that holds what is tailed; it changes independently.
+const TARGETS_FILE: &str = "targets.yaml";
+/// What is good before anything was: nothing is laid over the agent's own configuration.
+pub const FALLBACK_BODY: &str = "";
+/// The attribute of an agent that names its group.
+const GROUP_ATTRIBUTE: &str = "tailwater.group";
+/// The group of those that name none.
+const GROUP: &str = "default";
+/// The longest name of a group, bytes.
+const GROUP_BYTES_MAX: usize = 64;
+/// So many changes of what an agent ran are remembered.
+const RAN_MAX: usize = 32;
+/// The first wait before the same is offered again to an agent that answered and does not run it, ms.
+const AGAIN_MS: u64 = 60_000;
+/// The longest, ms.
+const AGAIN_MS_MAX: u64 = 3_600_000;
+
+/// What an agent should run.
+#[derive(Clone, Debug)]
+pub struct Desired {
+    /// What.
+    pub digest: Digest,
+    /// As it is offered.
+    pub offer: Arc<AgentRemoteConfig>,
+    /// When it may be offered anew, ms.
+    pub again_ms: u64,
+    /// How long is waited after that, ms.
+    pub wait_ms: u64,
+}
+
+/// The offer of a configuration. Its hash is the digest and a number: so it is known what an agent answers
+/// also after a restart, and the same can be offered anew.
+pub fn offer_of(digest: &Digest, body: &str, number: u64) -> AgentRemoteConfig {
+    let file = AgentConfigFile {
+        body: body.as_bytes().to_vec(),
+        content_type: "text/yaml".to_owned(),
+    };
+    let files = match body {
+        FALLBACK_BODY => BTreeMap::new(),
+        _ => BTreeMap::from([(PIPELINE_FILE.to_owned(), file)]),
+    };
+    let hash = format!("{}-{number:x}", digest.as_str());
+    AgentRemoteConfig {
+        config: Some(AgentConfigMap { config_map: files }),
+        config_hash: hash.into_bytes(),
+    }
+}
+
+/// Which digest a hash is about; none if it is not one of ours.
+fn digest_of(hash: &[u8]) -> Option<Digest> {
+    let text = std::str::from_utf8(hash).ok()?;
+    let (digest, _) = text.split_once('-')?;
+    let is_one = digest.len() == 64 && digest.bytes().all(|b| b.is_ascii_hexdigit());
+    is_one.then(|| Digest::from_text(digest))
+}
+
+/// What an agent ran, from when.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Ran {
+    /// From then on, ms.
+    pub since_ms: u64,
+    /// The pipeline; none if it is not known which.
+    pub digest: Option<Digest>,
+}
+
+/// What an agent of ours says of itself besides.
+#[derive(Clone, Debug, Default)]
+pub struct OwnState {
+    /// What is laid over its own configuration, file by file.
+    pub layer: Option<BTreeMap<String, String>>,
+    /// Number of the configuration.
+    pub generation: u64,
+    /// What it counts, as of the newest message.
+    pub sample: Option<Sample>,
+}
+
+/// See the module's documentation.
+pub struct Agent {
+    /// What it said by the protocol.
+    pub peer: Peer,
+    /// What it should run; none as long as nobody said so.
+    pub desired: Option<Desired>,
+    /// Its group.
+    pub group: String,
+    /// When it came first, ms.
+    pub since_ms: u64,
+    /// When it was heard last, ms.
+    pub seen_ms: u64,
+    /// What an agent of ours says besides.
+    pub state: OwnState,
+    /// What it ran, the oldest first.
+    pub ran: VecDeque<Ran>,
+    /// What it is to be asked next.
+    pub question: Option<CustomMessage>,
+    /// It was asked for its counters until then, ms.
+    pub asked_ms: u64,
+    pub(super) connection: Option<Connection>,
+}
+
+impl Agent {
+    /// One that said nothing yet.
+    pub(super) fn new(now_ms: u64) -> Agent {
+        Agent {
+            peer: Peer::default(),
+            desired: None,
+            group: GROUP.to_owned(),
+            since_ms: now_ms,
+            seen_ms: now_ms,
+            state: OwnState::default(),
+            ran: VecDeque::new(),
+            question: None,
+            asked_ms: 0,
+            connection: None,
+        }
+    }
+
+    pub(super) fn is_described(&self) -> bool {
+        !self.peer.identifying.is_empty() || self.peer.health.is_some()
+    }
+
+    /// Takes a message.
+    pub(super) fn received(&mut self, message: AgentToServer, now_ms: u64) -> Heard {
+        let heard = self.peer.received(message);
+        self.seen_ms = now_ms;
+        if let Some(custom) = heard.custom.as_ref().filter(|c| c.capability == STATE) {
+            self.take_state(&custom.data, now_ms);
+        }
+        self.group = self.named_group();
+        heard
+    }
+
+    fn named_group(&self) -> String {
+        let named = self.peer.others.get(GROUP_ATTRIBUTE);
+        let named = named.or_else(|| self.peer.identifying.get(GROUP_ATTRIBUTE));
+        match named.filter(|n| is_group(n)) {
+            Some(name) => name.clone(),
+            None => GROUP.to_owned(),
+        }
+    }
+
+    fn take_state(&mut self, data: &[u8], now_ms: u64) {
+        let Ok(value) = serde_json::from_slice::<Value>(data) else {
+            return;
+        };
+        let Some(files) = value["layer"].as_array() else {
+            return;
+        };
+        let file = |f: &Value| {
+            let text = |key: &str| {
+                f[key]
+                    .as_str()
+                    .filter(|t| t.len() <= 256)
+                    .map(str::to_owned)
+            };
+            Some((text("file")?, text("sha256")?))
+        };
+        self.state.layer = Some(files.iter().take(64).filter_map(file).collect());
+        let runs = self.state.layer.as_ref().map(of_layer);
+        self.remember(runs.as_ref(), now_ms);
+        self.state.generation = value["generation"].as_u64().unwrap_or(0);
+        let counts = &value["counters"];
+        let count = |key: &str| counts[key].as_u64().unwrap_or(0).min(1 << 60);
+        self.state.sample = counts.is_object().then(|| Sample {
+            at_ms: now_ms,
+            incarnation: value["process"].as_u64().unwrap_or(0),
+            lines_read: count("records_read"),
+            lines_delivered: count("records_delivered"),
+            lines_filtered: count("records_filtered"),
+            lines_dropped: count("records_dropped"),
+            lines_in_flight: count("records_in_flight"),
+            requests: count("requests"),
+            errors_retryable: count("retries"),
+            errors_throttled: count("throttled"),
+            queue_bytes: count("queue_size"),
+            queue_bytes_max: count("queue_capacity"),
+            lag_bytes: count("lag_bytes"),
+            ..Sample::default()
+        });
+    }
+
+    /// Whether it is there.
+    pub fn is_connected(&self, now_ms: u64) -> bool {
+        match &self.connection {
+            Some(Connection { wake: Some(_), .. }) => true,
+            Some(_) => self.seen_ms + POLL_MS_MAX > now_ms,
+            None => false,
+        }
+    }
+
+    /// Whether it is known what it runs: agents of ours say so soon after they came.
+    pub fn is_known(&self) -> bool {
+        self.state.layer.is_some() || !self.peer.custom.contains(STATE)
+    }
+
+    /// An agent that comes, and was never told what to run, runs what was promoted if it can.
+    pub(super) fn follow(
+        &mut self,
+        good: Option<&(Generation, Arc<AgentRemoteConfig>)>,
+        now_ms: u64,
+    ) {
+        let is_new = self.desired.is_none() && self.is_known() && self.peer.is_configurable();
+        let Some((good, offer)) = good.filter(|_| is_new) else {
+            return;
+        };
+        if good.requires.is_subset(&self.components(&good.requires)) {
+            let report = self.report(&|_| None, None);
+            self.want(&good.digest, &report, offer, now_ms);
+        }
+    }
+
+    /// Types of its components. What it did not list is not known to be missing.
+    pub fn components(&self, wanted: &BTreeSet<String>) -> BTreeSet<String> {
+        match &self.peer.components {
+            Some(components) => components.clone(),
+            None => wanted.clone(),
+        }
+    }
+
+    /// What it runs and answered. `body` gives configurations by digest, `good` is what was promoted last.
+    pub fn report(
+        &self,
+        body: &dyn Fn(&Digest) -> Option<String>,
+        good: Option<&Digest>,
+    ) -> Report {
+        let answer = self.peer.answer_to_offer();
+        let settled = answer.filter(|(_, status, _)| *status != Status::Applying);
+        let answered = settled.and_then(|(hash, ..)| digest_of(hash));
+        let refused = settled.filter(|(_, status, _)| *status == Status::Failed);
+        let refused = refused.map(|(_, _, text)| match text {
+            "" => "it does not say why".to_owned(),
+            text => text.to_owned(),
+        });
+        let effective = match &self.state.layer {
+            Some(layer) => Some(of_layer(layer)),
+            None if self.peer.custom.contains(STATE) => None,
+            None => self.by_content(answered.as_ref(), body, good),
+        };
+        Report {
+            effective,
+            answered,
+            refused,
+        }
+    }
+
+    /// What runs in an agent that shows its configuration and no digests: what it was offered and is in there.
+    fn by_content(
+        &self,
+        answered: Option<&Digest>,
+        body: &dyn Fn(&Digest) -> Option<String>,
+        good: Option<&Digest>,
+    ) -> Option<Digest> {
+        let fallback = Digest::of(FALLBACK_BODY.as_bytes());
+        if self.peer.answer_to_offer().is_none() {
+            return Some(fallback);
+        }
+        let desired = self.desired.as_ref().map(|d| &d.digest);
+        let files = self.peer.effective.as_ref()?;
+        let trees: Vec<Node> = files.values().filter_map(|f| tree(f)).collect();
+        let mut candidates = [answered, desired, good].into_iter().flatten();
+        let found = candidates.find(|digest| {
+            let body = body(digest).filter(|b| b != FALLBACK_BODY);
+            let wanted = body.and_then(|b| tree(b.as_bytes()));
+            wanted.is_some_and(|w| trees.iter().any(|t| holds(t, &w)))
+        });
+        let is_bare = answered == Some(&fallback) && found.is_none();
+        found.cloned().or(is_bare.then_some(fallback))
+    }
+
+    /// Remembers what it runs, if that is another thing.
+    pub fn remember(&mut self, effective: Option<&Digest>, now_ms: u64) {
+        if self
+            .ran
+            .back()
+            .is_none_or(|r| r.digest.as_ref() != effective)
+        {
+            if self.ran.len() == RAN_MAX {
+                self.ran.pop_front();
+            }
+            self.ran.push_back(Ran {
+                since_ms: now_ms,
+                digest: effective.cloned(),
+            });
+        }
+    }
+
+    /// It should run this from now on. `offer` is how it is offered if it has to be; true if that is new.
+    pub fn want(
+        &mut self,
+        digest: &Digest,
+        report: &Report,
+        offer: &Arc<AgentRemoteConfig>,
+        now_ms: u64,
+    ) -> bool {
+        let runs = report.effective.as_ref() == Some(digest);
+        let newest = self
+            .peer
+            .offered()
+            .or(self.peer.answer_to_offer().map(|(hash, ..)| hash));
+        // Something else that is under way would come into force later.
+        let is_last = newest.is_none_or(|hash| digest_of(hash).as_ref() == Some(digest));
+        let is_settled = runs && is_last && report.refused.is_none();
+        if is_settled && self.desired.as_ref().is_none_or(|d| d.digest != *digest) {
+            // It runs it already, by an offer that somebody made before, or by none.
+            self.desired = None;
+            return false;
+        }
+        let mut wait_ms = AGAIN_MS;
+        if let Some(desired) = self.desired.as_ref().filter(|d| d.digest == *digest) {
+            let answer = self.peer.answer_to_offer();
+            let is_answered = answer.is_some_and(|(hash, status, _)| {
+                hash == desired.offer.config_hash && status != Status::Applying
+            });
+            if is_settled || !is_answered || now_ms < desired.again_ms {
+                return false;
+            }
+            wait_ms = (desired.wait_ms * 2).min(AGAIN_MS_MAX);
+        }
+        self.desired = Some(Desired {
+            digest: digest.clone(),
+            offer: offer.clone(),
+            again_ms: now_ms + wait_ms,
+            wait_ms,
+        });
+        true
+    }
+}
+
+/// Whether this can be the name of a group.
+pub fn is_group(name: &str) -> bool {
+    let is_char = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    !name.is_empty() && name.len() <= GROUP_BYTES_MAX && name.chars().all(is_char)
+}
+
+/// The pipeline of a layer.
+fn of_layer(layer: &BTreeMap<String, String>) -> Digest {
+    let others = layer
+        .keys()
+        .filter(|n| *n != PIPELINE_FILE && *n != TARGETS_FILE);
+    match (layer.get(PIPELINE_FILE), others.count()) {
+        (Some(digest), 0) => Digest::from_text(digest.clone()),
+        (None, 0) => Digest::of(FALLBACK_BODY.as_bytes()),
+        // Of somebody else.
+        _ => Digest::of_value(layer),
+    }
+}
+
+fn tree(bytes: &[u8]) -> Option<Node> {
+    parse(std::str::from_utf8(bytes).ok()?, "effective").ok()
+}
+
+/// Whether everything of `part` is in `whole`. Secrets are not shown, and the list of extensions may have
+/// more of them.
+fn holds(whole: &Node, part: &Node) -> bool {
+    if whole.as_text() == Some(REDACTED) {
+        return true;
+    }
+    match &part.value {
+        NodeValue::Map(entries) => entries.iter().all(|(key, value)| {
+            let found = whole.get(&key.text);
+            match (found, value.as_list()) {
+                (None, _) => value.is_null(),
+                (Some(found), Some(items)) if key.text == "extensions" => {
+                    let known = found.as_list().unwrap_or_default();
+                    items.iter().all(|i| known.iter().any(|k| k.same_value(i)))
+                }
+                (Some(found), _) => holds(found, value),
+            }
+        }),
+        NodeValue::Null => true,
+        _ => whole.same_value(part),
+    }
+}

@@ -1,0 +1,31 @@
+//! The control plane as a server: agents speak to it by OpAMP, people by HTTP, and changes of the pipeline are
+//! rolled out to groups of agents by the machine of `tailwater_control_plane`.
+//!
+//! ```text
+//! agents --OpAMP--> port --> hub <-- fleet <-- driver of each group --> SQLite
+//! people --HTTP---> api ---> groups -----------^
+//! ```
+//!
+//! [`hub`] knows the agents and has no socket; [`port`] has both transports of OpAMP; [`fleet`] is the port of
+//! the rollout's driver to the hub; [`groups`] runs a driver for each group; [`api`] is for people, behind
+//! [`access`]; [`listen`] takes connections, within limits.
+
+pub mod access;
+pub mod api;
+pub mod audit;
+pub mod client;
+pub mod configs;
+pub mod fleet;
+pub mod groups;
+pub mod hub;
+pub mod listen;
+pub mod port;
+pub mod tls;
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Now, ms since the epoch of the wall clock.
+pub fn now_ms() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX))
+}

@@ -1,0 +1,158 @@
+//! OpAMP over HTTP: a WebSocket, or a request for each message. Source: the specification, version 0.18,
+//! "WebSocket Transport" and "Plain HTTP Transport".
+
+mod plain;
+mod socket;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{
+    CONNECTION, CONTENT_TYPE, HeaderName, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE,
+};
+use hyper::{Method, Request, Response, StatusCode};
+use tailwater_opamp::InstanceUid;
+use tokio::sync::{Notify, Semaphore, oneshot};
+
+use crate::hub::{Attached, Hub};
+use crate::now_ms;
+
+/// Where agents speak to.
+pub const PATH: &str = "/v1/opamp";
+/// How long the other connection of an agent may take to show that it lives.
+const CHALLENGE: Duration = Duration::from_secs(3);
+/// So many bodies of requests are taken in at the same time.
+const BODIES_MAX: usize = 64;
+
+/// Limits of messages and times.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Largest message, after decompression.
+    pub message_bytes_max: usize,
+    /// A connection over which nothing came for so long is asked whether it lives, and after as long again it
+    /// is closed.
+    pub silence: Duration,
+    /// How long it may take to send or to receive a message.
+    pub message: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            message_bytes_max: 4 << 20,
+            silence: Duration::from_secs(75),
+            message: Duration::from_secs(30),
+        }
+    }
+}
+
+/// What answers agents.
+pub struct Port {
+    /// The agents.
+    pub hub: Arc<Hub>,
+    /// See [`Limits`].
+    pub limits: Limits,
+    bodies: Semaphore,
+}
+
+impl Port {
+    /// One that brings agents to this hub.
+    pub fn new(hub: Arc<Hub>, limits: Limits) -> Port {
+        Port {
+            hub,
+            limits,
+            bodies: Semaphore::new(BODIES_MAX),
+        }
+    }
+}
+
+/// Answers a request at [`PATH`].
+pub async fn answer(port: &Arc<Port>, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    let headers = request.headers();
+    let upgrades = headers.get(UPGRADE).is_some();
+    match *request.method() {
+        Method::GET if upgrades => socket::upgrade(port, request),
+        Method::POST => match headers.get(CONTENT_TYPE).map(|v| v.as_bytes()) {
+            Some(b"application/x-protobuf") => plain::answer(port, request).await,
+            _ => text(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "Content-Type must be application/x-protobuf\n",
+            ),
+        },
+        _ => text(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "OpAMP: a WebSocket handshake, or POST\n",
+        ),
+    }
+}
+
+fn text(status: StatusCode, text: &'static str) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from_static(text.as_bytes())));
+    *response.status_mut() = status;
+    response
+}
+
+/// Who speaks for an agent.
+enum Speaker {
+    /// This connection, under a number.
+    This(u64),
+    /// Another one; this one gets another name.
+    Other,
+    /// Nobody: there is no room.
+    Nobody,
+}
+
+/// Has a connection speak for an agent, unless another one does and lives.
+async fn speak_for(hub: &Hub, uid: InstanceUid, wake: Option<Arc<Notify>>) -> Speaker {
+    match hub.attach(uid, wake.clone(), false, now_ms()) {
+        Attached::As(connection) => return Speaker::This(connection),
+        Attached::Full => return Speaker::Nobody,
+        Attached::Taken(lives) => {
+            if is_answered(lives).await {
+                return Speaker::Other;
+            }
+        }
+    }
+    match hub.attach(uid, wake, true, now_ms()) {
+        Attached::As(connection) => Speaker::This(connection),
+        _ => Speaker::Nobody,
+    }
+}
+
+async fn is_answered(lives: oneshot::Receiver<()>) -> bool {
+    matches!(tokio::time::timeout(CHALLENGE, lives).await, Ok(Ok(())))
+}
+
+/// A name that nobody has.
+fn new_uid() -> InstanceUid {
+    let mut random = [0; 10];
+    if let Err(error) = getrandom::fill(&mut random) {
+        tracing::error!(%error, "the system gives no random bytes");
+        random[..8].copy_from_slice(&now_ms().wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes());
+    }
+    InstanceUid::v7(now_ms(), random)
+}
+
+/// The value of `Sec-WebSocket-Accept` for a handshake (RFC 6455, 4.2.2); none if it is no handshake.
+fn accept_of(request: &Request<Incoming>) -> Option<String> {
+    use base64::Engine;
+    use base64::prelude::BASE64_STANDARD;
+    use sha1::{Digest, Sha1};
+    const GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+    let header = |name: HeaderName| request.headers().get(name)?.to_str().ok();
+    let has = |name, wanted: &str| {
+        let listed = header(name).unwrap_or_default().split(',');
+        listed
+            .into_iter()
+            .any(|v| v.trim().eq_ignore_ascii_case(wanted))
+    };
+    let key = header(SEC_WEBSOCKET_KEY)?;
+    let is_good = has(UPGRADE, "websocket")
+        && has(CONNECTION, "upgrade")
+        && header(SEC_WEBSOCKET_VERSION) == Some("13")
+        && BASE64_STANDARD.decode(key).is_ok_and(|k| k.len() == 16);
+    let digest = || Sha1::digest(format!("{key}{GUID}").as_bytes());
+    is_good.then(|| BASE64_STANDARD.encode(digest()))
+}

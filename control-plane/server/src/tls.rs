@@ -1,0 +1,105 @@
+//! TLS of the listener and of the command line's client.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+
+/// Files of the listener.
+#[derive(Clone, Copy, Debug)]
+pub struct Files<'a> {
+    /// Chain of certificates, PEM.
+    pub cert: &'a Path,
+    /// Its key, PEM.
+    pub key: &'a Path,
+    /// Who signs certificates of agents, PEM.
+    pub client_ca: Option<&'a Path>,
+    /// Certificates of agents that do not count any more, PEM.
+    pub client_crl: Option<&'a Path>,
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
+
+fn said<E: std::fmt::Display>(path: &Path) -> impl Fn(E) -> String + '_ {
+    move |error| format!("{}: {error}", path.display())
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let all = CertificateDer::pem_file_iter(path).map_err(said(path))?;
+    let all: Vec<_> = all.collect::<Result<_, _>>().map_err(said(path))?;
+    match all.is_empty() {
+        true => Err(format!("{}: no certificate in it", path.display())),
+        false => Ok(all),
+    }
+}
+
+fn roots(path: &Path) -> Result<RootCertStore, String> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(path)? {
+        roots.add(certificate).map_err(said(path))?;
+    }
+    Ok(roots)
+}
+
+/// Of the listener. A certificate of the other end is looked at if it shows one, and must be good then; who has to
+/// show one is decided by what it asks for.
+///
+/// # Errors
+/// A file cannot be used; for people.
+pub fn listener(files: &Files<'_>) -> Result<Arc<ServerConfig>, String> {
+    // The parser's error could quote the key.
+    let key = PrivateKeyDer::from_pem_file(files.key)
+        .map_err(|_| format!("{}: no private key in PEM form in it", files.key.display()))?;
+    let builder = ServerConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(|e| e.to_string())?;
+    let builder = match files.client_ca {
+        None => builder.with_no_client_auth(),
+        Some(path) => {
+            let roots = Arc::new(roots(path)?);
+            let mut verifier = WebPkiClientVerifier::builder_with_provider(roots, provider())
+                .allow_unauthenticated();
+            if let Some(path) = files.client_crl {
+                let lists =
+                    CertificateRevocationListDer::pem_file_iter(path).map_err(said(path))?;
+                let lists: Vec<_> = lists.collect::<Result<_, _>>().map_err(said(path))?;
+                verifier = verifier.with_crls(lists);
+            }
+            builder.with_client_cert_verifier(verifier.build().map_err(said(path))?)
+        }
+    };
+    let chain = certificates(files.cert)?;
+    let mut config = builder
+        .with_single_cert(chain, key)
+        .map_err(said(files.cert))?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
+
+/// Of the client: trusts the system's authorities, or those in a file.
+///
+/// # Errors
+/// A file cannot be used; for people.
+pub fn client(ca: Option<&Path>) -> Result<Arc<ClientConfig>, String> {
+    let roots = match ca {
+        Some(path) => roots(path)?,
+        None => {
+            let mut roots = RootCertStore::empty();
+            let found = rustls_native_certs::load_native_certs();
+            roots.add_parsable_certificates(found.certs);
+            roots
+        }
+    };
+    let config = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(|e| e.to_string())?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(Arc::new(config))
+}

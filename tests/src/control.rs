@@ -1,0 +1,157 @@
+//! A control plane as a process.
+
+use std::fs::File;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use serde_json::Value;
+
+use crate::agent::free_addr;
+use crate::wait;
+
+/// Where the binary is: `TAILWATER_CONTROL_BIN`, or a build beside this program.
+///
+/// # Panics
+/// When it is in neither place.
+pub fn binary() -> PathBuf {
+    if let Some(path) = std::env::var_os("TAILWATER_CONTROL_BIN") {
+        return path.into();
+    }
+    let own = std::env::current_exe().expect("a program");
+    let places = own.ancestors().flat_map(|dir| {
+        [
+            "tailwater-control",
+            "debug/tailwater-control",
+            "release/tailwater-control",
+        ]
+        .map(|p| dir.join(p))
+    });
+    places.into_iter().find(|path| path.is_file()).expect(
+        "no control plane to test: set TAILWATER_CONTROL_BIN, or cargo build -p tailwater-control",
+    )
+}
+
+/// A control plane; killed and reaped on drop.
+pub struct Control {
+    child: Child,
+    addr: SocketAddr,
+    args: Vec<String>,
+    state: PathBuf,
+    log: PathBuf,
+}
+
+impl Control {
+    /// Starts one with its state and log in `dir`, and waits until it listens.
+    ///
+    /// # Panics
+    /// When it does not; its log is in the message.
+    pub fn start(dir: &Path, args: &[&str]) -> Control {
+        let addr = free_addr();
+        let state = dir.join("control");
+        let log = dir.join("control.log");
+        let args: Vec<String> = args.iter().map(|a| (*a).to_owned()).collect();
+        let child = spawn(addr, &state, &log, &args);
+        let mut control = Control {
+            child,
+            addr,
+            args,
+            state,
+            log,
+        };
+        control.expect_ready();
+        control
+    }
+
+    fn expect_ready(&mut self) {
+        let listens = wait::within(wait::BOUND, || {
+            std::net::TcpStream::connect(self.addr).is_ok()
+        });
+        assert!(
+            listens,
+            "the control plane does not listen:\n{}",
+            self.log()
+        );
+    }
+
+    /// Kills it, and starts it again at the same address with the same state.
+    ///
+    /// # Panics
+    /// When it does not come back.
+    pub fn restart(&mut self) {
+        self.child.kill().expect("a process");
+        self.child.wait().expect("a process");
+        self.child = spawn(self.addr, &self.state, &self.log, &self.args);
+        self.expect_ready();
+    }
+
+    /// Where agents speak to.
+    pub fn url(&self, scheme: &str) -> String {
+        format!("{scheme}://{}/v1/opamp", self.addr)
+    }
+
+    /// What it has logged.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Runs one of its other commands.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub fn run(&self, args: &[&str]) -> Output {
+        let server = format!("http://{}", self.addr);
+        Command::new(binary())
+            .args(args)
+            .args(["--server", &server])
+            .output()
+            .expect("the program")
+    }
+
+    /// As [`Control::run`]; what it prints.
+    ///
+    /// # Panics
+    /// When it fails.
+    pub fn tell(&self, args: &[&str]) -> String {
+        let out = self.run(args);
+        let (text, error) = (
+            String::from_utf8_lossy(&out.stdout),
+            String::from_utf8_lossy(&out.stderr),
+        );
+        assert!(out.status.success(), "{args:?}: {error}\n{}", self.log());
+        text.into_owned()
+    }
+
+    /// As [`Control::tell`], with the answer as it came.
+    ///
+    /// # Panics
+    /// When it fails, or is no JSON.
+    pub fn ask(&self, args: &[&str]) -> Value {
+        let text = self.tell(&[args, &["--json"]].concat());
+        serde_json::from_str(&text).expect("JSON")
+    }
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        // It may have ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn spawn(addr: SocketAddr, state: &Path, log: &Path, args: &[String]) -> Child {
+    let log = File::options()
+        .create(true)
+        .append(true)
+        .open(log)
+        .expect("a file");
+    Command::new(binary())
+        .args(["serve", "--listen", &addr.to_string(), "--state"])
+        .arg(state)
+        .args(args)
+        .stdin(Stdio::null())
+        .stderr(log)
+        .spawn()
+        .expect("the program")
+}

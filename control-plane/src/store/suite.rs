@@ -239,7 +239,7 @@ fn rollouts_go_on_step_by_step(store: &dyn RolloutStore) {
         "it was taken in"
     );
     let elsewhere = store.submitted("other").unwrap().unwrap();
-    assert_eq!(elsewhere.body, "elsewhere");
+    assert_eq!(elsewhere.body, "{}", "the first of them");
     let steps: Vec<_> = store.steps("g", 2).unwrap();
     assert_eq!(steps, [record(1, 3), record(1, 2)]);
 }

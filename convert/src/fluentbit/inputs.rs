@@ -232,7 +232,11 @@ fn systemd(mut p: Properties<'_>, tag: &str, notes: &mut Notes) -> Input {
         r.set("matches", matches);
     }
     let mut chain = Chain::default();
-    chain.quiet("move", None, [("from", "body"), ("to", "attributes")]);
+    // The body is a map, and no operator moves one to where the attributes are.
+    let text = [("field", "body"), ("value", "EXPR(toJSON(body))")];
+    chain.quiet("add", None, text);
+    let fields = [("parse_from", "body"), ("parse_to", "attributes")];
+    chain.quiet("json_parser", None, fields);
     for (option, say) in [
         ("strip_underscores", "fields keep the names of the journal"),
         ("lowercase", "fields keep the names of the journal"),

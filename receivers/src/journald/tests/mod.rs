@@ -112,14 +112,14 @@ fn fields_become_what_they_stand_for() {
     let entries = batch(&[LINE, other], false, true);
     assert_eq!(
         text(&entries, 0),
-        "17 1700000000 a \"__CURSOR\": \"no\" b | host.name=box journald.LONG= \
-         journald.MINE=[\"one\",\"two\"] journald._UID=0 journald.__CURSOR=s=1;i=2 process.pid=17 \
-         syslog.msgid=app syslog.pid=x"
+        "17 1700000000 a \"__CURSOR\": \"no\" b | journald.LONG= journald.MINE=[\"one\",\"two\"] \
+         journald._UID=0 journald.__CURSOR=s=1;i=2 syslog.msgid=app syslog.pid=x"
     );
     let severity = entries.severity_text(0).and_then(|text| text.as_text());
     assert_eq!(severity, Some(&b"err"[..]));
     let parts = entries.split_by_resource();
     assert_eq!(parts[0].resource.get("process.pid"), Some(&Value::Int(17)));
+    assert_eq!(parts[0].resource.get("host.name"), Some(&Value::str("box")));
     assert_eq!(text(&parts[1], 0), "0 0 m | journald.__CURSOR=c");
 }
 

@@ -76,6 +76,8 @@ fn push(line: &str, ns: i64) -> Vec<u8> {
 #[test]
 fn pushes_by_hand_arrive() {
     let mut pushes = Pushes::new("loki-by-hand");
+    pushes.rig.loki.set_behaviour(|b| b.auth_enabled = true);
+    pushes.config["exporters"]["loki"]["tenant_id"] = json!("others");
     let http = &mut pushes.config["receivers"]["loki"]["protocols"]["http"];
     http["include_metadata"] = json!(true);
     http["max_request_body_size"] = json!(1 << 20);
@@ -90,7 +92,7 @@ fn pushes_by_hand_arrive() {
     for (encoding, line) in [("identity", "plain"), ("gzip", "zipped")] {
         let answer = pushes.post(encoding, &compress(encoding, &push(line, now)));
         assert_eq!(answer.status, 204, "{answer:?}\n{}", agent.log());
-        let entries = pushes.entries(DEFAULT_TENANT);
+        let entries = pushes.entries("others");
         let entry = &entries[line];
         for part in ["hand", "trace", "t1", &now.to_string()] {
             assert!(entry.contains(part), "{line}: no {part} in {entry}");
@@ -152,7 +154,11 @@ fn changes_lose_and_repeat_nothing() {
     let mut config = rig.config();
     config["exporters"]["loki"]["endpoint"] =
         json!(format!("http://127.0.0.1:{}{PATH}", pushes.port));
-    let sender = Agent::start(&config, &rig.path("sender"), &rig.path("sender-run"));
+    let (state, run) = (rig.path("sender"), rig.path("sender-run"));
+    for directory in [&state, &run] {
+        std::fs::create_dir_all(directory).expect("a directory");
+    }
+    let sender = Agent::start(&config, &state, &run);
     let options = LiveOptions {
         lines_per_second: 2_000,
         rotate_every_lines: None,

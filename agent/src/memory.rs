@@ -7,16 +7,16 @@
 //! Source of the settings: `jemalloc(3)`, section "TUNING", of jemalloc 5.3.
 #![allow(unsafe_code)]
 
-use std::ffi::c_char;
+use std::ffi::{c_char, c_int, c_void};
+use std::ptr;
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-/// `narenas`: threads share these, the more there are the more pages are nearly empty. `background_thread`,
-/// `dirty_decay_ms`, `muzzy_decay_ms`: unused pages go back within a second, by a thread for it. `thp`: no huge pages,
-/// of which a part would be used. `_RJEM_MALLOC_CONF` in the environment comes on top of it.
-const SETTINGS: &[u8] =
-    b"narenas:2,background_thread:true,dirty_decay_ms:1000,muzzy_decay_ms:0,thp:never\0";
+/// `narenas`: threads share these, the more there are the more pages are nearly empty. `dirty_decay_ms`,
+/// `muzzy_decay_ms`: unused pages go back within a second. `thp`: no huge pages, of which a part would be used.
+/// `_RJEM_MALLOC_CONF` in the environment comes on top of it.
+const SETTINGS: &[u8] = b"narenas:2,dirty_decay_ms:1000,muzzy_decay_ms:0,thp:never\0";
 
 /// A text that ends with a zero, as C has it.
 #[repr(transparent)]
@@ -31,3 +31,32 @@ unsafe impl Sync for Text {}
 #[used]
 #[unsafe(export_name = "_rjem_malloc_conf")]
 pub static MALLOC_CONF: Text = Text(SETTINGS.as_ptr().cast());
+
+unsafe extern "C" {
+    fn _rjem_mallctl(
+        name: *const c_char,
+        old: *mut c_void,
+        old_len: *mut usize,
+        new: *mut c_void,
+        new_len: usize,
+    ) -> c_int;
+}
+
+/// Has threads give back unused pages from now on. They begin here, not with the process, and so may do no more than
+/// the calling thread. Without them pages go back when their arena is used the next time, so a failure is no harm.
+pub fn give_back_in_background() {
+    let (mut on, name) = (true, c"background_thread");
+    // SAFETY: declared as in `jemalloc.h`; the name ends with a zero, is one of `jemalloc(3)`, and its value is a
+    // `bool`, which is read before the call returns. No old value is asked for.
+    unsafe {
+        let value = ptr::from_mut(&mut on).cast();
+        let none = ptr::null_mut();
+        _rjem_mallctl(
+            name.as_ptr(),
+            none,
+            ptr::null_mut(),
+            value,
+            size_of::<bool>(),
+        );
+    }
+}

@@ -146,7 +146,7 @@ impl ResourceDetectionConfig {
             k8snode: s.section("k8snode", node_section),
         };
         for name in NOT_BUILT {
-            s.refuse(name, "the detector is not built");
+            s.refuse(name, &not_built(name));
         }
         for name in OF_HTTP {
             s.refuse(
@@ -271,8 +271,8 @@ fn detectors(s: &mut Section<'_, '_>, sections: &Sections) -> Vec<DetectorConfig
             other => {
                 let known = NOT_BUILT.contains(&other);
                 let problem = match known {
-                    true => "the detector is not built",
-                    false => "is no detector",
+                    true => not_built(other),
+                    false => "is no detector".to_owned(),
                 };
                 let error = ConfigError::new(node.span.clone(), path.child(i), problem);
                 let error = error.found(format!("{other:?}")).allowed(BUILT.join(", "));
@@ -286,6 +286,10 @@ fn detectors(s: &mut Section<'_, '_>, sections: &Sections) -> Vec<DetectorConfig
         });
     }
     wanted
+}
+
+fn not_built(detector: &str) -> String {
+    format!("the detector {detector} is not built")
 }
 
 fn system_section(s: &mut Section<'_, '_>) -> DetectorConfig {

@@ -80,7 +80,7 @@ fn detectors_find_what_is_enabled() {
 #[test]
 fn what_is_not_built_or_wrong_is_refused_by_name() {
     let cases = [
-        ("detectors: [ec2]", "not built"),
+        ("detectors: [ec2]", "the detector ec2 is not built"),
         ("detectors: [env, sytem]", "system"),
         ("detectors: []", "must not be empty"),
         ("gcp: {labels: [x]}", "not built"),

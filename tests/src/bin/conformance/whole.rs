@@ -165,7 +165,7 @@ fn needed(error: &str) -> Option<String> {
             return Some(format!("{kind} {name}"));
         }
     }
-    for kind in ["converter", "editor", "argument"] {
+    for kind in ["converter", "detector", "editor", "argument"] {
         let named = error.split_once(&format!("the {kind} "));
         if let Some((name, _)) = named.and_then(|(_, rest)| rest.split_once(" is not built")) {
             return Some(format!("{kind} {name}"));

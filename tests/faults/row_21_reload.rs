@@ -313,17 +313,18 @@ fn reloads_without_a_sink_lose_and_repeat_nothing() {
     let mut row = Row::new(21, "reloads while the sink is away")
         .how(format!(
             "{reloads} changes of {KINDS_COUNT} kinds, one every 100 ms, {} lines/s of {bytes} bytes; the sink \
-             refuses connections throughout and is back at the end; {}, before and after",
+             refuses connections throughout and is back at the end; {}, after {reloads} such changes and \
+             after {reloads} more",
             WRITERS as u64 * rate,
             how_held(),
         ))
         .pass("loss 0, sent twice 0; RSS <= +1 %, descriptors and threads equal");
     let mut scene = Scene::new("reloads-down");
     let agent = scene.rig.start(&scene.config);
-    // What a start, changes and a backlog take, once.
+    // What a start, changes and a backlog take, once; the agent remembers some hundred KiB of its log.
     scene.set_reach(Reach::Refused);
     let live = start(scene.writers(bytes), rate);
-    scene.changes(&agent, scaled(40, 200));
+    scene.changes(&agent, reloads);
     let writers = stop(live);
     scene.set_reach(Reach::Up);
     let before = scene.settle(&agent);

@@ -45,7 +45,11 @@ pub fn e2e(command: &str) -> Command {
 
 /// Everything that continuous integration runs.
 pub fn test(quick: bool) -> Result<()> {
-    println!("needs: the Rust toolchain (with rustfmt and clippy) and a C compiler; Linux");
+    println!("needs: the Rust toolchain (with rustfmt and clippy), a C compiler and make; Linux");
+    // The allocator is built with it.
+    if !quiet(Command::new("make").arg("--version")) {
+        install("make");
+    }
     let mut skipped = Skipped::default();
     component("rustfmt", "fmt", &["fmt", "--all", "--check"], &mut skipped)?;
     println!("== xtask check");

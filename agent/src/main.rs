@@ -17,6 +17,8 @@ mod control;
 mod extensions;
 mod layer;
 mod lent;
+// The lints look at it in every build.
+#[cfg(any(feature = "jemalloc", clippy))]
 mod memory;
 mod offer;
 mod progress;

@@ -10,6 +10,7 @@
 use std::ffi::{c_char, c_int, c_void};
 use std::ptr;
 
+#[cfg(feature = "jemalloc")]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 

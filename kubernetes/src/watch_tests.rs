@@ -222,9 +222,12 @@ fn refusals_are_heeded() {
         .server
         .set_trouble(|t| (t.refuse, t.status, t.retry_after) = (2, 500, None));
     stand.server.end_watches();
+    let failed = stand.told.next();
+    assert!(failed.contains("500"), "{failed}");
+    // Not before: a watch that has not noticed its end yet would tell of it.
     stand.server.set(PODS, pod("b", "n1"));
     let (told, failures) = stand.told.next_good();
-    assert_eq!((told.as_str(), failures), ("set b", 2));
+    assert_eq!((told.as_str(), failures), ("set b", 1));
     assert_eq!(stand.server.lists(PODS), 1);
 }
 

@@ -3,6 +3,7 @@
 mod check;
 mod faults;
 mod fuzz;
+mod peers;
 mod run;
 mod soak;
 mod supply;

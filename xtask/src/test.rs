@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 
 use crate::check;
+use crate::peers::{self, install, quiet};
 use crate::run::{Background, cargo, root, step, step_lines};
 
 /// Steps that were left out, each with the reason.
@@ -20,8 +21,8 @@ impl Skipped {
 }
 
 /// The packages that are built together, always these: of others the crates they share would be built once more,
-/// with other features.
-const SELECTED: [&str; 1] = ["--workspace"];
+/// with other features. Without the allocator of what is released, whose own build takes a minute, once for each profile.
+const SELECTED: [&str; 2] = ["--workspace", "--no-default-features"];
 
 /// The release binary.
 const RELEASE: [&str; 6] = [
@@ -32,6 +33,9 @@ const RELEASE: [&str; 6] = [
     "-p",
     "tailwater",
 ];
+
+/// Tests that run at the same time on a core: processes are what they wait for, more than they compute.
+const THREADS_PER_CORE: usize = 4;
 
 /// Builds what needs the release binary with the same features as all else.
 const E2E: [&str; 2] = ["--features", "tailwater-tests/e2e"];
@@ -55,17 +59,18 @@ pub fn test(quick: bool) -> Result<()> {
     println!("== xtask check");
     check::check()?;
     advisories(&mut skipped)?;
-    // No test until the end-to-end tests minds a clock, so what is optimised is built beside all else.
+    // No test until the end-to-end tests minds a clock, so what those need is built, and looked for, beside all else.
     let release_build = match quick {
         true => None,
-        false => Some(Background::start(
-            "build the release binary",
-            &mut cargo(&RELEASE),
-        )?),
+        false => Some((
+            Background::start("build the release binary", &mut cargo(&RELEASE))?,
+            std::thread::spawn(peers::find),
+        )),
     };
     let clippy = [
         "clippy",
-        "--workspace",
+        SELECTED[0],
+        SELECTED[1],
         "--all-targets",
         "--locked",
         "--",
@@ -73,18 +78,28 @@ pub fn test(quick: bool) -> Result<()> {
         "warnings",
     ];
     component("clippy", "clippy", &clippy, &mut skipped)?;
+    let mut build = e2e("test");
+    build.args([
+        "--locked", "--quiet", "--no-run", "--test", "e2e", "--test", "faults",
+    ]);
+    let e2e_build = match quick {
+        true => None,
+        false => Some(Background::start("build the end-to-end tests", &mut build)?),
+    };
+    let mut units = cargo(&["test", "--locked", "--lib", "--bins", "--tests"]);
     step(
         "unit, property and golden tests, simulation",
-        cargo(&["test", "--locked"]).args(SELECTED),
+        units.args(SELECTED),
     )?;
+    if let Some(building) = e2e_build {
+        building.wait()?;
+    }
     match release_build {
         None => skipped.add("end-to-end tests on the release binary", "--quick"),
-        Some(building) => {
-            let mut build = e2e("test");
-            build.args(["--locked", "--no-run", "--test", "e2e", "--test", "faults"]);
-            step("build the end-to-end tests", &mut build)?;
+        Some((building, peers)) => {
             building.wait()?;
-            release(&mut skipped)?;
+            // Found none if it panicked, which it has said itself.
+            release(peers.join().unwrap_or_default(), &mut skipped)?;
         }
     }
     if skipped.0.is_empty() {
@@ -97,28 +112,14 @@ pub fn test(quick: bool) -> Result<()> {
 }
 
 /// The proofs that need the release binary.
-fn release(skipped: &mut Skipped) -> Result<()> {
-    let threads = 2 * std::thread::available_parallelism().map_or(2, usize::from);
+fn release(peers: Vec<(&'static str, PathBuf)>, skipped: &mut Skipped) -> Result<()> {
+    let threads = THREADS_PER_CORE * std::thread::available_parallelism().map_or(2, usize::from);
     let mut e2e = e2e("test");
     e2e.args(["--locked", "--test", "e2e", "--test", "faults"]);
     // Without it nobody sees what a test says that passes because it could not run.
     e2e.args(["--", "--show-output"]);
-    // They wait for processes more than they compute.
     e2e.args(["--test-threads", &threads.to_string()]);
-    // Without it the test that needs it says so.
-    for pip in [SDK, SCHEMATHESIS, OPAMP] {
-        if let Some(python) = python_with(&pip) {
-            e2e.env(pip.variable, python);
-        }
-    }
-    if let Some(modules) = sdk_node() {
-        e2e.env("TAILWATER_OTLP_NODE_MODULES", modules);
-    }
-    browser();
-    engine();
-    if let Some(axe) = axe() {
-        e2e.env("TAILWATER_AXE", axe);
-    }
+    e2e.envs(peers);
     let mut left_out = Vec::new();
     step_lines(
         "end-to-end tests",
@@ -145,180 +146,6 @@ fn release(skipped: &mut Skipped) -> Result<()> {
         );
     }
     Ok(())
-}
-
-/// Tries to have the browser that the status page is tested in, from the distribution. Without it the tests say so.
-fn browser() {
-    let named = std::env::var_os("TAILWATER_CHROMIUM").is_some();
-    let there = |name: &&str| quiet(Command::new(name).arg("--version"));
-    if named
-        || ["chromium", "chromium-browser", "google-chrome"]
-            .iter()
-            .any(there)
-    {
-        return;
-    }
-    install("chromium");
-}
-
-/// Tries to have the Docker Engine whose containers `up` is tested with, from the distribution. Without it the tests say
-/// so. They run one of their own.
-fn engine() {
-    let named = std::env::var_os("TAILWATER_DOCKERD").is_some();
-    let there = |name: &str| quiet(Command::new(name).arg("--version"));
-    if !(named || there("dockerd") && there("docker")) {
-        install("docker.io");
-    }
-}
-
-/// Tries to install a package of the distribution.
-fn install(package: &str) {
-    println!("-- {package} is missing, trying to install it");
-    let apt = |args: &[&str]| {
-        let mut apt = Command::new("apt-get");
-        apt.args(["--yes", "--quiet", "-o", "Acquire::http::Timeout=15"]);
-        apt.args(args).env("DEBIAN_FRONTEND", "noninteractive");
-        quiet(apt.stdin(Stdio::null()))
-    };
-    let install = ["install", "--no-install-recommends", package];
-    // In a fresh container there are no lists of packages yet.
-    let _ = apt(&install) || (apt(&["update"]) && apt(&install));
-}
-
-/// The rules of accessibility that the status page is held against: the file that `TAILWATER_AXE` names, or that of
-/// the package axe-core below `target`, which is fetched once where that is possible.
-fn axe() -> Option<PathBuf> {
-    if let Some(own) = std::env::var_os("TAILWATER_AXE") {
-        return Some(own.into());
-    }
-    let dir = root().join("target/axe");
-    let file = dir.join("node_modules/axe-core/axe.min.js");
-    if !file.is_file() && quiet(Command::new("npm").arg("--version")) {
-        println!("-- axe-core is missing, trying to install it");
-        if std::fs::create_dir_all(&dir).is_ok() {
-            let mut npm = Command::new("npm");
-            npm.args(["install", "--no-audit", "--no-fund", "--fetch-retries=1"]);
-            quiet(npm.arg("--prefix").arg(&dir).arg("axe-core@4"));
-        }
-    }
-    file.is_file().then_some(file)
-}
-
-/// What comes from `pip`.
-struct Pip {
-    /// What it is, for people.
-    what: &'static str,
-    /// Names a Python that has it.
-    variable: &'static str,
-    /// Where one is made below `target`.
-    dir: &'static str,
-    packages: &'static [&'static str],
-    /// Succeeds where it is.
-    import: &'static str,
-}
-
-/// A sender that is not ours.
-const SDK: Pip = Pip {
-    what: "the OpenTelemetry SDK for Python",
-    variable: "TAILWATER_OTLP_PYTHON",
-    dir: "otlp-sdk",
-    packages: &[
-        "opentelemetry-sdk",
-        "opentelemetry-exporter-otlp-proto-grpc",
-        "opentelemetry-exporter-otlp-proto-http",
-    ],
-    import: "import grpc, opentelemetry.sdk, opentelemetry.exporter.otlp.proto.http",
-};
-
-/// What holds the description of the admin API against the agent.
-const SCHEMATHESIS: Pip = Pip {
-    what: "schemathesis",
-    variable: "TAILWATER_SCHEMATHESIS_PYTHON",
-    dir: "schemathesis",
-    packages: &["schemathesis==4.32.5"],
-    import: "import importlib.metadata as m; assert m.version('schemathesis') == '4.32.5'",
-};
-
-/// Messages of OpAMP that are not ours.
-const OPAMP: Pip = Pip {
-    what: "the OpAMP client of OpenTelemetry for Python",
-    variable: "TAILWATER_OPAMP_PYTHON",
-    dir: "opamp-python",
-    packages: &["opentelemetry-opamp-client"],
-    import: "from opentelemetry._opamp.proto import opamp_pb2",
-};
-
-/// A Python that has it: the one that its variable names, or one below `target` that is made once where
-/// that is possible.
-fn python_with(pip: &Pip) -> Option<PathBuf> {
-    if let Some(own) = std::env::var_os(pip.variable) {
-        return Some(own.into());
-    }
-    let dir = root().join("target").join(pip.dir);
-    let python = dir.join("bin/python");
-    let works = || quiet(Command::new(&python).args(["-c", pip.import]));
-    if !works() {
-        println!("-- {} is missing, trying to install it", pip.what);
-        let made = quiet(Command::new("python3").args(["-m", "venv"]).arg(&dir));
-        let mut install = Command::new(&python);
-        install.args(["-m", "pip", "install", "--timeout", "15", "--retries", "1"]);
-        if made {
-            quiet(install.args(pip.packages));
-        }
-    }
-    works().then_some(python)
-}
-
-/// What the SDK for Node.js consists of, for `npm`.
-const SDK_NODE: [&str; 13] = [
-    "@opentelemetry/resources@2",
-    "@opentelemetry/sdk-trace-base@2",
-    "@opentelemetry/sdk-metrics@2",
-    "@opentelemetry/sdk-logs@0.223",
-    "@opentelemetry/exporter-logs-otlp-grpc@0.223",
-    "@opentelemetry/exporter-logs-otlp-http@0.223",
-    "@opentelemetry/exporter-logs-otlp-proto@0.223",
-    "@opentelemetry/exporter-metrics-otlp-grpc@0.223",
-    "@opentelemetry/exporter-metrics-otlp-http@0.223",
-    "@opentelemetry/exporter-metrics-otlp-proto@0.223",
-    "@opentelemetry/exporter-trace-otlp-grpc@0.223",
-    "@opentelemetry/exporter-trace-otlp-http@0.223",
-    "@opentelemetry/exporter-trace-otlp-proto@0.223",
-];
-
-/// A `node_modules` with the OpenTelemetry SDK for Node.js: the one that `TAILWATER_OTLP_NODE_MODULES`
-/// names, or one below `target` that is made once where that is possible.
-fn sdk_node() -> Option<PathBuf> {
-    if let Some(own) = std::env::var_os("TAILWATER_OTLP_NODE_MODULES") {
-        return Some(own.into());
-    }
-    let dir = root().join("target/otlp-sdk-node");
-    let modules = dir.join("node_modules");
-    let works = || {
-        let import = "require('@opentelemetry/sdk-logs');\
-                      require('@opentelemetry/exporter-trace-otlp-grpc');\
-                      require('@opentelemetry/exporter-metrics-otlp-proto')";
-        quiet(
-            Command::new("node")
-                .args(["-e", import])
-                .env("NODE_PATH", &modules),
-        )
-    };
-    if !works() && quiet(Command::new("npm").arg("--version")) {
-        println!("-- the OpenTelemetry SDK for Node.js is missing, trying to install it");
-        if std::fs::create_dir_all(&dir).is_ok() {
-            let mut npm = Command::new("npm");
-            npm.args(["install", "--no-audit", "--no-fund", "--fetch-retries=1"]);
-            quiet(npm.arg("--prefix").arg(&dir).args(SDK_NODE));
-        }
-    }
-    works().then_some(modules)
-}
-
-/// Whether a command succeeds; what it says is not shown.
-fn quiet(command: &mut Command) -> bool {
-    let status = command.stdout(Stdio::null()).stderr(Stdio::null()).status();
-    status.is_ok_and(|s| s.success())
 }
 
 /// Known faults of what we depend on. Neither the tool nor its database, a git repository, is part

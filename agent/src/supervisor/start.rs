@@ -23,7 +23,6 @@ use crate::admin::shown::Shown;
 use crate::commands::check::Checked;
 use crate::control::Control;
 use crate::lent::Lent;
-use crate::memory::give_back_in_background;
 use crate::offer::Offer;
 use crate::progress::watched;
 use crate::sandbox::{Ring, Sandbox};
@@ -94,7 +93,8 @@ impl Agent {
     /// # Errors
     /// Something does not start.
     pub fn start(checked: Checked, mut sandbox: Sandbox, control: Control) -> Result<Agent> {
-        give_back_in_background();
+        #[cfg(any(feature = "jemalloc", clippy))]
+        crate::memory::give_back_in_background();
         let service = &checked.loaded.file.service;
         let reader = checked.telemetry.readers.first();
         let exposition = reader.map(|r| r.exposition.clone()).unwrap_or_default();

@@ -253,18 +253,19 @@ impl Pending {
     /// # Errors
     /// What the request is answered with if it was not delivered.
     pub async fn answer(mut self, for_at_most: Duration) -> Result<(), Status> {
-        let told = tokio::time::timeout(for_at_most, &mut self.told).await;
-        let request = self.request.take();
-        let told = match told {
-            Ok(told) => told.ok(),
-            Err(_) if request.is_some_and(|request| request.leave()) => {
+        let told = match tokio::time::timeout(for_at_most, &mut self.told).await {
+            Ok(told) => told,
+            Err(_) if self.request.as_ref().is_some_and(|r| r.leave()) => {
+                self.request = None;
                 return Err(Status::unavailable(
                     "not delivered in time; it may be delivered still",
                 ));
             }
-            // It was told at the last moment.
-            Err(_) => self.told.try_recv().ok(),
+            // It is settled, and is not remembered any more: the answer is on its way, and what is said
+            // instead would have all of it sent again.
+            Err(_) => (&mut self.told).await,
         };
+        self.request = None;
         // A token tells its sink even when it is dropped, so the other end is not dropped untold.
         match told.unwrap_or((Outcome::Lost, Counts::default())) {
             (Outcome::Delivered | Outcome::Filtered, _) => Ok(()),
@@ -289,4 +290,46 @@ fn reasons(counts: &Counts) -> String {
         .map(|(reason, n)| format!("{n} {}", reason.as_str()))
         .collect();
     format!("given up: {}", named.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::stats::Transport;
+    use tailwater_telemetry::metrics::MetricsRegistry;
+
+    /// Guarantee: a request that is settled while its sender's time runs out, before the answer has come back to
+    /// the thread of the listeners, is answered with what became of it.
+    #[tokio::test(start_paused = true)]
+    async fn what_is_settled_at_the_last_moment_is_told() {
+        let stats = Stats::new(
+            &MetricsRegistry::default(),
+            "otlp",
+            Transport::Grpc,
+            &[Signal::Logs],
+        );
+        let answers = Arc::<Answers<Told>>::default();
+        let request = Request::new(Signal::Logs, 1, 2, None, answers.clone(), stats);
+        let (tell, told) = oneshot::channel();
+        {
+            let mut state = request.lock();
+            state.branches = vec![Branch::UnderWay; 2];
+            state.tell = Some(tell);
+        }
+        let pending = Pending {
+            told,
+            request: Some(request.clone()),
+        };
+        for branch in 0..2 {
+            request.settled(branch, Outcome::Delivered, &Counts::default());
+        }
+        let deliver = async {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            answers.deliver().await;
+        };
+        tokio::select! {
+            answer = pending.answer(Duration::from_millis(10)) => assert_eq!(answer, Ok(())),
+            () = deliver => unreachable!("it ends with the test"),
+        }
+    }
 }

@@ -313,9 +313,9 @@ metric_group! {
     offers_applied: Counter, Basic, Count, "tailwater_opamp_offers_applied";
     /// Remote configurations that were refused.
     offers_refused: Counter, Basic, Count, "tailwater_opamp_offers_refused";
-    /// Of these, those without a signature by one of `public_keys`.
+    /// Remote configurations that were refused as none of `public_keys` signed them.
     offers_unsigned: Counter, Basic, Count, "tailwater_opamp_offers_unsigned";
-    /// Of these, those with an older version than was in force, or none.
+    /// Remote configurations that were refused as a newer version was in force.
     offers_outdated: Counter, Basic, Count, "tailwater_opamp_offers_outdated";
 }
 

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use crate::model::{Digest, Event, Manifest, Origin, Source};
 use crate::registry::{Changes, Transition};
 
-pub use sqlite::SqliteStore;
+pub use sqlite::{Applied, CertificateRecord, Release, SqliteStore};
 
 /// What keeps a store from doing its work.
 #[derive(Debug, thiserror::Error)]

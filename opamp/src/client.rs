@@ -230,6 +230,11 @@ impl Client {
         }
     }
 
+    /// Asks for the same settings once more.
+    pub fn repeat_request(&mut self) {
+        self.due |= part::REQUEST;
+    }
+
     /// What became of the newest remote configuration.
     pub fn remote_status(&self) -> &RemoteConfigStatus {
         &self.remote

@@ -9,6 +9,7 @@ mod client;
 mod frame;
 pub mod proto;
 mod server;
+pub mod signature;
 mod uid;
 
 pub use backoff::Backoff;

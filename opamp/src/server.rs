@@ -10,9 +10,9 @@ use std::sync::Arc;
 
 use crate::proto::{
     AgentDescription, AgentIdentification, AgentRemoteConfig, AgentToServer, AvailableComponents,
-    ComponentHealth, CustomCapabilities, CustomMessage, EffectiveConfig, ErrorDetails, ErrorKind,
-    KeyValue, REPORT_AVAILABLE_COMPONENTS, REPORT_FULL_STATE, RemoteConfigStatus, RetryInfo,
-    ServerErrorResponse, ServerToAgent, Status, TextValue, agent,
+    ComponentHealth, ConnectionSettingsStatus, CustomCapabilities, CustomMessage, EffectiveConfig,
+    ErrorDetails, ErrorKind, KeyValue, REPORT_AVAILABLE_COMPONENTS, REPORT_FULL_STATE,
+    RemoteConfigStatus, RetryInfo, ServerErrorResponse, ServerToAgent, Status, TextValue, agent,
 };
 use crate::uid::InstanceUid;
 
@@ -47,6 +47,10 @@ pub struct Heard {
     pub effective: bool,
     /// A message that the specification does not know.
     pub custom: Option<CustomMessage>,
+    /// It wants a certificate: its request, PEM as it came.
+    pub request: Option<Vec<u8>>,
+    /// What became of settings of the connection that were offered.
+    pub settings: Option<ConnectionSettingsStatus>,
     /// What it said without having claimed it; it was left out.
     pub unclaimed: Option<&'static str>,
 }
@@ -214,6 +218,18 @@ impl Peer {
             let names = custom.capabilities.into_iter().take(ENTRIES_MAX);
             self.custom = names.filter(|n| n.len() <= TEXT_BYTES_MAX).collect();
         }
+        if let Some(mut status) = message.connection_settings_status
+            && claimed(
+                agent::REPORTS_CONNECTION_SETTINGS_STATUS,
+                "connection_settings_status",
+                &mut heard,
+            )
+        {
+            cut(&mut status.error_message);
+            heard.settings = Some(status);
+        }
+        let wanted = message.connection_settings_request.and_then(|r| r.opamp);
+        heard.request = wanted.and_then(|o| o.certificate_request).map(|c| c.csr);
         heard.custom = message.custom_message;
         heard
     }

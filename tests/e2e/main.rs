@@ -11,6 +11,7 @@ mod discovery;
 mod explain;
 mod files;
 mod fleet;
+mod fleet_trust;
 mod joins;
 mod journald;
 mod kubernetes;

@@ -39,6 +39,20 @@ pub struct Control {
     args: Vec<String>,
     state: PathBuf,
     log: PathBuf,
+    /// What its other commands are told besides, with TLS.
+    client: Option<Vec<String>>,
+}
+
+/// Runs a command of the program that needs no server; what it prints.
+///
+/// # Panics
+/// When it fails.
+pub fn once(args: &[&str]) -> String {
+    let out = Command::new(binary()).args(args).output();
+    let out = out.expect("the program");
+    let error = String::from_utf8_lossy(&out.stderr);
+    assert!(out.status.success(), "{args:?}: {error}");
+    String::from_utf8(out.stdout).expect("text")
 }
 
 impl Control {
@@ -47,8 +61,26 @@ impl Control {
     /// # Panics
     /// When it does not; its log is in the message.
     pub fn start(dir: &Path, args: &[&str]) -> Control {
+        Control::start_for(dir, args, None)
+    }
+
+    /// As [`Control::start`], with TLS for `localhost`: its other commands are told `client` besides.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub fn start_with_tls(dir: &Path, args: &[&str], client: &[&str]) -> Control {
+        let client = client.iter().map(|a| (*a).to_owned()).collect();
+        Control::start_for(dir, args, Some(client))
+    }
+
+    /// Where it keeps its state, of a directory that [`Control::start`] is given.
+    pub fn state_in(dir: &Path) -> PathBuf {
+        dir.join("control")
+    }
+
+    fn start_for(dir: &Path, args: &[&str], client: Option<Vec<String>>) -> Control {
         let addr = free_addr();
-        let state = dir.join("control");
+        let state = Control::state_in(dir);
         let log = dir.join("control.log");
         let args: Vec<String> = args.iter().map(|a| (*a).to_owned()).collect();
         let child = spawn(addr, &state, &log, &args);
@@ -58,6 +90,7 @@ impl Control {
             args,
             state,
             log,
+            client,
         };
         control.expect_ready();
         control
@@ -87,7 +120,14 @@ impl Control {
 
     /// Where agents speak to.
     pub fn url(&self, scheme: &str) -> String {
-        format!("{scheme}://{}/v1/opamp", self.addr)
+        format!("{scheme}://{}/v1/opamp", self.authority())
+    }
+
+    fn authority(&self) -> String {
+        match self.client {
+            Some(_) => format!("localhost:{}", self.addr.port()),
+            None => self.addr.to_string(),
+        }
     }
 
     /// What it has logged.
@@ -100,10 +140,16 @@ impl Control {
     /// # Panics
     /// When it cannot be started.
     pub fn run(&self, args: &[&str]) -> Output {
-        let server = format!("http://{}", self.addr);
+        let scheme = if self.client.is_some() {
+            "https"
+        } else {
+            "http"
+        };
+        let server = format!("{scheme}://{}", self.authority());
         Command::new(binary())
             .args(args)
             .args(["--server", &server])
+            .args(self.client.iter().flatten())
             .output()
             .expect("the program")
     }

@@ -1,12 +1,12 @@
 //! Who may do what. Tokens are in a file, a line each: role, name, token. Only their hashes are in memory.
 
 use std::collections::HashMap;
-use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use hyper::header::{AUTHORIZATION, HOST, HeaderMap, ORIGIN};
 use sha2::{Digest, Sha256};
+
+use crate::secret;
 
 /// The shortest token that is taken, characters.
 const TOKEN_CHARS_MIN: usize = 16;
@@ -85,16 +85,7 @@ impl Access {
     /// # Errors
     /// It cannot be read, others can read it, or a line of it is none; for people.
     pub fn of_file(path: &Path) -> Result<Access, String> {
-        let at = path.display();
-        let failed = |e: std::io::Error| format!("{at}: {e}");
-        let mode = fs::metadata(path).map_err(failed)?.mode();
-        if mode & 0o077 != 0 {
-            return Err(format!(
-                "{at}: others may read it (mode {:o}); chmod 600 it",
-                mode & 0o777
-            ));
-        }
-        Access::of_text(&fs::read_to_string(path).map_err(failed)?, &at.to_string())
+        Access::of_text(&secret::read(path)?, &path.display().to_string())
     }
 
     fn of_text(text: &str, name: &str) -> Result<Access, String> {
@@ -156,19 +147,21 @@ impl Access {
         tokens.is_some_and(|t| t.values().any(|w| w.role == Role::Agent))
     }
 
-    /// Who asks, if that is somebody who may speak as an agent.
+    /// The name of the token, if this is somebody who may speak as an agent. With `has_shown`, that is certain without
+    /// one.
     ///
     /// # Errors
     /// See [`Denied`].
-    pub fn agent(&self, headers: &HeaderMap) -> Result<(), Denied> {
+    pub fn agent(&self, headers: &HeaderMap, has_shown: bool) -> Result<Option<String>, Denied> {
         if headers.contains_key(ORIGIN) {
             return Err(Denied::Foreign);
         }
-        if !self.agents_need_one() {
-            return Ok(());
+        if has_shown || !self.agents_need_one() {
+            return Ok(None);
         }
-        match self.who(headers)?.role {
-            Role::Agent => Ok(()),
+        let who = self.who(headers)?;
+        match who.role {
+            Role::Agent => Ok(Some(who.name)),
             _ => Err(Denied::Role),
         }
     }
@@ -232,6 +225,8 @@ pub fn new_token() -> Result<String, getrandom::Error> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use hyper::header::HeaderValue;
 
@@ -261,20 +256,24 @@ mod tests {
                 };
                 assert_eq!(may(letter, least), wanted, "{name} {least:?}");
             }
-            assert_eq!(access.agent(&bearer(letter)), Err(Denied::Role));
+            assert_eq!(access.agent(&bearer(letter), false), Err(Denied::Role));
         }
         assert_eq!(
             may("d", Role::Viewer),
             Err(Denied::Role),
             "an agent looks at nothing"
         );
-        assert_eq!(access.agent(&bearer("d")), Ok(()));
+        assert_eq!(
+            access.agent(&bearer("d"), false),
+            Ok(Some("fleet".to_owned()))
+        );
+        assert_eq!(access.agent(&HeaderMap::new(), true), Ok(None));
         assert_eq!(may("e", Role::Viewer), Err(Denied::Unknown));
         assert_eq!(
             access.person(&HeaderMap::new(), Role::Viewer),
             Err(Denied::Unknown)
         );
-        assert_eq!(access.agent(&HeaderMap::new()), Err(Denied::Unknown));
+        assert_eq!(access.agent(&HeaderMap::new(), false), Err(Denied::Unknown));
     }
 
     #[test]
@@ -289,9 +288,9 @@ mod tests {
             ("host", "localhost"),
             ("origin", "http://localhost:4320")
         ]));
-        assert!(open.agent(&HeaderMap::new()).is_ok());
+        assert!(open.agent(&HeaderMap::new(), false).is_ok());
         assert!(
-            open.agent(&headers(&[("origin", "http://evil.example")]))
+            open.agent(&headers(&[("origin", "http://evil.example")]), true)
                 .is_err()
         );
     }

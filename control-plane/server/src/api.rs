@@ -17,9 +17,11 @@ use tailwater_telemetry::metrics::MetricsRegistry;
 
 use crate::access::{Access, Denied, Role, Who};
 use crate::audit::{Audit, Entry};
+use crate::authority::Authority;
 use crate::configs::BODY_BYTES_MAX;
 use crate::groups::{Groups, Refusal};
 use crate::hub::Hub;
+use crate::now_ms;
 
 pub use self::metrics::Gauges;
 
@@ -40,6 +42,8 @@ pub struct Api {
     pub audit: Arc<Audit>,
     /// Who may do what.
     pub access: Access,
+    /// Issues certificates, if any are.
+    pub authority: Option<Arc<Authority>>,
     /// What activities count.
     pub registry: Arc<MetricsRegistry>,
     /// What the listener counts.
@@ -59,6 +63,17 @@ enum Endpoint {
     Apply(String),
     Wants(String, Operator),
     Audit,
+    Version,
+    RaiseVersion,
+    Certificates,
+    Certificate(String, Verdict),
+}
+
+/// What becomes of a certificate.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Verdict {
+    Revoke,
+    Admit,
 }
 
 impl Endpoint {
@@ -84,6 +99,23 @@ impl Endpoint {
             ["api", "v1", "agents", uid] => get(Endpoint::Agent(uid.to_owned())),
             ["api", "v1", "rollouts"] => get(Endpoint::Rollouts),
             ["api", "v1", "audit"] => get(Endpoint::Audit),
+            ["api", "v1", "certificates"] => get(Endpoint::Certificates),
+            ["api", "v1", "certificates", uid, what] => {
+                let verdict = match what {
+                    "revoke" => Verdict::Revoke,
+                    "admit" => Verdict::Admit,
+                    _ => return Err(None),
+                };
+                match is_post {
+                    true => Ok(Endpoint::Certificate(uid.to_owned(), verdict)),
+                    false => Err(Some("POST")),
+                }
+            }
+            ["api", "v1", "version"] => match (is_get, is_post) {
+                (true, _) => Ok(Endpoint::Version),
+                (_, true) => Ok(Endpoint::RaiseVersion),
+                _ => Err(Some("GET, HEAD, POST")),
+            },
             ["api", "v1", "rollouts", group] => match (is_get, is_post) {
                 (true, _) => Ok(Endpoint::Rollout(group.to_owned())),
                 (_, true) => Ok(Endpoint::Apply(group.to_owned())),
@@ -106,6 +138,8 @@ impl Endpoint {
             | Endpoint::Agents
             | Endpoint::Agent(_)
             | Endpoint::Rollouts
+            | Endpoint::Version
+            | Endpoint::Certificates
             | Endpoint::Rollout(_) => Some(Role::Viewer),
             Endpoint::Apply(_) => Some(Role::Operator),
             Endpoint::Wants(_, wants) => Some(match wants {
@@ -114,7 +148,9 @@ impl Endpoint {
                     Role::Operator
                 }
             }),
-            Endpoint::Audit => Some(Role::Admin),
+            Endpoint::Audit | Endpoint::RaiseVersion | Endpoint::Certificate(..) => {
+                Some(Role::Admin)
+            }
         }
     }
 }
@@ -151,7 +187,7 @@ pub async fn answer(api: &Arc<Api>, request: Request<Incoming>) -> Answer {
     };
     let query = request.uri().query().unwrap_or_default().to_owned();
     let body = match &endpoint {
-        Endpoint::Apply(_) => match body_of(request).await {
+        Endpoint::Apply(_) | Endpoint::RaiseVersion => match body_of(request).await {
             Ok(body) => body,
             Err(refused) => return refused,
         },
@@ -231,9 +267,21 @@ fn carry_out(api: &Api, endpoint: &Endpoint, who: Option<&Who>, query: &str, bod
         Endpoint::Rollouts => shown::rollouts(api),
         Endpoint::Rollout(group) => shown::rollout(api, group, limit),
         Endpoint::Audit => Ok(json!({"entries": api.audit.newest(limit)})),
+        Endpoint::Certificates => shown::certificates(api),
+        Endpoint::Certificate(uid, verdict) => return certificate(api, who, uid, *verdict),
+        Endpoint::Version => api.groups.version().map(|v| json!({"version": v})),
+        Endpoint::RaiseVersion => {
+            return change(api, who, "raise version", "", |_| {
+                let to = body.trim().parse::<u64>();
+                let wrong =
+                    |_| Refusal::Mistakes(vec!["the body must be a whole number".to_owned()]);
+                let version = api.groups.raise_version(to.map_err(wrong)?)?;
+                Ok((format!("to {version}"), json!({"version": version})))
+            });
+        }
         Endpoint::Apply(group) => {
-            return change(api, who, "apply", group, || {
-                let digest = api.groups.apply(group, body)?;
+            return change(api, who, "apply", group, |who| {
+                let digest = api.groups.apply(group, body, who)?;
                 Ok((
                     format!("digest {digest}"),
                     json!({"group": group, "digest": digest}),
@@ -242,7 +290,7 @@ fn carry_out(api: &Api, endpoint: &Endpoint, who: Option<&Who>, query: &str, bod
         }
         Endpoint::Wants(group, wants) => {
             let name = format!("{wants:?}").to_lowercase();
-            return change(api, who, &name, group, || {
+            return change(api, who, &name, group, |_| {
                 api.groups.wants(group, *wants)?;
                 Ok((String::new(), json!({"group": group, "submitted": name})))
             });
@@ -254,13 +302,45 @@ fn carry_out(api: &Api, endpoint: &Endpoint, who: Option<&Who>, query: &str, bod
     }
 }
 
+/// Revokes the certificates of an agent, or has it get the one that it waits for.
+fn certificate(api: &Api, who: Option<&Who>, uid: &str, verdict: Verdict) -> Answer {
+    let conflict = |text: &str| Refusal::Conflict(text.to_owned());
+    let action = match verdict {
+        Verdict::Revoke => "revoke",
+        Verdict::Admit => "admit",
+    };
+    change(api, who, action, "", |_| {
+        let authority = api.authority.as_deref();
+        let authority = authority.ok_or_else(|| conflict("certificates are not issued here"))?;
+        let uid: InstanceUid = uid.parse().map_err(conflict)?;
+        match verdict {
+            Verdict::Revoke => {
+                let revoked = authority.revoke(uid, now_ms());
+                let count = revoked.map_err(|e| conflict(&e))?;
+                api.hub.expel(uid);
+                Ok((
+                    format!("of {uid}: {count}"),
+                    json!({"uid": uid.to_string(), "revoked": count}),
+                ))
+            }
+            Verdict::Admit => {
+                let settings = authority.admit(uid, now_ms());
+                let settings = settings.map_err(|e| conflict(&e))?;
+                api.hub
+                    .with(uid, |agent| agent.settings = Some(Box::new(settings)));
+                Ok((format!("of {uid}"), json!({"uid": uid.to_string()})))
+            }
+        }
+    })
+}
+
 /// Does something, and writes down who did it and what came of it.
 fn change(
     api: &Api,
     who: Option<&Who>,
     action: &str,
     group: &str,
-    work: impl FnOnce() -> Result<(String, Value), Refusal>,
+    work: impl FnOnce(&Who) -> Result<(String, Value), Refusal>,
 ) -> Answer {
     let Some(who) = who else {
         return turned_away(Denied::Unknown);
@@ -273,7 +353,7 @@ fn change(
             "the audit log cannot be written",
         );
     }
-    match work() {
+    match work(who) {
         Ok((detail, value)) => {
             api.audit
                 .note(Entry::of(who, action, group, &format!("accepted {detail}")));
@@ -357,7 +437,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(found, 9 + 7);
+        assert_eq!(found, 14 + 7);
         assert_eq!(
             Endpoint::of(&Method::DELETE, "/api/v1/agents"),
             Err(Some("GET, HEAD"))

@@ -68,6 +68,36 @@ pub enum Command {
         #[command(flatten)]
         to: ToArgs,
     },
+    /// The authority that certificates of agents come from.
+    Ca {
+        /// What to do.
+        #[command(subcommand)]
+        command: CaCommand,
+    },
+    /// Lists certificates of agents, and requests that wait.
+    Certificates {
+        /// How to reach the server.
+        #[command(flatten)]
+        to: ToArgs,
+    },
+    /// All certificates of an agent stop to count, at once.
+    Revoke(CertificateArgs),
+    /// An agent gets the certificate that it waits for.
+    Admit(CertificateArgs),
+    /// Makes a signing key unless the file is there, and prints its public half for `public_keys` of agents.
+    Key {
+        /// Where it is.
+        file: PathBuf,
+    },
+    /// Shows the newest version of an offer, or has the next one be above another.
+    Version {
+        /// The next version is above this one: the way on after the database was restored.
+        #[arg(long)]
+        raise: Option<u64>,
+        /// How to reach the server.
+        #[command(flatten)]
+        to: ToArgs,
+    },
     /// Makes a token: prints a line for the file of tokens.
     Token {
         /// agent, viewer, operator or admin.
@@ -77,6 +107,45 @@ pub enum Command {
         #[arg(long)]
         name: String,
     },
+}
+
+/// See [`Command::Ca`].
+#[derive(Debug, Subcommand)]
+pub enum CaCommand {
+    /// Makes it in a state directory, and prints its certificate.
+    Init {
+        /// The one of `serve`.
+        #[arg(long)]
+        state: PathBuf,
+    },
+    /// Makes a certificate for the listener of `serve`, for agents that trust the authority.
+    Server {
+        /// Where the authority is.
+        #[arg(long)]
+        state: PathBuf,
+        /// Names or addresses under which agents reach it.
+        #[arg(long, required = true)]
+        host: Vec<String>,
+        /// How long it lasts.
+        #[arg(long, default_value_t = 365, value_parser = clap::value_parser!(u64).range(1..=3650))]
+        days: u64,
+        /// Where to write it.
+        #[arg(long)]
+        cert: PathBuf,
+        /// Where to write its key.
+        #[arg(long)]
+        key: PathBuf,
+    },
+}
+
+/// Of the certificates of an agent.
+#[derive(Debug, Args)]
+pub struct CertificateArgs {
+    /// Which agent.
+    pub uid: String,
+    /// How to reach the server.
+    #[command(flatten)]
+    pub to: ToArgs,
 }
 
 /// Of what is being rolled out to a group.
@@ -129,9 +198,25 @@ pub struct ServeArgs {
     /// Certificates of agents that do not count any more, PEM.
     #[arg(long, requires = "client_ca")]
     pub client_crl: Option<PathBuf>,
+    /// Each agent needs a certificate of its own, and gets it here: by the authority that `tailwater-control ca init`
+    /// made in --state. Who has none may ask for one, with a token of the role agent.
+    #[arg(long, requires = "tls_cert", conflicts_with = "client_ca")]
+    pub issue_certificates: bool,
+    /// How long a certificate of an agent lasts.
+    #[arg(long, default_value = "720h", value_parser = duration)]
+    pub certificate_lifetime: u64,
+    /// The first certificate of an agent waits for `tailwater-control admit`.
+    #[arg(long, requires = "issue_certificates")]
+    pub approve_certificates: bool,
+    /// How often agents with a certificate of ours are to say something.
+    #[arg(long, default_value = "30s", value_parser = heartbeat)]
+    pub heartbeat_interval: u64,
     /// Tokens, a line each: role, name, token.
     #[arg(long)]
     pub tokens: Option<PathBuf>,
+    /// What is offered is signed by this key, PKCS#8 in PEM form; `tailwater-control key` makes one.
+    #[arg(long)]
+    pub signing_key: Option<PathBuf>,
     /// Connections at the same time.
     #[arg(long, default_value_t = 12_000)]
     pub connections_max: usize,
@@ -191,6 +276,14 @@ fn duration(text: &str) -> Result<u64, String> {
     match (100..=30 * 24 * 3_600_000).contains(&ms) {
         true => Ok(ms),
         false => Err("must be between 100ms and 720h".to_owned()),
+    }
+}
+
+/// A duration of whole seconds that an agent is not taken for silent in.
+fn heartbeat(text: &str) -> Result<u64, String> {
+    match duration(text)? {
+        ms if (1_000..=60_000).contains(&ms) => Ok(ms),
+        _ => Err("must be between 1s and 1m".to_owned()),
     }
 }
 

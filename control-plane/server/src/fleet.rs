@@ -11,11 +11,12 @@ use tailwater_control_plane::rollout::ports::{Call, Failure, Fleet};
 use tailwater_control_plane::rollout::verdict::Sample;
 use tailwater_control_plane::store::Artefacts;
 use tailwater_opamp::InstanceUid;
-use tailwater_opamp::proto::{AgentRemoteConfig, CustomMessage};
+use tailwater_opamp::proto::CustomMessage;
 
 use crate::audit::{Audit, Entry};
-use crate::hub::{Agent, FALLBACK_BODY, Hub, STATE, offer_of};
+use crate::hub::{Agent, Hub, STATE};
 use crate::now_ms;
+use crate::offers::{FALLBACK_BODY, Offer, Offers};
 
 /// Agents are asked for their counters for so long, ms; and again when half of it is over.
 const SAMPLE_MS: u64 = 60_000;
@@ -30,6 +31,8 @@ pub struct HubFleet {
     pub hub: Arc<Hub>,
     /// Where configurations are.
     pub artefacts: Arc<dyn Artefacts>,
+    /// How they are offered.
+    pub offers: Arc<Offers>,
     /// Which group.
     pub group: String,
     /// Where people look.
@@ -59,8 +62,66 @@ impl HubFleet {
         self.artefacts.artefact(digest)?.ok_or_else(missing)
     }
 
-    fn offer_of(&self, digest: &Digest) -> Result<Arc<AgentRemoteConfig>, Failure> {
-        Ok(Arc::new(offer_of(digest, &self.body(digest)?, now_ms())))
+    /// A new offer of a text, for a cause.
+    fn offer_of(&self, digest: &Digest, cause: &str) -> Result<Arc<Offer>, Failure> {
+        let body = self.body(digest)?;
+        Ok(self.offers.make(&self.group, digest, &body, cause)?)
+    }
+
+    /// Has agents of which something is wanted offered it, all under one version.
+    fn make_offer(
+        &self,
+        wanted: &[(InstanceUid, u64)],
+        digest: &Digest,
+        cause: &str,
+    ) -> Result<(), Failure> {
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        let offer = self.offer_of(digest, cause)?;
+        for (uid, wait_ms) in wanted {
+            let taken = |agent: &mut Agent| agent.take_on(&offer, *wait_ms, now_ms());
+            if self.hub.with(*uid, taken).is_some() {
+                let agent = uid.to_string();
+                tracing::info!(agent, digest = digest.short(), key = cause, "is offered");
+            }
+        }
+        // Who comes and follows may have had this one, and takes nothing older.
+        if let Some(good) = self.hub.good(&self.group)
+            && self.offers.key().is_some()
+        {
+            let newest = match good.digest == *digest {
+                true => offer,
+                false => self.offer_of(&good.digest, cause)?,
+            };
+            self.hub.set_good(&self.group, good, newest);
+        }
+        Ok(())
+    }
+
+    /// Has what agents run signed by the key that signs now.
+    fn sign_again(&self, seen: &[(InstanceUid, Report)], cause: &str) -> Result<(), Failure> {
+        let Some(key) = self.offers.key() else {
+            return Ok(());
+        };
+        let mut wanted: BTreeMap<Digest, Vec<_>> = BTreeMap::new();
+        for (uid, report) in seen {
+            let again = self.hub.look(*uid, |agent| {
+                let digest = agent.to_sign(key, report)?;
+                let wait_ms = agent.wants(&digest, report, Some(key), now_ms())?;
+                Some((digest, wait_ms))
+            });
+            if let Some((digest, wait_ms)) = again.flatten() {
+                wanted.entry(digest).or_default().push((*uid, wait_ms));
+            }
+        }
+        for (digest, agents) in wanted {
+            // What is not kept any more stays as it is until something else is rolled out.
+            if self.body(&digest).is_ok() {
+                self.make_offer(&agents, &digest, cause)?;
+            }
+        }
+        Ok(())
     }
 
     /// What an agent runs; remembered, if that is another thing.
@@ -79,7 +140,7 @@ impl HubFleet {
         let named = self.hub.look(uid, |agent| {
             let shows = agent.state.layer.is_none() && agent.peer.answer_to_offer().is_some();
             let report = agent.report(&|_| None, None);
-            let desired = agent.desired.as_ref().map(|d| d.digest.clone());
+            let desired = agent.desired.as_ref().map(|d| d.offer.digest.clone());
             shows.then_some([report.answered, desired])
         })?;
         let named = named.into_iter().flatten().flatten().chain(good.clone());
@@ -97,7 +158,7 @@ impl HubFleet {
             }
             Seen {
                 is_connected: agent.is_connected(now) && agent.is_known(),
-                is_ours: agent.group == self.group && agent.peer.is_configurable(),
+                is_ours: agent.group == self.group && agent.is_managed(),
                 labels: labels(agent),
                 components: agent.components(&wanted),
                 sample: agent.state.sample,
@@ -109,7 +170,7 @@ impl HubFleet {
     fn members(&self) -> Vec<InstanceUid> {
         let mut uids = Vec::new();
         self.hub.each(|uid, agent| {
-            if agent.group == self.group && agent.peer.is_configurable() {
+            if agent.group == self.group && agent.is_managed() {
                 uids.push(uid);
             }
         });
@@ -143,11 +204,15 @@ fn labels(agent: &Agent) -> BTreeMap<String, String> {
 }
 
 impl Fleet for HubFleet {
-    fn collectors(&mut self, _call: &Call<'_>) -> Result<Vec<Collector>, Failure> {
+    fn collectors(&mut self, call: &Call<'_>) -> Result<Vec<Collector>, Failure> {
         let mut bodies = BTreeMap::new();
         let mut collectors = Vec::new();
+        let mut there = Vec::new();
         for uid in self.members() {
             if let Some(seen) = self.look(uid, &mut bodies).filter(|s| s.is_ours) {
+                if seen.is_connected {
+                    there.push((uid, seen.report.clone()));
+                }
                 collectors.push(Collector {
                     id: uid.to_string(),
                     connected: seen.is_connected,
@@ -158,6 +223,9 @@ impl Fleet for HubFleet {
             }
         }
         collectors.sort_by(|a, b| a.id.cmp(&b.id));
+        if call.fence >= self.fence {
+            self.sign_again(&there, call.key)?;
+        }
         Ok(collectors)
     }
 
@@ -168,8 +236,8 @@ impl Fleet for HubFleet {
         digest: &Digest,
     ) -> Result<(), Failure> {
         self.obey(call)?;
-        let offer = self.offer_of(digest)?;
         let mut bodies = BTreeMap::new();
+        let mut wanted = Vec::new();
         for id in agents {
             let Ok(uid) = id.parse::<InstanceUid>() else {
                 continue;
@@ -177,19 +245,12 @@ impl Fleet for HubFleet {
             let Some(seen) = self.look(uid, &mut bodies) else {
                 continue;
             };
-            let new = self.hub.with(uid, |agent| {
-                agent.want(digest, &seen.report, &offer, now_ms())
+            let wait_ms = self.hub.look(uid, |agent| {
+                agent.wants(digest, &seen.report, self.offers.key(), now_ms())
             });
-            if new == Some(true) {
-                tracing::info!(
-                    agent = id,
-                    digest = digest.short(),
-                    key = call.key,
-                    "is offered"
-                );
-            }
+            wanted.extend(wait_ms.flatten().map(|wait_ms| (uid, wait_ms)));
         }
-        Ok(())
+        self.make_offer(&wanted, digest, call.key)
     }
 
     fn reports(
@@ -241,7 +302,7 @@ impl Fleet for HubFleet {
         {
             return Err(Failure::Fenced);
         }
-        let offer = self.offer_of(&generation.digest)?;
+        let offer = self.offer_of(&generation.digest, call.key)?;
         self.hub.set_good(&self.group, generation.clone(), offer);
         self.audit.note(Entry::of_itself(
             &self.group,

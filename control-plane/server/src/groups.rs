@@ -12,17 +12,23 @@ use tailwater_control_plane::rollout::command::Fence;
 use tailwater_control_plane::rollout::driver::{Driver, Parts, Turn};
 use tailwater_control_plane::rollout::model::{Input, Operator, Phase, Policy, State};
 use tailwater_control_plane::store::{
-    Artefacts, RolloutStore, SqliteStore, StepRecord, StoreError,
+    Applied as AppliedRecord, Release, RolloutStore, SqliteStore, StepRecord, StoreError,
 };
 
+use crate::access::Who;
 use crate::audit::Audit;
 use crate::configs::{Applied, check};
 use crate::fleet::HubFleet;
-use crate::hub::{FALLBACK_BODY, Hub, is_group};
+use crate::hub::{Hub, is_group};
 use crate::now_ms;
+use crate::offers::{FALLBACK_BODY, Offers};
 
 /// So many groups at most.
 pub const GROUPS_MAX: usize = 64;
+/// So many of the texts applied to a group are kept, whether they are needed or not.
+const HISTORY_MAX: usize = 20;
+/// The highest version that can be asked for. JSON numbers are exact up to here.
+const VERSION_MAX: u64 = 1 << 53;
 /// How long a lease holds, ms.
 const LEASE_MS: u64 = 15_000;
 /// The longest wait of a driver.
@@ -36,6 +42,8 @@ pub struct Shared {
     pub store: Arc<SqliteStore>,
     /// The agents.
     pub hub: Arc<Hub>,
+    /// How texts are offered.
+    pub offers: Arc<Offers>,
     /// What was done.
     pub audit: Arc<Audit>,
     /// What is counted.
@@ -152,15 +160,16 @@ impl Groups {
         Ok(self.shared.store.steps(group, limit)?)
     }
 
-    /// Has a pipeline rolled out. Its digest.
+    /// Has a pipeline rolled out that somebody wants. Its digest.
     ///
     /// # Errors
     /// Its mistakes; or it is quarantined, or what runs already.
-    pub fn apply(&self, group: &str, body: &str) -> Result<Digest, Refusal> {
+    pub fn apply(&self, group: &str, body: &str, who: &Who) -> Result<Digest, Refusal> {
         check(body).map_err(Refusal::Mistakes)?;
         self.ensure(group)?;
         let digest = Digest::of(body.as_bytes());
-        if let Some(state) = self.state(group)? {
+        let state = self.state(group)?;
+        if let Some(state) = &state {
             if let Some(reason) = state.quarantine.get(&digest) {
                 let text = format!("{digest} is quarantined: {reason}");
                 return Err(Refusal::Conflict(text));
@@ -170,10 +179,67 @@ impl Groups {
                 return Err(Refusal::Conflict(text));
             }
         }
-        self.shared.store.put_artefact("pipeline", &digest, body)?;
+        let applied = AppliedRecord {
+            group: group.to_owned(),
+            digest: digest.clone(),
+            parent: Some(state.map_or_else(fallback, |s| s.good.digest)),
+            cause: "apply".to_owned(),
+            author: who.name.clone(),
+            at_ms: now_ms(),
+        };
+        self.shared.store.keep_applied(body, &applied)?;
         let revision = digest.as_str().to_owned();
         self.submit(group, &Input::Changed { revision })?;
         Ok(digest)
+    }
+
+    /// What was applied to a group, and under which versions it was offered, the newest first.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub fn history(
+        &self,
+        group: &str,
+        limit: usize,
+    ) -> Result<(Vec<AppliedRecord>, Vec<Release>), Refusal> {
+        let store = &self.shared.store;
+        Ok((store.applied(group, limit)?, store.releases(group, limit)?))
+    }
+
+    /// The newest version of an offer.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub fn version(&self) -> Result<u64, Refusal> {
+        Ok(self.shared.store.version()?)
+    }
+
+    /// The next offer has a version above this one. The newest one that counts as taken.
+    ///
+    /// # Errors
+    /// It would change nothing, or what the store says.
+    pub fn raise_version(&self, to: u64) -> Result<u64, Refusal> {
+        let newest = self.version()?;
+        if to <= newest || to > VERSION_MAX {
+            return Err(Refusal::Conflict(format!(
+                "the version must be above {newest}, the newest one, and at most {VERSION_MAX}"
+            )));
+        }
+        Ok(self.shared.store.raise_version(to)?)
+    }
+
+    /// Forgets texts that no agent runs or is to run, no rollout needs, and that are not among the newest applied to a
+    /// group. How many that were.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub fn forget_texts(&self) -> Result<usize, Refusal> {
+        let mut runs = std::collections::BTreeSet::new();
+        self.shared
+            .hub
+            .each(|_, agent| runs.extend(agent.named_texts()));
+        let runs: Vec<Digest> = runs.into_iter().collect();
+        Ok(self.shared.store.forget_texts(&runs, HISTORY_MAX)?)
     }
 
     /// Has something done that somebody wants.
@@ -259,6 +325,7 @@ fn drive(shared: &Shared, group: &str, woken: &Receiver<()>) {
         fleet: Box::new(HubFleet {
             hub: shared.hub.clone(),
             artefacts: shared.store.clone(),
+            offers: shared.offers.clone(),
             group: group.to_owned(),
             audit: shared.audit.clone(),
             wanted: Arc::clone(&wanted),

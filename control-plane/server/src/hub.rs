@@ -4,6 +4,7 @@
 //! waits under it.
 
 mod agent;
+mod streams;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,13 +12,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tailwater_control_plane::rollout::model::Generation;
-use tailwater_opamp::proto::{AgentRemoteConfig, AgentToServer, ServerToAgent, server};
+use tailwater_opamp::proto::{AgentToServer, ServerToAgent, Status, server};
 use tailwater_opamp::{Files, InstanceUid, Peer, Welcome, unavailable};
 use tokio::sync::{Notify, oneshot};
 
-pub use self::agent::{
-    Agent, Desired, FALLBACK_BODY, OwnState, PIPELINE_FILE, Ran, is_group, offer_of,
-};
+pub use self::agent::{Agent, Desired, OwnState, Ran, is_group};
+use crate::offers::Offer;
 
 /// Our own message of what runs and what it counts. See `docs/OPAMP.md`.
 pub const STATE: &str = "io.tailwater.state/v1";
@@ -41,6 +41,10 @@ pub struct Counts {
     pub conflicts: AtomicU64,
     /// Configurations that were offered.
     pub offers: AtomicU64,
+    /// Offers that an agent refused.
+    pub offers_refused: AtomicU64,
+    /// Connections under a name that is not that of their certificate, or whose certificate was revoked.
+    pub strangers: AtomicU64,
     /// Agents that were turned away for lack of room.
     pub full: AtomicU64,
 }
@@ -68,7 +72,7 @@ struct Inner {
     /// Effective configurations: many agents have the same.
     shown: HashSet<Arc<Files>>,
     connections: u64,
-    good: HashMap<String, (Generation, Arc<AgentRemoteConfig>)>,
+    good: HashMap<String, (Generation, Arc<Offer>)>,
 }
 
 /// See the module's documentation.
@@ -78,6 +82,24 @@ pub struct Hub {
     agents_max: usize,
     /// What is counted.
     pub counts: Counts,
+}
+
+/// How a connection wants to speak for an agent.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct How {
+    /// It takes the place of another one.
+    pub anyway: bool,
+    /// It has shown all that an agent has to show.
+    pub is_enrolled: bool,
+}
+
+/// An answer, and what else there is to do.
+#[derive(Debug)]
+pub struct Reply {
+    /// The answer.
+    pub message: ServerToAgent,
+    /// The agent wants a certificate: its request.
+    pub request: Option<Vec<u8>>,
 }
 
 /// What became of the wish to speak for an agent.
@@ -91,14 +113,21 @@ pub enum Attached {
 }
 
 impl Hub {
-    /// A hub for at most so many agents.
-    pub fn new(agents_max: usize) -> Hub {
+    /// A hub for at most so many agents. With `issues`, agents are told that they can ask for certificates.
+    pub fn new(agents_max: usize, issues: bool) -> Hub {
+        let settings = match issues {
+            true => {
+                server::OFFERS_CONNECTION_SETTINGS | server::ACCEPTS_CONNECTION_SETTINGS_REQUEST
+            }
+            false => 0,
+        };
         Hub {
             inner: Mutex::default(),
             welcome: Welcome {
                 capabilities: server::ACCEPTS_STATUS
                     | server::OFFERS_REMOTE_CONFIG
-                    | server::ACCEPTS_EFFECTIVE_CONFIG,
+                    | server::ACCEPTS_EFFECTIVE_CONFIG
+                    | settings,
                 custom: vec![STATE.to_owned()],
             },
             agents_max,
@@ -110,12 +139,13 @@ impl Hub {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A connection wants to speak for an agent. With `anyway` it takes the place of another one.
+    /// A connection wants to speak for an agent. With `anyway` it takes the place of another one, and so does one that
+    /// has the certificate of the agent where the other has none.
     pub fn attach(
         &self,
         uid: InstanceUid,
         wake: Option<Arc<Notify>>,
-        anyway: bool,
+        how: How,
         now_ms: u64,
     ) -> Attached {
         let mut inner = self.lock();
@@ -128,7 +158,7 @@ impl Hub {
         let agent = inner.agents.entry(uid);
         let agent = agent.or_insert_with(|| Box::new(Agent::new(now_ms)));
         if let Some(other) = agent.connection.as_mut().filter(|c| c.wake.is_some()) {
-            if !anyway {
+            if !(how.anyway || how.is_enrolled && !agent.is_enrolled) {
                 let (tell, told) = oneshot::channel();
                 // The former one that wanted to know gets no answer, and comes in its turn.
                 other.challenger = Some(tell);
@@ -142,6 +172,7 @@ impl Hub {
             }
         }
         let is_same = wake.is_none() && agent.connection.is_some();
+        agent.is_enrolled = how.is_enrolled;
         agent.connection = Some(Connection {
             id,
             wake,
@@ -196,7 +227,7 @@ impl Hub {
         connection: u64,
         message: AgentToServer,
         now_ms: u64,
-    ) -> Option<ServerToAgent> {
+    ) -> Option<Reply> {
         Counts::add(&self.counts.received);
         if !self.lives(uid, connection) {
             return None;
@@ -218,6 +249,16 @@ impl Hub {
         if let Some(what) = heard.unclaimed {
             tracing::debug!(%uid, "an agent says what it did not claim: {what}");
         }
+        if heard.answered
+            && let Some((_, Status::Failed, why)) = agent.peer.answer_to_offer()
+        {
+            Counts::add(&self.counts.offers_refused);
+            tracing::warn!(%uid, "an agent refused what it was offered: {why}");
+        }
+        if let Some(failed) = heard.settings.filter(|s| s.status == Status::Failed as i32) {
+            let why = failed.error_message;
+            tracing::warn!(%uid, "an agent cannot use the certificate that it was given: {why}");
+        }
         if heard.effective {
             share(shown, &mut agent.peer, count);
         }
@@ -227,18 +268,40 @@ impl Hub {
         }
         agent.follow(good.get(&agent.group), now_ms);
         let desired = agent.desired.as_ref().map(|d| d.offer.clone());
-        let mut answer = agent
-            .peer
-            .answer(&self.welcome, uid, None, desired.as_deref());
+        let desired = desired.as_deref().filter(|_| agent.is_enrolled);
+        let desired = desired.map(|offer| agent.offer_of(offer));
+        let mut answer = agent.peer.answer(&self.welcome, uid, None, desired);
         if answer.remote_config.is_some() {
             Counts::add(&self.counts.offers);
         }
         // The agent takes what it has been greeted with.
-        if agent.peer.custom.contains(STATE) {
+        if agent.is_ours() {
             answer.custom_message = agent.question.take();
         }
+        answer.connection_settings = agent.settings.take().map(|s| *s);
         Counts::add(&self.counts.sent);
-        Some(answer)
+        Some(Reply {
+            message: answer,
+            request: heard.request,
+        })
+    }
+
+    /// Whether a message over HTTP is of another process than the one whose name this is.
+    pub fn is_other(&self, uid: InstanceUid, message: &AgentToServer, now_ms: u64) -> bool {
+        let mut inner = self.lock();
+        let agent = inner.agents.get_mut(&uid);
+        agent.is_some_and(|a| a.streams.hear(message.sequence_num, now_ms, POLL_MS_MAX))
+    }
+
+    /// Nobody speaks for an agent any more; a connection that does is woken, and ends.
+    pub fn expel(&self, uid: InstanceUid) {
+        let mut inner = self.lock();
+        let agent = inner.agents.get_mut(&uid);
+        if let Some(connection) = agent.and_then(|a| a.connection.take())
+            && let Some(wake) = connection.wake
+        {
+            wake.notify_one();
+        }
     }
 
     /// The answer to the first message of an agent whose name is taken: another name.
@@ -270,12 +333,21 @@ impl Hub {
         let own = agent.connection.as_ref().filter(|c| c.id == connection);
         let is_challenged = own.ok_or(Ended)?.challenger.is_some();
         let desired = agent.desired.as_ref().map(|d| d.offer.clone());
-        let is_greeted = agent.peer.custom.contains(STATE);
+        let desired = desired.as_deref().filter(|_| agent.is_enrolled);
+        let desired = desired.map(|offer| agent.offer_of(offer));
+        let is_greeted = agent.is_ours();
         let question = match is_greeted {
             true => agent.question.take(),
             false => None,
         };
-        let message = agent.peer.push(uid, desired.as_deref(), question);
+        let mut message = agent.peer.push(uid, desired, question);
+        if let Some(settings) = agent.settings.take() {
+            let message = message.get_or_insert_with(|| ServerToAgent {
+                instance_uid: uid.0.to_vec(),
+                ..ServerToAgent::default()
+            });
+            message.connection_settings = Some(*settings);
+        }
         if let Some(message) = &message {
             Counts::add(&self.counts.sent);
             if message.remote_config.is_some() {
@@ -298,7 +370,7 @@ impl Hub {
         let mut inner = self.lock();
         let agent = inner.agents.get_mut(&uid)?;
         let done = work(agent);
-        let wants = agent.question.is_some() || agent.desired.is_some();
+        let wants = agent.question.is_some() || agent.desired.is_some() || agent.settings.is_some();
         if let Some(wake) = agent.connection.as_ref().and_then(|c| c.wake.as_ref())
             && wants
         {
@@ -316,7 +388,7 @@ impl Hub {
     }
 
     /// What agents of a group that connect are to run.
-    pub fn set_good(&self, group: &str, generation: Generation, offer: Arc<AgentRemoteConfig>) {
+    pub fn set_good(&self, group: &str, generation: Generation, offer: Arc<Offer>) {
         let mut inner = self.lock();
         inner.good.insert(group.to_owned(), (generation, offer));
     }

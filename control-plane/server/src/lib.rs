@@ -8,19 +8,25 @@
 //!
 //! [`hub`] knows the agents and has no socket; [`port`] has both transports of OpAMP; [`fleet`] is the port of
 //! the rollout's driver to the hub; [`groups`] runs a driver for each group; [`api`] is for people, behind
-//! [`access`]; [`listen`] takes connections, within limits.
+//! [`access`]; [`listen`] takes connections, within limits. [`offers`] signs what is offered, [`authority`] issues
+//! certificates to agents, and [`trust`] says for which agent a connection may speak.
 
 pub mod access;
 pub mod api;
 pub mod audit;
+pub mod authority;
 pub mod client;
 pub mod configs;
 pub mod fleet;
 pub mod groups;
 pub mod hub;
 pub mod listen;
+pub mod offers;
 pub mod port;
+pub mod secret;
+pub mod sign;
 pub mod tls;
+pub mod trust;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

@@ -18,7 +18,9 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::access::Denied;
 use crate::api::{self, Api};
+use crate::authority::{Caller, Shown};
 use crate::port::{self, Port};
+use crate::trust::REVOKED;
 
 /// A handshake of TLS may take so long.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -37,8 +39,6 @@ pub struct Server {
     pub api: Arc<Api>,
     /// TLS, if there is any.
     pub tls: Option<TlsAcceptor>,
-    /// Agents show a certificate.
-    pub certificates: bool,
     /// So many connections at the same time.
     pub connections_max: usize,
     /// Connections that are open.
@@ -97,13 +97,21 @@ async fn connection(
     // Messages are small, and each is waited for.
     let _ = stream.set_nodelay(true);
     let Some(tls) = &server.tls else {
-        return speak(stream, from, server, false, slot).await;
+        return speak(stream, from, server, Caller::default(), slot).await;
     };
     match tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
         Ok(Ok(stream)) => {
-            let shows = stream.get_ref().1.peer_certificates();
-            let has_certificate = shows.is_some_and(|c| !c.is_empty());
-            speak(stream, from, server, has_certificate, slot).await;
+            let chain = stream.get_ref().1.peer_certificates();
+            let shows = chain.and_then(|c| c.first());
+            let certificate = shows.and_then(Shown::of);
+            if shows.is_some() && certificate.is_none() {
+                return tracing::info!(%from, "the certificate cannot be read");
+            }
+            let caller = Caller {
+                certificate,
+                token: None,
+            };
+            speak(stream, from, server, caller, slot).await;
         }
         Ok(Err(error)) => tracing::info!(%from, %error, "no TLS"),
         Err(_) => tracing::info!(%from, "no TLS in time"),
@@ -116,7 +124,7 @@ struct Held<S> {
     _slot: Slot,
 }
 
-async fn speak<S>(stream: S, from: SocketAddr, server: &Arc<Server>, certificate: bool, slot: Slot)
+async fn speak<S>(stream: S, from: SocketAddr, server: &Arc<Server>, caller: Caller, slot: Slot)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -125,8 +133,8 @@ where
         _slot: slot,
     };
     let service = service_fn(|request| {
-        let server = server.clone();
-        async move { Ok::<_, Infallible>(route(&server, request, certificate).await) }
+        let (server, caller) = (server.clone(), caller.clone());
+        async move { Ok::<_, Infallible>(route(&server, request, caller).await) }
     });
     let served = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
@@ -143,16 +151,26 @@ where
 async fn route(
     server: &Arc<Server>,
     request: Request<Incoming>,
-    certificate: bool,
+    mut caller: Caller,
 ) -> Response<Full<Bytes>> {
     if request.uri().path() != port::PATH {
         return api::answer(&server.api, request).await;
     }
-    if server.certificates && !certificate {
+    let trust = &server.port.trust;
+    if trust.is_revoked(&caller) {
+        return refused(StatusCode::FORBIDDEN, REVOKED);
+    }
+    let has_certificate = caller.certificate.is_some();
+    if trust.needs_certificate && !has_certificate {
         return refused(StatusCode::FORBIDDEN, "a client certificate is needed\n");
     }
-    match server.api.access.agent(request.headers()) {
-        Ok(()) => port::answer(&server.port, request).await,
+    // With a certificate of its own, an agent needs no token any more.
+    let is_own = has_certificate && trust.authority.is_some();
+    match server.api.access.agent(request.headers(), is_own) {
+        Ok(token) => {
+            caller.token = token;
+            port::answer(&server.port, request, caller).await
+        }
         Err(Denied::Unknown) => refused(StatusCode::UNAUTHORIZED, "a token is needed\n"),
         Err(Denied::Role | Denied::Foreign) => {
             refused(StatusCode::FORBIDDEN, "this token is not one of an agent\n")

@@ -11,9 +11,11 @@ use clap::Parser;
 use hyper::Method;
 use serde_json::Value;
 use tailwater_control::access;
+use tailwater_control::authority;
 use tailwater_control::client::Client;
+use tailwater_control::sign::SigningKey;
 
-use cli::{Cli, Command, ToArgs, WishArgs};
+use cli::{CaCommand, CertificateArgs, Cli, Command, ToArgs, WishArgs};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -77,6 +79,47 @@ fn run(command: Command) -> Result<()> {
         Command::Abort(args) => wish(&args, "abort"),
         Command::Unfreeze(args) => wish(&args, "unfreeze"),
         Command::Audit { to } => show(&to, "/api/v1/audit", print::audit),
+        Command::Ca {
+            command: CaCommand::Init { state },
+        } => {
+            print!("{}", authority::init(&state).map_err(anyhow::Error::msg)?);
+            Ok(())
+        }
+        Command::Ca {
+            command:
+                CaCommand::Server {
+                    state,
+                    host,
+                    days,
+                    cert,
+                    key,
+                },
+        } => authority::issue_server(&state, &host, days, &cert, &key).map_err(anyhow::Error::msg),
+        Command::Certificates { to } => show(&to, "/api/v1/certificates", print::certificates),
+        Command::Revoke(args) => {
+            certificate(&args, "revoke", "its certificates do not count any more")
+        }
+        Command::Admit(args) => certificate(&args, "admit", "it gets its certificate"),
+        Command::Key { file } => {
+            let key = match file.exists() {
+                true => SigningKey::of_file(&file),
+                false => SigningKey::make(&file),
+            };
+            println!("{}", key.map_err(anyhow::Error::msg)?.public());
+            Ok(())
+        }
+        Command::Version { raise: None, to } => show(&to, "/api/v1/version", |answer| {
+            format!("{}\n", answer["version"])
+        }),
+        Command::Version {
+            raise: Some(version),
+            to,
+        } => tell(
+            &to,
+            "/api/v1/version",
+            Some(version.to_string()),
+            |answer| format!("the next offer has a version above {}", answer["version"]),
+        ),
         Command::Token { role, name } => {
             let line = format!("{role} {name} {}", access::new_token()?);
             access::Access::check_line(&line).map_err(anyhow::Error::msg)?;
@@ -84,6 +127,11 @@ fn run(command: Command) -> Result<()> {
             Ok(())
         }
     }
+}
+
+fn certificate(args: &CertificateArgs, name: &str, said: &str) -> Result<()> {
+    let path = format!("/api/v1/certificates/{}/{name}", encoded(&args.uid));
+    tell(&args.to, &path, None, |_| format!("{}: {said}", args.uid))
 }
 
 /// A part of a path.

@@ -14,10 +14,13 @@ use hyper::header::{
 };
 use hyper::{Method, Request, Response, StatusCode};
 use tailwater_opamp::InstanceUid;
+use tailwater_opamp::proto::{AgentToServer, ConnectionSettingsOffers, ServerToAgent};
 use tokio::sync::{Notify, Semaphore, oneshot};
 
-use crate::hub::{Attached, Hub};
+use crate::authority::Caller;
+use crate::hub::{Attached, Counts, How, Hub};
 use crate::now_ms;
+use crate::trust::{REVOKED, Speaks, Trust};
 
 /// Where agents speak to.
 pub const PATH: &str = "/v1/opamp";
@@ -54,28 +57,35 @@ pub struct Port {
     pub hub: Arc<Hub>,
     /// See [`Limits`].
     pub limits: Limits,
+    /// For which agent a connection may speak.
+    pub trust: Trust,
     bodies: Semaphore,
 }
 
 impl Port {
     /// One that brings agents to this hub.
-    pub fn new(hub: Arc<Hub>, limits: Limits) -> Port {
+    pub fn new(hub: Arc<Hub>, limits: Limits, trust: Trust) -> Port {
         Port {
             hub,
             limits,
+            trust,
             bodies: Semaphore::new(BODIES_MAX),
         }
     }
 }
 
 /// Answers a request at [`PATH`].
-pub async fn answer(port: &Arc<Port>, request: Request<Incoming>) -> Response<Full<Bytes>> {
+pub async fn answer(
+    port: &Arc<Port>,
+    request: Request<Incoming>,
+    caller: Caller,
+) -> Response<Full<Bytes>> {
     let headers = request.headers();
     let upgrades = headers.get(UPGRADE).is_some();
     match *request.method() {
-        Method::GET if upgrades => socket::upgrade(port, request),
+        Method::GET if upgrades => socket::upgrade(port, request, caller),
         Method::POST => match headers.get(CONTENT_TYPE).map(|v| v.as_bytes()) {
-            Some(b"application/x-protobuf") => plain::answer(port, request).await,
+            Some(b"application/x-protobuf") => plain::answer(port, request, &caller).await,
             _ => text(
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
                 "Content-Type must be application/x-protobuf\n",
@@ -102,12 +112,36 @@ enum Speaker {
     Other,
     /// Nobody: there is no room.
     Nobody,
+    /// Not this one, for this reason.
+    Not(&'static str),
 }
 
-/// Has a connection speak for an agent, unless another one does and lives.
-async fn speak_for(hub: &Hub, uid: InstanceUid, wake: Option<Arc<Notify>>) -> Speaker {
-    match hub.attach(uid, wake.clone(), false, now_ms()) {
-        Attached::As(connection) => return Speaker::This(connection),
+/// Has a connection speak for an agent, if it may, and unless another one does and lives.
+async fn speak_for(
+    port: &Port,
+    uid: InstanceUid,
+    wake: Option<Arc<Notify>>,
+    caller: &Caller,
+) -> Speaker {
+    let hub = &port.hub;
+    let speaks = port.trust.speaks(uid, caller, now_ms());
+    let how = match speaks {
+        Speaks::Fully | Speaks::ToEnrol => How {
+            anyway: false,
+            is_enrolled: speaks == Speaks::Fully,
+        },
+        Speaks::UnderAnother => return Speaker::Other,
+        Speaks::Not(why) => {
+            Counts::add(&hub.counts.strangers);
+            tracing::warn!(%uid, ?caller, "a connection may not speak for an agent: {why}");
+            return Speaker::Not(why);
+        }
+    };
+    if how.is_enrolled {
+        shown(port, uid, caller).await;
+    }
+    match hub.attach(uid, wake.clone(), how, now_ms()) {
+        Attached::As(connection) => return checked(port, uid, connection, caller),
         Attached::Full => return Speaker::Nobody,
         Attached::Taken(lives) => {
             if is_answered(lives).await {
@@ -115,10 +149,71 @@ async fn speak_for(hub: &Hub, uid: InstanceUid, wake: Option<Arc<Notify>>) -> Sp
             }
         }
     }
-    match hub.attach(uid, wake, true, now_ms()) {
-        Attached::As(connection) => Speaker::This(connection),
+    let how = How {
+        anyway: true,
+        ..how
+    };
+    match hub.attach(uid, wake, how, now_ms()) {
+        Attached::As(connection) => checked(port, uid, connection, caller),
         _ => Speaker::Nobody,
     }
+}
+
+/// A certificate that was revoked meanwhile has expelled nobody yet.
+fn checked(port: &Port, uid: InstanceUid, connection: u64, caller: &Caller) -> Speaker {
+    match port.trust.is_revoked(caller) {
+        false => Speaker::This(connection),
+        true => {
+            port.hub.detach(uid, connection, now_ms());
+            Speaker::Not(REVOKED)
+        }
+    }
+}
+
+/// A certificate is shown: the first time that is written down.
+async fn shown(port: &Port, uid: InstanceUid, caller: &Caller) {
+    let (Some(authority), Some(shown)) = (&port.trust.authority, &caller.certificate) else {
+        return;
+    };
+    let (authority, serial) = (authority.clone(), shown.serial.clone());
+    // The store is on disk.
+    let done = tokio::task::spawn_blocking(move || authority.shown(uid, &serial, now_ms())).await;
+    if let Ok(Err(error)) = done {
+        tracing::error!(%uid, "it is not kept that an agent shows its certificate: {error}");
+    }
+}
+
+/// Another name for an agent whose name is taken, and the answer that gives it.
+fn rename(port: &Port, uid: InstanceUid, message: AgentToServer, caller: &Caller) -> ServerToAgent {
+    let new = new_uid();
+    if let (Some(authority), Some(shown)) = (&port.trust.authority, &caller.certificate)
+        && let Some(named) = shown.uid
+    {
+        authority.gave(new, named, now_ms());
+    }
+    tracing::info!(%uid, %new, "another agent has this name; this one gets another");
+    port.hub.renamed(uid, message, new)
+}
+
+/// Answers the request of an agent for a certificate: by an offer of settings, or a refusal. None if it waits.
+async fn certify(
+    port: &Port,
+    uid: InstanceUid,
+    request: Vec<u8>,
+    caller: &Caller,
+) -> Option<Result<ConnectionSettingsOffers, String>> {
+    let Some(authority) = port.trust.authority.clone() else {
+        return Some(Err("certificates are not issued here".to_owned()));
+    };
+    let caller = caller.clone();
+    let work = move || authority.request(uid, &request, &caller, now_ms());
+    // The store is on disk.
+    let done = tokio::task::spawn_blocking(work).await;
+    let done = done.unwrap_or_else(|_| Err("it failed; the log says why".to_owned()));
+    if let Err(why) = &done {
+        tracing::warn!(%uid, "an agent gets no certificate: {why}");
+    }
+    done.transpose()
 }
 
 async fn is_answered(lives: oneshot::Receiver<()>) -> bool {

@@ -70,8 +70,9 @@ pub fn agents(answer: &Value) -> String {
             is("connected", "connected", "away"),
             is("healthy", "healthy", "unhealthy"),
             digest(&agent["runs"]),
-            match agent["configurable"].as_bool() {
-                Some(true) => text(&agent["refused"]),
+            match (agent["enrolled"].as_bool(), agent["configurable"].as_bool()) {
+                (Some(false), _) => "no certificate yet".to_owned(),
+                (_, Some(true)) => text(&agent["refused"]),
                 _ => "not configurable".to_owned(),
             },
         ]
@@ -140,6 +141,28 @@ pub fn rollout(answer: &Value) -> String {
     out += "\n";
     out += &table(&["AT", "PHASE", "INPUT"], &rows);
     out
+}
+
+/// Certificates, and requests that wait.
+pub fn certificates(answer: &Value) -> String {
+    let row = |c: &Value| {
+        let cells = ["uid", "state", "author", "serial"].map(|key| text(&c[key]));
+        let ends = time(&c["ends_ms"]);
+        let [uid, state, author, serial] = cells;
+        vec![uid, state, ends, author, serial]
+    };
+    let mut rows: Vec<_> = list(answer, "certificates").map(row).collect();
+    let waits = |w: &Value| {
+        let since = format!("since {}", time(&w["since_ms"]));
+        vec![
+            text(&w["uid"]),
+            "waits".to_owned(),
+            since,
+            text(&w["author"]),
+        ]
+    };
+    rows.extend(list(answer, "waiting").map(waits));
+    table(&["UID", "STATE", "ENDS", "BY", "SERIAL"], &rows)
 }
 
 /// Who did what.

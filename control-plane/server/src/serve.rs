@@ -7,10 +7,14 @@ use anyhow::{Context, Result, anyhow, bail};
 use tailwater_control::access::Access;
 use tailwater_control::api::{Api, Gauges};
 use tailwater_control::audit::Audit;
+use tailwater_control::authority::{Authority, Terms};
 use tailwater_control::groups::{Groups, Shared, fallback};
 use tailwater_control::hub::Hub;
 use tailwater_control::listen::{Server, serve as listen};
+use tailwater_control::offers::Offers;
 use tailwater_control::port::{Limits, Port};
+use tailwater_control::sign::SigningKey;
+use tailwater_control::trust::Trust;
 use tailwater_control::{now_ms, tls};
 use tailwater_control_plane::metrics::Metrics;
 use tailwater_control_plane::rollout::Policy;
@@ -28,6 +32,8 @@ use crate::cli::{PolicyArgs, ServeArgs};
 const AWAY_MS_MAX: u64 = 24 * 3_600_000;
 /// Files that are open besides connections.
 const DESCRIPTORS_OWN: u64 = 64;
+/// How often texts that nobody needs are looked for.
+const FORGET_INTERVAL: Duration = Duration::from_secs(3600);
 /// How often new groups are looked for.
 const GROUPS_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -39,6 +45,8 @@ pub fn serve(args: &ServeArgs) -> Result<()> {
     };
     check_exposure(args, &access)?;
     let policy = policy(&args.policy)?;
+    let key = args.signing_key.as_deref().map(SigningKey::of_file);
+    let key = key.transpose().map_err(|e| anyhow!(e))?;
     let log = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(false);
@@ -46,6 +54,8 @@ pub fn serve(args: &ServeArgs) -> Result<()> {
         .with(LevelFilter::INFO)
         .with(log);
     tracing::subscriber::set_global_default(subscriber)?;
+    let store = Arc::new(SqliteStore::open(&args.state.join("control-plane.db"))?);
+    let authority = authority(args, &store)?;
     let tls = match (&args.tls_cert, &args.tls_key) {
         (Some(cert), Some(key)) => {
             let files = tls::Files {
@@ -53,6 +63,7 @@ pub fn serve(args: &ServeArgs) -> Result<()> {
                 key,
                 client_ca: args.client_ca.as_deref(),
                 client_crl: args.client_crl.as_deref(),
+                authority: authority.as_ref(),
             };
             Some(tls::listener(&files).map_err(|e| anyhow!(e))?)
         }
@@ -65,12 +76,12 @@ pub fn serve(args: &ServeArgs) -> Result<()> {
             args.connections_max
         );
     }
-    let store = Arc::new(SqliteStore::open(&args.state.join("control-plane.db"))?);
     let audit = Audit::open(&args.state).with_context(|| args.state.display().to_string())?;
     let audit = Arc::new(audit);
-    let hub = Arc::new(Hub::new(args.agents_max));
+    let hub = Arc::new(Hub::new(args.agents_max, authority.is_some()));
     let registry = Arc::new(MetricsRegistry::default());
     let groups = Arc::new(Groups::new(Shared {
+        offers: Arc::new(Offers::new(store.clone(), key)),
         store,
         hub: hub.clone(),
         audit: audit.clone(),
@@ -83,18 +94,22 @@ pub fn serve(args: &ServeArgs) -> Result<()> {
         message_bytes_max: args.message_bytes_max,
         ..Limits::default()
     };
+    let trust = Trust {
+        authority: authority.clone(),
+        needs_certificate: args.client_ca.is_some(),
+    };
     let server = Arc::new(Server {
-        port: Arc::new(Port::new(hub.clone(), limits)),
+        port: Arc::new(Port::new(hub.clone(), limits, trust)),
         api: Arc::new(Api {
             hub: hub.clone(),
             groups: groups.clone(),
             audit,
             access,
+            authority: authority.clone(),
             registry,
             gauges: gauges.clone(),
         }),
         tls: tls.map(tokio_rustls::TlsAcceptor::from),
-        certificates: args.client_ca.is_some(),
         connections_max: args.connections_max,
         connections: gauges.connections,
     });
@@ -120,22 +135,31 @@ fn raise_descriptors() -> u64 {
     now.unwrap_or(u64::MAX)
 }
 
-async fn run(args: &ServeArgs, server: Arc<Server>, hub: &Hub, groups: &Groups) -> Result<()> {
+async fn run(args: &ServeArgs, server: Arc<Server>, hub: &Hub, groups: &Arc<Groups>) -> Result<()> {
     let listener = tokio::net::TcpListener::bind(args.listen).await;
     let listener = listener.with_context(|| format!("cannot listen at {}", args.listen))?;
     tracing::info!("listens at {}", listener.local_addr()?);
     let (stop, stopped) = watch::channel(false);
-    let accepting = tokio::spawn(listen(listener, server, stopped));
+    let accepting = tokio::spawn(listen(listener, server.clone(), stopped));
     let (mut terminate, mut interrupt) = (
         signal(SignalKind::terminate())?,
         signal(SignalKind::interrupt())?,
     );
     let mut look = tokio::time::interval(GROUPS_INTERVAL);
+    // Not at the start: then it is not known what agents run.
+    let first = tokio::time::Instant::now() + FORGET_INTERVAL;
+    let mut clean = tokio::time::interval_at(first, FORGET_INTERVAL);
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             _ = look.tick() => look_after(hub, groups),
+            _ = clean.tick() => {
+                let groups = groups.clone();
+                let authority = server.port.trust.authority.clone();
+                // The store is on disk.
+                tokio::task::spawn_blocking(move || forget(&groups, authority.as_deref()));
+            }
         }
     }
     tracing::info!("ends; agents go on with what they have");
@@ -148,7 +172,7 @@ async fn run(args: &ServeArgs, server: Arc<Server>, hub: &Hub, groups: &Groups) 
 fn look_after(hub: &Hub, groups: &Groups) {
     let mut found = std::collections::BTreeSet::new();
     hub.each(|_, agent| {
-        if agent.peer.is_configurable() && !found.contains(&agent.group) {
+        if agent.is_managed() && !found.contains(&agent.group) {
             found.insert(agent.group.clone());
         }
     });
@@ -158,6 +182,33 @@ fn look_after(hub: &Hub, groups: &Groups) {
         }
     }
     hub.forget(AWAY_MS_MAX, now_ms());
+}
+
+/// The authority, if certificates are to be issued.
+fn authority(args: &ServeArgs, store: &Arc<SqliteStore>) -> Result<Option<Arc<Authority>>> {
+    if !args.issue_certificates {
+        return Ok(None);
+    }
+    let terms = Terms {
+        lifetime_ms: args.certificate_lifetime,
+        approval: args.approve_certificates,
+        heartbeat_seconds: (args.heartbeat_interval / 1_000).max(1),
+    };
+    let opened = Authority::open(&args.state, store.clone(), terms);
+    Ok(Some(Arc::new(opened.map_err(|e| anyhow!(e))?)))
+}
+
+/// Forgets what nobody needs any more.
+fn forget(groups: &Groups, authority: Option<&Authority>) {
+    if let Some(Err(error)) = authority.map(|a| a.forget_ended(now_ms())) {
+        tracing::error!("certificates that have ended stay: {error}");
+    }
+
+    match groups.forget_texts() {
+        Ok(0) => {}
+        Ok(count) => tracing::info!("{count} texts that nobody needs are forgotten"),
+        Err(error) => tracing::error!("texts that nobody needs stay: {error}"),
+    }
 }
 
 /// Nothing is open to others without TLS and tokens.
@@ -172,7 +223,8 @@ fn check_exposure(args: &ServeArgs, access: &Access) -> Result<()> {
     if !access.is_closed() {
         bail!("{at} is no loopback address: --tokens is needed");
     }
-    if args.client_ca.is_none() && !access.agents_need_one() {
+    let is_approved = args.issue_certificates && args.approve_certificates;
+    if args.client_ca.is_none() && !is_approved && !access.agents_need_one() {
         bail!(
             "{at} is no loopback address, and any agent could connect: --client-ca is needed, or a token of \
                the role agent in --tokens"

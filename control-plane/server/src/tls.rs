@@ -6,8 +6,10 @@ use std::sync::Arc;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
-use rustls::server::WebPkiClientVerifier;
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
+
+use crate::authority::{Authority, CA_FILE, Unrevoked};
 
 /// Files of the listener.
 #[derive(Clone, Copy, Debug)]
@@ -20,6 +22,8 @@ pub struct Files<'a> {
     pub client_ca: Option<&'a Path>,
     /// Certificates of agents that do not count any more, PEM.
     pub client_crl: Option<&'a Path>,
+    /// Issues certificates of agents.
+    pub authority: Option<&'a Arc<Authority>>,
 }
 
 fn provider() -> Arc<CryptoProvider> {
@@ -59,9 +63,23 @@ pub fn listener(files: &Files<'_>) -> Result<Arc<ServerConfig>, String> {
     let builder = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .map_err(|e| e.to_string())?;
-    let builder = match files.client_ca {
-        None => builder.with_no_client_auth(),
-        Some(path) => {
+    let builder = match (files.client_ca, files.authority) {
+        (None, None) => builder.with_no_client_auth(),
+        (None, Some(authority)) => {
+            let said = |e: &dyn std::fmt::Display| format!("{CA_FILE}: {e}");
+            let own = CertificateDer::from_pem_slice(authority.pem().as_bytes());
+            let mut roots = RootCertStore::empty();
+            let added = roots.add(own.map_err(|e| said(&e))?);
+            added.map_err(|e| said(&e))?;
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider());
+            let inner = verifier.allow_unauthenticated().build();
+            let verifier = Unrevoked {
+                inner: inner.map_err(|e| said(&e))?,
+                authority: authority.clone(),
+            };
+            builder.with_client_cert_verifier(Arc::new(verifier))
+        }
+        (Some(path), _) => {
             let roots = Arc::new(roots(path)?);
             let mut verifier = WebPkiClientVerifier::builder_with_provider(roots, provider())
                 .allow_unauthenticated();
@@ -79,6 +97,11 @@ pub fn listener(files: &Files<'_>) -> Result<Arc<ServerConfig>, String> {
         .with_single_cert(chain, key)
         .map_err(said(files.cert))?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    if files.authority.is_some() {
+        // A session that is taken up again shows no certificate anew.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+    }
     Ok(Arc::new(config))
 }
 

@@ -13,15 +13,24 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
+mod certificates;
+mod releases;
 mod rollouts;
 
 use super::{Artefacts, Offered, Recorded, Retention, Store, StoreError};
 use crate::model::{Descriptor, Digest, Event, Manifest, Origin, Source, State};
 use crate::registry::{Changes, Transition};
 
+pub use certificates::CertificateRecord;
+pub use releases::{Applied, Release};
+
 /// What brings a database from each version to the next. Never changed once it was released: a
 /// change is one more.
-const MIGRATIONS: &[&str] = &[include_str!("sqlite/1.sql"), include_str!("sqlite/2.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("sqlite/1.sql"),
+    include_str!("sqlite/2.sql"),
+    include_str!("sqlite/3.sql"),
+];
 
 /// How long another process that looks into the file is waited for.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -80,6 +89,25 @@ impl SqliteStore {
         let done = work(&transaction)?;
         transaction.commit()?;
         Ok(done)
+    }
+}
+
+impl SqliteStore {
+    /// As [`SqliteStore::transact`], and it survives the loss of the machine.
+    fn durably<T>(
+        &self,
+        work: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let mut connection = self.lock();
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        let done = (|| {
+            let transaction = connection.transaction()?;
+            let done = work(&transaction)?;
+            transaction.commit()?;
+            Ok(done)
+        })();
+        connection.pragma_update(None, "synchronous", "NORMAL")?;
+        done
     }
 }
 

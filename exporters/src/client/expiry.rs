@@ -59,9 +59,13 @@ impl Expiry {
     }
 }
 
-/// The end of a certificate's validity as Unix time in seconds (RFC 5280, 4.1): certificate, to be
+fn not_after(certificate: &[u8]) -> Option<i64> {
+    validity(certificate).map(|(_, end)| end)
+}
+
+/// Begin and end of a certificate's validity as Unix time in seconds (RFC 5280, 4.1): certificate, to be
 /// signed, [version], serial number, signature, issuer, validity of two times.
-pub fn not_after(certificate: &[u8]) -> Option<i64> {
+pub fn validity(certificate: &[u8]) -> Option<(i64, i64)> {
     const SEQUENCE: u8 = 0x30;
     const VERSION: u8 = 0xa0;
     const UTC_TIME: u8 = 0x17;
@@ -76,16 +80,19 @@ pub fn not_after(certificate: &[u8]) -> Option<i64> {
     }
     let begin = element(inside(rest)?.content)?;
     let end = element(begin.rest)?;
-    let text = std::str::from_utf8(end.content).ok()?;
-    match end.tag {
-        // Two digits of the year; 50 to 99 are of the last century.
-        UTC_TIME => {
-            let century = if text.get(..1)? >= "5" { "19" } else { "20" };
-            seconds(&format!("{century}{text}"))
+    let time = |element: &Element<'_>| {
+        let text = std::str::from_utf8(element.content).ok()?;
+        match element.tag {
+            // Two digits of the year; 50 to 99 are of the last century.
+            UTC_TIME => {
+                let century = if text.get(..1)? >= "5" { "19" } else { "20" };
+                seconds(&format!("{century}{text}"))
+            }
+            GENERALIZED_TIME => seconds(text),
+            _ => None,
         }
-        GENERALIZED_TIME => seconds(text),
-        _ => None,
-    }
+    };
+    Some((time(&begin)?, time(&end)?))
 }
 
 /// Unix time of `YYYYMMDDhhmmssZ`, the only form that certificates may have.
@@ -145,6 +152,8 @@ mod tests {
         assert_eq!(end, at("2124-01-01T00:00:00Z"));
         let end = not_after(&test_certificate("client_expired.pem"));
         assert_eq!(end, at("2025-01-01T00:00:00Z"));
+        let (begin, end) = validity(&test_certificate("client1.pem")).unwrap();
+        assert!(begin < end && Some(end) == at("2124-01-01T00:00:00Z"));
     }
 
     #[test]

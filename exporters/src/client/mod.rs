@@ -48,7 +48,7 @@ mod tls_tests;
 pub use auth::AuthOptions;
 pub use config::decode_fixed_compression;
 pub use endpoint::{Endpoint, EndpointError};
-pub use expiry::{Expiry, not_after};
+pub use expiry::{Expiry, validity};
 pub use grpc::{GRPC_ENCODING, GrpcClient, GrpcParts, GrpcSender, MESSAGE_BYTES_MAX, message};
 pub use grpc_options::{Balancer, GrpcOptions, Keepalive};
 pub use http::{ClientParts, HttpClient, HttpSender, RESPONSE_BYTES_MAX};

@@ -313,6 +313,10 @@ metric_group! {
     offers_applied: Counter, Basic, Count, "tailwater_opamp_offers_applied";
     /// Remote configurations that were refused.
     offers_refused: Counter, Basic, Count, "tailwater_opamp_offers_refused";
+    /// Remote configurations that were refused as none of `public_keys` signed them.
+    offers_unsigned: Counter, Basic, Count, "tailwater_opamp_offers_unsigned";
+    /// Remote configurations that were refused as a newer version was in force.
+    offers_outdated: Counter, Basic, Count, "tailwater_opamp_offers_outdated";
 }
 
 metric_group! {

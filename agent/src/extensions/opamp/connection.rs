@@ -12,7 +12,7 @@ use prost::Message;
 use rcgen::{CertificateParams, DnType, KeyPair};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use tailwater_exporters::client::{ClientOptions, Endpoint, not_after};
+use tailwater_exporters::client::{ClientOptions, Endpoint, validity};
 use tailwater_opamp::InstanceUid;
 use tailwater_opamp::proto::{
     CertificateRequest, ConnectionSettingsRequest, OpAmpConnectionSettings,
@@ -188,11 +188,26 @@ impl Offered {
         self.way(local).is_ok_and(|w| w == *way)
     }
 
-    /// When the certificate ends, in seconds of Unix time.
-    pub fn certificate_ends(&self) -> Option<i64> {
+    /// From when until when the certificate is good, in seconds of Unix time.
+    pub fn certificate_lasts(&self) -> Option<(i64, i64)> {
         let text = String::from_utf8(self.settings.certificate.as_ref()?.cert.clone()).ok()?;
         let chain = PemSource::Text(text).certificates().ok()?;
-        not_after(chain.first()?)
+        validity(chain.first()?)
+    }
+
+    /// Whether nobody takes its certificate any more.
+    pub fn is_over(&self, unix_seconds: i64) -> bool {
+        let lasts = self.certificate_lasts();
+        lasts.is_some_and(|(_, end)| end <= unix_seconds)
+    }
+
+    /// Whether it is time for another certificate: `before` its end, in seconds. Not before a third of its time is over:
+    /// who issues them for a short time is not asked all the time.
+    pub fn renews(&self, before: i64, unix_seconds: i64) -> bool {
+        self.certificate_lasts().is_none_or(|(begin, end)| {
+            let most = end.saturating_sub(begin) / 3 * 2;
+            end.saturating_sub(before.min(most)) <= unix_seconds
+        })
     }
 }
 

@@ -247,16 +247,28 @@ impl Driver {
             target: self.s.settings.target.clone(),
             client: self.s.settings.client.clone(),
         };
-        match self.candidate.as_ref().or(self.valid.as_ref()) {
+        match self.offered() {
             Some(offered) => offered.way(&self.s.settings),
             None => Ok(local()),
         }
     }
 
+    /// Settings that were offered and are used. With a certificate that has ended no server would speak to the agent,
+    /// with the local settings it may get another one.
+    fn offered(&self) -> Option<&Offered> {
+        let now = self.unix_seconds();
+        let valid = || self.valid.as_ref().filter(|v| !v.is_over(now));
+        self.candidate.as_ref().or_else(valid)
+    }
+
+    fn unix_seconds(&self) -> i64 {
+        self.s.clock.wall_ns() / 1_000_000_000
+    }
+
     /// How often something is said.
     fn interval(&self) -> Option<Duration> {
         let beats = self.s.settings.capabilities & tailwater_opamp::proto::agent::REPORTS_HEARTBEAT;
-        let offered = self.candidate.as_ref().or(self.valid.as_ref());
+        let offered = self.offered();
         let websocket = self.way().is_ok_and(|w| w.target.websocket);
         match offered.filter(|_| beats != 0) {
             Some(offered) => offered.interval(&self.s.settings),

@@ -76,6 +76,27 @@ pub fn take(files: &Files, settings: &Settings, before: &Remote) -> Result<Taken
     Ok(Taken { layer, version })
 }
 
+/// Why an offer is not trusted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Distrust {
+    /// None of the keys signed it.
+    Unsigned,
+    /// A newer version was in force.
+    Outdated,
+}
+
+/// Whether an offer that was refused was not trusted, whatever it says.
+pub fn distrust(files: &Files, settings: &Settings, before: &Remote) -> Option<Distrust> {
+    let signature = signature::read(files).ok();
+    let signed = signature.as_ref().map(Option::as_ref);
+    let verify = |s| signature::verify(files, s, &settings.keys).is_ok();
+    if !settings.keys.is_empty() && !signed.is_some_and(verify) {
+        return Some(Distrust::Unsigned);
+    }
+    let version = signature.flatten().map(|s| s.version);
+    too_old(version, files, settings, before).map(|_| Distrust::Outdated)
+}
+
 fn too_old(
     version: Option<u64>,
     files: &Files,

@@ -10,16 +10,9 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use ring::signature::{ED25519, UnparsedPublicKey};
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 use tailwater_opamp::proto::AgentConfigFile;
-
-/// The file with the version and the signature.
-pub const SIGNATURE_FILE: &str = "tailwater-signature.json";
-
-/// The bytes before the key in its usual form (`SubjectPublicKeyInfo`, RFC 8410, 4).
-const SPKI: [u8; 12] = [
-    0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00,
-];
+use tailwater_opamp::signature::ED25519_SPKI as SPKI;
+pub use tailwater_opamp::signature::{SIGNATURE_FILE, hex, signed_text};
 
 /// A public key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,29 +62,6 @@ pub fn read(files: &BTreeMap<String, AgentConfigFile>) -> Result<Option<Signatur
         }
     };
     Ok(Some(Signature { version, signature }))
-}
-
-/// What is signed:
-///
-/// ```text
-/// tailwater remote configuration 1
-/// version 7
-/// <SHA-256 of the file in lower-case hexadecimal>  <its name>
-/// ```
-///
-/// with a line for each file but the signature's, in the order of their names as bytes, each line ended by
-/// a line feed. (`sha256sum` prints lines like these.)
-pub fn signed_text(files: &BTreeMap<String, AgentConfigFile>, version: u64) -> String {
-    let mut text = format!("tailwater remote configuration 1\nversion {version}\n");
-    for (name, file) in files.iter().filter(|(name, _)| *name != SIGNATURE_FILE) {
-        text.push_str(&format!("{}  {name}\n", hex(&Sha256::digest(&file.body))));
-    }
-    text
-}
-
-/// Lower-case hexadecimal.
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 /// Whether one of `keys` signed it.

@@ -56,8 +56,37 @@ pub(super) fn page(api: &Api) -> String {
             "Agents that were turned away for lack of room.",
             &counts.full,
         ),
+        (
+            "tailwater_fleet_offers_refused",
+            "Times that an agent said that it refused an offer.",
+            &counts.offers_refused,
+        ),
+        (
+            "tailwater_fleet_strangers",
+            "Times that a connection wanted to speak for another agent than its certificate is of, or for one whose \
+             certificate was revoked.",
+            &counts.strangers,
+        ),
     ];
-    for (name, help, counter) in counters {
+    let issued = api.authority.as_ref().map(|a| &a.counts);
+    let certificates = issued.map(|issued| {
+        [
+            (
+                "tailwater_fleet_certificates_issued",
+                "Certificates that were issued to agents.",
+                &issued.issued,
+            ),
+            (
+                "tailwater_fleet_certificates_refused",
+                "Requests for a certificate that were refused.",
+                &issued.refused,
+            ),
+        ]
+    });
+    for (name, help, counter) in counters
+        .into_iter()
+        .chain(certificates.into_iter().flatten())
+    {
         let value = counter.load(Ordering::Relaxed);
         let _ = writeln!(
             out,
@@ -71,6 +100,15 @@ pub(super) fn page(api: &Api) -> String {
         "Connections that are open, of agents and people.",
         &[(String::new(), connections as u64)],
     );
+    let waiting = api.authority.as_ref().map(|a| a.waiting() as u64);
+    if let Some(waiting) = waiting {
+        gauge(
+            &mut out,
+            "tailwater_fleet_certificates_waiting",
+            "Requests for a certificate that wait for somebody.",
+            &[(String::new(), waiting)],
+        );
+    }
     let now = now_ms();
     let mut connected = std::collections::BTreeMap::<String, (u64, u64)>::new();
     api.hub.each(|_, agent| {

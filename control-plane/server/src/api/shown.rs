@@ -4,9 +4,11 @@ use serde_json::{Value, json};
 use tailwater_control_plane::model::Digest;
 use tailwater_control_plane::rollout::State;
 use tailwater_control_plane::rollout::model::Phase;
+use tailwater_control_plane::store::{Applied, CertificateRecord, Release};
 use tailwater_opamp::InstanceUid;
 
 use super::Api;
+use crate::authority::Waiting;
 use crate::groups::{Refusal, fallback};
 use crate::hub::Agent;
 use crate::now_ms;
@@ -41,6 +43,7 @@ fn summary(uid: InstanceUid, agent: &Agent, now: u64) -> Value {
         "version": attribute("service.version"),
         "host": attribute("host.name"),
         "configurable": agent.peer.is_configurable(),
+        "enrolled": agent.is_enrolled,
         "healthy": agent.peer.health.as_ref().map(|h| h.healthy),
         "runs": runs,
         "answered": report.answered,
@@ -93,6 +96,31 @@ pub(super) fn agent(api: &Api, uid: InstanceUid) -> Option<Value> {
     })
 }
 
+/// Certificates of agents, and requests that wait.
+pub(super) fn certificates(api: &Api) -> Result<Value, Refusal> {
+    let none = || Refusal::Group("certificates are not issued here".to_owned());
+    let (all, waiting) = api.authority.as_ref().ok_or_else(none)?.list();
+    let now = now_ms();
+    let one = |c: &CertificateRecord| {
+        let state = match (c.revoked_ms, c.counts(now), c.used_ms) {
+            (Some(_), ..) => "revoked",
+            (None, false, _) => "ended",
+            (None, true, None) => "unused",
+            (None, true, Some(_)) => "valid",
+        };
+        json!({
+            "serial": c.serial, "uid": c.uid, "author": c.author, "state": state, "issued_ms": c.issued_ms,
+            "ends_ms": c.ends_ms, "used_ms": c.used_ms, "revoked_ms": c.revoked_ms,
+        })
+    };
+    let waits =
+        |w: &Waiting| json!({"uid": w.uid.to_string(), "author": w.author, "since_ms": w.since_ms});
+    Ok(json!({
+        "certificates": all.iter().map(one).collect::<Vec<_>>(),
+        "waiting": waiting.iter().map(waits).collect::<Vec<_>>(),
+    }))
+}
+
 fn state(group: &str, state: Option<&State>) -> Value {
     let Some(state) = state else {
         return json!({"group": group, "phase": "idle", "good": {"generation": 0, "digest": "own"}});
@@ -138,5 +166,20 @@ pub(super) fn rollout(api: &Api, group: &str, limit: usize) -> Result<Value, Ref
     let steps = api.groups.steps(group, limit)?;
     let step = |s: &tailwater_control_plane::store::StepRecord| json!({"at_ms": s.at_ms, "step": s.step, "epoch": s.epoch, "phase": s.phase, "input": s.input});
     value["steps"] = steps.iter().map(step).collect();
+    let (applied, releases) = api.groups.history(group, limit)?;
+    let one = |a: &Applied| {
+        json!({
+            "digest": a.digest, "parent": a.parent.as_ref().map(named), "cause": a.cause,
+            "author": a.author, "at_ms": a.at_ms,
+        })
+    };
+    value["applied"] = applied.iter().map(one).collect();
+    let one = |r: &Release| {
+        json!({
+            "version": r.version, "digest": named(&r.digest), "cause": r.cause, "key": r.key,
+            "signature": r.signature, "at_ms": r.at_ms,
+        })
+    };
+    value["releases"] = releases.iter().map(one).collect();
     Ok(value)
 }

@@ -2,13 +2,13 @@ use std::time::Duration;
 
 use tailwater_control_plane::store::SqliteStore;
 use tailwater_opamp::proto::{
-    AgentConfigFile, AgentConfigMap, ConnectionSettingsStatus, EffectiveConfig, RemoteConfigStatus,
-    agent,
+    AgentConfigFile, AgentConfigMap, AgentRemoteConfig, ConnectionSettingsStatus, EffectiveConfig,
+    RemoteConfigStatus, agent,
 };
 use tailwater_opamp::{Client, Event, Report as Said, Start};
 
 use super::*;
-use crate::hub::Attached;
+use crate::hub::{Attached, How};
 
 const BODY: &str = "receivers: {otlp: {protocols: {grpc: {}}}}\nservice: {extensions: [x]}\n";
 
@@ -52,9 +52,13 @@ impl Agent {
     }
 
     fn connect(&mut self) {
+        let how = How {
+            anyway: true,
+            is_enrolled: true,
+        };
         let attached = self
             .hub
-            .attach(self.uid, Some(Arc::default()), true, now_ms());
+            .attach(self.uid, Some(Arc::default()), how, now_ms());
         let Attached::As(id) = attached else {
             panic!("no room");
         };
@@ -89,7 +93,7 @@ impl Agent {
                 let answer = self
                     .hub
                     .received(self.uid, self.connection, message, now_ms());
-                answers.extend(answer);
+                answers.extend(answer.map(|a| a.message));
             }
             let pushed = self.hub.push(self.uid, self.connection).expect("it speaks");
             let is_pushed = pushed.message.is_some();
@@ -115,6 +119,7 @@ fn fleet(hub: &Arc<Hub>, dir: &std::path::Path) -> HubFleet {
         .unwrap();
     HubFleet {
         hub: hub.clone(),
+        offers: Arc::new(Offers::new(store.clone(), None)),
         artefacts: store,
         group: "default".to_owned(),
         audit: Arc::new(Audit::open(dir).unwrap()),
@@ -137,7 +142,7 @@ fn call(epoch: u64, step: u64) -> Call<'static> {
 #[test]
 fn agents_are_offered_what_they_should_run() {
     let dir = tempfile::tempdir().unwrap();
-    let hub = Arc::new(Hub::new(10));
+    let hub = Arc::new(Hub::new(10, false));
     let mut fleet = fleet(&hub, dir.path());
     let mut agent = Agent::new(&hub, 1, true);
     assert_eq!(agent.speak().0, []);
@@ -203,7 +208,7 @@ fn agents_are_offered_what_they_should_run() {
 #[test]
 fn other_agents_are_known_by_their_effective_configuration() {
     let dir = tempfile::tempdir().unwrap();
-    let hub = Arc::new(Hub::new(10));
+    let hub = Arc::new(Hub::new(10, false));
     let mut fleet = fleet(&hub, dir.path());
     let mut agent = Agent::new(&hub, 1, false);
     let shows = |agent: &mut Agent, text: &str| {
@@ -246,7 +251,7 @@ fn other_agents_are_known_by_their_effective_configuration() {
     agent.speak();
     assert_eq!(report(&mut fleet).effective, Some(digest.clone()));
     // A control plane that was started anew knows as much.
-    let hub = Arc::new(Hub::new(10));
+    let hub = Arc::new(Hub::new(10, false));
     fleet.hub = hub.clone();
     agent.hub = hub;
     agent.connect();
@@ -260,7 +265,7 @@ fn other_agents_are_known_by_their_effective_configuration() {
 #[test]
 fn counters_are_asked_for() {
     let dir = tempfile::tempdir().unwrap();
-    let hub = Arc::new(Hub::new(10));
+    let hub = Arc::new(Hub::new(10, false));
     let mut fleet = fleet(&hub, dir.path());
     let mut agent = Agent::new(&hub, 1, true);
     agent.speak();
@@ -292,7 +297,7 @@ fn counters_are_asked_for() {
 #[test]
 fn who_comes_late_follows() {
     let dir = tempfile::tempdir().unwrap();
-    let hub = Arc::new(Hub::new(10));
+    let hub = Arc::new(Hub::new(10, false));
     let mut fleet = fleet(&hub, dir.path());
     let digest = Digest::of(BODY.as_bytes());
     let generation = |number| Generation {
@@ -309,4 +314,94 @@ fn who_comes_late_follows() {
     agent.speak();
     agent.runs(&[]);
     assert_eq!(agent.speak().0.len(), 1);
+}
+
+/// The version of an offer.
+fn version(offer: &AgentRemoteConfig) -> u64 {
+    let files = &offer.config.as_ref().unwrap().config_map;
+    let file = &files[tailwater_opamp::signature::SIGNATURE_FILE];
+    let said: serde_json::Value = serde_json::from_slice(&file.body).unwrap();
+    said["version"].as_u64().unwrap()
+}
+
+/// Guarantee: every signed offer has a higher version than those before, the way back too; what an agent runs is signed
+/// again by another key, without any change, until it takes that; agents of others get no signature.
+#[test]
+fn offers_are_signed_and_their_versions_grow() {
+    let dir = tempfile::tempdir().unwrap();
+    let hub = Arc::new(Hub::new(10, false));
+    let mut fleet = fleet(&hub, dir.path());
+    let store = Arc::new(SqliteStore::open(&dir.path().join("db")).unwrap());
+    let sign_with = |fleet: &mut HubFleet, name: &str| {
+        let key = crate::sign::SigningKey::make(&dir.path().join(name)).unwrap();
+        fleet.offers = Arc::new(Offers::new(store.clone(), Some(key)));
+    };
+    let mut agent = Agent::new(&hub, 1, true);
+    let mut other = Agent::new(&hub, 2, false);
+    agent.runs(&[]);
+    agent.speak();
+    other.speak();
+    let all = BTreeSet::from([agent.uid.to_string(), other.uid.to_string()]);
+    let digest = Digest::of(BODY.as_bytes());
+    // What runs unsigned is signed when there is a key.
+    fleet.offer(&call(1, 1), &all, &digest).unwrap();
+    assert_eq!(
+        agent.speak().0[0].config.as_ref().unwrap().config_map.len(),
+        1
+    );
+    agent.client.settle(Ok(()));
+    agent.runs(&[("pipeline.yaml", BODY)]);
+    agent.speak();
+    assert_eq!(other.speak().0.len(), 1);
+    other.client.settle(Err("no".to_owned()));
+    other.speak();
+    sign_with(&mut fleet, "first");
+    fleet.collectors(&call(1, 2)).unwrap();
+    let (offers, _) = agent.speak();
+    assert_eq!((offers.len(), version(&offers[0])), (1, 1));
+    assert_eq!(other.speak().0, [], "it knows no signatures");
+    fleet.collectors(&call(1, 3)).unwrap();
+    assert_eq!(agent.speak().0, [], "once");
+    agent.client.settle(Ok(()));
+    agent.speak();
+    fleet.collectors(&call(1, 4)).unwrap();
+    assert_eq!(agent.speak().0, [], "it is signed");
+    // Another key, which the agent does not know yet: it is tried again later.
+    sign_with(&mut fleet, "second");
+    fleet.collectors(&call(1, 5)).unwrap();
+    let (offers, _) = agent.speak();
+    assert_eq!((offers.len(), version(&offers[0])), (1, 2));
+    agent.client.settle(Err("none of public_keys".to_owned()));
+    agent.speak();
+    fleet.collectors(&call(1, 6)).unwrap();
+    assert_eq!(agent.speak().0, [], "not before its time");
+    hub.look(agent.uid, |a| a.desired.as_mut().unwrap().again_ms = 0);
+    fleet.collectors(&call(1, 7)).unwrap();
+    let (offers, _) = agent.speak();
+    assert_eq!((offers.len(), version(&offers[0])), (1, 3));
+    agent.client.settle(Ok(()));
+    agent.speak();
+    // Back is a new version of an old text.
+    let own = Digest::of(b"");
+    fleet.offer(&call(1, 8), &all, &own).unwrap();
+    let (offers, _) = agent.speak();
+    assert_eq!((offers.len(), version(&offers[0])), (1, 4));
+    let (offers, _) = other.speak();
+    assert!(offers[0].config.as_ref().unwrap().config_map.is_empty());
+    // A leader of the past signs nothing.
+    fleet
+        .promote(
+            &call(2, 9),
+            &Generation {
+                number: 1,
+                digest: digest.clone(),
+                requires: BTreeSet::new(),
+            },
+        )
+        .unwrap();
+    let newest = store.version().unwrap();
+    fleet.collectors(&call(1, 10)).unwrap();
+    assert_eq!(store.version().unwrap(), newest);
+    let releases = store.releases("default", 10).unwrap();
+    assert_eq!((releases[0].version, &*releases[0].cause), (newest, "key"));
 }

@@ -9,18 +9,16 @@ use tailwater_control_plane::model::Digest;
 use tailwater_control_plane::rollout::model::{Generation, Report};
 use tailwater_control_plane::rollout::verdict::Sample;
 use tailwater_opamp::proto::{
-    AgentConfigFile, AgentConfigMap, AgentRemoteConfig, AgentToServer, CustomMessage, Status,
+    AgentRemoteConfig, AgentToServer, ConnectionSettingsOffers, CustomMessage, Status,
 };
 use tailwater_opamp::{Heard, Peer};
 
+use super::streams::Streams;
 use super::{Connection, POLL_MS_MAX, STATE};
+use crate::offers::{FALLBACK_BODY, Offer, PIPELINE_FILE, digest_of, key_of};
 
-/// The file of an offer that holds the pipeline.
-pub const PIPELINE_FILE: &str = "pipeline.yaml";
 /// The file of an offer that holds what is tailed; it changes independently.
 const TARGETS_FILE: &str = "targets.yaml";
-/// What is good before anything was: nothing is laid over the agent's own configuration.
-pub const FALLBACK_BODY: &str = "";
 /// The attribute of an agent that names its group.
 const GROUP_ATTRIBUTE: &str = "tailwater.group";
 /// The group of those that name none.
@@ -37,40 +35,12 @@ const AGAIN_MS_MAX: u64 = 3_600_000;
 /// What an agent should run.
 #[derive(Clone, Debug)]
 pub struct Desired {
-    /// What.
-    pub digest: Digest,
     /// As it is offered.
-    pub offer: Arc<AgentRemoteConfig>,
+    pub offer: Arc<Offer>,
     /// When it may be offered anew, ms.
     pub again_ms: u64,
     /// How long is waited after that, ms.
     pub wait_ms: u64,
-}
-
-/// The offer of a configuration. Its hash is the digest and a number: so it is known what an agent answers
-/// also after a restart, and the same can be offered anew.
-pub fn offer_of(digest: &Digest, body: &str, number: u64) -> AgentRemoteConfig {
-    let file = AgentConfigFile {
-        body: body.as_bytes().to_vec(),
-        content_type: "text/yaml".to_owned(),
-    };
-    let files = match body {
-        FALLBACK_BODY => BTreeMap::new(),
-        _ => BTreeMap::from([(PIPELINE_FILE.to_owned(), file)]),
-    };
-    let hash = format!("{}-{number:x}", digest.as_str());
-    AgentRemoteConfig {
-        config: Some(AgentConfigMap { config_map: files }),
-        config_hash: hash.into_bytes(),
-    }
-}
-
-/// Which digest a hash is about; none if it is not one of ours.
-fn digest_of(hash: &[u8]) -> Option<Digest> {
-    let text = std::str::from_utf8(hash).ok()?;
-    let (digest, _) = text.split_once('-')?;
-    let is_one = digest.len() == 64 && digest.bytes().all(|b| b.is_ascii_hexdigit());
-    is_one.then(|| Digest::from_text(digest))
 }
 
 /// What an agent ran, from when.
@@ -109,6 +79,12 @@ pub struct Agent {
     pub state: OwnState,
     /// What it ran, the oldest first.
     pub ran: VecDeque<Ran>,
+    /// It may be told what to run: it has the certificate that it needs, if it needs one.
+    pub is_enrolled: bool,
+    /// Settings of the connection that it is to be given: a certificate that somebody approved.
+    pub settings: Option<Box<ConnectionSettingsOffers>>,
+    /// Told apart by their numbers: processes that ask over HTTP under this name.
+    pub(super) streams: Streams,
     /// What it is to be asked next.
     pub question: Option<CustomMessage>,
     /// It was asked for its counters until then, ms.
@@ -127,6 +103,9 @@ impl Agent {
             seen_ms: now_ms,
             state: OwnState::default(),
             ran: VecDeque::new(),
+            is_enrolled: true,
+            settings: None,
+            streams: Streams::default(),
             question: None,
             asked_ms: 0,
             connection: None,
@@ -146,6 +125,11 @@ impl Agent {
         }
         self.group = self.named_group();
         heard
+    }
+
+    /// Whether it takes part in rollouts.
+    pub fn is_managed(&self) -> bool {
+        self.is_enrolled && self.peer.is_configurable()
     }
 
     fn named_group(&self) -> String {
@@ -208,22 +192,20 @@ impl Agent {
 
     /// Whether it is known what it runs: agents of ours say so soon after they came.
     pub fn is_known(&self) -> bool {
-        self.state.layer.is_some() || !self.peer.custom.contains(STATE)
+        self.state.layer.is_some() || !self.is_ours()
     }
 
     /// An agent that comes, and was never told what to run, runs what was promoted if it can.
-    pub(super) fn follow(
-        &mut self,
-        good: Option<&(Generation, Arc<AgentRemoteConfig>)>,
-        now_ms: u64,
-    ) {
-        let is_new = self.desired.is_none() && self.is_known() && self.peer.is_configurable();
+    pub(super) fn follow(&mut self, good: Option<&(Generation, Arc<Offer>)>, now_ms: u64) {
+        let is_new = self.desired.is_none() && self.is_known() && self.is_managed();
         let Some((good, offer)) = good.filter(|_| is_new) else {
             return;
         };
         if good.requires.is_subset(&self.components(&good.requires)) {
             let report = self.report(&|_| None, None);
-            self.want(&good.digest, &report, offer, now_ms);
+            if let Some(wait_ms) = self.wants(&good.digest, &report, offer.key.as_deref(), now_ms) {
+                self.take_on(offer, wait_ms, now_ms);
+            }
         }
     }
 
@@ -251,7 +233,7 @@ impl Agent {
         });
         let effective = match &self.state.layer {
             Some(layer) => Some(of_layer(layer)),
-            None if self.peer.custom.contains(STATE) => None,
+            None if self.is_ours() => None,
             None => self.by_content(answered.as_ref(), body, good),
         };
         Report {
@@ -272,7 +254,7 @@ impl Agent {
         if self.peer.answer_to_offer().is_none() {
             return Some(fallback);
         }
-        let desired = self.desired.as_ref().map(|d| &d.digest);
+        let desired = self.desired.as_ref().map(|d| &d.offer.digest);
         let files = self.peer.effective.as_ref()?;
         let trees: Vec<Node> = files.values().filter_map(|f| tree(f)).collect();
         let mut candidates = [answered, desired, good].into_iter().flatten();
@@ -283,6 +265,14 @@ impl Agent {
         });
         let is_bare = answered == Some(&fallback) && found.is_none();
         found.cloned().or(is_bare.then_some(fallback))
+    }
+
+    /// Texts that it runs, is to run, or answered; those that it ran are among them.
+    pub fn named_texts(&self) -> BTreeSet<Digest> {
+        let ran = self.ran.iter().filter_map(|r| r.digest.clone());
+        let desired = self.desired.as_ref().map(|d| d.offer.digest.clone());
+        let newest = self.newest().and_then(digest_of);
+        ran.chain(desired).chain(newest).collect()
     }
 
     /// Remembers what it runs, if that is another thing.
@@ -302,45 +292,82 @@ impl Agent {
         }
     }
 
-    /// It should run this from now on. `offer` is how it is offered if it has to be; true if that is new.
-    pub fn want(
+    /// The newest offer that it took or answered.
+    fn newest(&self) -> Option<&[u8]> {
+        let answered = || self.peer.answer_to_offer().map(|(hash, ..)| hash);
+        self.peer.offered().or_else(answered)
+    }
+
+    /// It should run this from now on, under the signature of `key` if there is one. If that has to be offered, how
+    /// long to wait before it is offered anew, ms; see [`Agent::take_on`].
+    pub fn wants(
         &mut self,
         digest: &Digest,
         report: &Report,
-        offer: &Arc<AgentRemoteConfig>,
+        key: Option<&str>,
         now_ms: u64,
-    ) -> bool {
+    ) -> Option<u64> {
         let runs = report.effective.as_ref() == Some(digest);
-        let newest = self
-            .peer
-            .offered()
-            .or(self.peer.answer_to_offer().map(|(hash, ..)| hash));
+        let newest = self.newest();
         // Something else that is under way would come into force later.
         let is_last = newest.is_none_or(|hash| digest_of(hash).as_ref() == Some(digest));
-        let is_settled = runs && is_last && report.refused.is_none();
-        if is_settled && self.desired.as_ref().is_none_or(|d| d.digest != *digest) {
+        let is_settled =
+            runs && is_last && report.refused.is_none() && !self.is_signed_by_other(key);
+        let desired = self.desired.as_ref().filter(|d| d.offer.digest == *digest);
+        if is_settled && desired.is_none() {
             // It runs it already, by an offer that somebody made before, or by none.
             self.desired = None;
-            return false;
+            return None;
         }
-        let mut wait_ms = AGAIN_MS;
-        if let Some(desired) = self.desired.as_ref().filter(|d| d.digest == *digest) {
-            let answer = self.peer.answer_to_offer();
-            let is_answered = answer.is_some_and(|(hash, status, _)| {
-                hash == desired.offer.config_hash && status != Status::Applying
-            });
-            if is_settled || !is_answered || now_ms < desired.again_ms {
-                return false;
-            }
-            wait_ms = (desired.wait_ms * 2).min(AGAIN_MS_MAX);
+        let Some(desired) = desired.filter(|d| d.offer.key.as_deref() == key) else {
+            return Some(AGAIN_MS);
+        };
+        let answer = self.peer.answer_to_offer();
+        let is_answered = answer.is_some_and(|(hash, status, _)| {
+            hash == self.offer_of(&desired.offer).config_hash && status != Status::Applying
+        });
+        if is_settled || !is_answered || now_ms < desired.again_ms {
+            return None;
         }
+        Some((desired.wait_ms * 2).min(AGAIN_MS_MAX))
+    }
+
+    /// It is offered this, and anew after a while if it answered and does not run it.
+    pub fn take_on(&mut self, offer: &Arc<Offer>, wait_ms: u64, now_ms: u64) {
         self.desired = Some(Desired {
-            digest: digest.clone(),
             offer: offer.clone(),
             again_ms: now_ms + wait_ms,
             wait_ms,
         });
-        true
+    }
+
+    /// Whether it is an agent of ours that has its newest offer under no signature or that of another key.
+    fn is_signed_by_other(&self, key: Option<&str>) -> bool {
+        let newest = self.newest().filter(|hash| digest_of(hash).is_some());
+        key.is_some() && self.is_ours() && newest.is_some_and(|hash| key_of(hash) != key)
+    }
+
+    /// What it runs, if that has to be offered again because it was signed by another key, or not signed; or because
+    /// the new signature was refused.
+    pub fn to_sign(&self, key: &str, report: &Report) -> Option<Digest> {
+        let runs = report.effective.as_ref()?;
+        let newest = self.newest().and_then(digest_of);
+        let is_same = newest.as_ref() == Some(runs);
+        let is_refused = report.refused.is_some();
+        (is_same && (is_refused || self.is_signed_by_other(Some(key)))).then(|| runs.clone())
+    }
+
+    /// Whether it is one of ours: it says so.
+    pub fn is_ours(&self) -> bool {
+        self.peer.custom.contains(STATE)
+    }
+
+    /// An offer as this agent gets it.
+    pub fn offer_of<'a>(&self, offer: &'a Offer) -> &'a AgentRemoteConfig {
+        match self.is_ours() {
+            true => &offer.ours,
+            false => &offer.others,
+        }
     }
 }
 

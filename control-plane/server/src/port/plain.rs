@@ -14,7 +14,8 @@ use prost::Message;
 use tailwater_opamp::proto::{AgentToServer, ServerToAgent};
 use tailwater_opamp::{InstanceUid, refusal};
 
-use super::{Port, Speaker, new_uid, speak_for, text};
+use super::{Port, Speaker, certify, rename, speak_for, text};
+use crate::authority::Caller;
 use crate::hub::{Counts, Hub};
 use crate::now_ms;
 
@@ -28,7 +29,11 @@ enum Refused {
 }
 
 /// Takes the message and gives the answer.
-pub(super) async fn answer(port: &Arc<Port>, request: Request<Incoming>) -> Response<Full<Bytes>> {
+pub(super) async fn answer(
+    port: &Arc<Port>,
+    request: Request<Incoming>,
+    caller: &Caller,
+) -> Response<Full<Bytes>> {
     let accepts = request.headers().get(ACCEPT_ENCODING);
     let zips = accepts.is_some_and(|v| v.to_str().is_ok_and(|v| v.contains("gzip")));
     let message = match message_of(port, request).await {
@@ -50,19 +55,37 @@ pub(super) async fn answer(port: &Arc<Port>, request: Request<Incoming>) -> Resp
         );
     };
     let hub = &port.hub;
-    let answer = match speak_for(hub, uid, None).await {
-        Speaker::This(connection) => hub.received(uid, connection, message, now_ms()),
-        Speaker::Other => Some(hub.renamed(uid, message, new_uid())),
-        Speaker::Nobody => Some(Hub::full(uid)),
+    let connection = match speak_for(port, uid, None, caller).await {
+        Speaker::This(connection) => connection,
+        Speaker::Other => return encoded(&rename(port, uid, message, caller), zips),
+        Speaker::Nobody => return encoded(&Hub::full(uid), zips),
+        Speaker::Not(why) => return text(StatusCode::FORBIDDEN, why),
     };
-    match answer {
-        Some(answer) => encoded(&answer, zips),
+    if hub.is_other(uid, &message, now_ms()) {
+        return encoded(&rename(port, uid, message, caller), zips);
+    }
+    let Some(reply) = hub.received(uid, connection, message, now_ms()) else {
         // Two requests of one agent at the same time: the other one is answered.
-        None => text(
+        return text(
             StatusCode::CONFLICT,
             "another request of this agent is under way\n",
-        ),
+        );
+    };
+    let mut answer = reply.message;
+    if let Some(request) = reply.request {
+        match certify(port, uid, request, caller).await {
+            Some(Ok(settings)) => answer.connection_settings = Some(settings),
+            // With an error, nothing else of an answer counts.
+            Some(Err(why)) if is_bare(&answer) => answer = refusal(&uid.0, &why),
+            Some(Err(_)) | None => {}
+        }
     }
+    encoded(&answer, zips)
+}
+
+/// Whether an answer asks for nothing.
+fn is_bare(answer: &ServerToAgent) -> bool {
+    answer.flags == 0 && answer.remote_config.is_none() && answer.custom_message.is_none()
 }
 
 async fn message_of(port: &Port, request: Request<Incoming>) -> Result<AgentToServer, Refused> {

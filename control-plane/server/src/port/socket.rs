@@ -17,9 +17,11 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, Role, WebSocketConfig};
 
-use super::{Limits, Port, Speaker, accept_of, new_uid, speak_for, text};
+use super::{Port, Speaker, accept_of, certify, rename, speak_for, text};
+use crate::authority::Caller;
 use crate::hub::{Counts, Hub};
 use crate::now_ms;
+use crate::trust::REVOKED;
 
 /// Of each direction of a connection, bytes.
 const BUFFER_BYTES: usize = 4096;
@@ -27,7 +29,11 @@ const BUFFER_BYTES: usize = 4096;
 type Socket = WebSocketStream<TokioIo<Upgraded>>;
 
 /// Answers a handshake, and speaks over what comes of it.
-pub(super) fn upgrade(port: &Arc<Port>, mut request: Request<Incoming>) -> Response<Full<Bytes>> {
+pub(super) fn upgrade(
+    port: &Arc<Port>,
+    mut request: Request<Incoming>,
+    caller: Caller,
+) -> Response<Full<Bytes>> {
     let Some(accept) = accept_of(&request) else {
         return text(
             StatusCode::BAD_REQUEST,
@@ -56,14 +62,14 @@ pub(super) fn upgrade(port: &Arc<Port>, mut request: Request<Incoming>) -> Respo
         let socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await;
         let mut session = Session {
             socket,
-            hub: port.hub.clone(),
-            limits: port.limits,
+            port: port.clone(),
+            caller,
             wake: Arc::default(),
             speaks: None,
         };
         let ended = session.run().await;
         if let Some((uid, connection)) = session.speaks {
-            session.hub.detach(uid, connection, now_ms());
+            port.hub.detach(uid, connection, now_ms());
         }
         if let Some(close) = ended {
             let closing = Box::pin(session.socket.close(Some(close)));
@@ -81,8 +87,8 @@ pub(super) fn upgrade(port: &Arc<Port>, mut request: Request<Incoming>) -> Respo
 
 struct Session {
     socket: Socket,
-    hub: Arc<Hub>,
-    limits: Limits,
+    port: Arc<Port>,
+    caller: Caller,
     wake: Arc<Notify>,
     /// For which agent, and under which number.
     speaks: Option<(InstanceUid, u64)>,
@@ -102,8 +108,8 @@ impl Session {
         let mut asked = false;
         loop {
             let patience = match asked {
-                true => self.limits.silence * 2,
-                false => self.limits.silence,
+                true => self.port.limits.silence * 2,
+                false => self.port.limits.silence,
             };
             let received = tokio::select! {
                 received = self.socket.next() => received,
@@ -125,13 +131,9 @@ impl Session {
             };
             (heard, asked) = (Instant::now(), false);
             if let Some((uid, connection)) = self.speaks
-                && !self.hub.lives(uid, connection)
+                && !self.port.hub.lives(uid, connection)
             {
-                self.speaks = None;
-                return closing(
-                    CloseCode::Policy,
-                    "another connection speaks for this agent",
-                );
+                return self.replaced();
             }
             match received {
                 Some(Ok(Message::Binary(bytes))) => {
@@ -141,11 +143,11 @@ impl Session {
                 }
                 Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
                 Some(Ok(Message::Text(_))) => {
-                    Counts::add(&self.hub.counts.refused);
+                    Counts::add(&self.port.hub.counts.refused);
                     return closing(CloseCode::Unsupported, "messages are binary");
                 }
                 Some(Err(tokio_tungstenite::tungstenite::Error::Capacity(_))) => {
-                    Counts::add(&self.hub.counts.refused);
+                    Counts::add(&self.port.hub.counts.refused);
                     return closing(CloseCode::Size, "the message is too large");
                 }
                 Some(Ok(Message::Close(_))) | Some(Err(_)) | None => return None,
@@ -158,7 +160,7 @@ impl Session {
         let message: AgentToServer = match unframe(bytes) {
             Ok(message) => message,
             Err(error) => {
-                Counts::add(&self.hub.counts.refused);
+                Counts::add(&self.port.hub.counts.refused);
                 let uid = self
                     .speaks
                     .map(|(uid, _)| uid.0.to_vec())
@@ -167,7 +169,7 @@ impl Session {
             }
         };
         let Some(uid) = InstanceUid::from_bytes(&message.instance_uid) else {
-            Counts::add(&self.hub.counts.refused);
+            Counts::add(&self.port.hub.counts.refused);
             let text = "instance_uid must be 16 bytes";
             return self.say(&refusal(&message.instance_uid, text)).await;
         };
@@ -177,16 +179,20 @@ impl Session {
             other => {
                 if let Some((known, connection)) = other {
                     self.speaks = None;
-                    self.hub.detach(known, connection, now_ms());
+                    self.port.hub.detach(known, connection, now_ms());
                 }
-                match speak_for(&self.hub, uid, Some(self.wake.clone())).await {
+                match speak_for(&self.port, uid, Some(self.wake.clone()), &self.caller).await {
                     Speaker::This(connection) => {
                         self.speaks = Some((uid, connection));
                         connection
                     }
                     Speaker::Other => {
-                        let answer = self.hub.renamed(uid, message, new_uid());
+                        let answer = rename(&self.port, uid, message, &self.caller);
                         return self.say(&answer).await;
+                    }
+                    Speaker::Not(why) => {
+                        self.say(&refusal(&uid.0, why)).await?;
+                        return Err(closing(CloseCode::Policy, why));
                     }
                     Speaker::Nobody => {
                         self.say(&Hub::full(uid)).await?;
@@ -195,19 +201,39 @@ impl Session {
                 }
             }
         };
-        let Some(answer) = self.hub.received(uid, connection, message, now_ms()) else {
-            self.speaks = None;
-            return Err(closing(
-                CloseCode::Policy,
-                "another connection speaks for this agent",
-            ));
+        let Some(reply) = self.port.hub.received(uid, connection, message, now_ms()) else {
+            return Err(self.replaced());
         };
         if farewell {
             // It does not wait for an answer.
             self.speaks = None;
             return Ok(());
         }
-        self.say(&answer).await
+        let mut answer = reply.message;
+        let mut refused = None;
+        if let Some(request) = reply.request {
+            // Seldom, and large.
+            match Box::pin(certify(&self.port, uid, request, &self.caller)).await {
+                Some(Ok(settings)) => answer.connection_settings = Some(settings),
+                Some(Err(why)) => refused = Some(refusal(&uid.0, &why)),
+                None => {}
+            }
+        }
+        self.say(&answer).await?;
+        match refused {
+            Some(refused) => self.say(&refused).await,
+            None => Ok(()),
+        }
+    }
+
+    /// It speaks for nobody any more; what to say at the end.
+    fn replaced(&mut self) -> Option<CloseFrame> {
+        self.speaks = None;
+        let why = match self.port.trust.is_revoked(&self.caller) {
+            true => REVOKED,
+            false => "another connection speaks for this agent",
+        };
+        closing(CloseCode::Policy, why)
     }
 
     /// There may be something to say.
@@ -215,12 +241,8 @@ impl Session {
         let Some((uid, connection)) = self.speaks else {
             return Ok(());
         };
-        let Ok(push) = self.hub.push(uid, connection) else {
-            self.speaks = None;
-            return Err(closing(
-                CloseCode::Policy,
-                "another connection speaks for this agent",
-            ));
+        let Ok(push) = self.port.hub.push(uid, connection) else {
+            return Err(self.replaced());
         };
         if push.is_challenged {
             self.send(Message::Ping(Bytes::new())).await.ok_or(None)?;
@@ -238,7 +260,7 @@ impl Session {
 
     /// None if the other end does not take it.
     async fn send(&mut self, message: Message) -> Option<()> {
-        let sent = timeout(self.limits.message, self.socket.send(message)).await;
+        let sent = timeout(self.port.limits.message, self.socket.send(message)).await;
         matches!(sent, Ok(Ok(()))).then_some(())
     }
 }

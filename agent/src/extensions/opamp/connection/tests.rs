@@ -188,7 +188,12 @@ fn a_certificate_for_our_own_key_is_used_with_it() {
     let client = HttpClient::new(ClientParts::new(way.client));
     assert!(client.is_ok(), "the certificate goes with the key");
     // 2090-01-02T00:00:00Z.
-    assert_eq!(ours.certificate_ends(), Some(3_786_998_400));
+    let (begin, end) = ours.certificate_lasts().unwrap();
+    assert_eq!(end, 3_786_998_400);
+    assert!(!ours.is_over(end - 1) && ours.is_over(end));
+    assert!(!ours.renews(60, end - 61) && ours.renews(60, end - 60));
+    // However long before its end it is to be renewed, it is used for a while.
+    assert!(!ours.renews(i64::MAX, begin) && ours.renews(i64::MAX, begin + (end - begin) / 2));
     let stranger = certificate_request(InstanceUid::v7(1, [3; 10])).unwrap().0;
     let other = Offered::new(vec![1], settings, None, Some(&stranger));
     let client = HttpClient::new(ClientParts::new(other.way(&local).unwrap().client));
@@ -196,7 +201,7 @@ fn a_certificate_for_our_own_key_is_used_with_it() {
     // What changes later keeps both.
     let later = Offered::new(vec![2], to(""), Some(&ours), None);
     assert_eq!(
-        (later.key.as_deref(), later.certificate_ends()),
-        (Some(&*key), ours.certificate_ends())
+        (later.key.as_deref(), later.certificate_lasts()),
+        (Some(&*key), ours.certificate_lasts())
     );
 }

@@ -10,13 +10,15 @@ use super::{Applying, Driver, Expected};
 use crate::admin::shown::InForce;
 use crate::control::{Answer, Outcome, Request, Wanted};
 use crate::extensions::opamp::connection::{Kept, Offered, certificate_request, keep};
-use crate::extensions::opamp::remote::{ATTEMPTS_MAX, Taken, Told, take};
+use crate::extensions::opamp::remote::{ATTEMPTS_MAX, Distrust, Taken, Told, distrust, take};
 use crate::extensions::opamp::store::{Files, Remote};
 
 /// Who asked, in the log and among the generations.
 const BY: &str = "OpAMP";
 /// How often a certificate is asked for at most, under the same name.
 const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(3600);
+/// Those that are renewed shortly before their end are asked for more often, but not more than this.
+const CERTIFICATE_INTERVAL_MIN: Duration = Duration::from_secs(1);
 /// How often an offer makes way for newer requests.
 const SUPERSEDED_MAX: u32 = 10;
 
@@ -62,7 +64,14 @@ impl Driver {
                     }
                     Err(text) => vec![text],
                 },
-                Err(reasons) => reasons,
+                Err(reasons) => {
+                    match distrust(&files, &self.s.settings, &self.remote) {
+                        Some(Distrust::Unsigned) => self.s.metrics.offers_unsigned.inc(),
+                        Some(Distrust::Outdated) => self.s.metrics.offers_outdated.inc(),
+                        None => {}
+                    }
+                    reasons
+                }
             };
             for reason in &refused {
                 tracing::error!(by = BY, "configuration refused: {reason}");
@@ -222,6 +231,7 @@ impl Driver {
         }
         // A certificate names the agent, and so does the request for one.
         self.key = None;
+        self.asked = None;
         self.renew = true;
         self.ask_for_certificate();
     }
@@ -321,21 +331,29 @@ impl Driver {
         let Some(before) = self.s.settings.certificate else {
             return;
         };
-        let now = self.s.clock.wall_ns() / 1_000_000_000;
-        let ends = self.valid.as_ref().and_then(Offered::certificate_ends);
-        let before = i64::try_from(before.as_secs()).unwrap_or(i64::MAX);
-        let lasts = ends.is_some_and(|end| end.saturating_sub(before) > now);
+        let seconds = i64::try_from(before.as_secs()).unwrap_or(i64::MAX);
+        let unix = self.unix_seconds();
+        let renews = self.valid.as_ref().is_none_or(|v| v.renews(seconds, unix));
         // Certificates that never last as long as is wanted are no reason to ask all the time.
+        let pause = CERTIFICATE_INTERVAL
+            .min(before / 2)
+            .max(CERTIFICATE_INTERVAL_MIN);
         let now = self.now();
-        let lately = self.asked.is_some_and(|at| now < at + CERTIFICATE_INTERVAL);
-        let enough = (lasts || lately) && !self.renew;
-        if enough || self.key.is_some() || self.candidate.is_some() {
+        let lately = self.asked.is_some_and(|at| now < at + pause);
+        if lately || !(renews || self.renew) || self.candidate.is_some() {
             return;
+        }
+        self.asked = Some(now);
+        if self.key.is_some() {
+            // It was not answered, or refused.
+            return self.client.repeat_request();
+        }
+        if self.valid.as_ref().is_some_and(|v| v.is_over(unix)) {
+            tracing::error!("OpAMP: the certificate of this agent has ended; asks for another one");
         }
         match certificate_request(self.client.uid()) {
             Ok((key, request)) => {
                 self.key = Some(key);
-                self.asked = Some(now);
                 self.client.set_request(Some(request));
             }
             Err(text) => tracing::error!("OpAMP: {text}"),

@@ -131,3 +131,24 @@ fn what_is_said_is_said_of_the_file_it_is_about() {
     let good = Told::of(&[1], &files, &Outcome::Applied(vec!["update x".into()]));
     assert_eq!((good.status, good.files.len()), (Status::Applied as i32, 3));
 }
+
+/// Guarantee: what is refused for who made it, or for its age, is told from what is refused for what it says.
+#[test]
+fn what_is_not_trusted_is_told_apart() {
+    let (files, key) = signed(&[("a", "x")], 6, 1);
+    let before = Remote {
+        applied: Some(signed(&[("a", "y")], 7, 1).0),
+        version: Some(7),
+        ..Remote::default()
+    };
+    let mut strict = settings("");
+    strict.keys = vec![key];
+    let of = |files: &Files| distrust(files, &strict, &before);
+    assert_eq!(of(&files), Some(Distrust::Outdated));
+    assert_eq!(of(&signed(&[("a", "x")], 8, 2).0), Some(Distrust::Unsigned));
+    let plain = Files::from([("a".to_owned(), file(b"x", ""))]);
+    assert_eq!(of(&plain), Some(Distrust::Unsigned));
+    assert_eq!(of(&signed(&[("a", "x: [")], 8, 1).0), None);
+    let none = distrust(&plain, &settings(""), &Remote::default());
+    assert_eq!(none, None);
+}

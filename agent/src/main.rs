@@ -20,6 +20,7 @@ mod lent;
 mod memory;
 mod offer;
 mod progress;
+mod reference;
 mod registry;
 mod sandbox;
 mod serve;

@@ -10,8 +10,8 @@ use crate::commands;
 mod help;
 
 use help::{
-    AFTER_HELP, AGENT_HELP, CHECKPOINTS_HELP, CONVERT_HELP, DEMO_HELP, RUN_HELP, TAP_HELP,
-    TOP_HELP, TRY_HELP, UP_HELP, VALIDATE_HELP,
+    AFTER_HELP, AGENT_HELP, CHECKPOINTS_HELP, COMPONENTS_HELP, CONVERT_HELP, DEMO_HELP, RUN_HELP,
+    TAP_HELP, TOP_HELP, TRY_HELP, UP_HELP, VALIDATE_HELP,
 };
 
 /// Exit codes, as the help states them.
@@ -55,8 +55,18 @@ enum Command {
     /// Show what becomes of lines or records in a pipeline, step by step. Nothing is sent or stored.
     #[command(after_help = TRY_HELP)]
     Try(TryArgs),
-    /// List the components of this build and what they support.
-    Components,
+    /// List the components of this build and what they support; with an option, what there is to configure.
+    #[command(after_help = COMPONENTS_HELP)]
+    Components {
+        /// Every option of a component, as Markdown: what it takes, its default and what it does. TYPE is one of
+        /// the list, `service`, `operators`, or `receivers/otlp` where several have the name; without it, the
+        /// list of pages.
+        #[arg(long, value_name = "TYPE", num_args = 0..=1, conflicts_with = "json_schema")]
+        reference: Option<Option<String>>,
+        /// The JSON schema of the configuration, for editors.
+        #[arg(long)]
+        json_schema: bool,
+    },
     /// Print the configuration in force, secrets redacted.
     #[command(alias = "print-initial-config")]
     PrintConfig {
@@ -504,7 +514,14 @@ pub fn main() -> ExitCode {
             commands::inspect::validate(&config, explain)
         }
         Some(Command::Try(args)) => commands::trial::try_out(&args),
-        Some(Command::Components) => commands::inspect::components(),
+        Some(Command::Components {
+            reference,
+            json_schema,
+        }) => match reference {
+            _ if json_schema => commands::inspect::json_schema(),
+            Some(kind) => commands::inspect::reference(kind.as_deref()),
+            None => commands::inspect::components(),
+        },
         Some(Command::PrintConfig {
             config,
             mode,

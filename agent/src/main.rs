@@ -22,6 +22,7 @@ mod lent;
 mod memory;
 mod offer;
 mod progress;
+mod reference;
 mod registry;
 mod sandbox;
 mod serve;

@@ -26,8 +26,25 @@ pub struct AdminEndpoint {
     pub token_file: PathBuf,
 }
 
+/// What its options do.
+const OPTIONS: &[(&str, &str)] = &[
+    (
+        "socket",
+        "own: Absolute path of a socket at which the [admin API](RELOAD.md#ways-in) is served, for its owner alone (mode 0600). Its directory is made if it is missing.",
+    ),
+    (
+        "endpoint",
+        "own: `host:port` at which it is served over HTTP, with the [status page](RELOAD.md#the-status-page); a loopback address. Needs `token_file`.",
+    ),
+    (
+        "token_file",
+        "own: Absolute path of the file with the token that clients of `endpoint` send as `Authorization: Bearer TOKEN`; 16 characters at least. It may be replaced while the agent runs.",
+    ),
+];
+
 /// Reads the section.
 pub(crate) fn decode(s: &mut Section<'_, '_>) -> AdminOptions {
+    s.describe(OPTIONS);
     let socket = absolute(s, "socket");
     if socket.as_ref().is_some_and(|p| p.len() > SOCKET_PATH_MAX) {
         let text = format!("the path of a socket has at most {SOCKET_PATH_MAX} bytes");

@@ -289,6 +289,14 @@ pub struct CanonicalType<'a> {
     pub is_alias: bool,
 }
 
+/// The older spellings of a type of a kind.
+pub fn spellings(kind: ComponentKind, name: &str) -> Vec<&'static str> {
+    let of_it = ALIASES
+        .iter()
+        .filter(|(k, _, new)| *k == kind && *new == name);
+    of_it.map(|(_, old, _)| *old).collect()
+}
+
 /// The present spelling of a type of a kind. Types without an old spelling are given back.
 pub fn canonical_type(kind: ComponentKind, name: &str) -> CanonicalType<'_> {
     let alias = ALIASES

@@ -241,7 +241,59 @@ fn warn_alias(
     }
 }
 
+/// What its options do.
+const SERVICE: &[(&str, &str)] = &[
+    ("telemetry", "The agent's own log and metrics."),
+    ("extensions", "Ids of extensions to run."),
+    (
+        "pipelines",
+        "How components are put together: `logs`, `metrics` or `traces`, with `/NAME` if there are several.",
+    ),
+    (
+        "pipelines::NAME::receivers",
+        "Ids of receivers, or of connectors at the end of other pipelines.",
+    ),
+    (
+        "pipelines::NAME::processors",
+        "Ids of processors, in order.",
+    ),
+    (
+        "pipelines::NAME::exporters",
+        "Ids of exporters, or of connectors.",
+    ),
+    (
+        "workers",
+        "own: Shards, each one thread; 0 = one per core. 1 suits a sidecar.",
+    ),
+    ("shutdown_timeout", "own: How long stopping may take."),
+    (
+        "memory_limit_mib",
+        "own: Half of it is the budget for records between reading and encoding; without it that is 64 MiB.",
+    ),
+    (
+        "sandbox",
+        "own: What the agent may use of the file system; see [SECURITY](SECURITY.md#the-sandbox).",
+    ),
+    (
+        "sandbox::enabled",
+        "own: Where the kernel can, shut the process into what the configuration names.",
+    ),
+    (
+        "sandbox::read",
+        "own: Absolute paths that it may read besides.",
+    ),
+    (
+        "sandbox::write",
+        "own: Absolute paths that it may write besides.",
+    ),
+    (
+        "admin",
+        "own: Where the running agent is asked and told; nowhere unless set.",
+    ),
+];
+
 fn service(s: &mut Section<'_, '_>) -> Service {
+    s.describe(SERVICE);
     let null = Node::new(NodeValue::Null, s.span().clone());
     Service {
         telemetry: s.node("telemetry").cloned().unwrap_or(null),
@@ -277,7 +329,12 @@ fn pipelines(s: &mut Section<'_, '_>) -> Vec<Pipeline> {
     let mut seen: HashMap<PipelineId, Span> = HashMap::with_capacity(entries.len());
     for (key, node) in entries {
         let path = section.child(&key.text);
-        let id = match PipelineId::parse(&key.text) {
+        // Of which signal it is says nothing about its options.
+        let name = match s.is_recording() {
+            true => "logs",
+            false => key.text.as_str(),
+        };
+        let id = match PipelineId::parse(name) {
             Ok(id) => id,
             Err(error) => {
                 s.errors().push(pipeline_id_error(&error, key, path));

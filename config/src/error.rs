@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use crate::node::Span;
+use crate::reference::Recording;
 
 /// Where an option stands in the configuration: keys joined by `::`.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Hash, PartialOrd, Ord)]
@@ -205,6 +206,8 @@ pub struct Errors {
     omitted: usize,
     warnings: Vec<Warning>,
     defaults: Vec<DefaultValue>,
+    /// What getters take note of while a decoder is run to learn its options.
+    pub(crate) recording: Option<Box<Recording>>,
 }
 
 impl Errors {

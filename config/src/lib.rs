@@ -48,6 +48,7 @@ mod node;
 mod parse;
 mod placeholder;
 mod redact;
+pub mod reference;
 mod references;
 mod render;
 mod scalar;
@@ -62,6 +63,7 @@ pub use admin::{AdminEndpoint, AdminOptions, is_loopback};
 pub use collector_types::is_collector_type;
 pub use component_id::{
     CanonicalType, ComponentId, ComponentKind, IdError, PipelineId, Signal, canonical_type,
+    spellings,
 };
 pub use duration::{format_duration, parse_duration};
 pub use envelope::{

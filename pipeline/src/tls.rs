@@ -56,9 +56,39 @@ fn suite_name(suite: CipherSuite) -> String {
     format!("{suite:?}").replacen("TLS13_", "TLS_", 1)
 }
 
+/// What its options do.
+const OPTIONS: &[(&str, &str)] = &[
+    (
+        "min_version",
+        "The oldest version of TLS; 1.2 unless set. 1.0 and 1.1 mean 1.2, with a warning.",
+    ),
+    (
+        "max_version",
+        "The newest version; 1.3 unless set. 1.0 and 1.1 are refused.",
+    ),
+    (
+        "cipher_suites",
+        "Of TLS 1.2: those of ECDHE with AES-GCM or ChaCha20; all unless set. Others are refused: they are weak and not built in. Those of 1.3 can be named, and are always on.",
+    ),
+    (
+        "include_insecure_cipher_suites",
+        "Accepted with a warning: none is built in.",
+    ),
+    (
+        "curve_preferences",
+        "X25519, P256, P384, in order; all unless set. P521 and X25519MLKEM768 are refused.",
+    ),
+    ("tpm", "Keys in a TPM cannot be used."),
+    ("tpm::enabled", "True is refused."),
+    ("tpm::auth", "Has nothing to act on."),
+    ("tpm::owner_auth", "Has nothing to act on."),
+    ("tpm::path", "Has nothing to act on."),
+];
+
 impl Handshake {
     /// Reads the options out of a section `tls`, and refuses keys in a TPM.
     pub fn decode(s: &mut Section<'_, '_>) -> Handshake {
+        s.describe(OPTIONS);
         refuse_tpm(s);
         let d = Handshake::default();
         let handshake = Handshake {

@@ -47,9 +47,17 @@ pub struct AttributesConfig {
     pub actions: ActionsConfig,
 }
 
+/// What its options do.
+const OPTIONS: &[(&str, &str)] = &[
+    ("actions", "What is done, in order. Required."),
+    ("include", "What is processed; everything unless set."),
+    ("exclude", "What is left alone."),
+];
+
 impl AttributesConfig {
     /// Reads the section; mistakes are in it.
     pub fn decode(s: &mut Section<'_, '_>) -> AttributesConfig {
+        s.describe(OPTIONS);
         AttributesConfig {
             actions: decode_actions(s, "actions"),
             include: s.section_if_present("include", decode_match),

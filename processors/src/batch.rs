@@ -69,9 +69,34 @@ impl Default for BatchConfig {
     }
 }
 
+/// What its options do.
+const OPTIONS: &[(&str, &str)] = &[
+    (
+        "send_batch_size",
+        "Records that are enough to pass a batch on; 2 MiB of memory are enough, too.",
+    ),
+    (
+        "timeout",
+        "Longest wait of the first record; 0: everything is passed on at once.",
+    ),
+    (
+        "send_batch_max_size",
+        "Larger batches are cut; 0 = no limit.",
+    ),
+    (
+        "metadata_keys",
+        "What differs in these headers of its sender goes into different batches; needs `include_metadata` of a receiver. Data from files has none.",
+    ),
+    (
+        "metadata_cardinality_limit",
+        "Combinations of these at the same time, in each chain of a shard; for a further one the batch that waits for longest is passed on. 0 means 10000.",
+    ),
+];
+
 impl BatchConfig {
     /// Reads the section; mistakes are in it.
     pub fn decode(s: &mut Section<'_, '_>) -> BatchConfig {
+        s.describe(OPTIONS);
         let default = BatchConfig::default();
         let records = ..=u32::MAX as usize;
         let config = BatchConfig {

@@ -42,9 +42,16 @@ pub struct ResourceSettings {
     pub actions: Vec<Action>,
 }
 
+/// What its options do.
+const OPTIONS: &[(&str, &str)] = &[(
+    "attributes",
+    "What is done to the resource, in order. Required.",
+)];
+
 impl ResourceSettings {
     /// Reads the section; mistakes are in it.
     pub fn decode(s: &mut Section<'_, '_>) -> ResourceSettings {
+        s.describe(OPTIONS);
         let actions = decode_actions(s, "attributes").for_use(s.errors());
         ResourceSettings { actions }
     }

@@ -4,10 +4,14 @@
 //! as a map) and the declarative one (`metrics::readers`, `resource::attributes` as a list). What
 //! this agent does not do (pushing its own telemetry, views, traces of itself) is refused by name.
 
+mod described;
+
 use std::time::Duration;
 
 use tailwater_config::{ConfigError, Node, NodeValue, Section, nearest};
 use tracing::level_filters::LevelFilter;
+
+use described::{LOGS, METRICS, OPTIONS, PROMETHEUS};
 
 use crate::json_text::{json_f64, json_string};
 use crate::logs::{Encoding, LogSettings, OutputPath, Sampling};
@@ -60,6 +64,7 @@ impl TelemetrySettings {
     /// itself (`service.name`, `service.version`, `service.instance.id`); the section may change
     /// them, and suppress one by a null.
     pub fn decode(s: &mut Section<'_, '_>, resource: &[(&str, &str)]) -> TelemetrySettings {
+        s.describe(OPTIONS);
         let own = |(k, v): &(&str, &str)| ((*k).to_owned(), (*v).to_owned());
         let mut resource: Vec<_> = resource.iter().map(own).collect();
         decode_resource(s, &mut resource);
@@ -78,6 +83,7 @@ impl TelemetrySettings {
 }
 
 fn decode_logs(s: &mut Section<'_, '_>) -> LogSettings {
+    s.describe(LOGS);
     let default = LogSettings::default();
     let encodings = [("console", Encoding::Console), ("json", Encoding::Json)];
     let paths = |list: Option<Vec<String>>, default: Vec<OutputPath>| {
@@ -141,6 +147,7 @@ fn decode_sampling(s: &mut Section<'_, '_>) -> Option<Sampling> {
 }
 
 fn decode_metrics(s: &mut Section<'_, '_>) -> Vec<PullReader> {
+    s.describe(METRICS);
     let level = s.choice_any_case("level", &Level::NAMES, Level::default());
     s.refuse(
         "views",
@@ -213,6 +220,7 @@ fn decode_pull(s: &mut Section<'_, '_>) -> Option<PullReader> {
 }
 
 fn decode_prometheus(s: &mut Section<'_, '_>) -> PullReader {
+    s.describe(PROMETHEUS);
     let labels = s.section("with_resource_constant_labels", |labels| ConstantLabels {
         included: labels.string_list("included").unwrap_or_default(),
         excluded: labels.string_list("excluded").unwrap_or_default(),

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
+use crate::reference;
 use crate::run::root;
 use crate::supply;
 
@@ -87,6 +88,7 @@ pub fn check() -> Result<()> {
     texts(&mut found)?;
     changelog(&mut found)?;
     supply::check(&mut found)?;
+    let reference = reference::check(&mut found)?;
     for line in &found {
         println!("{line}");
     }
@@ -96,6 +98,7 @@ pub fn check() -> Result<()> {
     println!(
         "check: dependency direction, documented paths, texts, licences and sources are in order"
     );
+    println!("check: {reference}");
     Ok(())
 }
 

@@ -4,6 +4,7 @@ mod check;
 mod faults;
 mod fuzz;
 mod peers;
+mod reference;
 mod run;
 mod soak;
 mod supply;
@@ -32,6 +33,8 @@ enum Command {
     },
     /// The rules of the repository: dependency direction, paths named in the docs, lints of text.
     Check,
+    /// Writes the pages of docs/components and the schema of docs/schema from the code.
+    Docs,
     /// Runs behaviour vectors and whole configurations; a row per case.
     Conformance {
         /// Folder of vectors; defaults to `../shared/data/vectors`, else the ones kept here.
@@ -108,6 +111,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Test { quick } => test::test(quick),
         Command::Check => check::check(),
+        Command::Docs => reference::write(),
         Command::Conformance { vectors, configs } => test::conformance(vectors, configs),
         Command::Kill9 { kills, seed } => test::kill9(kills, seed),
         Command::Faults { long, rows, bin } => faults::faults(long, &rows, bin),

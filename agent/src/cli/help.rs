@@ -48,6 +48,18 @@ source has. Each warning says what to write instead.
 
 Exit codes: 0 valid, warnings or not; 1 mistakes; 2 wrong command line.";
 
+/// Of `components`.
+pub const COMPONENTS_HELP: &str = "\
+Examples:
+  tailwater components                                 types, signals, functions of OTTL
+  tailwater components --reference file_log            its options, an example, what is refused
+  tailwater components --reference exporters/loki      where receivers have the name, too
+  tailwater components --json-schema > tailwater.schema.json
+
+An editor with the YAML language server completes and checks a configuration whose first line is
+  # yaml-language-server: $schema=./tailwater.schema.json
+What `tailwater validate` says counts: the schema does not know what ${} will give, nor which options go together.";
+
 /// Of `demo`.
 pub const DEMO_HELP: &str = "\
 Exit code 0 only if every line that was written arrived exactly once. The first Ctrl-C ends the

@@ -1,11 +1,12 @@
 //! `validate`, `components`, `print-config`: looking without starting anything.
 
-use anyhow::Result;
-use tailwater_config::{ComponentKind, ProcessEnvironment, SecretPaths, resolve};
+use anyhow::{Result, bail};
+use tailwater_config::{ComponentKind, ProcessEnvironment, SecretPaths, nearest, resolve};
 use tailwater_pipeline::factory::Factory;
 
 use super::check::{check, complain, sources, warn};
 use crate::cli::{ConfigArgs, Format, Mode, exit};
+use crate::reference;
 use crate::registry::registry;
 
 /// `tailwater validate`, and with `explain` what a valid configuration means.
@@ -47,6 +48,28 @@ pub fn components() -> Result<u8> {
     for scheme in ["env", "file", "yaml"] {
         say!("  - scheme: {scheme}");
     }
+    Ok(exit::OK)
+}
+
+/// `tailwater components --reference [TYPE]`: what there is to configure.
+pub fn reference(kind: Option<&str>) -> Result<u8> {
+    if let Some(text) = reference::pages(kind) {
+        say!("{}", text.trim_end());
+        return Ok(exit::OK);
+    }
+    let kind = kind.unwrap_or_default();
+    let names = reference::names();
+    let near = nearest(kind, names.iter().map(String::as_str));
+    let near = near.map_or(String::new(), |near| format!(", did you mean {near}?"));
+    bail!(
+        "there is no component {kind:?}{near} There are: {}",
+        names.join(", ")
+    )
+}
+
+/// `tailwater components --json-schema`.
+pub fn json_schema() -> Result<u8> {
+    say!("{}", reference::json_schema().trim_end());
     Ok(exit::OK)
 }
 

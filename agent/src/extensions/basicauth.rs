@@ -54,9 +54,40 @@ enum Settings {
     },
 }
 
+/// What its options do.
+const OPTIONS: &[(&str, &str)] = &[
+    (
+        "htpasswd",
+        "For receivers: who may send. It or `client_auth` is required.",
+    ),
+    (
+        "htpasswd::file",
+        "File of lines `name:hash` as `htpasswd` writes them: bcrypt, `$apr1$`, `$5$`, `$6$`, `{SHA}`, `{SSHA}`, or plain text; read again when it changes.",
+    ),
+    ("htpasswd::inline", "Such lines."),
+    ("client_auth", "For exporters: as whom one sends."),
+    (
+        "client_auth::username",
+        "The name. It or `username_file` is required.",
+    ),
+    (
+        "client_auth::username_file",
+        "File with the name, read again when it changes.",
+    ),
+    (
+        "client_auth::password",
+        "The password. It or `password_file` is required.",
+    ),
+    (
+        "client_auth::password_file",
+        "File with the password, read again when it changes.",
+    ),
+];
+
 fn decode(node: &Node, path: &KeyPath, errors: &mut Errors) -> Option<Settings> {
     let before = errors.len();
     let mut s = Section::new(node, path, errors);
+    s.describe(OPTIONS);
     let server = s.section_if_present("htpasswd", |h| {
         let file = h.string_optional("file").filter(|f| !f.is_empty());
         let inline = h.secret("inline").filter(|t| !t.is_empty());

@@ -37,9 +37,25 @@ struct Settings {
     file: Option<PathBuf>,
 }
 
+/// What its options do.
+const OPTIONS: &[(&str, &str)] = &[
+    ("header", "The header with the token."),
+    ("scheme", "Stands in front of the token; may be empty."),
+    ("token", "A token. It, `tokens` or `filename` is required."),
+    (
+        "tokens",
+        "Tokens: a receiver takes any of them, an exporter sends the first.",
+    ),
+    (
+        "filename",
+        "File with a token per line, read again when it changes; counts instead of the others.",
+    ),
+];
+
 fn decode(node: &Node, path: &KeyPath, errors: &mut Errors) -> Option<Settings> {
     let before = errors.len();
     let mut s = Section::new(node, path, errors);
+    s.describe(OPTIONS);
     let header = s.string("header", "Authorization");
     let header = HeaderName::from_bytes(header.as_bytes()).unwrap_or_else(|_| {
         s.invalid("header", "must be the name of a header");

@@ -32,10 +32,51 @@ pub struct Settings {
     pub create_directory: bool,
 }
 
+/// What its options do.
+const OPTIONS: &[(&str, &str)] = &[
+    (
+        "directory",
+        "Positions are in `tailwater` in it, queues in `tailwater-queues`; the collector's own files there are left alone.",
+    ),
+    (
+        "create_directory",
+        "The directory is made if it is missing.",
+    ),
+    ("timeout", "Has nothing to act on."),
+    ("fsync", "Has nothing to act on."),
+    (
+        "recreate",
+        "True is accepted with a warning: damage is repaired when the store is opened.",
+    ),
+    (
+        "max_size",
+        "Accepted with a warning: the store is compacted and limited by itself.",
+    ),
+    (
+        "compaction",
+        "Of the collector's database; has nothing to act on.",
+    ),
+    ("compaction::on_start", "Has nothing to act on."),
+    ("compaction::on_rebound", "Has nothing to act on."),
+    ("compaction::cleanup_on_start", "Has nothing to act on."),
+    ("compaction::directory", "Has nothing to act on."),
+    ("compaction::max_transaction_size", "Has nothing to act on."),
+    (
+        "compaction::rebound_needed_threshold_mib",
+        "Has nothing to act on.",
+    ),
+    (
+        "compaction::rebound_trigger_threshold_mib",
+        "Has nothing to act on.",
+    ),
+    ("compaction::check_interval", "Has nothing to act on."),
+];
+
 /// Decodes the extension. Options that tune the collector's embedded database have no counterpart
 /// in our log-structured store; they are accepted because they change nothing a user can see.
 pub fn decode(node: &Node, path: &KeyPath, errors: &mut Errors) -> Option<Settings> {
     let mut s = Section::new(node, path, errors);
+    s.describe(OPTIONS);
     let directory = s.string("directory", "/var/lib/otelcol/file_storage");
     let create_directory = s.bool("create_directory", false);
     s.duration("timeout", std::time::Duration::from_secs(1));

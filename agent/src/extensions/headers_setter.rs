@@ -70,9 +70,47 @@ struct Settings {
     then: Option<String>,
 }
 
+/// What its options do.
+const OPTIONS: &[(&str, &str)] = &[
+    ("headers", "Rules, carried out in order. Required."),
+    (
+        "headers::0::key",
+        "Name of the header. Those that say how a request is sent (`Content-Length` and the like) are refused.",
+    ),
+    (
+        "headers::0::action",
+        "insert (if there is none), update (if there is one), upsert, delete. An empty header is none.",
+    ),
+    (
+        "headers::0::value",
+        "A constant. One of it and the next three is required, but for delete.",
+    ),
+    (
+        "headers::0::value_file",
+        "File with the value, read again when it changes.",
+    ),
+    (
+        "headers::0::from_context",
+        "What is known of the client, as of the processor `attributes`.",
+    ),
+    (
+        "headers::0::from_attribute",
+        "What the authenticator of the receiver knows of the sender: `username`, `raw`.",
+    ),
+    (
+        "headers::0::default_value",
+        "For `from_context` and `from_attribute`: where the client has no such value, and for data from files; empty unless set.",
+    ),
+    (
+        "additional_auth",
+        "Id of an extension that adds to the headers after this one.",
+    ),
+];
+
 fn decode(node: &Node, path: &KeyPath, errors: &mut Errors) -> Option<Settings> {
     let before = errors.len();
     let mut s = Section::new(node, path, errors);
+    s.describe(OPTIONS);
     let rules = s.section_list("headers", rule).unwrap_or_default();
     let then = s.component_id("additional_auth").map(|id| id.to_string());
     if rules.is_empty() {

@@ -42,8 +42,41 @@ struct Settings {
     progress: bool,
 }
 
+/// What its options do.
+const OPTIONS: &[(&str, &str)] = &[
+    ("endpoint", "Where it listens: `host:port`."),
+    (
+        "path",
+        "Answers 200 or 503. `<path>/live` answers whether a restart would help.",
+    ),
+    ("response_body", "Texts in place of the usual ones."),
+    ("response_body::healthy", "With 200."),
+    ("response_body::unhealthy", "With 503."),
+    (
+        "health_means_progress",
+        "own: False gives the collector's answer, which says only that pipelines run.",
+    ),
+    (
+        "check_collector_pipeline",
+        "Health means progress in any case.",
+    ),
+    (
+        "check_collector_pipeline::enabled",
+        "True is accepted with a warning.",
+    ),
+    (
+        "check_collector_pipeline::interval",
+        "Has nothing to act on.",
+    ),
+    (
+        "check_collector_pipeline::exporter_failure_threshold",
+        "Has nothing to act on.",
+    ),
+];
+
 fn decode_settings(node: &Node, path: &KeyPath, errors: &mut Errors) -> Option<Settings> {
     let mut s = Section::new(node, path, errors);
+    s.describe(OPTIONS);
     let endpoint = s.string("endpoint", "localhost:13133");
     let path = s.string("path", "/");
     let body = s.section("response_body", |s| {

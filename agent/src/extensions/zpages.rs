@@ -36,9 +36,20 @@ struct Settings {
     endpoint: String,
 }
 
+/// What its options do.
+const OPTIONS: &[(&str, &str)] = &[
+    (
+        "endpoint",
+        "Where the pages are: `host:port`, plain HTTP, with a warning where others reach it.",
+    ),
+    ("expvar", "There are no variables of Go."),
+    ("expvar::enabled", "True is accepted with a warning."),
+];
+
 fn decode(node: &Node, path: &KeyPath, errors: &mut Errors) -> Option<Settings> {
     let before = errors.len();
     let mut s = Section::new(node, path, errors);
+    s.describe(OPTIONS);
     let endpoint = s.string("endpoint", "localhost:55679");
     if endpoint.is_empty() || !endpoint.contains(':') {
         s.invalid("endpoint", "must be host:port");

@@ -9,12 +9,14 @@
 //! A null keeps the default.
 
 mod nested;
+mod recorded;
 mod scalars;
 #[cfg(test)]
 mod tests;
 
 use crate::error::{ConfigError, Errors, KeyPath, Warning};
 use crate::node::{Key, Node, NodeValue, Span, quote};
+use crate::reference::{ANY_NAME, SAMPLES, ValueKind};
 use crate::suggest::{name_list, nearest};
 
 /// A map being decoded.
@@ -46,6 +48,7 @@ impl<'n, 'e> Section<'n, 'e> {
             }
         };
         let read = vec![false; entries.len()];
+        errors.begin_recorded(&path);
         Self {
             entries,
             span: node.span.clone(),
@@ -60,10 +63,12 @@ impl<'n, 'e> Section<'n, 'e> {
     /// Begins to read a map that is not there: every getter gives its default. `span` is where
     /// problems such as a missing required option point to.
     pub fn absent(span: Span, path: impl Into<KeyPath>, errors: &'e mut Errors) -> Self {
+        let path = path.into();
+        errors.begin_recorded(&path);
         Self {
             entries: &[],
             span,
-            path: path.into(),
+            path,
             errors,
             read: Vec::new(),
             known: Vec::new(),
@@ -87,9 +92,15 @@ impl<'n, 'e> Section<'n, 'e> {
             .map_or_else(|| self.span.clone(), |(_, node)| node.span.clone())
     }
 
+    /// Whether the option is written, and not as null. Does not count as reading it.
+    pub fn is_given(&mut self, key: &str) -> bool {
+        let written = self.peek(key).is_some_and(|(_, node)| !node.is_null());
+        written || self.way(key, "has", 2) == 1
+    }
+
     /// Whether the option is written, even as null. Does not count as reading it.
-    pub fn has(&self, key: &str) -> bool {
-        self.peek(key).is_some()
+    pub fn has(&mut self, key: &str) -> bool {
+        self.way(key, "has", 2) == 1 || self.peek(key).is_some()
     }
 
     /// The names that were asked for so far.
@@ -127,6 +138,7 @@ impl<'n, 'e> Section<'n, 'e> {
     /// Refuses an option by name: it is a problem if it is written, even as null. `why` says why
     /// it is not supported and what to do instead.
     pub fn refuse(&mut self, key: &str, why: &str) {
+        self.record(|recording, path| recording.refuse(&path.child(key), why));
         // Not registered as known: what is refused is not suggested.
         if let Some(i) = self.position(key) {
             self.read[i] = true;
@@ -142,13 +154,24 @@ impl<'n, 'e> Section<'n, 'e> {
 
     /// Reads the raw value of an option; `None` if it is not written. A null is given as such.
     pub fn node(&mut self, key: &str) -> Option<&'n Node> {
-        self.take(key).map(|(_, node)| node)
+        self.note(key, || ValueKind::Any);
+        match self.way(key, "node", 4) {
+            1 => Some(&SAMPLES.map),
+            2 => Some(&SAMPLES.text),
+            3 => Some(&SAMPLES.list),
+            _ => self.take(key).map(|(_, node)| node),
+        }
     }
 
     /// Reads every key that nobody asked for yet, with its value: for sections whose keys are
     /// free names.
     pub fn remaining(&mut self) -> Vec<(&'n Key, &'n Node)> {
         let mut rest = Vec::new();
+        if self.is_recording() {
+            self.note(ANY_NAME, || ValueKind::Any);
+            let (key, node) = &SAMPLES.entry;
+            return vec![(key, node)];
+        }
         for (i, (key, node)) in self.entries.iter().enumerate() {
             if !std::mem::replace(&mut self.read[i], true) {
                 rest.push((key, node));

@@ -2,6 +2,7 @@
 
 use crate::error::{ConfigError, KeyPath};
 use crate::node::{Key, Node, NodeValue, quote};
+use crate::reference::{SAMPLE, SAMPLES, ValueKind};
 use crate::secret::Secret;
 use crate::section::{Section, mismatch};
 
@@ -9,6 +10,7 @@ impl<'n> Section<'n, '_> {
     /// A section that always has a value: absent or null, it is decoded as an empty map, so the
     /// defaults are those of `decode`. Unknown keys are reported when `decode` returns.
     pub fn section<T>(&mut self, key: &str, decode: impl FnOnce(&mut Section<'n, '_>) -> T) -> T {
+        self.note(key, || ValueKind::Section);
         let path = self.path.child(key);
         let mut inner = match self.take(key) {
             Some((_, node)) => Section::new(node, path, self.errors),
@@ -26,7 +28,11 @@ impl<'n> Section<'n, '_> {
         key: &str,
         decode: impl FnOnce(&mut Section<'n, '_>) -> T,
     ) -> Option<T> {
-        let node = self.value(key)?;
+        self.note(key, || ValueKind::Section);
+        let node = match self.value(key) {
+            None if self.is_recording() && self.way(key, "section", 2) == 0 => &SAMPLES.map,
+            written => written?,
+        };
         Some(decode_node(node, self.path.child(key), self, decode))
     }
 
@@ -39,9 +45,12 @@ impl<'n> Section<'n, '_> {
         on_by_default: bool,
         decode: impl FnOnce(&mut Section<'n, '_>) -> T,
     ) -> Option<T> {
+        self.note(key, || ValueKind::Section);
+        let shown = self.is_recording() && self.way(key, "section", 2) == 0;
         let path = self.path.child(key);
         let mut inner = match self.take(key) {
             Some((_, node)) => Section::new(node, path, self.errors),
+            None if shown => Section::new(&SAMPLES.map, path, self.errors),
             None if !on_by_default => return None,
             None => Section::absent(self.span.clone(), path, self.errors),
         };
@@ -90,6 +99,11 @@ impl<'n> Section<'n, '_> {
 
     /// The elements of a list as raw nodes; `None` if absent or null.
     pub fn list(&mut self, key: &str) -> Option<&'n [Node]> {
+        self.note(key, || ValueKind::List);
+        if self.is_recording() {
+            let shown = SAMPLES.lists.get(self.way(key, "list", 3));
+            return shown.map(Vec::as_slice);
+        }
         let node = self.value(key)?;
         let items = node.as_list();
         if items.is_none() {
@@ -100,6 +114,17 @@ impl<'n> Section<'n, '_> {
 
     /// The entries of a map as raw nodes; `None` if absent or null.
     pub fn map(&mut self, key: &str) -> Option<&'n [(Key, Node)]> {
+        self.map_of(key, ValueKind::Map)
+    }
+
+    fn map_of(&mut self, key: &str, kind: ValueKind) -> Option<&'n [(Key, Node)]> {
+        if self.is_recording() {
+            // What is a map of texts is shown one.
+            let first = usize::from(kind != ValueKind::Map);
+            self.note(key, || kind);
+            let shown = SAMPLES.maps.get(self.way(key, "map", 3 - first) + first);
+            return shown.map(Vec::as_slice);
+        }
         let node = self.value(key)?;
         let entries = node.as_map();
         if entries.is_none() {
@@ -117,6 +142,10 @@ impl<'n> Section<'n, '_> {
 
     /// As [`Section::string_list`], with the node of each text for its position.
     pub fn text_nodes(&mut self, key: &str) -> Option<Vec<(&'n str, &'n Node)>> {
+        self.note(key, || ValueKind::TextList);
+        if self.way(key, "texts", 2) == 1 {
+            return Some(vec![(SAMPLE, &SAMPLES.text)]);
+        }
         let node = self.value(key)?;
         let items = match &node.value {
             NodeValue::List(items) => items,
@@ -143,7 +172,7 @@ impl<'n> Section<'n, '_> {
     /// A map of free names to texts, in the order as written; `None` if absent or null. A null
     /// value is an empty text.
     pub fn string_map(&mut self, key: &str) -> Option<Vec<(String, String)>> {
-        let entries = self.map(key)?;
+        let entries = self.map_of(key, ValueKind::TextMap)?;
         let path = self.path.child(key);
         let mut texts = Vec::with_capacity(entries.len());
         for (name, node) in entries {
@@ -175,7 +204,7 @@ impl<'n> Section<'n, '_> {
             }
             return Some(pairs);
         }
-        let entries = self.map(key)?;
+        let entries = self.map_of(key, ValueKind::SecretMap)?;
         let path = self.path.child(key);
         let mut secrets = Vec::with_capacity(entries.len());
         for (name, node) in entries {

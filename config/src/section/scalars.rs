@@ -1,15 +1,17 @@
 //! Getters of options with one value.
 
 use std::fmt::Display;
-use std::ops::{Bound, RangeBounds};
+use std::ops::RangeBounds;
 use std::time::Duration;
 
 use crate::component_id::ComponentId;
 use crate::duration::{DURATION_FORM, format_duration, parse_duration};
 use crate::error::{ConfigError, DefaultValue};
 use crate::node::{Node, NodeValue, quote};
+use crate::reference::{Bounds, SAMPLE, ValueKind};
 use crate::secret::Secret;
 use crate::section::Section;
+use crate::section::recorded::{bounds, one_of};
 use crate::size::{BYTE_SIZE_FORM, parse_byte_size};
 use crate::suggest::{name_list, nearest};
 
@@ -22,6 +24,11 @@ impl<'n> Section<'n, '_> {
 
     /// A switch that may be left open.
     pub fn bool_optional(&mut self, key: &str) -> Option<bool> {
+        self.note(key, || ValueKind::Bool);
+        match self.way(key, "switch", 3) {
+            0 => {}
+            way => return Some(way == 1),
+        }
         let node = self.value(key)?;
         let value = node.as_bool();
         if value.is_none() {
@@ -43,6 +50,10 @@ impl<'n> Section<'n, '_> {
 
     /// A text that may be left out, borrowed from the configuration.
     pub fn str_optional(&mut self, key: &str) -> Option<&'n str> {
+        self.note(key, || ValueKind::Text);
+        if self.way(key, "text", 2) == 1 {
+            return Some(SAMPLE);
+        }
         let (_, node) = self.take(key)?;
         match node.as_text() {
             Some(text) => Some(text),
@@ -57,6 +68,11 @@ impl<'n> Section<'n, '_> {
 
     /// A text that must be given and must not be empty.
     pub fn string_required(&mut self, key: &str) -> Option<String> {
+        if self.is_recording() {
+            self.note(key, || ValueKind::Text);
+            self.record(|recording, path| recording.require(&path.child(key)));
+            return Some(SAMPLE.to_owned());
+        }
         let before = self.errors().len();
         match self.str_optional(key) {
             Some(text) if !text.is_empty() => Some(text.to_owned()),
@@ -71,6 +87,10 @@ impl<'n> Section<'n, '_> {
 
     /// A text that is never shown, not even in problems.
     pub fn secret(&mut self, key: &str) -> Option<Secret> {
+        self.note(key, || ValueKind::Secret);
+        if self.way(key, "text", 2) == 1 {
+            return Some(Secret::new(SAMPLE));
+        }
         let (_, node) = self.take(key)?;
         match node.as_text() {
             Some(text) => Some(Secret::new(text)),
@@ -87,6 +107,7 @@ impl<'n> Section<'n, '_> {
 
     /// As [`Section::secret`], but it must be given and must not be empty.
     pub fn secret_required(&mut self, key: &str) -> Option<Secret> {
+        self.record(|recording, path| recording.require(&path.child(key)));
         let before = self.errors().len();
         let secret = self.secret(key).filter(|s| !s.is_empty());
         if secret.is_none() && self.errors().len() == before {
@@ -103,8 +124,7 @@ impl<'n> Section<'n, '_> {
 
     /// A whole number within a range that may be left out.
     pub fn i64_optional(&mut self, key: &str, range: impl RangeBounds<i64>) -> Option<i64> {
-        let node = self.value(key)?;
-        self.integer(node, key, &range)
+        self.integer(key, &range)
     }
 
     /// A whole number from 0 within a range.
@@ -115,8 +135,7 @@ impl<'n> Section<'n, '_> {
 
     /// A whole number from 0 within a range that may be left out.
     pub fn u64_optional(&mut self, key: &str, range: impl RangeBounds<u64>) -> Option<u64> {
-        let node = self.value(key)?;
-        self.integer(node, key, &range)
+        self.integer(key, &range)
     }
 
     /// A count within a range.
@@ -127,8 +146,7 @@ impl<'n> Section<'n, '_> {
 
     /// A count within a range that may be left out.
     pub fn usize_optional(&mut self, key: &str, range: impl RangeBounds<usize>) -> Option<usize> {
-        let node = self.value(key)?;
-        self.integer(node, key, &range)
+        self.integer(key, &range)
     }
 
     /// A number within a range. A whole number is one as well; `.nan` is none.
@@ -139,6 +157,9 @@ impl<'n> Section<'n, '_> {
 
     /// A number within a range that may be left out.
     pub fn f64_optional(&mut self, key: &str, range: impl RangeBounds<f64>) -> Option<f64> {
+        self.note(key, || {
+            ValueKind::Number(bounds(&range, f64::to_string, |n| Some(*n)))
+        });
         let node = self.value(key)?;
         let value = node.as_f64().filter(|x| !x.is_nan() && range.contains(x));
         if value.is_none() {
@@ -179,6 +200,9 @@ impl<'n> Section<'n, '_> {
         key: &str,
         range: impl RangeBounds<Duration>,
     ) -> Option<Duration> {
+        self.note(key, || {
+            ValueKind::Duration(bounds(&range, show_duration, |d| Some(d.as_nanos() as f64)))
+        });
         let node = self.value(key)?;
         let nanoseconds = self.nanoseconds(node, key)?;
         let value = u64::try_from(nanoseconds).ok().map(Duration::from_nanos);
@@ -201,6 +225,11 @@ impl<'n> Section<'n, '_> {
 
     /// A duration that may be negative, in nanoseconds.
     pub fn duration_signed(&mut self, key: &str, default_nanoseconds: i64) -> i64 {
+        self.record(|recording, path| {
+            let path = path.child(key);
+            recording.note(&path, ValueKind::Duration(Bounds::default()));
+            recording.set_default(&path, format_duration(default_nanoseconds));
+        });
         match self.value(key) {
             Some(node) => self.nanoseconds(node, key).unwrap_or(default_nanoseconds),
             None => default_nanoseconds,
@@ -215,6 +244,9 @@ impl<'n> Section<'n, '_> {
 
     /// A number of bytes within a range that may be left out.
     pub fn byte_size_optional(&mut self, key: &str, range: impl RangeBounds<u64>) -> Option<u64> {
+        self.note(key, || {
+            ValueKind::Bytes(bounds(&range, show_bytes, |n| Some(*n as f64)))
+        });
         let node = self.value(key)?;
         let size = match &node.value {
             NodeValue::Int(i) => u64::try_from(*i).ok(),
@@ -243,7 +275,11 @@ impl<'n> Section<'n, '_> {
 
     /// One of some names that may be left out.
     pub fn one_of_optional<'a>(&mut self, key: &str, allowed: &[&'a str]) -> Option<&'a str> {
-        let node = self.node(key)?;
+        self.note(key, || one_of(allowed.iter().copied(), false));
+        if let Some(shown) = self.way(key, "name", allowed.len() + 1).checked_sub(1) {
+            return allowed.get(shown).copied();
+        }
+        let (_, node) = self.take(key)?;
         let Some(text) = node.as_text() else {
             if !node.is_null() {
                 self.reject(node, key, &name_list(allowed.iter().copied()));
@@ -296,6 +332,7 @@ impl<'n> Section<'n, '_> {
         choices: &[(&str, T)],
         default: T,
     ) -> T {
+        self.note(key, || one_of(choices.iter().map(|(name, _)| *name), true));
         let written = self.peek(key).and_then(|(_, node)| node.as_text());
         let same = written.and_then(|w| choices.iter().find(|(n, _)| n.eq_ignore_ascii_case(w)));
         match same {
@@ -309,6 +346,11 @@ impl<'n> Section<'n, '_> {
 
     /// The id of a component, as in `storage: file_storage/a`; it is not looked up here.
     pub fn component_id(&mut self, key: &str) -> Option<ComponentId> {
+        self.note(key, || ValueKind::ComponentId);
+        if self.is_recording() {
+            let shown = self.way(key, "id", 2) == 1;
+            return shown.then(|| ComponentId::parse(SAMPLE).ok()).flatten();
+        }
         let span = self.span_of(key);
         let text = self.str_optional(key)?;
         match ComponentId::parse(text) {
@@ -328,8 +370,9 @@ impl<'n> Section<'n, '_> {
         key: &str,
         value: Option<T>,
         default: T,
-        show: impl FnOnce(&T) -> String,
+        show: impl Fn(&T) -> String,
     ) -> T {
+        self.record(|recording, path| recording.set_default(&path.child(key), show(&default)));
         let is_written = self.peek(key).is_some_and(|(_, node)| !node.is_null());
         if value.is_none() && !is_written {
             let default = DefaultValue {
@@ -342,10 +385,14 @@ impl<'n> Section<'n, '_> {
         value.unwrap_or(default)
     }
 
-    fn integer<T>(&mut self, node: &Node, key: &str, range: &impl RangeBounds<T>) -> Option<T>
+    fn integer<T>(&mut self, key: &str, range: &impl RangeBounds<T>) -> Option<T>
     where
         T: TryFrom<i128> + PartialOrd + Display,
     {
+        self.note(key, || {
+            ValueKind::Integer(bounds(range, T::to_string, |n| n.to_string().parse().ok()))
+        });
+        let node = self.value(key)?;
         let value = whole_number(node);
         let value = value
             .and_then(|v| T::try_from(v).ok())
@@ -420,19 +467,6 @@ fn describe_range<T: PartialOrd>(
     range: &impl RangeBounds<T>,
     show: impl Fn(&T) -> String,
 ) -> String {
-    let low = match range.start_bound() {
-        Bound::Included(low) => format!("from {}", show(low)),
-        Bound::Excluded(low) => format!("above {}", show(low)),
-        Bound::Unbounded => String::new(),
-    };
-    let high = match range.end_bound() {
-        Bound::Included(high) => format!("up to {}", show(high)),
-        Bound::Excluded(high) => format!("below {}", show(high)),
-        Bound::Unbounded => String::new(),
-    };
-    [what, &low, &high]
-        .into_iter()
-        .filter(|s| !s.is_empty())
-        .collect::<Vec<_>>()
-        .join(" ")
+    let limits = bounds(range, show, |_| None).text;
+    format!("{what} {limits}").trim().to_owned()
 }

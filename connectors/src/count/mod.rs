@@ -97,9 +97,31 @@ const KINDS: [(&str, Context, &str, &str); 5] = [
     ),
 ];
 
+/// What its options do.
+const OPTIONS: &[(&str, &str)] = &[
+    (
+        "spans",
+        "Metrics of spans, by name; `trace.span.count` unless set.",
+    ),
+    (
+        "spanevents",
+        "Metrics of events of spans; `trace.span.event.count` unless set.",
+    ),
+    ("metrics", "Metrics of metrics; `metric.count` unless set."),
+    (
+        "datapoints",
+        "Metrics of data points; `metric.datapoint.count` unless set.",
+    ),
+    (
+        "logs",
+        "Metrics of log records; `log.record.count` unless set.",
+    ),
+];
+
 impl CountSettings {
     /// Reads the section; mistakes are in it.
     pub fn decode(s: &mut Section<'_, '_>) -> CountSettings {
+        s.describe(OPTIONS);
         let kind = |(key, context, name, description): (&str, Context, &str, &str)| {
             let own = s.section_map(key, |name, s| Definition::decode(name, s, context));
             let default = || Definition {
@@ -120,8 +142,30 @@ impl CountSettings {
     }
 }
 
+/// What its options do.
+const METRIC: &[(&str, &str)] = &[
+    (
+        "conditions",
+        "Conditions of OTTL, of which one is enough; everything counts without any.",
+    ),
+    (
+        "attributes",
+        "Each set of values of these is counted apart. Not of metrics.",
+    ),
+    (
+        "attributes::0::key",
+        "Looked for in the record, its scope and its resource.",
+    ),
+    (
+        "attributes::0::default_value",
+        "Text or number, of what lacks it; that is not counted unless this is set.",
+    ),
+    ("description", "Description of the metric."),
+];
+
 impl Definition {
     fn decode(name: &str, s: &mut Section<'_, '_>, context: Context) -> Definition {
+        s.describe(METRIC);
         if name.is_empty() {
             s.error("metric name missing");
         }

@@ -51,9 +51,23 @@ pub struct RoutingSettings {
     default: Vec<Named>,
 }
 
+/// What its options do.
+const OPTIONS: &[(&str, &str)] = &[
+    (
+        "error_mode",
+        "What an error of a condition does. propagate: gives up what it is in, counted as `operator_error`. ignore, silent: the route does not pick the record.",
+    ),
+    (
+        "default_pipelines",
+        "Which get what no route moves; without any it is dropped, counted as `unrouted`.",
+    ),
+    ("table", "Routes, asked in order. Required."),
+];
+
 impl RoutingSettings {
     /// Reads the section; mistakes are in it.
     pub fn decode(s: &mut Section<'_, '_>) -> RoutingSettings {
+        s.describe(OPTIONS);
         let mode = s.choice("error_mode", &MODES, ErrorMode::Propagate);
         let default = table::pipelines(s, "default_pipelines").unwrap_or_default();
         s.refuse(

@@ -72,9 +72,34 @@ pub(super) fn pipelines(s: &mut Section<'_, '_>, key: &str) -> Option<Vec<Named>
     Some(named.collect())
 }
 
+/// What its options do.
+const OPTIONS: &[(&str, &str)] = &[
+    (
+        "context",
+        "What the condition is about; what its paths begin with, else resource, unless set. With resource all that is left of a resource is picked, with metric all points of it.",
+    ),
+    (
+        "action",
+        "move: no later route sees what this one picks. copy: all of them do.",
+    ),
+    (
+        "condition",
+        "A condition of OTTL; or for request: `request[\"KEY\"] == \"VALUE\"` or `!=`, about metadata of the client, which `include_metadata` of the receiver keeps. Without the key neither holds, of several values the first counts. It or `statement` is required.",
+    ),
+    (
+        "statement",
+        "Instead of a condition: `route() where CONDITION`; or `delete_key` or `delete_matching_keys`, which change what they pick.",
+    ),
+    (
+        "pipelines",
+        "Which get what is picked; each has to begin with this connector. Required.",
+    ),
+];
+
 impl Route {
     /// Reads a row and puts it behind `table`, if it is none that is there already.
     pub fn decode(s: &mut Section<'_, '_>, table: &mut Vec<Route>) {
+        s.describe(OPTIONS);
         let contexts: Vec<(&str, Option<Context>)> = CONTEXTS
             .iter()
             .map(|c| (c.name(), Some(*c)))

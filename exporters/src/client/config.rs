@@ -24,9 +24,20 @@ impl Endpoint {
     }
 }
 
+/// What its options do.
+const FIXED_COMPRESSION: &[(&str, &str)] = &[
+    (
+        "compression",
+        "The protocol fixes it: what is not refused means that.",
+    ),
+    ("compression_params", "Only without a level."),
+    ("compression_params::level", "0 or -1."),
+];
+
 /// Reads `compression` for an exporter whose bodies are compressed as its protocol says: `own`,
 /// `none` and the empty text mean that, anything else is refused.
 pub fn decode_fixed_compression(s: &mut Section<'_, '_>, own: &str) {
+    s.describe(FIXED_COMPRESSION);
     s.one_of("compression", &["", "none", own], "");
     let level = s.section("compression_params", |p| p.i64("level", 0, ..));
     if ![0, -1].contains(&level) {
@@ -35,10 +46,68 @@ pub fn decode_fixed_compression(s: &mut Section<'_, '_>, own: &str) {
     }
 }
 
+/// What its options do.
+const HTTP: &[(&str, &str)] = &[
+    ("timeout", "How long an attempt may take."),
+    (
+        "connect_timeout",
+        "own: How long opening a connection may take.",
+    ),
+    (
+        "tls",
+        "Certificates, and whom to trust. The URL says whether TLS is used.",
+    ),
+    (
+        "proxy_url",
+        "A proxy of HTTP (`http://`, or `https://` over TLS, by the exporter's `tls`, verified by its own name) or SOCKS 5 (`socks5://` or `socks5h://`, port 1080), with `user:password@` if it wants them. One of SOCKS resolves the names, with either spelling, as with Go programs. The environment's unless set.",
+    ),
+    (
+        "max_idle_conns",
+        "Connections that wait for requests; 0 = no limit.",
+    ),
+    (
+        "max_idle_conns_per_host",
+        "The same, of one host; 0 = no limit.",
+    ),
+    (
+        "max_conns_per_host",
+        "Connections to one host; 0 = no limit.",
+    ),
+    (
+        "idle_conn_timeout",
+        "A connection without requests for so long is closed.",
+    ),
+    ("disable_keep_alives", "A connection for each request."),
+    (
+        "force_attempt_http2",
+        "Over TLS, HTTP/2 with servers that choose it: all requests share one connection, for which the limits of connections do not count. false: HTTP/1.1, as for plain requests.",
+    ),
+    (
+        "http2_read_idle_timeout",
+        "A connection over which nothing came for so long is asked for a sign of life; 0 = never. Anything else switches HTTP/2 on.",
+    ),
+    ("http2_ping_timeout", "How long that may take; 0 means 15s."),
+    (
+        "cookies",
+        "What the server sets is sent back to it until it ends; 64 cookies of 4 KiB. A configured header `Cookie` wins. Off unless there is the section.",
+    ),
+    ("cookies::enabled", "False: off."),
+    (
+        "read_buffer_size",
+        "Accepted with a warning: sized automatically.",
+    ),
+    (
+        "write_buffer_size",
+        "Accepted with a warning: sized automatically.",
+    ),
+    ("headers", "Headers of every request."),
+];
+
 impl ClientOptions {
     /// Reads the client's options out of an exporter's section, where they stand beside its own.
     /// `endpoint` and `compression` are left to the exporter.
     pub fn decode(s: &mut Section<'_, '_>, defaults: ClientOptions) -> ClientOptions {
+        s.describe(HTTP);
         let read_idle = s.duration("http2_read_idle_timeout", defaults.http2_read_idle_timeout);
         let ping_timeout = s.duration("http2_ping_timeout", Duration::ZERO);
         // As in the collector, where looking after such connections switches them on.
@@ -91,8 +160,15 @@ impl ClientOptions {
     }
 }
 
+/// What its options do.
+const MIDDLEWARES: &[(&str, &str)] = &[(
+    "middlewares",
+    "Only an empty list: no extension of this build changes requests. `headers` and `auth` do.",
+)];
+
 /// `middlewares`: a list that may only be empty.
 pub(super) fn refuse_middlewares(s: &mut Section<'_, '_>) {
+    s.describe(MIDDLEWARES);
     if s.list("middlewares").is_some_and(|all| !all.is_empty()) {
         let why = "is not supported: no extension of this build changes requests. Remove it; `headers` sets \
                    headers, `auth` names who logs in, and what else is to be done to requests a proxy in \
@@ -133,8 +209,30 @@ pub(super) fn check_auth(s: &mut Section<'_, '_>, auth: &AuthOptions) {
     }
 }
 
+/// What its options do.
+const AUTH: &[(&str, &str)] = &[
+    (
+        "auth",
+        "How one logs in; only one of it, `basic_auth`, `bearer_token` and `bearer_token_file`.",
+    ),
+    (
+        "auth::authenticator",
+        "An extension, such as `basicauth`, `bearertokenauth` or `headers_setter`. Required.",
+    ),
+    ("basic_auth", "own: A user name and a password."),
+    ("basic_auth::username", "own: The name."),
+    (
+        "basic_auth::password",
+        "own: The password. It or `password_file` is required.",
+    ),
+    ("basic_auth::password_file", "own: File with the password."),
+    ("bearer_token", "own: A token."),
+    ("bearer_token_file", "own: File with a token."),
+];
+
 /// `auth`, `basic_auth`, `bearer_token` or `bearer_token_file`; the last three are our own.
 pub(super) fn decode_auth(s: &mut Section<'_, '_>) -> AuthOptions {
+    s.describe(AUTH);
     let extension = s
         .section_if_present("auth", |a| {
             let id = a.component_id("authenticator");
@@ -183,9 +281,42 @@ fn decode_basic(s: &mut Section<'_, '_>) -> Option<AuthOptions> {
     }
 }
 
+/// What its options do.
+const INSECURE: &[(&str, &str)] = &[(
+    "insecure",
+    "Accepted with a warning: the URL says whether TLS is used.",
+)];
+
+/// What its options do.
+const TLS: &[(&str, &str)] = &[
+    (
+        "ca_file",
+        "File with the authorities that are trusted, PEM; the system's unless set.",
+    ),
+    ("ca_pem", "The same as text."),
+    (
+        "include_system_ca_certs_pool",
+        "The system's authorities are trusted besides.",
+    ),
+    ("cert_file", "File with our certificate, PEM."),
+    ("cert_pem", "The same as text."),
+    ("key_file", "File with its key, PEM."),
+    ("key_pem", "The same as text."),
+    ("insecure_skip_verify", "Any certificate is taken."),
+    (
+        "server_name_override",
+        "The name that the certificate must have, in place of that of the address.",
+    ),
+    (
+        "reload_interval",
+        "How often files are looked at for changes at most; 0 = with each connection.",
+    ),
+];
+
 impl TlsOptions {
     /// Reads `tls` of an HTTP client.
     pub fn decode(s: &mut Section<'_, '_>) -> TlsOptions {
+        s.describe(INSECURE);
         if s.bool("insecure", false) {
             let why = "has no effect: the endpoint's scheme decides whether TLS is used \
                        (insecure_skip_verify accepts any certificate)";
@@ -196,6 +327,7 @@ impl TlsOptions {
 
     /// Reads all of `tls` but `insecure`.
     pub(super) fn decode_files(s: &mut Section<'_, '_>) -> TlsOptions {
+        s.describe(TLS);
         let tls = TlsOptions {
             ca: decode_pem(s, "ca_file", "ca_pem"),
             include_system_ca_certs_pool: s.bool("include_system_ca_certs_pool", false),

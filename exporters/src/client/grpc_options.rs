@@ -88,6 +88,60 @@ impl fmt::Debug for GrpcOptions {
     }
 }
 
+/// What its options do.
+const OPTIONS: &[(&str, &str)] = &[
+    (
+        "endpoint",
+        "`host:port`; `http://` before it is plain, `https://` is TLS, `dns:///` is neither; or `unix:///path`, a socket in the file system.",
+    ),
+    (
+        "read_buffer_size",
+        "Accepted with a warning: sized automatically.",
+    ),
+    (
+        "write_buffer_size",
+        "Accepted with a warning: sized automatically.",
+    ),
+    ("tls", "Certificates, and whom to trust."),
+    (
+        "tls::insecure",
+        "No TLS, unless `endpoint` begins with `https://` or there is a `ca_file`.",
+    ),
+    (
+        "keepalive",
+        "Servers are asked for a sign of life; off unless there is the section.",
+    ),
+    ("keepalive::time", "After so long without anything."),
+    ("keepalive::timeout", "How long that may take."),
+    (
+        "keepalive::permit_without_stream",
+        "Also without requests under way.",
+    ),
+    ("keepalive::enabled", "False: off."),
+    (
+        "headers",
+        "Metadata of every request; of names that end in `-bin` the value is sent in base64.",
+    ),
+    ("timeout", "How long an attempt may take."),
+    (
+        "connect_timeout",
+        "own: How long opening a connection may take.",
+    ),
+    (
+        "balancer_name",
+        "A connection to each address of the name, or to one.",
+    ),
+    (
+        "wait_for_ready",
+        "An attempt waits for a server that cannot be reached until its `timeout`.",
+    ),
+    (
+        "authority",
+        "The name of the server in requests; that of `endpoint` unless set.",
+    ),
+    ("user_agent", "What we say we are; ours unless set."),
+];
+
 impl GrpcOptions {
     /// Options for `endpoint`, all others as they are without configuration.
     pub fn new(endpoint: Endpoint) -> GrpcOptions {
@@ -124,6 +178,7 @@ impl GrpcOptions {
     /// Reads the client's options out of an exporter's section, where they stand beside its own.
     /// `compression` is left to the exporter.
     pub fn decode(s: &mut Section<'_, '_>) -> Option<GrpcOptions> {
+        s.describe(OPTIONS);
         refuse_middlewares(s);
         for key in ["read_buffer_size", "write_buffer_size"] {
             if s.u64_optional(key, ..).is_some() {

@@ -41,9 +41,34 @@ impl Default for DebugOptions {
     }
 }
 
+/// What its options do.
+const OPTIONS: &[(&str, &str)] = &[
+    (
+        "use_internal_logger",
+        "What is shown goes to the agent's log.",
+    ),
+    (
+        "output_paths",
+        "Files, stdout or stderr, in place of the log; stdout unless set. Needs `use_internal_logger: false`.",
+    ),
+    (
+        "verbosity",
+        "A line per batch; a line per record, data point or span as well; or every field.",
+    ),
+    (
+        "sampling_initial",
+        "Batches of each signal that are shown in each second.",
+    ),
+    (
+        "sampling_thereafter",
+        "Of what comes then, every how many one is shown; 0 = none.",
+    ),
+];
+
 impl DebugOptions {
     /// Reads the options.
     pub fn decode(s: &mut Section<'_, '_>) -> DebugOptions {
+        s.describe(OPTIONS);
         let d = DebugOptions::default();
         let levels = [
             ("basic", Verbosity::Basic),

@@ -10,6 +10,22 @@ const SIZERS: [(&str, Sizer); 3] = [
     ("bytes", Sizer::Bytes),
 ];
 
+/// What its options do.
+const RETRY: &[(&str, &str)] = &[
+    ("enabled", "False: what fails once is dropped and counted."),
+    (
+        "initial_interval",
+        "The first pause before an attempt that comes again.",
+    ),
+    ("randomization_factor", "How much pauses differ by chance."),
+    ("multiplier", "By what each pause is longer."),
+    ("max_interval", "The longest pause."),
+    (
+        "max_elapsed_time",
+        "After so long a request is given up and counted; 0 = never.",
+    ),
+];
+
 impl RetryOptions {
     /// Reads `retry_on_failure`.
     pub fn decode(s: &mut Section<'_, '_>) -> RetryOptions {
@@ -18,6 +34,7 @@ impl RetryOptions {
 
     /// Reads `retry_on_failure` of an exporter whose defaults are `d`.
     pub fn decode_with(s: &mut Section<'_, '_>, d: RetryOptions) -> RetryOptions {
+        s.describe(RETRY);
         let options = RetryOptions {
             enabled: s.bool("enabled", d.enabled),
             initial_interval: s.duration("initial_interval", d.initial_interval),
@@ -38,9 +55,49 @@ impl RetryOptions {
     }
 }
 
+/// What its options do.
+const QUEUE: &[(&str, &str)] = &[
+    (
+        "storage",
+        "Id of a `file_storage` in which the queue is kept, see [DELIVERY](DELIVERY.md#a-queue-on-disk).",
+    ),
+    (
+        "storage_bytes_max",
+        "own: Bytes of its files at which sources pause, where `sizer` is not bytes; 1GiB unless set.",
+    ),
+    (
+        "block_on_overflow",
+        "Either value means true: sources pause when the queue is full, and nothing is dropped.",
+    ),
+    (
+        "wait_for_result",
+        "Either value means true: sources are told. With `storage`, true is refused.",
+    ),
+    ("sizer", "What `queue_size` counts; requests unless set."),
+    (
+        "enabled",
+        "False: one request at a time, and sources pause while there is one.",
+    ),
+    (
+        "num_consumers",
+        "Requests that are under way at the same time.",
+    ),
+    ("queue_size", "At how much sources pause."),
+    (
+        "queue_bytes_max",
+        "own: At how many bytes of memory sources pause.",
+    ),
+    (
+        "batch",
+        "Batches are put together by size before they are requests; off unless set.",
+    ),
+    ("batch::enabled", "False: as if the section was not there."),
+];
+
 impl QueueOptions {
     /// Reads `sending_queue`. `no_partition` says why there is no `batch::partition`, if there is none.
     pub fn decode(s: &mut Section<'_, '_>, no_partition: Option<&str>) -> QueueOptions {
+        s.describe(QUEUE);
         let storage = s.component_id("storage").map(|id| id.to_string().into());
         let disk_max = s.byte_size_optional("storage_bytes_max", 1 << 16..);
         let mut options = QueueOptions::decode_common(s, no_partition);
@@ -97,6 +154,17 @@ impl QueueOptions {
     }
 }
 
+/// What its options do.
+const BATCH: &[(&str, &str)] = &[
+    ("flush_timeout", "How long the first item waits at most."),
+    ("min_size", "How much is enough for a request."),
+    ("max_size", "Larger ones are cut; 0 = no limit."),
+    (
+        "sizer",
+        "What these count; unless set as `sizer` of the queue where it is items or bytes, else items.",
+    ),
+];
+
 impl BatchOptions {
     /// Reads `sending_queue::batch`.
     fn decode(
@@ -104,12 +172,16 @@ impl BatchOptions {
         no_partition: Option<&str>,
         sizer: Option<Sizer>,
     ) -> BatchOptions {
+        s.describe(BATCH);
         let d = BatchOptions::default();
         if let Some(why) = no_partition {
             s.refuse("partition", why);
         }
         let partition = match no_partition {
-            None => s.section("partition", decode_keys),
+            None => {
+                s.describe(PARTITION);
+                s.section("partition", decode_keys)
+            }
             Some(_) => Vec::new(),
         };
         let options = BatchOptions {
@@ -130,6 +202,16 @@ impl BatchOptions {
 }
 
 /// `metadata_keys`, in lower case.
+/// What `partition` does.
+const PARTITION: &[(&str, &str)] = &[
+    ("partition", "What goes in different requests."),
+    (
+        "partition::metadata_keys",
+        "What differs in these headers of its sender goes in different requests; needs `include_metadata` of a \
+         receiver. Beyond 10,000 combinations in a shard, those that wait for longest are sent off.",
+    ),
+];
+
 fn decode_keys(s: &mut Section<'_, '_>) -> Vec<String> {
     let mut keys = Vec::new();
     for key in s.string_list("metadata_keys").unwrap_or_default() {

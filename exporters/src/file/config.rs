@@ -8,9 +8,49 @@ use super::options::{FileOptions, Form, RotationOptions};
 
 const MEGABYTE: u64 = 1 << 20;
 
+/// What its options do.
+const OPTIONS: &[(&str, &str)] = &[
+    ("path", "The file."),
+    (
+        "format",
+        "json: a request per line; proto: each request behind its length, four bytes, the most significant one first.",
+    ),
+    (
+        "compression",
+        "zstd: each request is a frame of its own behind its length, with either format. None unless set.",
+    ),
+    (
+        "group_by",
+        "Only with `enabled: false`: use one exporter per path.",
+    ),
+    ("group_by::enabled", "True is refused."),
+    ("group_by::NAME", "Has nothing to act on."),
+    (
+        "flush_interval",
+        "Has nothing to act on: requests are written as they come.",
+    ),
+    (
+        "rotation",
+        "The file is renamed when it is large, and another one begun; not unless there is the section.",
+    ),
+    (
+        "append",
+        "False: the file is emptied at the start. Not with `rotation`, which appends anyway, nor with `compression`.",
+    ),
+    (
+        "create_directory",
+        "The directory is made if it is missing.",
+    ),
+    (
+        "queue_bytes_max",
+        "own: Bytes that may wait to be written before sources pause.",
+    ),
+];
+
 /// Reads the options. `flush_interval` is taken with any value above zero: lines are written as
 /// they come, so none waits longer. `None` if the path is missing, which is then reported.
 pub fn decode(s: &mut Section<'_, '_>) -> Option<FileOptions> {
+    s.describe(OPTIONS);
     let form = match s.one_of("format", &["json", "proto"], "json") {
         "proto" => Form::Proto,
         _ => Form::Json,
@@ -63,7 +103,28 @@ pub fn decode(s: &mut Section<'_, '_>) -> Option<FileOptions> {
     })
 }
 
+/// What its options do.
+const ROTATION: &[(&str, &str)] = &[
+    (
+        "max_megabytes",
+        "Size at which it is renamed; a request is never divided. 0 means 100.",
+    ),
+    (
+        "max_days",
+        "Older files are deleted after so many days; 0 = never.",
+    ),
+    (
+        "max_backups",
+        "How many older files there may be; 0 = no limit.",
+    ),
+    (
+        "localtime",
+        "Names of older files have the local time, not UTC.",
+    ),
+];
+
 fn decode_rotation(s: &mut Section<'_, '_>) -> RotationOptions {
+    s.describe(ROTATION);
     let d = RotationOptions::default();
     // As in the collector, 0 means the default.
     let megabytes = match s.u64("max_megabytes", 0, ..=u64::MAX / MEGABYTE) {

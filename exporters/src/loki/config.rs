@@ -37,9 +37,17 @@ pub struct LokiSettings {
     pub options: LokiOptions,
 }
 
+/// What its options do.
+const OPTIONS: &[(&str, &str)] = &[
+    ("endpoint", "The full URL of the push endpoint."),
+    ("sending_queue", "What waits to be sent."),
+    ("retry_on_failure", "How attempts come again."),
+];
+
 impl LokiSettings {
     /// Reads the section. `None` only together with an error.
     pub fn decode(s: &mut Section<'_, '_>) -> Option<LokiSettings> {
+        s.describe(OPTIONS);
         let endpoint = Endpoint::decode(s, "endpoint");
         decode_fixed_compression(s, "snappy");
         let client = ClientOptions::decode(s, ClientOptions::default());
@@ -59,7 +67,93 @@ impl LokiSettings {
     }
 }
 
+/// What its options do.
+const OWN: &[(&str, &str)] = &[
+    (
+        "labels",
+        "own: Where labels come from. Without it labels come from the hints of the collector's former exporter: `loki.resource.labels`, `loki.attribute.labels`, `loki.tenant`, `loki.format`.",
+    ),
+    (
+        "default_labels_enabled",
+        "Without `labels`: labels that there are besides.",
+    ),
+    ("default_labels_enabled::exporter", "`exporter: OTLP`."),
+    (
+        "default_labels_enabled::job",
+        "`job`, of `service.namespace` and `service.name`.",
+    ),
+    (
+        "default_labels_enabled::instance",
+        "`instance`, of `service.instance.id`.",
+    ),
+    ("default_labels_enabled::level", "`level`, of the severity."),
+    (
+        "line_format",
+        "own: What the line is: the body as it is, or all of the record as JSON or logfmt. raw with `labels`, else json.",
+    ),
+    (
+        "structured_metadata",
+        "own: Whether attributes that are no labels become structured metadata: true, false, or a section. true with `labels`, else false.",
+    ),
+    ("structured_metadata::enabled", "own: Whether they do."),
+    (
+        "structured_metadata::include",
+        "own: Names of attributes that do; all unless set.",
+    ),
+    (
+        "structured_metadata::exclude",
+        "own: Names of attributes that do not.",
+    ),
+    ("tenant_id", "own: The tenant of records that name none."),
+    ("tenant", "own: Where the tenant comes from."),
+    (
+        "tenant::from_resource",
+        "own: The attribute of the resource that names it.",
+    ),
+    (
+        "tenant::from_attribute",
+        "own: The attribute of the record that names it.",
+    ),
+    (
+        "tenant::allow",
+        "own: The tenants that records may name, with `*` for any characters; any valid id unless set, with a warning where `from_attribute` is. Others, and those beyond 10,000 per shard, are dropped and counted as `tenant_refused`. The hint `loki.tenant` obeys it, too.",
+    ),
+    (
+        "limits",
+        "own: Those of the tenant in Loki; the defaults are Loki's.",
+    ),
+    (
+        "streams_max",
+        "own: Active streams; beyond it a label moves to structured metadata.",
+    ),
+    (
+        "delivery",
+        "own: What an answer that says too little means; see [DELIVERY](DELIVERY.md#an-answer-that-says-too-little).",
+    ),
+    (
+        "max_request_bytes",
+        "own: Before compression; must be below 4MiB.",
+    ),
+    (
+        "reorder_tolerance",
+        "own: A larger step back in time makes the stream of a request be sorted.",
+    ),
+    (
+        "compression_encoder",
+        "own: Which encoder; both write snappy.",
+    ),
+    (
+        "dead_letter_file",
+        "own: JSON lines of what will never be accepted, 64 MiB and one older file.",
+    ),
+    (
+        "success_status",
+        "own: Which answers mean success, for a proxy that answers differently; 204 unless set.",
+    ),
+];
+
 fn decode_options(s: &mut Section<'_, '_>) -> LokiOptions {
+    s.describe(OWN);
     let d = LokiOptions::default();
     let mapping = s.section_if_present("labels", decode_mapping);
     if mapping.is_some() && s.has("default_labels_enabled") {
@@ -145,7 +239,19 @@ fn decode_default_labels(s: &mut Section<'_, '_>) -> DefaultLabels {
     }
 }
 
+/// What its options do.
+const LABELS: &[(&str, &str)] = &[
+    (
+        "static",
+        "own: Label: value. On equal names the later of these options wins.",
+    ),
+    ("resource", "own: Label: attribute of the resource."),
+    ("attributes", "own: Label: attribute of the record."),
+    ("severity", "own: Name of the label that carries the level."),
+];
+
 fn decode_mapping(s: &mut Section<'_, '_>) -> LabelMapping {
+    s.describe(LABELS);
     let fixed = label_map(s, "static");
     let resource = label_map(s, "resource");
     let attributes = label_map(s, "attributes");
@@ -240,7 +346,43 @@ fn decode_success(s: &mut Section<'_, '_>) -> Option<Vec<u16>> {
     found
 }
 
+/// What its options do.
+const LIMITS: &[(&str, &str)] = &[
+    ("line_bytes_max", "own: Longest line."),
+    ("line_too_long", "own: What becomes of a longer one."),
+    (
+        "age_max",
+        "own: Oldest entry; 0 = learned from Loki's first refusal.",
+    ),
+    (
+        "future_max",
+        "own: Furthest entry in the future of the agent's own clock; 0 = Loki decides.",
+    ),
+    (
+        "outside_window",
+        "own: What becomes of entries outside of these.",
+    ),
+    ("label_names_max", "own: Labels of a stream."),
+    ("label_name_bytes_max", "own: Longest name of a label."),
+    ("label_value_bytes_max", "own: Longest value of a label."),
+    (
+        "metadata_pairs_max",
+        "own: Pairs of structured metadata of an entry.",
+    ),
+    (
+        "metadata_bytes_max",
+        "own: Bytes of structured metadata of an entry.",
+    ),
+    ("stream_rate_bytes", "own: Of a stream, per second."),
+    ("stream_burst_bytes", "own: Of a stream, at once."),
+    (
+        "behind_max",
+        "own: How far behind the newest entry of its stream an entry may be.",
+    ),
+];
+
 fn decode_limits(s: &mut Section<'_, '_>) -> Limits {
+    s.describe(LIMITS);
     let d = Limits::default();
     let too_long = [
         ("truncate", LineTooLong::Truncate),

@@ -26,8 +26,19 @@ pub struct Common {
     pub on_configuration_error: OnConfigurationError,
 }
 
+/// What its options do.
+const COMMON: &[(&str, &str)] = &[
+    ("sending_queue", "What waits to be sent."),
+    ("retry_on_failure", "How attempts come again."),
+    (
+        "on_configuration_error",
+        "own: What is done when credentials or the address are refused (401, 403, 404, 405, 407; `UNAUTHENTICATED`, `PERMISSION_DENIED`, `UNIMPLEMENTED`). `hold` keeps everything, with an alarm, and tries again slowly.",
+    ),
+];
+
 impl Common {
     fn decode(s: &mut Section<'_, '_>, compression: Compression) -> Common {
+        s.describe(COMMON);
         let choices = [
             ("drop", OnConfigurationError::Drop),
             ("hold", OnConfigurationError::Hold),
@@ -62,9 +73,32 @@ pub struct OtlpHttpSettings {
     pub common: Common,
 }
 
+/// What its options do.
+const HTTP: &[(&str, &str)] = &[
+    (
+        "endpoint",
+        "A URL, to which `/v1/logs`, `/v1/metrics`, `/v1/traces` is added. One of the endpoints is required.",
+    ),
+    ("logs_endpoint", "The full URL for logs."),
+    ("metrics_endpoint", "The full URL for metrics."),
+    ("traces_endpoint", "The full URL for traces."),
+    (
+        "profiles_endpoint",
+        "Accepted with a warning: there are no pipelines of profiles.",
+    ),
+    ("encoding", "Protobuf or JSON."),
+    ("compression", "Of bodies."),
+    ("compression_params", "How compression works."),
+    (
+        "compression_params::level",
+        "0 = default: 1 to 9 of gzip, zlib and deflate, and -2, which means 1, with a warning; any of zstd, of which those above 19 mean 19.",
+    ),
+];
+
 impl OtlpHttpSettings {
     /// Reads the section. `None` only together with an error.
     pub fn decode(s: &mut Section<'_, '_>) -> Option<OtlpHttpSettings> {
+        s.describe(HTTP);
         let base = optional_endpoint(s, "endpoint");
         if base.as_ref().is_some_and(|e| e.path.contains('?')) {
             s.invalid(
@@ -167,9 +201,13 @@ pub struct OtlpGrpcSettings {
     pub common: Common,
 }
 
+/// What its options do.
+const GRPC: &[(&str, &str)] = &[("compression", "Of messages.")];
+
 impl OtlpGrpcSettings {
     /// Reads the section. `None` only together with an error.
     pub fn decode(s: &mut Section<'_, '_>) -> Option<OtlpGrpcSettings> {
+        s.describe(GRPC);
         let client = GrpcOptions::decode(s);
         let name = s.one_of(
             "compression",

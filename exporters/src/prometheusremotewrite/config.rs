@@ -33,9 +33,64 @@ pub struct RemoteWriteSettings {
     pub options: RemoteWriteOptions,
 }
 
+/// What its options do.
+const OPTIONS: &[(&str, &str)] = &[
+    (
+        "endpoint",
+        "The full URL, as `http://prometheus:9090/api/v1/write`.",
+    ),
+    ("remote_write_queue", "What waits to be sent."),
+    ("retry_on_failure", "How attempts come again."),
+    (
+        "protobuf_message",
+        "Version 1 or 2 of the protocol; 2 also sends start times and metadata.",
+    ),
+    (
+        "send_metadata",
+        "Type, help and unit of metrics in requests of version 1.",
+    ),
+    (
+        "max_batch_size_bytes",
+        "Of a request, before compression; a single series may be larger. 0 means 3000000.",
+    ),
+    (
+        "max_batch_request_parallelism",
+        "Requests that a large batch is divided into, by series; each gets about 1000 data points or more. `num_consumers` unless set.",
+    ),
+    (
+        "translation_strategy",
+        "How names are made; those that do not escape need version 2. UnderscoreEscapingWithSuffixes unless set.",
+    ),
+    (
+        "add_metric_suffixes",
+        "False: no suffixes; `translation_strategy` wins.",
+    ),
+    ("namespace", "Stands in front of names, with `_`."),
+    ("external_labels", "Of all series that have no such label."),
+    (
+        "target_info",
+        "A series per resource with its attributes as labels.",
+    ),
+    ("target_info::enabled", "Whether there is one."),
+    ("disable_scope_info", "True: no labels `otel_scope_...`."),
+    (
+        "resource_to_telemetry_conversion",
+        "Attributes of the resource as labels of all its series.",
+    ),
+    (
+        "resource_to_telemetry_conversion::enabled",
+        "Whether they are.",
+    ),
+    (
+        "resource_to_telemetry_conversion::exclude_service_attributes",
+        "But not `service.name`, `service.namespace`, `service.instance.id`.",
+    ),
+];
+
 impl RemoteWriteSettings {
     /// Reads the section. `None` only together with an error.
     pub fn decode(s: &mut Section<'_, '_>) -> Option<RemoteWriteSettings> {
+        s.describe(OPTIONS);
         let endpoint = Endpoint::decode(s, "endpoint");
         decode_fixed_compression(s, "snappy");
         let client = decode_client(s);
@@ -82,7 +137,30 @@ fn decode_client(s: &mut Section<'_, '_>) -> ClientOptions {
     client
 }
 
+/// What its options do.
+const QUEUE: &[(&str, &str)] = &[
+    (
+        "storage",
+        "own: Id of a `file_storage` for a [queue on disk](DELIVERY.md#a-queue-on-disk).",
+    ),
+    (
+        "storage_bytes_max",
+        "own: Bytes of its files at which sources pause; 1GiB unless set.",
+    ),
+    (
+        "enabled",
+        "False: one request at a time, and sources pause while there is one.",
+    ),
+    ("num_consumers", "Requests under way at the same time."),
+    ("queue_size", "Requests at which sources pause."),
+    (
+        "queue_bytes_max",
+        "own: At how many bytes of memory sources pause.",
+    ),
+];
+
 fn decode_queue(s: &mut Section<'_, '_>) -> QueueOptions {
+    s.describe(QUEUE);
     let d = QueueOptions {
         num_consumers: 5,
         queue_size: 10_000,

@@ -41,8 +41,36 @@ pub fn decode_actions(section: &mut Section<'_, '_>, key: &str) -> ActionsConfig
     ActionsConfig { actions, refused }
 }
 
+/// What its options do.
+const OPTIONS: &[(&str, &str)] = &[
+    (
+        "action",
+        "insert (if there is none), update (if there is one), upsert, delete, hash (SHA-256), extract (groups of `pattern` become attributes), convert.",
+    ),
+    ("key", "The attribute. Of delete and hash, it or `pattern`."),
+    (
+        "value",
+        "Of insert, update and upsert: what is set; one of `value`, `from_attribute` and `from_context`.",
+    ),
+    ("from_attribute", "The attribute with what is set."),
+    (
+        "from_context",
+        "What is known of the client: `metadata.NAME` or `NAME` alone, a header, if the receiver has `include_metadata`; `client.address`; `auth.username`, `auth.raw`.",
+    ),
+    (
+        "default_value",
+        "What is set where `from_attribute` or `from_context` gives nothing.",
+    ),
+    (
+        "pattern",
+        "Of delete and hash: which attributes. Of extract: an expression with named groups.",
+    ),
+    ("converted_type", "Of convert: what the value becomes."),
+];
+
 /// One action with all its options read; mistakes are in the section or in `refused`.
 fn decode_action(s: &mut Section<'_, '_>, refused: &mut Vec<ConfigError>) -> Option<Action> {
+    s.describe(OPTIONS);
     let written = s.string_required("action");
     let options = Options::read(s);
     let written = written?;
@@ -144,7 +172,7 @@ impl Options {
 /// Reports options that are given although the action has no use for them.
 fn unused(s: &mut Section<'_, '_>, action: &str, options: &[&str]) {
     for option in options {
-        if s.node(option).is_some_and(|n| !n.is_null()) {
+        if s.is_given(option) {
             s.invalid(option, format!("the action {action:?} does not use it"));
         }
     }

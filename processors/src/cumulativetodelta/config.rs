@@ -81,9 +81,41 @@ pub struct CumulativeToDeltaConfig {
     pub streams_max: usize,
 }
 
+/// What its options do.
+const OPTIONS: &[(&str, &str)] = &[
+    (
+        "include",
+        "What becomes delta: what is in each list that is given.",
+    ),
+    ("exclude", "What does not: what is in any of the lists."),
+    ("include::metrics", "Names of metrics."),
+    ("exclude::metrics", "Names of metrics."),
+    (
+        "include::metric_types",
+        "sum, histogram, exponentialhistogram.",
+    ),
+    (
+        "exclude::metric_types",
+        "sum, histogram, exponentialhistogram.",
+    ),
+    (
+        "max_staleness",
+        "How long a stream is remembered after its last point; 0 = for ever.",
+    ),
+    (
+        "initial_value",
+        "What becomes of the first point of a stream: passed on if what it counts began after the agent did, passed on, or left out.",
+    ),
+    (
+        "streams_max",
+        "own: Streams that are remembered; beyond it those that were not seen for the longest time are forgotten, and counted.",
+    ),
+];
+
 impl CumulativeToDeltaConfig {
     /// Reads the section; mistakes are in it.
     pub fn decode(s: &mut Section<'_, '_>) -> CumulativeToDeltaConfig {
+        s.describe(OPTIONS);
         let initial = [
             ("auto", InitialValue::Auto),
             ("keep", InitialValue::Keep),

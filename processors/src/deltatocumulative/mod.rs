@@ -50,9 +50,22 @@ pub struct DeltaToCumulativeConfig {
     pub max_streams: usize,
 }
 
+/// What its options do.
+const OPTIONS: &[(&str, &str)] = &[
+    (
+        "max_stale",
+        "How long a stream is remembered after its last point; then it begins anew.",
+    ),
+    (
+        "max_streams",
+        "Points of further streams are left out. 0 means 1000000.",
+    ),
+];
+
 impl DeltaToCumulativeConfig {
     /// Reads the section; mistakes are in it.
     pub fn decode(s: &mut Section<'_, '_>) -> DeltaToCumulativeConfig {
+        s.describe(OPTIONS);
         let max_stale = s.duration("max_stale", Duration::from_secs(300));
         if max_stale.is_zero() {
             s.invalid("max_stale", "must be a positive duration");

@@ -74,9 +74,41 @@ const METRICS: &[Context] = &[
 
 const PROFILES: &str = "profiles are no signal of this agent";
 
+/// What its options do.
+const OPTIONS: &[(&str, &str)] = &[
+    (
+        "log_conditions",
+        "Conditions for log records, of which one is enough to leave one out, with paths that begin with their context; or groups of them.",
+    ),
+    ("trace_conditions", "The same for spans and their events."),
+    ("metric_conditions", "The same for metrics and points."),
+    ("logs", "The older form for logs."),
+    ("logs::resource", "Conditions in the context resource."),
+    ("traces::resource", "Conditions in the context resource."),
+    ("metrics::resource", "Conditions in the context resource."),
+    ("logs::log_record", "Conditions in the context log."),
+    ("logs::include", "Only records that this fits stay."),
+    ("logs::exclude", "Records that this fits are left out."),
+    ("traces", "The older form for traces."),
+    ("traces::span", "Conditions in the context span."),
+    (
+        "traces::spanevent",
+        "Conditions in the context spanevent. A span without its events is still a span, and events are not counted.",
+    ),
+    ("spans", "Spans by their properties."),
+    ("spans::include", "Only spans that this fits stay."),
+    ("spans::exclude", "Spans that this fits are left out."),
+    ("metrics", "The older form for metrics."),
+    ("metrics::metric", "Conditions in the context metric."),
+    ("metrics::datapoint", "Conditions in the context datapoint."),
+    ("metrics::include", "Only metrics that this fits stay."),
+    ("metrics::exclude", "Metrics that this fits are left out."),
+];
+
 impl FilterSettings {
     /// Reads the section; mistakes are in it.
     pub fn decode(s: &mut Section<'_, '_>) -> FilterSettings {
+        s.describe(OPTIONS);
         let mode = error_mode(s);
         let mut settings = FilterSettings::default();
         settings.logs.groups = condition_groups(s, "log_conditions", LOGS, mode);
@@ -153,8 +185,31 @@ fn alone(s: &mut Section<'_, '_>, conditions: bool, names: &str) {
     }
 }
 
+/// What its options do.
+const LOG_PROPERTIES: &[(&str, &str)] = &[
+    ("bodies", "Texts of the body, of which one is enough."),
+    (
+        "severity_texts",
+        "Texts of the severity, of which one is enough.",
+    ),
+    ("severity_number", "The severity."),
+    ("record_attributes", "Attributes that must all be there."),
+    (
+        "resource_attributes",
+        "Attributes of the resource that must all be there.",
+    ),
+    ("record_attributes::0::key", "Its key."),
+    ("resource_attributes::0::key", "Its key."),
+    ("record_attributes::0::value", "Its value; any unless set."),
+    (
+        "resource_attributes::0::value",
+        "Its value; any unless set.",
+    ),
+];
+
 /// `include` or `exclude` of log records.
 fn log_properties(s: &mut Section<'_, '_>) -> LogMatch {
+    s.describe(LOG_PROPERTIES);
     let how = match_type(s);
     LogMatch {
         bodies: texts(s, "bodies", how),
@@ -173,7 +228,22 @@ struct Properties {
     names: Option<Conditions>,
 }
 
+/// What its options do.
+const METRIC_PROPERTIES: &[(&str, &str)] = &[
+    ("metric_names", "Names, of which one is enough."),
+    (
+        "resource_attributes",
+        "Attributes of the resource that must all be there.",
+    ),
+    ("resource_attributes::0::key", "Its key."),
+    (
+        "resource_attributes::0::value",
+        "Its value; any unless set.",
+    ),
+];
+
 fn metric_properties(s: &mut Section<'_, '_>) -> Properties {
+    s.describe(METRIC_PROPERTIES);
     if s.node("match_type").and_then(|n| n.as_text()) == Some("expr") {
         let why = "expr is not supported: write the expressions as conditions of OTTL under metrics::datapoint";
         s.invalid("match_type", why);

@@ -48,9 +48,16 @@ pub struct GroupByAttrsConfig {
     pub keys: Vec<Key>,
 }
 
+/// What its options do.
+const OPTIONS: &[(&str, &str)] = &[(
+    "keys",
+    "Attributes that move: an item that has one of them comes under a resource with the attributes of its own and these, which replace those of the same name. Without keys, equal resources and scopes come together and nothing moves.",
+)];
+
 impl GroupByAttrsConfig {
     /// Reads the section; mistakes are in it.
     pub fn decode(s: &mut Section<'_, '_>) -> GroupByAttrsConfig {
+        s.describe(OPTIONS);
         let mut keys: Vec<Key> = Vec::new();
         for key in s.string_list("keys").unwrap_or_default() {
             if key.is_empty() {

@@ -84,9 +84,29 @@ pub struct IntervalConfig {
     pub held_bytes_max: u64,
 }
 
+/// What its options do.
+const OPTIONS: &[(&str, &str)] = &[
+    (
+        "interval",
+        "How long points wait at most; intervals are counted from the start of the agent.",
+    ),
+    ("pass_through", "What is passed on at once."),
+    ("pass_through::gauge", "Gauges are."),
+    ("pass_through::summary", "Summaries are."),
+    (
+        "acknowledge",
+        "own: When senders are answered: when their points were delivered or superseded, or at once. See [DELIVERY](DELIVERY.md#points-that-wait-for-an-interval).",
+    ),
+    (
+        "held_bytes_max",
+        "own: When held points take so much memory, all of them are passed on early, and that is counted.",
+    ),
+];
+
 impl IntervalConfig {
     /// Reads the section; mistakes are in it.
     pub fn decode(s: &mut Section<'_, '_>) -> IntervalConfig {
+        s.describe(OPTIONS);
         let interval = s.duration("interval", Duration::from_secs(60));
         if interval.is_zero() {
             s.invalid("interval", "must be greater than zero");

@@ -7,8 +7,22 @@ use tailwater_pipeline::reach::Reach;
 /// What it calls itself.
 pub(crate) const USER_AGENT: &str = concat!("tailwater/", env!("CARGO_PKG_VERSION"));
 
+/// What its options do.
+const OPTIONS: &[(&str, &str)] = &[
+    (
+        "auth_type",
+        "Who one is to the API server: the pod's service account; what the files that `KUBECONFIG` names, `~/.kube/config` or `kube_config_path` say; or nobody, which verifies nothing.",
+    ),
+    (
+        "context",
+        "Of kubeConfig: the context, in place of the current one.",
+    ),
+    ("kube_config_path", "Of kubeConfig: the file."),
+];
+
 /// `auth_type`, `context` and `kube_config_path`.
 pub(crate) fn decode(s: &mut Section<'_, '_>) -> Access {
+    s.describe(OPTIONS);
     if s.str_optional("auth_type") == Some("tls") {
         s.invalid(
             "auth_type",

@@ -53,9 +53,75 @@ fn non_empty(text: Option<String>) -> Option<String> {
     text.filter(|text| !text.is_empty())
 }
 
+/// What its options do.
+const OPTIONS: &[(&str, &str)] = &[
+    (
+        "passthrough",
+        "True: nothing is asked, `k8s.pod.ip` is added alone.",
+    ),
+    (
+        "wait_for_metadata",
+        "Data waits for the first lists for `wait_for_metadata_timeout`, in place of `late_metadata_timeout`.",
+    ),
+    ("wait_for_metadata_timeout", "How long."),
+    (
+        "late_metadata_timeout",
+        "own: How long data waits for metadata that is late; 0 = not at all.",
+    ),
+    (
+        "deleted_pod_grace_period",
+        "own: A deleted pod is remembered until nothing of it was passed on for so long.",
+    ),
+    (
+        "exclude",
+        "Pods whose data stays as it is; also those with the annotation `opentelemetry.io/k8s-processor.ignore: \"true\"`.",
+    ),
+    (
+        "exclude::pods",
+        "By name; jaeger-agent and jaeger-collector unless set.",
+    ),
+    ("exclude::pods::0::name", "An expression."),
+    ("filter", "The pods that are followed; all unless set."),
+    (
+        "filter::node",
+        "Those on this node. Set it or `node_from_env_var` on nodes: else all pods of the cluster are followed.",
+    ),
+    (
+        "filter::node_from_env_var",
+        "Those on the node that this variable of the environment names. One that is not set is refused at the start.",
+    ),
+    ("filter::namespace", "Those of this namespace."),
+    ("filter::labels", "Those with all of these labels."),
+    ("filter::fields", "Those with all of these fields."),
+    ("filter::labels::0::key", "The label or field."),
+    ("filter::fields::0::key", "The label or field."),
+    ("filter::labels::0::value", "Its value."),
+    ("filter::fields::0::value", "Its value."),
+    ("filter::labels::0::op", "How it is compared."),
+    ("filter::fields::0::op", "How it is compared."),
+    ("extract", "What is added."),
+    (
+        "pod_association",
+        "How the pod of a resource is found: the first association for which the resource has all values decides, whether there is such a pod or not. Unless set: `k8s.pod.ip`, `ip`, the address of the connection, `host.name` if it is one.",
+    ),
+    (
+        "pod_association::0::sources",
+        "Values that all count, at most 4. Required.",
+    ),
+    (
+        "pod_association::0::sources::0::from",
+        "Where the value comes from: the address of the sender, or an attribute. Required.",
+    ),
+    (
+        "pod_association::0::sources::0::name",
+        "Of resource_attribute: its name.",
+    ),
+];
+
 impl K8sAttributesConfig {
     /// Reads the section; mistakes are in it.
     pub fn decode(s: &mut Section<'_, '_>) -> K8sAttributesConfig {
+        s.describe(OPTIONS);
         let access = access::decode(s);
         let wait = s.bool("wait_for_metadata", false);
         let timeout = s.duration("wait_for_metadata_timeout", Duration::from_secs(10));
@@ -76,7 +142,43 @@ impl K8sAttributesConfig {
     }
 }
 
+/// What its options do.
+const EXTRACT: &[(&str, &str)] = &[
+    (
+        "metadata",
+        "Names of what is added; unless set `k8s.namespace.name`, `k8s.pod.name`, `k8s.pod.uid`, `k8s.pod.start_time`, `k8s.deployment.name`, `k8s.node.name`, `container.image.name`, `container.image.tag`. Also `k8s.pod.hostname`, `k8s.pod.ip`, name and uid of `k8s.replicaset`, `k8s.deployment`, `k8s.statefulset`, `k8s.daemonset`, `k8s.job`, `k8s.cronjob`, `k8s.node.uid`, `k8s.cluster.uid`, `k8s.container.name`, `container.id`, `container.image.repo_digests`, `service.namespace`, `service.name`, `service.version`, `service.instance.id`.",
+    ),
+    ("labels", "Labels that become attributes."),
+    ("annotations", "Annotations that become attributes."),
+    ("labels::0::key", "The key. It or `key_regex` is required."),
+    (
+        "annotations::0::key",
+        "The key. It or `key_regex` is required.",
+    ),
+    ("labels::0::key_regex", "An expression for whole keys."),
+    ("annotations::0::key_regex", "An expression for whole keys."),
+    (
+        "labels::0::tag_name",
+        "Name of the attribute, with `$1` for groups. Unless set, of pods `k8s.pod.labels.KEY`, of what pods belong to `k8s.deployment.label.KEY` and so on.",
+    ),
+    (
+        "annotations::0::tag_name",
+        "Name of the attribute, with `$1` for groups. Unless set, of pods `k8s.pod.labels.KEY`, of what pods belong to `k8s.deployment.label.KEY` and so on.",
+    ),
+    ("labels::0::from", "Whose."),
+    ("annotations::0::from", "Whose."),
+    (
+        "otel_annotations",
+        "`resource.opentelemetry.io/NAME` of pods is added as `NAME`.",
+    ),
+    (
+        "deployment_name_from_replicaset",
+        "Names of deployments are those of ReplicaSets without their end, so that no ReplicaSets are followed.",
+    ),
+];
+
 fn rules(s: &mut Section<'_, '_>) -> Rules {
+    s.describe(EXTRACT);
     let mut fields = fields(s, "labels", FieldKind::Label);
     fields.extend(self::fields(s, "annotations", FieldKind::Annotation));
     if s.bool("otel_annotations", false) {
@@ -235,9 +337,11 @@ fn filter(s: &mut Section<'_, '_>) -> Filter {
 /// A selector of the terms in a list.
 fn terms(s: &mut Section<'_, '_>, list: &str, ops: &[(&str, Op)], escape: bool) -> String {
     let read = s.section_list(list, |s| {
-        let key = s.string_required("key")?;
+        // All is read first, or what is not would be unknown options besides.
+        let key = s.string_required("key");
         let mut value = s.string("value", "");
         let op = s.choice("op", ops, Op::Equals);
+        let key = key?;
         if escape {
             for special in ['\\', ',', '='] {
                 value = value.replace(special, &format!("\\{special}"));

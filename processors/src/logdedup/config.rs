@@ -60,9 +60,58 @@ pub struct LogDedupConfig {
     pub held_bytes_max: u64,
 }
 
+/// What its options do.
+const OPTIONS: &[(&str, &str)] = &[
+    (
+        "interval",
+        "How long records wait at most; intervals are counted from the start of the agent.",
+    ),
+    (
+        "log_count_attribute",
+        "The attribute that says how many they were.",
+    ),
+    (
+        "timezone",
+        "Of the times in attributes; a name of the IANA database.",
+    ),
+    (
+        "conditions",
+        "Conditions of OTTL in the context `log`; only records for which one of them holds are merged, the others pass at once. One that cannot be told does not hold.",
+    ),
+    (
+        "exclude_fields",
+        "Fields that do not count and are removed: `body.a.b`, `attributes.key`, `attributes`; a dot in a key is written `\\.`.",
+    ),
+    (
+        "include_fields",
+        "Only these count, as text; of a record that has none of them, all.",
+    ),
+    (
+        "timestamp_mode",
+        "The time of the record: that at which it is passed on, 1 ns apart for each; or that of the first of them, and `last_event_timestamp` says that of the last one.",
+    ),
+    (
+        "metadata_keys",
+        "Records whose senders differ in these headers stay apart; needs `include_metadata` of a receiver.",
+    ),
+    (
+        "metadata_cardinality_limit",
+        "Combinations of these at which everything is passed on early; 0 = no limit but `held_bytes_max`.",
+    ),
+    (
+        "acknowledge",
+        "own: When sources are told: when the record was delivered that theirs became, or at once.",
+    ),
+    (
+        "held_bytes_max",
+        "own: When held records take so much memory, all of them are passed on early, and that is counted.",
+    ),
+];
+
 impl LogDedupConfig {
     /// Reads the section; mistakes are in it.
     pub fn decode(s: &mut Section<'_, '_>) -> LogDedupConfig {
+        s.describe(OPTIONS);
         let interval = s.duration("interval", Duration::from_secs(10));
         if interval.is_zero() {
             s.invalid("interval", "must be greater than 0");

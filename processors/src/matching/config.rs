@@ -92,10 +92,22 @@ pub(crate) enum MatchType {
     Regexp,
 }
 
+/// What its options do.
+const MATCH_TYPE: &[(&str, &str)] = &[
+    (
+        "match_type",
+        "How texts are compared: as they are, or as expressions that match somewhere in them. Required.",
+    ),
+    ("regexp", "Accepted: matching needs no cache."),
+    ("regexp::cacheenabled", "Has nothing to act on."),
+    ("regexp::cachemaxnumentries", "Has nothing to act on."),
+];
+
 /// How the texts of a section are compared.
 pub(crate) fn match_type(s: &mut Section<'_, '_>) -> MatchType {
+    s.describe(MATCH_TYPE);
     let types = [("strict", MatchType::Strict), ("regexp", MatchType::Regexp)];
-    if s.node("match_type").is_none_or(|n| n.is_null()) {
+    if !s.is_given("match_type") {
         s.invalid("match_type", "is required: strict or regexp");
     }
     let how = s.choice("match_type", &types, MatchType::Strict);
@@ -107,8 +119,44 @@ pub(crate) fn match_type(s: &mut Section<'_, '_>) -> MatchType {
     how
 }
 
+/// What its options do.
+const PROPERTIES_OF_ITEMS: &[(&str, &str)] = &[
+    (
+        "log_bodies",
+        "Of logs: texts of the body, of which one is enough.",
+    ),
+    ("log_severity_texts", "Of logs: texts of the severity."),
+    ("log_severity_number", "Of logs: the severity."),
+    ("services", "Of traces: names of services."),
+    ("span_names", "Of traces: names of spans."),
+    (
+        "span_kinds",
+        "Of traces: kinds of spans, such as `SPAN_KIND_SERVER`.",
+    ),
+    ("metric_names", "Of metrics: names."),
+    (
+        "attributes",
+        "Attributes that must all be there. Not of metrics.",
+    ),
+    ("attributes::0::key", "Its key."),
+    ("resources::0::key", "Its key."),
+    ("attributes::0::value", "Its value; any unless set."),
+    ("resources::0::value", "Its value; any unless set."),
+    (
+        "resources",
+        "Attributes of the resource that must all be there.",
+    ),
+    (
+        "libraries",
+        "Scopes, of which one is enough. Not of metrics.",
+    ),
+    ("libraries::0::name", "Name of the scope."),
+    ("libraries::0::version", "Its version; any unless set."),
+];
+
 /// The conditions in a section.
 pub fn decode_match(s: &mut Section<'_, '_>) -> MatchConfig {
+    s.describe(PROPERTIES_OF_ITEMS);
     let how = match_type(s);
     let c = Conditions {
         record: LogMatch {
@@ -147,9 +195,21 @@ pub fn decode_match(s: &mut Section<'_, '_>) -> MatchConfig {
     }
 }
 
+/// What its options do.
+const NAMES: &[(&str, &str)] = &[
+    (
+        "match_type",
+        "How names are compared: as they are, or as expressions that match somewhere in them. Required with names.",
+    ),
+    ("regexp", "Accepted: matching needs no cache."),
+    ("regexp::cacheenabled", "Has nothing to act on."),
+    ("regexp::cachemaxnumentries", "Has nothing to act on."),
+];
+
 /// Names under `key` of a section that has nothing else to match, with its `match_type`; both are given
 /// or none.
 pub fn decode_names(s: &mut Section<'_, '_>, key: &str) -> Vec<TextMatch> {
+    s.describe(NAMES);
     let types = [("strict", MatchType::Strict), ("regexp", MatchType::Regexp)];
     let how = s.choice_optional("match_type", &types);
     s.section("regexp", |r| {
@@ -261,7 +321,17 @@ fn libraries(s: &mut Section<'_, '_>, how: MatchType) -> Vec<LibraryMatch> {
     list.unwrap_or_default().into_iter().flatten().collect()
 }
 
+/// What its options do.
+const SEVERITY: &[(&str, &str)] = &[
+    ("match_undefined", "Records without a severity match."),
+    (
+        "min",
+        "The least severity: 1 to 24, or a name such as INFO or ERROR2.",
+    ),
+];
+
 pub(crate) fn severity(s: &mut Section<'_, '_>) -> Option<SeverityMatch> {
+    s.describe(SEVERITY);
     let match_undefined = s.bool("match_undefined", false);
     let named = s.node("min").and_then(|n| n.as_text());
     let min = match named {

@@ -23,9 +23,47 @@ pub struct MemoryLimiterConfig {
     pub spike_limit_percentage: u64,
 }
 
+/// What its options do.
+const OPTIONS: &[(&str, &str)] = &[
+    ("check_interval", "How often is looked. Required."),
+    (
+        "limit_mib",
+        "The limit, in MiB. It or `limit_percentage` is required.",
+    ),
+    (
+        "spike_limit_mib",
+        "Sources pause this much below the limit; 0 means a fifth of it.",
+    ),
+    (
+        "limit_percentage",
+        "The limit, in percent of what the process may use (cgroup, else the machine).",
+    ),
+    (
+        "spike_limit_percentage",
+        "Sources pause this much below the limit; 0 means a fifth of it.",
+    ),
+    (
+        "min_gc_interval_when_soft_limited",
+        "Accepted with a warning: there is no garbage collector to run.",
+    ),
+    (
+        "max_gc_interval_when_soft_limited",
+        "Accepted with a warning: there is no garbage collector to run.",
+    ),
+    (
+        "min_gc_interval_when_hard_limited",
+        "Accepted with a warning: there is no garbage collector to run.",
+    ),
+    (
+        "max_gc_interval_when_hard_limited",
+        "Accepted with a warning: there is no garbage collector to run.",
+    ),
+];
+
 impl MemoryLimiterConfig {
     /// Reads the section; mistakes are in it.
     pub fn decode(s: &mut Section<'_, '_>) -> MemoryLimiterConfig {
+        s.describe(OPTIONS);
         let before = s.errors().len();
         let config = MemoryLimiterConfig {
             check_interval: s.duration("check_interval", Duration::ZERO),

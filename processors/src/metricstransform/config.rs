@@ -136,8 +136,50 @@ pub enum Operation {
     },
 }
 
+/// What its options do.
+const OPTIONS: &[(&str, &str)] = &[
+    (
+        "transforms",
+        "Applied in order, each to what the earlier ones left.",
+    ),
+    ("transforms::0::include", "Name of metrics. Required."),
+    (
+        "transforms::0::match_type",
+        "How names and labels are compared: as they are, or as expressions that match somewhere in them.",
+    ),
+    (
+        "transforms::0::experimental_match_labels",
+        "Labels and their values; a label that is missing counts as empty.",
+    ),
+    (
+        "transforms::0::action",
+        "Change the metrics, change a copy, make one of all (if type, temporality, unit and labels are the same; else they stay, and are counted), or give them a resource of their own. Required.",
+    ),
+    (
+        "transforms::0::new_name",
+        "Required for insert and combine; with regexp, `$1`, `${1}` and `${name}` are what groups found (in YAML, `$$1` and so on).",
+    ),
+    (
+        "transforms::0::group_resource_labels",
+        "Required for group: attributes of the new resource, besides those of the old one.",
+    ),
+    (
+        "transforms::0::aggregation_type",
+        "For combine: how values become one; none keeps the first value. Histograms are always added.",
+    ),
+    (
+        "transforms::0::submatch_case",
+        "For combine: the case of what groups of `include` found, which becomes labels, by the name of the group or `$1`; as found unless set.",
+    ),
+    (
+        "transforms::0::operations",
+        "What is done to each metric, in order.",
+    ),
+];
+
 /// Reads `transforms`; mistakes are in the section.
 pub fn decode(s: &mut Section<'_, '_>) -> Vec<Transform> {
+    s.describe(OPTIONS);
     let transforms = s.section_list("transforms", transform);
     transforms
         .unwrap_or_default()
@@ -202,7 +244,7 @@ fn required_choice<T: Clone>(
     key: &str,
     choices: &[(&str, T)],
 ) -> Option<T> {
-    if s.node(key).is_none_or(|n| n.is_null()) {
+    if !s.is_given(key) {
         let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
         s.invalid(key, format!("is required; allowed: {}", names.join(", ")));
     }
@@ -254,8 +296,46 @@ enum OperationKind {
     AggregateLabelValues,
 }
 
+/// What its options do.
+const OPERATION: &[(&str, &str)] = &[
+    ("action", "What is done. Required."),
+    (
+        "label",
+        "Of update_label, delete_label_value and aggregate_label_values: the label.",
+    ),
+    (
+        "new_label",
+        "Of add_label: the label, unless it is there. Of update_label: its new name.",
+    ),
+    (
+        "new_value",
+        "Of add_label: its value. Of aggregate_label_values: the value of all. `{{version}}` in it is the version of the agent.",
+    ),
+    (
+        "label_value",
+        "Of delete_label_value: points with this value are left out.",
+    ),
+    ("label_set", "Of aggregate_labels: labels that stay."),
+    (
+        "aggregated_values",
+        "Of aggregate_label_values: the values that become one.",
+    ),
+    (
+        "aggregation_type",
+        "Of aggregate_labels and aggregate_label_values: how values become one.",
+    ),
+    (
+        "experimental_scale",
+        "Of experimental_scale_value: what values of gauges and sums, and sum, extremes, bounds and exemplars of histograms are multiplied by.",
+    ),
+    ("value_actions", "Of update_label: values that are renamed."),
+    ("value_actions::0::value", "The old value."),
+    ("value_actions::0::new_value", "The new one."),
+];
+
 /// As all options are known for each action, those it has no use for are only checked.
 fn operation(s: &mut Section<'_, '_>) -> Option<Operation> {
+    s.describe(OPERATION);
     use OperationKind as Kind;
     let kinds = [
         ("add_label", Kind::AddLabel),

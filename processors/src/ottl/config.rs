@@ -48,8 +48,15 @@ pub struct StatementGroup {
     pub statements: Vec<Statement>,
 }
 
+/// What its options do.
+const ERROR_MODE: &[(&str, &str)] = &[(
+    "error_mode",
+    "What an error at a record does: go on with the next one and log, not log, or give the batch up, counted as dropped.",
+)];
+
 /// `error_mode` of a processor.
 pub(crate) fn error_mode(s: &mut Section<'_, '_>) -> ErrorMode {
+    s.describe(ERROR_MODE);
     s.choice("error_mode", &MODES, ErrorMode::Ignore)
 }
 
@@ -83,6 +90,10 @@ impl Written<'_> {
 }
 
 fn texts<'n>(s: &mut Section<'n, '_>, key: &str) -> Vec<Written<'n>> {
+    if s.is_recording() {
+        // The list itself is read below, for the places of what is wrong in it.
+        s.text_nodes(key);
+    }
     let path = s.path().child(key);
     let Some(nodes) = s.list(key) else {
         return Vec::new();
@@ -239,7 +250,21 @@ fn lone_condition(
     })
 }
 
+/// What its options do.
+const GROUP: &[(&str, &str)] = &[
+    (
+        "error_mode",
+        "That of this group; that of the processor unless set.",
+    ),
+    (
+        "context",
+        "What paths begin with here; unless set they say it themselves.",
+    ),
+    ("conditions", "Conditions, of which one is enough."),
+];
+
 fn context_of(s: &mut Section<'_, '_>, allowed: &[Context]) -> Option<Context> {
+    s.describe(GROUP);
     let choices: Vec<(&str, Context)> = allowed.iter().map(|c| (c.name(), *c)).collect();
     s.choice_optional("context", &choices)
 }

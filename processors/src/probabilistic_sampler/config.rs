@@ -37,9 +37,43 @@ pub struct SamplerSettings {
     pub sampling_priority: Option<Key>,
 }
 
+/// What its options do.
+const OPTIONS: &[(&str, &str)] = &[
+    (
+        "sampling_percentage",
+        "How much is passed on; above 100 is 100.",
+    ),
+    (
+        "mode",
+        "By a hash of 14 bits of the trace id; by its random bits, down to the percentage: what was sampled with a lower one before passes; or the percentage of what comes.",
+    ),
+    (
+        "hash_seed",
+        "What hashes begin with. Samplers one behind another need different ones, those side by side the same.",
+    ),
+    ("sampling_precision", "Hexadecimal digits of thresholds."),
+    (
+        "fail_closed",
+        "What nothing can be decided about is left out: without a trace id, with a trace state or attributes that cannot be read or contradict it, or, with hash_seed, that say something about sampling.",
+    ),
+    (
+        "attribute_source",
+        "Of log records with hash_seed: what is hashed. record: only `from_attribute`.",
+    ),
+    (
+        "from_attribute",
+        "Of log records with hash_seed: the attribute that is hashed where there is no trace id.",
+    ),
+    (
+        "sampling_priority",
+        "Of log records: an attribute with a percentage of its own, above 0 and up to 100.",
+    ),
+];
+
 impl SamplerSettings {
     /// Reads the section; mistakes are in it.
     pub fn decode(s: &mut Section<'_, '_>) -> SamplerSettings {
+        s.describe(OPTIONS);
         let modes = [
             ("hash_seed", Mode::HashSeed),
             ("equalizing", Mode::Equalizing),

@@ -20,9 +20,53 @@ const SUMMARIES: [(&str, Summary); 4] = [
 
 const FUNCTIONS: [&str; 6] = ["", "md5", "sha1", "sha3", "hmac-sha256", "hmac-sha512"];
 
+/// What its options do.
+const OPTIONS: &[(&str, &str)] = &[
+    ("allow_all_keys", "True: no key is removed."),
+    (
+        "allowed_keys",
+        "Keys that stay; without any, all are removed, and the agent warns. Holds for the fields of bodies that are maps, too.",
+    ),
+    (
+        "ignored_keys",
+        "Keys whose values stay as they are; they need not be allowed.",
+    ),
+    ("ignored_key_patterns", "Expressions for such keys."),
+    (
+        "blocked_key_patterns",
+        "Expressions for keys whose values are masked as a whole, line by line.",
+    ),
+    (
+        "allowed_values",
+        "Expressions; a value that one matches stays whole, but for one in a body whose key is blocked.",
+    ),
+    (
+        "blocked_values",
+        "Expressions; what matches in a value is masked, one expression after another.",
+    ),
+    (
+        "patterns",
+        "own: Ready-made ones by name, see [CONFIGURATION](CONFIGURATION.md#processor-redaction); they come behind `blocked_values`.",
+    ),
+    (
+        "redact_all_types",
+        "Of attributes, also what is no text is looked at in the form that it prints as, and becomes text where that is masked. In bodies that is always so.",
+    ),
+    (
+        "hash_function",
+        "What stands in place of what is masked, in hexadecimal digits; `****` unless set.",
+    ),
+    ("hmac_key", "For the HMACs, of 32 and 64 bytes at least."),
+    (
+        "summary",
+        "Attributes that say how many were removed, masked, allowed and ignored; with debug also which.",
+    ),
+];
+
 impl Rules {
     /// Reads the section; mistakes are in it.
     pub fn decode(s: &mut Section<'_, '_>) -> Rules {
+        s.describe(OPTIONS);
         let allow_all_keys = s.bool("allow_all_keys", false);
         let allowed_keys = keys(s, "allowed_keys");
         if !allow_all_keys && allowed_keys.is_empty() {

@@ -134,9 +134,58 @@ struct Sections {
     k8snode: DetectorConfig,
 }
 
+/// What its options do.
+const OPTIONS: &[(&str, &str)] = &[
+    (
+        "detectors",
+        "env, system, docker, k8s_api (formerly k8snode), in order; of an attribute that several find, that of the first one counts. env unless set.",
+    ),
+    ("override", "What is found replaces what resources have."),
+    (
+        "timeout",
+        "How long an attempt of a detector may take, and, at first, how long data waits for them.",
+    ),
+    (
+        "refresh_interval",
+        "How often is detected again; 0 = not after a success. What fails then changes nothing.",
+    ),
+    (
+        "fail_on_missing_metadata",
+        "True: no data passes before every detector has succeeded.",
+    ),
+    ("retry", "Of attempts that fail."),
+    (
+        "attributes",
+        "Deprecated, with a warning: only attributes of these names; all unless set.",
+    ),
+    ("system", "The detector system."),
+    (
+        "system::hostname_sources",
+        "Asked in order, the first that has a name counts: `dns` (`/etc/hosts`, then the canonical name, then the name of an address), `os`, `cname`, `lookup`. `dns`, `os` unless set.",
+    ),
+    (
+        "docker",
+        "The detector docker: the engine that `DOCKER_HOST` names, or at `/var/run/docker.sock`.",
+    ),
+    ("k8s_api", "The detector k8s_api."),
+    (
+        "k8snode",
+        "The detector k8snode, the former name of k8s_api.",
+    ),
+    (
+        "k8s_api::node_from_env_var",
+        "Variable of the environment with the name of the node, which must be set; K8S_NODE_NAME unless set.",
+    ),
+    (
+        "k8snode::node_from_env_var",
+        "Variable of the environment with the name of the node, which must be set; K8S_NODE_NAME unless set.",
+    ),
+];
+
 impl ResourceDetectionConfig {
     /// Reads the section; mistakes are in it.
     pub fn decode(s: &mut Section<'_, '_>) -> ResourceDetectionConfig {
+        s.describe(OPTIONS);
         let sections = Sections {
             system: s.section("system", system_section),
             docker: s.section("docker", |s| DetectorConfig::Docker {
@@ -236,7 +285,21 @@ impl ResourceDetectionConfig {
     }
 }
 
+/// What its options do.
+const RETRY: &[(&str, &str)] = &[
+    ("enabled", "False: one attempt."),
+    ("initial_interval", "The first pause."),
+    ("randomization_factor", "How much pauses differ by chance."),
+    ("multiplier", "By what each pause is longer."),
+    ("max_interval", "The longest pause."),
+    (
+        "max_elapsed_time",
+        "If set, data waits for so long at first, and not for `timeout`.",
+    ),
+];
+
 fn retry(s: &mut Section<'_, '_>) -> Retry {
+    s.describe(RETRY);
     let retry = Retry {
         enabled: s.bool("enabled", true),
         initial_interval: s.duration("initial_interval", Duration::from_secs(1)),
@@ -335,9 +398,14 @@ fn node_section(s: &mut Section<'_, '_>) -> DetectorConfig {
 
 /// `resource_attributes`: those of `all` that are enabled, by themselves or by default.
 fn attributes(s: &mut Section<'_, '_>, all: &[(&'static str, bool)]) -> Vec<&'static str> {
+    s.describe(&[("resource_attributes", "What is added of what it finds.")]);
     s.section("resource_attributes", |s| {
         let enabled = |(name, default): &(&'static str, bool)| {
-            let enabled = s.section(name, |s| s.bool("enabled", *default));
+            s.describe(&[(name, "Whether it is added.")]);
+            let enabled = s.section(name, |s| {
+                s.describe(&[("enabled", "Whether it is.")]);
+                s.bool("enabled", *default)
+            });
             enabled.then_some(*name)
         };
         all.iter().filter_map(enabled).collect()

@@ -68,9 +68,27 @@ const METRICS: &[Context] = &[
     Context::DataPoint,
 ];
 
+/// What its options do.
+const OPTIONS: &[(&str, &str)] = &[
+    (
+        "log_statements",
+        "Statements for logs, with paths that begin with their context; or groups of them.",
+    ),
+    ("trace_statements", "The same for traces."),
+    ("metric_statements", "The same for metrics."),
+    ("log_statements::0::statements", "Statements, in order."),
+    ("trace_statements::0::statements", "Statements, in order."),
+    ("metric_statements::0::statements", "Statements, in order."),
+    (
+        "flatten_data",
+        "True is refused: write `flatten(log.attributes)` as a statement.",
+    ),
+];
+
 impl TransformSettings {
     /// Reads the section; mistakes are in it.
     pub fn decode(s: &mut Section<'_, '_>) -> TransformSettings {
+        s.describe(OPTIONS);
         let mode = error_mode(s);
         let settings = TransformSettings {
             logs: statement_groups(s, "log_statements", LOGS, mode),

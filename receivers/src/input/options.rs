@@ -51,8 +51,15 @@ impl MultilineConfig {
     }
 }
 
+/// What its options do.
+const ENCODING: &[(&str, &str)] = &[(
+    "encoding",
+    "How bytes are read as text: utf-8 (unless set), utf-8-raw, ascii, utf-16, utf-16le, utf-16be, iso-8859-1, nop, and the names of the WHATWG standard (big5, gbk, shift_jis, windows-1252 and others).",
+)];
+
 /// Reads `encoding`.
 pub fn charset(s: &mut Section<'_, '_>) -> Charset {
+    s.describe(ENCODING);
     let Some(name) = s.string_optional("encoding") else {
         return Charset::Utf8;
     };
@@ -68,9 +75,20 @@ pub fn charset(s: &mut Section<'_, '_>) -> Charset {
     })
 }
 
+/// What its options do.
+const MULTILINE: &[(&str, &str)] = &[
+    ("line_start_pattern", "Pattern of what begins a record."),
+    ("line_end_pattern", "Pattern of what ends a record."),
+    (
+        "omit_pattern",
+        "What the pattern matches is no part of a record.",
+    ),
+];
+
 /// Reads `multiline`. `None` without a pattern.
 pub fn multiline(s: &mut Section<'_, '_>, charset: Charset) -> Option<MultilineConfig> {
     let multiline = s.section_if_present("multiline", |s| {
+        s.describe(MULTILINE);
         let start = s.string("line_start_pattern", "");
         let end = s.string("line_end_pattern", "");
         let omit = s.bool("omit_pattern", false);
@@ -133,9 +151,30 @@ pub fn compiled(
     }
 }
 
+/// What its options do.
+const RETRY: &[(&str, &str)] = &[
+    (
+        "enabled",
+        "Accepted with a warning: what was not delivered is read or offered again in any case, and exporters retry.",
+    ),
+    ("initial_interval", "Has nothing to act on."),
+    ("max_interval", "Has nothing to act on."),
+    ("max_elapsed_time", "Has nothing to act on."),
+    ("multiplier", "Has nothing to act on."),
+    ("randomization_factor", "Has nothing to act on."),
+];
+
+/// What its options do.
+const RETRY_SECTION: &[(&str, &str)] = &[(
+    "retry_on_failure",
+    "Of no effect: what was not delivered is never given up.",
+)];
+
 /// Reads `retry_on_failure`. `kept` says why what was not delivered comes again without it.
 pub fn retry_on_failure(s: &mut Section<'_, '_>, kept: &str) -> RetryOnFailure {
+    s.describe(RETRY_SECTION);
     let retry = s.section("retry_on_failure", |s| {
+        s.describe(RETRY);
         let enabled = s.bool("enabled", false);
         if enabled && s.has("max_elapsed_time") {
             s.warn(

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use tailwater_config::{ComponentId, Node, Section};
 
 use crate::input::options::retry_on_failure;
+use crate::operators::operators;
 
 /// Longest line of `journalctl` unless configured.
 const ENTRY_BYTES_MAX: u64 = 16 << 20;
@@ -42,9 +43,92 @@ pub struct JournaldConfig {
     pub storage: Option<ComponentId>,
 }
 
+/// What its options do.
+const OPTIONS: &[(&str, &str)] = &[
+    (
+        "start_at",
+        "Where reading begins without a position: `end` is the last ten entries and what comes, as of journalctl; `beginning` all.",
+    ),
+    (
+        "directory",
+        "A directory of journal files, in place of the system's.",
+    ),
+    (
+        "files",
+        "Journal files, patterns of journalctl; no effect beside `directory`.",
+    ),
+    (
+        "units",
+        "Only entries of these units, among them or `identifiers`.",
+    ),
+    ("identifiers", "Only entries with these identifiers."),
+    ("priority", "A priority or a range of them (`--priority`)."),
+    (
+        "matches",
+        "Maps of fields: entries that have all fields of one map.",
+    ),
+    ("matches::0::NAME", "A field of the journal and its value."),
+    ("grep", "Only entries whose message matches (`--grep`)."),
+    ("dmesg", "Only messages of the kernel."),
+    ("namespace", "The namespace of the journal (`--namespace`)."),
+    (
+        "all",
+        "Fields of 4096 bytes and more are there; without it they are null.",
+    ),
+    (
+        "merge",
+        "Entries of all machines whose journals are there (`--merge`).",
+    ),
+    (
+        "convert_message_bytes",
+        "A `MESSAGE` that is no text, which is an array of numbers, becomes text.",
+    ),
+    (
+        "convert_to_semantic_conventions",
+        "Body `MESSAGE`, severity `PRIORITY`, `host.name` and `process.*` of the resource, `code.*`, `syslog.*`, `thread.id` of the record, and `journald.FIELD` of all others. Else the body is a map of all fields but `__REALTIME_TIMESTAMP`, which is the time of the record in both cases.",
+    ),
+    (
+        "journalctl_path",
+        "The program; without a slash it is looked for in `PATH`.",
+    ),
+    (
+        "root_path",
+        "journalctl runs with this directory as its root, by `chroot` from `PATH`, which needs the right to do that; absolute.",
+    ),
+    (
+        "type",
+        "The type of the collector's operator; says nothing more.",
+    ),
+    (
+        "id",
+        "The type of the collector's operator; says nothing more.",
+    ),
+    (
+        "entry_bytes_max",
+        "own: A longer line of journalctl is left out and counted.",
+    ),
+    (
+        "storage",
+        "A `file_storage` for positions; cannot change while the agent runs. They are kept without it, too.",
+    ),
+    (
+        "operators",
+        "What is done to records first, one after another.",
+    ),
+    (
+        "attributes",
+        "Constant attributes of records; values may hold `EXPR(...)`.",
+    ),
+    (
+        "resource",
+        "Constant attributes of the resource; values may hold `EXPR(...)`.",
+    ),
+];
+
 impl JournaldConfig {
     /// Reads the section of the receiver; problems go to its errors.
     pub fn decode(s: &mut Section<'_, '_>) -> JournaldConfig {
+        s.describe(OPTIONS);
         let from_beginning = s.choice("start_at", &[("end", false), ("beginning", true)], false);
         let (arguments, places) = arguments(s);
         s.one_of("type", &["journald_input"], "journald_input");
@@ -72,7 +156,7 @@ impl JournaldConfig {
             conventions: s.bool("convert_to_semantic_conventions", false),
             places,
             entry_bytes_max: usize::try_from(bytes).unwrap_or(usize::MAX),
-            operators: s.list("operators").unwrap_or_default().to_vec(),
+            operators: operators(s, "operators"),
             attributes: s.string_map("attributes").unwrap_or_default(),
             resource: s.string_map("resource").unwrap_or_default(),
             storage: s.component_id("storage"),

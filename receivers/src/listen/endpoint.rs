@@ -45,9 +45,22 @@ enum Transport {
     Unix,
 }
 
+/// What its options do.
+const OPTIONS: &[(&str, &str)] = &[
+    (
+        "endpoint",
+        "Where it listens: `host:port`, `:port` for all addresses, `unix:///path`.",
+    ),
+    (
+        "transport",
+        "Family of addresses; with unix `endpoint` is a path. Tcp unless set. A socket that a killed process left behind is replaced.",
+    ),
+];
+
 impl Listen {
     /// Reads both options.
     pub fn decode(s: &mut Section<'_, '_>, default: &str) -> Listen {
+        s.describe(OPTIONS);
         let transports = [
             ("tcp", Transport::Tcp(Family::Any)),
             ("tcp4", Transport::Tcp(Family::V4)),

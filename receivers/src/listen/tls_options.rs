@@ -25,9 +25,48 @@ pub struct TlsOptions {
     pub reload_interval: Duration,
 }
 
+/// What its options do.
+const OPTIONS: &[(&str, &str)] = &[
+    (
+        "ca_file",
+        "Accepted with a warning: no effect on a listener; `client_ca_file` names the authorities of clients.",
+    ),
+    (
+        "ca_pem",
+        "Accepted with a warning: no effect on a listener; `client_ca_file` names the authorities of clients.",
+    ),
+    (
+        "include_system_ca_certs_pool",
+        "Accepted with a warning: no effect on a listener; `client_ca_file` names the authorities of clients.",
+    ),
+    (
+        "cert_file",
+        "File with the certificate of the listener, PEM. It or `cert_pem` is required.",
+    ),
+    ("cert_pem", "The same as text."),
+    (
+        "key_file",
+        "File with its key, PEM. It or `key_pem` is required.",
+    ),
+    ("key_pem", "The same as text."),
+    (
+        "client_ca_file",
+        "Clients must show a certificate that one of these authorities signed.",
+    ),
+    (
+        "client_ca_file_reload",
+        "`client_ca_file` is read again when it changes.",
+    ),
+    (
+        "reload_interval",
+        "How often files are looked at for changes at most; 0 = with each connection. Certificates that were replaced are used for the next connection.",
+    ),
+];
+
 impl TlsOptions {
     /// Reads the section. Without a certificate nothing but errors come of it.
     pub fn decode(s: &mut Section<'_, '_>) -> TlsOptions {
+        s.describe(OPTIONS);
         for key in ["ca_file", "ca_pem"] {
             if s.secret(key).is_some_and(|text| !text.is_empty()) {
                 s.warn(

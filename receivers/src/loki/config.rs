@@ -20,9 +20,16 @@ pub struct LokiConfig {
     pub incoming_timestamp: bool,
 }
 
+/// What its options do.
+const OPTIONS: &[(&str, &str)] = &[(
+    "use_incoming_timestamp",
+    "The time of a record is that of its entry; else that of its arrival, which a push that comes again does not share. An entry without a time, or with one before 1970 or after 2262, has that of its arrival.",
+)];
+
 impl LokiConfig {
     /// Reads the section of the receiver.
     pub fn decode(s: &mut Section<'_, '_>) -> LokiConfig {
+        s.describe(OPTIONS);
         let (server, _) = ServerOptions::decode(s, ENDPOINTS, |_| ());
         LokiConfig {
             server,

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use tailwater_config::{ConfigError, Environment, Errors, KeyPath, Node, Section, nearest};
+use tailwater_config::{
+    ConfigError, Environment, Errors, KeyPath, MemoryEnvironment, Node, Section, nearest,
+};
 
 use super::chain::{Chain, Stage, To};
 use super::decode;
@@ -62,6 +64,22 @@ struct Draft<'n> {
     outputs: Option<Vec<(&'n str, &'n Node)>>,
     /// Of a router: the outputs of each route.
     routes: Vec<Vec<(&'n str, &'n Node)>>,
+}
+
+/// The elements of a list of operators, which [`Chain::build`] makes a chain of later.
+pub fn operators(s: &mut Section<'_, '_>, key: &str) -> Vec<Node> {
+    let nodes = s.list(key).unwrap_or_default();
+    if s.is_recording() {
+        let path = s.path().child(key);
+        for (i, node) in nodes.iter().enumerate() {
+            let cx = BuildCx {
+                path: path.clone(),
+                environment: &MemoryEnvironment::new(),
+            };
+            draft(node, path.child(i), &cx, "".into(), s.errors());
+        }
+    }
+    nodes.to_vec()
 }
 
 impl Chain {
@@ -152,6 +170,24 @@ fn unique_ids(nodes: &[&Node]) -> Vec<Arc<str>> {
     ids.into_iter().map(|(id, _)| id).collect()
 }
 
+/// What the options of all operators do.
+const COMMON: &[(&str, &str)] = &[(
+    "id",
+    "The name that others give in `output`; the type unless set.",
+)];
+/// What the options of all but the router do.
+const OF_MOST: &[(&str, &str)] = &[
+    (
+        "output",
+        "Ids of the operators that are next; the next one in the list unless set.",
+    ),
+    (
+        "on_error",
+        "What becomes of a record that it cannot treat: passed on unchanged or dropped, with a line in the log or without.",
+    ),
+    ("if", "An expression: other records pass unchanged."),
+];
+
 /// Reads one operator.
 fn draft<'n>(
     node: &'n Node,
@@ -168,7 +204,9 @@ fn draft<'n>(
         routes: Vec::new(),
     };
     let mut s = Section::new(node, path, errors);
-    let kind = s.string_required("type");
+    s.describe(&[("type", "Which operator it is.")]);
+    let kind = s.variant("type", &SUPPORTED);
+    s.describe(COMMON);
     // Taken account of beforehand; here its kind is checked.
     s.string_optional("id");
     let Some(kind) = kind else { return draft };
@@ -195,6 +233,7 @@ fn draft<'n>(
         }
         return draft;
     }
+    s.describe(OF_MOST);
     draft.outputs = s.text_nodes("output");
     let on_error = s.choice("on_error", &OnError::ALL, OnError::Send);
     let when = condition(&mut s, "if", cx.environment);

@@ -35,8 +35,31 @@ pub(super) struct CsvParser {
     fields: Vec<(Slice, Cell)>,
 }
 
+/// What its options do.
+const OPTIONS: &[(&str, &str)] = &[
+    (
+        "header",
+        "The names of the columns, with `header_delimiter` between them. It or `header_attribute` is required.",
+    ),
+    (
+        "header_attribute",
+        "The attribute that holds such a header.",
+    ),
+    (
+        "header_delimiter",
+        "What stands between names; that of columns unless set.",
+    ),
+    (
+        "delimiter",
+        "What stands between columns, one character; a comma unless set.",
+    ),
+    ("lazy_quotes", "Quotes may stand where none can be."),
+    ("ignore_quotes", "Quotes mean nothing."),
+];
+
 impl CsvParser {
     pub(super) fn decode(s: &mut Section<'_, '_>) -> Option<CsvParser> {
+        s.describe(OPTIONS);
         let parsing = Parsing::decode("csv_parser", s);
         let delimiter = character(s, "delimiter", ',');
         let header_delimiter = character(s, "header_delimiter", delimiter);

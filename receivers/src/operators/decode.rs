@@ -45,9 +45,14 @@ pub(super) fn operator(
         "move" => Box::new(transfer(s, true)?),
         "noop" => Box::new(Noop),
         "regex_parser" => Box::new(regex(s)?),
-        "remove" => Box::new(Remove {
-            field: required_field(s, "field", Field::parse_rootable)?,
-        }),
+        "remove" => {
+            s.describe(&[(
+                "field",
+                "What is removed: a field, or all of attributes or resource.",
+            )]);
+            let field = required_field(s, "field", Field::parse_rootable)?;
+            Box::new(Remove { field })
+        }
         "severity_parser" => {
             let severity = Some(severity(s)?);
             Box::new(EmbeddedOperator(Embedded {
@@ -95,7 +100,14 @@ pub(super) fn operator(
     })
 }
 
+/// What its options do.
+const ADD: &[(&str, &str)] = &[
+    ("field", "Where it is put."),
+    ("value", "Any value, or text with `EXPR(...)`. Required."),
+];
+
 fn add(s: &mut Section<'_, '_>, environment: &dyn Environment) -> Option<Add> {
+    s.describe(ADD);
     let field = required_field(s, "field", Field::parse);
     let value = match s.node("value") {
         None => {
@@ -119,7 +131,14 @@ fn add(s: &mut Section<'_, '_>, environment: &dyn Environment) -> Option<Add> {
     })
 }
 
+/// What its options do.
+const TRANSFER: &[(&str, &str)] = &[
+    ("from", "The field that is copied or moved."),
+    ("to", "Where it is put."),
+];
+
 fn transfer(s: &mut Section<'_, '_>, remove: bool) -> Option<Transfer> {
+    s.describe(TRANSFER);
     let from = required_field(s, "from", Field::parse);
     let to = required_field(s, "to", Field::parse);
     Some(Transfer {
@@ -129,14 +148,28 @@ fn transfer(s: &mut Section<'_, '_>, remove: bool) -> Option<Transfer> {
     })
 }
 
+/// What its options do.
+const FILTER: &[(&str, &str)] = &[
+    (
+        "expr",
+        "An expression: records for which it holds are filtered.",
+    ),
+    ("drop_ratio", "How many of these: 1 = all."),
+];
+
 fn filter(s: &mut Section<'_, '_>, environment: &dyn Environment) -> Option<Filter> {
+    s.describe(FILTER);
     let drop_ratio = s.f64("drop_ratio", 1.0, 0.0..=1.0);
     let text = s.string_required("expr")?;
     let expr = compiled(s, "expr", Expr::compile_condition(&text, environment))?;
     Some(Filter { expr, drop_ratio })
 }
 
+/// What its options do.
+const JSON: &[(&str, &str)] = &[("parse_ints", "Whole numbers become integers, not doubles.")];
+
 fn json(s: &mut Section<'_, '_>) -> JsonParser {
+    s.describe(JSON);
     let (parse_from, parse_to) = (parse_from(s), parse_to(s));
     let embedded = embedded(s, &parse_to);
     JsonParser {
@@ -149,7 +182,15 @@ fn json(s: &mut Section<'_, '_>) -> JsonParser {
     }
 }
 
+/// What its options do.
+const REGEX: &[(&str, &str)] = &[
+    ("regex", "Pattern with named groups, which become fields."),
+    ("cache", "Accepted: a lookup would cost what it saves."),
+    ("cache::size", "Has nothing to act on."),
+];
+
 fn regex(s: &mut Section<'_, '_>) -> Option<RegexParser> {
+    s.describe(REGEX);
     let (parse_from, parse_to) = (parse_from(s), parse_to(s));
     let embedded = embedded(s, &parse_to);
     // Accepted because configurations have it; a lookup would cost as much as the match saves.
@@ -166,7 +207,21 @@ fn regex(s: &mut Section<'_, '_>) -> Option<RegexParser> {
     })
 }
 
+/// What its options do.
+const CONTAINER: &[(&str, &str)] = &[
+    ("format", "Who wrote the line; recognised unless set."),
+    (
+        "add_metadata_from_filepath",
+        "Names of pod, namespace and container out of the path, as attributes of the resource. Needs `include_file_path: true`.",
+    ),
+    (
+        "max_log_size",
+        "Longest line that is put together of parts.",
+    ),
+];
+
 fn container(s: &mut Section<'_, '_>) -> Container {
+    s.describe(CONTAINER);
     let formats = [
         ("", Format::Auto),
         ("docker", Format::Docker),
@@ -199,8 +254,29 @@ fn parse_to(s: &mut Section<'_, '_>) -> Field {
     rootable_field(s, "parse_to").unwrap_or_else(Field::attributes)
 }
 
+/// What its options do.
+const PARSER: &[(&str, &str)] = &[
+    ("parse_from", "The field that is parsed; `body` unless set."),
+    (
+        "parse_to",
+        "Where what is found is put; `attributes` unless set.",
+    ),
+    ("body", "The field that becomes the body."),
+    (
+        "timestamp",
+        "The field that becomes the time of the record.",
+    ),
+    ("severity", "The field that becomes the severity."),
+    ("trace", "The fields that become the ids of the trace."),
+    (
+        "scope_name",
+        "The field that becomes the name of the scope.",
+    ),
+];
+
 /// What a parser that writes to `to` sets besides.
 pub(super) fn embedded(s: &mut Section<'_, '_>, to: &Field) -> Embedded {
+    s.describe(PARSER);
     let body = field(s, "body");
     if body.is_some() && *to == Field::body() {
         s.invalid("body", "cannot be set together with parse_to: body");
@@ -214,12 +290,31 @@ pub(super) fn embedded(s: &mut Section<'_, '_>, to: &Field) -> Embedded {
     }
 }
 
+/// What its options do.
+const SCOPE: &[(&str, &str)] = &[("parse_from", "The field with the name of the scope.")];
+
 fn scope(s: &mut Section<'_, '_>) -> Option<ScopeName> {
+    s.describe(SCOPE);
     let parse_from = required_field(s, "parse_from", Field::parse)?;
     Some(ScopeName { parse_from })
 }
 
+/// What its options do.
+const TIME: &[(&str, &str)] = &[
+    ("parse_from", "The field with the time."),
+    (
+        "layout_type",
+        "What the layout is written in: directives of strptime, Go's example time, or s, ms, us, ns and the like for numbers since 1970.",
+    ),
+    ("layout", "How the time is written."),
+    (
+        "location",
+        "Time zone of times without one, a name of the IANA database; unless set that of the agent, or UTC if the layout says so.",
+    ),
+];
+
 fn time(s: &mut Section<'_, '_>) -> Option<TimeParser> {
+    s.describe(TIME);
     let kinds = [
         ("strptime", LayoutType::Strptime),
         ("gotime", LayoutType::Gotime),
@@ -241,7 +336,22 @@ fn time(s: &mut Section<'_, '_>) -> Option<TimeParser> {
     })
 }
 
+/// What its options do.
+const SEVERITY: &[(&str, &str)] = &[
+    ("parse_from", "The field with the severity."),
+    ("preset", "Which names of severities are known beforehand."),
+    (
+        "mapping",
+        "What stands for a severity, by its name (`error`, `warn2`): text, an integer, a range `{min, max}`, or a list of these.",
+    ),
+    (
+        "overwrite_text",
+        "The text of the severity becomes its usual name.",
+    ),
+];
+
 fn severity(s: &mut Section<'_, '_>) -> Option<SeverityParser> {
+    s.describe(SEVERITY);
     let presets = [
         ("default", Preset::Default),
         ("otel", Preset::Otel),
@@ -300,7 +410,27 @@ fn mapping<'n>(
     Ok(())
 }
 
+/// What its options do.
+const TRACE: &[(&str, &str)] = &[
+    ("trace_id", "Where it is."),
+    ("span_id", "Where it is."),
+    ("trace_flags", "Where it is."),
+    (
+        "trace_id::parse_from",
+        "The field; one of that name in the body unless set.",
+    ),
+    (
+        "span_id::parse_from",
+        "The field; one of that name in the body unless set.",
+    ),
+    (
+        "trace_flags::parse_from",
+        "The field; one of that name in the body unless set.",
+    ),
+];
+
 fn trace(s: &mut Section<'_, '_>) -> TraceParser {
+    s.describe(TRACE);
     let mut part = |key: &str| {
         let from = s
             .section_if_present(key, |s| field(s, "parse_from"))

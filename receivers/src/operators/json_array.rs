@@ -42,8 +42,15 @@ enum Item {
     Object(usize, usize),
 }
 
+/// What its options do.
+const OPTIONS: &[(&str, &str)] = &[(
+    "header",
+    "Names of the elements, with commas between them; without it the array becomes a list, which needs `parse_to`.",
+)];
+
 impl JsonArrayParser {
     pub(super) fn decode(s: &mut Section<'_, '_>) -> JsonArrayParser {
+        s.describe(OPTIONS);
         let parsing = Parsing::decode("json_array_parser", s);
         let header = s.str_optional("header").filter(|h| !h.is_empty());
         let names = header.into_iter().flat_map(|h| h.split(','));

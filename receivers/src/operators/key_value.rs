@@ -25,8 +25,18 @@ pub(super) struct KeyValueParser {
     buffer: Vec<u8>,
 }
 
+/// What its options do.
+const OPTIONS: &[(&str, &str)] = &[
+    ("delimiter", "What stands between a key and its value."),
+    (
+        "pair_delimiter",
+        "What stands between pairs; a blank unless set.",
+    ),
+];
+
 impl KeyValueParser {
     pub(super) fn decode(s: &mut Section<'_, '_>) -> Option<KeyValueParser> {
+        s.describe(OPTIONS);
         let parsing = Parsing::decode("key_value_parser", s);
         let delimiter = s.string("delimiter", "=");
         let pairs = s.str_optional("pair_delimiter").filter(|d| !d.is_empty());

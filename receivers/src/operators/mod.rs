@@ -60,11 +60,12 @@ mod trace;
 mod transform;
 mod uri;
 
-pub use build::{BuildCx, is_supported};
+pub use build::{BuildCx, is_supported, operators};
 pub use chain::{Chain, Witness};
 pub(crate) use cri::written_at;
 pub use operator::{Cover, OnError, OperatorCx, OperatorErrors, Passed, Report};
 pub use record_error::RecordError;
+pub(crate) use syslog::MessageOptions;
 
 #[cfg(test)]
 mod tests;

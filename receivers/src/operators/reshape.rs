@@ -17,8 +17,15 @@ pub(super) struct AssignKeys {
     keys: Vec<Key>,
 }
 
+/// What its options do.
+const ASSIGN: &[(&str, &str)] = &[
+    ("field", "A list, which becomes a map."),
+    ("keys", "The names of its values. Required."),
+];
+
 impl AssignKeys {
     pub(super) fn decode(s: &mut Section<'_, '_>) -> Option<AssignKeys> {
+        s.describe(ASSIGN);
         let field = required_field(s, "field", Field::parse);
         let keys = s.string_list("keys").unwrap_or_default();
         if keys.is_empty() {
@@ -74,8 +81,12 @@ pub(super) struct Flatten {
     columns: FieldColumns,
 }
 
+/// What its options do.
+const FLATTEN: &[(&str, &str)] = &[("field", "A map, whose entries go where it is.")];
+
 impl Flatten {
     pub(super) fn decode(s: &mut Section<'_, '_>) -> Option<Flatten> {
+        s.describe(FLATTEN);
         let field = required_field(s, "field", Field::parse)?;
         let mut parent = field.clone();
         parent.keys.pop();
@@ -151,8 +162,15 @@ pub(super) struct Retain {
 /// The parts of a record that fields can be in.
 const ROOTS: [Root; 3] = [Root::Body, Root::Attributes, Root::Resource];
 
+/// What its options do.
+const RETAIN: &[(&str, &str)] = &[(
+    "fields",
+    "What is kept of the parts of the record that they are in. Required.",
+)];
+
 impl Retain {
     pub(super) fn decode(s: &mut Section<'_, '_>) -> Option<Retain> {
+        s.describe(RETAIN);
         let nodes = s.text_nodes("fields").unwrap_or_default();
         if nodes.is_empty() {
             s.error("fields is required: the fields to keep");

@@ -79,8 +79,23 @@ pub(super) struct RegexReplace {
     buffer: Vec<u8>,
 }
 
+/// What its options do.
+const REPLACE: &[(&str, &str)] = &[
+    ("field", "The field that is changed."),
+    ("regex", "What is replaced. It or `regex_name` is required."),
+    (
+        "regex_name",
+        "The name of a known pattern: `ansi_control_sequences`.",
+    ),
+    (
+        "replace_with",
+        "What is put in its place; `$1` and `${name}` are what groups found.",
+    ),
+];
+
 impl RegexReplace {
     pub(super) fn decode(s: &mut Section<'_, '_>) -> Option<RegexReplace> {
+        s.describe(REPLACE);
         let field = required_field(s, "field", Field::parse);
         let with = s.string("replace_with", "").into_bytes();
         let pattern = s.str_optional("regex").filter(|t| !t.is_empty());
@@ -166,8 +181,15 @@ pub(super) struct Unquote {
     buffer: Vec<u8>,
 }
 
+/// What its options do.
+const UNQUOTE: &[(&str, &str)] = &[(
+    "field",
+    "A string literal of Go, which becomes the text that it means.",
+)];
+
 impl Unquote {
     pub(super) fn decode(s: &mut Section<'_, '_>) -> Option<Unquote> {
+        s.describe(UNQUOTE);
         let field = required_field(s, "field", Field::parse)?;
         let buffer = Vec::new();
         Some(Unquote { field, buffer })
@@ -205,8 +227,15 @@ pub(super) struct SanitizeUtf8 {
     buffer: Vec<u8>,
 }
 
+/// What its options do.
+const SANITIZE: &[(&str, &str)] = &[(
+    "field",
+    "The text that becomes valid UTF-8; `body` unless set.",
+)];
+
 impl SanitizeUtf8 {
     pub(super) fn decode(s: &mut Section<'_, '_>) -> SanitizeUtf8 {
+        s.describe(SANITIZE);
         SanitizeUtf8 {
             field: field(s, "field").unwrap_or_else(Field::body),
             buffer: Vec::new(),

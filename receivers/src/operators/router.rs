@@ -39,11 +39,33 @@ pub(super) struct Router {
     text: Vec<u8>,
 }
 
+/// What its options do.
+const OPTIONS: &[(&str, &str)] = &[
+    (
+        "routes",
+        "Asked in order; the first whose expression holds takes the record.",
+    ),
+    ("routes::0::expr", "An expression. Required."),
+    (
+        "routes::0::output",
+        "Ids of the operators that get the record. Required.",
+    ),
+    (
+        "routes::0::attributes",
+        "Attributes that it gets; values may hold `EXPR(...)`.",
+    ),
+    (
+        "default",
+        "Ids of the operators that get what no route takes; without it that is filtered.",
+    ),
+];
+
 /// Reads the options of a router; gives the names that its routes lead to, too.
 pub(super) fn decode<'n>(
     s: &mut Section<'n, '_>,
     environment: &dyn Environment,
 ) -> Option<(Router, Vec<Names<'n>>)> {
+    s.describe(OPTIONS);
     let read = s.section_list("routes", |s| route(s, environment));
     let mut routes = read.unwrap_or_default();
     let default = s.text_nodes("default").filter(|names| !names.is_empty());

@@ -12,6 +12,7 @@ use crate::input::charset::Charset;
 use crate::input::frame::{FrameSpec, Oversize, Split, Trim};
 use crate::input::options::{MultilineConfig, charset, multiline, retry_on_failure};
 use crate::listen::{Listen, TlsOptions};
+use crate::operators::{MessageOptions, OnError, operators};
 
 /// Options of the receiver that are those of the operator `syslog_parser`.
 const PARSER: [&str; 7] = [
@@ -99,10 +100,119 @@ enum Marks {
     Trailer(u8),
 }
 
+/// What its options do.
+const OPTIONS: &[(&str, &str)] = &[
+    ("tcp", "Messages over TCP; it or `udp` is needed."),
+    (
+        "tcp::listen_address",
+        "Where it listens: `host:port`, `:port` for all addresses.",
+    ),
+    (
+        "tcp::tls",
+        "TLS; with `client_ca_file` clients must show a certificate.",
+    ),
+    ("tcp::enabled", "False: as if the section was not there."),
+    ("udp::enabled", "False: as if the section was not there."),
+    (
+        "tcp::tls::enabled",
+        "False: as if the section was not there.",
+    ),
+    (
+        "udp::async::enabled",
+        "False: as if the section was not there.",
+    ),
+    (
+        "tcp::max_log_size",
+        "From 64KiB; a longer message becomes several records. 0 means 1MiB.",
+    ),
+    (
+        "tcp::max_connections",
+        "One more is closed at once; 0 means 1024.",
+    ),
+    (
+        "tcp::connection_idle_timeout",
+        "A connection on which nothing comes for so long is closed; 0 = never.",
+    ),
+    (
+        "udp",
+        "Messages over UDP: a datagram is a message, unless there is `multiline`.",
+    ),
+    (
+        "udp::listen_address",
+        "Where it listens: `host:port`, `:port` for all addresses.",
+    ),
+    (
+        "udp::async",
+        "Accepted with a warning: datagrams are read while others are processed.",
+    ),
+    ("udp::async::readers", "Has nothing to act on."),
+    ("udp::async::processors", "Has nothing to act on."),
+    ("udp::async::max_queue_length", "Has nothing to act on."),
+    ("protocol", "Which form messages have. Required."),
+    (
+        "location",
+        "Time zone of times without one, a name of the IANA database; UTC unless set.",
+    ),
+    (
+        "allow_skip_pri_header",
+        "Messages may come without a priority.",
+    ),
+    (
+        "enable_octet_counting",
+        "With `tcp`: the length of each message stands before it (RFC 6587). What begins with no length goes to the end of its line.",
+    ),
+    (
+        "max_octets",
+        "Longest message with such a length, in bytes; 0 means 8192.",
+    ),
+    (
+        "non_transparent_framing_trailer",
+        "With `tcp`: what stands behind each message.",
+    ),
+    (
+        "on_error",
+        "What becomes of a message that cannot be taken apart; it is passed on as it is, unless this says otherwise.",
+    ),
+    (
+        "type",
+        "The type of the collector's operator; says nothing more.",
+    ),
+    (
+        "id",
+        "The type of the collector's operator; says nothing more.",
+    ),
+    (
+        "storage",
+        "Accepted with a warning: there are no positions.",
+    ),
+    (
+        "operators",
+        "What is done to records behind the parser, one after another.",
+    ),
+    (
+        "attributes",
+        "Constant attributes of records; values may hold `EXPR(...)`.",
+    ),
+    (
+        "resource",
+        "Constant attributes of the resource; values may hold `EXPR(...)`.",
+    ),
+    ("limits", "own: What all messages together may use."),
+    (
+        "limits::in_flight_bytes_max",
+        "own: Memory of messages that are not delivered yet; several destinations have equal shares. Messages of which not all has come may take half as much again; where that is taken, they are cut.",
+    ),
+    (
+        "refuse_unprotected",
+        "own: Do not start at an address that others reach without TLS and `client_ca_file`, or over UDP; otherwise a loud warning.",
+    ),
+];
+
 impl SyslogConfig {
     /// Reads the section of the receiver; problems go to its errors. What is wrong with the options of the
     /// parser is found when the chain is built.
     pub fn decode(s: &mut Section<'_, '_>) -> SyslogConfig {
+        s.describe(OPTIONS);
         let parser = parser(s);
         let marks = marks(&parser);
         let tcp = s.optional_section("tcp", false, |t| TcpOptions::decode(t, marks));
@@ -135,7 +245,7 @@ impl SyslogConfig {
             tcp,
             udp,
             parser,
-            operators: s.list("operators").unwrap_or_default().to_vec(),
+            operators: operators(s, "operators"),
             attributes: s.string_map("attributes").unwrap_or_default(),
             resource: s.string_map("resource").unwrap_or_default(),
             in_flight_bytes_max: s.section("limits", |l| {
@@ -163,6 +273,12 @@ fn parser(s: &mut Section<'_, '_>) -> Node {
         // The collector's name for it.
         fixed("id", "syslog_input_internal_parser"),
     ];
+    if s.is_recording() {
+        // They are read with the operators.
+        MessageOptions::decode(s);
+        s.choice("on_error", &OnError::ALL, OnError::Send);
+        return Node::new(NodeValue::Map(entries), span);
+    }
     for name in PARSER {
         if let Some(node) = s.node(name) {
             entries.push((key(name, s.span_of(name)), node.clone()));
@@ -191,8 +307,33 @@ struct Input {
     one_per_packet: bool,
 }
 
+/// What its options do.
+const INPUT: &[(&str, &str)] = &[
+    (
+        "add_attributes",
+        "Adds `net.transport`, `net.peer.ip`, `net.peer.port`, `net.peer.name`, `net.host.ip`, `net.host.port`, `net.host.name`. Names are the addresses: they are not looked up.",
+    ),
+    (
+        "preserve_leading_whitespaces",
+        "White space in front of a message stays. Counted messages stay as they are.",
+    ),
+    (
+        "preserve_trailing_whitespaces",
+        "White space behind a message stays. Of datagrams, control characters at their end do not belong to the message.",
+    ),
+    (
+        "multiline",
+        "What begins or ends a message, in place of the end of a line. A match at the end of what has come waits for more, or for the end of the connection.",
+    ),
+    (
+        "one_log_per_packet",
+        "UDP: a datagram is passed on with the white space around it; TCP: all that comes over a connection is one message.",
+    ),
+];
+
 impl Input {
     fn decode(s: &mut Section<'_, '_>) -> Input {
+        s.describe(INPUT);
         let charset = charset(s);
         let input = Input {
             text: TextOptions {

@@ -84,6 +84,45 @@ pub struct Settings {
     pub allow_older: bool,
 }
 
+/// What its options do.
+const OPTIONS: &[(&str, &str)] = &[
+    ("server", "The control plane."),
+    ("server::ws", "A WebSocket. It or `http` is required."),
+    ("server::http", "Polling."),
+    ("instance_uid", "A UUID; made and kept unless set."),
+    (
+        "heartbeat_interval",
+        "own: Of a WebSocket. The server may offer another one.",
+    ),
+    ("message_bytes_max", "own: In both directions."),
+    ("capabilities", "What the agent does."),
+    ("agent_description", "What it says of itself."),
+    (
+        "agent_description::identifying_attributes",
+        "own: Attributes that identify it; 128 at most.",
+    ),
+    (
+        "agent_description::non_identifying_attributes",
+        "Other attributes; 128 at most.",
+    ),
+    (
+        "agent_description::include_resource_attributes",
+        "All attributes of `service::telemetry::resource` besides.",
+    ),
+    ("remote_config", "own: What a remote configuration may do."),
+    ("certificate_request", "own: Client certificates."),
+    (
+        "certificate_request::renew_before",
+        "own: How long before its end another one is asked for.",
+    ),
+    (
+        "certificate_request::enabled",
+        "own: Ask for one; needs `accepts_opamp_connection_settings`.",
+    ),
+    ("ppid", "Only 0."),
+    ("ppid_poll_interval", "Has nothing to act on."),
+];
+
 impl Settings {
     /// Whether remote configurations are taken.
     pub fn takes_layers(&self) -> bool {
@@ -92,6 +131,7 @@ impl Settings {
 
     /// Reads the section. `None` only together with an error.
     pub fn decode(s: &mut Section<'_, '_>) -> Option<Settings> {
+        s.describe(OPTIONS);
         let server = s.section("server", decode_server);
         let uid = s.string_optional("instance_uid").filter(|t| !t.is_empty());
         let uid = uid.and_then(|text| {
@@ -172,7 +212,20 @@ fn decode_server(s: &mut Section<'_, '_>) -> Option<Server> {
     }
 }
 
+/// What its options do.
+const TRANSPORT: &[(&str, &str)] = &[
+    (
+        "endpoint",
+        "`ws://` or `wss://`; of `http`, `http://` or `https://`.",
+    ),
+    ("headers", "Headers of requests."),
+    ("timeout", "own: How long an attempt may take."),
+    ("tls", "Certificates, and whom to trust."),
+    ("proxy_url", "own: As of exporters."),
+];
+
 fn decode_transport(s: &mut Section<'_, '_>, websocket: bool) -> Option<Server> {
+    s.describe(TRANSPORT);
     let url = s.string_required("endpoint");
     let target = url.and_then(|url| match Target::parse(&url) {
         Ok(target) if target.websocket == websocket => Some(target),
@@ -206,6 +259,12 @@ fn decode_transport(s: &mut Section<'_, '_>, websocket: bool) -> Option<Server> 
         ..ClientOptions::default()
     };
     client.validate(s);
+    if !websocket {
+        s.describe(&[(
+            "polling_interval",
+            "How often is asked; at least 1s, 30s unless set.",
+        )]);
+    }
     let polling = match websocket {
         true => None,
         false => s.duration_in_optional("polling_interval", ..=Duration::from_secs(86_400)),
@@ -218,8 +277,35 @@ fn decode_transport(s: &mut Section<'_, '_>, websocket: bool) -> Option<Server> 
     Some((target?, client, polling))
 }
 
+/// What its options do.
+const CAPABILITIES: &[(&str, &str)] = &[
+    (
+        "reports_effective_config",
+        "Says what configuration is in force.",
+    ),
+    ("reports_health", "Says how it is."),
+    (
+        "reports_available_components",
+        "Says what components there are.",
+    ),
+    (
+        "accepts_remote_config",
+        "Takes a configuration, as the collector's supervisor has it.",
+    ),
+    (
+        "accepts_opamp_connection_settings",
+        "Takes other settings of the connection, as the collector's supervisor has it.",
+    ),
+    ("reports_heartbeat", "Gives signs of life."),
+    ("accepts_restart_command", "True is refused."),
+    ("reports_own_metrics", "True is refused."),
+    ("reports_own_logs", "True is refused."),
+    ("reports_own_traces", "True is refused."),
+];
+
 /// Whether heartbeats are sent, and the other bits.
 fn decode_capabilities(s: &mut Section<'_, '_>) -> (bool, u64) {
+    s.describe(CAPABILITIES);
     let mut bits = agent::REPORTS_STATUS;
     let mut flag = |s: &mut Section<'_, '_>, key: &str, default, bit| {
         if s.bool(key, default) {
@@ -274,7 +360,36 @@ fn attributes(s: &mut Section<'_, '_>, key: &str) -> Vec<(String, String)> {
     found
 }
 
+/// What its options do.
+const REMOTE: &[(&str, &str)] = &[
+    (
+        "allow_read",
+        "own: Absolute paths that it may name for reading, besides what the local one names.",
+    ),
+    (
+        "allow_write",
+        "own: Absolute paths that it may name for writing.",
+    ),
+    (
+        "allow_endpoints",
+        "own: Servers that it may name, as `host:port`.",
+    ),
+    (
+        "allow_variables",
+        "own: Variables of the environment that it may take over.",
+    ),
+    (
+        "public_keys",
+        "own: Ed25519 keys, PEM or base64 of 32 bytes, of which one must have signed it.",
+    ),
+    (
+        "allow_older_versions",
+        "own: One that is older than what is in force is taken, too.",
+    ),
+];
+
 fn decode_remote(s: &mut Section<'_, '_>) -> (Rules, Vec<PublicKey>, bool) {
+    s.describe(REMOTE);
     let mut paths = |key: &str| {
         let list = s.string_list(key).unwrap_or_default();
         if list.iter().any(|path| !path.starts_with('/')) {

@@ -5,6 +5,7 @@
 //! marked as such. Options that the collector needs for its way of polling and that have nothing to
 //! act on here are accepted, validated, and answered with a warning that says what happens instead.
 
+mod described;
 mod files;
 mod ordering;
 #[cfg(test)]
@@ -28,6 +29,8 @@ use crate::input::frame::{FrameSpec, Oversize, Split, Trim};
 use crate::input::options::{
     MultilineConfig, RetryOnFailure, charset, compiled, multiline, retry_on_failure,
 };
+use crate::operators::operators;
+use described::OPTIONS;
 pub use files::NamedFile;
 use tailwater_golang::regexp;
 
@@ -182,6 +185,7 @@ impl FilelogConfig {
     /// Decodes and validates `section`; problems go to its errors, defaults take their place. The
     /// caller ends the section.
     pub fn decode(s: &mut Section<'_, '_>) -> FilelogConfig {
+        s.describe(OPTIONS);
         let start_at = s.choice(
             "start_at",
             &[("beginning", StartAt::Beginning), ("end", StartAt::End)],
@@ -249,7 +253,7 @@ impl FilelogConfig {
             resource: s.string_map("resource").unwrap_or_default(),
             storage: s.component_id("storage"),
             retry_on_failure: retry_on_failure(s, "positions move by delivery only"),
-            operators: s.list("operators").unwrap_or_default().to_vec(),
+            operators: operators(s, "operators"),
             deleted_files: deleted_files(s),
             links: links(s),
             watch: s.choice(
@@ -378,7 +382,7 @@ fn delete_after_read(s: &mut Section<'_, '_>, start_at: StartAt) -> bool {
 fn header(s: &mut Section<'_, '_>, start_at: StartAt) -> Option<HeaderConfig> {
     let header = s.section_if_present("header", |s| {
         let pattern = s.string_required("pattern");
-        let operators = s.list("metadata_operators").unwrap_or_default().to_vec();
+        let operators = operators(s, "metadata_operators");
         if operators.is_empty() {
             s.invalid("metadata_operators", "at least one operator is required");
         }

@@ -87,11 +87,48 @@ pub(super) struct Recombine {
     ahead: Vec<Held>,
 }
 
+/// What its options do.
+const OPTIONS: &[(&str, &str)] = &[
+    (
+        "is_first_entry",
+        "An expression that holds for the first record of a group. It or `is_last_entry` is required.",
+    ),
+    (
+        "is_last_entry",
+        "An expression that holds for the last record of a group.",
+    ),
+    ("combine_field", "The field whose texts are put together."),
+    (
+        "source_identifier",
+        "The field by which records of one source are told; `attributes[\"log.file.path\"]` unless set.",
+    ),
+    ("combine_with", "What is put between texts."),
+    ("overwrite_with", "Which record gives all other fields."),
+    (
+        "force_flush_period",
+        "A group that gets nothing for so long is passed on.",
+    ),
+    ("max_batch_size", "Records of a group; 0 = no limit."),
+    (
+        "max_unmatched_batch_size",
+        "Records that are put together before a first one was seen; 0 = no limit.",
+    ),
+    (
+        "max_sources",
+        "Sources with an open group; at more, all groups are passed on.",
+    ),
+    (
+        "max_log_size",
+        "Bytes of the text of a group; 0 means 8MiB.",
+    ),
+];
+
 impl Recombine {
     pub(super) fn decode(
         s: &mut Section<'_, '_>,
         environment: &dyn Environment,
     ) -> Option<Recombine> {
+        s.describe(OPTIONS);
         let given = |s: &mut Section<'_, '_>, key: &str| {
             s.str_optional(key).is_some_and(|text| !text.is_empty())
         };

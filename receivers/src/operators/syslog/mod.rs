@@ -115,22 +115,12 @@ pub(super) struct SyslogParser {
 impl SyslogParser {
     pub(super) fn decode(s: &mut Section<'_, '_>) -> Option<SyslogParser> {
         let parsing = Parsing::decode("syslog_parser", s);
-        let protocols = [
-            ("rfc3164", Protocol::Rfc3164),
-            ("rfc5424", Protocol::Rfc5424),
-            ("none", Protocol::None),
-        ];
-        let given = s.has("protocol");
-        let protocol = s.choice_any_case("protocol", &protocols, Protocol::Rfc5424);
-        if !given {
-            s.error("protocol is required: rfc3164, rfc5424 or none");
-        }
-        let zone = match s.str_optional("location").filter(|name| !name.is_empty()) {
-            Some(name) => parsed(s, "location", Zone::named(name)),
-            None => Some(Zone::utc()),
-        };
-        let skip_pri = s.bool("allow_skip_pri_header", false);
-        let framing = framing(s, protocol);
+        let MessageOptions {
+            protocol,
+            framing,
+            skip_pri,
+            zone,
+        } = MessageOptions::decode(s);
         let stamp = Layout::parse("Jan _2 15:04:05", LayoutType::Gotime);
         Some(SyslogParser {
             parsing,
@@ -248,6 +238,68 @@ impl Operator for SyslogParser {
             }
         }
         self.parsing.finish(batch, rows, cx);
+    }
+}
+
+/// What messages look like: the options that the receiver has, too.
+pub(crate) struct MessageOptions {
+    protocol: Protocol,
+    framing: Framing,
+    skip_pri: bool,
+    /// `None` if there is no such zone, which was reported.
+    zone: Option<Zone>,
+}
+
+/// What its options do.
+const OPTIONS: &[(&str, &str)] = &[
+    ("protocol", "Which form messages have. Required."),
+    (
+        "location",
+        "Time zone of times without one, a name of the IANA database; UTC unless set.",
+    ),
+    (
+        "allow_skip_pri_header",
+        "Messages may come without a priority.",
+    ),
+    (
+        "enable_octet_counting",
+        "The length of the message stands before it (RFC 6587).",
+    ),
+    (
+        "max_octets",
+        "Longest message with such a length, in bytes; 0 means 8192.",
+    ),
+    (
+        "non_transparent_framing_trailer",
+        "What stands behind the message.",
+    ),
+];
+
+impl MessageOptions {
+    /// Reads them.
+    pub(crate) fn decode(s: &mut Section<'_, '_>) -> MessageOptions {
+        s.describe(OPTIONS);
+        let protocols = [
+            ("rfc3164", Protocol::Rfc3164),
+            ("rfc5424", Protocol::Rfc5424),
+            ("none", Protocol::None),
+        ];
+        let given = s.has("protocol");
+        let protocol = s.choice_any_case("protocol", &protocols, Protocol::Rfc5424);
+        if !given {
+            s.error("protocol is required: rfc3164, rfc5424 or none");
+        }
+        let zone = match s.str_optional("location").filter(|name| !name.is_empty()) {
+            Some(name) => parsed(s, "location", Zone::named(name)),
+            None => Some(Zone::utc()),
+        };
+        let skip_pri = s.bool("allow_skip_pri_header", false);
+        MessageOptions {
+            protocol,
+            framing: framing(s, protocol),
+            skip_pri,
+            zone,
+        }
     }
 }
 

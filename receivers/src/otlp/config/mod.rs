@@ -40,8 +40,16 @@ impl Default for Paths {
     }
 }
 
+/// What its options do.
+const PATHS: &[(&str, &str)] = &[
+    ("logs_url_path", "Path to which logs are posted."),
+    ("metrics_url_path", "Path to which metrics are posted."),
+    ("traces_url_path", "Path to which traces are posted."),
+];
+
 impl Paths {
     fn decode(s: &mut Section<'_, '_>) -> Paths {
+        s.describe(PATHS);
         let d = Paths::default();
         Paths {
             logs: url_path(s, "logs_url_path", &d.logs),

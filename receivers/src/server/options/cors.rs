@@ -24,9 +24,24 @@ pub struct Cors {
     max_age: Option<u64>,
 }
 
+/// What its options do.
+const OPTIONS: &[(&str, &str)] = &[
+    ("allowed_origins", "Origins that may send; one `*` in each."),
+    (
+        "allowed_headers",
+        "Headers that requests may have besides those of the collector's default.",
+    ),
+    ("exposed_headers", "Headers of answers that pages may read."),
+    (
+        "max_age",
+        "Seconds for which a browser may remember the answer; 0 = it decides.",
+    ),
+];
+
 impl Cors {
     /// Reads the section. `None` if no origin is allowed, as if it was not there.
     pub fn decode(s: &mut Section<'_, '_>) -> Option<Cors> {
+        s.describe(OPTIONS);
         let lower = |list: Vec<String>| -> Vec<String> {
             list.iter().map(|t| t.trim().to_ascii_lowercase()).collect()
         };

@@ -160,6 +160,21 @@ pub struct HttpOptions {
     pub keep_alive: bool,
 }
 
+/// What its options do.
+const SERVER: &[(&str, &str)] = &[
+    (
+        "protocols",
+        "How data comes; at least one. `grpc:` alone means its defaults.",
+    ),
+    ("protocols::grpc", "gRPC."),
+    ("protocols::http", "HTTP/1.1 and HTTP/2."),
+    ("limits", "own: What all requests together may use."),
+    (
+        "refuse_unprotected",
+        "own: Do not start at an address that others reach without TLS, or without `client_ca_file` and `auth`; otherwise a loud warning.",
+    ),
+];
+
 impl ServerOptions {
     /// Reads `protocols`, `limits` and `refuse_unprotected`. `more` reads what a receiver has in
     /// `protocols::http` besides.
@@ -168,6 +183,7 @@ impl ServerOptions {
         default: Endpoints,
         more: impl Fn(&mut Section<'_, '_>) -> T,
     ) -> (ServerOptions, Option<T>) {
+        s.describe(SERVER);
         let (grpc, http) = s.section("protocols", |p| {
             let grpc = p.optional_section("grpc", false, |g| GrpcOptions::decode(g, default.grpc));
             let http = p.optional_section("http", false, |h| {
@@ -201,8 +217,37 @@ impl ServerOptions {
     }
 }
 
+/// What its options do.
+const LIMITS: &[(&str, &str)] = &[
+    (
+        "in_flight_bytes_max",
+        "own: Bytes of requests that are not encoded for their destination yet, apart from what tailing may use; beyond it requests are told to come again. Bodies that come in, or are being inflated, may take half as much again; where all of that is taken, bodies that do not come make way: those of connections that have more, then those that are waited for for a second.",
+    ),
+    (
+        "requests_max",
+        "own: Requests at the same time; a connection takes no more places than it leaves to others. Where there is none, a request whose body does not come makes way: one of the connection that has most of them.",
+    ),
+    (
+        "connections_max",
+        "own: Connections of each listener; beyond it the one that is idle for longest is closed.",
+    ),
+    (
+        "body_timeout",
+        "own: A request must be there as a whole within this time.",
+    ),
+    (
+        "decode_timeout",
+        "own: A body that is there waits so long at most for its turn to be inflated or decoded, in which connections take turns; then it is told to come again.",
+    ),
+    (
+        "request_timeout",
+        "own: A request that is not delivered by then is told to come again.",
+    ),
+];
+
 impl Limits {
     fn decode(s: &mut Section<'_, '_>) -> Limits {
+        s.describe(LIMITS);
         let d = Limits::default();
         let positive = Duration::from_millis(1)..;
         let bytes = s.byte_size(
@@ -221,8 +266,80 @@ impl Limits {
     }
 }
 
+/// What its options do.
+const GRPC: &[(&str, &str)] = &[
+    ("enabled", "False: as if the section was not there."),
+    (
+        "read_buffer_size",
+        "Accepted with a warning: sized automatically.",
+    ),
+    (
+        "write_buffer_size",
+        "Accepted with a warning: sized automatically.",
+    ),
+    (
+        "max_recv_msg_size_mib",
+        "MiB of a message as sent and as inflated; larger ones are answered ResourceExhausted. 0 means 4.",
+    ),
+    (
+        "max_concurrent_streams",
+        "Requests at the same time on one connection; 0 means 256.",
+    ),
+    ("tls", "TLS; without it connections are plain."),
+    ("keepalive", "When connections are looked after and closed."),
+    (
+        "keepalive::enabled",
+        "False: as if the section was not there.",
+    ),
+    (
+        "keepalive::server_parameters::enabled",
+        "False: as if the section was not there.",
+    ),
+    (
+        "keepalive::enforcement_policy::enabled",
+        "False: as if the section was not there.",
+    ),
+    (
+        "keepalive::server_parameters",
+        "When connections end, and when clients are asked for a sign of life.",
+    ),
+    (
+        "keepalive::server_parameters::max_connection_idle",
+        "A connection without requests for so long is closed; 0 = never.",
+    ),
+    (
+        "keepalive::server_parameters::max_connection_age",
+        "A connection ends after so long, a tenth shorter or longer at most; 0 = never.",
+    ),
+    (
+        "keepalive::server_parameters::max_connection_age_grace",
+        "How long its requests have left then; 0 = no limit.",
+    ),
+    (
+        "keepalive::server_parameters::time",
+        "After so long without anything a client is asked for a sign of life; 0 means 2h.",
+    ),
+    (
+        "keepalive::server_parameters::timeout",
+        "How long that may take; 0 means 20s.",
+    ),
+    (
+        "keepalive::enforcement_policy",
+        "Accepted with a warning: each ping is answered before the next is read.",
+    ),
+    (
+        "keepalive::enforcement_policy::min_time",
+        "Has nothing to act on.",
+    ),
+    (
+        "keepalive::enforcement_policy::permit_without_stream",
+        "Has nothing to act on.",
+    ),
+];
+
 impl GrpcOptions {
     fn decode(s: &mut Section<'_, '_>, endpoint: &str) -> GrpcOptions {
+        s.describe(GRPC);
         refuse_what_is_missing(s);
         buffers(s);
         let listen = Listen::decode(s, endpoint);
@@ -272,8 +389,54 @@ fn decode_keepalive(s: &mut Section<'_, '_>) -> Keepalive {
     params.unwrap_or_default()
 }
 
+/// What its options do.
+const HTTP: &[(&str, &str)] = &[
+    ("enabled", "False: as if the section was not there."),
+    ("include_tls_metadata", "True is refused: nothing reads it."),
+    (
+        "max_request_body_size",
+        "Bytes of a body as sent and as inflated; longer ones are refused. 0 means 20971520.",
+    ),
+    ("cors", "Which pages of browsers may send; none without it."),
+    ("cors::enabled", "False: as if the section was not there."),
+    ("tls", "TLS; without it connections are plain."),
+    (
+        "compression_algorithms",
+        "How bodies may be compressed: gzip, zstd, zlib, snappy, deflate, lz4; all unless set. Snappy may be framed or one block, deflate bare or in zlib.",
+    ),
+    (
+        "response_headers",
+        "Headers of every answer; what the answer says of itself wins.",
+    ),
+    (
+        "read_timeout",
+        "How long the body of a request may take; 0 = no limit. The shorter of it and `limits::body_timeout` counts.",
+    ),
+    (
+        "read_header_timeout",
+        "How long the head of a request may take; 0 = no limit.",
+    ),
+    (
+        "write_timeout",
+        "How long an answer may take; 0 = no limit. The shorter of it and `limits::request_timeout` counts.",
+    ),
+    (
+        "idle_timeout",
+        "A connection without requests for so long is closed; 0 = never.",
+    ),
+    (
+        "keep_alives_enabled",
+        "Connections stay for further requests.",
+    ),
+    (
+        "auth::request_params",
+        "Parameters of the query that count instead of headers of the same name.",
+    ),
+];
+
 impl HttpOptions {
     fn decode(s: &mut Section<'_, '_>, endpoint: &str) -> HttpOptions {
+        s.describe(HTTP);
         refuse_what_is_missing(s);
         if s.bool("include_tls_metadata", false) {
             s.invalid("include_tls_metadata", TLS_METADATA);
@@ -329,7 +492,31 @@ fn decode_params(s: &mut Section<'_, '_>) -> Vec<HeaderName> {
     params
 }
 
+/// What its options do.
+const OF_BOTH: &[(&str, &str)] = &[
+    (
+        "middlewares",
+        "Only an empty list: no extension of this build stands in between. `limits` bounds requests, `auth` checks senders.",
+    ),
+    (
+        "dialer",
+        "Accepted with a warning: no effect on a listener.",
+    ),
+    ("dialer::timeout", "Has nothing to act on."),
+    ("auth", "Who may send."),
+    (
+        "auth::authenticator",
+        "An extension that checks senders, such as `basicauth` or `bearertokenauth`. Required.",
+    ),
+    (
+        "include_metadata",
+        "Headers of requests go with the data: `from_context` of `attributes` and `resource`, `metadata_keys` of `batch` and others read them.",
+    ),
+    ("tls::enabled", "False: as if the section was not there."),
+];
+
 fn refuse_what_is_missing(s: &mut Section<'_, '_>) {
+    s.describe(OF_BOTH);
     if s.list("middlewares").is_some_and(|all| !all.is_empty()) {
         s.invalid("middlewares", MIDDLEWARES);
     }

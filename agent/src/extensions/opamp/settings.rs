@@ -113,7 +113,7 @@ const OPTIONS: &[(&str, &str)] = &[
     ("certificate_request", "own: Client certificates."),
     (
         "certificate_request::renew_before",
-        "own: How long before its end another one is asked for.",
+        "own: How long before its end another one is asked for, but not before a third of its time is over.",
     ),
     (
         "certificate_request::enabled",

@@ -111,6 +111,7 @@ fn pods_are_tailed_as_they_come_and_go() {
 #[test]
 fn annotations_choose_parser_and_tenant() {
     let node = Pods::new("up-annotations");
+    node.rig.loki.set_behaviour(|b| b.auth_enabled = true);
     for (name, tenant) in [("api", "shop"), ("greedy", "bank")] {
         node.set(name, |pod| {
             pod["metadata"]["annotations"] =

@@ -13,24 +13,24 @@ const PASS: &str = "loss 0; metadata on >= 99.9 % of lines of 2 s pods; <= 1 lis
 /// How long a pod lives.
 const LIFE: Duration = Duration::from_secs(2);
 /// Between two of them.
-const EVERY: Duration = Duration::from_millis(250);
+const EVERY: Duration = Duration::from_millis(300);
 
 /// What the server does before the n-th pod, in turn; it is slow all the time. Counts what makes another list necessary.
 fn trouble(api: &FakeKubernetes, n: u32, lists: &mut usize) {
-    match n % 5 {
+    match n % 12 {
         1 => {
             api.set_trouble(|t| (t.refuse, t.status, t.retry_after) = (1, 429, Some(1)));
             api.end_watches();
         }
-        2 => {
+        4 => {
             api.set_trouble(|t| (t.refuse, t.status, t.retry_after) = (1, 500, None));
             api.end_watches();
         }
-        3 => {
+        7 => {
             api.forget();
             *lists += 1;
         }
-        4 => {
+        10 => {
             api.set_trouble(|t| t.nonsense = 1);
             api.end_watches();
             *lists += 1;
@@ -54,9 +54,9 @@ fn crowd(node: &Pods) {
 
 fn how(pods: u32, who: &str) -> String {
     format!(
-        "{pods} pods, one every 250 ms, live for 2 s, write and are deleted with their files; each answer of the API server \
-         takes 200 ms more, and before each pod it does one of: refuse with 429 or 500, forget its history (410), talk \
-         nonsense, nothing; it tells of 200 pods of other nodes; {who}"
+        "{pods} pods, one every 300 ms, live for 2 s, write and are deleted, their files 1 s later; each answer of the API server \
+         takes 200 ms more, and about every second it does one of: refuse with 429 or 500, forget its history (410), talk \
+         nonsense; it tells of 200 pods of other nodes; {who}"
     )
 }
 

@@ -72,7 +72,9 @@ impl Pods {
     }
 
     fn uid(name: &str) -> String {
-        format!("aaaaaaaa-0000-4000-8000-{name}")
+        let fold = |hash: u64, b: u8| hash.wrapping_mul(31).wrapping_add(u64::from(b));
+        let number = name.bytes().fold(7, fold) & 0xffff_ffff_ffff;
+        format!("aaaaaaaa-0000-4000-8000-{number:012x}")
     }
 
     /// Sets a pod.
@@ -128,7 +130,7 @@ impl Pods {
     }
 
     /// Lets `count` pods come and go, one every `every`, each of which lives for `life`, writes all that time, and is then
-    /// deleted with its files. `trouble` is called before each one.
+    /// deleted; its files go half as long after it. `trouble` is called before each one.
     ///
     /// # Panics
     /// When files cannot be written.
@@ -141,7 +143,8 @@ impl Pods {
     ) {
         let begin = Instant::now();
         let (mut begun, mut living) = (0, Vec::<(u32, Instant, LogWriter)>::new());
-        while begun < count || !living.is_empty() {
+        let mut deleted = Vec::<(String, Instant)>::new();
+        while begun < count || !living.is_empty() || !deleted.is_empty() {
             if begun < count && begin.elapsed() >= every * begun {
                 trouble(&self.api, begun);
                 let name = format!("short-{begun}");
@@ -157,7 +160,14 @@ impl Pods {
                 if over {
                     let name = format!("short-{n}");
                     self.delete(&name);
-                    self.remove_files(&name);
+                    deleted.push((name, Instant::now()));
+                }
+                !over
+            });
+            deleted.retain(|(name, since)| {
+                let over = since.elapsed() >= life / 2;
+                if over {
+                    self.remove_files(name);
                 }
                 !over
             });

@@ -265,13 +265,24 @@ pub struct UpArgs {
     /// Deliver to this Loki (its base or push URL) instead of the endpoint in this process.
     #[arg(long, value_name = "URL", conflicts_with = "base")]
     pub loki: Option<String>,
-    /// The socket of the Docker Engine whose containers are tailed, or off.
-    #[arg(
-        long,
-        value_name = "SOCKET|off",
-        default_value = "/var/run/docker.sock"
-    )]
-    pub docker: String,
+    /// The socket of the Docker Engine whose containers are tailed, or off. /var/run/docker.sock unless pods are tailed.
+    #[arg(long, value_name = "SOCKET|off")]
+    pub docker: Option<String>,
+    /// Tail the pods of a node of Kubernetes: on, off, a kubeconfig file, or auto: if this runs in a pod that knows its node.
+    #[arg(long, value_name = "auto|on|off|FILE", default_value = "auto")]
+    pub kubernetes: String,
+    /// The node whose pods are tailed, instead of K8S_NODE_NAME.
+    #[arg(long, value_name = "NAME")]
+    pub node: Option<String>,
+    /// Where the node has the logs of its pods.
+    #[arg(long, value_name = "DIR", default_value = "/var/log/pods")]
+    pub pod_logs: PathBuf,
+    /// Tail only containers that ask for it: label or annotation tailwater.io/logs: "true".
+    #[arg(long)]
+    pub opt_in: bool,
+    /// A tenant that containers may choose: label or annotation tailwater.io/tenant. Repeatable.
+    #[arg(long, value_name = "TENANT")]
+    pub tenant: Vec<String>,
     /// Files to tail: a path, or a pattern with * ? [ { and **. Repeatable.
     #[arg(long, value_name = "GLOB", num_args = 1..)]
     pub files: Vec<String>,

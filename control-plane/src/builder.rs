@@ -31,11 +31,20 @@ pub fn receiver(format: Format) -> &'static str {
     match format {
         Format::Docker => "file_log/docker",
         Format::Plain => "file_log/files",
+        Format::Container => "file_log/containers",
+        Format::ContainerJson => "file_log/containers_json",
+        Format::ContainerLogfmt => "file_log/containers_logfmt",
     }
 }
 
-/// All receivers that are rendered.
-pub const RECEIVERS: [&str; 2] = ["file_log/docker", "file_log/files"];
+/// All receivers that may be rendered.
+pub const RECEIVERS: [&str; 5] = [
+    "file_log/docker",
+    "file_log/files",
+    "file_log/containers",
+    "file_log/containers_json",
+    "file_log/containers_logfmt",
+];
 
 /// Why a base cannot be one.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -180,31 +189,55 @@ fn escape(text: &str) -> String {
     text.replace('$', "$$")
 }
 
+/// The operators that lines of a format go through.
+fn operators(format: Format) -> Value {
+    let container = |format: &str| {
+        let mut operator = json!({"type": "container", "add_metadata_from_filepath": false});
+        if !format.is_empty() {
+            operator["format"] = format.into();
+        }
+        operator
+    };
+    // A line that is nothing of the kind goes on as it is.
+    let parser = |kind: &str| json!({"type": kind, "on_error": "send_quiet"});
+    match format {
+        Format::Docker => json!([container("docker")]),
+        Format::Plain => json!([]),
+        Format::Container => json!([container("")]),
+        Format::ContainerJson => json!([container(""), parser("json_parser")]),
+        Format::ContainerLogfmt => json!([container(""), parser("key_value_parser")]),
+    }
+}
+
+/// Whether there is a receiver of this format also without files: one source more changes no pipeline then.
+fn is_always_there(format: Format) -> bool {
+    matches!(format, Format::Docker | Format::Plain)
+}
+
 fn targets(base: &Base, mut files: BTreeMap<Format, Vec<Value>>) -> String {
-    let mut of = |format| Value::from(files.remove(&format).unwrap_or_default());
-    let docker = json!({
-        "files": of(Format::Docker),
-        "start_at": "beginning",
-        "include_file_name": false,
-        "preserve_leading_whitespaces": true,
-        "preserve_trailing_whitespaces": true,
-        "operators": [{
-            "type": "container", "format": "docker", "add_metadata_from_filepath": false,
-        }],
-    });
-    let plain = json!({
-        "files": of(Format::Plain),
-        "start_at": "beginning",
-        "include_file_name": false,
-        "include_file_path": true,
-        "preserve_leading_whitespaces": true,
-        "preserve_trailing_whitespaces": true,
-    });
+    let mut rendered = serde_json::Map::new();
     let mut receivers = base.receivers.clone();
-    receivers.extend(RECEIVERS.map(str::to_owned));
-    let [docker_id, plain_id] = RECEIVERS;
+    for format in Format::ALL {
+        let files = files.remove(&format).unwrap_or_default();
+        if files.is_empty() && !is_always_there(format) {
+            continue;
+        }
+        let mut section = json!({
+            "files": files,
+            "start_at": "beginning",
+            "include_file_name": false,
+            "preserve_leading_whitespaces": true,
+            "preserve_trailing_whitespaces": true,
+        });
+        match format {
+            Format::Plain => section["include_file_path"] = true.into(),
+            _ => section["operators"] = operators(format),
+        }
+        rendered.insert(receiver(format).to_owned(), section);
+        receivers.push(receiver(format).to_owned());
+    }
     let all = json!({
-        "receivers": {docker_id: docker, plain_id: plain},
+        "receivers": rendered,
         "service": {"pipelines": {PIPELINE: {"receivers": receivers}}},
     });
     // A line for each file: differences of two of them can be read.
@@ -306,6 +339,58 @@ service: {pipelines: {logs: {receivers: [otlp], exporters: [loki]}}}
             ]
         );
         assert_eq!(rendered.targets, build(&base(), [&good]).targets);
+    }
+
+    /// Guarantee: what containers write is taken apart as it is said, in a receiver that is there only then.
+    #[test]
+    fn what_containers_write_decides_their_receiver() {
+        let of = |format, id: &str| Descriptor {
+            format,
+            ..source(id, &format!("/p/{id}.log"), "c")
+        };
+        let rendered = build(
+            &base(),
+            &[
+                of(Format::Container, "a"),
+                of(Format::ContainerJson, "b"),
+                of(Format::ContainerLogfmt, "c"),
+            ],
+        );
+        assert!(rendered.refused.is_empty());
+        let root = read(&rendered);
+        for (id, path, operators) in [
+            ("file_log/containers", "/p/a.log", vec!["container"]),
+            (
+                "file_log/containers_json",
+                "/p/b.log",
+                vec!["container", "json_parser"],
+            ),
+            (
+                "file_log/containers_logfmt",
+                "/p/c.log",
+                vec!["container", "key_value_parser"],
+            ),
+        ] {
+            let section = root.get("receivers").unwrap().get(id).unwrap();
+            let first = &section.get("files").unwrap().as_list().unwrap()[0];
+            assert_eq!(first.get("path").unwrap().as_str(), Some(path));
+            let kinds: Vec<_> = section
+                .get("operators")
+                .unwrap()
+                .as_list()
+                .unwrap()
+                .iter()
+                .map(|o| o.get("type").unwrap().as_str().unwrap())
+                .collect();
+            assert_eq!(kinds, operators, "{id}");
+        }
+        let none = read(&build(&base(), &[]));
+        let receivers = none.get("receivers").unwrap();
+        assert!(receivers.get("file_log/docker").is_some());
+        assert!(receivers.get("file_log/containers").is_none());
+        for format in Format::ALL {
+            assert!(RECEIVERS.contains(&receiver(format)));
+        }
     }
 
     #[test]

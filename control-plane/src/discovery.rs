@@ -3,9 +3,11 @@
 pub mod docker;
 pub mod filesystem;
 pub mod fixed;
+pub mod kubernetes;
 pub mod labels;
 pub mod walk;
 mod watch;
+pub mod wishes;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -142,6 +144,17 @@ impl Publisher {
     pub fn unreadable(&mut self, id: String, reason: String) {
         let key = format!("{}/unreadable/{id}/{reason}", self.origin.name());
         let event = Event::Unreadable {
+            origin: self.origin,
+            id,
+            reason,
+        };
+        self.publish(&key, &event);
+    }
+
+    /// A source asks for what there is not, and is read without it. It is said once for each reason.
+    pub fn unheeded(&mut self, id: String, reason: String) {
+        let key = format!("{}/unheeded/{id}/{reason}", self.origin.name());
+        let event = Event::Unheeded {
             origin: self.origin,
             id,
             reason,

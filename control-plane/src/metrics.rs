@@ -14,6 +14,8 @@ pub enum Activity {
     DockerWatch,
     /// Patterns of files.
     FilesystemWatch,
+    /// The pods of a node of Kubernetes.
+    KubernetesWatch,
     /// A source becomes part of what is tailed.
     RegisterService,
     /// A source is read to its end and leaves.
@@ -56,6 +58,7 @@ impl Activity {
         match self {
             Activity::DockerWatch => "docker_watch",
             Activity::FilesystemWatch => "filesystem_watch",
+            Activity::KubernetesWatch => "kubernetes_watch",
             Activity::RegisterService => "register_service",
             Activity::DeregisterService => "deregister_service",
             Activity::UpsertRegistryRecord => "upsert_registry_record",

@@ -60,11 +60,18 @@ pub enum Origin {
     File,
     /// The command line, by its path.
     Static,
+    /// Pods of a node of Kubernetes.
+    Kubernetes,
 }
 
 impl Origin {
     /// All of them.
-    pub const ALL: [Origin; 3] = [Origin::Docker, Origin::File, Origin::Static];
+    pub const ALL: [Origin; 4] = [
+        Origin::Docker,
+        Origin::File,
+        Origin::Static,
+        Origin::Kubernetes,
+    ];
 
     /// Its name in keys, metrics and the store.
     pub fn name(self) -> &'static str {
@@ -72,6 +79,7 @@ impl Origin {
             Origin::Docker => "docker",
             Origin::File => "file",
             Origin::Static => "static",
+            Origin::Kubernetes => "kubernetes",
         }
     }
 
@@ -89,12 +97,32 @@ pub enum Format {
     Docker,
     /// As they are.
     Plain,
+    /// As any runtime of containers writes them; each line says which.
+    Container,
+    /// The same, and what containers write is JSON, a line each.
+    #[serde(rename = "container_json")]
+    ContainerJson,
+    /// The same, and it is pairs of keys and values (logfmt).
+    #[serde(rename = "container_logfmt")]
+    ContainerLogfmt,
+}
+
+impl Format {
+    /// All of them.
+    pub const ALL: [Format; 5] = [
+        Format::Docker,
+        Format::Plain,
+        Format::Container,
+        Format::ContainerJson,
+        Format::ContainerLogfmt,
+    ];
 }
 
 /// What there is to know of a source to tail it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Descriptor {
-    /// What it is called for as long as it exists: `docker:<container id>`, `file:<path>`.
+    /// What it is called for as long as it exists: `docker:<container id>`, `file:<path>`,
+    /// `kubernetes:<pod uid>/<container>/<restarts>`.
     pub id: String,
     /// Who found it.
     pub origin: Origin,
@@ -153,6 +181,15 @@ pub enum Event {
         /// Why, for people.
         reason: String,
     },
+    /// A source is there that asks for what there is not, and is read without it.
+    Unheeded {
+        /// Who says so.
+        origin: Origin,
+        /// Which one.
+        id: String,
+        /// What it asks for, for people.
+        reason: String,
+    },
 }
 
 impl Event {
@@ -162,7 +199,8 @@ impl Event {
             Event::Present { source, .. } => source.origin,
             Event::Absent { origin, .. }
             | Event::Snapshot { origin, .. }
-            | Event::Unreadable { origin, .. } => *origin,
+            | Event::Unreadable { origin, .. }
+            | Event::Unheeded { origin, .. } => *origin,
         }
     }
 
@@ -172,7 +210,7 @@ impl Event {
             Event::Present { generation, .. }
             | Event::Absent { generation, .. }
             | Event::Snapshot { generation, .. } => Some(*generation),
-            Event::Unreadable { .. } => None,
+            Event::Unreadable { .. } | Event::Unheeded { .. } => None,
         }
     }
 }

@@ -210,15 +210,28 @@ impl Reconciler {
                 self.reopen();
                 return Err(error);
             }
-            if let Event::Unreadable { origin, id, reason } = &recorded.event {
-                tracing::warn!(source = id, "its logs cannot be read: {reason}");
-                if let Some(counts) = self.p.metrics.sources(*origin) {
-                    counts.unreadable.inc();
-                }
-            }
+            self.remark(&recorded.event);
             self.took(&changes, &recorded.key);
         }
         Ok(())
+    }
+
+    /// Says and counts what changes nothing.
+    fn remark(&self, event: &Event) {
+        let Some(counts) = self.p.metrics.sources(event.origin()) else {
+            return;
+        };
+        match event {
+            Event::Unreadable { id, reason, .. } => {
+                tracing::warn!(source = id, "its logs cannot be read: {reason}");
+                counts.unreadable.inc();
+            }
+            Event::Unheeded { id, reason, .. } => {
+                tracing::warn!(source = id, "it is read all the same: {reason}");
+                counts.unheeded.inc();
+            }
+            Event::Present { .. } | Event::Absent { .. } | Event::Snapshot { .. } => {}
+        }
     }
 
     /// Events that were not taken come again.

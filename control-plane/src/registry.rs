@@ -134,7 +134,7 @@ impl Registry {
                     }
                 }
             }
-            Event::Unreadable { .. } => {}
+            Event::Unreadable { .. } | Event::Unheeded { .. } => {}
         }
         changes
     }

@@ -16,4 +16,4 @@ pub mod watch;
 
 pub use access::{Access, AccessError, Auth, Target};
 pub use client::{ApiError, Client, Form};
-pub use watch::{Change, Watch, follow};
+pub use watch::{Change, Watch, follow, follow_and_list, poll};

@@ -121,6 +121,9 @@ pub struct PodSpec {
     /// Those that run before.
     #[serde(deserialize_with = "or_default")]
     pub init_containers: Vec<Container>,
+    /// Those that somebody put into it while it ran, to look at it.
+    #[serde(deserialize_with = "or_default")]
+    pub ephemeral_containers: Vec<Container>,
 }
 
 /// A container of a pod as it is wanted.
@@ -139,6 +142,9 @@ pub struct Container {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct PodStatus {
+    /// `Pending`, `Running`, `Succeeded`, `Failed` or `Unknown`.
+    #[serde(deserialize_with = "or_default")]
+    pub phase: String,
     /// Its address.
     #[serde(rename = "podIP", deserialize_with = "or_default")]
     pub pod_ip: String,
@@ -151,6 +157,9 @@ pub struct PodStatus {
     /// Those that run before.
     #[serde(deserialize_with = "or_default")]
     pub init_container_statuses: Vec<ContainerStatus>,
+    /// Those that somebody put into it while it ran.
+    #[serde(deserialize_with = "or_default")]
+    pub ephemeral_container_statuses: Vec<ContainerStatus>,
 }
 
 /// A container of a pod as it is.
@@ -169,7 +178,24 @@ pub struct ContainerStatus {
     /// How often it was started again.
     #[serde(deserialize_with = "or_default")]
     pub restart_count: u32,
+    /// What it does now.
+    #[serde(deserialize_with = "or_default")]
+    pub state: ContainerState,
 }
+
+/// What a container does: one of these is there at most.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ContainerState {
+    /// It runs.
+    pub running: Option<Anything>,
+    /// It ended.
+    pub terminated: Option<Anything>,
+}
+
+/// An object of which nothing matters but that it is there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize)]
+pub struct Anything {}
 
 /// A list, or a page of one.
 #[derive(Debug, Deserialize)]

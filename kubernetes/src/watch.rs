@@ -93,6 +93,17 @@ pub async fn follow<T: Object>(
     client: Client,
     watch: Watch,
     seed: u64,
+    tell: impl FnMut(Change<'_, T>),
+) {
+    follow_and_list(client, watch, Duration::MAX, seed, tell).await;
+}
+
+/// As [`follow`], and everything is asked for again every so often, in case that something was not told.
+pub async fn follow_and_list<T: Object>(
+    client: Client,
+    watch: Watch,
+    every: Duration,
+    seed: u64,
     mut tell: impl FnMut(Change<'_, T>),
 ) {
     let mut backoff = Backoff::new(seed);
@@ -113,9 +124,11 @@ pub async fn follow<T: Object>(
                 }
             }
         };
+        let listed = Instant::now();
         loop {
             let began = Instant::now();
-            let lasts = LASTS + backoff.part_of(LASTS);
+            let left = every.saturating_sub(listed.elapsed()).max(SHORT);
+            let lasts = (LASTS + backoff.part_of(LASTS)).min(left);
             let mut told = false;
             let ended = {
                 let mut tell = |change: Change<'_, T>| {
@@ -124,11 +137,16 @@ pub async fn follow<T: Object>(
                 };
                 watch_from(&client, &watch, &mut version, lasts, &mut tell).await
             };
-            // What it had to tell shows that going on from a version works.
-            if told {
+            // What it had to tell shows that going on from a version works, unless it then turned out that it does not.
+            if told && !ended.as_ref().is_err_and(needs_list) {
                 backoff.reset();
             }
             match ended {
+                // Not what is at hand: that may be older than what was told.
+                Ok(()) if listed.elapsed() >= every => {
+                    oldest = "";
+                    break;
+                }
                 Ok(()) if began.elapsed() < SHORT && !told => {
                     tokio::time::sleep(backoff.pause(None)).await;
                 }
@@ -146,6 +164,27 @@ pub async fn follow<T: Object>(
                 }
                 Err(error) => rest(&mut backoff, &error, &mut tell).await,
             }
+        }
+    }
+}
+
+/// Tells of all there is every so often, and of nothing else. To be run on a runtime. `seed` spreads pauses.
+pub async fn poll<T: Object>(
+    client: Client,
+    watch: Watch,
+    every: Duration,
+    seed: u64,
+    mut tell: impl FnMut(Change<'_, T>),
+) {
+    let mut backoff = Backoff::new(seed);
+    loop {
+        match list(&client, &watch, "").await {
+            Ok((objects, _)) => {
+                backoff.reset();
+                tell(Change::All(objects));
+                tokio::time::sleep(every - backoff.part_of(every / 10)).await;
+            }
+            Err(error) => rest(&mut backoff, &error, &mut tell).await,
         }
     }
 }

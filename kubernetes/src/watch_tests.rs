@@ -41,8 +41,20 @@ struct Stand {
     _stop: tokio::sync::oneshot::Sender<()>,
 }
 
+/// How it is learned what there is.
+#[derive(Clone, Copy)]
+enum By {
+    Watch,
+    WatchAndList(Duration),
+    List(Duration),
+}
+
 /// Follows pods of node n1.
 fn stand(prepare: impl FnOnce(&FakeKubernetes)) -> Stand {
+    stand_by(By::Watch, prepare)
+}
+
+fn stand_by(by: By, prepare: impl FnOnce(&FakeKubernetes)) -> Stand {
     let server = FakeKubernetes::start().unwrap();
     prepare(&server);
     let dir = tempfile::tempdir().unwrap();
@@ -67,9 +79,17 @@ fn stand(prepare: impl FnOnce(&FakeKubernetes)) -> Stand {
     let client = Client::new(access, "test");
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     std::thread::spawn(move || {
+        let tell = move |change: Change<'_, Pod>| tell(&say, change);
+        let following = async move {
+            match by {
+                By::Watch => follow(client, watch, 7, tell).await,
+                By::WatchAndList(every) => follow_and_list(client, watch, every, 7, tell).await,
+                By::List(every) => poll(client, watch, every, 7, tell).await,
+            }
+        };
         runtime.block_on(async {
             tokio::select! {
-                () = follow(client, watch, 7, move |change| tell(&say, change)) => {}
+                () = following => {}
                 _ = stopped => {}
             }
         });
@@ -248,6 +268,55 @@ fn bookmarks_bring_the_version_forward() {
     let asked = stand.server.asked();
     let last = asked.iter().rfind(|a| a.is_watch()).unwrap();
     assert_eq!(last.value("resourceVersion"), Some("7"));
+}
+
+/// Guarantee: who asks for everything from time to time is told of it, after what was told and never of an older state.
+#[test]
+fn everything_is_asked_for_again() {
+    let every = Duration::from_secs(1);
+    let stand = stand_by(By::WatchAndList(every), |s| s.set(PODS, pod("a", "n1")));
+    assert_eq!(stand.told.next(), "all a");
+    assert!(stand.server.wait(BOUND, |s| s.watches(PODS) == 1));
+    stand.server.set(PODS, pod("b", "n1"));
+    assert_eq!(stand.told.next(), "set b");
+    assert_eq!(stand.told.next(), "all a b");
+    let asked = stand.server.asked();
+    let lists: Vec<_> = asked.iter().filter(|a| !a.is_watch()).collect();
+    assert_eq!(lists[0].value("resourceVersion"), Some("0"));
+    assert_eq!(lists[1].value("resourceVersion"), None);
+    let watch = asked.iter().find(|a| a.is_watch()).unwrap();
+    assert_eq!(watch.value("timeoutSeconds"), Some("1"));
+}
+
+#[test]
+fn lists_alone_do_as_well() {
+    let every = Duration::from_millis(50);
+    let stand = stand_by(By::List(every), |s| {
+        s.set(PODS, pod("a", "n1"));
+        s.set_trouble(|t| (t.refuse, t.status) = (1, 500));
+    });
+    assert!(stand.told.next().contains("500"));
+    assert_eq!(stand.told.next(), "all a");
+    stand.server.delete(PODS, "a", "a");
+    while stand.told.next() != "all " {}
+    assert_eq!(stand.server.watches(PODS), 0);
+}
+
+/// Guarantee: what is no event ends a watch, and a list makes up for it, again and again.
+#[test]
+fn nonsense_is_made_up_for() {
+    let stand = stand(|s| {
+        s.set(PODS, pod("a", "n1"));
+        s.set_trouble(|t| t.nonsense = 2);
+    });
+    for _ in 0..2 {
+        assert_eq!(stand.told.next(), "all a");
+        let failed = stand.told.next();
+        assert!(failed.contains("not understood"), "{failed}");
+    }
+    assert_eq!(stand.told.next(), "all a");
+    stand.server.set(PODS, pod("b", "n1"));
+    assert_eq!(stand.told.next(), "set b");
 }
 
 #[test]

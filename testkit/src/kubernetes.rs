@@ -59,6 +59,10 @@ pub struct Trouble {
     pub delay: Duration,
     /// Every watch is told that its version is too old.
     pub forgets_at_once: bool,
+    /// Lists and watches tell of objects that were not asked for, too.
+    pub ignores_selectors: bool,
+    /// So many of the next watches say something that is no event after what they have to tell at first, and end.
+    pub nonsense: u32,
 }
 
 /// A change, for watches.

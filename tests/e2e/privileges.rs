@@ -5,9 +5,8 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::process::{Child, Command, Stdio};
 
 use serde_json::json;
-use tailwater_config::{Node, parse, to_yaml};
 use tailwater_testkit::tempdir::TempDir;
-use tailwater_tests::agent::{binary, run_once};
+use tailwater_tests::agent::binary;
 use tailwater_tests::stand::{Stand, sorted};
 use tailwater_tests::wait;
 
@@ -58,10 +57,21 @@ fn stand_of(user: u32) -> (Stand, String, String) {
 }
 
 fn start(stand: &Stand, program: &str, config: &str, user: u32, capabilities: &str) -> Running {
-    let id = user.to_string();
+    start_in(stand, program, config, (user, user), capabilities)
+}
+
+/// As a user and in a group.
+fn start_in(
+    stand: &Stand,
+    program: &str,
+    config: &str,
+    (user, group): (u32, u32),
+    capabilities: &str,
+) -> Running {
+    let (id, group) = (user.to_string(), group.to_string());
     let log = File::create(stand.rig.path("log")).expect("a file");
     let mut command = Command::new("setpriv");
-    command.args(["--reuid", &id, "--regid", &id, "--clear-groups"]);
+    command.args(["--reuid", &id, "--regid", &group, "--clear-groups"]);
     command.args(["--bounding-set", capabilities, "--inh-caps", capabilities]);
     if user != 0 {
         command.args(["--ambient-caps", capabilities]);
@@ -112,6 +122,27 @@ fn one_capability_is_enough_to_read_every_log() {
         let want = ["again", "app.log", "more", "other.log"];
         assert_eq!(sorted(&stand.records()), want, "{user}: {}", log(&stand));
     }
+}
+
+/// Guarantees that another user in the group root reads, without any capability, what container runtimes write for that group: so
+/// the variant without root of the manifests is enough.
+#[test]
+fn the_group_root_is_enough_where_it_may_read() {
+    if let Some(why) = hindrance() {
+        println!("SKIPPED: an agent in the group root: {why}");
+        return;
+    }
+    let (stand, program, config) = stand_of(NOBODY);
+    fs::set_permissions(stand.dir(), fs::Permissions::from_mode(0o755)).expect("set");
+    for name in ["app.log", "other.log"] {
+        let path = stand.rig.logs(name);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).expect("set");
+        chown(path, Some(0), Some(0)).expect("root may");
+    }
+    let _agent = start_in(&stand, &program, &config, (NOBODY, 0), "-all");
+    let there = || stand.records().len() >= 2;
+    assert!(wait::within(wait::BOUND, there), "{}", log(&stand));
+    assert_eq!(sorted(&stand.records()), ["app.log", "other.log"]);
 }
 
 /// Guarantees that without the capability such files are not read and that it is said which right
@@ -169,61 +200,4 @@ fn the_unit_for_systemd_is_one_and_gives_one_capability() {
     // Those that an older systemd does not know are meant to be ignored by it.
     let wrong = about_it.iter().filter(|l| !l.contains("landlock"));
     assert!(wrong.count() == 0 && verify.status.success(), "{said}");
-}
-
-/// Guarantees that the manifest for Kubernetes is YAML, gives one capability and no way to more,
-/// mounts logs read-only, and that the configuration in it is valid without a warning.
-#[test]
-fn the_manifest_for_kubernetes_gives_one_capability_and_a_valid_configuration() {
-    let text = deployed("kubernetes/daemonset.yaml");
-    let documents: Vec<Node> = text
-        .split("\n---\n")
-        .map(|part| parse(part, "daemonset.yaml").expect("YAML"))
-        .collect();
-    let of = |kind: &str| {
-        let found = documents
-            .iter()
-            .find(|d| d.get("kind").and_then(Node::as_str) == Some(kind));
-        found.unwrap_or_else(|| panic!("no {kind}"))
-    };
-    let container = of("DaemonSet")
-        .at("spec::template::spec::containers::0")
-        .expect("one");
-    let context = to_yaml(container.get("securityContext").expect("a context"));
-    for line in [
-        "privileged: false",
-        "allowPrivilegeEscalation: false",
-        "readOnlyRootFilesystem: true",
-        "- ALL",
-        "- DAC_READ_SEARCH",
-        "type: RuntimeDefault",
-    ] {
-        assert!(
-            context.lines().any(|l| l.trim() == line),
-            "{line}: {context}"
-        );
-    }
-    let mounts = container
-        .get("volumeMounts")
-        .and_then(Node::as_list)
-        .expect("mounts");
-    for mount in mounts {
-        let is_state = mount.get("name").and_then(Node::as_str) == Some("state");
-        assert_eq!(
-            mount.get("readOnly").is_none(),
-            is_state,
-            "{}",
-            to_yaml(mount)
-        );
-    }
-    let config = of("ConfigMap")
-        .get("data")
-        .and_then(|d| d.get("agent.yaml")?.as_str());
-    let dir = TempDir::new("manifest").expect("a directory");
-    let file = dir.join("agent.yaml");
-    fs::write(&file, config.expect("a configuration")).expect("written");
-    let file = file.to_string_lossy().into_owned();
-    let out = run_once(&["validate", "--config", &file], dir.path()).expect("it runs");
-    let said = String::from_utf8_lossy(&out.stderr).into_owned();
-    assert!(out.status.success() && !said.contains("warning"), "{said}");
 }

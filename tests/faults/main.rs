@@ -44,4 +44,5 @@ mod row_31_floods;
 mod row_32_bombs;
 mod row_33_slow;
 mod row_34_kill_after_ok;
+mod row_35_kubernetes;
 mod row_36_versions;

@@ -17,6 +17,7 @@
 //! * [`front::Front`]: what spoils connections on their way to the sink.
 //! * [`opamp::OpAmpServer`]: a control plane that holds an agent to the specification.
 //! * [`otlp_client`]: clients of OTLP.
+//! * [`pods::Pods`]: a node of Kubernetes with its API server.
 //! * [`page::PageStand`]: an agent whose status page is looked at.
 //! * [`scrape::Scrape`]: the agent's metrics at one instant.
 //! * [`stand::Stand`]: an agent whose records are seen as they are, attributes included.
@@ -45,6 +46,7 @@ pub mod front;
 pub mod opamp;
 pub mod otlp_client;
 pub mod page;
+pub mod pods;
 pub mod prometheus;
 pub mod remote_write;
 pub mod rig;

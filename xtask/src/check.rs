@@ -43,7 +43,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("convert", &["config"]),
     ("kubernetes", &["config"]),
     ("opamp", &[]),
-    ("control-plane", &["config", "telemetry"]),
+    ("control-plane", &["config", "telemetry", "kubernetes"]),
     (
         "control-plane/server",
         &["config", "telemetry", "opamp", "control-plane"],

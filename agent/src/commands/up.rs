@@ -6,24 +6,25 @@
 mod base;
 mod port;
 mod screen;
+mod wanted;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
-use tailwater_config::Source;
+use anyhow::{Context, Result};
+use tailwater_config::{ProcessEnvironment, Source};
 use tailwater_control_plane::builder::{Base, build};
 use tailwater_control_plane::bus::{Bus, EmbeddedBus, ReadFrom};
-use tailwater_control_plane::discovery::docker::{self, Docker};
+use tailwater_control_plane::discovery::docker::Docker;
 use tailwater_control_plane::discovery::filesystem::Filesystem;
-use tailwater_control_plane::discovery::walk::{Pattern, is_pattern};
+use tailwater_control_plane::discovery::kubernetes::Kubernetes;
 use tailwater_control_plane::discovery::{Mode, Publisher, Stop, fixed};
 use tailwater_control_plane::metrics::Metrics;
-use tailwater_control_plane::model::Origin;
+use tailwater_control_plane::model::{Digest, Origin};
 use tailwater_control_plane::reconcile::{CONSUMER, Limits, Parts, Reconciler, initial};
 use tailwater_control_plane::store::{SqliteStore, Store};
 use tailwater_pipeline::graph::StopReport;
@@ -33,7 +34,8 @@ use tailwater_testkit::loki::{FakeLoki, LokiOptions};
 
 use self::port::InProcess;
 use self::screen::Screen;
-use super::check::{Checked, check_offer, complain, warn};
+use self::wanted::Wanted;
+use super::check::{Checked, check_offer, complain};
 use super::run::{CHANGING_INTERVAL, HOUSEKEEPING_INTERVAL};
 use crate::cli::{UpArgs, exit};
 use crate::control::{Control, Request};
@@ -50,15 +52,6 @@ const ADMIN_SOCKET: &str = "admin.sock";
 /// What is offered is known by this.
 pub(super) const BY: &str = "up";
 
-/// What is looked for.
-struct Wanted {
-    docker: Option<PathBuf>,
-    patterns: Vec<Pattern>,
-    named: Vec<String>,
-    /// Directories that logs are below, as far as they are known.
-    roots: Vec<PathBuf>,
-}
-
 /// Runs until a signal stops it.
 pub fn up(args: &UpArgs) -> Result<u8> {
     if let Some(dir) = &args.state_dir {
@@ -66,7 +59,7 @@ pub fn up(args: &UpArgs) -> Result<u8> {
     }
     let own = storages::own_directory()?;
     let state = own.parent().context("the state directory has no parent")?;
-    let wanted = wanted(args)?;
+    let wanted = Wanted::of(args, &ProcessEnvironment)?;
     let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&state.join(DATABASE))?);
     let (endpoint, base) = destination(args, &wanted, state)?;
     let checked = match first(&*store, &base) {
@@ -132,48 +125,6 @@ fn stop(agent: Agent, signals: &Signals) -> u8 {
     }
 }
 
-/// What is looked for, of what the command line says and of what is there.
-fn wanted(args: &UpArgs) -> Result<Wanted> {
-    let (patterns, named): (Vec<_>, Vec<_>) = args.files.iter().partition(|p| is_pattern(p));
-    let absolute = |text: &String| -> Result<String> {
-        let path = std::path::absolute(text).with_context(|| format!("--files {text:?}"))?;
-        let text = path.to_str().map(str::to_owned);
-        text.with_context(|| format!("--files {}: it is no UTF-8", path.display()))
-    };
-    let mut wanted = Wanted {
-        docker: None,
-        patterns: Vec::new(),
-        named: named.into_iter().map(absolute).collect::<Result<_>>()?,
-        roots: Vec::new(),
-    };
-    for text in patterns {
-        let pattern = Pattern::new(&absolute(text)?);
-        let pattern = pattern.map_err(|e| anyhow::anyhow!("--files {text:?}: {e}"))?;
-        wanted.roots.push(pattern.root().to_path_buf());
-        wanted.patterns.push(pattern);
-    }
-    let parents = wanted.named.iter().filter_map(|p| Path::new(p).parent());
-    wanted.roots.extend(parents.map(Path::to_path_buf));
-    if args.docker == "off" {
-        if args.files.is_empty() {
-            bail!("there is nothing to look for: --docker is off, and --files names nothing");
-        }
-        return Ok(wanted);
-    }
-    let socket = PathBuf::from(&args.docker);
-    match docker::probe(&socket) {
-        Ok(engine) => wanted.roots.push(engine.containers),
-        Err(error) if args.files.is_empty() => {
-            bail!("{error}\nStart it, name its socket with --docker, or name files with --files")
-        }
-        Err(error) => warn(&[format!(
-            "{error}; files are tailed, and containers as soon as it is there (--docker off does not look)"
-        )]),
-    }
-    wanted.docker = Some(socket);
-    Ok(wanted)
-}
-
 /// Where lines go, and the base that says so.
 fn destination(args: &UpArgs, wanted: &Wanted, state: &Path) -> Result<(Option<FakeLoki>, Base)> {
     if let Some(path) = &args.base {
@@ -200,7 +151,7 @@ fn destination(args: &UpArgs, wanted: &Wanted, state: &Path) -> Result<(Option<F
     say!("sending: {url}{inside}");
     let socket = state.join(ADMIN_SOCKET);
     say!("admin:   {} (tailwater top --socket ...)", socket.display());
-    let text = base::text(&url, &wanted.roots, &socket);
+    let text = base::text(&url, wanted, &socket);
     Ok((endpoint, Base::parse(&text, "the base of `up`")?))
 }
 
@@ -283,28 +234,56 @@ impl Plane {
         };
         let ended = plane.ended.clone();
         plane.spawn("reconcile", move || reconciler.run(&ended))?;
-        // Also without any: what another command line named is not named any more.
+        plane.discover(wanted, mode, &publisher)?;
+        Ok(plane)
+    }
+
+    /// Starts what finds sources.
+    fn discover(
+        &mut self,
+        wanted: Wanted,
+        mode: Mode,
+        publisher: &dyn Fn(Origin) -> Publisher,
+    ) -> Result<()> {
+        let (metrics, rules) = (self.metrics.clone(), wanted.rules);
+        let stop = || self.stop.clone();
+        // What another command line looked for and this one does not is not there any more.
+        let nothing = |origin: Origin| {
+            let mut publisher = publisher(origin);
+            let generation = publisher.generation();
+            publisher.snapshot(generation, Vec::new());
+        };
         fixed::publish(&wanted.named, &mut publisher(Origin::Static));
-        let files = Filesystem::new(
-            wanted.patterns,
-            mode,
-            publisher(Origin::File),
-            metrics.clone(),
-        );
-        let told = stop.clone();
-        plane.spawn("filesystem_watch", move || files.run(&told))?;
+        let told = publisher(Origin::File);
+        let files = Filesystem::new(wanted.patterns, mode, told, metrics.clone());
+        let ends = stop();
+        let mut threads: Vec<(&str, Box<dyn FnOnce() + Send>)> =
+            vec![("filesystem_watch", Box::new(move || files.run(&ends)))];
         match wanted.docker {
             Some(socket) => {
-                let docker = Docker::new(socket, mode, publisher(Origin::Docker), metrics);
-                plane.spawn("docker_watch", move || docker.run(&stop))?;
+                let told = publisher(Origin::Docker);
+                let docker = Docker::new(socket, mode, rules.clone(), told, metrics.clone());
+                let ends = stop();
+                threads.push(("docker_watch", Box::new(move || docker.run(&ends))));
             }
-            None => {
-                let mut publisher = publisher(Origin::Docker);
-                let generation = publisher.generation();
-                publisher.snapshot(generation, Vec::new());
-            }
+            None => nothing(Origin::Docker),
         }
-        Ok(plane)
+        match wanted.node {
+            Some(node) => {
+                let told = publisher(Origin::Kubernetes);
+                // Nodes that start together do not ask together.
+                let seed = Digest::of(node.name.as_bytes());
+                let seed = u64::from_str_radix(seed.short(), 16).unwrap_or_default();
+                let pods = Kubernetes::new(node, mode, rules, told, metrics, seed);
+                let ends = stop();
+                threads.push(("kubernetes_watch", Box::new(move || pods.run(&ends))));
+            }
+            None => nothing(Origin::Kubernetes),
+        }
+        for (name, work) in threads {
+            self.spawn(name, work)?;
+        }
+        Ok(())
     }
 
     fn spawn(&mut self, name: &str, work: impl FnOnce() + Send + 'static) -> Result<()> {

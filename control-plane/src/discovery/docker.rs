@@ -14,6 +14,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
 use self::client::{Client, ContainerEvent, DockerError, Events, Inspected};
+use super::wishes::{self, Parser, Rules, Wish};
 use super::{Mode, Publisher, Stop, labels};
 use crate::metrics::{Activity, Metrics};
 use crate::model::{Descriptor, Format, Origin};
@@ -61,6 +62,7 @@ fn runtime(socket: &Path) -> Result<tokio::runtime::Runtime, DockerError> {
 pub struct Docker {
     socket: PathBuf,
     mode: Mode,
+    rules: Rules,
     publisher: Publisher,
     metrics: Metrics,
     /// Of the newest event.
@@ -69,12 +71,19 @@ pub struct Docker {
 
 impl Docker {
     /// For the Engine at this socket, which may come and go.
-    pub fn new(socket: PathBuf, mode: Mode, publisher: Publisher, metrics: Metrics) -> Docker {
+    pub fn new(
+        socket: PathBuf,
+        mode: Mode,
+        rules: Rules,
+        publisher: Publisher,
+        metrics: Metrics,
+    ) -> Docker {
         // What came and went while nobody listened is asked for, too.
         let since_ns = publisher.newest();
         Docker {
             socket,
             mode,
+            rules,
             publisher,
             metrics,
             since_ns,
@@ -166,8 +175,9 @@ impl Docker {
         for container in client.list().await? {
             if let Some(found) = client.inspect(&container.id).await? {
                 let key = format!("docker/{}/{generation}/listed", container.id);
-                self.present(&key, generation, &found);
-                ids.push(id(&container.id));
+                if self.present(&key, generation, &found) {
+                    ids.push(id(&container.id));
+                }
             }
         }
         self.publisher.snapshot(generation, ids);
@@ -183,7 +193,9 @@ impl Docker {
         let key = format!("docker/{}/{time_ns}/{action}", actor.id);
         match &*action {
             "start" => match client.inspect(&actor.id).await? {
-                Some(found) => self.present(&key, time_ns, &found),
+                Some(found) => {
+                    self.present(&key, time_ns, &found);
+                }
                 // It is not known what it was.
                 None => {
                     let reason = "it was gone before it could be asked for".to_owned();
@@ -198,16 +210,34 @@ impl Docker {
         Ok(())
     }
 
-    fn present(&mut self, key: &str, generation: i64, found: &Inspected) {
-        match descriptor(found) {
-            Ok(source) => self.publisher.present(key, generation, source),
+    /// Says what there is to say of it; false if it is left alone.
+    fn present(&mut self, key: &str, generation: i64, found: &Inspected) -> bool {
+        let none = BTreeMap::new();
+        let own = found.config.labels.as_ref().unwrap_or(&none);
+        let described = match wishes::read(own, None, &self.rules) {
+            Ok(None) => return false,
+            Ok(Some(wish)) => descriptor(found, own, wish),
+            Err(reason) => Err(reason),
+        };
+        match described {
+            Ok((source, unheeded)) => {
+                if let Some(reason) = unheeded {
+                    self.publisher.unheeded(source.id.clone(), reason);
+                }
+                self.publisher.present(key, generation, source);
+            }
             Err(reason) => self.publisher.unreadable(id(&found.id), reason),
         }
+        true
     }
 }
 
-/// What is tailed of a container; or why nothing is.
-fn descriptor(found: &Inspected) -> Result<Descriptor, String> {
+/// What is tailed of a container, and what it asked for in vain; or why nothing is.
+fn descriptor(
+    found: &Inspected,
+    own: &BTreeMap<String, String>,
+    wish: Wish,
+) -> Result<(Descriptor, Option<String>), String> {
     let driver = &found.host_config.log_config.driver;
     if driver != DRIVER {
         return Err(format!(
@@ -217,15 +247,20 @@ fn descriptor(found: &Inspected) -> Result<Descriptor, String> {
     if found.log_path.is_empty() {
         return Err("the Docker Engine does not say where its log is".to_owned());
     }
-    let none = BTreeMap::new();
-    let own = found.config.labels.as_ref().unwrap_or(&none);
-    Ok(Descriptor {
+    let mut labels = labels::of_container(&found.name, &found.config.image, own);
+    labels.extend(wish.tenant.map(|t| (labels::TENANT.to_owned(), t)));
+    let source = Descriptor {
         id: id(&found.id),
         origin: Origin::Docker,
         paths: vec![found.log_path.clone()],
-        format: Format::Docker,
-        labels: labels::of_container(&found.name, &found.config.image, own),
-    })
+        format: match wish.parser {
+            Parser::None => Format::Docker,
+            Parser::Json => Format::ContainerJson,
+            Parser::Logfmt => Format::ContainerLogfmt,
+        },
+        labels,
+    };
+    Ok((source, wish.unheeded))
 }
 
 fn id(container: &str) -> String {

@@ -1,10 +1,12 @@
 //! Which labels a source has: few, and of few values.
 //!
 //! A label makes streams, and each value of it another one, so what has a value of its own for every
-//! container or day is none. Ids of containers are never a label, tags and digests of images are no part of
+//! container or day is none. Names of pods are attributes that a base makes no label of. Ids of containers are never a label, tags and digests of images are no part of
 //! one, and of names of files what counts up (numbers of two digits and more, dates, ids) is cut out.
 
 use std::collections::BTreeMap;
+
+use tailwater_kubernetes::model::Meta;
 
 /// Attribute with the name of a container.
 pub const CONTAINER: &str = "container.name";
@@ -16,6 +18,20 @@ pub const SERVICE: &str = "service.name";
 pub const PROJECT: &str = "service.namespace";
 /// Attribute with the path of a file, without what counts up in it.
 pub const FILE: &str = "log.file.pattern";
+/// Attribute with the tenant that lines go to, where a container names one that is allowed.
+pub const TENANT: &str = "tailwater.tenant";
+/// Attribute with the namespace of a pod.
+pub const NAMESPACE: &str = "k8s.namespace.name";
+/// Attribute with the name of a pod. It is no label: each pod has its own.
+pub const POD: &str = "k8s.pod.name";
+/// Attribute with the uid of a pod. It is no label.
+pub const POD_UID: &str = "k8s.pod.uid";
+/// Attribute with the name of a container of a pod.
+pub const K8S_CONTAINER: &str = "k8s.container.name";
+/// Attribute with how often that was started before. It is no label.
+pub const RESTARTS: &str = "k8s.container.restart_count";
+/// Attribute with the node of a pod.
+pub const NODE: &str = "k8s.node.name";
 
 /// Labels that Docker Compose gives to its containers.
 const COMPOSE: [(&str, &str); 2] = [
@@ -47,8 +63,62 @@ pub fn of_file(path: &str) -> BTreeMap<String, String> {
     BTreeMap::from([(FILE.to_owned(), without_counters(path))])
 }
 
+/// What a pod belongs to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Workload {
+    /// The attribute with its name; none for kinds that have none.
+    pub attribute: Option<&'static str>,
+    /// Its name.
+    pub name: String,
+}
+
+/// What a pod on this node belongs to: a name that its next pod has, too. It is told by the names of its owners alone,
+/// in which a Deployment leaves a hash and a CronJob a time.
+pub fn workload(meta: &Meta, node: &str) -> Workload {
+    let of = |attribute, name: &str| Workload {
+        attribute,
+        name: name.to_owned(),
+    };
+    let mut owners = meta.owner_references.iter();
+    let Some(owner) = owners.find(|o| o.controller) else {
+        return of(None, without_node(&meta.name, node));
+    };
+    match &*owner.kind {
+        "ReplicaSet" => {
+            let hash = meta.labels.get("pod-template-hash");
+            let deployment = hash.and_then(|h| owner.name.strip_suffix(&**h)?.strip_suffix('-'));
+            match deployment.filter(|name| !name.is_empty()) {
+                Some(name) => of(Some("k8s.deployment.name"), name),
+                None => of(Some("k8s.replicaset.name"), &owner.name),
+            }
+        }
+        "Job" => match without_time(&owner.name) {
+            Some(name) => of(Some("k8s.cronjob.name"), name),
+            None => of(Some("k8s.job.name"), &owner.name),
+        },
+        "StatefulSet" => of(Some("k8s.statefulset.name"), &owner.name),
+        "DaemonSet" => of(Some("k8s.daemonset.name"), &owner.name),
+        // A pod that the node started by itself.
+        "Node" => of(None, without_node(&meta.name, node)),
+        _ => of(None, &owner.name),
+    }
+}
+
+/// The name of a job without the minutes since the epoch that a CronJob puts behind it.
+fn without_time(job: &str) -> Option<&str> {
+    let (name, time) = job.rsplit_once('-')?;
+    let is_time = time.len() >= 8 && time.bytes().all(|b| b.is_ascii_digit());
+    (is_time && !name.is_empty()).then_some(name)
+}
+
+fn without_node<'n>(pod: &'n str, node: &str) -> &'n str {
+    let name = pod.strip_suffix(node).and_then(|n| n.strip_suffix('-'));
+    name.filter(|n| !n.is_empty() && !node.is_empty())
+        .unwrap_or(pod)
+}
+
 /// An image's name without tag and digest; nothing of one that has no name.
-fn repository(image: &str) -> &str {
+pub fn repository(image: &str) -> &str {
     if image.starts_with("sha256:") {
         return "";
     }
@@ -122,6 +192,88 @@ mod tests {
         let plain = of_container("/db", "sha256:0123", &BTreeMap::new());
         assert_eq!(plain.get(SERVICE).map(String::as_str), Some("db"));
         assert_eq!(plain.get(IMAGE), None);
+    }
+
+    #[test]
+    fn pods_have_the_name_of_what_made_them() {
+        use tailwater_kubernetes::model::Owner;
+        for (pod, kind, owner, hash, attribute, name) in [
+            (
+                "web-6c45-x2",
+                "ReplicaSet",
+                "web-6c45",
+                "6c45",
+                "k8s.deployment.name",
+                "web",
+            ),
+            (
+                "a-b-6c45-x2",
+                "ReplicaSet",
+                "a-b-6c45",
+                "6c45",
+                "k8s.deployment.name",
+                "a-b",
+            ),
+            (
+                "web-x2",
+                "ReplicaSet",
+                "web-6c45",
+                "",
+                "k8s.replicaset.name",
+                "web-6c45",
+            ),
+            (
+                "web-x2",
+                "ReplicaSet",
+                "6c45",
+                "6c45",
+                "k8s.replicaset.name",
+                "6c45",
+            ),
+            (
+                "b-28412345-x",
+                "Job",
+                "b-28412345",
+                "",
+                "k8s.cronjob.name",
+                "b",
+            ),
+            ("b-2-x", "Job", "b-2", "", "k8s.job.name", "b-2"),
+            (
+                "db-0",
+                "StatefulSet",
+                "db",
+                "",
+                "k8s.statefulset.name",
+                "db",
+            ),
+            ("ds-x", "DaemonSet", "ds", "", "k8s.daemonset.name", "ds"),
+            ("proxy-n1", "Node", "n1", "", "", "proxy"),
+            ("w-1", "Workflow", "w", "", "", "w"),
+            ("alone", "", "", "", "", "alone"),
+            ("n1", "", "", "", "", "n1"),
+        ] {
+            let mut meta = Meta {
+                name: pod.into(),
+                ..Meta::default()
+            };
+            if !kind.is_empty() {
+                meta.owner_references.push(Owner {
+                    kind: kind.into(),
+                    name: owner.into(),
+                    uid: String::new(),
+                    controller: true,
+                });
+            }
+            if !hash.is_empty() {
+                meta.labels.insert("pod-template-hash".into(), hash.into());
+            }
+            let expect = Workload {
+                attribute: (!attribute.is_empty()).then_some(attribute),
+                name: name.into(),
+            };
+            assert_eq!(workload(&meta, "n1"), expect, "{pod}");
+        }
     }
 
     #[test]

@@ -12,7 +12,8 @@ use crate::model::{Source, State};
 /// All of it is delivered.
 const DRAINED: &str = "read and delivered to its end";
 /// It was never opened.
-const MISSED: &str = "its files went away before the agent had opened them";
+const MISSED: &str =
+    "the agent had opened none of its files: they went away before, or there were none";
 /// Something is left.
 const EXPIRED: &str = "let go at the deadline with something left";
 /// Nothing of it was ever to be read.

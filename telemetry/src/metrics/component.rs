@@ -341,12 +341,14 @@ metric_group! {
     quarantined: Gauge, Basic, Count, "tailwater_control_sources_quarantined";
     /// Sources that ended and were read and delivered to their end.
     drained: Counter, Basic, Count, "tailwater_control_sources_drained";
-    /// Sources that ended and whose files went away before the agent had opened them.
+    /// Sources that ended and of which the agent had opened no file: they went away before, or there were none.
     missed: Counter, Basic, Count, "tailwater_control_sources_missed";
     /// Sources that were let go at the deadline with something left.
     expired: Counter, Basic, Count, "tailwater_control_sources_expired";
-    /// Sources whose logs cannot be read: a logging driver without files, a path that is no text.
+    /// Sources whose logs cannot be read: a logging driver without files, a path that is no text, a tenant that is not allowed.
     unreadable: Counter, Basic, Count, "tailwater_control_sources_unreadable";
+    /// Sources that ask for something that there is not, as a parser of another name, and are read without it.
+    unheeded: Counter, Basic, Count, "tailwater_control_sources_unheeded";
 }
 
 metric_group! {

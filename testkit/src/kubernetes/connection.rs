@@ -167,7 +167,7 @@ fn answer(store: &Store, asked: &Asked) -> (u16, Value) {
             ),
         };
     }
-    let (labels, fields) = selectors(asked);
+    let (labels, fields) = selectors(store, asked);
     let wanted = objects.iter().filter(|((in_namespace, _), object)| {
         namespace.is_none_or(|n| n == in_namespace) && selects(labels, fields, object)
     });
@@ -185,7 +185,10 @@ fn answer(store: &Store, asked: &Asked) -> (u16, Value) {
     (200, list)
 }
 
-fn selectors(asked: &Asked) -> (&str, &str) {
+fn selectors<'a>(store: &Store, asked: &'a Asked) -> (&'a str, &'a str) {
+    if store.trouble.ignores_selectors {
+        return ("", "");
+    }
     let value = |key| asked.value(key).unwrap_or_default();
     (value("labelSelector"), value("fieldSelector"))
 }
@@ -204,7 +207,9 @@ fn watch(mut stream: TcpStream, asked: Asked, shared: &Shared) -> io::Result<()>
     let mut store = shared.store();
     store.asked.push(asked.clone());
     let (epoch, mut bookmarks) = (store.epoch, store.bookmarks);
-    let (labels, fields) = selectors(&asked);
+    let (labels, fields) = selectors(&store, &asked);
+    let nonsense = store.trouble.nonsense > 0;
+    store.trouble.nonsense = store.trouble.nonsense.saturating_sub(1);
     loop {
         if from < store.oldest || store.trouble.forgets_at_once {
             drop(store);
@@ -236,6 +241,10 @@ fn watch(mut stream: TcpStream, asked: Asked, shared: &Shared) -> io::Result<()>
                 send(&mut stream, event)?;
             }
             store = shared.store();
+        } else if nonsense {
+            drop(store);
+            send(&mut stream, &json!(["nonsense"]))?;
+            return finish(&mut stream);
         } else if over {
             drop(store);
             return finish(&mut stream);

@@ -1,15 +1,17 @@
 //! The base that `up` has if none is given: everything to one Loki, with few labels.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::json;
 use tailwater_control_plane::discovery::labels;
 
+use super::wanted::Wanted;
+
 /// The base, as YAML, which JSON is.
-pub fn text(loki: &str, roots: &[PathBuf], admin: &Path) -> String {
+pub fn text(loki: &str, wanted: &Wanted, admin: &Path) -> String {
     // Only what is there can be named to the kernel; what comes later is opened when something is found in it.
-    let read: Vec<_> = roots.iter().filter(|r| r.is_dir()).collect();
-    let base = json!({
+    let read: Vec<_> = wanted.roots.iter().filter(|r| r.is_dir()).collect();
+    let mut base = json!({
         "exporters": {"loki": {
             "endpoint": loki,
             "labels": {
@@ -31,6 +33,25 @@ pub fn text(loki: &str, roots: &[PathBuf], admin: &Path) -> String {
             "pipelines": {"logs": {"processors": ["batch"], "exporters": ["loki"]}},
         },
     });
+    let exporter = &mut base["exporters"]["loki"];
+    if wanted.node.is_some() {
+        // The pod is no label: each has its own. It is kept beside the line.
+        exporter["labels"]["resource"] = json!({
+            "service": labels::SERVICE,
+            "namespace": labels::NAMESPACE,
+            "container": labels::K8S_CONTAINER,
+            "node": labels::NODE,
+        });
+    }
+    if wanted.node.is_some() && (wanted.docker.is_some() || wanted.looks_for_files()) {
+        let resource = &mut exporter["labels"]["resource"];
+        resource["image"] = labels::IMAGE.into();
+        resource["file"] = labels::FILE.into();
+    }
+    if !wanted.rules.tenants.is_empty() {
+        exporter["tenant"] =
+            json!({"from_resource": labels::TENANT, "allow": wanted.rules.tenants});
+    }
     // A dollar of a path or a URL is one.
     base.to_string().replace('$', "$$")
 }

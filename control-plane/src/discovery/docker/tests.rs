@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use serde_json::json;
 use tailwater_telemetry::metrics::MetricsRegistry;
 
 use self::stand_in::StandIn;
@@ -25,12 +26,16 @@ struct Rig {
 
 impl Rig {
     fn new(engine: StandIn, mode: Mode) -> Rig {
+        Rig::with(engine, mode, Rules::default())
+    }
+
+    fn with(engine: StandIn, mode: Mode, rules: Rules) -> Rig {
         let bus = EmbeddedBus::new(Arc::new(SqliteStore::in_memory().unwrap()), wall);
         let events = bus.subscribe("test", ReadFrom::Event(0)).unwrap();
         let stop = Stop::default();
         let publisher = Publisher::new(Arc::new(bus), Origin::Docker, wall, 0, stop.clone());
         let metrics = Metrics::new(Arc::new(MetricsRegistry::default()));
-        let docker = Docker::new(engine.socket(), mode, publisher, metrics);
+        let docker = Docker::new(engine.socket(), mode, rules, publisher, metrics);
         let told = stop.clone();
         let thread = Some(std::thread::spawn(move || docker.run(&told)));
         Rig {
@@ -43,8 +48,14 @@ impl Rig {
 
     /// What is said next.
     fn next(&mut self) -> Event {
-        let events = self.events.next(1, Duration::from_secs(60)).unwrap();
-        events.into_iter().next().expect("something is said").event
+        let end = std::time::Instant::now() + Duration::from_secs(60);
+        // The bell may ring late, for an event that was read already.
+        while std::time::Instant::now() < end {
+            if let Some(recorded) = self.events.next(1, Duration::from_secs(60)).unwrap().pop() {
+                return recorded.event;
+            }
+        }
+        panic!("nothing is said");
     }
 
     /// What is said next of this container: whether it is there, and its path then.
@@ -140,7 +151,7 @@ fn other_drivers_are_said_once() {
             Event::Unreadable { id, reason, .. } => reports.push((id, reason)),
             Event::Snapshot { .. } => snapshots += 1,
             Event::Present { source, .. } => panic!("{source:?}"),
-            Event::Absent { .. } => {}
+            Event::Absent { .. } | Event::Unheeded { .. } => {}
         }
     }
     assert_eq!(reports.len(), 1, "{reports:?}");
@@ -161,5 +172,54 @@ fn an_engine_says_where_its_logs_are() {
     assert!(
         error.to_string().contains("/nowhere/docker.sock"),
         "{error}"
+    );
+}
+
+/// Guarantee: what a container asks for by its labels is done, if it is allowed; and one that wants to be left alone is.
+#[test]
+fn labels_of_a_container_are_obeyed() {
+    let engine = StandIn::start("1.41");
+    engine.run_with("quiet", json!({"tailwater.io/logs": "false"}));
+    engine.run_with(
+        "api",
+        json!({"tailwater.io/parser": "json", "tailwater.io/tenant": "shop"}),
+    );
+    engine.run_with("greedy", json!({"tailwater.io/tenant": "other"}));
+    engine.run_with("odd", json!({"tailwater.io/parser": "nginx"}));
+    let rules = Rules {
+        opt_in: false,
+        tenants: ["shop".to_owned()].into(),
+    };
+    let mut rig = Rig::with(engine, Mode::EventStream, rules);
+    let mut said = Vec::new();
+    loop {
+        match rig.next() {
+            Event::Present { source, .. } => {
+                let tenant = source.labels.get(labels::TENANT).cloned();
+                said.push(format!("{} {:?} {tenant:?}", source.id, source.format));
+            }
+            Event::Unreadable { id, reason, .. } => {
+                assert!(reason.contains("does not allow"), "{reason}");
+                said.push(format!("{id} not"));
+            }
+            Event::Unheeded { id, reason, .. } => {
+                assert!(reason.contains("nginx"), "{reason}");
+                said.push(format!("{id} unheeded"));
+            }
+            Event::Snapshot { ids, .. } => {
+                assert!(!ids.contains(&"docker:quiet".to_owned()));
+                break;
+            }
+            Event::Absent { .. } => {}
+        }
+    }
+    assert_eq!(
+        said,
+        [
+            "docker:api ContainerJson Some(\"shop\")",
+            "docker:greedy not",
+            "docker:odd unheeded",
+            "docker:odd Docker None"
+        ]
     );
 }

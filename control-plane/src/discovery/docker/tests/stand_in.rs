@@ -26,6 +26,8 @@ struct State {
     version: String,
     /// Name and driver of what runs.
     running: BTreeMap<String, String>,
+    /// Labels of those that have some.
+    labels: BTreeMap<String, Value>,
     /// With their times.
     events: Vec<(i64, String)>,
     listening: Vec<UnboundedSender<String>>,
@@ -87,6 +89,12 @@ impl StandIn {
             s.running.insert(name.to_owned(), driver.to_owned());
             say(s, name, "start");
         });
+    }
+
+    /// Starts a container with labels.
+    pub fn run_with(&self, name: &str, labels: Value) {
+        self.with(|s| s.labels.insert(name.to_owned(), labels));
+        self.run(name, "json-file");
     }
 
     /// Ends one.
@@ -186,7 +194,10 @@ fn answer(state: &mut State, request: &Request<Incoming>) -> Answer {
             reply(StatusCode::OK, &json!(all))
         }
         ["containers", name, "json"] => match state.running.get(name) {
-            Some(driver) => reply(StatusCode::OK, &inspected(name, driver)),
+            Some(driver) => {
+                let labels = state.labels.get(name).cloned().unwrap_or_default();
+                reply(StatusCode::OK, &inspected(name, driver, labels))
+            }
             None => reply(
                 StatusCode::NOT_FOUND,
                 &json!({"message": "No such container"}),
@@ -196,14 +207,14 @@ fn answer(state: &mut State, request: &Request<Incoming>) -> Answer {
     }
 }
 
-fn inspected(name: &str, driver: &str) -> Value {
+fn inspected(name: &str, driver: &str, labels: Value) -> Value {
     let path = match driver {
         "json-file" => format!("/logs/{name}-json.log"),
         _ => String::new(),
     };
     json!({
         "Id": name, "Name": format!("/{name}"), "LogPath": path,
-        "Config": {"Image": "writer:1", "Labels": null},
+        "Config": {"Image": "writer:1", "Labels": labels},
         "HostConfig": {"LogConfig": {"Type": driver, "Config": {}}},
     })
 }

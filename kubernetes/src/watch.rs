@@ -137,8 +137,8 @@ pub async fn follow_and_list<T: Object>(
                 };
                 watch_from(&client, &watch, &mut version, lasts, &mut tell).await
             };
-            // What it had to tell shows that going on from a version works, unless it then turned out that it does not.
-            if told && !ended.as_ref().is_err_and(needs_list) {
+            // What it had to tell shows that going on from a version works, unless it turned out at once that it does not.
+            if told && (began.elapsed() >= SHORT || !ended.as_ref().is_err_and(needs_list)) {
                 backoff.reset();
             }
             match ended {

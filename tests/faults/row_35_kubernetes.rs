@@ -6,7 +6,6 @@ use serde_json::json;
 use tailwater_testkit::kubernetes::FakeKubernetes;
 use tailwater_tests::fault_row::{Row, scaled};
 use tailwater_tests::pods::{NODE, PODS, Pods};
-use tailwater_tests::rig::tail;
 use tailwater_tests::wait;
 
 const PASS: &str = "loss 0; metadata on >= 99.9 % of lines of 2 s pods; <= 1 list, and one for each time the server forgot or lied";
@@ -17,20 +16,20 @@ const EVERY: Duration = Duration::from_millis(300);
 
 /// What the server does before the n-th pod, in turn; it is slow all the time. Counts what makes another list necessary.
 fn trouble(api: &FakeKubernetes, n: u32, lists: &mut usize) {
-    match n % 12 {
+    match n % 16 {
         1 => {
             api.set_trouble(|t| (t.refuse, t.status, t.retry_after) = (1, 429, Some(1)));
             api.end_watches();
         }
-        4 => {
+        6 => {
             api.set_trouble(|t| (t.refuse, t.status, t.retry_after) = (1, 500, None));
             api.end_watches();
         }
-        7 => {
+        11 => {
             api.forget();
             *lists += 1;
         }
-        10 => {
+        15 => {
             api.set_trouble(|t| t.nonsense = 1);
             api.end_watches();
             *lists += 1;
@@ -55,7 +54,7 @@ fn crowd(node: &Pods) {
 fn how(pods: u32, who: &str) -> String {
     format!(
         "{pods} pods, one every 300 ms, live for 2 s, write and are deleted, their files 1 s later; each answer of the API server \
-         takes 200 ms more, and about every second it does one of: refuse with 429 or 500, forget its history (410), talk \
+         takes 200 ms more, and every 1.5 s it does one of: refuse with 429 or 500, forget its history (410), talk \
          nonsense; it tells of 200 pods of other nodes; {who}"
     )
 }
@@ -64,7 +63,7 @@ fn how(pods: u32, who: &str) -> String {
 /// it is made to.
 #[test]
 fn discovery_of_pods_withstands_its_server() {
-    let pods = scaled(12, 200);
+    let pods = scaled(16, 200);
     let mut row = Row::new(35, "slow or lying Kubernetes API: discovery")
         .how(how(pods, "tailwater up finds them"))
         .pass(PASS);
@@ -75,17 +74,6 @@ fn discovery_of_pods_withstands_its_server() {
     let mut allowed = 1;
     node.come_and_go(pods, EVERY, LIFE, |api, n| trouble(api, n, &mut allowed));
     node.rig.wait_delivered(&agent);
-    // Lines of the log that are alike are not all there.
-    let none_left = || {
-        let log = agent.log();
-        let newest = log.lines().rfind(|line| line.contains("in force"));
-        newest.is_some_and(|line| line.contains("\"sources\": 0,"))
-    };
-    assert!(
-        wait::within(wait::BOUND, none_left),
-        "{}",
-        tail(&agent.log())
-    );
     agent.stop_clean();
     let totals = node.rig.assert_faultless().totals;
     let (all, with) = node.lines_with("service", "k8s_pod_name");
@@ -109,7 +97,7 @@ fn discovery_of_pods_withstands_its_server() {
 /// asks for no more lists than it is made to.
 #[test]
 fn metadata_of_pods_withstands_its_server() {
-    let pods = scaled(12, 200);
+    let pods = scaled(16, 200);
     let mut row = Row::new(35, "slow or lying Kubernetes API: k8s_attributes")
         .how(how(pods, "file_log finds their files by a pattern"))
         .pass(PASS);

@@ -197,6 +197,9 @@ struct Plane {
     threads: Vec<JoinHandle<()>>,
 }
 
+/// What a thread does.
+type Work = Box<dyn FnOnce() + Send>;
+
 impl Plane {
     fn start(
         agent: &Agent,
@@ -257,7 +260,7 @@ impl Plane {
         let told = publisher(Origin::File);
         let files = Filesystem::new(wanted.patterns, mode, told, metrics.clone());
         let ends = stop();
-        let mut threads: Vec<(&str, Box<dyn FnOnce() + Send>)> =
+        let mut threads: Vec<(&str, Work)> =
             vec![("filesystem_watch", Box::new(move || files.run(&ends)))];
         match wanted.docker {
             Some(socket) => {

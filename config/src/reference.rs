@@ -442,14 +442,12 @@ mod tests {
                 "timed" => {
                     s.duration("every", Duration::ZERO);
                 }
-                "nested" => {
-                    if s.bool("deep", false) {
-                        s.section_list("items", |s| {
-                            if s.string_optional("a").is_some() {
-                                s.string("b", "");
-                            }
-                        });
-                    }
+                "nested" if s.bool("deep", false) => {
+                    s.section_list("items", |s| {
+                        if s.string_optional("a").is_some() {
+                            s.string("b", "");
+                        }
+                    });
                 }
                 _ => {}
             }

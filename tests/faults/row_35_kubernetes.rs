@@ -12,11 +12,11 @@ const PASS: &str = "loss 0; metadata on >= 99.9 % of lines of 2 s pods; <= 1 lis
 /// How long a pod lives.
 const LIFE: Duration = Duration::from_secs(2);
 /// Between two of them.
-const EVERY: Duration = Duration::from_millis(300);
+const EVERY: Duration = Duration::from_millis(600);
 
 /// What the server does before the n-th pod, in turn; it is slow all the time. Counts what makes another list necessary.
 fn trouble(api: &FakeKubernetes, n: u32, lists: &mut usize) {
-    match n % 16 {
+    match n % 20 {
         1 => {
             api.set_trouble(|t| (t.refuse, t.status, t.retry_after) = (1, 429, Some(1)));
             api.end_watches();
@@ -29,7 +29,7 @@ fn trouble(api: &FakeKubernetes, n: u32, lists: &mut usize) {
             api.forget();
             *lists += 1;
         }
-        15 => {
+        16 => {
             api.set_trouble(|t| t.nonsense = 1);
             api.end_watches();
             *lists += 1;
@@ -53,8 +53,8 @@ fn crowd(node: &Pods) {
 
 fn how(pods: u32, who: &str) -> String {
     format!(
-        "{pods} pods, one every 300 ms, live for 2 s, write and are deleted, their files 1 s later; each answer of the API server \
-         takes 200 ms more, and every 1.5 s it does one of: refuse with 429 or 500, forget its history (410), talk \
+        "{pods} pods, one every 600 ms, live for 2 s, write and are deleted, their files 1 s later; each answer of the API server \
+         takes 200 ms more, and every 3 s it does one of: refuse with 429 or 500, forget its history (410), talk \
          nonsense; it tells of 200 pods of other nodes; {who}"
     )
 }
@@ -63,7 +63,7 @@ fn how(pods: u32, who: &str) -> String {
 /// it is made to.
 #[test]
 fn discovery_of_pods_withstands_its_server() {
-    let pods = scaled(16, 200);
+    let pods = scaled(17, 200);
     let mut row = Row::new(35, "slow or lying Kubernetes API: discovery")
         .how(how(pods, "tailwater up finds them"))
         .pass(PASS);
@@ -97,7 +97,7 @@ fn discovery_of_pods_withstands_its_server() {
 /// asks for no more lists than it is made to.
 #[test]
 fn metadata_of_pods_withstands_its_server() {
-    let pods = scaled(16, 200);
+    let pods = scaled(17, 200);
     let mut row = Row::new(35, "slow or lying Kubernetes API: k8s_attributes")
         .how(how(pods, "file_log finds their files by a pattern"))
         .pass(PASS);

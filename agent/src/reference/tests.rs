@@ -371,16 +371,9 @@ fn configurations() -> Vec<(String, String)> {
             fs::read_to_string(root().join(path)).expect("the file"),
         ));
     }
-    let name = "deploy/kubernetes/daemonset.yaml";
-    let manifests = fs::read_to_string(root().join(name)).expect("the manifest");
-    let text = manifests
-        .split("agent.yaml: |\n")
-        .nth(1)
-        .and_then(|t| t.split("\n---").next());
-    all.push((
-        name.to_owned(),
-        text.expect("a configuration in it").to_owned(),
-    ));
+    let name = "deploy/kubernetes/base/agent.yaml";
+    let text = fs::read_to_string(root().join(name)).expect("the file");
+    all.push((name.to_owned(), text));
     all
 }
 

@@ -3,8 +3,12 @@
 //!
 //! Every method is one transaction. Nothing here is on the path of log lines.
 
+mod certificates;
 #[cfg(test)]
 pub(crate) mod memory;
+#[cfg(feature = "postgres")]
+pub mod postgres;
+mod releases;
 pub mod sqlite;
 #[cfg(test)]
 mod suite;
@@ -14,7 +18,16 @@ use std::collections::BTreeMap;
 use crate::model::{Digest, Event, Manifest, Origin, Source};
 use crate::registry::{Changes, Transition};
 
-pub use sqlite::{Applied, CertificateRecord, Release, SqliteStore};
+pub use certificates::{CertificateRecord, Certificates};
+#[cfg(feature = "postgres")]
+pub use postgres::PostgresStore;
+pub use releases::{Applied, RELEASES_MAX, Release, Releases};
+pub use sqlite::SqliteStore;
+
+/// So many steps of a group are kept.
+const STEPS_MAX: i64 = 1_000;
+/// So many keys of what was submitted to a group and taken in are remembered.
+const KEYS_MAX: i64 = 1_000;
 
 /// What keeps a store from doing its work.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +35,14 @@ pub enum StoreError {
     /// What the database says.
     #[error("the registry's database: {0}")]
     Database(#[from] rusqlite::Error),
+    /// What a database server says, or why it cannot be asked.
+    #[error("the database {server}: {text}")]
+    Server {
+        /// Which one, without a password.
+        server: String,
+        /// For people, without a password.
+        text: String,
+    },
     /// The directory or file of it.
     #[error("{path}: {error}")]
     File {
@@ -32,7 +53,7 @@ pub enum StoreError {
     },
     /// A newer program wrote it.
     #[error(
-        "the registry's database has version {found}, and this program knows {known}; use the newer program, or another state directory"
+        "the database has version {found}, and this program knows {known}; use the newer program, or another database"
     )]
     TooNew {
         /// Its version.
@@ -80,12 +101,21 @@ pub struct Retention {
     pub gone_before_ns: i64,
 }
 
+fn damaged(error: impl std::fmt::Display) -> StoreError {
+    StoreError::Damaged(error.to_string())
+}
+
+fn to_json(value: &impl serde::Serialize) -> Result<String, StoreError> {
+    serde_json::to_string(value).map_err(damaged)
+}
+
 /// Configurations by their digest.
 pub trait Artefacts: Send + Sync {
     /// Keeps an artefact unless it is kept. It is never changed.
     ///
     /// # Errors
-    /// What the database says; nothing was kept then. So of all methods of all stores.
+    /// What the database says; nothing was kept then. Where a connection to a server was lost at the very end, that is not
+    /// known, and the error says so. So of all methods of all stores.
     fn put_artefact(&self, kind: &str, digest: &Digest, body: &str) -> Result<(), StoreError>;
 
     /// The body of an artefact.
@@ -134,6 +164,12 @@ pub trait RolloutStore: Artefacts {
         ttl_ms: u64,
     ) -> Result<Option<u64>, StoreError>;
 
+    /// Gives the lease of a group back, if this one holds it: another one gets it at once.
+    ///
+    /// # Errors
+    /// As [`Artefacts::put_artefact`].
+    fn resign(&self, group: &str, holder: &str) -> Result<(), StoreError>;
+
     /// The newest state of a group, JSON.
     ///
     /// # Errors
@@ -179,6 +215,26 @@ pub trait RolloutStore: Artefacts {
     /// As [`Artefacts::put_artefact`].
     fn steps(&self, group: &str, limit: usize) -> Result<Vec<StepRecord>, StoreError>;
 }
+
+/// Who did what, line by line.
+pub trait AuditRows: Send + Sync {
+    /// Keeps a line; it is on disk when this returns. `at_ms` is the wall clock's.
+    ///
+    /// # Errors
+    /// As [`Artefacts::put_artefact`].
+    fn keep_audit(&self, at_ms: u64, line: &str) -> Result<(), StoreError>;
+
+    /// The newest lines, the newest first.
+    ///
+    /// # Errors
+    /// As [`Artefacts::put_artefact`].
+    fn audit(&self, limit: usize) -> Result<Vec<String>, StoreError>;
+}
+
+/// All that the control plane of a fleet keeps.
+pub trait FleetStore: RolloutStore + Releases + Certificates {}
+
+impl<S: RolloutStore + Releases + Certificates> FleetStore for S {}
 
 /// See the module's documentation.
 pub trait Store: Artefacts {

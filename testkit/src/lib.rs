@@ -8,6 +8,7 @@
 //!   Docker json-file, plain) and rotates them in every usual way.
 //! * [`oracle::DeliveryOracle`]: knows what was written, is told what arrived, and says exactly
 //!   what is missing, repeated, out of order or damaged.
+//! * [`postgres::Postgres`]: a real PostgreSQL, where there is one.
 //! * [`ports`]: where servers listen that go away and come back.
 //! * [`rng::Rng`] and [`tempdir::TempDir`]: what those need, and tests with them.
 //!
@@ -44,6 +45,7 @@ pub mod message;
 pub mod oracle;
 pub mod otlp;
 pub mod ports;
+pub mod postgres;
 pub mod rng;
 pub mod tempdir;
 pub mod time;

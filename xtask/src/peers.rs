@@ -1,7 +1,7 @@
 //! What the end-to-end tests meet that is not ours: servers, senders, judges. Each is looked for, and installed where
 //! that is possible; a test whose peer is missing says so.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::run::root;
@@ -42,6 +42,55 @@ fn engine() {
     if !(named || there("dockerd") && there("docker")) {
         install("docker.io");
     }
+}
+
+/// Where `initdb` and `postgres` are: the directory that `TAILWATER_POSTGRES` names, one of the distribution, or that of
+/// its package, which is downloaded into `target/peers` and not installed, as that would start a server.
+pub fn postgres() -> Option<PathBuf> {
+    if let Some(own) = std::env::var_os("TAILWATER_POSTGRES") {
+        return Some(own.into());
+    }
+    let newest = |root: &Path| {
+        let versions = std::fs::read_dir(root.join("usr/lib/postgresql")).ok()?;
+        let bins = versions.filter_map(|v| Some(v.ok()?.path().join("bin")));
+        let works = |bin: &PathBuf| {
+            ["initdb", "postgres"]
+                .iter()
+                .all(|name| quiet(Command::new(bin.join(name)).arg("--version")))
+        };
+        bins.filter(works).max()
+    };
+    let unpacked = root().join("target/peers/postgresql");
+    newest(Path::new("/"))
+        .or_else(|| newest(&unpacked))
+        .or_else(|| {
+            println!("-- PostgreSQL is missing, trying to download it");
+            unpack("postgresql-15", &unpacked);
+            newest(&unpacked)
+        })
+}
+
+/// Tries to download a package of the distribution, and to unpack it to `to`.
+fn unpack(package: &str, to: &Path) {
+    let new = to.with_extension("new");
+    let _ = std::fs::remove_dir_all(&new);
+    if std::fs::create_dir_all(&new).is_err() {
+        return;
+    }
+    let download = || {
+        let mut apt = Command::new("apt-get");
+        apt.args(["download", "--quiet", "-o", "Acquire::http::Timeout=15"]);
+        quiet(apt.arg(package).current_dir(&new))
+    };
+    let update = || quiet(Command::new("apt-get").args(["update", "--quiet"]));
+    if download() || (update() && download()) {
+        let files = std::fs::read_dir(&new).into_iter().flatten();
+        let mut debs = files.filter_map(|f| Some(f.ok()?.path()));
+        if let Some(deb) = debs.find(|f| f.extension().is_some_and(|e| e == "deb")) {
+            quiet(Command::new("dpkg-deb").arg("-x").arg(deb).arg(to));
+        }
+    }
+    let _ = std::fs::remove_dir_all(&new);
 }
 
 /// Tries to install a package of the distribution.

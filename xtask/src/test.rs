@@ -87,6 +87,15 @@ pub fn test(quick: bool) -> Result<()> {
         false => Some(Background::start("build the end-to-end tests", &mut build)?),
     };
     let mut units = cargo(&["test", "--locked", "--lib", "--bins", "--tests"]);
+    match peers::postgres() {
+        Some(directory) => {
+            units.env("TAILWATER_POSTGRES", directory);
+        }
+        None => skipped.add(
+            "tests of the store in PostgreSQL",
+            "it is not here, and the distribution's package cannot be had or does not run (TAILWATER_POSTGRES)",
+        ),
+    }
     step(
         "unit, property and golden tests, simulation",
         units.args(SELECTED),

@@ -1,4 +1,5 @@
-//! What people ask and tell: JSON over HTTP, described by `GET /api/v1/openapi.json`; `GET /metrics`; `GET /healthz`.
+//! What people ask and tell: JSON over HTTP, described by `GET /api/v1/openapi.json`; `GET /metrics`; `GET /healthz` and
+//! `GET /readyz`.
 
 mod metrics;
 mod shown;
@@ -21,6 +22,7 @@ use crate::authority::Authority;
 use crate::configs::BODY_BYTES_MAX;
 use crate::groups::{Groups, Refusal};
 use crate::hub::Hub;
+use crate::leader::Leader;
 use crate::now_ms;
 
 pub use self::metrics::Gauges;
@@ -32,6 +34,10 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// So many of a list at most.
 const LIST_MAX: usize = 1_000;
 
+/// What who stands by has to say.
+pub const STANDS_BY: &str =
+    "this control plane stands by: another one leads, or the database does not answer";
+
 /// What answers people.
 pub struct Api {
     /// The agents.
@@ -40,6 +46,8 @@ pub struct Api {
     pub groups: Arc<Groups>,
     /// Who did what.
     pub audit: Arc<Audit>,
+    /// Whether there is anything to ask here.
+    pub leader: Arc<Leader>,
     /// Who may do what.
     pub access: Access,
     /// Issues certificates, if any are.
@@ -54,6 +62,7 @@ pub struct Api {
 #[derive(Clone, PartialEq, Eq, Debug)]
 enum Endpoint {
     Health,
+    Ready,
     Metrics,
     OpenApi,
     Agents,
@@ -93,6 +102,7 @@ impl Endpoint {
         };
         match parts[..] {
             ["healthz"] => get(Endpoint::Health),
+            ["readyz"] => get(Endpoint::Ready),
             ["metrics"] => get(Endpoint::Metrics),
             ["api", "v1", "openapi.json"] => get(Endpoint::OpenApi),
             ["api", "v1", "agents"] => get(Endpoint::Agents),
@@ -133,7 +143,7 @@ impl Endpoint {
     /// Who may at least; none: everybody.
     fn role(&self) -> Option<Role> {
         match self {
-            Endpoint::Health | Endpoint::OpenApi => None,
+            Endpoint::Health | Endpoint::Ready | Endpoint::OpenApi => None,
             Endpoint::Metrics
             | Endpoint::Agents
             | Endpoint::Agent(_)
@@ -152,6 +162,16 @@ impl Endpoint {
                 Some(Role::Admin)
             }
         }
+    }
+}
+
+impl Endpoint {
+    /// Whether it is answered by who stands by, too.
+    fn is_of_the_process(&self) -> bool {
+        matches!(
+            self,
+            Endpoint::Health | Endpoint::Ready | Endpoint::OpenApi | Endpoint::Metrics
+        )
     }
 }
 
@@ -185,6 +205,9 @@ pub async fn answer(api: &Arc<Api>, request: Request<Incoming>) -> Answer {
         Ok(who) => who,
         Err(denied) => return turned_away(denied),
     };
+    if !endpoint.is_of_the_process() && !api.leader.leads() {
+        return error(StatusCode::SERVICE_UNAVAILABLE, STANDS_BY);
+    }
     let query = request.uri().query().unwrap_or_default().to_owned();
     let body = match &endpoint {
         Endpoint::Apply(_) | Endpoint::RaiseVersion => match body_of(request).await {
@@ -256,6 +279,8 @@ fn carry_out(api: &Api, endpoint: &Endpoint, who: Option<&Who>, query: &str, bod
         .min(LIST_MAX);
     let done = match endpoint {
         Endpoint::Health => return text("ok\n"),
+        Endpoint::Ready if api.leader.leads() => return text("leads\n"),
+        Endpoint::Ready => return error(StatusCode::SERVICE_UNAVAILABLE, STANDS_BY),
         Endpoint::OpenApi => return raw("application/json", OPENAPI.to_owned()),
         Endpoint::Metrics => return raw("text/plain; version=0.0.4", metrics::page(api)),
         Endpoint::Agents => Ok(shown::agents(api, asked("group").as_deref())),
@@ -266,7 +291,10 @@ fn carry_out(api: &Api, endpoint: &Endpoint, who: Option<&Who>, query: &str, bod
         },
         Endpoint::Rollouts => shown::rollouts(api),
         Endpoint::Rollout(group) => shown::rollout(api, group, limit),
-        Endpoint::Audit => Ok(json!({"entries": api.audit.newest(limit)})),
+        Endpoint::Audit => {
+            let newest = api.audit.newest(limit).map_err(Refusal::Store);
+            newest.map(|entries| json!({"entries": entries}))
+        }
         Endpoint::Certificates => shown::certificates(api),
         Endpoint::Certificate(uid, verdict) => return certificate(api, who, uid, *verdict),
         Endpoint::Version => api.groups.version().map(|v| json!({"version": v})),
@@ -437,7 +465,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(found, 14 + 7);
+        assert_eq!(found, 15 + 7);
         assert_eq!(
             Endpoint::of(&Method::DELETE, "/api/v1/agents"),
             Err(Some("GET, HEAD"))

@@ -1,14 +1,16 @@
 //! Who did what: a line of JSON for each request that changes something, for each that was turned away, and for
-//! what the control plane did by itself. On disk before the answer.
+//! what the control plane did by itself. On disk before the answer: in a file, or in the database that several control planes
+//! share.
 
 use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
+use tailwater_control_plane::store::{AuditRows, StoreError};
 
 use crate::access::Who;
 use crate::now_ms;
@@ -69,13 +71,30 @@ struct Open {
     newest: VecDeque<Entry>,
 }
 
-/// See the module's documentation.
-pub struct Audit {
+/// Files of a directory.
+struct Files {
     path: PathBuf,
     open: Mutex<Open>,
 }
 
+enum Kept {
+    Files(Files),
+    Rows(Arc<dyn AuditRows>),
+}
+
+/// See the module's documentation.
+pub struct Audit {
+    kept: Kept,
+}
+
 impl Audit {
+    /// That of a database.
+    pub fn of_database(rows: Arc<dyn AuditRows>) -> Audit {
+        Audit {
+            kept: Kept::Rows(rows),
+        }
+    }
+
     /// Goes on with `audit.jsonl` in a directory.
     ///
     /// # Errors
@@ -91,13 +110,13 @@ impl Audit {
                 keep(&mut newest, entry);
             }
         }
+        let open = Mutex::new(Open {
+            file,
+            bytes,
+            newest,
+        });
         Ok(Audit {
-            path,
-            open: Mutex::new(Open {
-                file,
-                bytes,
-                newest,
-            }),
+            kept: Kept::Files(Files { path, open }),
         })
     }
 
@@ -106,6 +125,48 @@ impl Audit {
     /// # Errors
     /// It is not on disk.
     pub fn write(&self, entry: Entry) -> io::Result<()> {
+        match &self.kept {
+            Kept::Files(files) => files.write(entry),
+            Kept::Rows(rows) => {
+                let line = serde_json::to_string(&entry)?;
+                rows.keep_audit(entry.at_ms, &line)
+                    .map_err(io::Error::other)
+            }
+        }
+    }
+
+    /// As [`Audit::write`], for what has happened already: what cannot be written is said in the log.
+    pub fn note(&self, entry: Entry) {
+        let text = format!("{} {}: {}", entry.group, entry.action, entry.detail);
+        if let Err(error) = self.write(entry) {
+            tracing::error!(%error, "not in the audit log: {text}");
+        }
+    }
+
+    /// The newest ones, the newest first.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub fn newest(&self, limit: usize) -> Result<Vec<Entry>, StoreError> {
+        match &self.kept {
+            Kept::Files(files) => {
+                let open = files.open.lock().unwrap_or_else(PoisonError::into_inner);
+                Ok(open.newest.iter().rev().take(limit).cloned().collect())
+            }
+            Kept::Rows(rows) => {
+                let lines = rows.audit(limit)?;
+                let damaged = |e: serde_json::Error| StoreError::Damaged(e.to_string());
+                let entries = lines
+                    .iter()
+                    .map(|l| serde_json::from_str(l).map_err(damaged));
+                entries.collect()
+            }
+        }
+    }
+}
+
+impl Files {
+    fn write(&self, entry: Entry) -> io::Result<()> {
         let mut line = serde_json::to_vec(&entry)?;
         line.push(b'\n');
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
@@ -119,20 +180,6 @@ impl Audit {
         open.bytes += line.len() as u64;
         keep(&mut open.newest, entry);
         Ok(())
-    }
-
-    /// As [`Audit::write`], for what has happened already: what cannot be written is said in the log.
-    pub fn note(&self, entry: Entry) {
-        let text = format!("{} {}: {}", entry.group, entry.action, entry.detail);
-        if let Err(error) = self.write(entry) {
-            tracing::error!(%error, "not in the audit log: {text}");
-        }
-    }
-
-    /// The newest ones, the newest first.
-    pub fn newest(&self, limit: usize) -> Vec<Entry> {
-        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.newest.iter().rev().take(limit).cloned().collect()
     }
 
     fn put_aside(&self) -> io::Result<()> {
@@ -175,7 +222,12 @@ mod tests {
         let mut file = append(&dir.path().join("audit.jsonl")).unwrap();
         file.write_all(b"{\"at_ms\": 7").unwrap();
         let audit = Audit::open(dir.path()).unwrap();
-        let newest: Vec<_> = audit.newest(2).into_iter().map(|e| e.detail).collect();
+        let newest: Vec<_> = audit
+            .newest(2)
+            .unwrap()
+            .into_iter()
+            .map(|e| e.detail)
+            .collect();
         assert_eq!(newest, ["2", "1"]);
         let large = "x".repeat(FILE_BYTES_MAX as usize / 2);
         for _ in 0..4 {

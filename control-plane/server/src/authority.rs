@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rcgen::{CertificateSigningRequestParams, DnType, DnValue, Issuer, KeyPair};
 use sha2::{Digest, Sha256};
-use tailwater_control_plane::store::{CertificateRecord, SqliteStore, StoreError};
+use tailwater_control_plane::store::{CertificateRecord, Certificates, StoreError};
 use tailwater_opamp::InstanceUid;
 use tailwater_opamp::proto::{ConnectionSettingsOffers, OpAmpConnectionSettings, TlsCertificate};
 use tailwater_opamp::signature::hex;
@@ -108,7 +108,7 @@ struct State {
 pub struct Authority {
     pem: String,
     issuer: Issuer<'static, KeyPair>,
-    store: Arc<SqliteStore>,
+    store: Arc<dyn Certificates>,
     terms: Terms,
     state: Mutex<State>,
     /// What is counted.
@@ -127,20 +127,36 @@ impl Authority {
     ///
     /// # Errors
     /// There is none, others can read its key, or what the store says; for people.
-    pub fn open(dir: &Path, store: Arc<SqliteStore>, terms: Terms) -> Result<Authority, String> {
+    pub fn open(
+        dir: &Path,
+        store: Arc<dyn Certificates>,
+        terms: Terms,
+    ) -> Result<Authority, String> {
         let (pem, issuer) = files::load(dir)?;
-        let mut state = State::default();
-        for record in store.certificates().map_err(|e| e.to_string())? {
-            state.know(record);
-        }
-        Ok(Authority {
+        let authority = Authority {
             pem,
             issuer,
             store,
             terms,
-            state: Mutex::new(state),
+            state: Mutex::default(),
             counts: Issued::default(),
-        })
+        };
+        authority.reload().map_err(|e| e.to_string())?;
+        Ok(authority)
+    }
+
+    /// Reads anew what was issued and revoked: another process may have done that.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub fn reload(&self) -> Result<(), StoreError> {
+        let records = self.store.certificates()?;
+        let mut state = self.lock();
+        (state.certificates, state.by_uid) = Default::default();
+        for record in records {
+            state.know(record);
+        }
+        Ok(())
     }
 
     /// Its own certificate, PEM.

@@ -183,9 +183,16 @@ pub struct ServeArgs {
     /// tokens.
     #[arg(long, default_value = "127.0.0.1:4320")]
     pub listen: std::net::SocketAddr,
-    /// Where states, configurations and the audit log are kept.
+    /// Where states, configurations and the audit log are kept; with --database, the authority of certificates alone.
     #[arg(long)]
     pub state: PathBuf,
+    /// Where all of that is kept instead, for several control planes: `postgres://user@host:port/name`. One of them leads,
+    /// the others stand by. TLS as `sslmode` says; without it, hosts that are not on this machine need TLS.
+    #[arg(long, value_name = "URL")]
+    pub database: Option<String>,
+    /// A file with the password of the database alone; or the variable PGPASSWORD.
+    #[arg(long, requires = "database", value_name = "FILE")]
+    pub database_password_file: Option<PathBuf>,
     /// Chain of certificates of the listener, PEM.
     #[arg(long, requires = "tls_key")]
     pub tls_cert: Option<PathBuf>,

@@ -12,7 +12,7 @@ use tailwater_control_plane::rollout::command::Fence;
 use tailwater_control_plane::rollout::driver::{Driver, Parts, Turn};
 use tailwater_control_plane::rollout::model::{Input, Operator, Phase, Policy, State};
 use tailwater_control_plane::store::{
-    Applied as AppliedRecord, Release, RolloutStore, SqliteStore, StepRecord, StoreError,
+    Applied as AppliedRecord, FleetStore, Release, StepRecord, StoreError,
 };
 
 use crate::access::Who;
@@ -22,6 +22,7 @@ use crate::fleet::HubFleet;
 use crate::hub::{Hub, is_group};
 use crate::now_ms;
 use crate::offers::{FALLBACK_BODY, Offers};
+use crate::repeated::Repeated;
 
 /// So many groups at most.
 pub const GROUPS_MAX: usize = 64;
@@ -30,7 +31,7 @@ const HISTORY_MAX: usize = 20;
 /// The highest version that can be asked for. JSON numbers are exact up to here.
 const VERSION_MAX: u64 = 1 << 53;
 /// How long a lease holds, ms.
-const LEASE_MS: u64 = 15_000;
+pub const LEASE_MS: u64 = 15_000;
 /// The longest wait of a driver.
 const WAIT_MAX: Duration = Duration::from_secs(5);
 /// After an error of the store.
@@ -39,7 +40,7 @@ const ERROR_WAIT: Duration = Duration::from_secs(1);
 /// What the drivers share.
 pub struct Shared {
     /// Where everything is kept.
-    pub store: Arc<SqliteStore>,
+    pub store: Arc<dyn FleetStore>,
     /// The agents.
     pub hub: Arc<Hub>,
     /// How texts are offered.
@@ -84,22 +85,42 @@ pub struct Groups {
 }
 
 impl Groups {
-    /// No driver runs yet but those of groups that are kept.
+    /// No driver runs yet.
+    pub fn new(shared: Shared) -> Groups {
+        Groups {
+            shared: Arc::new(shared),
+            running: Mutex::default(),
+        }
+    }
+
+    /// Has all groups driven that are kept.
     ///
     /// # Errors
     /// What the store says.
-    pub fn new(shared: Shared) -> Result<Groups, StoreError> {
-        let kept = shared.store.groups()?;
-        let groups = Groups {
-            shared: Arc::new(shared),
-            running: Mutex::default(),
-        };
-        for group in kept {
-            if let Err(error) = groups.ensure(&group) {
+    pub fn start(&self) -> Result<(), StoreError> {
+        for group in self.shared.store.groups()? {
+            if let Err(error) = self.ensure(&group) {
                 tracing::error!(group, "{error}");
             }
         }
-        Ok(groups)
+        Ok(())
+    }
+
+    /// Ends the drivers, and gives their leases back.
+    pub fn stop(&self) {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        for (group, Running { wake, thread }) in std::mem::take(&mut *running) {
+            drop(wake);
+            if thread.join().is_err() {
+                tracing::error!(group, "the driver panicked");
+            }
+            if let Err(error) = self.shared.store.resign(&group, &self.shared.holder) {
+                tracing::warn!(
+                    group,
+                    "others lead it only when the lease has ended: {error}"
+                );
+            }
+        }
     }
 
     /// Has a group driven.
@@ -259,7 +280,12 @@ impl Groups {
         let none = |e: getrandom::Error| Refusal::Group(e.to_string());
         getrandom::fill(&mut random).map_err(none)?;
         let key = Digest::of(&random);
-        self.shared.store.submit(group, key.as_str(), &body)?;
+        let store = &self.shared.store;
+        let submitted = store.submit(group, key.as_str(), &body);
+        if submitted.is_err() {
+            // It may have been kept. Under one key, twice is once.
+            store.submit(group, key.as_str(), &body)?;
+        }
         let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(running) = running.get(group) {
             // One that is full wakes it all the same.
@@ -271,17 +297,7 @@ impl Groups {
 
 impl Drop for Groups {
     fn drop(&mut self) {
-        let running = std::mem::take(
-            self.running
-                .get_mut()
-                .unwrap_or_else(PoisonError::into_inner),
-        );
-        for (group, Running { wake, thread }) in running {
-            drop(wake);
-            if thread.join().is_err() {
-                tracing::error!(group, "the driver panicked");
-            }
-        }
+        self.stop();
     }
 }
 
@@ -342,6 +358,7 @@ fn drive(shared: &Shared, group: &str, woken: &Receiver<()>) {
         holder: shared.holder.clone(),
         lease_ms: LEASE_MS,
     });
+    let mut said = Repeated::default();
     loop {
         let wait = match driver.turn(now_ms()) {
             Ok(Turn::Worked) => Duration::ZERO,
@@ -349,7 +366,10 @@ fn drive(shared: &Shared, group: &str, woken: &Receiver<()>) {
                 Duration::from_millis(until.saturating_sub(now_ms())).min(WAIT_MAX)
             }
             Err(error) => {
-                tracing::error!(group, "{error}");
+                let text = error.to_string();
+                if said.is_news(&text) {
+                    tracing::error!(group, "{text}");
+                }
                 ERROR_WAIT
             }
         };

@@ -2,14 +2,15 @@
 //! rolled out to groups of agents by the machine of `tailwater_control_plane`.
 //!
 //! ```text
-//! agents --OpAMP--> port --> hub <-- fleet <-- driver of each group --> SQLite
+//! agents --OpAMP--> port --> hub <-- fleet <-- driver of each group --> SQLite or PostgreSQL
 //! people --HTTP---> api ---> groups -----------^
 //! ```
 //!
 //! [`hub`] knows the agents and has no socket; [`port`] has both transports of OpAMP; [`fleet`] is the port of
 //! the rollout's driver to the hub; [`groups`] runs a driver for each group; [`api`] is for people, behind
 //! [`access`]; [`listen`] takes connections, within limits. [`offers`] signs what is offered, [`authority`] issues
-//! certificates to agents, and [`trust`] says for which agent a connection may speak.
+//! certificates to agents, and [`trust`] says for which agent a connection may speak. Of several processes over one
+//! database one leads ([`leader`]).
 
 pub mod access;
 pub mod api;
@@ -20,9 +21,11 @@ pub mod configs;
 pub mod fleet;
 pub mod groups;
 pub mod hub;
+pub mod leader;
 pub mod listen;
 pub mod offers;
 pub mod port;
+pub mod repeated;
 pub mod secret;
 pub mod sign;
 pub mod tls;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
+use hyper::header::{HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -28,6 +29,8 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 const HEADER_TIMEOUT: Duration = Duration::from_secs(75);
 /// Pause after a failed accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+/// When agents are to come back to who stands by: the one that leads may be behind the same address.
+const RETRY_SECONDS: &str = "5";
 /// Largest headers of a request, bytes.
 const HEADER_BYTES_MAX: usize = 16 << 10;
 
@@ -156,6 +159,12 @@ async fn route(
     if request.uri().path() != port::PATH {
         return api::answer(&server.api, request).await;
     }
+    if !server.api.leader.leads() {
+        let mut response = refused(StatusCode::SERVICE_UNAVAILABLE, api::STANDS_BY);
+        let value = HeaderValue::from_static(RETRY_SECONDS);
+        response.headers_mut().insert(RETRY_AFTER, value);
+        return response;
+    }
     let trust = &server.port.trust;
     if trust.is_revoked(&caller) {
         return refused(StatusCode::FORBIDDEN, REVOKED);
@@ -182,10 +191,8 @@ fn refused(status: StatusCode, text: &'static str) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(Bytes::from_static(text.as_bytes())));
     *response.status_mut() = status;
     if status == StatusCode::UNAUTHORIZED {
-        let value = hyper::header::HeaderValue::from_static("Bearer");
-        response
-            .headers_mut()
-            .insert(hyper::header::WWW_AUTHENTICATE, value);
+        let value = HeaderValue::from_static("Bearer");
+        response.headers_mut().insert(WWW_AUTHENTICATE, value);
     }
     response
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tailwater_control_plane::model::Digest;
-use tailwater_control_plane::store::{Release, SqliteStore, StoreError};
+use tailwater_control_plane::store::{Release, Releases, StoreError};
 use tailwater_opamp::proto::{AgentConfigFile, AgentConfigMap, AgentRemoteConfig};
 
 use crate::now_ms;
@@ -33,13 +33,13 @@ pub struct Offer {
 
 /// See the module's documentation.
 pub struct Offers {
-    store: Arc<SqliteStore>,
+    store: Arc<dyn Releases>,
     key: Option<SigningKey>,
 }
 
 impl Offers {
     /// Offers that are signed by this key, if there is one.
-    pub fn new(store: Arc<SqliteStore>, key: Option<SigningKey>) -> Offers {
+    pub fn new(store: Arc<dyn Releases>, key: Option<SigningKey>) -> Offers {
         Offers { store, key }
     }
 
@@ -88,7 +88,7 @@ impl Offers {
         };
         let release = self
             .store
-            .release(draft, |version| key.sign(&files, version))?;
+            .release(draft, &|version| key.sign(&files, version))?;
         let hash = hash(digest, release.version, Some(key.name()));
         let others = config(files.clone(), hash.clone());
         let (name, file) = signature_file(release.version, &release.signature);
@@ -131,6 +131,7 @@ pub fn key_of(hash: &[u8]) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
+    use tailwater_control_plane::store::SqliteStore;
     use tailwater_opamp::signature::SIGNATURE_FILE;
 
     use super::*;

@@ -1,5 +1,6 @@
 //! `tailwater-control serve`.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,16 +11,19 @@ use tailwater_control::audit::Audit;
 use tailwater_control::authority::{Authority, Terms};
 use tailwater_control::groups::{Groups, Shared, fallback};
 use tailwater_control::hub::Hub;
+use tailwater_control::leader::Leader;
 use tailwater_control::listen::{Server, serve as listen};
 use tailwater_control::offers::Offers;
 use tailwater_control::port::{Limits, Port};
+use tailwater_control::repeated::Repeated;
 use tailwater_control::sign::SigningKey;
 use tailwater_control::trust::Trust;
-use tailwater_control::{now_ms, tls};
+use tailwater_control::{now_ms, secret, tls};
 use tailwater_control_plane::metrics::Metrics;
 use tailwater_control_plane::rollout::Policy;
 use tailwater_control_plane::rollout::model::{Select, Stage};
-use tailwater_control_plane::store::SqliteStore;
+use tailwater_control_plane::store::postgres::Address;
+use tailwater_control_plane::store::{FleetStore, PostgresStore, SqliteStore};
 use tailwater_telemetry::metrics::MetricsRegistry;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -47,28 +51,15 @@ pub fn serve(args: &ServeArgs) -> Result<()> {
     let policy = policy(&args.policy)?;
     let key = args.signing_key.as_deref().map(SigningKey::of_file);
     let key = key.transpose().map_err(|e| anyhow!(e))?;
-    let log = tracing_subscriber::fmt::layer()
-        .with_writer(std::io::stderr)
-        .with_ansi(false);
-    let subscriber = tracing_subscriber::registry()
-        .with(LevelFilter::INFO)
-        .with(log);
-    tracing::subscriber::set_global_default(subscriber)?;
-    let store = Arc::new(SqliteStore::open(&args.state.join("control-plane.db"))?);
+    log_to_stderr()?;
+    let holder = tailwater_control::access::new_token()?;
+    let Kept {
+        store,
+        audit,
+        leader,
+    } = kept(args, &holder)?;
     let authority = authority(args, &store)?;
-    let tls = match (&args.tls_cert, &args.tls_key) {
-        (Some(cert), Some(key)) => {
-            let files = tls::Files {
-                cert,
-                key,
-                client_ca: args.client_ca.as_deref(),
-                client_crl: args.client_crl.as_deref(),
-                authority: authority.as_ref(),
-            };
-            Some(tls::listener(&files).map_err(|e| anyhow!(e))?)
-        }
-        _ => None,
-    };
+    let tls = secured(args, authority.as_ref())?;
     let descriptors = raise_descriptors();
     if descriptors < args.connections_max as u64 + DESCRIPTORS_OWN {
         tracing::warn!(
@@ -76,7 +67,6 @@ pub fn serve(args: &ServeArgs) -> Result<()> {
             args.connections_max
         );
     }
-    let audit = Audit::open(&args.state).with_context(|| args.state.display().to_string())?;
     let audit = Arc::new(audit);
     let hub = Arc::new(Hub::new(args.agents_max, authority.is_some()));
     let registry = Arc::new(MetricsRegistry::default());
@@ -87,8 +77,8 @@ pub fn serve(args: &ServeArgs) -> Result<()> {
         audit: audit.clone(),
         metrics: Metrics::new(registry.clone()),
         policy,
-        holder: tailwater_control::access::new_token()?,
-    })?);
+        holder,
+    }));
     let gauges = Gauges::default();
     let limits = Limits {
         message_bytes_max: args.message_bytes_max,
@@ -104,6 +94,7 @@ pub fn serve(args: &ServeArgs) -> Result<()> {
             hub: hub.clone(),
             groups: groups.clone(),
             audit,
+            leader: Arc::new(leader),
             access,
             authority: authority.clone(),
             registry,
@@ -117,9 +108,81 @@ pub fn serve(args: &ServeArgs) -> Result<()> {
         .worker_threads(2)
         .enable_all()
         .build()?;
-    runtime.block_on(run(args, server, &hub, &groups))?;
+    let leader = server.api.leader.clone();
+    let mut unknown = Repeated::default();
+    let has_led = stand(&leader, &groups, authority.as_deref(), false, &mut unknown)?;
+    if !has_led {
+        tracing::info!("stands by");
+    }
+    let done = runtime.block_on(run(args, server, &hub, &groups, has_led));
     runtime.shutdown_timeout(Duration::from_secs(2));
-    Ok(())
+    groups.stop();
+    leader.resign();
+    done
+}
+
+fn log_to_stderr() -> Result<()> {
+    let log = tracing_subscriber::fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_ansi(false);
+    let subscriber = tracing_subscriber::registry()
+        .with(LevelFilter::INFO)
+        .with(log);
+    Ok(tracing::subscriber::set_global_default(subscriber)?)
+}
+
+/// TLS of the listener, if there is any.
+fn secured(
+    args: &ServeArgs,
+    authority: Option<&Arc<Authority>>,
+) -> Result<Option<Arc<rustls::ServerConfig>>> {
+    let (Some(cert), Some(key)) = (&args.tls_cert, &args.tls_key) else {
+        return Ok(None);
+    };
+    let files = tls::Files {
+        cert,
+        key,
+        client_ca: args.client_ca.as_deref(),
+        client_crl: args.client_crl.as_deref(),
+        authority,
+    };
+    Ok(Some(tls::listener(&files).map_err(|e| anyhow!(e))?))
+}
+
+/// Where everything is kept, and whether others keep it there, too.
+struct Kept {
+    store: Arc<dyn FleetStore>,
+    audit: Audit,
+    leader: Leader,
+}
+
+/// What keeps everything: a file of the state directory, or a database.
+fn kept(args: &ServeArgs, holder: &str) -> Result<Kept> {
+    let Some(url) = &args.database else {
+        let store = SqliteStore::open(&args.state.join("control-plane.db"))?;
+        return Ok(Kept {
+            store: Arc::new(store),
+            audit: Audit::open(&args.state).with_context(|| args.state.display().to_string())?,
+            leader: Leader::alone(),
+        });
+    };
+    let file = args.database_password_file.as_deref().map(secret::read);
+    let password = file.transpose().map_err(|e| anyhow!(e))?;
+    // The line's end is none of it.
+    let password = password
+        .as_deref()
+        .map(|p| p.trim_end_matches(['\r', '\n']));
+    let mut address = Address::parse(url, password).map_err(|e| anyhow!(e))?;
+    if let Ok(password) = std::env::var("PGPASSWORD") {
+        address = address.or_password(&password);
+    }
+    tracing::info!("keeps everything in the database {address}");
+    let store = Arc::new(PostgresStore::open(address)?);
+    Ok(Kept {
+        audit: Audit::of_database(store.clone()),
+        leader: Leader::among(store.clone(), holder.to_owned()),
+        store,
+    })
 }
 
 /// Allows as many open files as this process may have, and says how many.
@@ -135,7 +198,13 @@ fn raise_descriptors() -> u64 {
     now.unwrap_or(u64::MAX)
 }
 
-async fn run(args: &ServeArgs, server: Arc<Server>, hub: &Hub, groups: &Arc<Groups>) -> Result<()> {
+async fn run(
+    args: &ServeArgs,
+    server: Arc<Server>,
+    hub: &Hub,
+    groups: &Arc<Groups>,
+    mut has_led: bool,
+) -> Result<()> {
     let listener = tokio::net::TcpListener::bind(args.listen).await;
     let listener = listener.with_context(|| format!("cannot listen at {}", args.listen))?;
     tracing::info!("listens at {}", listener.local_addr()?);
@@ -146,6 +215,9 @@ async fn run(args: &ServeArgs, server: Arc<Server>, hub: &Hub, groups: &Arc<Grou
         signal(SignalKind::interrupt())?,
     );
     let mut look = tokio::time::interval(GROUPS_INTERVAL);
+    let mut lead = pin!(tokio::time::sleep(server.api.leader.pause()));
+    let mut done = Ok(());
+    let mut unknown = Repeated::default();
     // Not at the start: then it is not known what agents run.
     let first = tokio::time::Instant::now() + FORGET_INTERVAL;
     let mut clean = tokio::time::interval_at(first, FORGET_INTERVAL);
@@ -153,8 +225,19 @@ async fn run(args: &ServeArgs, server: Arc<Server>, hub: &Hub, groups: &Arc<Grou
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            _ = look.tick() => look_after(hub, groups),
-            _ = clean.tick() => {
+            () = &mut lead => {
+                match ask(&server, groups, has_led, &mut unknown).await {
+                    Ok(leads) => has_led |= leads,
+                    Err(over) => {
+                        done = Err(over);
+                        break;
+                    }
+                }
+                let pause = server.api.leader.pause();
+                lead.as_mut().reset(tokio::time::Instant::now() + pause);
+            }
+            _ = look.tick(), if has_led => look_after(hub, groups),
+            _ = clean.tick(), if has_led => {
                 let groups = groups.clone();
                 let authority = server.port.trust.authority.clone();
                 // The store is on disk.
@@ -165,7 +248,61 @@ async fn run(args: &ServeArgs, server: Arc<Server>, hub: &Hub, groups: &Arc<Grou
     tracing::info!("ends; agents go on with what they have");
     stop.send_replace(true);
     let _ = accepting.await;
-    Ok(())
+    done
+}
+
+/// As [`stand`], without holding up who waits.
+async fn ask(
+    server: &Server,
+    groups: &Arc<Groups>,
+    has_led: bool,
+    unknown: &mut Repeated,
+) -> Result<bool> {
+    let (leader, groups) = (server.api.leader.clone(), groups.clone());
+    let authority = server.port.trust.authority.clone();
+    let mut said = std::mem::take(unknown);
+    // The store is on disk.
+    let asked = tokio::task::spawn_blocking(move || {
+        let stands = stand(&leader, &groups, authority.as_deref(), has_led, &mut said);
+        (stands, said)
+    });
+    let (stands, said) = asked.await?;
+    *unknown = said;
+    stands
+}
+
+/// Leads if nobody else does. An error if it led and another one does now: what this process knows counts no more.
+fn stand(
+    leader: &Leader,
+    groups: &Groups,
+    authority: Option<&Authority>,
+    has_led: bool,
+    unknown: &mut Repeated,
+) -> Result<bool> {
+    let leads = match leader.ask() {
+        Ok(leads) => leads,
+        Err(error) => {
+            let text = error.to_string();
+            if unknown.is_news(&text) {
+                tracing::error!("it is not known who leads: {text}");
+            }
+            return Ok(false);
+        }
+    };
+    match (leads, has_led) {
+        (true, false) => {
+            // What the one before kept.
+            if let Some(authority) = authority {
+                authority.reload()?;
+            }
+            groups.start()?;
+            leader.begin();
+            tracing::info!("leads");
+            Ok(true)
+        }
+        (false, true) => bail!("another control plane leads now; this one ends, to begin anew"),
+        (leads, _) => Ok(leads),
+    }
 }
 
 /// Has each group of an agent driven, and forgets agents that are away.
@@ -185,7 +322,7 @@ fn look_after(hub: &Hub, groups: &Groups) {
 }
 
 /// The authority, if certificates are to be issued.
-fn authority(args: &ServeArgs, store: &Arc<SqliteStore>) -> Result<Option<Arc<Authority>>> {
+fn authority(args: &ServeArgs, store: &Arc<dyn FleetStore>) -> Result<Option<Arc<Authority>>> {
     if !args.issue_certificates {
         return Ok(None);
     }

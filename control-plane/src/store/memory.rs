@@ -76,6 +76,15 @@ impl RolloutStore for MemoryStore {
         }))
     }
 
+    fn resign(&self, group: &str, holder: &str) -> Result<(), StoreError> {
+        self.group(group, |g, _| {
+            if g.holder.as_deref() == Some(holder) {
+                g.until_ms = 0;
+            }
+        });
+        Ok(())
+    }
+
     fn rollout(&self, group: &str) -> Result<Option<String>, StoreError> {
         Ok(self.group(group, |g, _| g.state.clone()))
     }

@@ -17,12 +17,9 @@ mod certificates;
 mod releases;
 mod rollouts;
 
-use super::{Artefacts, Offered, Recorded, Retention, Store, StoreError};
+use super::{Artefacts, Offered, Recorded, Retention, Store, StoreError, damaged, to_json};
 use crate::model::{Descriptor, Digest, Event, Manifest, Origin, Source, State};
 use crate::registry::{Changes, Transition};
-
-pub use certificates::CertificateRecord;
-pub use releases::{Applied, Release};
 
 /// What brings a database from each version to the next. Never changed once it was released: a
 /// change is one more.
@@ -126,14 +123,6 @@ fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
         transaction.commit()?;
     }
     Ok(())
-}
-
-fn damaged(error: impl std::fmt::Display) -> StoreError {
-    StoreError::Damaged(error.to_string())
-}
-
-fn to_json(value: &impl serde::Serialize) -> Result<String, StoreError> {
-    serde_json::to_string(value).map_err(damaged)
 }
 
 fn advance(t: &Transaction<'_>, consumer: &str, seq: u64) -> Result<(), StoreError> {

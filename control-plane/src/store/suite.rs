@@ -1,11 +1,15 @@
 //! What every store has to keep to. A store is one more line at the end.
 
+mod fleet;
+
 use std::collections::BTreeMap;
+
+pub(super) use fleet::{check_fleet, next_version};
 
 use super::*;
 use crate::model::{Descriptor, Format, State};
 
-fn source(id: &str, generation: i64) -> Source {
+pub(super) fn source(id: &str, generation: i64) -> Source {
     Source {
         id: id.into(),
         origin: Origin::Docker,
@@ -25,7 +29,7 @@ fn source(id: &str, generation: i64) -> Source {
     }
 }
 
-fn absent(generation: i64) -> Event {
+pub(super) fn absent(generation: i64) -> Event {
     Event::Absent {
         generation,
         origin: Origin::File,
@@ -33,7 +37,7 @@ fn absent(generation: i64) -> Event {
     }
 }
 
-fn rows(sources: Vec<Source>) -> Changes {
+pub(super) fn rows(sources: Vec<Source>) -> Changes {
     let moved = |s: &Source| Transition {
         id: s.id.clone(),
         generation: s.generation,
@@ -171,7 +175,7 @@ fn what_is_over_is_forgotten(store: &dyn Store) {
     assert_eq!(left.len(), 4);
 }
 
-fn record(epoch: u64, step: u64) -> StepRecord {
+pub(super) fn record(epoch: u64, step: u64) -> StepRecord {
     StepRecord {
         epoch,
         step,
@@ -182,7 +186,7 @@ fn record(epoch: u64, step: u64) -> StepRecord {
 }
 
 /// Guarantee: one holder at a time; each new one has a greater epoch, and the former one keeps nothing more.
-fn leases_have_one_holder(store: &dyn RolloutStore) {
+pub(super) fn leases_have_one_holder(store: &dyn RolloutStore) {
     let lease = |holder, now| store.lease("g", holder, now, 100).unwrap();
     assert_eq!(lease("a", 0), Some(1));
     assert_eq!(lease("b", 99), None);
@@ -200,6 +204,11 @@ fn leases_have_one_holder(store: &dyn RolloutStore) {
     assert_eq!(lease("a", 290), Some(3));
     assert!(!keep(2, 2), "the former one");
     assert!(keep(3, 2));
+    store.resign("g", "b").unwrap();
+    assert_eq!(lease("b", 300), None, "it was not its own");
+    store.resign("g", "a").unwrap();
+    assert_eq!(lease("b", 300), Some(4), "it was given back");
+    assert!(!keep(3, 3), "the former one");
 }
 
 /// Guarantee: a state follows the one that is kept, once; with it goes what was submitted, and nothing of
@@ -255,7 +264,7 @@ fn artefacts_stay(store: &dyn RolloutStore) {
 }
 
 /// Every demand on what keeps rollouts, each on a store of its own.
-fn check_rollouts<S: RolloutStore>(open: impl Fn() -> S) {
+pub(super) fn check_rollouts<S: RolloutStore>(open: impl Fn() -> S) {
     let demands: [fn(&dyn RolloutStore); 3] = [
         leases_have_one_holder,
         rollouts_go_on_step_by_step,
@@ -267,7 +276,7 @@ fn check_rollouts<S: RolloutStore>(open: impl Fn() -> S) {
 }
 
 /// Every demand, each on a store of its own.
-fn check<S: Store>(open: impl Fn() -> S) {
+pub(super) fn check<S: Store>(open: impl Fn() -> S) {
     let demands: [fn(&dyn Store); 5] = [
         events_and_cursors,
         sources_are_guarded,
@@ -284,6 +293,8 @@ fn check<S: Store>(open: impl Fn() -> S) {
 fn sqlite_keeps_to_it() {
     check(|| SqliteStore::in_memory().unwrap());
     check_rollouts(|| SqliteStore::in_memory().unwrap());
+    check_fleet(|| SqliteStore::in_memory().unwrap());
+    pins_hold(&SqliteStore::in_memory().unwrap());
 }
 
 #[test]
@@ -292,9 +303,7 @@ fn memory_keeps_to_it() {
 }
 
 /// Guarantee: an artefact that a rollout names is not forgotten; one that none names is.
-#[test]
-fn sqlite_keeps_what_rollouts_pin() {
-    let store = SqliteStore::in_memory().unwrap();
+pub(super) fn pins_hold<S: Store + RolloutStore>(store: &S) {
     store.lease("g", "a", 0, 100).unwrap();
     let digests = [Digest::of(b"one"), Digest::of(b"two")];
     for (i, digest) in digests.iter().enumerate() {
@@ -341,10 +350,12 @@ fn sqlite_keeps_it_in_a_file() {
     store
         .apply(&rows(vec![source("docker:a", 5)]), Some(("r", 7)))
         .unwrap();
+    assert_eq!(next_version(&store, "g"), 1);
     drop(store);
     let store = SqliteStore::open(&path).unwrap();
     assert_eq!(store.sources().unwrap(), [source("docker:a", 5)]);
     assert_eq!(store.cursor("r").unwrap(), 7);
+    assert_eq!(next_version(&store, "g"), 2);
     drop(store);
     let connection = rusqlite::Connection::open(&path).unwrap();
     connection.pragma_update(None, "user_version", 99).unwrap();

@@ -93,6 +93,12 @@ pub(super) fn page(api: &Api) -> String {
             "# HELP {name}_total {help}\n# TYPE {name}_total counter\n{name}_total {value}"
         );
     }
+    gauge(
+        &mut out,
+        "tailwater_fleet_leader",
+        "1 while this control plane leads; of those over one database one does.",
+        &[(String::new(), u64::from(api.leader.leads()))],
+    );
     let connections = api.gauges.connections.load(Ordering::Relaxed);
     gauge(
         &mut out,

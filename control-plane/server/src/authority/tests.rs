@@ -5,6 +5,8 @@ use rcgen::CertificateParams;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
+use tailwater_control_plane::store::SqliteStore;
+
 use super::*;
 use crate::trust::{REVOKED, Speaks, Trust};
 

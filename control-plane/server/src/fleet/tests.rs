@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use tailwater_control_plane::store::SqliteStore;
+use tailwater_control_plane::store::{Releases, SqliteStore};
 use tailwater_opamp::proto::{
     AgentConfigFile, AgentConfigMap, AgentRemoteConfig, ConnectionSettingsStatus, EffectiveConfig,
     RemoteConfigStatus, agent,

@@ -136,6 +136,10 @@ impl RolloutStore for Reached {
         Ok(epoch)
     }
 
+    fn resign(&self, group: &str, holder: &str) -> Result<(), StoreError> {
+        self.store.resign(group, holder)
+    }
+
     fn rollout(&self, group: &str) -> Result<Option<String>, StoreError> {
         self.store.rollout(group)
     }

@@ -4,12 +4,7 @@ use rusqlite::{OptionalExtension, Transaction, params};
 
 use super::SqliteStore;
 use crate::model::Digest;
-use crate::store::{RolloutStore, StepRecord, StoreError, Submitted};
-
-/// So many steps of a group are kept.
-const STEPS_MAX: u64 = 1_000;
-/// So many keys of what was submitted and taken in are remembered.
-const KEYS_MAX: i64 = 1_000;
+use crate::store::{KEYS_MAX, RolloutStore, STEPS_MAX, StepRecord, StoreError, Submitted};
 
 fn current(t: &Transaction<'_>, group: &str) -> Result<(i64, i64), StoreError> {
     let row = "SELECT
@@ -53,6 +48,16 @@ impl RolloutStore for SqliteStore {
             let values = params![group, holder, now_ms as i64, until];
             let epoch: Option<i64> = query.query_row(values, |row| row.get(0)).optional()?;
             Ok(epoch.map(|e| e as u64))
+        })
+    }
+
+    fn resign(&self, group: &str, holder: &str) -> Result<(), StoreError> {
+        self.transact(|t| {
+            t.execute(
+                "UPDATE leases SET until_ms = 0 WHERE rollout_group = ?1 AND holder = ?2",
+                [group, holder],
+            )?;
+            Ok(())
         })
     }
 
@@ -101,7 +106,7 @@ impl RolloutStore for SqliteStore {
                     record.input
                 ])?;
             t.prepare("DELETE FROM rollout_steps WHERE rollout_group = ?1 AND step <= ?2")?
-                .execute(params![group, step + 1 - STEPS_MAX as i64])?;
+                .execute(params![group, step + 1 - STEPS_MAX])?;
             t.prepare("DELETE FROM rollout_pins WHERE rollout_group = ?1")?
                 .execute([group])?;
             for pin in pins {

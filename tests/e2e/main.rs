@@ -51,4 +51,5 @@ mod top;
 mod trial;
 mod up;
 mod up_docker;
+mod up_docker_many;
 mod up_kubernetes;

@@ -12,6 +12,7 @@ mod discovery;
 mod explain;
 mod files;
 mod fleet;
+mod fleet_sources;
 mod fleet_trust;
 mod joins;
 mod journald;

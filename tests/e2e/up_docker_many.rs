@@ -127,6 +127,14 @@ fn many_containers_come_and_go_and_no_line_is_lost() {
     assert_eq!(first.len(), count as usize);
     println!("first line written to delivered: {}", spread(&first));
     println!("any line: {}", spread(&sink.all_delays()));
+    println!(
+        "from the Engine's time of it: {}",
+        spread(&sink.delays_since_engine())
+    );
+    println!(
+        "slower than 2 s: {}",
+        sink.slower_than(Duration::from_secs(2))
+    );
     println!("the agent used {:.2} s of CPU", agent.cpu_seconds());
     assert!(
         first.last().is_some_and(|d| *d < FIRST_LINE_MAX),

@@ -1,5 +1,6 @@
 //! What people ask and tell: JSON over HTTP, described by `GET /api/v1/openapi.json`; `GET /metrics`; `GET /healthz`.
 
+mod listed;
 mod metrics;
 mod shown;
 
@@ -22,6 +23,7 @@ use crate::configs::BODY_BYTES_MAX;
 use crate::groups::{Groups, Refusal};
 use crate::hub::Hub;
 use crate::now_ms;
+use crate::sources::Sources;
 
 pub use self::metrics::Gauges;
 
@@ -38,6 +40,8 @@ pub struct Api {
     pub hub: Arc<Hub>,
     /// Rollouts.
     pub groups: Arc<Groups>,
+    /// What agents read.
+    pub sources: Arc<Sources>,
     /// Who did what.
     pub audit: Arc<Audit>,
     /// Who may do what.
@@ -58,6 +62,8 @@ enum Endpoint {
     OpenApi,
     Agents,
     Agent(String),
+    Sources,
+    SourceHistory,
     Rollouts,
     Rollout(String),
     Apply(String),
@@ -97,6 +103,8 @@ impl Endpoint {
             ["api", "v1", "openapi.json"] => get(Endpoint::OpenApi),
             ["api", "v1", "agents"] => get(Endpoint::Agents),
             ["api", "v1", "agents", uid] => get(Endpoint::Agent(uid.to_owned())),
+            ["api", "v1", "sources"] => get(Endpoint::Sources),
+            ["api", "v1", "sources", "history"] => get(Endpoint::SourceHistory),
             ["api", "v1", "rollouts"] => get(Endpoint::Rollouts),
             ["api", "v1", "audit"] => get(Endpoint::Audit),
             ["api", "v1", "certificates"] => get(Endpoint::Certificates),
@@ -137,6 +145,8 @@ impl Endpoint {
             Endpoint::Metrics
             | Endpoint::Agents
             | Endpoint::Agent(_)
+            | Endpoint::Sources
+            | Endpoint::SourceHistory
             | Endpoint::Rollouts
             | Endpoint::Version
             | Endpoint::Certificates
@@ -264,6 +274,8 @@ fn carry_out(api: &Api, endpoint: &Endpoint, who: Option<&Who>, query: &str, bod
                 .ok_or_else(|| Refusal::Group("there is no such agent".to_owned())),
             Err(text) => Err(Refusal::Group(text.to_owned())),
         },
+        Endpoint::Sources => listed::sources(api, &asked, limit),
+        Endpoint::SourceHistory => listed::history(api, &asked, limit),
         Endpoint::Rollouts => shown::rollouts(api),
         Endpoint::Rollout(group) => shown::rollout(api, group, limit),
         Endpoint::Audit => Ok(json!({"entries": api.audit.newest(limit)})),
@@ -437,7 +449,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(found, 14 + 7);
+        assert_eq!(found, 16 + 7);
         assert_eq!(
             Endpoint::of(&Method::DELETE, "/api/v1/agents"),
             Err(Some("GET, HEAD"))

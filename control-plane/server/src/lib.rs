@@ -9,7 +9,8 @@
 //! [`hub`] knows the agents and has no socket; [`port`] has both transports of OpAMP; [`fleet`] is the port of
 //! the rollout's driver to the hub; [`groups`] runs a driver for each group; [`api`] is for people, behind
 //! [`access`]; [`listen`] takes connections, within limits. [`offers`] signs what is offered, [`authority`] issues
-//! certificates to agents, and [`trust`] says for which agent a connection may speak.
+//! certificates to agents, and [`trust`] says for which agent a connection may speak. [`grafana`] is apart from all of it: a
+//! command that brings a Grafana in line.
 
 pub mod access;
 pub mod api;
@@ -18,13 +19,16 @@ pub mod authority;
 pub mod client;
 pub mod configs;
 pub mod fleet;
+pub mod grafana;
 pub mod groups;
+pub mod http;
 pub mod hub;
 pub mod listen;
 pub mod offers;
 pub mod port;
 pub mod secret;
 pub mod sign;
+pub mod sources;
 pub mod tls;
 pub mod trust;
 

@@ -9,17 +9,19 @@ use tailwater_control::api::{Api, Gauges};
 use tailwater_control::audit::Audit;
 use tailwater_control::authority::{Authority, Terms};
 use tailwater_control::groups::{Groups, Shared, fallback};
-use tailwater_control::hub::Hub;
+use tailwater_control::hub::{Counts, Hub};
 use tailwater_control::listen::{Server, serve as listen};
 use tailwater_control::offers::Offers;
 use tailwater_control::port::{Limits, Port};
 use tailwater_control::sign::SigningKey;
+use tailwater_control::sources::Sources;
 use tailwater_control::trust::Trust;
 use tailwater_control::{now_ms, tls};
 use tailwater_control_plane::metrics::Metrics;
 use tailwater_control_plane::rollout::Policy;
 use tailwater_control_plane::rollout::model::{Select, Stage};
 use tailwater_control_plane::store::SqliteStore;
+use tailwater_opamp::InstanceUid;
 use tailwater_telemetry::metrics::MetricsRegistry;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -30,10 +32,14 @@ use crate::cli::{PolicyArgs, ServeArgs};
 
 /// An agent that is away for so long is forgotten, ms.
 const AWAY_MS_MAX: u64 = 24 * 3_600_000;
+/// Sources that are gone are listed for so long, ms.
+const GONE_MS_MAX: u64 = 3_600_000;
 /// Files that are open besides connections.
 const DESCRIPTORS_OWN: u64 = 64;
 /// How often texts that nobody needs are looked for.
 const FORGET_INTERVAL: Duration = Duration::from_secs(3600);
+/// How often reports of agents are taken.
+const REPORTS_INTERVAL: Duration = Duration::from_millis(500);
 /// How often new groups are looked for.
 const GROUPS_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -80,12 +86,14 @@ pub fn serve(args: &ServeArgs) -> Result<()> {
     let audit = Arc::new(audit);
     let hub = Arc::new(Hub::new(args.agents_max, authority.is_some()));
     let registry = Arc::new(MetricsRegistry::default());
+    let metrics = Metrics::new(registry.clone());
+    let sources = Sources::open(store.clone(), metrics.clone(), now_ms())?;
     let groups = Arc::new(Groups::new(Shared {
         offers: Arc::new(Offers::new(store.clone(), key)),
         store,
         hub: hub.clone(),
         audit: audit.clone(),
-        metrics: Metrics::new(registry.clone()),
+        metrics,
         policy,
         holder: tailwater_control::access::new_token()?,
     })?);
@@ -103,6 +111,7 @@ pub fn serve(args: &ServeArgs) -> Result<()> {
         api: Arc::new(Api {
             hub: hub.clone(),
             groups: groups.clone(),
+            sources: Arc::new(sources),
             audit,
             access,
             authority: authority.clone(),
@@ -146,6 +155,7 @@ async fn run(args: &ServeArgs, server: Arc<Server>, hub: &Hub, groups: &Arc<Grou
         signal(SignalKind::interrupt())?,
     );
     let mut look = tokio::time::interval(GROUPS_INTERVAL);
+    let reporting = tokio::spawn(take_reports(server.clone()));
     // Not at the start: then it is not known what agents run.
     let first = tokio::time::Instant::now() + FORGET_INTERVAL;
     let mut clean = tokio::time::interval_at(first, FORGET_INTERVAL);
@@ -156,16 +166,44 @@ async fn run(args: &ServeArgs, server: Arc<Server>, hub: &Hub, groups: &Arc<Grou
             _ = look.tick() => look_after(hub, groups),
             _ = clean.tick() => {
                 let groups = groups.clone();
-                let authority = server.port.trust.authority.clone();
+                let server = server.clone();
                 // The store is on disk.
-                tokio::task::spawn_blocking(move || forget(&groups, authority.as_deref()));
+                tokio::task::spawn_blocking(move || forget(&groups, &server));
             }
         }
     }
     tracing::info!("ends; agents go on with what they have");
     stop.send_replace(true);
     let _ = accepting.await;
+    reporting.abort();
     Ok(())
+}
+
+/// Takes what agents report of what they read, until it is dropped.
+async fn take_reports(server: Arc<Server>) {
+    let mut look = tokio::time::interval(REPORTS_INTERVAL);
+    look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        look.tick().await;
+        let reports = server.api.hub.take_reports();
+        if reports.is_empty() {
+            continue;
+        }
+        let server = server.clone();
+        // The store is on disk. A panic is said by itself.
+        let _ = tokio::task::spawn_blocking(move || take(&server.api, reports)).await;
+    }
+}
+
+fn take(api: &Api, reports: Vec<(InstanceUid, Vec<u8>)>) {
+    let counts = &api.hub.counts;
+    for (uid, data) in reports {
+        Counts::add(&counts.reports);
+        if let Err(error) = api.sources.take(uid, &data, now_ms()) {
+            Counts::add(&counts.reports_refused);
+            tracing::warn!(%uid, "what an agent says of its sources is not taken: {error}");
+        }
+    }
 }
 
 /// Has each group of an agent driven, and forgets agents that are away.
@@ -199,11 +237,17 @@ fn authority(args: &ServeArgs, store: &Arc<SqliteStore>) -> Result<Option<Arc<Au
 }
 
 /// Forgets what nobody needs any more.
-fn forget(groups: &Groups, authority: Option<&Authority>) {
+fn forget(groups: &Groups, server: &Server) {
+    let authority = server.port.trust.authority.as_deref();
     if let Some(Err(error)) = authority.map(|a| a.forget_ended(now_ms())) {
         tracing::error!("certificates that have ended stay: {error}");
     }
-
+    let (api, now) = (&server.api, now_ms());
+    let before = now.saturating_sub(GONE_MS_MAX);
+    let is_known = |uid| api.hub.knows(uid);
+    if let Err(error) = api.sources.forget(is_known, AWAY_MS_MAX, before, now) {
+        tracing::error!("sources that are gone stay: {error}");
+    }
     match groups.forget_texts() {
         Ok(0) => {}
         Ok(count) => tracing::info!("{count} texts that nobody needs are forgotten"),

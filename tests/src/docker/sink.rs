@@ -49,6 +49,8 @@ struct Line {
     labels: String,
     /// From when it was written.
     delay: Duration,
+    /// From when the Engine had it, by the time that it gave it.
+    since_engine: Duration,
 }
 
 #[derive(Default)]
@@ -183,6 +185,33 @@ impl Sink {
         self.delays(|_| true)
     }
 
+    /// From when the Engine took each line from its container to its arrival, sorted.
+    pub fn delays_since_engine(&self) -> Vec<Duration> {
+        let arrived = self.arrived();
+        let mut delays: Vec<_> = arrived.lines.values().map(|l| l.since_engine).collect();
+        delays.sort();
+        delays
+    }
+
+    /// Of the lines that took longer than `limit`: how many there are of how many containers, and when the first and the last one
+    /// were written, s after the first line of all. For people.
+    pub fn slower_than(&self, limit: Duration) -> String {
+        let arrived = self.arrived();
+        let begin = arrived.lines.keys().map(|w| w.unix_ns).min().unwrap_or(0);
+        let slow = arrived.lines.iter().filter(|(_, l)| l.delay > limit);
+        let slow: Vec<&Written> = slow.map(|(w, _)| w).collect();
+        let names: BTreeSet<&str> = slow.iter().map(|w| w.name.as_str()).collect();
+        let at = |ns: Option<i64>| ns.map_or(0.0, |ns| (ns - begin) as f64 / 1e9);
+        let (first, last) = (
+            at(slow.iter().map(|w| w.unix_ns).min()),
+            at(slow.iter().map(|w| w.unix_ns).max()),
+        );
+        let (lines, names) = (slow.len(), names.len());
+        format!(
+            "{lines} lines of {names} containers, written {first:.1} s to {last:.1} s after the first of all"
+        )
+    }
+
     fn delays(&self, of: impl Fn(&Written) -> bool) -> Vec<Duration> {
         let arrived = self.arrived();
         let wanted = arrived.lines.iter().filter(|(w, _)| of(w));
@@ -212,11 +241,14 @@ fn take(arrived: &mut Arrived, entry: &EntryRef<'_>) {
         arrived.strange.push(text.into_owned());
         return;
     };
-    let delay = system_unix_nanos() - written.unix_ns;
+    let now = system_unix_nanos();
+    let since = |unix_ns: i64| Duration::from_nanos((now - unix_ns).max(0).unsigned_abs());
+    let delay = since(written.unix_ns);
     let new = || Line {
         identities: Vec::new(),
         labels: entry.labels.to_owned(),
-        delay: Duration::from_nanos(delay.max(0).unsigned_abs()),
+        delay,
+        since_engine: since(entry.ts_ns),
     };
     let line = arrived.lines.entry(written).or_insert_with(new);
     let identity = entry.identity_hash();

@@ -1,6 +1,8 @@
 //! What the agent lends to those of its extensions that look after the agent itself.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+
+use tailwater_control_plane::store::Store;
 
 use crate::admin::shown::Shown;
 use crate::control::Control;
@@ -14,6 +16,8 @@ pub struct Lent {
     /// Held by the one that speaks to a control plane: where one takes the place of another, that one
     /// says farewell first.
     pub turn: Arc<tokio::sync::Mutex<()>>,
+    /// Where discovery of this process has its registry, if there is discovery.
+    pub registry: OnceLock<Arc<dyn Store>>,
 }
 
 impl Lent {
@@ -23,6 +27,7 @@ impl Lent {
             control,
             shown,
             turn: Arc::default(),
+            registry: OnceLock::new(),
         }
     }
 }

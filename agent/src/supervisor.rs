@@ -34,6 +34,7 @@ use crate::admin::server::AdminServer;
 use crate::admin::shown::{Record, Shown};
 use crate::control::Control;
 use crate::layer::Layer;
+use crate::lent::Lent;
 use crate::offer::Offer;
 use crate::progress::{ReceiverWatch, judge_exporter, watched};
 use crate::sandbox::{Ring, Sandbox};
@@ -62,6 +63,8 @@ pub struct Agent {
     admin: Vec<AdminServer>,
     /// What the admin API shows of this.
     shown: Arc<Shown>,
+    /// What extensions are given.
+    lent: Arc<Lent>,
     /// Answers of the admin API that come as it happens and are not at their end.
     streams: Arc<AtomicUsize>,
     control: Control,
@@ -148,6 +151,12 @@ impl Agent {
     /// What is in force, for who looks at it while it runs.
     pub fn shown(&self) -> &Arc<Shown> {
         &self.shown
+    }
+
+    /// Says where discovery of this process has its registry, for extensions that tell of it.
+    pub fn has_registry(&self, store: Arc<dyn tailwater_control_plane::store::Store>) {
+        // There is one discovery, so nothing was there before.
+        let _ = self.lent.registry.set(store);
     }
 
     /// Says what kept the configuration that was offered from being in force, if something did.

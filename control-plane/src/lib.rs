@@ -21,5 +21,6 @@ pub mod metrics;
 pub mod model;
 pub mod reconcile;
 pub mod registry;
+pub mod report;
 pub mod rollout;
 pub mod store;

@@ -304,4 +304,11 @@ pub trait Store: Artefacts {
     /// # Errors
     /// As [`Store::publish`].
     fn prune(&self, keep: &Retention) -> Result<Vec<String>, StoreError>;
+
+    /// Of what [`Store::prune`] forgets, sources and their history alone: sources that are gone since before an instant (which
+    /// ones is said), and all but so many of the newest transitions.
+    ///
+    /// # Errors
+    /// As [`Store::publish`].
+    fn forget_sources(&self, gone_before_ns: i64, history: u64) -> Result<Vec<String>, StoreError>;
 }

@@ -37,7 +37,8 @@ mod part {
     pub const RESULT: u16 = 1 << 7;
     pub const REQUEST: u16 = 1 << 8;
     pub const STATE: u16 = 1 << 9;
-    pub const ALL: u16 = (1 << 10) - 1;
+    pub const SOURCES: u16 = 1 << 10;
+    pub const ALL: u16 = (1 << 11) - 1;
 }
 
 /// What an agent says of itself.
@@ -103,6 +104,7 @@ pub struct Client {
     connection: ConnectionSettingsStatus,
     result: Option<CustomMessage>,
     state: Option<CustomMessage>,
+    sources: Option<CustomMessage>,
     request: Option<ConnectionSettingsRequest>,
     /// Of the next message.
     sequence: u64,
@@ -141,6 +143,7 @@ impl Client {
             connection: start.connection,
             result: None,
             state: None,
+            sources: None,
             request: None,
             sequence: 0,
             due: part::ALL,
@@ -222,6 +225,19 @@ impl Client {
         }
     }
 
+    /// Says, in another message of our own, what is read. The newest one counts.
+    pub fn set_sources(&mut self, sources: CustomMessage) {
+        if self.sources.as_ref() != Some(&sources) {
+            self.sources = Some(sources);
+            self.due |= part::SOURCES;
+        }
+    }
+
+    /// Whether the server has announced a custom capability over this connection.
+    pub fn is_announced(&self, capability: &str) -> bool {
+        self.server_custom.iter().any(|c| c == capability)
+    }
+
     /// Asks for settings, again after each connect until `None` is given.
     pub fn set_request(&mut self, request: Option<ConnectionSettingsRequest>) {
         if self.request != request {
@@ -294,9 +310,10 @@ impl Client {
             false => parts,
         };
         // A message holds one of our own.
-        let parts = match parts & part::RESULT != 0 {
-            true => parts & !part::STATE,
-            false => parts,
+        let parts = match parts {
+            p if p & part::RESULT != 0 => p & !(part::STATE | part::SOURCES),
+            p if p & part::STATE != 0 => p & !part::SOURCES,
+            p => p,
         };
         self.health_waits &= parts & part::HEALTH == 0;
         self.spoke = now;
@@ -374,6 +391,9 @@ impl Client {
         if is_taken(&self.state) {
             parts |= part::STATE;
         }
+        if is_taken(&self.sources) {
+            parts |= part::SOURCES;
+        }
         parts
     }
 
@@ -398,9 +418,11 @@ impl Client {
             effective_config: has(part::EFFECTIVE).then(|| self.report.effective.clone()),
             remote_config_status: has(part::REMOTE).then(|| self.remote.clone()),
             custom_capabilities: has(part::CUSTOM).then(custom),
-            custom_message: match has(part::RESULT) {
-                true => self.result.clone(),
-                false => self.state.clone().filter(|_| has(part::STATE)),
+            custom_message: match parts {
+                p if p & part::RESULT != 0 => self.result.clone(),
+                p if p & part::STATE != 0 => self.state.clone(),
+                p if p & part::SOURCES != 0 => self.sources.clone(),
+                _ => None,
             },
             available_components: has(part::COMPONENTS).then(components),
             connection_settings_status: has(part::CONNECTION).then(|| self.connection.clone()),
@@ -429,7 +451,7 @@ impl Client {
         if let Some(custom) = message.custom_capabilities {
             self.server_custom = custom.capabilities;
             // It has not seen what it could not take before.
-            self.due |= part::RESULT | part::STATE;
+            self.due |= part::RESULT | part::STATE | part::SOURCES;
         }
         let mut events = Vec::new();
         if let Some(new) = message.agent_identification {

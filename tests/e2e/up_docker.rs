@@ -1,129 +1,11 @@
 //! `tailwater up` with a real Docker Engine: containers are tailed from their start to their end.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tailwater_testkit::entry::EntryRef;
-use tailwater_testkit::loki::behaviour::LokiBehaviour;
-use tailwater_testkit::loki::{FakeLoki, LokiOptions};
-use tailwater_testkit::tempdir::TempDir;
-use tailwater_testkit::time::system_unix_nanos;
-use tailwater_tests::agent::Agent;
 use tailwater_tests::docker::Engine;
+use tailwater_tests::docker::sink::{BOUND, Sink, spread};
 use tailwater_tests::rig::tail;
 use tailwater_tests::wait;
-
-/// Many containers start and end within a test.
-const BOUND: Duration = Duration::from_secs(120);
-
-/// What arrived: by the name in the line, by its number, how often with which identity, and the first delay.
-#[derive(Default)]
-struct Arrived {
-    lines: BTreeMap<(String, u64), Line>,
-}
-
-struct Line {
-    /// Identities that differ are lines that Loki shows twice.
-    identities: Vec<u64>,
-    labels: String,
-    delay: Duration,
-}
-
-/// A stand-in for Loki that sees what containers wrote.
-struct Sink {
-    loki: FakeLoki,
-    arrived: Arc<Mutex<Arrived>>,
-    dir: TempDir,
-}
-
-impl Sink {
-    fn new(label: &str) -> Sink {
-        let arrived: Arc<Mutex<Arrived>> = Arc::default();
-        let seen = arrived.clone();
-        let on_entry =
-            move |entry: &EntryRef<'_>| take(&mut seen.lock().expect("not poisoned"), entry);
-        let options = LokiOptions {
-            behaviour: LokiBehaviour::permissive(),
-            on_entry: Some(Arc::new(on_entry)),
-            ..LokiOptions::default()
-        };
-        Sink {
-            loki: FakeLoki::start(options).expect("a server"),
-            arrived,
-            dir: TempDir::new(label).expect("a directory"),
-        }
-    }
-
-    fn up(&self, engine: &Engine, mode: &str) -> Agent {
-        let (socket, url) = (engine.socket().display().to_string(), self.loki.url());
-        let args = ["--docker", &socket, "--loki", &url, "--discovery", mode];
-        Agent::up(&args, &self.dir.join("state"), self.dir.path())
-    }
-
-    /// Waits until these lines of each of these are there.
-    fn expect(&self, names: &[&str], lines: u64, agent: &Agent) {
-        let missing = || -> Vec<String> {
-            let arrived = self.arrived.lock().expect("not poisoned");
-            let count = |name: &str| {
-                let there = |n: &u64| arrived.lines.contains_key(&(name.to_owned(), *n));
-                (0..lines).filter(there).count() as u64
-            };
-            let all = names.iter().map(|name| (name, count(name)));
-            let short = all.filter(|(_, n)| *n < lines);
-            short
-                .map(|(name, n)| format!("{name}: {n} of {lines}"))
-                .collect()
-        };
-        let done = wait::within(BOUND, || missing().is_empty());
-        assert!(done, "{:?}\n{}", missing(), tail(&agent.log()));
-    }
-
-    /// Each line is once in Loki, with the labels of its container.
-    fn assert_once(&self) {
-        for ((name, n), line) in &self.arrived.lock().expect("not poisoned").lines {
-            assert_eq!(line.identities.len(), 1, "{name} {n}: shown twice");
-            let label = format!("container=\"{name}\"");
-            assert!(line.labels.contains(&label), "{name}: {}", line.labels);
-            assert!(line.labels.contains("stream=\"stdout\""), "{}", line.labels);
-            assert!(line.labels.contains("image=\"writer\""), "{}", line.labels);
-        }
-    }
-
-    /// The delays of the first lines of containers, sorted.
-    fn first_delays(&self) -> Vec<Duration> {
-        let arrived = self.arrived.lock().expect("not poisoned");
-        let first = arrived.lines.iter().filter(|((_, n), _)| *n == 0);
-        let mut delays: Vec<_> = first.map(|(_, line)| line.delay).collect();
-        delays.sort();
-        delays
-    }
-}
-
-fn take(arrived: &mut Arrived, entry: &EntryRef<'_>) {
-    let text = String::from_utf8_lossy(entry.line);
-    let mut words = text.split_whitespace();
-    let (Some(name), Some(n), Some(ns)) = (words.next(), words.next(), words.next()) else {
-        return;
-    };
-    let (Ok(n), Ok(ns)) = (n.parse(), ns.parse::<i64>()) else {
-        return;
-    };
-    let delay = Duration::from_nanos((system_unix_nanos() - ns).max(0) as u64);
-    let new = || Line {
-        identities: Vec::new(),
-        labels: entry.labels.to_owned(),
-        delay,
-    };
-    let line = arrived
-        .lines
-        .entry((name.to_owned(), n))
-        .or_insert_with(new);
-    let identity = entry.identity_hash();
-    if !line.identities.contains(&identity) {
-        line.identities.push(identity);
-    }
-}
 
 /// An Engine; where none can run the test is skipped and says so.
 macro_rules! engine {
@@ -188,13 +70,7 @@ fn containers_that_live_for_a_moment_lose_nothing() {
     let all: Vec<&str> = names.iter().map(String::as_str).collect();
     sink.expect(&all, 40, &agent);
     sink.assert_once();
-    let delays = sink.first_delays();
-    println!(
-        "first line to delivered, {} containers: median {:?}, longest {:?}",
-        delays.len(),
-        delays[delays.len() / 2],
-        delays[delays.len() - 1]
-    );
+    println!("first line to delivered: {}", spread(&sink.first_delays()));
     // Many lines that are alike are not all in the log.
     let none_left = || {
         let log = agent.log();

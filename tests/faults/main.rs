@@ -33,6 +33,7 @@ mod row_19_clock;
 mod row_20_stop;
 mod row_21_reload;
 mod row_22_bad_config;
+mod row_23_control_plane;
 mod row_24_few_descriptors;
 mod row_25_read_errors;
 mod row_26_strange_files;

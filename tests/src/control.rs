@@ -112,10 +112,31 @@ impl Control {
     /// # Panics
     /// When it does not come back.
     pub fn restart(&mut self) {
+        self.kill();
+        self.start_again();
+    }
+
+    /// Kills it. Until [`Control::start_again`] nobody listens at its address, or whoever a test puts there.
+    ///
+    /// # Panics
+    /// When there is no such process.
+    pub fn kill(&mut self) {
         self.child.kill().expect("a process");
         self.child.wait().expect("a process");
+    }
+
+    /// Starts it again, after [`Control::kill`], at the same address with the same state.
+    ///
+    /// # Panics
+    /// When it does not come back.
+    pub fn start_again(&mut self) {
         self.child = spawn(self.addr, &self.state, &self.log, &self.args);
         self.expect_ready();
+    }
+
+    /// Where it listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
     }
 
     /// Where agents speak to.

@@ -1,13 +1,17 @@
 //! A Docker Engine of one's own: a real one, in directories of the test, without networks.
 
+pub mod sink;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, getuid, kill_process};
+use serde_json::Value;
 use tailwater_testkit::tempdir::TempDir;
 
+use self::sink::Written;
 use crate::wait;
 
 /// Names the daemon's binary, if it is not to be looked for.
@@ -20,6 +24,7 @@ const WRITER: &str = include_str!("docker/writer.rs");
 /// A running Engine, and an image `writer` in it. Ends with this value, with its containers.
 pub struct Engine {
     binary: PathBuf,
+    options: Vec<String>,
     daemon: Option<Child>,
     dir: TempDir,
 }
@@ -33,6 +38,17 @@ impl Engine {
     /// # Panics
     /// When it does not become ready, or the image cannot be made.
     pub fn start() -> Result<Engine, String> {
+        Engine::start_with(&[])
+    }
+
+    /// As [`Engine::start`], with these options of the daemon besides.
+    ///
+    /// # Errors
+    /// As there.
+    ///
+    /// # Panics
+    /// As there.
+    pub fn start_with(options: &[&str]) -> Result<Engine, String> {
         if !getuid().is_root() {
             return Err("a Docker Engine needs root".into());
         }
@@ -44,6 +60,7 @@ impl Engine {
         let dir = TempDir::new("docker").map_err(|e| e.to_string())?;
         let mut engine = Engine {
             binary,
+            options: options.iter().map(|o| (*o).to_owned()).collect(),
             daemon: None,
             dir,
         };
@@ -58,7 +75,11 @@ impl Engine {
     /// When it does not.
     pub fn begin(&mut self) {
         let path = |name: &str| self.dir.join(name);
-        let log = fs::File::create(path("log")).expect("a file");
+        let log = fs::File::options()
+            .create(true)
+            .append(true)
+            .open(path("log"));
+        let log = log.expect("a file");
         let daemon = Command::new(&self.binary)
             .arg("--data-root")
             .arg(path("data"))
@@ -70,6 +91,7 @@ impl Engine {
             .arg(format!("unix://{}", self.socket().display()))
             .args(["--bridge", "none", "--iptables=false", "--ip-masq=false"])
             .args(["--storage-driver", "vfs"])
+            .args(&self.options)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
@@ -80,7 +102,61 @@ impl Engine {
         assert!(wait::within(START_BOUND, ready), "no Engine:\n{}", log());
     }
 
-    /// Ends the daemon; containers end with it.
+    /// Kills the daemon, as a crash does, and the containerd that ends with it. Containers go on until there is another
+    /// daemon, which ends them unless it is told `--live-restore`.
+    ///
+    /// # Panics
+    /// When it had ended by itself.
+    pub fn kill(&mut self) {
+        let mut daemon = self.daemon.take().expect("a daemon");
+        assert!(matches!(daemon.try_wait(), Ok(None)), "it had ended");
+        daemon.kill().expect("a child that was not reaped");
+        daemon.wait().expect("a child");
+        // Where nobody reaps orphans its containerd keeps its number when it has ended, and the next daemon waits for it.
+        let file = self.dir.join("exec/containerd/containerd.pid");
+        let pid = fs::read_to_string(&file).unwrap_or_default();
+        let stat = Path::new("/proc").join(pid.trim()).join("stat");
+        // Source: proc(5): the state is behind the name.
+        let ended = || fs::read_to_string(&stat).map_or(true, |s| s.contains(") Z "));
+        assert!(wait::within(START_BOUND, ended), "containerd outlives it");
+        // It may be gone with it.
+        let _ = fs::remove_file(&file);
+    }
+
+    /// Ends what is left of containers that nobody looks after any more.
+    fn sweep(&self) {
+        let tasks = self
+            .dir
+            .join("exec/containerd/daemon/io.containerd.runtime.v2.task/moby");
+        let tasks = fs::read_dir(tasks).into_iter().flatten().flatten();
+        let inits = tasks.filter_map(|t| fs::read_to_string(t.path().join("init.pid")).ok());
+        let mut pids: Vec<i32> = inits.filter_map(|p| p.trim().parse().ok()).collect();
+        let own = self.dir.path().display().to_string();
+        for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+            let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            // The directory is named by those that it belongs to, and by nobody else.
+            if String::from_utf8_lossy(&line).contains(&own) {
+                pids.extend(
+                    entry
+                        .file_name()
+                        .to_str()
+                        .and_then(|n| n.parse::<i32>().ok()),
+                );
+            }
+        }
+        for pid in pids.into_iter().filter_map(Pid::from_raw) {
+            // It may have ended.
+            let _ = kill_process(pid, Signal::KILL);
+        }
+        // A directory cannot be removed while something is mounted in it.
+        let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+        let places = mounts.lines().rev().filter_map(|l| l.split(' ').nth(1));
+        for place in places.filter(|p| p.starts_with(&own)) {
+            let _ = Command::new("umount").args(["--lazy", place]).status();
+        }
+    }
+
+    /// Ends the daemon; containers end with it, unless it was told `--live-restore`.
     ///
     /// # Panics
     /// When it does not end.
@@ -146,6 +222,22 @@ impl Engine {
         self.docker(&args);
     }
 
+    /// What the Engine has in its log of a container: the lines that can be had of it.
+    ///
+    /// # Panics
+    /// When the log is not there, or holds what the writer did not write.
+    pub fn logged(&self, name: &str) -> Vec<Written> {
+        let path = self.docker(&["inspect", "--format", "{{.LogPath}}", name]);
+        let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path}: {e}"));
+        let line = |line: &str| {
+            let entry: Option<Value> = serde_json::from_str(line).ok();
+            let written = entry.as_ref().and_then(|e| e["log"].as_str());
+            let written = written.and_then(Written::parse);
+            written.unwrap_or_else(|| panic!("{name}: {line:?}"))
+        };
+        text.lines().map(line).collect()
+    }
+
     /// Makes the image, from nothing but the program.
     fn load(&self) {
         let image = self.dir.join("image");
@@ -183,6 +275,7 @@ impl Drop for Engine {
             }
             self.end();
         }
+        self.sweep();
     }
 }
 

@@ -91,6 +91,11 @@ impl Front {
         })
     }
 
+    /// Where it listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
     /// The URL of the push endpoint behind it.
     pub fn push_url(&self) -> String {
         format!("http://{}/loki/api/v1/push", self.addr)

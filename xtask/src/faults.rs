@@ -15,10 +15,6 @@ use serde_json::Value;
 use crate::run::{root, step};
 use crate::test::{e2e, release_binary};
 
-/// Rows that need what is not built yet.
-const NOT_YET: &[(u64, &str, &str)] =
-    &[(23, "control plane gone, lying or slow", "a control plane")];
-
 /// The last row that the tests are to have; the one after it is the simulation.
 const ROWS: u64 = 36;
 
@@ -172,13 +168,6 @@ fn document(results: &BTreeMap<Key, Value>, soak: &str) -> Result<String> {
                 cell("how"),
                 cell("pass"),
                 cell("reached"),
-            )?;
-        }
-        for (_, fault, with) in NOT_YET.iter().filter(|(n, ..)| *n == row) {
-            has = true;
-            writeln!(
-                out,
-                "| {row} | {fault} | | | | not yet: comes with {with} | |"
             )?;
         }
         if !has {

@@ -3,6 +3,7 @@
 mod check;
 mod faults;
 mod fuzz;
+mod image;
 mod peers;
 mod reference;
 mod run;
@@ -65,6 +66,13 @@ enum Command {
         #[arg(long)]
         bin: Option<PathBuf>,
     },
+    /// Builds a static release binary, makes the image of `deploy/docker` of it, and runs that on a Docker Engine; needs
+    /// root and `dockerd`.
+    Image {
+        /// This static binary instead of a fresh build.
+        #[arg(long)]
+        bin: Option<PathBuf>,
+    },
     /// Many logs rotated all the time and a sink that fails, for an hour: nothing may be lost or
     /// grow. From 60 minutes on the record is kept in docs/faults, else in target/soak.
     Soak {
@@ -115,6 +123,7 @@ fn main() -> ExitCode {
         Command::Conformance { vectors, configs } => test::conformance(vectors, configs),
         Command::Kill9 { kills, seed } => test::kill9(kills, seed),
         Command::Faults { long, rows, bin } => faults::faults(long, &rows, bin),
+        Command::Image { bin } => image::image(bin),
         Command::Soak { minutes, args } => soak::soak(minutes, &args),
         Command::Sim {
             seeds,

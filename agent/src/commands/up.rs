@@ -209,6 +209,7 @@ impl Plane {
         mode: Mode,
         port: impl FnOnce(&Agent) -> InProcess,
     ) -> Result<Plane> {
+        agent.has_registry(store.clone());
         let metrics = Metrics::new(agent.metrics.clone());
         let bus = EmbeddedBus::new(store.clone(), wall);
         let stop = Stop::default();

@@ -135,7 +135,7 @@ impl Agent {
             listeners: Arc::default(),
             storages: storages.clone(),
             authenticators: Default::default(),
-            agent: Some(lent),
+            agent: Some(lent.clone()),
         };
         let listeners = cx.listeners.clone();
         let layer = checked.offer.layer.clone();
@@ -151,6 +151,7 @@ impl Agent {
             servers: Vec::new(),
             admin: Vec::new(),
             shown,
+            lent,
             streams: Arc::default(),
             control,
             exporters: Default::default(),

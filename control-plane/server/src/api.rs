@@ -1,6 +1,7 @@
 //! What people ask and tell: JSON over HTTP, described by `GET /api/v1/openapi.json`; `GET /metrics`; `GET /healthz` and
 //! `GET /readyz`.
 
+mod listed;
 mod metrics;
 mod shown;
 
@@ -24,6 +25,7 @@ use crate::groups::{Groups, Refusal};
 use crate::hub::Hub;
 use crate::leader::Leader;
 use crate::now_ms;
+use crate::sources::Sources;
 
 pub use self::metrics::Gauges;
 
@@ -44,6 +46,8 @@ pub struct Api {
     pub hub: Arc<Hub>,
     /// Rollouts.
     pub groups: Arc<Groups>,
+    /// What agents read.
+    pub sources: Arc<Sources>,
     /// Who did what.
     pub audit: Arc<Audit>,
     /// Whether there is anything to ask here.
@@ -67,6 +71,8 @@ enum Endpoint {
     OpenApi,
     Agents,
     Agent(String),
+    Sources,
+    SourceHistory,
     Rollouts,
     Rollout(String),
     Apply(String),
@@ -107,6 +113,8 @@ impl Endpoint {
             ["api", "v1", "openapi.json"] => get(Endpoint::OpenApi),
             ["api", "v1", "agents"] => get(Endpoint::Agents),
             ["api", "v1", "agents", uid] => get(Endpoint::Agent(uid.to_owned())),
+            ["api", "v1", "sources"] => get(Endpoint::Sources),
+            ["api", "v1", "sources", "history"] => get(Endpoint::SourceHistory),
             ["api", "v1", "rollouts"] => get(Endpoint::Rollouts),
             ["api", "v1", "audit"] => get(Endpoint::Audit),
             ["api", "v1", "certificates"] => get(Endpoint::Certificates),
@@ -147,6 +155,8 @@ impl Endpoint {
             Endpoint::Metrics
             | Endpoint::Agents
             | Endpoint::Agent(_)
+            | Endpoint::Sources
+            | Endpoint::SourceHistory
             | Endpoint::Rollouts
             | Endpoint::Version
             | Endpoint::Certificates
@@ -289,6 +299,8 @@ fn carry_out(api: &Api, endpoint: &Endpoint, who: Option<&Who>, query: &str, bod
                 .ok_or_else(|| Refusal::Group("there is no such agent".to_owned())),
             Err(text) => Err(Refusal::Group(text.to_owned())),
         },
+        Endpoint::Sources => listed::sources(api, &asked, limit),
+        Endpoint::SourceHistory => listed::history(api, &asked, limit),
         Endpoint::Rollouts => shown::rollouts(api),
         Endpoint::Rollout(group) => shown::rollout(api, group, limit),
         Endpoint::Audit => {
@@ -465,7 +477,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(found, 15 + 7);
+        assert_eq!(found, 16 + 7);
         assert_eq!(
             Endpoint::of(&Method::DELETE, "/api/v1/agents"),
             Err(Some("GET, HEAD"))

@@ -29,6 +29,8 @@ pub enum Command {
         #[command(flatten)]
         to: ToArgs,
     },
+    /// Lists what agents read, or shows how a source came where it is.
+    Sources(SourcesArgs),
     /// Lists groups and what is rolled out, or shows one with its newest steps.
     Rollouts {
         /// Which one; all without it.
@@ -68,6 +70,8 @@ pub enum Command {
         #[command(flatten)]
         to: ToArgs,
     },
+    /// Creates or updates in a Grafana: data sources for Loki and Prometheus, a folder, and the dashboards of this version.
+    Grafana(GrafanaArgs),
     /// The authority that certificates of agents come from.
     Ca {
         /// What to do.
@@ -136,6 +140,61 @@ pub enum CaCommand {
         #[arg(long)]
         key: PathBuf,
     },
+}
+
+/// See [`Command::Sources`].
+#[derive(Debug, Args)]
+pub struct SourcesArgs {
+    /// Of this agent only.
+    #[arg(long)]
+    pub agent: Option<String>,
+    /// docker, file, static or kubernetes.
+    #[arg(long)]
+    pub kind: Option<String>,
+    /// starting, live, draining or gone; all but those that are gone without it.
+    #[arg(long)]
+    pub state: Option<String>,
+    /// With this in the id, a path or the value of a label.
+    #[arg(long)]
+    pub contains: Option<String>,
+    /// So many at most.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub limit: u32,
+    /// How the source of this id came where it is, instead.
+    #[arg(long, requires = "agent", conflicts_with_all = ["kind", "state", "contains"])]
+    pub history: Option<String>,
+    /// How to reach the server.
+    #[command(flatten)]
+    pub to: ToArgs,
+}
+
+/// See [`Command::Grafana`].
+#[derive(Debug, Args)]
+pub struct GrafanaArgs {
+    /// Where Grafana is, with the path it is served below if there is one.
+    #[arg(long)]
+    pub url: String,
+    /// A file with the token of a service account alone; or the variable TAILWATER_GRAFANA_TOKEN.
+    #[arg(long)]
+    pub token_file: Option<PathBuf>,
+    /// Whom to trust instead of the system's authorities, PEM.
+    #[arg(long)]
+    pub ca_file: Option<PathBuf>,
+    /// Where Grafana reaches Loki; no data source is made for it without.
+    #[arg(long)]
+    pub loki: Option<String>,
+    /// Where Grafana reaches Prometheus; no data source is made for it without.
+    #[arg(long)]
+    pub prometheus: Option<String>,
+    /// The folder of the dashboards.
+    #[arg(long, default_value = "Tailwater")]
+    pub folder: String,
+    /// How long an answer may take.
+    #[arg(long, default_value = "30s", value_parser = duration)]
+    pub timeout: u64,
+    /// Says what it would do, and changes nothing.
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 /// Of the certificates of an agent.

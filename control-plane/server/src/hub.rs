@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tailwater_control_plane::report::CAPABILITY as SOURCES;
 use tailwater_control_plane::rollout::model::Generation;
 use tailwater_opamp::proto::{AgentToServer, ServerToAgent, Status, server};
 use tailwater_opamp::{Files, InstanceUid, Peer, Welcome, unavailable};
@@ -47,6 +48,10 @@ pub struct Counts {
     pub strangers: AtomicU64,
     /// Agents that were turned away for lack of room.
     pub full: AtomicU64,
+    /// Reports of what agents read.
+    pub reports: AtomicU64,
+    /// Of these, none that can be read or kept.
+    pub reports_refused: AtomicU64,
 }
 
 impl Counts {
@@ -128,7 +133,7 @@ impl Hub {
                     | server::OFFERS_REMOTE_CONFIG
                     | server::ACCEPTS_EFFECTIVE_CONFIG
                     | settings,
-                custom: vec![STATE.to_owned()],
+                custom: vec![STATE.to_owned(), SOURCES.to_owned()],
             },
             agents_max,
             counts: Counts::default(),
@@ -377,6 +382,20 @@ impl Hub {
             wake.notify_one();
         }
         Some(done)
+    }
+
+    /// The newest report of what it reads of each agent that made one since this was asked last.
+    pub fn take_reports(&self) -> Vec<(InstanceUid, Vec<u8>)> {
+        let mut inner = self.lock();
+        let agents = inner.agents.iter_mut();
+        agents
+            .filter_map(|(uid, agent)| Some((*uid, agent.report.take()?)))
+            .collect()
+    }
+
+    /// Whether an agent is known.
+    pub fn knows(&self, uid: InstanceUid) -> bool {
+        self.lock().agents.contains_key(&uid)
     }
 
     /// Looks at all agents.

@@ -10,7 +10,7 @@
 //! the rollout's driver to the hub; [`groups`] runs a driver for each group; [`api`] is for people, behind
 //! [`access`]; [`listen`] takes connections, within limits. [`offers`] signs what is offered, [`authority`] issues
 //! certificates to agents, and [`trust`] says for which agent a connection may speak. Of several processes over one
-//! database one leads ([`leader`]).
+//! database one leads ([`leader`]). [`grafana`] is apart from all of it: a command that brings a Grafana in line.
 
 pub mod access;
 pub mod api;
@@ -19,7 +19,9 @@ pub mod authority;
 pub mod client;
 pub mod configs;
 pub mod fleet;
+pub mod grafana;
 pub mod groups;
+pub mod http;
 pub mod hub;
 pub mod leader;
 pub mod listen;
@@ -28,6 +30,7 @@ pub mod port;
 pub mod repeated;
 pub mod secret;
 pub mod sign;
+pub mod sources;
 pub mod tls;
 pub mod trust;
 

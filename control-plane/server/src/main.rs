@@ -4,7 +4,9 @@ mod cli;
 mod print;
 mod serve;
 
+use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
@@ -13,9 +15,11 @@ use serde_json::Value;
 use tailwater_control::access;
 use tailwater_control::authority;
 use tailwater_control::client::Client;
+use tailwater_control::grafana::{Change, Done, Grafana, Wanted};
+use tailwater_control::http::Server;
 use tailwater_control::sign::SigningKey;
 
-use cli::{CaCommand, CertificateArgs, Cli, Command, ToArgs, WishArgs};
+use cli::{CaCommand, CertificateArgs, Cli, Command, GrafanaArgs, SourcesArgs, ToArgs, WishArgs};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -53,6 +57,7 @@ fn run(command: Command) -> Result<()> {
             let path = format!("/api/v1/agents{}", query.unwrap_or_default());
             show(&to, &path, print::agents)
         }
+        Command::Sources(args) => sources(&args),
         Command::Rollouts {
             group: Some(group),
             to,
@@ -78,6 +83,7 @@ fn run(command: Command) -> Result<()> {
         Command::Rollback(args) => wish(&args, "rollback"),
         Command::Abort(args) => wish(&args, "abort"),
         Command::Unfreeze(args) => wish(&args, "unfreeze"),
+        Command::Grafana(args) => grafana(&args),
         Command::Audit { to } => show(&to, "/api/v1/audit", print::audit),
         Command::Ca {
             command: CaCommand::Init { state },
@@ -129,6 +135,37 @@ fn run(command: Command) -> Result<()> {
     }
 }
 
+fn sources(args: &SourcesArgs) -> Result<()> {
+    let limit = args.limit.to_string();
+    let asked = [
+        ("agent", &args.agent),
+        ("kind", &args.kind),
+        ("state", &args.state),
+        ("contains", &args.contains),
+        ("id", &args.history),
+        ("limit", &Some(limit)),
+    ];
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    for (key, value) in asked {
+        if let Some(value) = value {
+            query.append_pair(key, value);
+        }
+    }
+    let query = query.finish();
+    match args.history {
+        Some(_) => show(
+            &args.to,
+            &format!("/api/v1/sources/history?{query}"),
+            print::history,
+        ),
+        None => show(
+            &args.to,
+            &format!("/api/v1/sources?{query}"),
+            print::sources,
+        ),
+    }
+}
+
 fn certificate(args: &CertificateArgs, name: &str, said: &str) -> Result<()> {
     let path = format!("/api/v1/certificates/{}/{name}", encoded(&args.uid));
     tell(&args.to, &path, None, |_| format!("{}: {said}", args.uid))
@@ -139,17 +176,67 @@ fn encoded(text: &str) -> String {
     form_urlencoded::byte_serialize(text.as_bytes()).collect()
 }
 
-fn client(to: &ToArgs) -> Result<Client> {
-    let token = match &to.token_file {
+/// The token in a file, or in a variable.
+fn token(file: Option<&Path>, variable: &str) -> Result<Option<String>> {
+    match file {
         Some(path) => {
             let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
-            Some(text.trim().to_owned())
+            Ok(Some(text.trim().to_owned()))
         }
-        None => std::env::var("TAILWATER_CONTROL_TOKEN").ok(),
+        None => Ok(std::env::var(variable).ok()),
+    }
+}
+
+/// Brings a Grafana in line, and says what was done, a line each.
+fn grafana(args: &GrafanaArgs) -> Result<()> {
+    let server = Server {
+        url: args.url.clone(),
+        token: token(args.token_file.as_deref(), "TAILWATER_GRAFANA_TOKEN")?,
+        ca: args.ca_file.clone(),
+        timeout: Duration::from_millis(args.timeout),
     };
+    let wanted = Wanted {
+        folder: args.folder.clone(),
+        loki: args.loki.clone(),
+        prometheus: args.prometheus.clone(),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let all = runtime.block_on(Grafana::new(server, args.dry_run).apply(&wanted));
+    let mut failed = 0;
+    for Done {
+        kind,
+        uid,
+        name,
+        outcome,
+    } in &all
+    {
+        let said = match (outcome, args.dry_run) {
+            (Ok(Change::Unchanged), _) => "is as it should be".to_owned(),
+            (Ok(Change::Create), true) => "would be created".to_owned(),
+            (Ok(Change::Create), false) => "is created".to_owned(),
+            (Ok(Change::Update(what)), true) => format!("would be updated: {}", what.join(", ")),
+            (Ok(Change::Update(what)), false) => format!("is updated: {}", what.join(", ")),
+            (Err(text), _) => {
+                failed += 1;
+                eprintln!("tailwater-control: {kind} {uid} ({name}): {text}");
+                continue;
+            }
+        };
+        println!("{kind} {uid} ({name}) {said}");
+    }
+    match failed {
+        0 => Ok(()),
+        1 => bail!("one of these is not as it should be"),
+        n => bail!("{n} of these are not as they should be"),
+    }
+}
+
+fn client(to: &ToArgs) -> Result<Client> {
     Ok(Client {
         server: to.server.clone(),
-        token,
+        token: token(to.token_file.as_deref(), "TAILWATER_CONTROL_TOKEN")?,
         ca: to.ca_file.clone(),
     })
 }

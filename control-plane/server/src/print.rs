@@ -94,6 +94,68 @@ pub fn agent(answer: &Value) -> String {
     out
 }
 
+/// Sources.
+pub fn sources(answer: &Value) -> String {
+    let row = |s: &Value| {
+        let agent = match s["host"].is_null() {
+            true => text(&s["agent"]),
+            false => text(&s["host"]),
+        };
+        let paths = s["paths"].as_array().map_or(0, Vec::len);
+        let path = match paths {
+            0 | 1 => text(&s["paths"][0]),
+            n => format!("{} and {} more", text(&s["paths"][0]), n - 1),
+        };
+        let state = match s["connected"].as_bool() {
+            Some(true) => text(&s["state"]),
+            _ => format!("{} (agent away)", text(&s["state"])),
+        };
+        let lag = text(&s["lag_bytes"]);
+        let kind = text(&s["kind"]);
+        vec![
+            agent,
+            kind,
+            state,
+            time(&s["since_ms"]),
+            lag,
+            text(&s["id"]),
+            path,
+        ]
+    };
+    let rows: Vec<_> = list(answer, "sources").map(row).collect();
+    let head = ["AGENT", "KIND", "STATE", "SINCE", "LAG BYTES", "ID", "PATH"];
+    let mut out = table(&head, &rows);
+    let (total, left_out) = (answer["total"].as_u64(), answer["left_out"].as_u64());
+    if total > Some(rows.len() as u64) {
+        out += &format!("{} of {}\n", rows.len(), total.unwrap_or(0));
+    }
+    if left_out > Some(0) {
+        out += &format!(
+            "{} more that agents had no room to report\n",
+            left_out.unwrap_or(0)
+        );
+    }
+    out
+}
+
+/// How a source came where it is.
+pub fn history(answer: &Value) -> String {
+    let generation = |m: &Value| {
+        let ns = m["generation"].as_i64().unwrap_or(0);
+        rfc3339_nano(ns)
+    };
+    let row = |m: &Value| {
+        vec![
+            generation(m),
+            text(&m["from"]),
+            text(&m["to"]),
+            text(&m["reason"]),
+        ]
+    };
+    let rows: Vec<_> = list(answer, "history").map(row).collect();
+    table(&["GENERATION", "FROM", "TO", "BECAUSE"], &rows)
+}
+
 /// All groups.
 pub fn rollouts(answer: &Value) -> String {
     let row = |group: &Value| {

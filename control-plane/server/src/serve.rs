@@ -10,20 +10,22 @@ use tailwater_control::api::{Api, Gauges};
 use tailwater_control::audit::Audit;
 use tailwater_control::authority::{Authority, Terms};
 use tailwater_control::groups::{Groups, Shared, fallback};
-use tailwater_control::hub::Hub;
+use tailwater_control::hub::{Counts, Hub};
 use tailwater_control::leader::Leader;
 use tailwater_control::listen::{Server, serve as listen};
 use tailwater_control::offers::Offers;
 use tailwater_control::port::{Limits, Port};
 use tailwater_control::repeated::Repeated;
 use tailwater_control::sign::SigningKey;
+use tailwater_control::sources::Sources;
 use tailwater_control::trust::Trust;
 use tailwater_control::{now_ms, secret, tls};
 use tailwater_control_plane::metrics::Metrics;
 use tailwater_control_plane::rollout::Policy;
 use tailwater_control_plane::rollout::model::{Select, Stage};
 use tailwater_control_plane::store::postgres::Address;
-use tailwater_control_plane::store::{FleetStore, PostgresStore, SqliteStore};
+use tailwater_control_plane::store::{FleetStore, PostgresStore, SqliteStore, Store};
+use tailwater_opamp::InstanceUid;
 use tailwater_telemetry::metrics::MetricsRegistry;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -34,10 +36,14 @@ use crate::cli::{PolicyArgs, ServeArgs};
 
 /// An agent that is away for so long is forgotten, ms.
 const AWAY_MS_MAX: u64 = 24 * 3_600_000;
+/// Sources that are gone are listed for so long, ms.
+const GONE_MS_MAX: u64 = 3_600_000;
 /// Files that are open besides connections.
 const DESCRIPTORS_OWN: u64 = 64;
 /// How often texts that nobody needs are looked for.
 const FORGET_INTERVAL: Duration = Duration::from_secs(3600);
+/// How often reports of agents are taken.
+const REPORTS_INTERVAL: Duration = Duration::from_millis(500);
 /// How often new groups are looked for.
 const GROUPS_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -55,6 +61,7 @@ pub fn serve(args: &ServeArgs) -> Result<()> {
     let holder = tailwater_control::access::new_token()?;
     let Kept {
         store,
+        registry: kept_sources,
         audit,
         leader,
     } = kept(args, &holder)?;
@@ -70,12 +77,14 @@ pub fn serve(args: &ServeArgs) -> Result<()> {
     let audit = Arc::new(audit);
     let hub = Arc::new(Hub::new(args.agents_max, authority.is_some()));
     let registry = Arc::new(MetricsRegistry::default());
+    let metrics = Metrics::new(registry.clone());
+    let sources = Sources::open(kept_sources, metrics.clone(), now_ms())?;
     let groups = Arc::new(Groups::new(Shared {
         offers: Arc::new(Offers::new(store.clone(), key)),
         store,
         hub: hub.clone(),
         audit: audit.clone(),
-        metrics: Metrics::new(registry.clone()),
+        metrics,
         policy,
         holder,
     }));
@@ -93,6 +102,7 @@ pub fn serve(args: &ServeArgs) -> Result<()> {
         api: Arc::new(Api {
             hub: hub.clone(),
             groups: groups.clone(),
+            sources: Arc::new(sources),
             audit,
             leader: Arc::new(leader),
             access,
@@ -110,7 +120,7 @@ pub fn serve(args: &ServeArgs) -> Result<()> {
         .build()?;
     let leader = server.api.leader.clone();
     let mut unknown = Repeated::default();
-    let has_led = stand(&leader, &groups, authority.as_deref(), false, &mut unknown)?;
+    let has_led = stand(&server, &groups, false, &mut unknown)?;
     if !has_led {
         tracing::info!("stands by");
     }
@@ -152,6 +162,7 @@ fn secured(
 /// Where everything is kept, and whether others keep it there, too.
 struct Kept {
     store: Arc<dyn FleetStore>,
+    registry: Arc<dyn Store>,
     audit: Audit,
     leader: Leader,
 }
@@ -160,8 +171,10 @@ struct Kept {
 fn kept(args: &ServeArgs, holder: &str) -> Result<Kept> {
     let Some(url) = &args.database else {
         let store = SqliteStore::open(&args.state.join("control-plane.db"))?;
+        let store = Arc::new(store);
         return Ok(Kept {
-            store: Arc::new(store),
+            store: store.clone(),
+            registry: store,
             audit: Audit::open(&args.state).with_context(|| args.state.display().to_string())?,
             leader: Leader::alone(),
         });
@@ -181,6 +194,7 @@ fn kept(args: &ServeArgs, holder: &str) -> Result<Kept> {
     Ok(Kept {
         audit: Audit::of_database(store.clone()),
         leader: Leader::among(store.clone(), holder.to_owned()),
+        registry: store.clone(),
         store,
     })
 }
@@ -218,6 +232,7 @@ async fn run(
     let mut lead = pin!(tokio::time::sleep(server.api.leader.pause()));
     let mut done = Ok(());
     let mut unknown = Repeated::default();
+    let reporting = tokio::spawn(take_reports(server.clone()));
     // Not at the start: then it is not known what agents run.
     let first = tokio::time::Instant::now() + FORGET_INTERVAL;
     let mut clean = tokio::time::interval_at(first, FORGET_INTERVAL);
@@ -239,31 +254,31 @@ async fn run(
             _ = look.tick(), if has_led => look_after(hub, groups),
             _ = clean.tick(), if has_led => {
                 let groups = groups.clone();
-                let authority = server.port.trust.authority.clone();
+                let server = server.clone();
                 // The store is on disk.
-                tokio::task::spawn_blocking(move || forget(&groups, authority.as_deref()));
+                tokio::task::spawn_blocking(move || forget(&groups, &server));
             }
         }
     }
     tracing::info!("ends; agents go on with what they have");
     stop.send_replace(true);
     let _ = accepting.await;
+    reporting.abort();
     done
 }
 
 /// As [`stand`], without holding up who waits.
 async fn ask(
-    server: &Server,
+    server: &Arc<Server>,
     groups: &Arc<Groups>,
     has_led: bool,
     unknown: &mut Repeated,
 ) -> Result<bool> {
-    let (leader, groups) = (server.api.leader.clone(), groups.clone());
-    let authority = server.port.trust.authority.clone();
+    let (server, groups) = (server.clone(), groups.clone());
     let mut said = std::mem::take(unknown);
     // The store is on disk.
     let asked = tokio::task::spawn_blocking(move || {
-        let stands = stand(&leader, &groups, authority.as_deref(), has_led, &mut said);
+        let stands = stand(&server, &groups, has_led, &mut said);
         (stands, said)
     });
     let (stands, said) = asked.await?;
@@ -272,13 +287,8 @@ async fn ask(
 }
 
 /// Leads if nobody else does. An error if it led and another one does now: what this process knows counts no more.
-fn stand(
-    leader: &Leader,
-    groups: &Groups,
-    authority: Option<&Authority>,
-    has_led: bool,
-    unknown: &mut Repeated,
-) -> Result<bool> {
+fn stand(server: &Server, groups: &Groups, has_led: bool, unknown: &mut Repeated) -> Result<bool> {
+    let leader = &server.api.leader;
     let leads = match leader.ask() {
         Ok(leads) => leads,
         Err(error) => {
@@ -292,9 +302,10 @@ fn stand(
     match (leads, has_led) {
         (true, false) => {
             // What the one before kept.
-            if let Some(authority) = authority {
+            if let Some(authority) = &server.port.trust.authority {
                 authority.reload()?;
             }
+            server.api.sources.reload(now_ms())?;
             groups.start()?;
             leader.begin();
             tracing::info!("leads");
@@ -302,6 +313,33 @@ fn stand(
         }
         (false, true) => bail!("another control plane leads now; this one ends, to begin anew"),
         (leads, _) => Ok(leads),
+    }
+}
+
+/// Takes what agents report of what they read, until it is dropped.
+async fn take_reports(server: Arc<Server>) {
+    let mut look = tokio::time::interval(REPORTS_INTERVAL);
+    look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        look.tick().await;
+        let reports = server.api.hub.take_reports();
+        if reports.is_empty() {
+            continue;
+        }
+        let server = server.clone();
+        // The store is on disk. A panic is said by itself.
+        let _ = tokio::task::spawn_blocking(move || take(&server.api, reports)).await;
+    }
+}
+
+fn take(api: &Api, reports: Vec<(InstanceUid, Vec<u8>)>) {
+    let counts = &api.hub.counts;
+    for (uid, data) in reports {
+        Counts::add(&counts.reports);
+        if let Err(error) = api.sources.take(uid, &data, now_ms()) {
+            Counts::add(&counts.reports_refused);
+            tracing::warn!(%uid, "what an agent says of its sources is not taken: {error}");
+        }
     }
 }
 
@@ -336,11 +374,17 @@ fn authority(args: &ServeArgs, store: &Arc<dyn FleetStore>) -> Result<Option<Arc
 }
 
 /// Forgets what nobody needs any more.
-fn forget(groups: &Groups, authority: Option<&Authority>) {
+fn forget(groups: &Groups, server: &Server) {
+    let authority = server.port.trust.authority.as_deref();
     if let Some(Err(error)) = authority.map(|a| a.forget_ended(now_ms())) {
         tracing::error!("certificates that have ended stay: {error}");
     }
-
+    let (api, now) = (&server.api, now_ms());
+    let before = now.saturating_sub(GONE_MS_MAX);
+    let is_known = |uid| api.hub.knows(uid);
+    if let Err(error) = api.sources.forget(is_known, AWAY_MS_MAX, before, now) {
+        tracing::error!("sources that are gone stay: {error}");
+    }
     match groups.forget_texts() {
         Ok(0) => {}
         Ok(count) => tracing::info!("{count} texts that nobody needs are forgotten"),

@@ -376,10 +376,6 @@ impl Store for SqliteStore {
                 [keep.events as i64],
             )?;
             t.execute(
-                "DELETE FROM history WHERE seq <= (SELECT coalesce(max(seq), 0) FROM history) - ?1",
-                [keep.history as i64],
-            )?;
-            t.execute(
                 "DELETE FROM offers WHERE seq <= (SELECT coalesce(max(seq), 0) FROM offers) - ?1",
                 [keep.offers as i64],
             )?;
@@ -389,11 +385,26 @@ impl Store for SqliteStore {
                     UNION SELECT digest FROM rollout_pins)",
                 [],
             )?;
-            let mut query = t.prepare(
-                "DELETE FROM sources WHERE state = 'gone' AND since_ns < ?1 RETURNING id",
-            )?;
-            let ids = query.query_map([keep.gone_before_ns], |row| row.get(0))?;
-            Ok(ids.collect::<Result<_, _>>()?)
+            forget_sources(t, keep.gone_before_ns, keep.history)
         })
     }
+
+    fn forget_sources(&self, gone_before_ns: i64, history: u64) -> Result<Vec<String>, StoreError> {
+        self.transact(|t| forget_sources(t, gone_before_ns, history))
+    }
+}
+
+fn forget_sources(
+    t: &rusqlite::Transaction<'_>,
+    gone_before_ns: i64,
+    history: u64,
+) -> Result<Vec<String>, StoreError> {
+    t.execute(
+        "DELETE FROM history WHERE seq <= (SELECT coalesce(max(seq), 0) FROM history) - ?1",
+        [history as i64],
+    )?;
+    let mut query =
+        t.prepare("DELETE FROM sources WHERE state = 'gone' AND since_ns < ?1 RETURNING id")?;
+    let ids = query.query_map([gone_before_ns], |row| row.get(0))?;
+    Ok(ids.collect::<Result<_, _>>()?)
 }

@@ -170,6 +170,11 @@ fn what_is_over_is_forgotten(store: &dyn Store) {
     };
     assert_eq!(store.prune(&keep(99)).unwrap(), Vec::<String>::new());
     assert_eq!(store.prune(&keep(100)).unwrap(), ["docker:gone"]);
+    let mut gone = source("docker:gone", 2);
+    (gone.state, gone.since_ns) = (State::Gone, 99);
+    store.apply(&rows(vec![gone]), None).unwrap();
+    assert!(store.forget_sources(99, 100).unwrap().is_empty());
+    assert_eq!(store.forget_sources(100, 100).unwrap(), ["docker:gone"]);
     let left = store.events_after(0, 100).unwrap();
     assert_eq!(left.first().unwrap().seq, first + 6);
     assert_eq!(left.len(), 4);

@@ -566,6 +566,7 @@ fn own_messages_take_turns() {
     };
     c.set_result(own("result"));
     c.set_state(own("state"));
+    c.set_sources(own("sources"));
     c.connected();
     assert_eq!(say(&mut c, 0).expect("everything").custom_message, None);
     let told = |custom: &str| ServerToAgent {
@@ -581,6 +582,7 @@ fn own_messages_take_turns() {
     let mut next = || say(&mut c, 0).and_then(|m| m.custom_message);
     assert_eq!(next(), Some(own("result")));
     assert_eq!(next(), Some(own("state")));
+    assert_eq!(next(), Some(own("sources")));
     assert_eq!(next(), None);
     c.set_state(own("state"));
     assert_eq!(say(&mut c, 0), None, "nothing new");

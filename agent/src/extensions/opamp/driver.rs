@@ -5,6 +5,7 @@
 
 mod offers;
 mod session;
+mod sources;
 mod state;
 
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use tailwater_telemetry::metrics::{ControlPlaneMetrics, MetricsRegistry};
 use tokio::sync::{mpsc, watch};
 
 use self::session::Ended;
+use self::sources::SourcesView;
 use self::state::StateView;
 use super::connection::{Kept, Offered, kept};
 use super::health::{HealthView, differs};
@@ -95,6 +97,7 @@ pub struct Driver {
     told: Option<Told>,
     nodes: (Vec<(String, String)>, Value),
     state: StateView,
+    sources: SourcesView,
     backoff: Backoff,
     random: u64,
     valid: Option<Offered>,
@@ -130,6 +133,7 @@ impl Driver {
             told: None,
             nodes: Default::default(),
             state: StateView::new(started),
+            sources: SourcesView::default(),
             backoff: Backoff::default(),
             random: s.seed ^ seed,
             valid: None,
@@ -318,6 +322,7 @@ impl Driver {
         }
         self.tell_nodes(&in_force, report);
         self.tell_state(&in_force);
+        self.tell_sources().await;
     }
 
     /// Says what became of each node, when another state of one of them is seen.
@@ -392,8 +397,10 @@ fn client(settings: &Settings, uid: InstanceUid, remote: &Remote, kept: &Kept) -
             description: describe::description(settings, &[]),
             components: describe::components(),
             custom: match settings.takes_layers() {
-                true => vec![RESULTS.to_owned(), state::STATE.to_owned()],
-                false => Vec::new(),
+                true => [RESULTS, state::STATE, sources::SOURCES]
+                    .map(str::to_owned)
+                    .into(),
+                false => vec![sources::SOURCES.to_owned()],
             },
             ..Report::default()
         },

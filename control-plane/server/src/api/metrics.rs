@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use tailwater_control_plane::model::{Origin, State as SourceState};
 use tailwater_control_plane::rollout::State;
 
 use super::Api;
@@ -60,6 +61,16 @@ pub(super) fn page(api: &Api) -> String {
             "tailwater_fleet_offers_refused",
             "Times that an agent said that it refused an offer.",
             &counts.offers_refused,
+        ),
+        (
+            "tailwater_fleet_sources_reports",
+            "Reports of what agents read.",
+            &counts.reports,
+        ),
+        (
+            "tailwater_fleet_sources_refused",
+            "Reports of what agents read that are none, or could not be kept.",
+            &counts.reports_refused,
         ),
         (
             "tailwater_fleet_strangers",
@@ -134,6 +145,17 @@ pub(super) fn page(api: &Api) -> String {
         "tailwater_fleet_agents",
         "Agents by group and whether they are connected.",
         &by_state,
+    );
+    let sources = api.sources.counts();
+    let of_kind = |((kind, state), count): (&(Origin, SourceState), &u64)| {
+        let (kind, state) = (kind.name(), state.name());
+        (format!("{{kind=\"{kind}\",state=\"{state}\"}}"), *count)
+    };
+    gauge(
+        &mut out,
+        "tailwater_fleet_sources",
+        "Sources of all agents by kind and state.",
+        &sources.iter().map(of_kind).collect::<Vec<_>>(),
     );
     let states: Vec<State> = {
         let names = api.groups.names();

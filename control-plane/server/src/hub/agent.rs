@@ -14,7 +14,7 @@ use tailwater_opamp::proto::{
 use tailwater_opamp::{Heard, Peer};
 
 use super::streams::Streams;
-use super::{Connection, POLL_MS_MAX, STATE};
+use super::{Connection, POLL_MS_MAX, SOURCES, STATE};
 use crate::offers::{FALLBACK_BODY, Offer, PIPELINE_FILE, digest_of, key_of};
 
 /// The file of an offer that holds what is tailed; it changes independently.
@@ -89,6 +89,8 @@ pub struct Agent {
     pub question: Option<CustomMessage>,
     /// It was asked for its counters until then, ms.
     pub asked_ms: u64,
+    /// What it said last of what it reads, until somebody takes it.
+    pub(super) report: Option<Vec<u8>>,
     pub(super) connection: Option<Connection>,
 }
 
@@ -108,6 +110,7 @@ impl Agent {
             streams: Streams::default(),
             question: None,
             asked_ms: 0,
+            report: None,
             connection: None,
         }
     }
@@ -118,8 +121,13 @@ impl Agent {
 
     /// Takes a message.
     pub(super) fn received(&mut self, message: AgentToServer, now_ms: u64) -> Heard {
-        let heard = self.peer.received(message);
+        let mut heard = self.peer.received(message);
         self.seen_ms = now_ms;
+        if self.is_enrolled
+            && let Some(custom) = heard.custom.take_if(|c| c.capability == SOURCES)
+        {
+            self.report = Some(custom.data);
+        }
         if let Some(custom) = heard.custom.as_ref().filter(|c| c.capability == STATE) {
             self.take_state(&custom.data, now_ms);
         }

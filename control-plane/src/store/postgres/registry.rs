@@ -248,10 +248,6 @@ impl Store for PostgresStore {
                 &[&signed(keep.events)],
             )?;
             t.execute(
-                "DELETE FROM history WHERE seq <= (SELECT coalesce(max(seq), 0) FROM history) - $1",
-                &[&signed(keep.history)],
-            )?;
-            t.execute(
                 "DELETE FROM offers WHERE seq <= (SELECT coalesce(max(seq), 0) FROM offers) - $1",
                 &[&signed(keep.offers)],
             )?;
@@ -261,11 +257,27 @@ impl Store for PostgresStore {
                     UNION SELECT digest FROM rollout_pins)",
                 &[],
             )?;
-            let rows = t.rows(
-                "DELETE FROM sources WHERE state = 'gone' AND since_ns < $1 RETURNING id",
-                &[&keep.gone_before_ns],
-            )?;
-            rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+            forget_sources(t, keep.gone_before_ns, keep.history)
         })
     }
+
+    fn forget_sources(&self, gone_before_ns: i64, history: u64) -> Result<Vec<String>, StoreError> {
+        self.transact(|t| forget_sources(t, gone_before_ns, history))
+    }
+}
+
+fn forget_sources(
+    t: &mut Tx<'_>,
+    gone_before_ns: i64,
+    history: u64,
+) -> Result<Vec<String>, Trouble> {
+    t.execute(
+        "DELETE FROM history WHERE seq <= (SELECT coalesce(max(seq), 0) FROM history) - $1",
+        &[&signed(history)],
+    )?;
+    let rows = t.rows(
+        "DELETE FROM sources WHERE state = 'gone' AND since_ns < $1 RETURNING id",
+        &[&gone_before_ns],
+    )?;
+    rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
 }

@@ -477,7 +477,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(found, 16 + 7);
+        assert_eq!(found, 17 + 7);
         assert_eq!(
             Endpoint::of(&Method::DELETE, "/api/v1/agents"),
             Err(Some("GET, HEAD"))

@@ -342,6 +342,8 @@ fn case<'a>(place: &'static str, to: &str, args: &'a [Arg], cx: &Cx<'a>) -> Done
     let value = text(place, args, 0, cx)?;
     let text = String::from_utf8_lossy(&value);
     Ok(Val::text(match to {
+        "lower" if text.is_ascii() => text.to_ascii_lowercase(),
+        "upper" if text.is_ascii() => text.to_ascii_uppercase(),
         // As in Go each character becomes one, or stays.
         "lower" => text.chars().map(|c| one(c, c.to_lowercase())).collect(),
         "upper" => text.chars().map(|c| one(c, c.to_uppercase())).collect(),

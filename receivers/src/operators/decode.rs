@@ -421,7 +421,10 @@ fn severity(s: &mut Section<'_, '_>) -> Option<SeverityParser> {
 /// The preset; as in the collector the usual one if there is none of this name.
 fn preset(s: &mut Section<'_, '_>, presets: &[(&str, Preset)]) -> Preset {
     let names: Vec<&str> = presets.iter().map(|(name, _)| *name).collect();
-    let given = s.node("preset").and_then(Node::as_str);
+    let given = match s.is_recording() {
+        true => None,
+        false => s.node("preset").and_then(Node::as_str),
+    };
     match given.filter(|given| !names.contains(given)) {
         Some(given) => {
             let message = format!(

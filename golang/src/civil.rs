@@ -108,14 +108,17 @@ pub(crate) const WEEKDAYS: [&str; 7] = [
     "Saturday",
 ];
 
-/// Matches `text` against `steps`.
+/// Matches `text` against `steps`. `lenient`: numbers may have blanks in front and lack zeros, and offsets have
+/// any form.
 pub(crate) fn scan<'t>(
     steps: &[Step],
+    lenient: bool,
     text: &'t [u8],
 ) -> Result<(Civil, FoundZone<'t>), TimeError> {
     let mut s = Scan {
         text,
         at: 0,
+        lenient,
         civil: Civil {
             year: 0,
             month: 1,
@@ -148,6 +151,7 @@ pub(crate) fn scan<'t>(
 struct Scan<'t> {
     text: &'t [u8],
     at: usize,
+    lenient: bool,
     civil: Civil,
     zone: FoundZone<'t>,
     /// True = after noon.
@@ -167,11 +171,33 @@ impl<'t> Scan<'t> {
         }
     }
 
+    /// Whether blanks in front are left out.
+    fn skips_blanks(&self, step: &Step) -> bool {
+        self.lenient
+            && self.rest().first().is_some_and(u8::is_ascii_whitespace)
+            && !matches!(
+                step,
+                Step::Literal(_)
+                    | Step::MonthName { .. }
+                    | Step::Weekday { .. }
+                    | Step::FractionExact(_)
+                    | Step::FractionAny(_)
+                    | Step::HalfDay { .. }
+                    | Step::ZoneName
+            )
+    }
+
     fn step(&mut self, step: &Step) -> Result<(), TimeError> {
+        if self.skips_blanks(step) {
+            self.at = self.text.len() - self.rest().trim_ascii_start().len();
+        }
         match *step {
             Step::Literal(ref text) => self.literal(text)?,
             Step::Year => self.civil.year = i64::from(self.digits(4, 4, "a year")?),
-            Step::YearOfCentury => {
+            Step::YearOrOfCentury if self.digits_ahead(4) => {
+                self.civil.year = i64::from(self.digits(4, 4, "a year")?);
+            }
+            Step::YearOfCentury | Step::YearOrOfCentury => {
                 let year = i64::from(self.digits(2, 2, "a year of two digits")?);
                 self.civil.year = year + if year >= 69 { 1900 } else { 2000 };
             }
@@ -256,6 +282,12 @@ impl<'t> Scan<'t> {
         Ok(())
     }
 
+    /// Whether so many digits follow.
+    fn digits_ahead(&self, many: usize) -> bool {
+        let head = self.rest().get(..many);
+        head.is_some_and(|head| head.iter().all(u8::is_ascii_digit))
+    }
+
     /// A number of `least` to `most` digits.
     fn digits(&mut self, least: usize, most: usize, what: &'static str) -> Result<u32, TimeError> {
         let len = self
@@ -281,7 +313,8 @@ impl<'t> Scan<'t> {
         what: &'static str,
     ) -> Result<u32, TimeError> {
         let at = self.at;
-        let value = self.digits(if padded { 2 } else { 1 }, 2, what)?;
+        let least = if padded && !self.lenient { 2 } else { 1 };
+        let value = self.digits(least, 2, what)?;
         match range.contains(&value) {
             true => Ok(value),
             false => Err(TimeError::Mismatch { at, wanted: what }),
@@ -339,21 +372,34 @@ impl<'t> Scan<'t> {
             _ => return Err(self.mismatch(wanted)),
         };
         self.at += 1;
-        let mut seconds = i64::from(self.number(true, 0..=24, wanted)?) * 3600;
-        for (there, unit) in [(form.minutes, 60), (form.seconds, 1)] {
+        let mut seconds = i64::from(self.part_of_offset(24)?) * 3600;
+        // `%z`: +0700, +07:00 and +07.
+        let any = self.lenient && form.z;
+        let colon = form.colon || (any && self.rest().first() == Some(&b':'));
+        let minutes = form.minutes && !(any && !colon && !self.digits_ahead(2));
+        for (there, unit) in [(minutes, 60), (form.seconds, 1)] {
             if !there {
                 break;
             }
-            if form.colon {
+            if colon {
                 if self.rest().first() != Some(&b':') {
                     return Err(self.mismatch(wanted));
                 }
                 self.at += 1;
             }
-            seconds += i64::from(self.number(true, 0..=60, wanted)?) * unit;
+            seconds += i64::from(self.part_of_offset(60)?) * unit;
         }
         self.zone = FoundZone::Offset(sign * seconds);
         Ok(())
+    }
+
+    /// Two digits.
+    fn part_of_offset(&mut self, most: u32) -> Result<u32, TimeError> {
+        let (at, wanted) = (self.at, "an offset from UTC");
+        match self.digits(2, 2, wanted)? {
+            value if value <= most => Ok(value),
+            _ => Err(TimeError::Mismatch { at, wanted }),
+        }
     }
 
     /// An abbreviation of three to five capitals, `GMT+3`, or a signed number of hours.

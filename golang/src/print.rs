@@ -34,7 +34,7 @@ fn text(step: &Step, t: DateTime) -> String {
     };
     match step {
         Step::Literal(text) => String::from_utf8_lossy(text).into_owned(),
-        Step::Year => format!("{:04}", t.year()),
+        Step::Year | Step::YearOrOfCentury => format!("{:04}", t.year()),
         Step::YearOfCentury => format!("{:02}", t.year().rem_euclid(100)),
         Step::MonthName { full } => name(&MONTHS, t.month() - 1, *full),
         Step::Month { padded } => two(t.month(), *padded),
@@ -97,7 +97,7 @@ mod tests {
         let ns = 1_772_370_309_250_000_000;
         for (layout, want) in [
             ("%Y-%m-%dT%H:%M:%S%z", "2026-03-01T13:05:09Z"),
-            ("%y %o %q %g %e|%l %I %p %P", "26 _3 3 1  1|1 01 PM pm"),
+            ("%y %o %q %g %e|%l %I %p %P", "26 3 3 1  1|1 01 PM pm"),
             ("%A %a %B %b %h", "Sunday Sun March Mar Mar"),
             ("%S.%L %S.%f %S.%s", "09.25 09.25 09.25"),
             (

@@ -3,7 +3,7 @@
 /// The string that the literal `quoted` stands for: `Some(true)` if it is exactly what stands
 /// between the quotes, `Some(false)` if it is in `out`, `None` if this is no literal.
 ///
-/// Quotes are `"`, `'` (around one character) and backticks. Bytes that are not UTF-8, also those
+/// Quotes are `"`, `'` (around one character, or none) and backticks. Bytes that are not UTF-8, also those
 /// that escapes make, become U+FFFD.
 pub fn unquote(quoted: &[u8], out: &mut Vec<u8>) -> Option<bool> {
     out.clear();
@@ -28,7 +28,8 @@ pub fn unquote(quoted: &[u8], out: &mut Vec<u8>) -> Option<bool> {
                 rest = character(rest, quote, out)?;
                 characters += 1;
             }
-            if quote == b'\'' && characters != 1 {
+            // As in the collector, two quotes are no text.
+            if quote == b'\'' && characters > 1 {
                 return None;
             }
             false
@@ -128,7 +129,7 @@ mod tests {
             ("'\u{e9}'".as_bytes(), Some("\u{e9}")),
             (b"'\\u00e9'", Some("\u{e9}")),
             (b"'ab'", None),
-            (b"''", None),
+            (b"''", Some("")),
             (b"\"a", None),
             (b"a\"", None),
             (b"\"", None),

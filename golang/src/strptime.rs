@@ -3,7 +3,8 @@
 //! Both text forms become one small program with the matching rules of Go's `time.Parse` (the
 //! collector translates strptime to Go layouts): names in any case, one or two digits where no
 //! zero padding is asked for, a run of blanks in the layout matches any run of blanks, fractional
-//! seconds are taken after seconds even if the layout has none.
+//! seconds are taken after seconds even if the layout has none. With strptime blanks in front of a number are
+//! left out, numbers may lack the zeros in front, and `%z` takes offsets in every form, as in the collector.
 //! Sources: the collector's time parser and its ctimefmt table, the documentation of Go's `time`.
 //!
 //! ```
@@ -83,6 +84,8 @@ pub(crate) enum Step {
     Year,
     /// Two digits, 69 to 99 are of the last century.
     YearOfCentury,
+    /// Four digits, or two as above; written with four.
+    YearOrOfCentury,
     /// A name, full or of three letters.
     MonthName {
         full: bool,
@@ -192,7 +195,8 @@ const EPOCHS: [Epoch; 7] = [
 
 #[derive(Clone, Debug)]
 enum Program {
-    Text(Vec<Step>),
+    /// With whether numbers are matched as strptime matches them.
+    Text(Vec<Step>, bool),
     Epoch(Epoch),
 }
 
@@ -213,8 +217,8 @@ impl Layout {
             return Err(LayoutError::Empty);
         }
         let program = match kind {
-            LayoutType::Strptime => Program::Text(strptime_steps(layout)?),
-            LayoutType::Gotime => Program::Text(layout::steps(layout)),
+            LayoutType::Strptime => Program::Text(strptime_steps(layout)?, true),
+            LayoutType::Gotime => Program::Text(layout::steps(layout), false),
             LayoutType::Epoch => {
                 let epoch = EPOCHS.iter().find(|e| e.name == layout);
                 let epoch = epoch.ok_or_else(|| LayoutError::Epoch(layout.to_owned()))?;
@@ -225,6 +229,11 @@ impl Layout {
             program,
             ends_in_z: layout.ends_with('Z'),
         })
+    }
+
+    /// Whether times have the abbreviation of a zone.
+    pub fn has_zone_name(&self) -> bool {
+        matches!(&self.program, Program::Text(steps, _) if steps.contains(&Step::ZoneName))
     }
 
     /// The zone of times without one when no location is set: UTC if the layout ends in `Z`,
@@ -245,8 +254,8 @@ impl Layout {
     /// See [`TimeError`].
     pub fn parse_time(&self, text: &[u8], zone: &Zone, now_ns: i64) -> Result<i64, TimeError> {
         match &self.program {
-            Program::Text(steps) => {
-                let (mut civil, found) = scan(steps, text)?;
+            Program::Text(steps, lenient) => {
+                let (mut civil, found) = scan(steps, *lenient, text)?;
                 let dated = civil.year > 0;
                 if !dated {
                     civil.year = zone.year_at(now_ns);
@@ -299,7 +308,7 @@ impl Layout {
     /// whole number of its unit.
     pub fn write_utc(&self, ns: i64, out: &mut String) {
         match &self.program {
-            Program::Text(steps) => crate::print::steps(steps, ns, out),
+            Program::Text(steps, _) => crate::print::steps(steps, ns, out),
             Program::Epoch(epoch) => out.push_str(&ns.div_euclid(epoch.unit_ns).to_string()),
         }
     }
@@ -351,7 +360,6 @@ fn strptime_steps(layout: &str) -> Result<Vec<Step>, LayoutError> {
             '%' => literal.push(b'%'),
             'n' => literal.push(b'\n'),
             't' => literal.push(b'\t'),
-            'o' => literal.push(b'_'),
             'L' | 'f' | 's' => match literal.pop() {
                 Some(b'.' | b',') => {}
                 _ => return Err(LayoutError::Fraction(name())),
@@ -402,7 +410,11 @@ fn directive_steps(directive: char) -> Option<Vec<Step>> {
         'i' => "-07",
         'j' => "-07:00",
         'k' => "-07:00:00",
-        'D' | 'x' => "01/02/2006",
+        'D' | 'x' => {
+            let mut steps = layout::steps("01/02/");
+            steps.push(Step::YearOrOfCentury);
+            return Some(steps);
+        }
         'F' => "2006-01-02",
         'T' | 'X' => "15:04:05",
         'r' => "03:04:05 pm",

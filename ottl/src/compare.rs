@@ -78,10 +78,8 @@ pub(crate) fn calculate(op: Math, a: Val<'_>, b: Val<'_>) -> Result<Val<'static>
                 Math::Div => a / b,
             }));
         }
-        (Val::Int(_), Val::Double(_)) | (Val::Double(_), Val::Int(_)) => {
-            let why = "an integer and a double cannot be mixed; use Double(...) or Int(...)";
-            return Err(Fault::failed(PLACE, why));
-        }
+        (Val::Int(a), Val::Double(_)) => return calculate(op, Val::Double(*a as f64), b),
+        (Val::Double(_), Val::Int(b)) => return calculate(op, a, Val::Double(*b as f64)),
         (Val::Time(a), Val::Time(b)) if op == Math::Sub => {
             plus_minus(*a, *b).map(|r| r.map(Val::Duration))
         }

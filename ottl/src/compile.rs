@@ -340,7 +340,7 @@ impl Compiler {
                 }
                 None => i,
                 Some(given) => {
-                    let place = params.iter().position(|p| p.name == given.it);
+                    let place = params.iter().position(|p| same_name(p.name, &given.it));
                     place.ok_or_else(|| {
                         let near = nearest(&given.it, params.iter().map(|p| p.name));
                         let near = near.map_or(String::new(), |n| format!("; did you mean {n:?}?"));
@@ -562,4 +562,18 @@ fn find_function(at: usize, name: &str) -> Result<&'static functions::Function, 
         }
         Mistake::new(at, why)
     })
+}
+
+/// Whether `given` names the parameter `name`: words are joined by underscores or begin with capitals, as in
+/// the collector.
+fn same_name(name: &str, given: &str) -> bool {
+    let camel = |name: &str| -> String {
+        let words = name.split('_').map(|word| {
+            let mut rest = word.chars();
+            let first = rest.next().map(|c| c.to_ascii_uppercase());
+            first.into_iter().chain(rest).collect::<String>()
+        });
+        words.collect()
+    };
+    name == given || camel(name) == camel(given)
 }

@@ -229,9 +229,7 @@ impl<'t> Lexer<'t> {
         if self.rest().first() == Some(&b'.') {
             float = true;
             self.at += 1;
-            if self.run(|b| b.is_ascii_digit()).is_empty() {
-                return Err(Mistake::new(start, "there are no digits behind the dot"));
-            }
+            self.run(|b| b.is_ascii_digit());
             if let [b'e' | b'E', b'+' | b'-', digit, ..] | [b'e' | b'E', digit, ..] = self.rest()
                 && (digit.is_ascii_digit())
             {

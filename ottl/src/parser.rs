@@ -383,6 +383,9 @@ impl<'p, 't> Parser<'p, 't> {
                 return Ok(Value::Map(entries));
             }
             self.close(b',', "\",\" or \"}\"")?;
+            if self.mark(b'}') {
+                return Ok(Value::Map(entries));
+            }
         }
     }
 

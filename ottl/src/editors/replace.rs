@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use regex::bytes::Regex;
+use tailwater_golang::regexp;
 use tailwater_pdata::{Map, Value};
 
 use crate::compile::Target;
@@ -126,6 +127,9 @@ impl Replacement {
         let mut last = 0;
         for found in pattern.captures_iter(text) {
             let Some(all) = found.get(0) else { continue };
+            if regexp::is_within_character(text, all.range()) {
+                continue;
+            }
             out.extend_from_slice(&text[last..all.start()]);
             last = all.end();
             if self.function.is_none() && self.frame.is_none() {

@@ -115,12 +115,20 @@ fn steps(target: &Target, scene: &dyn SceneMut, now_ns: i64) -> Result<Vec<Step>
     target.keys.iter().map(step).collect()
 }
 
-/// Puts `value` where `steps` lead to within `root`; maps that are missing on the way are made.
+/// Most items of a list that is made to put something at one of its positions.
+const NEW_ITEMS_MAX: usize = 1024;
+
+/// Puts `value` where `steps` lead to within `root`; maps and lists that are missing on the way are made.
 fn put(root: &mut Value, steps: &[Step], value: Value) -> Result<(), Fault> {
     let mut at = root;
     for step in steps {
-        if matches!(at, Value::Null) && matches!(step, Step::Name(_)) {
-            *at = Value::Map(Map::new());
+        match step {
+            Step::Name(_) if matches!(at, Value::Null) => *at = Value::Map(Map::new()),
+            // As in the collector, a list with nothing in front.
+            Step::At(i) if matches!(at, Value::Null) && *i < NEW_ITEMS_MAX => {
+                *at = Value::List(vec![Value::Null; i + 1]);
+            }
+            _ => {}
         }
         at = match (at, step) {
             (Value::Map(map), Step::Name(name)) => {

@@ -64,10 +64,10 @@ fn digest<'a>(
     Ok(Val::text(of(&text(place, args, 0, cx)?)))
 }
 
-/// FNV-1 of 64 bits, as an integer.
+/// FNV-1a of 64 bits, as an integer.
 fn fnv<'a>(args: &'a [Arg], cx: &Cx<'a>) -> Done<'a> {
     let bytes = text("FNV", args, 0, cx)?;
-    let step = |hash: u64, b: &u8| hash.wrapping_mul(0x0000_0100_0000_01b3) ^ u64::from(*b);
+    let step = |hash: u64, b: &u8| (hash ^ u64::from(*b)).wrapping_mul(0x0000_0100_0000_01b3);
     let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325, step);
     Ok(Val::Int(hash.cast_signed()))
 }

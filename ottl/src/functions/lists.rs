@@ -103,7 +103,8 @@ fn slice_to_map<'a>(args: &'a [Arg], cx: &Cx<'a>) -> Done<'a> {
     let (key_path, value_path) = (path(1), path(2));
     let mut entries = Vec::with_capacity(list.len());
     for (i, item) in list.iter().enumerate() {
-        if !matches!(item, Value::Map(_)) {
+        let by_path = key_path.is_some() || value_path.is_some();
+        if by_path && !matches!(item, Value::Map(_)) {
             return Err(Fault::failed(PLACE, "an item of the list is no map"));
         }
         let key = match key_path {
@@ -136,12 +137,12 @@ fn sort<'a>(args: &'a [Arg], cx: &Cx<'a>) -> Done<'a> {
     let scalar = |v: &Value| {
         matches!(
             v,
-            Value::Int(_) | Value::Double(_) | Value::Str(_) | Value::Bool(_)
+            Value::Null | Value::Int(_) | Value::Double(_) | Value::Str(_) | Value::Bool(_)
         )
     };
     if !all(scalar) {
-        let why = "only numbers, text and booleans can be sorted";
-        return Err(Fault::failed(PLACE, why));
+        // There is no order of lists, maps and bytes.
+        return Ok(Val::List(Cow::Owned(list)));
     }
     if all(|v| matches!(v, Value::Int(_))) {
         list.sort_by_key(|v| if let Value::Int(i) = v { *i } else { 0 });

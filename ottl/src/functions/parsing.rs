@@ -248,13 +248,13 @@ fn to_key_value<'a>(args: &'a [Arg], cx: &Cx<'a>) -> Done<'a> {
         }
         let value = as_text(Val::from(value.as_ref())).unwrap_or_default();
         for (text, behind) in [(&**key, delimiter), (&*String::from_utf8_lossy(&value), "")] {
-            if text.contains(delimiter) || text.contains(pairs) {
-                out.push('"');
-                out.push_str(&text.replace('"', "\\\""));
-                out.push('"');
+            let text = text.replace('"', "\\\"");
+            let quote = if text.contains(delimiter) || text.contains(pairs) {
+                "\""
             } else {
-                out.push_str(text);
-            }
+                ""
+            };
+            out.extend([quote, &text, quote]);
             out.push_str(behind);
         }
     }
@@ -447,8 +447,7 @@ fn is_in_cidr<'a>(args: &'a [Arg], cx: &Cx<'a>) -> Done<'a> {
     let address = std::str::from_utf8(&text)
         .ok()
         .and_then(|t| t.parse::<IpAddr>().ok());
-    let address = address.ok_or_else(|| Fault::failed(PLACE, "the text is no IP address"))?;
-    let Some(Arg::Networks(networks)) = args.get(1) else {
+    let (Some(address), Some(Arg::Networks(networks))) = (address, args.get(1)) else {
         return Ok(Val::Bool(false));
     };
     let within = |(network, bits): &(IpAddr, u8)| match (address.to_canonical(), network) {

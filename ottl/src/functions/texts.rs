@@ -245,8 +245,7 @@ fn concat<'a>(args: &'a [Arg], cx: &Cx<'a>) -> Done<'a> {
                 Val::Bytes(bytes) => out.extend_from_slice(hex(&bytes).as_bytes()),
                 Val::Nil => out.extend_from_slice(b"<nil>"),
                 Val::Double(d) => out.extend_from_slice(plain_double(d).as_bytes()),
-                // What may be large is left out.
-                Val::List(_) | Val::Map(_) | Val::Time(_) | Val::Duration(_) => {}
+                Val::Time(_) | Val::Duration(_) => {}
                 other => {
                     if let Some(value) = other.as_value() {
                         value.write_string(&mut out);
@@ -343,11 +342,22 @@ fn case<'a>(place: &'static str, to: &str, args: &'a [Arg], cx: &Cx<'a>) -> Done
     let value = text(place, args, 0, cx)?;
     let text = String::from_utf8_lossy(&value);
     Ok(Val::text(match to {
-        "lower" => text.to_lowercase(),
-        "upper" => text.to_uppercase(),
+        "lower" if text.is_ascii() => text.to_ascii_lowercase(),
+        "upper" if text.is_ascii() => text.to_ascii_uppercase(),
+        // As in Go each character becomes one, or stays.
+        "lower" => text.chars().map(|c| one(c, c.to_lowercase())).collect(),
+        "upper" => text.chars().map(|c| one(c, c.to_uppercase())).collect(),
         "snake" => snake(&text),
         _ => camel(&text),
     }))
+}
+
+/// The only character of `to`, or `c` if there are more.
+fn one(c: char, mut to: impl Iterator<Item = char>) -> char {
+    match (to.next(), to.next()) {
+        (Some(one), None) => one,
+        _ => c,
+    }
 }
 
 fn is_gap(b: u8) -> bool {

@@ -268,7 +268,7 @@ fn maps_are_merged_and_flattened() {
         (
             &[
                 r#"set(attributes, {"a": {"s": {"n": "first"}, "h": "1"}, "a.s": {"n": ["second", "third"]}, "a.s.n": "fourth", "o": ["u1", "u2"]})"#,
-                "flatten(attributes, resolve_conflicts=true)",
+                "flatten(attributes, resolveConflicts=true)",
                 "set(attributes[\"all\"], Sort(Keys(attributes)))",
             ],
             "all",

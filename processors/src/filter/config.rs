@@ -5,7 +5,7 @@ use tailwater_config::Section;
 use tailwater_ottl::Context;
 use tailwater_pdata::Signal;
 
-use crate::matching::config::{attributes, match_type, severity, texts};
+use crate::matching::config::{MatchType, attributes, match_type, severity, texts};
 use crate::matching::{Choice, Conditions, LogMatch, Selection, decode_match};
 use crate::ottl::{ConditionGroup, condition_groups, conditions_of, error_mode};
 
@@ -129,6 +129,7 @@ impl FilterSettings {
             alone(s, settings.logs.groups.len() > before, "log_record");
             settings.logs.selection = Selection { include, exclude };
         });
+        let mut mixed = false;
         s.section("traces", |s| {
             let old = [
                 ("resource", Context::Resource),
@@ -137,8 +138,12 @@ impl FilterSettings {
             ];
             let groups = old.map(|(key, context)| conditions_of(s, key, (context, TRACES), mode));
             settings.traces.groups.extend(groups.into_iter().flatten());
+            mixed = !s.is_recording() && ["resource", "span", "spanevent"].iter().any(|k| s.has(k));
         });
         s.section("spans", |s| {
+            if !s.is_recording() {
+                alone(s, mixed, "resource, span and spanevent of traces");
+            }
             let include = s.section_if_present("include", decode_match);
             let exclude = s.section_if_present("exclude", decode_match);
             let mut of = |m: Option<crate::matching::MatchConfig>| {
@@ -210,7 +215,21 @@ const LOG_PROPERTIES: &[(&str, &str)] = &[
 /// `include` or `exclude` of log records.
 fn log_properties(s: &mut Section<'_, '_>) -> LogMatch {
     s.describe(LOG_PROPERTIES);
-    let how = match_type(s);
+    // A severity alone is compared, not matched.
+    let matched = [
+        "bodies",
+        "severity_texts",
+        "record_attributes",
+        "resource_attributes",
+    ];
+    let needed = s.is_recording()
+        || !s.is_given("severity_number")
+        || s.is_given("match_type")
+        || matched.iter().any(|key| s.is_given(key));
+    let how = match needed {
+        true => match_type(s),
+        false => MatchType::Strict,
+    };
     LogMatch {
         bodies: texts(s, "bodies", how),
         severity_texts: texts(s, "severity_texts", how),

@@ -584,6 +584,14 @@ fn mistakes_of_a_section_are_told() {
             "is required: strict or regexp",
         ),
         (
+            "logs: {include: {bodies: [a], severity_number: {min: INFO}}}",
+            "is required: strict or regexp",
+        ),
+        (
+            "{traces: {span: ['true']}, spans: {include: {match_type: strict, services: [a]}}}",
+            "cannot be used together with resource, span and spanevent of traces",
+        ),
+        (
             "metrics: {include: {match_type: expr, expressions: ['x']}}",
             "as conditions of OTTL",
         ),
@@ -604,5 +612,24 @@ fn mistakes_of_a_section_are_told() {
             error.contains(part),
             "{yaml}\n  said {error}\n  want {part}"
         );
+    }
+}
+
+/// Guarantee: a severity alone needs no match_type, as in the collector.
+#[test]
+fn a_severity_alone_is_compared() {
+    for (yaml, left) in [
+        ("logs: {include: {severity_number: {min: INFO}}}", 1),
+        ("logs: {include: {severity_number: {min: WARN}}}", 0),
+        ("logs: {exclude: {severity_number: {min: INFO}}}", 0),
+    ] {
+        let entry = Entry {
+            severity: 9,
+            ..Entry::default()
+        };
+        let logs = tailwater_pdata::LogsBatch::from_entries(&[entry]);
+        let (parts, _) = run(yaml, logs);
+        let rows: usize = parts.iter().map(|p| p.data.items()).sum();
+        assert_eq!(rows, left, "{yaml}");
     }
 }

@@ -292,8 +292,7 @@ impl Cluster {
         self.shared.meters.lookup_misses.inc();
     }
 
-    /// For tests: nobody is asked, and data waits until then.
-    #[cfg(test)]
+    /// For tests and vectors: nobody is asked, and data waits until then.
     pub fn pretend_started(&self, until: Mono) {
         self.started.lock().unwrap().until = Some(until);
     }
@@ -304,14 +303,12 @@ impl Cluster {
         self.shared.forget();
     }
 
-    /// For tests: what a task would tell.
-    #[cfg(test)]
+    /// For tests and vectors: what a task would tell.
     pub fn told_pod(&self, change: Change<'_, Pod>) {
         self.shared.tell_pod("test", change);
     }
 
-    /// For tests: what a task would tell.
-    #[cfg(test)]
+    /// For tests and vectors: what a task would tell.
     pub fn told(&self, kind: Kind, change: Change<'_, Named>) {
         self.shared.tell(kind, "test", change);
     }

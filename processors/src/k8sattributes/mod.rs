@@ -12,6 +12,7 @@ pub(crate) mod access;
 mod association;
 mod cluster;
 mod config;
+pub mod conformance;
 mod rules;
 mod table;
 #[cfg(test)]

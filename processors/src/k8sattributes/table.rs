@@ -126,7 +126,6 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    #[cfg(test)]
     pub const ALL: [Kind; 7] = [
         Kind::Namespace,
         Kind::Node,

@@ -36,7 +36,7 @@ pub(crate) fn edit(place: &mut Place, edit: &MetricEdit, texts: MetricTexts) -> 
             extract(place, "extract_sum_metric", sum_of, *monotonic, suffix)?;
         }
         MetricEdit::ExtractCount { monotonic, suffix } => {
-            extract(place, "extract_count_metric", count_of, *monotonic, suffix)?;
+            extract(place, EXTRACT_COUNT, count_of, *monotonic, suffix)?;
         }
         MetricEdit::ExtractAverage { monotonic, suffix } => {
             extract(place, "extract_avg_metric", average, *monotonic, suffix)?;
@@ -169,14 +169,16 @@ fn added(
     sum: Option<(u64, bool)>,
     points: Vec<Draft>,
 ) -> Result<(), Fault> {
-    added_as(place, suffix, None, sum, points)
+    added_as(place, suffix, &[], sum, points)
 }
 
-/// The same with a description of its own.
+const EXTRACT_COUNT: &str = "extract_count_metric";
+
+/// The same with texts of its own, of a description or unit.
 fn added_as(
     place: &mut Place,
     suffix: &str,
-    description: Option<&[u8]>,
+    own: &[(&'static str, &[u8])],
     sum: Option<(u64, bool)>,
     points: Vec<Draft>,
 ) -> Result<(), Fault> {
@@ -190,8 +192,8 @@ fn added_as(
     for text in ["description", "unit"] {
         metric.set(None, text, FieldValue::Bytes(of.bytes(text)));
     }
-    if let Some(description) = description {
-        metric.set(None, "description", FieldValue::Bytes(description));
+    for (name, text) in own {
+        metric.set(None, name, FieldValue::Bytes(text));
     }
     put_data(&mut metric, sum, &points);
     add(place, &metric)
@@ -219,7 +221,12 @@ fn extract(
     let found = points(metric, kind);
     let found = found.iter().filter_map(|p| number(&p.view()));
     let found = found.collect();
-    added(place, suffix, Some((temporality, monotonic)), found)
+    // What counts has not the unit of what is counted.
+    let own: &[(&str, &[u8])] = match name {
+        EXTRACT_COUNT => &[("unit", b"1")],
+        _ => &[],
+    };
+    added_as(place, suffix, own, Some((temporality, monotonic)), found)
 }
 
 /// A number with the attributes and times of another point.
@@ -283,9 +290,11 @@ fn extract_percentile(place: &mut Place, percent: f64, suffix: &str) -> Result<(
         .map(number)
         .collect::<Result<Vec<_>, Fault>>()?;
     let description = metric.view().bytes("description").to_vec();
-    let about = format!(" (p{percent})");
-    let about = [&description[..], about.as_bytes()].concat();
-    added_as(place, suffix, Some(&about), None, numbers)
+    let about = match &description[..] {
+        [] => format!("p{percent}").into_bytes(),
+        text => [text, format!(" (p{percent})").as_bytes()].concat(),
+    };
+    added_as(place, suffix, &[("description", &about)], None, numbers)
 }
 
 /// The quantiles of a summary's point as numbers with an attribute `key`.

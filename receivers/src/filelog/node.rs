@@ -80,12 +80,8 @@ impl FilelogSettings {
             path: path.clone(),
         };
         // Everything that can be wrong is found now, not when it is built.
-        if let Err(more) = wanted.chain() {
-            errors.append(more);
-        }
-        if let Err(more) = wanted.header_chain() {
-            errors.append(more);
-        }
+        Chain::report(wanted.chain(), errors);
+        Chain::report(wanted.header_chain(), errors);
         if let Err(e) = wanted.constants() {
             errors.push(*e);
         }

@@ -60,9 +60,7 @@ impl JournaldSettings {
             path: path.clone(),
         };
         // Everything that can be wrong is found now, not when it is built.
-        if let Err(more) = wanted.chain() {
-            errors.append(more);
-        }
+        Chain::report(wanted.chain(), errors);
         if let Err(e) = wanted.constants() {
             errors.push(*e);
         }

@@ -135,9 +135,21 @@ impl Chain {
             kinds.any(|k| k == Some(kind))
         };
         let (joins_lines, recombines) = (has("container"), has("recombine"));
+        let warnings = errors.take_warnings();
         errors
             .into_result(())
-            .map(|()| Chain::new(stages, joins_lines, recombines))
+            .map(|()| Chain::new(stages, joins_lines, recombines, warnings))
+    }
+
+    /// Adds what is wrong with a chain, or what it warns of, to `errors`.
+    pub fn report(chain: Result<Chain, Errors>, errors: &mut Errors) {
+        match chain {
+            Ok(chain) => chain
+                .warnings
+                .into_iter()
+                .for_each(|warning| errors.warn(warning)),
+            Err(more) => errors.append(more),
+        }
     }
 }
 
@@ -219,7 +231,7 @@ fn draft<'n>(
     }
     if kind == "router" {
         let read = router::decode(&mut s, cx.environment);
-        s.finish();
+        s.finish_with_warnings();
         if let Some((router, routes)) = read {
             draft.routes = routes;
             draft.stage = Some(Stage {
@@ -238,7 +250,7 @@ fn draft<'n>(
     let on_error = s.choice("on_error", &OnError::ALL, OnError::Send);
     let when = condition(&mut s, "if", cx.environment);
     let operator = decode::operator(&kind, &mut s, cx.environment);
-    s.finish();
+    s.finish_with_warnings();
     let outputs = Vec::new();
     draft.stage = operator.map(|operator| Stage {
         id,

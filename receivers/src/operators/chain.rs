@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tailwater_config::Warning;
 use tailwater_pdata::{Columns, LogsBatch};
 
 use super::expr::{Expr, Record};
@@ -81,17 +82,25 @@ pub struct Chain {
     /// Memory of the last call; empty between calls.
     work: VecDeque<(To, LogsBatch)>,
     out: Vec<LogsBatch>,
+    /// What its configuration is warned of.
+    pub(super) warnings: Vec<Warning>,
 }
 
 impl Chain {
     /// `outputs` point to stages or out, and never lead back.
-    pub(super) fn new(stages: Vec<Stage>, joins_lines: bool, recombines: bool) -> Chain {
+    pub(super) fn new(
+        stages: Vec<Stage>,
+        joins_lines: bool,
+        recombines: bool,
+        warnings: Vec<Warning>,
+    ) -> Chain {
         let entry = (!stages.is_empty()).then_some(To::Operator(0));
         Chain {
             stages,
             entry,
             joins_lines,
             recombines,
+            warnings,
             ..Chain::default()
         }
     }

@@ -1,6 +1,6 @@
 //! The options of each operator.
 
-use tailwater_config::{ConfigError, Environment, Node, NodeValue, Section, Span};
+use tailwater_config::{ConfigError, Environment, Node, NodeValue, Section, Span, Warning};
 
 use super::container::{Container, Format};
 use super::csv::CsvParser;
@@ -231,7 +231,10 @@ fn container(s: &mut Section<'_, '_>) -> Container {
     if let Some(field) = rootable_field(s, "parse_to")
         && field != Field::attributes()
     {
-        s.invalid("parse_to", "container supports only attributes");
+        s.warn(
+            "parse_to",
+            "has no effect: container puts what it finds into attributes",
+        );
     }
     let line_bytes_max = s.byte_size("max_log_size", LINE_BYTES_MAX, ..);
     Container {
@@ -311,6 +314,10 @@ const TIME: &[(&str, &str)] = &[
         "location",
         "Time zone of times without one, a name of the IANA database; unless set that of the agent, or UTC if the layout says so.",
     ),
+    (
+        "time_zone_locations",
+        "What abbreviations of zones stand for: `IST: Asia/Kolkata`. The layout has to have one.",
+    ),
 ];
 
 fn time(s: &mut Section<'_, '_>) -> Option<TimeParser> {
@@ -328,12 +335,39 @@ fn time(s: &mut Section<'_, '_>) -> Option<TimeParser> {
         Some(name) => parsed(s, "location", Zone::named(name)),
         None => layout.as_ref().map(Layout::default_zone),
     };
-    s.refuse("time_zone_locations", "set location");
+    let zones = zones(s, layout.as_ref());
     Some(TimeParser {
         parse_from: parse_from?,
         layout: layout?,
         zone: zone?,
+        zones,
     })
+}
+
+/// The zones that abbreviations stand for.
+fn zones(s: &mut Section<'_, '_>, layout: Option<&Layout>) -> Vec<(String, Zone)> {
+    const KEY: &str = "time_zone_locations";
+    let mut zones = Vec::new();
+    for (key, node) in s.map(KEY).unwrap_or_default() {
+        let zone = node
+            .as_str()
+            .ok_or("has to be the name of a time zone".to_owned());
+        match zone.and_then(|name| Zone::named(name).map_err(|e| e.to_string())) {
+            Ok(zone) => zones.push((key.text.clone(), zone)),
+            Err(message) => {
+                let path = s.path().child(KEY).child(&key.text);
+                let e = ConfigError::new(node.span.clone(), path, message);
+                s.errors().push(e);
+            }
+        }
+    }
+    if !zones.is_empty() && layout.is_some_and(|l| !l.has_zone_name()) {
+        s.invalid(
+            KEY,
+            "needs a layout with an abbreviation of a zone (%Z, MST)",
+        );
+    }
+    zones
 }
 
 /// What its options do.
@@ -359,15 +393,20 @@ fn severity(s: &mut Section<'_, '_>) -> Option<SeverityParser> {
         ("none", Preset::None),
     ];
     let parse_from = required_field(s, "parse_from", Field::parse);
-    let mut map = SeverityMap::new(s.choice("preset", &presets, Preset::Default));
+    let mut map = SeverityMap::new(preset(s, &presets));
     let overwrite_text = s.bool("overwrite_text", false);
     for (key, node) in s.map("mapping").unwrap_or_default() {
-        let wrong = match number_of(&key.text) {
-            Some(number) => mapping(&mut map, node, number).err(),
-            None => Some((&key.span, "is not a severity")),
-        };
-        if let Some((span, message)) = wrong {
-            let path = s.path().child("mapping").child(&key.text);
+        let path = s.path().child("mapping").child(&key.text);
+        // As in the collector: what stands for a name that is none has no severity.
+        let number = number_of(&key.text).unwrap_or_else(|| {
+            s.errors().warn(Warning {
+                span: Some(key.span.clone()),
+                path: path.clone(),
+                message: "is not a severity: what stands for it stays without one".to_owned(),
+            });
+            0
+        });
+        if let Err((span, message)) = mapping(&mut map, node, number, true) {
             s.errors()
                 .push(ConfigError::new(span.clone(), path, message));
         }
@@ -379,17 +418,39 @@ fn severity(s: &mut Section<'_, '_>) -> Option<SeverityParser> {
     })
 }
 
+/// The preset; as in the collector the usual one if there is none of this name.
+fn preset(s: &mut Section<'_, '_>, presets: &[(&str, Preset)]) -> Preset {
+    let names: Vec<&str> = presets.iter().map(|(name, _)| *name).collect();
+    let given = match s.is_recording() {
+        true => None,
+        false => s.node("preset").and_then(Node::as_str),
+    };
+    match given.filter(|given| !names.contains(given)) {
+        Some(given) => {
+            let message = format!(
+                "there is no preset {given:?}: default is in force; there are {}",
+                names.join(", ")
+            );
+            s.warn("preset", message);
+            Preset::Default
+        }
+        None => s.choice("preset", presets, Preset::Default),
+    }
+}
+
 /// What stands for a severity: text, an integer, a range, or a list of these.
 fn mapping<'n>(
     map: &mut SeverityMap,
     node: &'n Node,
     number: u8,
+    outer: bool,
 ) -> Result<(), (&'n Span, &'static str)> {
     match &node.value {
-        NodeValue::List(items) => {
+        NodeValue::Null if outer => {}
+        NodeValue::List(items) if outer => {
             items
                 .iter()
-                .try_for_each(|item| mapping(map, item, number))?;
+                .try_for_each(|item| mapping(map, item, number, false))?;
         }
         NodeValue::Str(text) => map.add_text(text, number),
         NodeValue::Int(i) => map.add_text(&i.to_string(), number),

@@ -83,22 +83,18 @@ fn what_is_not_one_object_is_refused() {
         "x",
         "[]",
         "1",
-        "null",
         "{",
         "{}x",
         "{\"a\"}",
         "{\"a\":}",
         "{\"a\":1,}",
         "{,}",
-        "{\"a\":01}",
-        "{\"a\":1.}",
         "{\"a\":-}",
         "{\"a\":1e}",
         "{\"a\":+1}",
         "{\"a\":\"x}",
         "{\"a\":\"\\x\"}",
         "{\"a\":\"\\u12g4\"}",
-        "{\"a\":\"\n\"}",
         "{\"a\":tru}",
         "{\"a\":[1,]}",
         "{\"a\":{\"b\":1,}}",
@@ -115,6 +111,28 @@ fn what_is_not_one_object_is_refused() {
         map(deep.as_bytes(), false).expect_err("deep").what,
         "nested too deeply"
     );
+}
+
+/// Guarantee: what the collector reads is read, be it JSON or not.
+#[test]
+fn what_the_collectors_reader_takes_is_taken() {
+    for (text, want) in [
+        ("{\"a\":\"x\ty\nz\"}", Value::str("x\ty\nz")),
+        ("{\"a\":01}", Value::Double(1.0)),
+        ("{\"a\":-007.5}", Value::Double(-7.5)),
+        ("{\"a\":1.}", Value::Double(1.0)),
+        ("{\"a\":1.e2}", Value::Double(100.0)),
+    ] {
+        let got = map(text.as_bytes(), false).expect(text);
+        assert_eq!(got.get("a"), Some(&want), "{text}");
+    }
+    assert_eq!(map(b" null ", false).expect("no fields").len(), 0);
+    assert!(map(b"nullx", false).is_err());
+    for text in ["{\"a\":1} x", "{\"a\":1}}", "{\"a\":1}\n{\"a\":2}"] {
+        assert!(map(text.as_bytes(), false).is_err(), "{text}");
+        let first = map(text.as_bytes(), true).expect(text);
+        assert_eq!(first.get("a"), Some(&Value::Int(1)), "{text}");
+    }
 }
 
 fn document() -> impl Strategy<Value = serde_json::Value> {
@@ -175,7 +193,8 @@ proptest! {
         }
     }
 
-    /// What serde_json refuses we refuse, but for half surrogate pairs; nothing panics.
+    /// What serde_json refuses we refuse, but for half surrogate pairs and what the collector takes; nothing
+    /// panics.
     #[test]
     fn damaged_documents_are_refused_as_by_serde_json(
         fields in prop::collection::btree_map("[a-c]{0,3}", document(), 0..4),
@@ -186,10 +205,19 @@ proptest! {
         let mut text = serde_json::to_vec(&object).expect("valid here");
         let at = at.index(text.len());
         text[at] = byte;
-        let theirs = serde_json::from_slice::<serde_json::Value>(&text).ok();
-        let theirs_object = theirs.as_ref().is_some_and(|v| v.is_object());
+        let theirs = serde_json::from_slice::<serde_json::Value>(&text);
+        let taken = match &theirs {
+            Ok(v) => v.is_object(),
+            Err(e) => {
+                let e = e.to_string();
+                // Whatever else is wrong behind it may be or not.
+                let lenient = e.contains("control character") || e.contains("invalid number");
+                prop_assume!(!lenient);
+                false
+            }
+        };
         if std::str::from_utf8(&text).is_ok() {
-            prop_assert_eq!(map(&text, false).is_ok(), theirs_object, "{:?}", text);
+            prop_assert_eq!(map(&text, false).is_ok(), taken, "{:?}", text);
         }
     }
 }

@@ -138,6 +138,9 @@ fn replaced(
     if with.contains(&b'$') {
         for found in regex.captures_iter(text) {
             let all = found.get_match();
+            if regexp::is_within_character(text, all.range()) {
+                continue;
+            }
             out.extend_from_slice(&text[done..all.start()]);
             found.expand(with, out);
             done = all.end();
@@ -145,6 +148,9 @@ fn replaced(
         }
     } else {
         for found in regex.find_iter(text) {
+            if regexp::is_within_character(text, found.range()) {
+                continue;
+            }
             out.extend_from_slice(&text[done..found.start()]);
             out.extend_from_slice(with);
             done = found.end();

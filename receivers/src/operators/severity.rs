@@ -86,16 +86,16 @@ impl SeverityMap {
         }
     }
 
-    /// Lets `text` mean `number`. `2xx` to `5xx` stand for the classes of HTTP status codes.
+    /// Lets `text` mean `number`. `2xx` to `5xx`, in small letters, stand for the classes of HTTP status codes.
     pub fn add_text(&mut self, text: &str, number: u8) {
-        let text = text.to_lowercase();
-        match text.as_str() {
+        match text {
             "2xx" => self.add_range(200, 299, number),
             "3xx" => self.add_range(300, 399, number),
             "4xx" => self.add_range(400, 499, number),
             "5xx" => self.add_range(500, 599, number),
             _ => {
-                self.texts.insert(text.into_bytes().into(), number);
+                let text = text.to_lowercase().into_bytes();
+                self.texts.insert(text.into(), number);
             }
         }
     }
@@ -207,6 +207,7 @@ mod tests {
         mapped.add_text("Oops", 17);
         mapped.add_text("info", 21);
         mapped.add_text("5xx", 18);
+        mapped.add_text("4XX", 13);
         mapped.add_range(20, 10, 5);
         let none = SeverityMap::new(Preset::None);
         let otel = SeverityMap::new(Preset::Otel);
@@ -236,6 +237,7 @@ mod tests {
             (&mapped, "15", 5),
             (&mapped, "9", 9),
             (&mapped, "404", 0),
+            (&mapped, "4xx", 13),
         ] {
             assert_eq!(map.find(text.as_bytes()), want, "{text}");
         }

@@ -198,7 +198,9 @@ impl Parts {
         let host_end = host_at + colon.unwrap_or(host.len());
         if let Some(colon) = colon {
             let port = &host[colon..];
-            if port[0] != b':' || !port[1..].iter().all(u8::is_ascii_digit) {
+            // An address of IPv6 needs brackets.
+            let colons = closed.is_none() && host[..colon].contains(&b':');
+            if port[0] != b':' || !port[1..].iter().all(u8::is_ascii_digit) || colons {
                 return Err(error("a port that is no number", host_at + colon));
             }
             self.port = Some(Part::Span(host_at + colon + 1, to));
@@ -414,6 +416,7 @@ mod tests {
             "google.com/x",
             ":x",
             "http://h:8x/",
+            "http://h:80:90/",
             "http://a b/",
             "http://[::1",
             "/%zz",

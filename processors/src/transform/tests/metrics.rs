@@ -296,7 +296,7 @@ fn metrics_become_others_and_are_added() {
             "metric",
             &[r#"extract_count_metric(false, ".n") where name == "latency""#],
             (NEW, ""),
-            summed("s", "latency.n", json!({"asInt": "3"})),
+            summed("1", "latency.n", json!({"asInt": "3"})),
         ),
         (
             "metric",
@@ -308,7 +308,7 @@ fn metrics_become_others_and_are_added() {
             "metric",
             &["extract_percentile_metric(50.0)"],
             (NEW, ""),
-            json!({"name": "latency_p50", "unit": "s", "description": " (p50)",
+            json!({"name": "latency_p50", "unit": "s", "description": "p50",
             "gauge": {"dataPoints": [{"attributes": attributes(&[("host", "h1")]),
                 "startTimeUnixNano": "1", "timeUnixNano": "5", "asDouble": 0.75}]}}),
         ),

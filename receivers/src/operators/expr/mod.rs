@@ -94,7 +94,7 @@ impl Expr {
     pub fn compile_condition(text: &str, environment: &dyn Environment) -> Result<Expr, ExprError> {
         let e = Expr::compile(text, environment)?;
         match e.result {
-            Type::Bool | Type::Any => Ok(e),
+            Type::Bool | Type::Any | Type::Nil => Ok(e),
             t => {
                 let message = format!("the result is {}, it has to be bool", t.text());
                 Err(ExprError::new(Pos(0), message))
@@ -113,10 +113,12 @@ impl Expr {
     /// The value for `record` as a condition.
     ///
     /// # Errors
-    /// As [`Expr::eval`], and if the value is not a boolean.
+    /// As [`Expr::eval`], and if the value is neither a boolean nor nil, which is false.
     pub fn truth(&self, record: Record<'_>) -> Result<bool, EvalError> {
         match self.eval(record)? {
             Val::Bool(b) => Ok(b),
+            // As in the collector, what is not there does not hold.
+            Val::Nil => Ok(false),
             v => Err(EvalError::Result {
                 kind: v.kind(),
                 wanted: "bool",

@@ -131,10 +131,6 @@ fn what_cannot_be_built_is_refused_with_its_place() {
             "leads back",
         ),
         (
-            r#"[{"type":"noop","outptu":"a"}]"#,
-            "did you mean \"output\"?",
-        ),
-        (
             r#"[{"type":"json_parser","on_error":"dorp"}]"#,
             "did you mean \"drop\"?",
         ),
@@ -184,10 +180,6 @@ fn what_cannot_be_built_is_refused_with_its_place() {
             "operators::0::parse_from: is required",
         ),
         (
-            r#"[{"type":"severity_parser","parse_from":"body","mapping":{"loud":1}}]"#,
-            "mapping::loud: is not a severity",
-        ),
-        (
             r#"[{"type":"severity_parser","parse_from":"body","mapping":{"info":{"min":1}}}]"#,
             "a range has integers",
         ),
@@ -198,10 +190,6 @@ fn what_cannot_be_built_is_refused_with_its_place() {
         (
             r#"[{"type":"container","max_log_size":"1 mile"}]"#,
             "a number of bytes",
-        ),
-        (
-            r#"[{"type":"container","parse_to":"body"}]"#,
-            "only attributes",
         ),
         (
             r#"[{"type":"add","field":"attributes.a"}]"#,
@@ -226,4 +214,103 @@ fn what_cannot_be_built_is_refused_with_its_place() {
     }
     let two = refused(r#"[{"type":"nope"},{"type":"copy"}]"#);
     assert_eq!(two.lines().count(), 3, "all at once: {two}");
+}
+
+/// Guarantee: what the collector ignores is said and stops nothing.
+#[test]
+fn what_the_collector_ignores_is_a_warning() {
+    for (operators, want) in [
+        (
+            r#"[{"type":"noop","outptu":"a"}]"#,
+            "operators::0::outptu: unknown option, which has no effect; did you mean \"output\"?",
+        ),
+        (
+            r#"[{"type":"router","default":"n","bogus":1},{"type":"noop","id":"n"}]"#,
+            "operators::0::bogus: unknown option, which has no effect",
+        ),
+        (
+            r#"[{"type":"severity_parser","parse_from":"body","mapping":{"nope":"x"}}]"#,
+            "operators::0::mapping::nope: is not a severity",
+        ),
+        (
+            r#"[{"type":"severity_parser","parse_from":"body","preset":"http"}]"#,
+            "operators::0::preset: there is no preset \"http\"",
+        ),
+        (
+            r#"[{"type":"container","parse_to":"body"}]"#,
+            "operators::0::parse_to: has no effect",
+        ),
+        (
+            r#"[{"type":"router","if":"true","default":"a"},{"type":"noop","id":"a"}]"#,
+            "operators::0::if: unknown option",
+        ),
+    ] {
+        let warnings = warned(operators);
+        assert!(
+            warnings.len() == 1 && warnings[0].contains(want),
+            "{operators}: {warnings:?}"
+        );
+    }
+    assert!(warned(r#"[{"type":"noop"}]"#).is_empty());
+}
+
+/// Guarantee: a condition about what is not there does not hold, and is no error.
+#[test]
+fn nil_is_false() {
+    for condition in ["attributes.nope", "nope", "attributes.nope?.x", "nil"] {
+        let operators = format!(
+            r#"[{{"type":"add","if":"{condition}","field":"attributes.a","value":1}},{{"type":"filter","expr":"{condition}"}}]"#
+        );
+        let mut chain = chain(&operators);
+        let (mut batch, mut cx) = (lines(0, "", &["x"]), cx(1, 1, 0));
+        chain.process(&mut batch, &mut cx);
+        assert!(
+            cx.report.errors.is_empty(),
+            "{condition}: {:?}",
+            cx.report.errors
+        );
+        let entries = batch.to_entries();
+        assert_eq!(entries.len(), 1, "{condition}");
+        assert_eq!(entries[0].attributes.len(), 0, "{condition}");
+    }
+}
+
+/// Guarantee: what abbreviations of zones stand for can be said.
+#[test]
+fn abbreviations_of_zones_are_looked_up_where_the_configuration_says() {
+    let mut chain = chain(
+        r#"[{"type":"time_parser","parse_from":"body","layout":"%Y-%m-%d %H:%M:%S %Z","location":"UTC",
+            "time_zone_locations":{"IST":"Asia/Kolkata","CST":"America/Chicago"}}]"#,
+    );
+    let texts = [
+        "2021-02-03 04:05:06 IST",
+        "2021-02-03 04:05:06 CST",
+        "2021-02-03 04:05:06 UTC",
+    ];
+    let (mut batch, mut cx) = (lines(0, "", &texts), cx(1, 1, 0));
+    chain.process(&mut batch, &mut cx);
+    let times: Vec<i64> = batch
+        .to_entries()
+        .iter()
+        .map(|e| e.time / 1_000_000_000)
+        .collect();
+    // 2021-02-02T22:35:06Z, 10:05:06Z, 04:05:06Z.
+    assert_eq!(times, [1_612_305_306, 1_612_346_706, 1_612_325_106]);
+    for (options, want) in [
+        (
+            r#""layout":"%Y","time_zone_locations":{"X":"UTC"}"#,
+            "needs a layout with",
+        ),
+        (
+            r#""layout":"%Z","time_zone_locations":{"X":"Nope/X"}"#,
+            "there is no time zone",
+        ),
+        (
+            r#""layout":"%Z","time_zone_locations":{"X":1}"#,
+            "has to be the name",
+        ),
+    ] {
+        let operators = format!(r#"[{{"type":"time_parser","parse_from":"body",{options}}}]"#);
+        assert!(refused(&operators).contains(want), "{operators}");
+    }
 }

@@ -37,6 +37,14 @@ fn refused(operators: &str) -> String {
         .to_string()
 }
 
+/// What the chain warns of.
+fn warned(operators: &str) -> Vec<String> {
+    let mut errors = Errors::new();
+    Chain::report(build(operators), &mut errors);
+    assert!(errors.is_empty(), "{operators}: {errors}");
+    errors.warnings().iter().map(ToString::to_string).collect()
+}
+
 /// A batch of lines at `base` of a file, with its path as an attribute.
 fn lines(base: u64, path: &str, lines: &[&str]) -> LogsBatch {
     let text = lines.join("\n");

@@ -91,10 +91,6 @@ fn routers_are_checked_when_they_are_built() {
                 {"type":"noop","id":"a","output":"router"}]"#,
             "leads back",
         ),
-        (
-            r#"[{"type":"router","if":"true","default":"a"},{"type":"noop","id":"a"}]"#,
-            "if",
-        ),
     ] {
         let e = refused(operators);
         assert!(e.contains(want), "{operators}:\n{e}");

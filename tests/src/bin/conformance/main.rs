@@ -13,6 +13,7 @@ mod case;
 mod confmap;
 mod filelog;
 mod files;
+mod kubernetes;
 mod loki;
 mod operators;
 mod processors;
@@ -70,6 +71,7 @@ fn run(case: &Case) -> Verdict {
         "split" => files::run_split(case),
         "match" => files::run_match(case),
         "filelog" | "rotation" => filelog::run(case),
+        "k8s_attributes" => kubernetes::run(case),
         kind => Verdict::NotRun(format!("needs {}", part_for(kind))),
     }
 }
@@ -78,7 +80,6 @@ fn run(case: &Case) -> Verdict {
 fn part_for(kind: &str) -> String {
     let part = match kind {
         "grouping" => "automatic detection of stack traces",
-        "k8s_attributes" => "the k8s_attributes processor",
         "prom_name" => "Prometheus names for metrics of pipelines",
         "batch_split" => "batches of metrics and traces",
         _ => return format!("a runner for the kind {kind:?}"),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tailwater_control_plane::metrics::Metrics;
 use tailwater_control_plane::model::Digest;
@@ -34,6 +34,9 @@ const VERSION_MAX: u64 = 1 << 53;
 pub const LEASE_MS: u64 = 15_000;
 /// The longest wait of a driver.
 const WAIT_MAX: Duration = Duration::from_secs(5);
+/// After the start of a process that takes over what is under way, agents have so long to come back: longer than they
+/// wait between two attempts. Before that, it would be held against a candidate that nobody is there.
+const SETTLE: Duration = Duration::from_secs(35);
 /// After an error of the store.
 const ERROR_WAIT: Duration = Duration::from_secs(1);
 
@@ -93,13 +96,13 @@ impl Groups {
         }
     }
 
-    /// Has all groups driven that are kept.
+    /// Has all groups driven that are kept; those in which something is under way when agents have had time to come back.
     ///
     /// # Errors
     /// What the store says.
     pub fn start(&self) -> Result<(), StoreError> {
         for group in self.shared.store.groups()? {
-            if let Err(error) = self.ensure(&group) {
+            if let Err(error) = self.ensure_after(&group, SETTLE) {
                 tracing::error!(group, "{error}");
             }
         }
@@ -128,6 +131,10 @@ impl Groups {
     /// # Errors
     /// It cannot be the name of one, or there are too many.
     pub fn ensure(&self, group: &str) -> Result<(), Refusal> {
+        self.ensure_after(group, Duration::ZERO)
+    }
+
+    fn ensure_after(&self, group: &str, settle: Duration) -> Result<(), Refusal> {
         if !is_group(group) {
             let text =
                 "a group has a name of at most 64 letters, digits, dots, hyphens and underscores";
@@ -146,7 +153,11 @@ impl Groups {
         let (shared, name) = (self.shared.clone(), group.to_owned());
         let thread = std::thread::Builder::new()
             .name(format!("group {group}"))
-            .spawn(move || drive(&shared, &name, &woken))
+            .spawn(move || {
+                if await_agents(&shared, &name, &woken, settle) {
+                    drive(&shared, &name, &woken);
+                }
+            })
             .map_err(|e| Refusal::Group(format!("no thread for it: {e}")))?;
         running.insert(group.to_owned(), Running { wake, thread });
         Ok(())
@@ -332,6 +343,29 @@ fn may(state: Option<&State>, wants: Operator) -> Result<(), &'static str> {
 /// What is good before anything was: agents run their own configuration.
 pub fn fallback() -> Digest {
     Digest::of(FALLBACK_BODY.as_bytes())
+}
+
+/// Waits for agents to come back if something is offered to any. False if it is to end meanwhile.
+fn await_agents(shared: &Shared, group: &str, woken: &Receiver<()>, settle: Duration) -> bool {
+    let is_offered = |body: String| {
+        let state = serde_json::from_str::<State>(&body).ok();
+        let candidate = state.and_then(|s| s.candidate);
+        candidate.is_some_and(|c| !c.offered.is_empty())
+    };
+    // What is not known now may be anything.
+    let state = shared.store.rollout(group);
+    if !state.map_or(true, |body| body.is_some_and(is_offered)) {
+        return true;
+    }
+    let until = Instant::now() + settle;
+    loop {
+        match woken.recv_timeout(until.saturating_duration_since(Instant::now())) {
+            // What it was told is kept.
+            Ok(()) => {}
+            Err(RecvTimeoutError::Timeout) => return true,
+            Err(RecvTimeoutError::Disconnected) => return false,
+        }
+    }
 }
 
 fn drive(shared: &Shared, group: &str, woken: &Receiver<()>) {

@@ -389,7 +389,7 @@ impl Hub {
         let mut inner = self.lock();
         let agents = inner.agents.iter_mut();
         agents
-            .filter_map(|(uid, agent)| Some((*uid, agent.report.take()?)))
+            .filter_map(|(uid, agent)| Some((*uid, agent.sources_said.take()?)))
             .collect()
     }
 

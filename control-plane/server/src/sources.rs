@@ -32,6 +32,8 @@ const FORGOTTEN: &str = "its agent is forgotten";
 #[derive(Default)]
 struct Known {
     registry: Registry,
+    /// Its rows.
+    count: usize,
     lag: BTreeMap<String, u64>,
     left_out: u64,
     /// When it reported last, or this process began, ms.
@@ -102,7 +104,9 @@ impl Sources {
             }
         }
         let known = |(agent, rows)| {
+            let rows: Vec<Source> = rows;
             let known = Known {
+                count: rows.len(),
                 registry: Registry::new(rows, BTreeMap::new()),
                 said_ms: now_ms,
                 ..Known::default()
@@ -127,7 +131,7 @@ impl Sources {
         let others: usize = all
             .iter()
             .filter(|(uid, _)| **uid != agent)
-            .map(|(_, k)| k.registry.sources().count())
+            .map(|(_, k)| k.count)
             .sum();
         let room = ALL_MAX.saturating_sub(others);
         let known = all.entry(agent).or_default();
@@ -165,6 +169,7 @@ impl Sources {
             return Err(error.to_string());
         }
         known.registry = step.registry;
+        known.count = known.registry.sources().count();
         for moved in &step.changes.history {
             self.say(moved);
         }
@@ -216,8 +221,9 @@ impl Sources {
         let forgotten = forgotten.map_err(|e| e.to_string())?;
         for known in all.values_mut() {
             known.registry.forget(&forgotten);
+            known.count = known.registry.sources().count();
         }
-        all.retain(|agent, known| is_known(*agent) || known.registry.sources().next().is_some());
+        all.retain(|agent, known| is_known(*agent) || known.count > 0);
         Ok(())
     }
 

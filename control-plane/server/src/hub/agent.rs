@@ -90,7 +90,7 @@ pub struct Agent {
     /// It was asked for its counters until then, ms.
     pub asked_ms: u64,
     /// What it said last of what it reads, until somebody takes it.
-    pub(super) report: Option<Vec<u8>>,
+    pub(super) sources_said: Option<Vec<u8>>,
     pub(super) connection: Option<Connection>,
 }
 
@@ -110,7 +110,7 @@ impl Agent {
             streams: Streams::default(),
             question: None,
             asked_ms: 0,
-            report: None,
+            sources_said: None,
             connection: None,
         }
     }
@@ -126,7 +126,7 @@ impl Agent {
         if self.is_enrolled
             && let Some(custom) = heard.custom.take_if(|c| c.capability == SOURCES)
         {
-            self.report = Some(custom.data);
+            self.sources_said = Some(custom.data);
         }
         if let Some(custom) = heard.custom.as_ref().filter(|c| c.capability == STATE) {
             self.take_state(&custom.data, now_ms);

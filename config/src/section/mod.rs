@@ -180,24 +180,6 @@ impl<'n, 'e> Section<'n, 'e> {
         rest
     }
 
-    /// [`Section::finish`] where the collector ignores options that it does not know: they are warnings.
-    pub fn finish_with_warnings(self) {
-        for ((key, _), read) in self.entries.iter().zip(&self.read) {
-            if *read {
-                continue;
-            }
-            let near = nearest(&key.text, self.known.iter().map(String::as_str));
-            let near = near.map_or(String::new(), |near| {
-                format!("; did you mean {}?", quote(near))
-            });
-            self.errors.warn(Warning {
-                span: Some(key.span.clone()),
-                path: self.path.child(&key.text),
-                message: format!("unknown option, which has no effect{near}"),
-            });
-        }
-    }
-
     /// Ends reading: every key that no getter asked for is a problem, with the nearest name that
     /// is allowed.
     pub fn finish(self) {

@@ -399,16 +399,3 @@ fn free_names_own_checks_and_warnings_are_possible() {
     let warnings: Vec<String> = errors.warnings().iter().map(ToString::to_string).collect();
     assert_eq!(warnings, ["f:1:15: x: is old"]);
 }
-
-#[test]
-fn what_is_not_known_can_be_a_warning() {
-    let node = parse("{known: 1, knwon: 2}", "f").unwrap();
-    let mut errors = Errors::new();
-    let mut section = Section::new(&node, "", &mut errors);
-    section.i64("known", 0, ..);
-    section.finish_with_warnings();
-    assert!(errors.is_empty(), "{errors}");
-    let warnings: Vec<String> = errors.warnings().iter().map(ToString::to_string).collect();
-    let want = "f:1:12: knwon: unknown option, which has no effect; did you mean \"known\"?";
-    assert_eq!(warnings, [want]);
-}

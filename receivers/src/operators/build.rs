@@ -231,7 +231,7 @@ fn draft<'n>(
     }
     if kind == "router" {
         let read = router::decode(&mut s, cx.environment);
-        s.finish_with_warnings();
+        s.finish();
         if let Some((router, routes)) = read {
             draft.routes = routes;
             draft.stage = Some(Stage {
@@ -250,7 +250,7 @@ fn draft<'n>(
     let on_error = s.choice("on_error", &OnError::ALL, OnError::Send);
     let when = condition(&mut s, "if", cx.environment);
     let operator = decode::operator(&kind, &mut s, cx.environment);
-    s.finish_with_warnings();
+    s.finish();
     let outputs = Vec::new();
     draft.stage = operator.map(|operator| Stage {
         id,

@@ -13,10 +13,10 @@ use std::time::Duration;
 
 use crate::proto::{
     AgentDescription, AgentDisconnect, AgentRemoteConfig, AgentToServer, AvailableComponents,
-    ComponentHealth, ConnectionSettingsOffers, ConnectionSettingsRequest, ConnectionSettingsStatus,
-    CustomCapabilities, CustomMessage, EffectiveConfig, ErrorDetails, ErrorKind,
-    REPORT_AVAILABLE_COMPONENTS, REPORT_FULL_STATE, RemoteConfigStatus, ServerErrorResponse,
-    ServerToAgent, Status, agent, server,
+    COMMAND_RESTART, ComponentHealth, ConnectionSettingsOffers, ConnectionSettingsRequest,
+    ConnectionSettingsStatus, CustomCapabilities, CustomMessage, EffectiveConfig, ErrorDetails,
+    ErrorKind, REPORT_AVAILABLE_COMPONENTS, REPORT_FULL_STATE, RemoteConfigStatus,
+    ServerErrorResponse, ServerToAgent, Status, agent, server,
 };
 use crate::uid::InstanceUid;
 
@@ -37,7 +37,8 @@ mod part {
     pub const RESULT: u16 = 1 << 7;
     pub const REQUEST: u16 = 1 << 8;
     pub const STATE: u16 = 1 << 9;
-    pub const ALL: u16 = (1 << 10) - 1;
+    pub const CHECK: u16 = 1 << 10;
+    pub const ALL: u16 = (1 << 11) - 1;
 }
 
 /// What an agent says of itself.
@@ -87,6 +88,8 @@ pub enum Event {
     Refused(String),
     /// A message of a capability that this agent has ([`Report::custom`]).
     Custom(CustomMessage),
+    /// The agent is to end as by a signal, and to begin anew.
+    Restart,
     /// The message is not for this agent, or asks for what was not claimed; which, for the log.
     Ignored(&'static str),
 }
@@ -103,6 +106,7 @@ pub struct Client {
     connection: ConnectionSettingsStatus,
     result: Option<CustomMessage>,
     state: Option<CustomMessage>,
+    check: Option<CustomMessage>,
     request: Option<ConnectionSettingsRequest>,
     /// Of the next message.
     sequence: u64,
@@ -141,6 +145,7 @@ impl Client {
             connection: start.connection,
             result: None,
             state: None,
+            check: None,
             request: None,
             sequence: 0,
             due: part::ALL,
@@ -222,6 +227,12 @@ impl Client {
         }
     }
 
+    /// Answers, in a third message of our own, a question of the server. The newest one counts.
+    pub fn set_check(&mut self, check: CustomMessage) {
+        self.check = Some(check);
+        self.due |= part::CHECK;
+    }
+
     /// Asks for settings, again after each connect until `None` is given.
     pub fn set_request(&mut self, request: Option<ConnectionSettingsRequest>) {
         if self.request != request {
@@ -294,9 +305,10 @@ impl Client {
             false => parts,
         };
         // A message holds one of our own.
-        let parts = match parts & part::RESULT != 0 {
-            true => parts & !part::STATE,
-            false => parts,
+        let parts = match (parts & part::CHECK != 0, parts & part::RESULT != 0) {
+            (true, _) => parts & !(part::STATE | part::RESULT),
+            (_, true) => parts & !part::STATE,
+            _ => parts,
         };
         self.health_waits &= parts & part::HEALTH == 0;
         self.spoke = now;
@@ -374,6 +386,9 @@ impl Client {
         if is_taken(&self.state) {
             parts |= part::STATE;
         }
+        if is_taken(&self.check) {
+            parts |= part::CHECK;
+        }
         parts
     }
 
@@ -398,9 +413,10 @@ impl Client {
             effective_config: has(part::EFFECTIVE).then(|| self.report.effective.clone()),
             remote_config_status: has(part::REMOTE).then(|| self.remote.clone()),
             custom_capabilities: has(part::CUSTOM).then(custom),
-            custom_message: match has(part::RESULT) {
-                true => self.result.clone(),
-                false => self.state.clone().filter(|_| has(part::STATE)),
+            custom_message: match (has(part::CHECK), has(part::RESULT)) {
+                (true, _) => self.check.clone(),
+                (_, true) => self.result.clone(),
+                _ => self.state.clone().filter(|_| has(part::STATE)),
             },
             available_components: has(part::COMPONENTS).then(components),
             connection_settings_status: has(part::CONNECTION).then(|| self.connection.clone()),
@@ -423,8 +439,14 @@ impl Client {
         if let Some(error) = message.error_response {
             return vec![self.error(error)];
         }
-        if message.command.is_some() {
-            return vec![Event::Ignored("a command; this agent claims none")];
+        if let Some(command) = message.command {
+            // All else in the message does not count then.
+            let may = self.capabilities & agent::ACCEPTS_RESTART_COMMAND != 0;
+            return vec![match command.r#type {
+                COMMAND_RESTART if may => Event::Restart,
+                COMMAND_RESTART => Event::Ignored("a restart, which this agent does not claim"),
+                _ => Event::Ignored("a command that is not known"),
+            }];
         }
         if let Some(custom) = message.custom_capabilities {
             self.server_custom = custom.capabilities;

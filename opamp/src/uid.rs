@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 /// 16 bytes, best of UUID version 7 (RFC 9562, 5.7).
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct InstanceUid(pub [u8; 16]);
 
 impl InstanceUid {

@@ -9,7 +9,8 @@
 //! [`hub`] knows the agents and has no socket; [`port`] has both transports of OpAMP; [`fleet`] is the port of
 //! the rollout's driver to the hub; [`groups`] runs a driver for each group; [`api`] is for people, behind
 //! [`access`]; [`listen`] takes connections, within limits. [`offers`] signs what is offered, [`authority`] issues
-//! certificates to agents, and [`trust`] says for which agent a connection may speak.
+//! certificates to agents, and [`trust`] says for which agent a connection may speak. [`dry_run`] asks agents whether
+//! they would take a pipeline, [`finder`] looks for sample lines at the destination, [`notify`] tells people.
 
 pub mod access;
 pub mod api;
@@ -17,10 +18,14 @@ pub mod audit;
 pub mod authority;
 pub mod client;
 pub mod configs;
+pub mod dry_run;
+pub mod finder;
 pub mod fleet;
 pub mod groups;
+pub mod http;
 pub mod hub;
 pub mod listen;
+pub mod notify;
 pub mod offers;
 pub mod port;
 pub mod secret;

@@ -1,6 +1,7 @@
 //! Asking the agent for another configuration. Whoever asks gets one answer.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::Thread;
 
@@ -70,6 +71,7 @@ pub enum Outcome {
 pub struct Control {
     requests: Sender<Request>,
     supervisor: Thread,
+    restart: Arc<AtomicBool>,
 }
 
 impl Control {
@@ -80,8 +82,20 @@ impl Control {
         let control = Control {
             requests,
             supervisor,
+            restart: Arc::default(),
         };
         (control, inbox)
+    }
+
+    /// Has the agent stop, and begin anew.
+    pub fn restart(&self) {
+        self.restart.store(true, Ordering::Release);
+        self.supervisor.unpark();
+    }
+
+    /// Whether it is to begin anew.
+    pub fn restarts(&self) -> bool {
+        self.restart.load(Ordering::Acquire)
     }
 
     /// Asks. If the agent ends first, the answer is dropped.

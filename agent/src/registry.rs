@@ -13,6 +13,7 @@ pub fn registry() -> Registry {
             tailwater_receivers::loki::factory(),
             tailwater_receivers::nop::factory(),
             tailwater_receivers::otlp::factory(),
+            tailwater_receivers::probe::factory(),
             tailwater_receivers::syslog::factory(),
         ],
         processors: vec![

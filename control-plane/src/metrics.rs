@@ -42,6 +42,8 @@ pub enum Activity {
     PromoteConfig,
     /// Agents are offered what was good before.
     RollbackConfig,
+    /// Agents are to begin anew.
+    RestartCollector,
     /// People are told.
     SendAlert,
     /// What agents count is asked for.
@@ -58,7 +60,7 @@ impl Activity {
         match self {
             Activity::DockerWatch => "docker_watch",
             Activity::FilesystemWatch => "filesystem_watch",
-            Activity::KubernetesWatch => "kubernetes_watch",
+            Activity::KubernetesWatch => "k8s_watch",
             Activity::RegisterService => "register_service",
             Activity::DeregisterService => "deregister_service",
             Activity::UpsertRegistryRecord => "upsert_registry_record",
@@ -72,6 +74,7 @@ impl Activity {
             Activity::CanaryReload => "canary_reload",
             Activity::PromoteConfig => "promote_config",
             Activity::RollbackConfig => "rollback_config",
+            Activity::RestartCollector => "restart_collector",
             Activity::SendAlert => "send_alert",
             Activity::VerifyCollectorHealth => "verify_collector_health",
             Activity::ListActiveCollectors => "list_active_collectors",

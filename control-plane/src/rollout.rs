@@ -17,6 +17,7 @@ pub mod driver;
 pub mod machine;
 pub mod model;
 pub mod ports;
+pub mod repair;
 #[cfg(test)]
 mod simulation;
 pub mod verdict;

@@ -13,10 +13,10 @@ use std::time::Duration;
 
 use crate::proto::{
     AgentDescription, AgentDisconnect, AgentRemoteConfig, AgentToServer, AvailableComponents,
-    ComponentHealth, ConnectionSettingsOffers, ConnectionSettingsRequest, ConnectionSettingsStatus,
-    CustomCapabilities, CustomMessage, EffectiveConfig, ErrorDetails, ErrorKind,
-    REPORT_AVAILABLE_COMPONENTS, REPORT_FULL_STATE, RemoteConfigStatus, ServerErrorResponse,
-    ServerToAgent, Status, agent, server,
+    COMMAND_RESTART, ComponentHealth, ConnectionSettingsOffers, ConnectionSettingsRequest,
+    ConnectionSettingsStatus, CustomCapabilities, CustomMessage, EffectiveConfig, ErrorDetails,
+    ErrorKind, REPORT_AVAILABLE_COMPONENTS, REPORT_FULL_STATE, RemoteConfigStatus,
+    ServerErrorResponse, ServerToAgent, Status, agent, server,
 };
 use crate::uid::InstanceUid;
 
@@ -38,7 +38,8 @@ mod part {
     pub const REQUEST: u16 = 1 << 8;
     pub const STATE: u16 = 1 << 9;
     pub const SOURCES: u16 = 1 << 10;
-    pub const ALL: u16 = (1 << 11) - 1;
+    pub const CHECK: u16 = 1 << 11;
+    pub const ALL: u16 = (1 << 12) - 1;
 }
 
 /// What an agent says of itself.
@@ -88,6 +89,8 @@ pub enum Event {
     Refused(String),
     /// A message of a capability that this agent has ([`Report::custom`]).
     Custom(CustomMessage),
+    /// The agent is to end as by a signal, and to begin anew.
+    Restart,
     /// The message is not for this agent, or asks for what was not claimed; which, for the log.
     Ignored(&'static str),
 }
@@ -105,6 +108,7 @@ pub struct Client {
     result: Option<CustomMessage>,
     state: Option<CustomMessage>,
     sources: Option<CustomMessage>,
+    check: Option<CustomMessage>,
     request: Option<ConnectionSettingsRequest>,
     /// Of the next message.
     sequence: u64,
@@ -144,6 +148,7 @@ impl Client {
             result: None,
             state: None,
             sources: None,
+            check: None,
             request: None,
             sequence: 0,
             due: part::ALL,
@@ -238,6 +243,12 @@ impl Client {
         self.server_custom.iter().any(|c| c == capability)
     }
 
+    /// Answers, in one more message of our own, a question of the server. The newest one counts.
+    pub fn set_check(&mut self, check: CustomMessage) {
+        self.check = Some(check);
+        self.due |= part::CHECK;
+    }
+
     /// Asks for settings, again after each connect until `None` is given.
     pub fn set_request(&mut self, request: Option<ConnectionSettingsRequest>) {
         if self.request != request {
@@ -311,6 +322,7 @@ impl Client {
         };
         // A message holds one of our own.
         let parts = match parts {
+            p if p & part::CHECK != 0 => p & !(part::RESULT | part::STATE | part::SOURCES),
             p if p & part::RESULT != 0 => p & !(part::STATE | part::SOURCES),
             p if p & part::STATE != 0 => p & !part::SOURCES,
             p => p,
@@ -394,6 +406,9 @@ impl Client {
         if is_taken(&self.sources) {
             parts |= part::SOURCES;
         }
+        if is_taken(&self.check) {
+            parts |= part::CHECK;
+        }
         parts
     }
 
@@ -419,6 +434,7 @@ impl Client {
             remote_config_status: has(part::REMOTE).then(|| self.remote.clone()),
             custom_capabilities: has(part::CUSTOM).then(custom),
             custom_message: match parts {
+                p if p & part::CHECK != 0 => self.check.clone(),
                 p if p & part::RESULT != 0 => self.result.clone(),
                 p if p & part::STATE != 0 => self.state.clone(),
                 p if p & part::SOURCES != 0 => self.sources.clone(),
@@ -445,8 +461,14 @@ impl Client {
         if let Some(error) = message.error_response {
             return vec![self.error(error)];
         }
-        if message.command.is_some() {
-            return vec![Event::Ignored("a command; this agent claims none")];
+        if let Some(command) = message.command {
+            // All else in the message does not count then.
+            let may = self.capabilities & agent::ACCEPTS_RESTART_COMMAND != 0;
+            return vec![match command.r#type {
+                COMMAND_RESTART if may => Event::Restart,
+                COMMAND_RESTART => Event::Ignored("a restart, which this agent does not claim"),
+                _ => Event::Ignored("a command that is not known"),
+            }];
         }
         if let Some(custom) = message.custom_capabilities {
             self.server_custom = custom.capabilities;

@@ -15,5 +15,5 @@ mod uid;
 pub use backoff::Backoff;
 pub use client::{Client, Event, Report, Start};
 pub use frame::{FrameError, frame, unframe};
-pub use server::{Files, Health, Heard, Peer, Welcome, refusal, unavailable};
+pub use server::{Files, Health, Heard, Peer, Welcome, refusal, restart, unavailable};
 pub use uid::InstanceUid;

@@ -18,6 +18,8 @@ pub mod agent {
     pub const REPORTS_EFFECTIVE_CONFIG: u64 = 0x4;
     /// Offers of settings for this connection are taken.
     pub const ACCEPTS_OPAMP_CONNECTION_SETTINGS: u64 = 0x100;
+    /// It restarts when it is told to.
+    pub const ACCEPTS_RESTART_COMMAND: u64 = 0x400;
     /// Health is shown.
     pub const REPORTS_HEALTH: u64 = 0x800;
     /// It is said what became of a remote configuration.
@@ -324,10 +326,13 @@ pub struct RetryInfo {
     pub retry_after_nanoseconds: u64,
 }
 
+/// Of [`ServerToAgentCommand`]: begin anew.
+pub const COMMAND_RESTART: i32 = 0;
+
 /// Something is to be done.
 #[derive(Clone, Copy, PartialEq, Message)]
 pub struct ServerToAgentCommand {
-    /// 0: restart.
+    /// [`COMMAND_RESTART`].
     #[prost(int32, tag = "1")]
     pub r#type: i32,
 }

@@ -10,9 +10,10 @@ use std::sync::Arc;
 
 use crate::proto::{
     AgentDescription, AgentIdentification, AgentRemoteConfig, AgentToServer, AvailableComponents,
-    ComponentHealth, ConnectionSettingsStatus, CustomCapabilities, CustomMessage, EffectiveConfig,
-    ErrorDetails, ErrorKind, KeyValue, REPORT_AVAILABLE_COMPONENTS, REPORT_FULL_STATE,
-    RemoteConfigStatus, RetryInfo, ServerErrorResponse, ServerToAgent, Status, TextValue, agent,
+    COMMAND_RESTART, ComponentHealth, ConnectionSettingsStatus, CustomCapabilities, CustomMessage,
+    EffectiveConfig, ErrorDetails, ErrorKind, KeyValue, REPORT_AVAILABLE_COMPONENTS,
+    REPORT_FULL_STATE, RemoteConfigStatus, RetryInfo, ServerErrorResponse, ServerToAgent,
+    ServerToAgentCommand, Status, TextValue, agent,
 };
 use crate::uid::InstanceUid;
 
@@ -326,6 +327,17 @@ impl Peer {
         }
         self.offered = Some(hash.clone());
         Some(desired.clone())
+    }
+}
+
+/// A message that has an agent begin anew. Nothing else may be in it.
+pub fn restart(uid: InstanceUid) -> ServerToAgent {
+    ServerToAgent {
+        instance_uid: uid.0.to_vec(),
+        command: Some(ServerToAgentCommand {
+            r#type: COMMAND_RESTART,
+        }),
+        ..ServerToAgent::default()
     }
 }
 

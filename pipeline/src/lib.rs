@@ -21,6 +21,7 @@ pub mod listeners;
 mod payload;
 pub mod pem;
 pub mod plan;
+pub mod probes;
 pub mod queue;
 pub mod reach;
 pub mod shard;

@@ -8,6 +8,7 @@ pub mod loki;
 pub mod nop;
 pub mod operators;
 pub mod otlp;
+pub mod probe;
 pub mod server;
 pub mod syslog;
 

@@ -2,6 +2,8 @@
 //!
 //! * [`admin::Way`]: a way to ask a running agent.
 //! * [`agent::Agent`]: a running agent, its log and its exit code.
+//! * [`alertmanager::Alertmanager`]: a real Alertmanager.
+//! * [`fleet::Fleet`]: a control plane and three agents, as processes.
 //! * [`prometheus::Prometheus`]: a real Prometheus that takes remote write.
 //! * [`remote_write::RemoteWriteBench`]: the exporter of remote write in this process.
 //! * [`rig::Rig`]: a directory of logs, a state directory, a fake Loki and the oracle that judges
@@ -31,6 +33,7 @@
 
 pub mod admin;
 pub mod agent;
+pub mod alertmanager;
 pub mod changes;
 pub mod chromium;
 pub mod configs;
@@ -42,6 +45,7 @@ pub mod dns;
 pub mod docker;
 pub mod exporter;
 pub mod fault_row;
+pub mod fleet;
 pub mod front;
 pub mod opamp;
 pub mod otlp_client;

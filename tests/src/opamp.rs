@@ -14,9 +14,9 @@ use std::time::{Duration, Instant};
 use tailwater_opamp::InstanceUid;
 use tailwater_opamp::proto::{
     AgentConfigFile, AgentConfigMap, AgentIdentification, AgentRemoteConfig, AgentToServer,
-    ConnectionSettingsOffers, CustomCapabilities, ErrorDetails, ErrorKind, OpAmpConnectionSettings,
-    REPORT_AVAILABLE_COMPONENTS, REPORT_FULL_STATE, RetryInfo, ServerErrorResponse, ServerToAgent,
-    server,
+    ConnectionSettingsOffers, CustomCapabilities, CustomMessage, ErrorDetails, ErrorKind,
+    OpAmpConnectionSettings, REPORT_AVAILABLE_COMPONENTS, REPORT_FULL_STATE, RetryInfo,
+    ServerErrorResponse, ServerToAgent, server,
 };
 use tokio::sync::{oneshot, watch};
 
@@ -48,6 +48,10 @@ pub enum Fault {
     Components,
     /// Gives the agent another name.
     Rename(InstanceUid),
+    /// Has the agent begin anew.
+    Restart,
+    /// Says this besides.
+    Say(CustomMessage),
 }
 
 /// What is wanted of agents.
@@ -305,6 +309,14 @@ impl State {
             }
             Fault::FullState => {
                 self.agents.entry(uid.to_vec()).or_default().full_asked = true;
+                Some(false)
+            }
+            Fault::Restart => {
+                *answer = tailwater_opamp::restart(InstanceUid::from_bytes(uid)?);
+                Some(true)
+            }
+            Fault::Say(message) => {
+                answer.custom_message = Some(message);
                 Some(false)
             }
             Fault::Components => {

@@ -10,6 +10,7 @@ use crate::run::root;
 pub fn find() -> Vec<(&'static str, PathBuf)> {
     browser();
     engine();
+    alertmanager();
     let python = [&SDK, &SCHEMATHESIS, &OPAMP].map(|pip| (pip.variable, python_with(pip)));
     let others = [
         ("TAILWATER_OTLP_NODE_MODULES", sdk_node()),
@@ -91,6 +92,16 @@ fn unpack(package: &str, to: &Path) {
         }
     }
     let _ = std::fs::remove_dir_all(&new);
+}
+
+/// Tries to have the Alertmanager that notifications are tested with, from the distribution. Without it the tests say so.
+fn alertmanager() {
+    let named = std::env::var_os("TAILWATER_ALERTMANAGER").is_some();
+    let there = |name: &&str| quiet(Command::new(name).arg("--version"));
+    let names = ["prometheus-alertmanager", "alertmanager"];
+    if !(named || names.iter().any(there)) {
+        install("prometheus-alertmanager");
+    }
 }
 
 /// Tries to install a package of the distribution.

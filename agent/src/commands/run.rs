@@ -1,5 +1,6 @@
 //! `tailwater run`: runs the agent until a signal stops it.
 
+use std::os::unix::process::CommandExt;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -42,6 +43,7 @@ pub fn run(args: &RunArgs) -> Result<u8> {
     // Before there is any other thread: what it forbids to all holds for those that come.
     let sandbox = Sandbox::of(&checked);
     let signals = signals.listen(Some(control.clone()))?;
+    let restart = control.clone();
     let mut agent = Agent::start(checked, sandbox, control.clone())?;
     agent.runs_last_good(refused);
     *agent.watched().lock().unwrap_or_else(|e| e.into_inner()) = reading.seen();
@@ -49,7 +51,7 @@ pub fn run(args: &RunArgs) -> Result<u8> {
         watch(agent.watched().clone(), control)?;
     }
     let mut looked = agent.clock.now();
-    while signals.stops() == 0 {
+    while signals.stops() == 0 && !restart.restarts() {
         agent.take_requests(&requests, &offered);
         let changing = agent.tick();
         let now = agent.clock.now();
@@ -64,12 +66,30 @@ pub fn run(args: &RunArgs) -> Result<u8> {
     }
     let timeout = agent.shutdown_timeout();
     let stopped = agent.stop(timeout, &|| signals.stops() > 1);
+    if restart.restarts() && signals.stops() == 0 {
+        return Err(begin_anew());
+    }
     let aborted = signals.stops() > 1;
     Ok(match stopped {
         StopReport { clean: true, .. } => exit::OK,
         _ if aborted => exit::INTERRUPTED,
         _ => exit::UNDELIVERED,
     })
+}
+
+/// Takes the place of this process by a new one of the same program, with the same arguments. What is not
+/// delivered is read again. Returns only if that fails; whatever looks after the process starts it then.
+fn begin_anew() -> anyhow::Error {
+    let mut args = std::env::args_os();
+    let name = args.next().unwrap_or_default();
+    // A newer program may have been put in its place.
+    let there = std::env::current_exe().ok().filter(|path| path.exists());
+    let program = there.unwrap_or_else(|| "/proc/self/exe".into());
+    let error = std::process::Command::new(&program)
+        .arg0(name)
+        .args(args)
+        .exec();
+    anyhow::Error::new(error).context(format!("cannot begin anew as {}", program.display()))
 }
 
 /// The newest configuration that was in force, if there is one that is still good.

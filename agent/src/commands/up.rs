@@ -280,7 +280,7 @@ impl Plane {
                 let seed = u64::from_str_radix(seed.short(), 16).unwrap_or_default();
                 let pods = Kubernetes::new(node, mode, rules, told, metrics, seed);
                 let ends = stop();
-                threads.push(("kubernetes_watch", Box::new(move || pods.run(&ends))));
+                threads.push(("k8s_watch", Box::new(move || pods.run(&ends))));
             }
             None => nothing(Origin::Kubernetes),
         }

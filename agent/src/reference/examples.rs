@@ -20,6 +20,10 @@ const EXAMPLES: &[(&str, &str)] = &[
         include_str!("examples/receivers/otlp.yaml"),
     ),
     (
+        "receivers/probe",
+        include_str!("examples/receivers/probe.yaml"),
+    ),
+    (
         "receivers/syslog",
         include_str!("examples/receivers/syslog.yaml"),
     ),

@@ -21,9 +21,11 @@ use crate::access::{Access, Denied, Role, Who};
 use crate::audit::{Audit, Entry};
 use crate::authority::Authority;
 use crate::configs::BODY_BYTES_MAX;
+use crate::finder::Finder;
 use crate::groups::{Groups, Refusal};
 use crate::hub::Hub;
 use crate::leader::Leader;
+use crate::notify::Notifier;
 use crate::now_ms;
 use crate::sources::Sources;
 
@@ -60,6 +62,10 @@ pub struct Api {
     pub registry: Arc<MetricsRegistry>,
     /// What the listener counts.
     pub gauges: Gauges,
+    /// Who is told what the matter is.
+    pub notifier: Arc<Notifier>,
+    /// What looks for sample lines, if anything.
+    pub finder: Option<Arc<Finder>>,
 }
 
 /// What is asked for.

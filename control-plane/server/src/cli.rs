@@ -292,6 +292,21 @@ pub struct ServeArgs {
     /// Largest message of an agent after decompression, bytes.
     #[arg(long, default_value_t = 4 << 20)]
     pub message_bytes_max: usize,
+    /// Tell this Alertmanager what the matter is: its URL, or a file that nobody else may read, with the URL in its
+    /// first line and a header in each other one. May be given several times.
+    #[arg(long)]
+    pub alertmanager: Vec<String>,
+    /// Tell this webhook what the matter is, in the form of Alertmanager's: a URL or a file, as of --alertmanager. May
+    /// be given several times.
+    #[arg(long)]
+    pub webhook: Vec<String>,
+    /// Look for sample lines in this Loki: a URL or a file, as of --alertmanager. Without it a sample line has arrived
+    /// when it is acknowledged.
+    #[arg(long)]
+    pub loki: Option<String>,
+    /// Trust these when an Alertmanager, a webhook or Loki is spoken to, instead of the system's authorities, PEM.
+    #[arg(long)]
+    pub ca_file: Option<PathBuf>,
     /// How a change is rolled out.
     #[command(flatten)]
     pub policy: PolicyArgs,
@@ -330,6 +345,18 @@ pub struct PolicyArgs {
     /// How often all agents are compared with what they should run.
     #[arg(long, default_value = "15s", value_parser = duration)]
     pub reconcile: u64,
+    /// How often agents under test inject a sample line, where their pipelines have the receiver probe; 0s: never.
+    #[arg(long, default_value = "2s", value_parser = probe)]
+    pub probe_interval: u64,
+    /// So many times the memory and the processor time of before are too much.
+    #[arg(long, default_value = "2", value_parser = factor)]
+    pub resources_factor: f64,
+    /// So many rollbacks within an hour freeze a group.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    pub freeze_after: u32,
+    /// People are told of agents that are not healthy, or do not run what they should, for so long.
+    #[arg(long, default_value = "10m", value_parser = duration)]
+    pub ailing: u64,
     /// How long an agent has to put an offer into force; and again, to come back from one.
     #[arg(long, default_value = "1m", value_parser = duration)]
     pub offer_timeout: u64,
@@ -342,6 +369,24 @@ fn duration(text: &str) -> Result<u64, String> {
     match (100..=30 * 24 * 3_600_000).contains(&ms) {
         true => Ok(ms),
         false => Err("must be between 100ms and 720h".to_owned()),
+    }
+}
+
+/// How often sample lines are injected, ms.
+fn probe(text: &str) -> Result<u64, String> {
+    let ns = tailwater_config::parse_duration(text).ok_or("must be a duration such as 2s")?;
+    match u64::try_from(ns / 1_000_000).unwrap_or(u64::MAX) {
+        0 => Ok(0),
+        ms if (1_000..=60_000).contains(&ms) => Ok(ms),
+        _ => Err("must be between 1s and 1m, or 0s".to_owned()),
+    }
+}
+
+/// A number of times.
+fn factor(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(factor) if (1.0..=1e6).contains(&factor) => Ok(factor),
+        _ => Err("must be a number from 1 on".to_owned()),
     }
 }
 
@@ -363,5 +408,9 @@ mod tests {
         Cli::command().debug_assert();
         assert_eq!(duration("90s"), Ok(90_000));
         assert!(duration("5").is_err() && duration("1ms").is_err());
+        assert_eq!((probe("0s"), probe("2s")), (Ok(0), Ok(2_000)));
+        assert!(probe("500ms").is_err() && probe("2").is_err());
+        assert_eq!(factor("1.5"), Ok(1.5));
+        assert!(factor("0.5").is_err() && factor("inf").is_err() && factor("x").is_err());
     }
 }

@@ -1,5 +1,5 @@
 //! What is rolled out: a text that somebody applied, known by its digest. Checked as far as a control plane can:
-//! what it means is the agent's to say, and the canary's.
+//! what it means is the agent's to say, by a dry run, and the canary's.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError};
@@ -9,6 +9,7 @@ use tailwater_control_plane::model::Digest;
 use tailwater_control_plane::rollout::ports::{Built, Call, Configs, Failure};
 use tailwater_control_plane::store::Artefacts;
 
+use crate::dry_run::DryRuns;
 use crate::fleet::Wanted;
 
 /// The largest pipeline, bytes.
@@ -94,6 +95,8 @@ pub struct Applied {
     pub artefacts: Arc<dyn Artefacts>,
     /// See [`Wanted`].
     pub wanted: Wanted,
+    /// Agents that would take it, or not.
+    pub dry_runs: DryRuns,
 }
 
 impl Configs for Applied {
@@ -112,8 +115,11 @@ impl Configs for Applied {
         }))
     }
 
-    fn validate(&mut self, _call: &Call<'_>, built: &Built) -> Result<Vec<String>, Failure> {
-        Ok(check(&built.body).err().unwrap_or_default())
+    fn validate(&mut self, call: &Call<'_>, built: &Built) -> Result<Vec<String>, Failure> {
+        match check(&built.body) {
+            Err(mistakes) => Ok(mistakes),
+            Ok(_) => self.dry_runs.reasons(call, built),
+        }
     }
 }
 

@@ -21,6 +21,9 @@ use crate::offers::{FALLBACK_BODY, Offer, Offers};
 /// Agents are asked for their counters for so long, ms; and again when half of it is over.
 const SAMPLE_MS: u64 = 60_000;
 
+/// What is offered anew is offered anew again after this, ms.
+const AGAIN_MS: u64 = 60_000;
+
 /// Types of components that configurations of a group need: an agent that does not list its own is not known
 /// to lack one.
 pub type Wanted = Arc<Mutex<BTreeSet<String>>>;
@@ -41,6 +44,10 @@ pub struct HubFleet {
     pub wanted: Wanted,
     /// How often counters are sent, ms.
     pub sample_ms: u64,
+    /// How often sample lines are injected, ms; 0: never.
+    pub probe_ms: u64,
+    /// Sample lines have arrived when they are found at the destination, not when they are acknowledged.
+    pub by_query: bool,
     /// The newest one that was obeyed.
     pub fence: Fence,
 }
@@ -161,7 +168,8 @@ impl HubFleet {
                 is_ours: agent.group == self.group && agent.is_managed(),
                 labels: labels(agent),
                 components: agent.components(&wanted),
-                sample: agent.state.sample,
+                sample: agent.sample(self.by_query),
+                healthy: agent.peer.health.as_ref().map(|h| h.healthy),
                 report,
             }
         })
@@ -195,6 +203,7 @@ struct Seen {
     components: BTreeSet<String>,
     report: Report,
     sample: Option<Sample>,
+    healthy: Option<bool>,
 }
 
 fn labels(agent: &Agent) -> BTreeMap<String, String> {
@@ -219,6 +228,7 @@ impl Fleet for HubFleet {
                     labels: seen.labels,
                     components: seen.components,
                     report: seen.report,
+                    healthy: seen.healthy,
                 });
             }
         }
@@ -253,6 +263,45 @@ impl Fleet for HubFleet {
         self.make_offer(&wanted, digest, call.key)
     }
 
+    fn reoffer(
+        &mut self,
+        call: &Call<'_>,
+        agents: &BTreeSet<AgentId>,
+        digest: &Digest,
+    ) -> Result<(), Failure> {
+        self.obey(call)?;
+        let uids = agents
+            .iter()
+            .filter_map(|id| id.parse::<InstanceUid>().ok());
+        let wanted: Vec<_> = uids.map(|uid| (uid, AGAIN_MS)).collect();
+        self.make_offer(&wanted, digest, call.key)
+    }
+
+    fn restart(
+        &mut self,
+        call: &Call<'_>,
+        agents: &BTreeSet<AgentId>,
+    ) -> Result<BTreeSet<AgentId>, Failure> {
+        self.obey(call)?;
+        let now = now_ms();
+        let mut told = BTreeSet::new();
+        for id in agents {
+            let Ok(uid) = id.parse::<InstanceUid>() else {
+                continue;
+            };
+            let tell = |agent: &mut Agent| {
+                let may = agent.can_restart() && agent.is_managed() && agent.is_connected(now);
+                agent.restart |= may;
+                may
+            };
+            if self.hub.with(uid, tell) == Some(true) {
+                tracing::warn!(agent = id, key = call.key, "is to begin anew");
+                told.insert(id.clone());
+            }
+        }
+        Ok(told)
+    }
+
     fn reports(
         &mut self,
         _call: &Call<'_>,
@@ -268,7 +317,11 @@ impl Fleet for HubFleet {
         agents: &BTreeSet<AgentId>,
     ) -> Result<BTreeMap<AgentId, (Report, Option<Sample>)>, Failure> {
         let now = now_ms();
-        let wish = json!({"interval_ms": self.sample_ms, "duration_ms": SAMPLE_MS});
+        let wish = json!({
+            "interval_ms": self.sample_ms,
+            "duration_ms": SAMPLE_MS,
+            "probe_interval_ms": self.probe_ms,
+        });
         for id in agents {
             let Ok(uid) = id.parse::<InstanceUid>() else {
                 continue;
@@ -312,15 +365,25 @@ impl Fleet for HubFleet {
         Ok(())
     }
 
-    fn alert(&mut self, _call: &Call<'_>, alert: Alert, text: &str) -> Result<(), Failure> {
-        tracing::warn!(group = self.group, ?alert, "{text}");
-        let name = serde_json::to_value(alert).ok();
-        let name = name.as_ref().and_then(|n| n.as_str()).unwrap_or_default();
-        self.audit.note(Entry::of_itself(
-            &self.group,
-            &format!("alert {name}"),
-            text,
-        ));
+    fn alert(
+        &mut self,
+        _call: &Call<'_>,
+        alert: Alert,
+        text: &str,
+        resolved: bool,
+    ) -> Result<(), Failure> {
+        let (group, name) = (&self.group, alert.name());
+        let action = match resolved {
+            true => {
+                tracing::info!(group, alert = name, "is over: {text}");
+                format!("resolved {name}")
+            }
+            false => {
+                tracing::warn!(group, alert = name, "{text}");
+                format!("alert {name}")
+            }
+        };
+        self.audit.note(Entry::of_itself(group, &action, text));
         Ok(())
     }
 }

@@ -18,8 +18,10 @@ use tailwater_control_plane::store::{
 use crate::access::Who;
 use crate::audit::Audit;
 use crate::configs::{Applied, check};
+use crate::dry_run::DryRuns;
 use crate::fleet::HubFleet;
 use crate::hub::{Hub, is_group};
+use crate::notify::Notifier;
 use crate::now_ms;
 use crate::offers::{FALLBACK_BODY, Offers};
 use crate::repeated::Repeated;
@@ -56,6 +58,12 @@ pub struct Shared {
     pub policy: Policy,
     /// Who this process is.
     pub holder: String,
+    /// How often agents under test inject sample lines, ms; 0: never.
+    pub probe_ms: u64,
+    /// Sample lines have arrived when they are found at the destination.
+    pub by_query: bool,
+    /// Whom people are told by.
+    pub notifier: Arc<Notifier>,
 }
 
 struct Running {
@@ -380,11 +388,14 @@ fn drive(shared: &Shared, group: &str, woken: &Receiver<()>) {
             audit: shared.audit.clone(),
             wanted: Arc::clone(&wanted),
             sample_ms: (shared.policy.poll_ms / 2).max(1_000),
+            probe_ms: shared.probe_ms,
+            by_query: shared.by_query,
             fence: Fence::default(),
         }),
         configs: Box::new(Applied {
             artefacts: shared.store.clone(),
             wanted,
+            dry_runs: DryRuns::new(shared.hub.clone(), shared.offers.clone(), group),
         }),
         policy: shared.policy.clone(),
         metrics: shared.metrics.clone(),
@@ -394,7 +405,14 @@ fn drive(shared: &Shared, group: &str, woken: &Receiver<()>) {
     });
     let mut said = Repeated::default();
     loop {
-        let wait = match driver.turn(now_ms()) {
+        let turn = driver.turn(now_ms());
+        match (driver.state(), &turn) {
+            (Some(state), _) => shared.notifier.set(group, &state.firing),
+            // Whoever leads tells people.
+            (None, Ok(Turn::Stands(_))) => shared.notifier.leave(group),
+            (None, _) => {}
+        }
+        let wait = match turn {
             Ok(Turn::Worked) => Duration::ZERO,
             Ok(Turn::Waits(until) | Turn::Stands(until)) => {
                 Duration::from_millis(until.saturating_sub(now_ms())).min(WAIT_MAX)

@@ -4,6 +4,7 @@
 //! waits under it.
 
 mod agent;
+mod arrivals;
 mod streams;
 
 use std::collections::{HashMap, HashSet};
@@ -14,14 +15,17 @@ use std::time::Duration;
 use tailwater_control_plane::report::CAPABILITY as SOURCES;
 use tailwater_control_plane::rollout::model::Generation;
 use tailwater_opamp::proto::{AgentToServer, ServerToAgent, Status, server};
-use tailwater_opamp::{Files, InstanceUid, Peer, Welcome, unavailable};
+use tailwater_opamp::{Files, InstanceUid, Peer, Welcome, restart, unavailable};
 use tokio::sync::{Notify, oneshot};
 
-pub use self::agent::{Agent, Desired, OwnState, Ran, is_group};
+pub use self::agent::{Agent, Asked, Desired, OwnState, Ran, is_group};
+pub use self::arrivals::Arrivals;
 use crate::offers::Offer;
 
 /// Our own message of what runs and what it counts. See `docs/OPAMP.md`.
 pub const STATE: &str = "io.tailwater.state/v1";
+/// Our own question whether a configuration would be taken. See `docs/OPAMP.md`.
+pub const DRY_RUN: &str = "io.tailwater.dry-run/v1";
 /// Whom to come back to when there is no room.
 const FULL_RETRY: Duration = Duration::from_secs(60);
 /// An agent that asks over HTTP and did not for so long is away, ms.
@@ -52,6 +56,14 @@ pub struct Counts {
     pub reports: AtomicU64,
     /// Of these, none that can be read or kept.
     pub reports_refused: AtomicU64,
+    /// Agents that were told to begin anew.
+    pub restarts: AtomicU64,
+    /// Dry runs that an agent accepted.
+    pub dry_runs_accepted: AtomicU64,
+    /// Dry runs that an agent refused.
+    pub dry_runs_refused: AtomicU64,
+    /// Dry runs that an agent did not answer in time.
+    pub dry_runs_silent: AtomicU64,
 }
 
 impl Counts {
@@ -133,7 +145,7 @@ impl Hub {
                     | server::OFFERS_REMOTE_CONFIG
                     | server::ACCEPTS_EFFECTIVE_CONFIG
                     | settings,
-                custom: vec![STATE.to_owned(), SOURCES.to_owned()],
+                custom: vec![STATE.to_owned(), DRY_RUN.to_owned(), SOURCES.to_owned()],
             },
             agents_max,
             counts: Counts::default(),
@@ -185,6 +197,7 @@ impl Hub {
         });
         if !is_same {
             agent.peer.connected();
+            agent.restart = false;
             // It may be another process of it, which runs something else.
             agent.state = OwnState::default();
         }
@@ -271,6 +284,15 @@ impl Hub {
             agent.connection = None;
             agent.state.sample = None;
         }
+        if agent.restart && !heard.farewell {
+            agent.restart = false;
+            Counts::add(&self.counts.restarts);
+            Counts::add(&self.counts.sent);
+            return Some(Reply {
+                message: restart(uid),
+                request: heard.request,
+            });
+        }
         agent.follow(good.get(&agent.group), now_ms);
         let desired = agent.desired.as_ref().map(|d| d.offer.clone());
         let desired = desired.as_deref().filter(|_| agent.is_enrolled);
@@ -281,7 +303,7 @@ impl Hub {
         }
         // The agent takes what it has been greeted with.
         if agent.is_ours() {
-            answer.custom_message = agent.question.take();
+            answer.custom_message = agent.next_question();
         }
         answer.connection_settings = agent.settings.take().map(|s| *s);
         Counts::add(&self.counts.sent);
@@ -337,12 +359,21 @@ impl Hub {
         let agent = inner.agents.get_mut(&uid).ok_or(Ended)?;
         let own = agent.connection.as_ref().filter(|c| c.id == connection);
         let is_challenged = own.ok_or(Ended)?.challenger.is_some();
+        if std::mem::take(&mut agent.restart) {
+            Counts::add(&self.counts.restarts);
+            Counts::add(&self.counts.sent);
+            let message = Some(restart(uid));
+            return Ok(Push {
+                message,
+                is_challenged,
+            });
+        }
         let desired = agent.desired.as_ref().map(|d| d.offer.clone());
         let desired = desired.as_deref().filter(|_| agent.is_enrolled);
         let desired = desired.map(|offer| agent.offer_of(offer));
         let is_greeted = agent.is_ours();
         let question = match is_greeted {
-            true => agent.question.take(),
+            true => agent.next_question(),
             false => None,
         };
         let mut message = agent.peer.push(uid, desired, question);
@@ -375,7 +406,10 @@ impl Hub {
         let mut inner = self.lock();
         let agent = inner.agents.get_mut(&uid)?;
         let done = work(agent);
-        let wants = agent.question.is_some() || agent.desired.is_some() || agent.settings.is_some();
+        let wants = agent.has_question()
+            || agent.desired.is_some()
+            || agent.settings.is_some()
+            || agent.restart;
         if let Some(wake) = agent.connection.as_ref().and_then(|c| c.wake.as_ref())
             && wants
         {

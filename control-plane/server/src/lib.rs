@@ -10,7 +10,9 @@
 //! the rollout's driver to the hub; [`groups`] runs a driver for each group; [`api`] is for people, behind
 //! [`access`]; [`listen`] takes connections, within limits. [`offers`] signs what is offered, [`authority`] issues
 //! certificates to agents, and [`trust`] says for which agent a connection may speak. Of several processes over one
-//! database one leads ([`leader`]). [`grafana`] is apart from all of it: a command that brings a Grafana in line.
+//! database one leads ([`leader`]). [`dry_run`] asks agents whether they would take a pipeline, [`finder`] looks for sample
+//! lines at the destination, [`notify`] tells people. [`grafana`] is apart from all of it: a command that brings a Grafana in
+//! line.
 
 pub mod access;
 pub mod api;
@@ -18,6 +20,8 @@ pub mod audit;
 pub mod authority;
 pub mod client;
 pub mod configs;
+pub mod dry_run;
+pub mod finder;
 pub mod fleet;
 pub mod grafana;
 pub mod groups;
@@ -25,12 +29,14 @@ pub mod http;
 pub mod hub;
 pub mod leader;
 pub mod listen;
+pub mod notify;
 pub mod offers;
 pub mod port;
 pub mod repeated;
 pub mod secret;
 pub mod sign;
 pub mod sources;
+pub mod target;
 pub mod tls;
 pub mod trust;
 

@@ -198,6 +198,13 @@ pub fn rollout(answer: &Value) -> String {
             text(reason)
         );
     }
+    for alert in list(answer, "alerts") {
+        let [name, what] = ["alert", "text"].map(|key| text(&alert[key]));
+        out += &format!("alert {name} since {}: {what}\n", time(&alert["since_ms"]));
+    }
+    if let Some(repair) = answer["repair"].as_str().filter(|r| *r != "none") {
+        out += &format!("agents that are not back: {repair}\n");
+    }
     let row = |s: &Value| vec![time(&s["at_ms"]), text(&s["phase"]), text(&s["input"])];
     let rows: Vec<_> = list(answer, "steps").map(row).collect();
     out += "\n";

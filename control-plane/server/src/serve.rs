@@ -9,15 +9,18 @@ use tailwater_control::access::Access;
 use tailwater_control::api::{Api, Gauges};
 use tailwater_control::audit::Audit;
 use tailwater_control::authority::{Authority, Terms};
+use tailwater_control::finder::Finder;
 use tailwater_control::groups::{Groups, Shared, fallback};
 use tailwater_control::hub::{Counts, Hub};
 use tailwater_control::leader::Leader;
 use tailwater_control::listen::{Server, serve as listen};
+use tailwater_control::notify::{Kind, Notifier};
 use tailwater_control::offers::Offers;
 use tailwater_control::port::{Limits, Port};
 use tailwater_control::repeated::Repeated;
 use tailwater_control::sign::SigningKey;
 use tailwater_control::sources::Sources;
+use tailwater_control::target::Target;
 use tailwater_control::trust::Trust;
 use tailwater_control::{now_ms, secret, tls};
 use tailwater_control_plane::metrics::Metrics;
@@ -79,6 +82,8 @@ pub fn serve(args: &ServeArgs) -> Result<()> {
     let registry = Arc::new(MetricsRegistry::default());
     let metrics = Metrics::new(registry.clone());
     let sources = Sources::open(kept_sources, metrics.clone(), now_ms())?;
+    let notifier = Arc::new(Notifier::new(receivers(args)?, &args.state));
+    let finder = finder(args, &hub)?;
     let groups = Arc::new(Groups::new(Shared {
         offers: Arc::new(Offers::new(store.clone(), key)),
         store,
@@ -87,6 +92,9 @@ pub fn serve(args: &ServeArgs) -> Result<()> {
         metrics,
         policy,
         holder,
+        probe_ms: args.policy.probe_interval,
+        by_query: finder.is_some(),
+        notifier: notifier.clone(),
     }));
     let gauges = Gauges::default();
     let limits = Limits {
@@ -109,6 +117,8 @@ pub fn serve(args: &ServeArgs) -> Result<()> {
             authority: authority.clone(),
             registry,
             gauges: gauges.clone(),
+            notifier: notifier.clone(),
+            finder: finder.clone(),
         }),
         tls: tls.map(tokio_rustls::TlsAcceptor::from),
         connections_max: args.connections_max,
@@ -124,7 +134,8 @@ pub fn serve(args: &ServeArgs) -> Result<()> {
     if !has_led {
         tracing::info!("stands by");
     }
-    let done = runtime.block_on(run(args, server, &hub, &groups, has_led));
+    let told = Told { notifier, finder };
+    let done = runtime.block_on(run(args, server, &groups, told, has_led));
     runtime.shutdown_timeout(Duration::from_secs(2));
     groups.stop();
     leader.resign();
@@ -212,17 +223,60 @@ fn raise_descriptors() -> u64 {
     now.unwrap_or(u64::MAX)
 }
 
+/// What runs besides the listener.
+struct Told {
+    notifier: Arc<Notifier>,
+    finder: Option<Arc<Finder>>,
+}
+
+/// Who is told what the matter is.
+fn receivers(args: &ServeArgs) -> Result<Vec<(Kind, Target)>> {
+    let all = [
+        (Kind::Alertmanager, &args.alertmanager),
+        (Kind::Webhook, &args.webhook),
+    ];
+    let mut receivers = Vec::new();
+    for (kind, places) in all {
+        for place in places {
+            let target = Target::of(place).map_err(|e| anyhow!("--{}: {e}", kind.name()))?;
+            receivers.push((kind, target.trusting(args.ca_file.clone())));
+        }
+    }
+    Ok(receivers)
+}
+
+/// Looks for sample lines, if somebody said where.
+fn finder(args: &ServeArgs, hub: &Arc<Hub>) -> Result<Option<Arc<Finder>>> {
+    let Some(place) = &args.loki else {
+        return Ok(None);
+    };
+    let loki = Target::of(place).map_err(|e| anyhow!("--loki: {e}"))?;
+    Ok(Some(Arc::new(Finder {
+        loki: loki.trusting(args.ca_file.clone()),
+        hub: hub.clone(),
+        every: Duration::from_millis(args.policy.poll.max(1_000)),
+        answered: Default::default(),
+        failed: Default::default(),
+    })))
+}
+
 async fn run(
     args: &ServeArgs,
     server: Arc<Server>,
-    hub: &Hub,
     groups: &Arc<Groups>,
+    told: Told,
     mut has_led: bool,
 ) -> Result<()> {
+    let hub = server.api.hub.clone();
     let listener = tokio::net::TcpListener::bind(args.listen).await;
     let listener = listener.with_context(|| format!("cannot listen at {}", args.listen))?;
     tracing::info!("listens at {}", listener.local_addr()?);
     let (stop, stopped) = watch::channel(false);
+    let telling = tokio::spawn(told.notifier.run(stopped.clone()));
+    let looking = told.finder.map(|finder| {
+        let stopped = stopped.clone();
+        tokio::spawn(async move { finder.run(stopped).await })
+    });
     let accepting = tokio::spawn(listen(listener, server.clone(), stopped));
     let (mut terminate, mut interrupt) = (
         signal(SignalKind::terminate())?,
@@ -251,7 +305,7 @@ async fn run(
                 let pause = server.api.leader.pause();
                 lead.as_mut().reset(tokio::time::Instant::now() + pause);
             }
-            _ = look.tick(), if has_led => look_after(hub, groups),
+            _ = look.tick(), if has_led => look_after(&hub, groups),
             _ = clean.tick(), if has_led => {
                 let groups = groups.clone();
                 let server = server.clone();
@@ -264,6 +318,10 @@ async fn run(
     stop.send_replace(true);
     let _ = accepting.await;
     reporting.abort();
+    let _ = telling.await;
+    if let Some(looking) = looking {
+        let _ = looking.await;
+    }
     done
 }
 
@@ -435,6 +493,9 @@ fn policy(args: &PolicyArgs) -> Result<Policy> {
     policy.reconcile_ms = args.reconcile;
     policy.offer_ms = args.offer_timeout;
     policy.rollback_ms = args.offer_timeout;
+    policy.limits.resources_factor = args.resources_factor;
+    policy.freeze_after = args.freeze_after as usize;
+    policy.ailing_ms = args.ailing;
     // A short soak is judged by short windows.
     policy.limits.window_ms_min = policy.limits.window_ms_min.min(args.soak / 3);
     Ok(policy)

@@ -102,12 +102,27 @@ pub enum Action {
         /// What.
         digest: Digest,
     },
+    /// Offer these what was good before anew, whatever they answered.
+    ReofferConfig {
+        /// To whom.
+        agents: BTreeSet<AgentId>,
+        /// What.
+        digest: Digest,
+    },
+    /// Have these begin anew.
+    RestartCollector {
+        /// Which ones.
+        agents: BTreeSet<AgentId>,
+    },
     /// Tell people.
     SendAlert {
         /// What about.
         alert: Alert,
         /// In words.
         text: String,
+        /// It is over.
+        #[serde(default)]
+        resolved: bool,
     },
 }
 
@@ -125,9 +140,22 @@ impl Action {
             Action::VerifyReload { .. } => Activity::VerifyReload,
             Action::VerifyCollectorHealth { .. } => Activity::VerifyCollectorHealth,
             Action::PromoteConfig { .. } => Activity::PromoteConfig,
-            Action::RollbackConfig { .. } => Activity::RollbackConfig,
+            Action::RollbackConfig { .. } | Action::ReofferConfig { .. } => {
+                Activity::RollbackConfig
+            }
+            Action::RestartCollector { .. } => Activity::RestartCollector,
             Action::SendAlert { .. } => Activity::SendAlert,
         }
+    }
+
+    /// Whether it only looks at what there is.
+    pub(super) fn is_a_look(&self) -> bool {
+        matches!(
+            self,
+            Action::ListActiveCollectors
+                | Action::VerifyReload { .. }
+                | Action::VerifyCollectorHealth { .. }
+        )
     }
 
     /// Whether it goes on when the phase that asked for it is over.
@@ -144,7 +172,8 @@ impl Action {
             Action::RegisterNewCollector { agents, digest }
             | Action::CanaryReload { agents, digest }
             | Action::PushConfig { agents, digest }
-            | Action::RollbackConfig { agents, digest } => Some((agents, digest)),
+            | Action::RollbackConfig { agents, digest }
+            | Action::ReofferConfig { agents, digest } => Some((agents, digest)),
             _ => None,
         }
     }
@@ -166,6 +195,42 @@ pub enum Alert {
     Backend,
     /// Too many rollbacks: nothing is rolled out any more by itself.
     Frozen,
+    /// Agents are not healthy, or do not run what they should, and that does not pass by itself.
+    Ailing,
+}
+
+impl Alert {
+    /// All there are.
+    pub const ALL: [Alert; 7] = [
+        Alert::Rejected,
+        Alert::RolledBack,
+        Alert::RollbackPartial,
+        Alert::Paused,
+        Alert::Backend,
+        Alert::Frozen,
+        Alert::Ailing,
+    ];
+
+    /// Its name in logs, metrics and notifications.
+    pub fn name(self) -> &'static str {
+        match self {
+            Alert::Rejected => "rejected",
+            Alert::RolledBack => "rolled_back",
+            Alert::RollbackPartial => "rollback_partial",
+            Alert::Paused => "paused",
+            Alert::Backend => "backend",
+            Alert::Frozen => "frozen",
+            Alert::Ailing => "ailing",
+        }
+    }
+
+    /// Whether somebody has to look at it now; else when there is time.
+    pub fn is_urgent(self) -> bool {
+        matches!(
+            self,
+            Alert::RollbackPartial | Alert::Frozen | Alert::Backend | Alert::Ailing
+        )
+    }
 }
 
 /// What came of a command. What is wrong with a configuration is an outcome; what keeps a command from
@@ -196,6 +261,11 @@ pub enum Outcome {
     Reports {
         /// By agent.
         reports: BTreeMap<AgentId, Report>,
+    },
+    /// Those that can be restarted, and are to be.
+    Restarted {
+        /// Which ones.
+        agents: BTreeSet<AgentId>,
     },
     /// What agents run and count; those that are not connected are not named.
     Health {

@@ -178,7 +178,8 @@ impl Driver {
             let known = SCHEMA;
             return Err(StoreError::TooNew { found, known });
         }
-        let state: State = serde_json::from_value(value).map_err(damaged)?;
+        let mut state: State = serde_json::from_value(value).map_err(damaged)?;
+        state.schema = SCHEMA;
         self.ahead_ms = state.clock_ms.saturating_sub(now_ms);
         Ok(state)
     }
@@ -214,6 +215,12 @@ impl Driver {
         match done {
             Ok(mut outcome) => {
                 self.p.metrics.did(activity);
+                // What is asked for again and again is no news.
+                if command.action.is_a_look() {
+                    tracing::debug!(activity = activity.name(), key = command.key, "done");
+                } else {
+                    tracing::info!(activity = activity.name(), key = command.key, "done");
+                }
                 if let Outcome::Health { agents } = &mut outcome {
                     // The machine compares this with its own clock.
                     for sample in agents.values_mut().filter_map(|(_, s)| s.as_mut()) {

@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::Flaw;
 use super::command::{Action, Alert, Command, Outcome};
 use super::model::{Candidate, Collector, Generation, Input, Phase, Policy, SCHEMA, State};
+use super::repair::{Firing, persistent};
 use crate::model::Digest;
 
 /// One attempt of a command may take so long, ms.
@@ -26,6 +27,8 @@ const ASK_EXPIRES_MS: u64 = 30_000;
 const BUILD_EXPIRES_MS: u64 = 900_000;
 /// After this, an alert is not sent any more, ms.
 const ALERT_EXPIRES_MS: u64 = 3_600_000;
+/// People are told of isolated agents for so long, ms.
+const ISOLATED_TOLD_MS: u64 = 24 * 3_600_000;
 /// So many digests stay quarantined.
 const QUARANTINE_MAX: usize = 256;
 
@@ -57,6 +60,8 @@ impl State {
             quarantined: Vec::new(),
             rollbacks_ms: Vec::new(),
             frozen: false,
+            firing: BTreeMap::new(),
+            ailing: BTreeMap::new(),
             isolated: BTreeSet::new(),
             reconcile_ms: 0,
             outstanding: BTreeMap::new(),
@@ -180,7 +185,88 @@ impl Machine<'_> {
 
     fn alert(&mut self, alert: Alert, text: impl Into<String>) {
         let text = text.into();
-        self.issue(Action::SendAlert { alert, text });
+        let since_ms = match self.s.firing.get(&alert) {
+            Some(firing) => firing.since_ms,
+            None => self.now(),
+        };
+        let firing = Firing {
+            since_ms,
+            text: text.clone(),
+            generation: self.s.good.number,
+        };
+        self.s.firing.insert(alert, firing);
+        let resolved = false;
+        self.issue(Action::SendAlert {
+            alert,
+            text,
+            resolved,
+        });
+    }
+
+    /// Whether what people were told of is over.
+    fn is_over(&self, alert: Alert, firing: &Firing) -> bool {
+        let told = |f: &Firing| {
+            let is_followed = self.s.good.number > f.generation;
+            is_followed || self.now() >= f.since_ms + self.p.told_ms
+        };
+        match alert {
+            Alert::Rejected | Alert::RolledBack => told(firing),
+            // Agents that never come back may be none any more.
+            Alert::RollbackPartial => {
+                let is_long = self.now() >= firing.since_ms + ISOLATED_TOLD_MS;
+                self.s.isolated.is_empty() || is_long
+            }
+            Alert::Paused | Alert::Backend => !self.is_paused(),
+            Alert::Frozen => !self.s.frozen,
+            Alert::Ailing => {
+                let mut ailing = self.s.ailing.values();
+                !ailing.any(|since| self.now() >= since + self.p.ailing_ms)
+            }
+        }
+    }
+
+    /// Tells people what is over.
+    fn resolve(&mut self) {
+        let firing = self.s.firing.iter();
+        let over = firing.filter(|(alert, firing)| self.is_over(**alert, firing));
+        let over: Vec<_> = over.map(|(a, f)| (*a, f.text.clone())).collect();
+        for (alert, text) in over {
+            self.s.firing.remove(&alert);
+            let resolved = true;
+            self.issue(Action::SendAlert {
+                alert,
+                text,
+                resolved,
+            });
+        }
+    }
+
+    /// Agents that are not well, or do not run what they should, for too long.
+    fn look_for_ailing(&mut self, collectors: &[Collector]) {
+        let good = &self.s.good;
+        let none = BTreeSet::new();
+        let offered = self.s.candidate.as_ref().map_or(&none, |c| &c.offered);
+        let ails = |a: &&Collector| {
+            let runs = a.report.effective.as_ref() == Some(&good.digest);
+            let is_able = good.requires.is_subset(&a.components);
+            let strays = is_able && !runs && !offered.contains(&a.id);
+            // Those that did not come back are told of already.
+            a.connected && !self.s.isolated.contains(&a.id) && (strays || a.healthy == Some(false))
+        };
+        let ailing = collectors.iter().filter(ails).map(|a| a.id.clone());
+        let (now, after) = (self.s.clock_ms, self.p.ailing_ms);
+        let mut known = std::mem::take(&mut self.s.ailing);
+        let long = persistent(&mut known, ailing, now, after);
+        self.s.ailing = known;
+        if !long.is_empty() && !self.s.firing.contains_key(&Alert::Ailing) {
+            let names: Vec<_> = long.iter().take(10).cloned().collect();
+            let text = format!(
+                "{} agents are not healthy, or do not run what they should: {}",
+                long.len(),
+                names.join(", ")
+            );
+            self.alert(Alert::Ailing, text);
+        }
     }
 
     /// Nothing that the former phase waits for concerns this one.
@@ -232,6 +318,7 @@ impl Machine<'_> {
             (Action::StoreConfigArtifact { .. }, _) => self.stored(),
             (Action::ListActiveCollectors, Outcome::Collectors { collectors }) => {
                 self.compared(&collectors);
+                self.look_for_ailing(&collectors);
                 if matches!(self.s.phase, Phase::Select { .. }) {
                     self.select(&collectors);
                 }
@@ -245,6 +332,9 @@ impl Machine<'_> {
                     Phase::Baseline { .. } => self.past(&agents),
                     _ => self.looked(&agents),
                 }
+            }
+            (Action::RestartCollector { .. }, Outcome::Restarted { agents }) => {
+                self.restarted(&agents);
             }
             (Action::PromoteConfig { .. }, _) => {
                 if matches!(self.s.phase, Phase::Promote) {
@@ -276,6 +366,7 @@ impl Machine<'_> {
             Phase::RollBack { .. } => self.poll_back(),
             _ => {}
         }
+        self.resolve();
     }
 
     /// Forgets what is not waited for any more.

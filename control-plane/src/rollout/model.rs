@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::command::{Command, Outcome};
+use super::repair::{Ailing, FiringAlerts, Repair};
 use super::verdict::{Limits, Sample, Window};
 use crate::model::Digest;
 
 /// Version of [`State`]. A program that finds another one in the store does not go on with it.
-pub const SCHEMA: u32 = 1;
+pub const SCHEMA: u32 = 2;
 
 /// What an agent is called for as long as it exists.
 pub type AgentId = String;
@@ -74,12 +75,16 @@ pub struct Policy {
     pub confirm_ms: u64,
     /// How long nothing is judged after the control group suffered, ms.
     pub settle_ms: u64,
-    /// How long agents have to come back, ms; then again for the fallback.
+    /// How long agents have to come back, ms; then again for each [rung](Repair) of what is done about it.
     pub rollback_ms: u64,
     /// So many rollbacks ...
     pub freeze_after: usize,
     /// ... within this time freeze the group, ms.
     pub freeze_within_ms: u64,
+    /// People are told of agents that are not well for so long, ms.
+    pub ailing_ms: u64,
+    /// People are told that a candidate was refused or taken back for so long, ms, or until something is promoted.
+    pub told_ms: u64,
     /// What is good before anything was, and the last resort of agents that do not come back.
     pub fallback: Digest,
     /// Of the verdict.
@@ -135,6 +140,8 @@ impl Policy {
             rollback_ms: 60_000,
             freeze_after: 3,
             freeze_within_ms: 3_600_000,
+            ailing_ms: 600_000,
+            told_ms: 3_600_000,
             fallback,
             limits: Limits::default(),
             #[cfg(test)]
@@ -186,6 +193,9 @@ pub struct Collector {
     pub components: BTreeSet<String>,
     /// What it runs.
     pub report: Report,
+    /// Whether it does what it is there for, as it says itself.
+    #[serde(default)]
+    pub healthy: Option<bool>,
 }
 
 /// What was promoted.
@@ -352,8 +362,9 @@ pub enum Phase {
         reason: Reason,
         /// Who is not back.
         waiting: BTreeSet<AgentId>,
-        /// They were given the fallback.
-        fallback: bool,
+        /// What is done about those that are not.
+        #[serde(default)]
+        repair: Repair,
         /// Until then, ms.
         until_ms: u64,
         /// When they are looked at again, ms.
@@ -432,6 +443,12 @@ pub struct State {
     pub rollbacks_ms: Vec<u64>,
     /// Nothing is begun until somebody says so.
     pub frozen: bool,
+    /// What people were told and is not over.
+    #[serde(default)]
+    pub firing: FiringAlerts,
+    /// Agents that are not well, or do not run what they should.
+    #[serde(default)]
+    pub ailing: Ailing,
     /// Agents that did not come back: they take part in no stage until they run what is good.
     pub isolated: BTreeSet<AgentId>,
     /// When all agents are compared next, ms.

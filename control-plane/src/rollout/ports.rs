@@ -54,6 +54,29 @@ pub trait Fleet {
         digest: &Digest,
     ) -> Result<(), Failure>;
 
+    /// As [`Fleet::offer`], to agents that may have been offered and may have answered the same: what is
+    /// offered now is another offer to them.
+    ///
+    /// # Errors
+    /// As [`Fleet::offer`].
+    fn reoffer(
+        &mut self,
+        call: &Call<'_>,
+        agents: &BTreeSet<AgentId>,
+        digest: &Digest,
+    ) -> Result<(), Failure>;
+
+    /// Has those of these agents restarted that can be, and says which ones: connected, and willing. They end as by
+    /// a signal, lose nothing, and begin with what they run.
+    ///
+    /// # Errors
+    /// As [`Fleet::offer`].
+    fn restart(
+        &mut self,
+        call: &Call<'_>,
+        agents: &BTreeSet<AgentId>,
+    ) -> Result<BTreeSet<AgentId>, Failure>;
+
     /// What these agents run; those that are not connected are left out.
     ///
     /// # Errors
@@ -80,11 +103,17 @@ pub trait Fleet {
     /// As [`Fleet::collectors`].
     fn promote(&mut self, call: &Call<'_>, generation: &Generation) -> Result<(), Failure>;
 
-    /// Tells people.
+    /// Tells people that something is the matter, or, if it is `resolved`, not any more.
     ///
     /// # Errors
     /// As [`Fleet::collectors`].
-    fn alert(&mut self, call: &Call<'_>, alert: Alert, text: &str) -> Result<(), Failure>;
+    fn alert(
+        &mut self,
+        call: &Call<'_>,
+        alert: Alert,
+        text: &str,
+        resolved: bool,
+    ) -> Result<(), Failure>;
 }
 
 /// A configuration that was rendered.
@@ -131,6 +160,10 @@ pub fn perform(
         key: &command.key,
         timeout: Duration::from_millis(command.timeout_ms),
     };
+    if let Action::ReofferConfig { agents, digest } = &command.action {
+        fleet.reoffer(call, agents, digest)?;
+        return Ok(Outcome::Done);
+    }
     if let Some((agents, digest)) = command.action.offer() {
         fleet.offer(call, agents, digest)?;
         return Ok(Outcome::Done);
@@ -175,14 +208,22 @@ pub fn perform(
             fleet.promote(call, generation)?;
             Ok(Outcome::Done)
         }
-        Action::SendAlert { alert, text } => {
-            fleet.alert(call, *alert, text)?;
+        Action::RestartCollector { agents } => Ok(Outcome::Restarted {
+            agents: fleet.restart(call, agents)?,
+        }),
+        Action::SendAlert {
+            alert,
+            text,
+            resolved,
+        } => {
+            fleet.alert(call, *alert, text, *resolved)?;
             Ok(Outcome::Done)
         }
         // These are offers, and done.
         Action::RegisterNewCollector { .. }
         | Action::CanaryReload { .. }
         | Action::PushConfig { .. }
+        | Action::ReofferConfig { .. }
         | Action::RollbackConfig { .. } => Ok(Outcome::Done),
     }
 }

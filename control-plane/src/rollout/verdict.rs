@@ -12,11 +12,16 @@ use serde::{Deserialize, Serialize};
 
 /// A queue that is this full, of a hundred, is no past to compare with.
 const QUEUE_FULL: u64 = 90;
+/// A queue that is less full than this, of a hundred, may fill as fast as it likes: batches come and go.
+const QUEUE_RISING_MIN: u64 = 25;
+/// So many of a hundred more within a window is filling.
+const QUEUE_RISE_MIN: u64 = 15;
 /// Fewer lines in a window say nothing about how much is read.
 const INTAKE_MIN: f64 = 20.0;
 
 /// What an agent counts, as it was received. Counters begin at 0 with each process.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Sample {
     /// When it was received, by the clock of the control plane, ms.
     pub at_ms: u64,
@@ -30,6 +35,8 @@ pub struct Sample {
     pub lines_filtered: u64,
     /// Lines given up, for whatever reason.
     pub lines_dropped: u64,
+    /// Of these, those that a destination would not have.
+    pub lines_rejected: u64,
     /// Lines read, and nothing of these yet.
     pub lines_in_flight: u64,
     /// Requests to destinations.
@@ -50,6 +57,10 @@ pub struct Sample {
     pub probes_due: u64,
     /// Of these, found at the destination.
     pub probes_found: u64,
+    /// Resident memory, bytes; 0 if it does not say.
+    pub memory_bytes: u64,
+    /// Processor time of all threads since its start, ms.
+    pub cpu_ms: u64,
 }
 
 impl Sample {
@@ -75,6 +86,12 @@ pub struct Limits {
     pub events_min: u64,
     /// A lag below this is noise.
     pub lag_bytes_floor: u64,
+    /// So many times the own past is worse, of memory and processor time: a change may cost something.
+    pub resources_factor: f64,
+    /// So much more memory is noise, bytes.
+    pub memory_bytes_floor: u64,
+    /// So much more of a processor is noise.
+    pub cpu_share_floor: f64,
     /// An agent that says nothing for this long, while the control group does, is gone.
     pub gone_ms: u64,
     /// A sample that is older than this is none.
@@ -92,6 +109,9 @@ impl Default for Limits {
             share_floor: 0.02,
             events_min: 2,
             lag_bytes_floor: 64 << 10,
+            resources_factor: 2.0,
+            memory_bytes_floor: 64 << 20,
+            cpu_share_floor: 0.2,
             gone_ms: 20_000,
             stale_ms: 15_000,
             restarts_max: 2,
@@ -105,8 +125,10 @@ impl Default for Limits {
 pub enum Signal {
     /// Lines are unaccounted for: read is not delivered, filtered, dropped and in flight.
     Unaccounted,
-    /// Lines are dropped.
+    /// The agent drops lines.
     Dropped,
+    /// A destination will not have lines.
+    Rejected,
     /// Less is read.
     Intake,
     /// Requests are refused for good.
@@ -119,6 +141,10 @@ pub enum Signal {
     Queue,
     /// What is not delivered grows.
     Lag,
+    /// More memory is used.
+    Memory,
+    /// More processor time is used for the same.
+    Cpu,
     /// Sample lines do not arrive.
     Probe,
     /// The agent is not heard of any more.
@@ -129,21 +155,25 @@ pub enum Signal {
 
 impl Signal {
     /// Those that a window shows.
-    const OF_WINDOWS: [Signal; 9] = [
+    const OF_WINDOWS: [Signal; 12] = [
         Signal::Unaccounted,
         Signal::Dropped,
+        Signal::Rejected,
         Signal::Intake,
         Signal::PermanentErrors,
         Signal::RetryableErrors,
         Signal::ThrottledErrors,
         Signal::Queue,
         Signal::Lag,
+        Signal::Memory,
+        Signal::Cpu,
         Signal::Probe,
     ];
 
     /// Those that are so many of so many.
-    const OF_PARTS: [Signal; 5] = [
+    const OF_PARTS: [Signal; 6] = [
         Signal::Dropped,
+        Signal::Rejected,
         Signal::PermanentErrors,
         Signal::RetryableErrors,
         Signal::ThrottledErrors,
@@ -155,12 +185,15 @@ impl Signal {
         match self {
             Signal::Unaccounted => "lines unaccounted for",
             Signal::Dropped => "dropped lines",
+            Signal::Rejected => "rejected lines",
             Signal::Intake => "less is read",
             Signal::PermanentErrors => "permanent errors",
             Signal::RetryableErrors => "retryable errors",
             Signal::ThrottledErrors => "throttling",
             Signal::Queue => "queues fill",
             Signal::Lag => "lag",
+            Signal::Memory => "memory",
+            Signal::Cpu => "processor time",
             Signal::Probe => "sample lines are missing",
             Signal::Gone => "the agent is gone",
             Signal::CrashLoop => "the agent restarts",
@@ -174,7 +207,8 @@ impl Signal {
 }
 
 /// What happened between two samples of one process.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Window {
     /// How long it is.
     pub ms: u64,
@@ -184,8 +218,10 @@ pub struct Window {
     pub delivered: u64,
     /// Lines that got lost sight of.
     pub unaccounted: u64,
-    /// Lines dropped.
+    /// Lines that the agent dropped for reasons of its own.
     pub dropped: u64,
+    /// Lines that a destination would not have.
+    pub rejected: u64,
     /// Requests.
     pub requests: u64,
     /// Of these, refused for good.
@@ -194,6 +230,8 @@ pub struct Window {
     pub retryable: u64,
     /// Of these, put off.
     pub throttled: u64,
+    /// How full queues are at the begin, of a hundred.
+    pub queue_percent_before: u64,
     /// How full queues are at the end, of a hundred.
     pub queue_percent: u64,
     /// Bytes not delivered, at the begin.
@@ -204,6 +242,10 @@ pub struct Window {
     pub probes_due: u64,
     /// Of these, missing.
     pub probes_missing: u64,
+    /// Resident memory at the end, bytes; 0 if it is not known.
+    pub memory_bytes: u64,
+    /// Processor time, ms.
+    pub cpu_ms: u64,
 }
 
 /// So many of so many.
@@ -231,21 +273,28 @@ impl Window {
         }
         let due = b.probes_due.checked_sub(a.probes_due)?;
         let found = b.probes_found.checked_sub(a.probes_found)?;
+        let rejected = b.lines_rejected.checked_sub(a.lines_rejected)?;
+        let dropped = b.lines_dropped.checked_sub(a.lines_dropped)?;
+        let queue = |s: &Sample| s.queue_bytes * 100 / s.queue_bytes_max.max(1);
         Some(Window {
             ms,
             read: b.lines_read.checked_sub(a.lines_read)?,
             delivered: b.lines_delivered.checked_sub(a.lines_delivered)?,
             unaccounted: b.unaccounted().abs_diff(a.unaccounted()),
-            dropped: b.lines_dropped.checked_sub(a.lines_dropped)?,
+            dropped: dropped.saturating_sub(rejected),
+            rejected,
             requests: b.requests.checked_sub(a.requests)?,
             permanent: b.errors_permanent.checked_sub(a.errors_permanent)?,
             retryable: b.errors_retryable.checked_sub(a.errors_retryable)?,
             throttled: b.errors_throttled.checked_sub(a.errors_throttled)?,
-            queue_percent: b.queue_bytes * 100 / b.queue_bytes_max.max(1),
+            queue_percent_before: queue(a),
+            queue_percent: queue(b),
             lag_before: a.lag_bytes,
             lag: b.lag_bytes,
             probes_due: due,
             probes_missing: due.saturating_sub(found),
+            memory_bytes: b.memory_bytes,
+            cpu_ms: b.cpu_ms.saturating_sub(a.cpu_ms),
         })
     }
 
@@ -277,6 +326,7 @@ impl Window {
     fn part(&self, signal: Signal) -> Option<Part> {
         match signal {
             Signal::Dropped => Some(Part(self.dropped, self.read)),
+            Signal::Rejected => Some(Part(self.rejected, self.read)),
             Signal::PermanentErrors => Some(Part(self.permanent, self.requests)),
             Signal::RetryableErrors => Some(Part(self.retryable, self.requests)),
             Signal::ThrottledErrors => Some(Part(self.throttled, self.requests)),
@@ -298,8 +348,9 @@ impl Window {
                 expected >= INTAKE_MIN && (self.read as f64) < expected / 2.0
             }
             Signal::Queue => {
-                self.queue_percent >= QUEUE_FULL / 2
-                    && self.queue_percent as f64 > past.queue_percent as f64 * limits.factor
+                let is_fuller =
+                    self.queue_percent as f64 > past.queue_percent as f64 * limits.factor;
+                is_fuller && (self.queue_percent >= QUEUE_FULL / 2 || self.fills(past, limits))
             }
             Signal::Lag => {
                 let most = past.lag.max(past.lag_before);
@@ -308,8 +359,33 @@ impl Window {
                 let shrinks = (self.lag as f64) < self.lag_before as f64 * 0.8;
                 more && self.lag > limits.lag_bytes_floor && !shrinks
             }
+            Signal::Memory => {
+                let more = self.memory_bytes.saturating_sub(past.memory_bytes);
+                let limit = past.memory_bytes as f64 * limits.resources_factor;
+                past.memory_bytes > 0
+                    && more > limits.memory_bytes_floor
+                    && self.memory_bytes as f64 > limit
+            }
+            Signal::Cpu => {
+                let share = |w: &Window| w.cpu_ms as f64 / w.ms.max(1) as f64;
+                let per_line = |w: &Window| w.cpu_ms as f64 / w.read.max(1) as f64;
+                let limit = share(past) * limits.resources_factor;
+                // Who has more to do may take more.
+                past.cpu_ms > 0
+                    && share(self) > limit + limits.cpu_share_floor
+                    && per_line(self) > per_line(past) * limits.resources_factor
+            }
             _ => false,
         }
+    }
+
+    /// Whether queues fill, and faster than before.
+    fn fills(&self, past: &Window, limits: &Limits) -> bool {
+        let rise = |w: &Window| w.queue_percent.saturating_sub(w.queue_percent_before);
+        let slope = |w: &Window| rise(w) as f64 / w.ms.max(1) as f64;
+        self.queue_percent >= QUEUE_RISING_MIN
+            && rise(self) >= QUEUE_RISE_MIN
+            && slope(self) > slope(past) * limits.factor
     }
 }
 

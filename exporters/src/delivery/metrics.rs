@@ -96,6 +96,16 @@ impl Mirror {
         if slow_down {
             self.exporter.throttled.inc();
         }
+        let is_refused = match verdict {
+            Verdict::Drop { .. } => true,
+            Verdict::DeliveredExcept { dropped } | Verdict::Replace { dropped, .. } => {
+                !dropped.is_empty()
+            }
+            Verdict::Delivered | Verdict::Retry { .. } | Verdict::Hold { .. } => false,
+        };
+        if is_refused {
+            self.exporter.refused.inc();
+        }
     }
 
     /// Brings the metrics up to date. `load` is in the unit of the queue's sizer.

@@ -26,8 +26,11 @@ impl Transport for FakeTransport {
         match body[0] {
             b'h' => std::future::pending().await,
             b'f' => Err(SendError::new(SendErrorKind::Connect, "refused")),
-            _ => Ok(Reply {
-                status: StatusCode::NO_CONTENT,
+            first => Ok(Reply {
+                status: match first {
+                    b'r' => StatusCode::BAD_REQUEST,
+                    _ => StatusCode::NO_CONTENT,
+                },
                 headers: HeaderMap::new(),
                 body: Bytes::new(),
                 truncated: false,
@@ -47,6 +50,10 @@ impl<D: Duty> Judge<D> for FakeJudge {
             panic!("a judge that panics, on purpose");
         }
         match result {
+            Ok(reply) if reply.status == StatusCode::BAD_REQUEST => Verdict::Drop {
+                reason: tailwater_pipeline::DropReason::Rejected,
+                cause: "it is no good".into(),
+            },
             Ok(_) => Verdict::Delivered,
             Err(e) => e.verdict(),
         }
@@ -137,15 +144,17 @@ fn counters_are_shown_under_the_collectors_names() {
         .expose(&registry, tailwater_pdata::Signal::Logs);
     rig.submit("d", 1);
     rig.submit("d", 2);
+    rig.submit("r", 3);
     assert_eq!(rig.stop(LONG), 0);
     let text = registry.render();
     for line in [
         "otelcol_exporter_sent_log_records{exporter=\"test\"} 6",
-        "otelcol_exporter_send_failed_log_records{exporter=\"test\"} 0",
+        "otelcol_exporter_send_failed_log_records{exporter=\"test\"} 3",
         "otelcol_exporter_queue_size{exporter=\"test\",data_type=\"logs\"} 0",
         "otelcol_exporter_queue_capacity{exporter=\"test\",data_type=\"logs\"} 1000",
         "tailwater_exporter_sent_bytes{exporter=\"test\"} 2",
-        "tailwater_exporter_requests{exporter=\"test\"} 2",
+        "tailwater_exporter_requests{exporter=\"test\"} 3",
+        "tailwater_exporter_refused_requests{exporter=\"test\"} 1",
     ] {
         assert!(text.contains(line), "{line} is not in {text}");
     }

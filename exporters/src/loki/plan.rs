@@ -9,6 +9,8 @@ use std::sync::Arc;
 
 use tailwater_pdata::{Column, LogsBatch, Map, Value, ValueRef};
 
+use tailwater_pipeline::probes::ATTRIBUTE as PROBE_ATTRIBUTE;
+
 use super::metadata::MetadataPlan;
 use super::names::{cut, label_name, level_name};
 use super::options::{DefaultLabels, LabelMapping, LabelOptions, LineFormat, LokiOptions};
@@ -18,6 +20,8 @@ const HINT_RESOURCE_LABELS: &str = "loki.resource.labels";
 const HINT_ATTRIBUTE_LABELS: &str = "loki.attribute.labels";
 const HINT_TENANT: &str = "loki.tenant";
 const HINT_FORMAT: &str = "loki.format";
+/// The label that tells sample lines from all others, whatever the labels are made of.
+const PROBE_LABEL: &str = "tailwater_probe";
 /// How much of a hint that cannot be followed is shown.
 const HINT_SHOWN_BYTES_MAX: usize = 64;
 /// Record attributes that change the plan.
@@ -165,6 +169,14 @@ impl RowPlan {
     /// split by resource.
     pub fn new(options: &LokiOptions, logs: &LogsBatch, row: usize) -> RowPlan {
         let mut gathered = Gathered::default();
+        // Before all others: where there is room for one label only, it is this one.
+        if logs.resource.get(PROBE_ATTRIBUTE).is_some() {
+            gathered.set(
+                PROBE_LABEL.to_owned(),
+                Source::Const("true".to_owned()),
+                None,
+            );
+        }
         let mut format = Some(options.line_format);
         let (mut hidden_attributes, mut hidden_resource) = match &options.labels {
             LabelOptions::Hints(defaults) => {

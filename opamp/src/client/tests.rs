@@ -354,6 +354,11 @@ fn a_new_name_is_used_at_once_and_commands_and_strangers_are_left_alone() {
         ..answer()
     };
     assert!(matches!(c.received(command)[..], [Event::Ignored(_)]));
+    let unknown = ServerToAgent {
+        command: Some(ServerToAgentCommand { r#type: 7 }),
+        ..answer()
+    };
+    assert!(matches!(c.received(unknown)[..], [Event::Ignored(_)]));
     let farewell = c.farewell();
     assert!(farewell.agent_disconnect.is_some());
     assert_eq!(farewell.sequence_num, next.sequence_num + 1);
@@ -596,4 +601,57 @@ fn own_messages_take_turns() {
     );
     let other = CustomMessage::default();
     assert!(matches!(c.received(asks(other))[..], [Event::Ignored(_)]));
+}
+
+/// Guarantee: an agent that claims it is told to restart, by a message in which nothing else counts.
+#[test]
+fn a_restart_is_told_where_it_is_claimed() {
+    let mut c = client(agent::ACCEPTS_REMOTE_CONFIG | agent::ACCEPTS_RESTART_COMMAND);
+    let command = ServerToAgent {
+        command: Some(ServerToAgentCommand {
+            r#type: crate::proto::COMMAND_RESTART,
+        }),
+        remote_config: Some(offer(1)),
+        ..answer()
+    };
+    assert_eq!(c.received(command), [Event::Restart]);
+}
+
+/// Guarantee: a message holds one of our own, and each of them is said.
+#[test]
+fn answers_to_questions_go_before_other_messages_of_our_own() {
+    let own = |name: &str| CustomMessage {
+        capability: name.to_owned(),
+        r#type: "x".to_owned(),
+        data: Vec::new(),
+    };
+    let mut c = Client::new(Start {
+        uid: InstanceUid([1; 16]),
+        capabilities: 0,
+        report: Report {
+            custom: ["check", "result", "state"].map(str::to_owned).into(),
+            ..Report::default()
+        },
+        remote: RemoteConfigStatus::default(),
+        connection: ConnectionSettingsStatus::default(),
+    });
+    c.connected();
+    c.set_state(own("state"));
+    c.set_result(own("result"));
+    c.set_check(own("check"));
+    let mut said = Vec::new();
+    c.take(Duration::ZERO).expect("the first message");
+    c.sent();
+    c.received(ServerToAgent {
+        capabilities: 1,
+        custom_capabilities: Some(CustomCapabilities {
+            capabilities: ["check", "result", "state"].map(str::to_owned).into(),
+        }),
+        ..answer()
+    });
+    while let Some(message) = c.take(Duration::ZERO) {
+        said.extend(message.custom_message.map(|m| m.capability));
+        c.sent();
+    }
+    assert_eq!(said, ["check", "result", "state"]);
 }

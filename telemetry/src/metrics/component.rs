@@ -231,6 +231,8 @@ metric_group! {
     retries: Counter, Basic, Count, "tailwater_exporter_retries";
     /// Requests the destination answered with a wish to slow down.
     throttled: Counter, Basic, Count, "tailwater_exporter_throttled";
+    /// Requests of which the destination refused something for good: records are given up, or made fewer.
+    refused: Counter, Basic, Count, "tailwater_exporter_refused_requests";
     /// Bytes of request bodies that were accepted, as sent (compressed).
     sent_bytes: Counter, Basic, Bytes, "tailwater_exporter_sent_bytes";
     /// Seconds since the destination last accepted something while there is something to send.

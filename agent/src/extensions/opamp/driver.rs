@@ -3,6 +3,7 @@
 //!
 //! It is a task on the runtime for sockets. What it keeps on disk is written by other threads.
 
+mod dry_run;
 mod offers;
 mod session;
 mod sources;
@@ -89,6 +90,9 @@ pub struct Driver {
     seen: Option<Arc<InForce>>,
     answers: mpsc::Receiver<Answer>,
     tell: mpsc::Sender<Answer>,
+    /// Answers to questions of the server, by its name of the question.
+    checks: mpsc::Receiver<(String, Answer)>,
+    tell_check: mpsc::Sender<(String, Answer)>,
     remote: Remote,
     applying: Option<Applying>,
     expected: Option<Expected>,
@@ -117,6 +121,7 @@ impl Driver {
         let uid = InstanceUid::v7(unix_ms, random()?);
         // An agent asks for one change at a time.
         let (tell, answers) = mpsc::channel(1);
+        let (tell_check, checks) = mpsc::channel(dry_run::CHECKS_MAX);
         let started = u64::try_from(s.clock.wall_ns()).unwrap_or(0);
         let seed = u64::from_le_bytes(random()?);
         Ok(Driver {
@@ -126,6 +131,8 @@ impl Driver {
             seen: None,
             answers,
             tell,
+            checks,
+            tell_check,
             remote: Remote::default(),
             applying: None,
             expected: None,
@@ -377,6 +384,7 @@ impl Driver {
                 () = stopped(&mut stop) => return true,
                 () = tokio::time::sleep_until(until) => return false,
                 Some(answer) = self.answers.recv() => self.answered(answer).await,
+                Some((question, answer)) = self.checks.recv() => self.checked(question, answer),
             }
         }
     }
@@ -397,7 +405,7 @@ fn client(settings: &Settings, uid: InstanceUid, remote: &Remote, kept: &Kept) -
             description: describe::description(settings, &[]),
             components: describe::components(),
             custom: match settings.takes_layers() {
-                true => [RESULTS, state::STATE, sources::SOURCES]
+                true => [RESULTS, state::STATE, dry_run::DRY_RUN, sources::SOURCES]
                     .map(str::to_owned)
                     .into(),
                 false => vec![sources::SOURCES.to_owned()],

@@ -297,7 +297,10 @@ const CAPABILITIES: &[(&str, &str)] = &[
         "Takes other settings of the connection, as the collector's supervisor has it.",
     ),
     ("reports_heartbeat", "Gives signs of life."),
-    ("accepts_restart_command", "True is refused."),
+    (
+        "accepts_restart_command",
+        "Begins anew when it is told to: stops as by SIGTERM, and runs the same program with the same arguments.",
+    ),
     ("reports_own_metrics", "True is refused."),
     ("reports_own_logs", "True is refused."),
     ("reports_own_traces", "True is refused."),
@@ -330,13 +333,10 @@ fn decode_capabilities(s: &mut Section<'_, '_>) -> (bool, u64) {
     let connection =
         agent::ACCEPTS_OPAMP_CONNECTION_SETTINGS | agent::REPORTS_CONNECTION_SETTINGS_STATUS;
     flag(s, "accepts_opamp_connection_settings", false, connection);
+    let restart = agent::ACCEPTS_RESTART_COMMAND;
+    flag(s, "accepts_restart_command", false, restart);
     let beats = s.bool("reports_heartbeat", true);
     let unsupported = [
-        (
-            "accepts_restart_command",
-            "nothing needs a restart but what the plan of a change names; restart it \
-          by whatever starts it",
-        ),
         (
             "reports_own_metrics",
             "metrics are served where service::telemetry::metrics says",
@@ -465,14 +465,14 @@ mod tests {
         let all = format!(
             "{WS}\ninstance_uid: 018f4b1e-7d2a-7fff-bfff-ffffffffffff\n\
              capabilities: {{accepts_remote_config: true, accepts_opamp_connection_settings: true, \
-             reports_health: false, reports_effective_config: false, \
+             accepts_restart_command: true, reports_health: false, reports_effective_config: false, \
              reports_available_components: false, reports_heartbeat: false}}\n\
              agent_description: {{non_identifying_attributes: {{a: b}}, include_resource_attributes: true}}\n\
              remote_config: {{allow_read: [/var/log], allow_endpoints: ['*.loki.example:*'], \
              allow_variables: [X], allow_older_versions: true}}\nheartbeat_interval: 5s\n"
         );
         let s = settings(&all).unwrap();
-        assert_eq!(s.capabilities, 0x9103);
+        assert_eq!(s.capabilities, 0x9503);
         assert!(s.takes_layers() && s.include_resource && s.allow_older);
         assert_eq!(s.others, [("a".to_owned(), "b".to_owned())]);
         assert_eq!(s.interval, Duration::from_secs(5));
@@ -516,10 +516,6 @@ mod tests {
             (format!("{HTTP}, auth: basicauth}}}}"), "auth"),
             (format!("{WS}\ninstance_uid: 7"), "instance_uid"),
             (format!("{WS}\nppid: 7"), "ppid"),
-            (
-                format!("{WS}\ncapabilities: {{accepts_restart_command: true}}"),
-                "restart",
-            ),
             (
                 format!("{WS}\ncapabilities: {{reports_own_metrics: true}}"),
                 "reports_own_metrics",

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tailwater_control_plane::model::{Origin, State as SourceState};
-use tailwater_control_plane::rollout::State;
+use tailwater_control_plane::rollout::{Alert, State};
 
 use super::Api;
 use crate::now_ms;
@@ -78,6 +78,11 @@ pub(super) fn page(api: &Api) -> String {
              certificate was revoked.",
             &counts.strangers,
         ),
+        (
+            "tailwater_control_restarts",
+            "Agents that were told to begin anew.",
+            &counts.restarts,
+        ),
     ];
     let issued = api.authority.as_ref().map(|a| &a.counts);
     let certificates = issued.map(|issued| {
@@ -110,6 +115,7 @@ pub(super) fn page(api: &Api) -> String {
         "1 while this control plane leads; of those over one database one does.",
         &[(String::new(), u64::from(api.leader.leads()))],
     );
+    told(api, &mut out);
     let connections = api.gauges.connections.load(Ordering::Relaxed);
     gauge(
         &mut out,
@@ -202,11 +208,80 @@ pub(super) fn page(api: &Api) -> String {
     );
     gauge(
         &mut out,
+        "tailwater_control_ailing_agents",
+        "Agents that are not healthy, or do not run what they should.",
+        &of(&|s| s.ailing.len() as u64),
+    );
+    let alerts = states.iter().flat_map(|s| {
+        let fires = |alert: Alert| {
+            let labels = format!("{{group=\"{}\",alert=\"{}\"}}", s.group, alert.name());
+            (labels, u64::from(s.firing.contains_key(&alert)))
+        };
+        Alert::ALL.map(fires)
+    });
+    gauge(
+        &mut out,
+        "tailwater_control_alerts",
+        "1 while people are told of it.",
+        &alerts.collect::<Vec<_>>(),
+    );
+    gauge(
+        &mut out,
         "tailwater_rollout_isolated_agents",
         "Agents that did not come back from a candidate.",
         &of(&|s| s.isolated.len() as u64),
     );
     out
+}
+
+/// Notifications, dry runs, and queries for sample lines.
+fn told(api: &Api, out: &mut String) {
+    let label = |name: &str, value: &str| format!("{{{name}=\"{value}\"}}");
+    let told = api.notifier.counts().into_iter();
+    let told: Vec<_> = told
+        .flat_map(|(kind, sent, failed)| {
+            let labels = |result| format!("{{receiver=\"{}\",result=\"{result}\"}}", kind.name());
+            [(labels("sent"), sent), (labels("failed"), failed)]
+        })
+        .collect();
+    counter(
+        out,
+        "tailwater_control_notifications",
+        "Messages to those who are told what the matter is.",
+        &told,
+    );
+    let load = |n: &std::sync::atomic::AtomicU64| n.load(Ordering::Relaxed);
+    let counts = &api.hub.counts;
+    let runs = [
+        ("accepted", &counts.dry_runs_accepted),
+        ("refused", &counts.dry_runs_refused),
+        ("silent", &counts.dry_runs_silent),
+    ];
+    counter(
+        out,
+        "tailwater_control_dry_runs",
+        "Times that an agent was asked whether it would take a pipeline.",
+        &runs.map(|(result, n)| (label("result", result), load(n))),
+    );
+    if let Some(finder) = &api.finder {
+        let queries = [("answered", &finder.answered), ("failed", &finder.failed)];
+        counter(
+            out,
+            "tailwater_control_probe_queries",
+            "Queries for sample lines at the destination.",
+            &queries.map(|(result, n)| (label("result", result), load(n))),
+        );
+    }
+}
+
+fn counter(out: &mut String, name: &str, help: &str, series: &[(String, u64)]) {
+    let _ = writeln!(
+        out,
+        "# HELP {name}_total {help}\n# TYPE {name}_total counter"
+    );
+    for (labels, value) in series {
+        let _ = writeln!(out, "{name}_total{labels} {value}");
+    }
 }
 
 fn gauge(out: &mut String, name: &str, help: &str, series: &[(String, u64)]) {

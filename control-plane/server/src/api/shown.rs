@@ -91,7 +91,9 @@ pub(super) fn agent(api: &Api, uid: InstanceUid) -> Option<Value> {
         value["component_health"] = json!(parts);
         value["effective_config"] = json!(files);
         value["ran"] = agent.ran.iter().map(ran).collect();
-        value["counters"] = json!(agent.state.sample);
+        value["counters"] = json!(agent.sample(api.finder.is_some()));
+        value["can_restart"] = json!(agent.can_restart());
+        value["takes_sample_lines"] = json!(agent.state.probes.is_some());
         value
     })
 }
@@ -133,10 +135,13 @@ fn state(group: &str, state: Option<&State>) -> Value {
             "paused": c.paused,
         })
     });
-    let reason = match &state.phase {
-        Phase::RollBack { reason, .. } => Some(&reason.text),
-        _ => None,
+    let (reason, repair) = match &state.phase {
+        Phase::RollBack { reason, repair, .. } => (Some(&reason.text), Some(repair.name())),
+        _ => (None, None),
     };
+    let fires = state.firing.iter().map(|(alert, firing)| {
+        json!({"alert": alert.name(), "since_ms": firing.since_ms, "text": firing.text})
+    });
     json!({
         "group": group,
         "phase": state.phase.name(),
@@ -145,6 +150,9 @@ fn state(group: &str, state: Option<&State>) -> Value {
         "candidate": candidate,
         "pending": state.pending,
         "rolled_back_because": reason,
+        "repair": repair,
+        "alerts": fires.collect::<Vec<_>>(),
+        "ailing": state.ailing,
         "frozen": state.frozen,
         "isolated": state.isolated,
         "quarantine": state.quarantine,

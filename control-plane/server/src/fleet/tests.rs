@@ -8,7 +8,8 @@ use tailwater_opamp::proto::{
 use tailwater_opamp::{Client, Event, Report as Said, Start};
 
 use super::*;
-use crate::hub::{Attached, How};
+use crate::dry_run::DryRuns;
+use crate::hub::{Attached, DRY_RUN, How};
 
 const BODY: &str = "receivers: {otlp: {protocols: {grpc: {}}}}\nservice: {extensions: [x]}\n";
 
@@ -19,20 +20,27 @@ struct Agent {
     connection: u64,
     uid: InstanceUid,
     now: u64,
+    /// How often it was told to begin anew.
+    restarts: usize,
 }
 
 impl Agent {
     fn new(hub: &Arc<Hub>, number: u8, is_ours: bool) -> Agent {
         let uid = InstanceUid([number; 16]);
         let custom = match is_ours {
-            true => vec![STATE.to_owned()],
+            true => vec![STATE.to_owned(), DRY_RUN.to_owned()],
             false => Vec::new(),
         };
         let client = Client::new(Start {
             uid,
             capabilities: agent::ACCEPTS_REMOTE_CONFIG
                 | agent::REPORTS_EFFECTIVE_CONFIG
-                | agent::REPORTS_REMOTE_CONFIG,
+                | agent::REPORTS_REMOTE_CONFIG
+                | if is_ours {
+                    agent::ACCEPTS_RESTART_COMMAND
+                } else {
+                    0
+                },
             report: Said {
                 custom,
                 ..Said::default()
@@ -46,6 +54,7 @@ impl Agent {
             connection: 0,
             uid,
             now: 0,
+            restarts: 0,
         };
         agent.connect();
         agent
@@ -102,6 +111,7 @@ impl Agent {
                 match event {
                     Event::Apply(offer) => offers.push(offer),
                     Event::Custom(custom) => questions.push(custom),
+                    Event::Restart => self.restarts += 1,
                     other => panic!("{other:?}"),
                 }
             }
@@ -125,6 +135,8 @@ fn fleet(hub: &Arc<Hub>, dir: &std::path::Path) -> HubFleet {
         audit: Arc::new(Audit::open(dir).unwrap()),
         wanted: Wanted::default(),
         sample_ms: 1_000,
+        probe_ms: 2_000,
+        by_query: false,
         fence: Fence::default(),
     }
 }
@@ -287,10 +299,169 @@ fn counters_are_asked_for() {
     let asked: serde_json::Value = serde_json::from_slice(&questions[0].data).unwrap();
     assert_eq!(
         asked,
-        json!({"interval_ms": 1000, "duration_ms": SAMPLE_MS})
+        json!({"interval_ms": 1000, "duration_ms": SAMPLE_MS, "probe_interval_ms": 2000})
     );
     fleet.health(&call(1, 2), &all).unwrap();
     assert_eq!(agent.speak().1.len(), 0);
+}
+
+/// Guarantee: agents that claim it are told to begin anew, once, and those that do not are not; nobody is told by an
+/// older leader; what is offered anew is another offer, also of what was answered.
+#[test]
+fn agents_are_restarted_and_offered_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let hub = Arc::new(Hub::new(10, false));
+    let mut fleet = fleet(&hub, dir.path());
+    let (mut ours, mut other) = (Agent::new(&hub, 1, true), Agent::new(&hub, 2, false));
+    ours.speak();
+    ours.runs(&[]);
+    ours.speak();
+    other.speak();
+    let all = BTreeSet::from([ours.uid.to_string(), other.uid.to_string()]);
+    let told = fleet.restart(&call(1, 1), &all).unwrap();
+    assert_eq!(told, BTreeSet::from([ours.uid.to_string()]));
+    ours.speak();
+    other.speak();
+    assert_eq!((ours.restarts, other.restarts), (1, 0));
+    ours.speak();
+    assert_eq!(ours.restarts, 1, "once");
+    let digest = Digest::of(BODY.as_bytes());
+    fleet.offer(&call(1, 2), &all, &digest).unwrap();
+    let first = ours.speak().0;
+    ours.client.settle(Err("not now".to_owned()));
+    ours.speak();
+    fleet.offer(&call(1, 3), &all, &digest).unwrap();
+    assert_eq!(ours.speak().0, [], "not before its time");
+    std::thread::sleep(Duration::from_millis(2));
+    fleet.reoffer(&call(1, 4), &all, &digest).unwrap();
+    let again = ours.speak().0;
+    assert_eq!(again[0].config, first[0].config);
+    assert_ne!(again[0].config_hash, first[0].config_hash);
+    fleet.offer(&call(2, 5), &all, &digest).unwrap();
+    assert!(matches!(
+        fleet.restart(&call(1, 9), &all),
+        Err(Failure::Fenced)
+    ));
+}
+
+/// Guarantee: sample lines are counted as acknowledged, or, where they are looked for, as found; an agent whose
+/// pipelines take none has none.
+#[test]
+fn sample_lines_are_those_acknowledged_or_those_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let hub = Arc::new(Hub::new(10, false));
+    let mut fleet = fleet(&hub, dir.path());
+    let mut agent = Agent::new(&hub, 1, true);
+    agent.speak();
+    let says = |agent: &mut Agent, probes: serde_json::Value| {
+        let value =
+            json!({"process": 7, "layer": [], "counters": {"records_read": 5}, "probes": probes});
+        agent.client.set_state(CustomMessage {
+            capability: STATE.to_owned(),
+            r#type: "state".to_owned(),
+            data: value.to_string().into_bytes(),
+        });
+        agent.speak();
+    };
+    let all = BTreeSet::from([agent.uid.to_string()]);
+    let counts = |fleet: &mut HubFleet| {
+        let health = fleet.health(&call(1, 1), &all).unwrap();
+        let sample = health.values().next().unwrap().1.unwrap();
+        (sample.probes_due, sample.probes_found)
+    };
+    says(&mut agent, serde_json::Value::Null);
+    assert_eq!(counts(&mut fleet), (0, 0));
+    says(
+        &mut agent,
+        json!({"due": 4, "due_up_to": 5, "delivered": 3}),
+    );
+    assert_eq!(counts(&mut fleet), (4, 3));
+    fleet.by_query = true;
+    assert_eq!(counts(&mut fleet), (0, 0), "it was not looked for them");
+    hub.look(agent.uid, |a| a.arrivals.looked(7, 5, [1, 2, 4, 5, 6]));
+    assert_eq!(counts(&mut fleet), (5, 4));
+}
+
+/// Answers what it is asked, in a thread, until it was asked so often.
+fn answers(mut agent: Agent, says: Option<serde_json::Value>) -> std::thread::JoinHandle<Agent> {
+    std::thread::spawn(move || {
+        for _ in 0..1_000 {
+            let (_, questions) = agent.speak();
+            if let Some(question) = questions.iter().find(|q| q.capability == DRY_RUN) {
+                let asked: serde_json::Value = serde_json::from_slice(&question.data).unwrap();
+                assert_eq!(asked["files"][0]["body"], BODY);
+                let Some(mut answer) = says.clone() else {
+                    return agent;
+                };
+                answer["id"] = asked["id"].clone();
+                agent.client.set_check(CustomMessage {
+                    capability: DRY_RUN.to_owned(),
+                    r#type: "checked".to_owned(),
+                    data: answer.to_string().into_bytes(),
+                });
+                agent.speak();
+                return agent;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        panic!("it was not asked");
+    })
+}
+
+/// Guarantee: an agent of ours that could have it is asked whether it would take it, and its reasons are those to refuse
+/// it; one that does not answer makes way for another; without any, it goes on.
+#[test]
+fn an_agent_is_asked_before_any_is_offered_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let hub = Arc::new(Hub::new(10, false));
+    let fleet = fleet(&hub, dir.path());
+    let mut runs = DryRuns::new(hub.clone(), fleet.offers.clone(), "default");
+    let built = tailwater_control_plane::rollout::ports::Built {
+        body: BODY.to_owned(),
+        requires: BTreeSet::new(),
+    };
+    let mut other = Agent::new(&hub, 9, false);
+    other.speak();
+    assert_eq!(
+        runs.reasons(&call(1, 1), &built).unwrap(),
+        [""; 0],
+        "nobody can"
+    );
+    let mut agent = Agent::new(&hub, 1, true);
+    agent.runs(&[]);
+    agent.speak();
+    let yes = answers(
+        agent,
+        Some(json!({"accepted": true, "changes": ["a", "b"]})),
+    );
+    assert_eq!(runs.reasons(&call(1, 2), &built).unwrap(), [""; 0]);
+    let no = answers(
+        yes.join().unwrap(),
+        Some(json!({"accepted": false, "reasons": ["no such option"]})),
+    );
+    let reasons = runs.reasons(&call(1, 3), &built).unwrap();
+    assert!(reasons[0].contains("no such option"), "{reasons:?}");
+    // The first one is silent; the second one is asked at the next attempt.
+    let silent = answers(no.join().unwrap(), None);
+    let mut second = Agent::new(&hub, 2, true);
+    second.runs(&[]);
+    second.speak();
+    let waits = runs.reasons(&call(1, 4), &built);
+    assert!(matches!(waits, Err(Failure::Unavailable(_))));
+    silent.join().unwrap();
+    let yes = answers(second, Some(json!({"accepted": true, "changes": []})));
+    assert_eq!(runs.reasons(&call(1, 4), &built).unwrap(), [""; 0]);
+    yes.join().unwrap();
+    let counts = &hub.counts;
+    let load = |n: &std::sync::atomic::AtomicU64| n.load(std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(
+        (
+            load(&counts.dry_runs_accepted),
+            load(&counts.dry_runs_refused),
+            load(&counts.dry_runs_silent)
+        ),
+        (2, 1, 1)
+    );
 }
 
 /// Guarantee: an agent that comes after a promotion runs what was promoted, if it can.

@@ -9,12 +9,13 @@ use tailwater_control_plane::model::Digest;
 use tailwater_control_plane::rollout::model::{Generation, Report};
 use tailwater_control_plane::rollout::verdict::Sample;
 use tailwater_opamp::proto::{
-    AgentRemoteConfig, AgentToServer, ConnectionSettingsOffers, CustomMessage, Status,
+    AgentRemoteConfig, AgentToServer, ConnectionSettingsOffers, CustomMessage, Status, agent,
 };
 use tailwater_opamp::{Heard, Peer};
 
+use super::arrivals::Arrivals;
 use super::streams::Streams;
-use super::{Connection, POLL_MS_MAX, SOURCES, STATE};
+use super::{Connection, DRY_RUN, POLL_MS_MAX, SOURCES, STATE};
 use crate::offers::{FALLBACK_BODY, Offer, PIPELINE_FILE, digest_of, key_of};
 
 /// The file of an offer that holds what is tailed; it changes independently.
@@ -61,6 +62,28 @@ pub struct OwnState {
     pub generation: u64,
     /// What it counts, as of the newest message.
     pub sample: Option<Sample>,
+    /// What became of sample lines; none if no pipeline takes any.
+    pub probes: Option<Probes>,
+}
+
+/// What an agent says of its sample lines.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Probes {
+    /// Long enough ago to have arrived.
+    pub due: u64,
+    /// All up to this number are.
+    pub due_up_to: u64,
+    /// Of those that are due, acknowledged by every destination.
+    pub delivered: u64,
+}
+
+/// A question whether a configuration would be taken.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Asked {
+    /// Its name.
+    pub id: String,
+    /// All reasons why not, or how much would change; none as long as there is no answer.
+    pub answer: Option<Result<usize, Vec<String>>>,
 }
 
 /// See the module's documentation.
@@ -87,6 +110,14 @@ pub struct Agent {
     pub(super) streams: Streams,
     /// What it is to be asked next.
     pub question: Option<CustomMessage>,
+    /// What it is to be asked before that: whether it would take a configuration.
+    pub dry_run: Option<CustomMessage>,
+    /// What it was asked so last.
+    pub asked: Option<Asked>,
+    /// It is to begin anew.
+    pub restart: bool,
+    /// Sample lines of it that were found at the destination.
+    pub arrivals: Arrivals,
     /// It was asked for its counters until then, ms.
     pub asked_ms: u64,
     /// What it said last of what it reads, until somebody takes it.
@@ -109,6 +140,10 @@ impl Agent {
             settings: None,
             streams: Streams::default(),
             question: None,
+            dry_run: None,
+            asked: None,
+            restart: false,
+            arrivals: Arrivals::default(),
             asked_ms: 0,
             sources_said: None,
             connection: None,
@@ -131,8 +166,60 @@ impl Agent {
         if let Some(custom) = heard.custom.as_ref().filter(|c| c.capability == STATE) {
             self.take_state(&custom.data, now_ms);
         }
+        if let Some(custom) = heard.custom.as_ref().filter(|c| c.capability == DRY_RUN) {
+            self.take_checked(&custom.data);
+        }
         self.group = self.named_group();
         heard
+    }
+
+    /// What came of a dry run.
+    fn take_checked(&mut self, data: &[u8]) {
+        let Ok(value) = serde_json::from_slice::<Value>(data) else {
+            return;
+        };
+        let list = |key: &str| value[key].as_array().cloned().unwrap_or_default();
+        let text = |v: &Value| v.as_str().map(|t| t.chars().take(4096).collect::<String>());
+        if let Some(asked) = self.asked.as_mut().filter(|a| value["id"] == a.id.as_str()) {
+            asked.answer = Some(match value["accepted"].as_bool() {
+                Some(true) => Ok(list("changes").len()),
+                _ => Err(list("reasons").iter().take(64).filter_map(text).collect()),
+            });
+        }
+    }
+
+    /// What it is asked next, once.
+    pub(super) fn next_question(&mut self) -> Option<CustomMessage> {
+        let next = self.dry_run.take().or_else(|| self.question.take());
+        if self.has_question()
+            && let Some(wake) = self.connection.as_ref().and_then(|c| c.wake.as_ref())
+        {
+            // A message holds one of them.
+            wake.notify_one();
+        }
+        next
+    }
+
+    pub(super) fn has_question(&self) -> bool {
+        self.dry_run.is_some() || self.question.is_some()
+    }
+
+    /// What it counts. With `by_query` its sample lines are those that were found at the destination, else those that
+    /// were acknowledged.
+    pub fn sample(&self, by_query: bool) -> Option<Sample> {
+        let mut sample = self.state.sample?;
+        if let Some(probes) = &self.state.probes {
+            (sample.probes_due, sample.probes_found) = match by_query {
+                false => (probes.due, probes.delivered),
+                true => self.arrivals.counts(sample.incarnation),
+            };
+        }
+        Some(sample)
+    }
+
+    /// Whether it begins anew when it is told to.
+    pub fn can_restart(&self) -> bool {
+        self.peer.claims(agent::ACCEPTS_RESTART_COMMAND)
     }
 
     /// Whether it takes part in rollouts.
@@ -178,14 +265,25 @@ impl Agent {
             lines_delivered: count("records_delivered"),
             lines_filtered: count("records_filtered"),
             lines_dropped: count("records_dropped"),
+            lines_rejected: count("records_rejected"),
             lines_in_flight: count("records_in_flight"),
             requests: count("requests"),
+            errors_permanent: count("permanent"),
             errors_retryable: count("retries"),
             errors_throttled: count("throttled"),
             queue_bytes: count("queue_size"),
             queue_bytes_max: count("queue_capacity"),
             lag_bytes: count("lag_bytes"),
+            memory_bytes: count("memory_bytes"),
+            cpu_ms: count("cpu_ms"),
             ..Sample::default()
+        });
+        let probes = &value["probes"];
+        let count = |key: &str| probes[key].as_u64().unwrap_or(0).min(1 << 60);
+        self.state.probes = probes.is_object().then(|| Probes {
+            due: count("due"),
+            due_up_to: count("due_up_to"),
+            delivered: count("delivered"),
         });
     }
 

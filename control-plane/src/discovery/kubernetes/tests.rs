@@ -140,7 +140,7 @@ impl Rig {
     fn failures(&self) -> f64 {
         let text = self.registry.render();
         let line = text.lines().find(|l| {
-            l.starts_with("tailwater_control_activity_failures") && l.contains("kubernetes_watch")
+            l.starts_with("tailwater_control_activity_failures") && l.contains("k8s_watch")
         });
         line.and_then(|l| l.rsplit(' ').next()?.parse().ok())
             .unwrap_or(0.0)

@@ -71,7 +71,30 @@ impl Fleet for Ports {
         self.call(call)
     }
 
-    fn alert(&mut self, call: &Call<'_>, _alert: Alert, _text: &str) -> Result<(), Failure> {
+    fn reoffer(
+        &mut self,
+        call: &Call<'_>,
+        _agents: &BTreeSet<AgentId>,
+        _digest: &Digest,
+    ) -> Result<(), Failure> {
+        self.call(call)
+    }
+
+    fn restart(
+        &mut self,
+        call: &Call<'_>,
+        _agents: &BTreeSet<AgentId>,
+    ) -> Result<BTreeSet<AgentId>, Failure> {
+        self.call(call).map(|()| BTreeSet::new())
+    }
+
+    fn alert(
+        &mut self,
+        call: &Call<'_>,
+        _alert: Alert,
+        _text: &str,
+        _resolved: bool,
+    ) -> Result<(), Failure> {
         self.call(call)
     }
 }

@@ -1,10 +1,11 @@
 //! The way back: every agent that may have got the candidate is offered what was good before.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Machine;
 use crate::rollout::command::{Action, Alert};
 use crate::rollout::model::{AgentId, Phase, Reason, Report};
+use crate::rollout::repair::{Repair, is_flapping};
 
 impl Machine<'_> {
     /// Takes the candidate back. Who is to blame is decided here, and kept before anything is offered.
@@ -30,7 +31,7 @@ impl Machine<'_> {
         self.enter(Phase::RollBack {
             reason,
             waiting: candidate.offered,
-            fallback: false,
+            repair: Repair::None,
             until_ms: self.now() + self.p.rollback_ms,
             poll_ms: self.now(),
         });
@@ -40,10 +41,9 @@ impl Machine<'_> {
     /// Too many of them, and nothing is begun by itself any more.
     fn count_rollback(&mut self) {
         let now = self.now();
-        let since = now.saturating_sub(self.p.freeze_within_ms);
-        self.s.rollbacks_ms.retain(|at| *at >= since);
-        self.s.rollbacks_ms.push(now);
-        if self.s.rollbacks_ms.len() >= self.p.freeze_after && !self.s.frozen {
+        let (within, most) = (self.p.freeze_within_ms, self.p.freeze_after);
+        let is_flapping = is_flapping(&mut self.s.rollbacks_ms, now, within, most);
+        if is_flapping && !self.s.frozen {
             self.s.frozen = true;
             let text = format!("{} rollbacks", self.s.rollbacks_ms.len());
             self.alert(Alert::Frozen, text);
@@ -55,7 +55,7 @@ impl Machine<'_> {
         let now = self.s.clock_ms;
         let Phase::RollBack {
             waiting,
-            fallback,
+            repair,
             until_ms,
             poll_ms,
             ..
@@ -71,11 +71,16 @@ impl Machine<'_> {
         }
         *poll_ms = now + self.p.poll_ms;
         let agents = waiting.clone();
-        let digest = match fallback {
-            true => self.p.fallback.clone(),
-            false => self.s.good.digest.clone(),
+        let digest = match repair {
+            Repair::Fallback => self.p.fallback.clone(),
+            _ => self.s.good.digest.clone(),
         };
-        let is_it = |a: &Action| matches!(a, Action::RollbackConfig { .. });
+        let is_it = |a: &Action| {
+            matches!(
+                a,
+                Action::RollbackConfig { .. } | Action::ReofferConfig { .. }
+            )
+        };
         if !self.is_asked(is_it) {
             let agents = agents.clone();
             self.issue(Action::RollbackConfig { agents, digest });
@@ -89,7 +94,7 @@ impl Machine<'_> {
     pub(super) fn back(&mut self, reports: &BTreeMap<AgentId, Report>) {
         let good = self.s.good.digest.clone();
         let Phase::RollBack {
-            waiting, fallback, ..
+            waiting, repair, ..
         } = &mut self.s.phase
         else {
             return;
@@ -99,26 +104,31 @@ impl Machine<'_> {
             let Some(report) = reports.get(id) else {
                 return true;
             };
-            if *fallback && report.effective.as_ref() == Some(&self.p.fallback) {
+            if *repair == Repair::Fallback && report.effective.as_ref() == Some(&self.p.fallback) {
                 on_fallback.push(id.clone());
                 return false;
             }
             report.effective.as_ref() != Some(&good)
         });
         let is_over = waiting.is_empty();
+        if !on_fallback.is_empty() {
+            let text = format!("{} run the fallback only", on_fallback.join(", "));
+            self.alert(Alert::RollbackPartial, text);
+        }
         self.s.isolated.extend(on_fallback);
         if is_over {
             self.finish_back();
         }
     }
 
-    /// The time is up: first the fallback, then people.
+    /// The time is up: the next rung, and at the end people.
     fn not_back(&mut self) {
         let now = self.s.clock_ms;
-        let is_other = self.p.fallback != self.s.good.digest;
+        let has_fallback = self.p.fallback != self.s.good.digest;
+        let good = self.s.good.digest.clone();
         let Phase::RollBack {
             waiting,
-            fallback,
+            repair,
             until_ms,
             poll_ms,
             ..
@@ -126,18 +136,44 @@ impl Machine<'_> {
         else {
             return;
         };
-        if is_other && !*fallback {
-            *fallback = true;
-            (*until_ms, *poll_ms) = (now + self.p.rollback_ms, now);
-            // What is under way offers something else.
-            let outlives = |a: &Action| a.outlives_its_phase();
-            self.s.outstanding.retain(|_, c| outlives(&c.action));
-            return self.poll_back();
+        *repair = repair.next(has_fallback);
+        (*until_ms, *poll_ms) = (now + self.p.rollback_ms, now);
+        let (rung, agents) = (*repair, waiting.clone());
+        // What is under way offers something else.
+        let outlives = |a: &Action| a.outlives_its_phase();
+        self.s.outstanding.retain(|_, c| outlives(&c.action));
+        match rung {
+            Repair::Isolate => return self.isolate(agents),
+            Repair::Restart => self.issue(Action::RestartCollector { agents }),
+            Repair::Reoffer => {
+                let digest = good;
+                self.issue(Action::ReofferConfig { agents, digest });
+            }
+            Repair::None | Repair::Fallback => {}
         }
-        let left = std::mem::take(waiting);
-        let names: Vec<_> = left.iter().take(10).cloned().collect();
-        let text = format!("{} did not come back: {}", left.len(), names.join(", "));
-        self.s.isolated.extend(left);
+        self.poll_back();
+    }
+
+    /// Nobody can be restarted: that is not waited for.
+    pub(super) fn restarted(&mut self, agents: &BTreeSet<AgentId>) {
+        let now = self.s.clock_ms;
+        if let Phase::RollBack {
+            repair: Repair::Restart,
+            until_ms,
+            ..
+        } = &mut self.s.phase
+            && agents.is_empty()
+        {
+            *until_ms = now;
+            self.poll_back();
+        }
+    }
+
+    /// They are in no stage until they run what is good, and somebody has to look at them.
+    fn isolate(&mut self, agents: BTreeSet<AgentId>) {
+        let names: Vec<_> = agents.iter().take(10).cloned().collect();
+        let text = format!("{} did not come back: {}", agents.len(), names.join(", "));
+        self.s.isolated.extend(agents);
         self.alert(Alert::RollbackPartial, text);
         self.finish_back();
     }

@@ -274,6 +274,9 @@ impl Agent {
             lag_bytes: whole(behind.max(0.0) * 200.0 * dice.noise()),
             probes_due: whole(self.probes_due),
             probes_found: whole(self.probes_found),
+            lines_rejected: 0,
+            memory_bytes: 80 << 20,
+            cpu_ms: whole((self.delivered + self.dropped) / 10.0),
         };
         (report, sample)
     }

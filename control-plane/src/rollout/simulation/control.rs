@@ -251,6 +251,29 @@ impl Fleet for Reach {
         })
     }
 
+    fn reoffer(
+        &mut self,
+        call: &Call<'_>,
+        agents: &BTreeSet<AgentId>,
+        digest: &Digest,
+    ) -> Result<(), Failure> {
+        self.offer(call, agents, digest)
+    }
+
+    fn restart(
+        &mut self,
+        call: &Call<'_>,
+        agents: &BTreeSet<AgentId>,
+    ) -> Result<BTreeSet<AgentId>, Failure> {
+        let epoch = self.fate.epoch.load(Ordering::Relaxed);
+        let world = &self.world;
+        self.fate.through(gone(), || {
+            let mut world = world.borrow_mut();
+            obeyed(world.obeys(call.fence, epoch))?;
+            Ok(world.restart(agents))
+        })
+    }
+
     fn reports(
         &mut self,
         call: &Call<'_>,
@@ -278,12 +301,22 @@ impl Fleet for Reach {
         })
     }
 
-    fn alert(&mut self, call: &Call<'_>, alert: Alert, text: &str) -> Result<(), Failure> {
+    fn alert(
+        &mut self,
+        call: &Call<'_>,
+        alert: Alert,
+        text: &str,
+        resolved: bool,
+    ) -> Result<(), Failure> {
         let world = &self.world;
         self.fate.through(gone(), || {
             let mut world = world.borrow_mut();
             // Once for each key.
             if !world.alerted.insert(call.key.to_owned()) {
+                return Ok(());
+            }
+            if resolved {
+                world.resolved += 1;
                 return Ok(());
             }
             *world.alerts.entry(alert).or_default() += 1;

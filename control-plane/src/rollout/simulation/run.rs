@@ -36,6 +36,8 @@ pub struct Run {
     pub partial: u64,
     pub rejected: u64,
     pub backend: u64,
+    pub resolved: u64,
+    pub restarts: u64,
     pub deaths: u64,
     pub steps: u64,
     pub calls: u64,
@@ -52,6 +54,8 @@ impl Run {
         self.partial += other.partial;
         self.rejected += other.rejected;
         self.backend += other.backend;
+        self.resolved += other.resolved;
+        self.restarts += other.restarts;
         self.deaths += other.deaths;
         self.steps += other.steps;
         self.calls += other.calls;
@@ -59,7 +63,7 @@ impl Run {
     }
 
     /// What has to happen in some seeds.
-    pub fn happened(&self) -> [(&'static str, u64); 8] {
+    pub fn happened(&self) -> [(&'static str, u64); 10] {
         [
             ("a promotion", self.promotions),
             ("a rollback", self.rollbacks),
@@ -68,6 +72,8 @@ impl Run {
             ("a partial rollback", self.partial),
             ("a rejection", self.rejected),
             ("an alert about the backend", self.backend),
+            ("an alert that is over", self.resolved),
+            ("a restart on demand", self.restarts),
             ("a death", self.deaths),
         ]
     }
@@ -372,6 +378,25 @@ impl Sim {
         self.run.partial = alerts(Alert::RollbackPartial);
         self.run.rejected = alerts(Alert::Rejected);
         self.run.backend = alerts(Alert::Backend);
+        self.run.resolved = world.resolved;
+        self.run.restarts = world.restarts;
+        // Who was told of something is told when it is over.
+        let lasting = [
+            Alert::Paused,
+            Alert::Backend,
+            Alert::Frozen,
+            Alert::RollbackPartial,
+        ];
+        let fires = |alert: &Alert| match alert {
+            Alert::Frozen => state.frozen,
+            Alert::RollbackPartial => !state.isolated.is_empty(),
+            _ => state.candidate.is_some(),
+        };
+        for alert in lasting {
+            if state.firing.contains_key(&alert) && !fires(&alert) {
+                world.violates(format!("{alert:?} is not over for those who were told"));
+            }
+        }
         self.run.steps = state.step;
         self.run.violations = world.violations.clone();
         let calls = self.controls.iter().map(|c| &c.fate.calls);

@@ -88,6 +88,10 @@ pub struct World {
     pub condemned: BTreeSet<Digest>,
     pub alerts: BTreeMap<Alert, usize>,
     pub alerted: BTreeSet<String>,
+    /// Alerts that were over.
+    pub resolved: u64,
+    /// Agents that were restarted on demand.
+    pub restarts: u64,
     pub violations: Vec<String>,
 }
 
@@ -123,6 +127,8 @@ impl World {
             condemned: BTreeSet::new(),
             alerts: BTreeMap::new(),
             alerted: BTreeSet::new(),
+            resolved: 0,
+            restarts: 0,
             violations: Vec::new(),
         };
         for agent in 0..count {
@@ -287,6 +293,7 @@ impl World {
             labels: agent.labels.clone(),
             components: agent.components.clone(),
             report: (*self.seen[i].report).clone(),
+            healthy: None,
         };
         self.agents.iter().enumerate().map(row).collect()
     }
@@ -305,7 +312,7 @@ impl World {
     }
 
     /// Whether a leader is obeyed. That one that is none any more is obeyed is against the rules.
-    fn obeys(&mut self, fence: Fence, epoch: u64) -> bool {
+    pub fn obeys(&mut self, fence: Fence, epoch: u64) -> bool {
         if fence.epoch < self.fenced {
             return false;
         }
@@ -353,6 +360,23 @@ impl World {
             self.send(self.now + delay, offer);
         }
         true
+    }
+
+    /// Those of them that hear it begin anew.
+    pub fn restart(&mut self, agents: &BTreeSet<AgentId>) -> BTreeSet<AgentId> {
+        let now = self.now;
+        let mut heard = BTreeSet::new();
+        for id in agents {
+            let Some(agent) = self.index.get(id).copied() else {
+                continue;
+            };
+            if self.agents[agent].is_reachable(now) && !self.is_lost() {
+                self.agents[agent].restart(now);
+                self.restarts += 1;
+                heard.insert(id.clone());
+            }
+        }
+        heard
     }
 
     pub fn promote(&mut self, fence: Fence, epoch: u64, generation: &Generation) -> bool {

@@ -14,6 +14,8 @@ fn well(at_s: u64) -> Sample {
         lag_bytes: 200_000,
         probes_due: at_s,
         probes_found: at_s,
+        memory_bytes: 100 << 20,
+        cpu_ms: at_s * 50,
         ..Sample::default()
     }
 }
@@ -55,6 +57,15 @@ fn signs() -> Vec<(Signal, Compared)> {
             Signal::Intake,
             agent(|s| (s.lines_read, s.lines_delivered) = (10_500, 10_490)),
         ),
+        (
+            Signal::Rejected,
+            agent(|s| {
+                s.lines_delivered -= 100;
+                (s.lines_dropped, s.lines_rejected) = (100, 100);
+            }),
+        ),
+        (Signal::Memory, agent(|s| s.memory_bytes = 300 << 20)),
+        (Signal::Cpu, agent(|s| s.cpu_ms += 10_000)),
         (Signal::PermanentErrors, agent(|s| s.errors_permanent = 20)),
         (Signal::RetryableErrors, agent(|s| s.errors_retryable = 20)),
         (Signal::ThrottledErrors, agent(|s| s.errors_throttled = 20)),
@@ -189,6 +200,9 @@ fn chance_is_no_evidence() {
         agent(|s| s.probes_found -= 1),
         agent(|s| s.lag_bytes = 260_000),
         agent(|s| s.queue_bytes = 20_000),
+        agent(|s| s.lines_rejected = 1),
+        agent(|s| s.memory_bytes = 160 << 20),
+        agent(|s| s.cpu_ms += 3_000),
     ];
     for chance in chances {
         check(chance, &control, Verdict::Good);
@@ -229,12 +243,9 @@ fn a_past_in_trouble_is_not_sound() {
         let Some(now) = sign.now else {
             continue;
         };
-        // How much is read is what the past is asked for.
-        assert_eq!(
-            now.is_sound(&limits),
-            signal == Signal::Intake,
-            "{signal:?}"
-        );
+        // How much is read and what that takes is what the past is asked for.
+        let is_asked_for = matches!(signal, Signal::Intake | Signal::Memory | Signal::Cpu);
+        assert_eq!(now.is_sound(&limits), is_asked_for, "{signal:?}");
     }
     assert!(
         !window(|s| s.lag_bytes = 100_000).is_sound(&limits),
@@ -256,4 +267,37 @@ fn windows_are_of_one_process() {
         ..well(90)
     };
     assert_eq!(Window::between(&well(100), &back), None);
+}
+
+/// Guarantee: a queue that fills is seen before it is half full, and one that is as full as it was is not.
+#[test]
+fn a_queue_that_fills_is_seen_by_its_slope() {
+    let control = [ok(), ok()];
+    check(agent(|s| s.queue_bytes = 30_000), &control, Verdict::Bad);
+    let mut level = agent(|s| s.queue_bytes = 30_000);
+    level.past.queue_percent = 29;
+    check(level, &control, Verdict::Good);
+    let mut before = agent(|s| s.queue_bytes = 30_000);
+    if let Some(now) = &mut before.now {
+        now.queue_percent_before = 28;
+    }
+    check(before, &control, Verdict::Good);
+}
+
+/// Guarantee: who has more to do may use more of the processor.
+#[test]
+fn more_work_takes_more_time() {
+    let busy = agent(|s| {
+        (s.lines_read, s.lines_delivered) = (40_000, 39_990);
+        s.cpu_ms += 20_000;
+    });
+    check(busy, &[ok(), ok()], Verdict::Good);
+}
+
+/// Guarantee: a state that was kept by an earlier version, without what is counted since, is read.
+#[test]
+fn samples_of_earlier_versions_are_read() {
+    let old = r#"{"at_ms": 5, "incarnation": 1, "lines_read": 7}"#;
+    let sample: Sample = serde_json::from_str(old).unwrap();
+    assert_eq!((sample.lines_read, sample.memory_bytes), (7, 0));
 }

@@ -287,3 +287,29 @@ fn tenants_come_from_a_hint_of_the_resource_first() {
     rig.export(LogsBatch::from_entries(&[e]));
     assert_eq!(rig.messages()[0].0.as_deref(), Some("r"));
 }
+
+/// Guarantee: sample lines are in a stream of their own, whatever labels are made of, and where there is room for one
+/// label only it is theirs.
+#[test]
+fn sample_lines_have_a_label_of_their_own() {
+    for (most, wanted) in [
+        (15, "{cluster=\"c1\", tailwater_probe=\"true\"}"),
+        (1, "{tailwater_probe=\"true\"}"),
+    ] {
+        let mut options = mapping();
+        options.limits.label_names_max = most;
+        let mut rig = rig(options);
+        let sample = Entry {
+            resource: map(&[("tailwater.probe", "true")]),
+            ..entry("sample")
+        };
+        rig.export(LogsBatch::from_entries(&[sample]));
+        rig.export(LogsBatch::from_entries(&[entry("x")]));
+        let messages = rig.messages();
+        let streams: Vec<_> = messages.iter().flat_map(|m| &m.1).collect();
+        let labels: Vec<_> = streams.iter().map(|s| s.0.as_str()).collect();
+        assert_eq!(labels.len(), 2, "{labels:?}");
+        let probes: Vec<_> = labels.iter().filter(|l| l.contains("probe")).collect();
+        assert_eq!(probes, [&wanted], "{labels:?}");
+    }
+}

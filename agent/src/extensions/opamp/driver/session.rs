@@ -7,6 +7,7 @@ use tailwater_opamp::Event;
 use tailwater_opamp::proto::ServerToAgent;
 use tokio::time::{Instant, sleep_until, timeout};
 
+use super::dry_run::DRY_RUN;
 use super::{Driver, LOOK_INTERVAL, stopped};
 use crate::extensions::opamp::link::{Link, Trouble, Way};
 
@@ -110,6 +111,7 @@ impl Driver {
                     self.answered(answer).await;
                     self.look().await;
                 }
+                Some((question, answer)) = self.checks.recv() => self.checked(question, answer),
                 () = sleep_until(wake.unwrap_or(look)) => {
                     let now = Instant::now();
                     if patience.is_some_and(|p| now >= p) {
@@ -199,7 +201,14 @@ impl Driver {
                 Event::Refused(text) => {
                     tracing::warn!("OpAMP: the server refused a message: {text}");
                 }
+                Event::Custom(message) if message.capability == DRY_RUN => {
+                    self.asked_for_dry_run(&message);
+                }
                 Event::Custom(message) => self.asked_for_state(&message),
+                Event::Restart => {
+                    tracing::warn!("OpAMP: the server has this agent begin anew");
+                    self.s.lent.control.restart();
+                }
                 Event::Ignored(what) => {
                     tracing::warn!("OpAMP: ignored what the server sent: {what}");
                 }

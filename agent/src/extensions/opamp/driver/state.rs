@@ -6,6 +6,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tailwater_opamp::proto::CustomMessage;
+use tailwater_pipeline::ack::DropReason;
+use tailwater_pipeline::probes::{ProbeCounts, probes};
 use tailwater_telemetry::metrics::Sample;
 
 use super::Driver;
@@ -31,6 +33,9 @@ pub struct StateView {
     /// Counters are sent until then.
     until: Duration,
     next: Duration,
+    /// Sample lines are injected so often until then, if the server wants some.
+    probe: Option<Duration>,
+    next_probe: Duration,
 }
 
 impl StateView {
@@ -43,6 +48,8 @@ impl StateView {
             interval: INTERVAL_MIN,
             until: Duration::ZERO,
             next: Duration::ZERO,
+            probe: None,
+            next_probe: Duration::ZERO,
         }
     }
 }
@@ -54,6 +61,30 @@ fn digests(layer: Option<&Layer>) -> Value {
     json!(files.unwrap_or_default())
 }
 
+/// Reasons of drops that lie with destinations, or with who sent the lines: a configuration need not have changed.
+const REJECTED: [DropReason; 13] = [
+    DropReason::TooOld,
+    DropReason::TooNew,
+    DropReason::TooFarBehind,
+    DropReason::LineTooLong,
+    DropReason::InvalidLabels,
+    DropReason::InvalidMetadata,
+    DropReason::TooLarge,
+    DropReason::RateLimited,
+    DropReason::StreamLimit,
+    DropReason::TenantRefused,
+    DropReason::Rejected,
+    DropReason::RetriesExhausted,
+    DropReason::HandedBack,
+];
+
+/// Whether a series is of a receiver of sample lines: these are counted by themselves.
+fn is_of_probes(sample: &Sample) -> bool {
+    let ids = sample.labels.iter().filter(|(l, _)| l == "component");
+    let mut kinds = ids.map(|(_, id)| id.split('/').next());
+    kinds.any(|kind| kind == Some("probe"))
+}
+
 /// What is counted, over all components.
 fn counters(samples: &[Sample]) -> Value {
     let sum = |name: &str, label: Option<(&str, &str)>| {
@@ -62,20 +93,45 @@ fn counters(samples: &[Sample]) -> Value {
     };
     let records = |what: &str| {
         let name = format!("tailwater_records_{what}");
-        sum(&name, Some(("kind", "receiver")))
+        let of_lines =
+            |s: &&Sample| s.name == name && s.has("kind", "receiver") && !is_of_probes(s);
+        let lines = samples.iter().filter(of_lines);
+        lines.map(|s| s.value).sum::<f64>() as u64
     };
+    let rejected = samples.iter().filter(|s| {
+        let is_of_lines = s.name == "tailwater_records_dropped" && s.has("kind", "receiver");
+        let is_one = |r: &DropReason| s.has("reason", r.as_str());
+        is_of_lines && !is_of_probes(s) && REJECTED.iter().any(is_one)
+    });
+    let rejected = rejected.map(|s| s.value).sum::<f64>() as u64;
+    let of_process = |name: &str| samples.iter().find(|s| s.name == name).map(|s| s.value);
+    let cpu = of_process("otelcol_process_cpu_seconds").map(|s| (s * 1e3) as u64);
+    let memory = of_process("otelcol_process_memory_rss").map(|b| b as u64);
     json!({
         "records_read": records("read"),
         "records_delivered": records("delivered"),
         "records_filtered": records("filtered"),
         "records_dropped": records("dropped"),
+        "records_rejected": rejected,
         "records_in_flight": records("in_flight"),
         "requests": sum("tailwater_exporter_requests", None),
         "retries": sum("tailwater_exporter_retries", None),
         "throttled": sum("tailwater_exporter_throttled", None),
+        "permanent": sum("tailwater_exporter_refused_requests", None),
         "queue_size": sum("otelcol_exporter_queue_size", None),
         "queue_capacity": sum("otelcol_exporter_queue_capacity", None),
         "lag_bytes": sum("tailwater_lag_bytes", Some(("group", "all"))),
+        "memory_bytes": memory,
+        "cpu_ms": cpu,
+    })
+}
+
+fn counted(counts: ProbeCounts) -> Value {
+    json!({
+        "sent": counts.sent,
+        "due": counts.due,
+        "due_up_to": counts.due_up_to,
+        "delivered": counts.delivered,
     })
 }
 
@@ -85,6 +141,7 @@ impl Driver {
         let now = self.now();
         let known = self.state.shown.as_ref();
         let is_new = known.is_none_or(|s| !Arc::ptr_eq(s, in_force));
+        self.probe();
         let is_asked = now < self.state.until && now >= self.state.next;
         if !is_new && !is_asked {
             return;
@@ -96,7 +153,9 @@ impl Driver {
         if is_asked {
             self.state.next = now + self.state.interval;
         }
+        let clock = self.s.clock.now();
         let value = json!({
+            "probes": probes().has_way().then(|| counted(probes().counts(clock))),
             "process": self.state.process,
             "generation": in_force.generation,
             "layer": self.state.layer,
@@ -108,6 +167,20 @@ impl Driver {
             data: value.to_string().into_bytes(),
         };
         self.client.set_state(message);
+    }
+
+    /// Injects a sample line, if the server wants some and it is time.
+    fn probe(&mut self) {
+        let now = self.now();
+        let Some(interval) = self.state.probe.filter(|_| now < self.state.until) else {
+            return;
+        };
+        if now < self.state.next_probe {
+            return;
+        }
+        self.state.next_probe = now + interval;
+        let name = self.client.uid().to_string();
+        probes().inject(&name, self.state.process, self.s.clock.now());
     }
 
     /// The server wants to know what is counted, for a while.
@@ -125,6 +198,8 @@ impl Driver {
         let lasts = millis("duration_ms").unwrap_or_default().min(DURATION_MAX);
         self.state.until = now + lasts;
         self.state.next = self.state.next.min(now + self.state.interval);
+        let probe = millis("probe_interval_ms").filter(|p| !p.is_zero());
+        self.state.probe = probe.map(|p| p.max(INTERVAL_MIN));
     }
 }
 
@@ -150,7 +225,36 @@ mod tests {
             sample("tailwater_exporter_requests", &[("exporter", "b")], 4.0),
             sample("tailwater_lag_bytes", &[("group", "all")], 8.0),
             sample("tailwater_lag_bytes", &[("group", "other")], 8.0),
+            sample(
+                "tailwater_records_read",
+                &[("kind", "receiver"), ("component", "probe/a")],
+                9.0,
+            ),
+            sample(
+                "tailwater_records_dropped",
+                &[("kind", "receiver"), ("reason", "invalid_labels")],
+                3.0,
+            ),
+            sample(
+                "tailwater_records_dropped",
+                &[("kind", "receiver"), ("reason", "operator_error")],
+                4.0,
+            ),
+            sample(
+                "tailwater_exporter_refused_requests",
+                &[("exporter", "a")],
+                2.0,
+            ),
+            sample("otelcol_process_cpu_seconds", &[], 1.5),
+            sample("otelcol_process_memory_rss", &[], 4096.0),
         ]);
+        assert_eq!(found["records_dropped"], 7);
+        assert_eq!(found["records_rejected"], 3);
+        assert_eq!(found["permanent"], 2);
+        assert_eq!(
+            (&found["cpu_ms"], &found["memory_bytes"]),
+            (&json!(1500), &json!(4096))
+        );
         assert_eq!(found["records_read"], 7);
         assert_eq!(found["requests"], 7);
         assert_eq!(found["lag_bytes"], 8);

@@ -1,7 +1,7 @@
 //! The way back.
 
 use super::*;
-use crate::rollout::command::Alert;
+use crate::rollout::command::{Action, Alert};
 use crate::rollout::model::{Operator, Phase};
 
 fn offered(bench: &Bench) -> usize {
@@ -172,6 +172,144 @@ fn agents_that_do_not_come_back_get_the_fallback_and_then_people() {
     bench.until("not isolated", |b| b.state.isolated.is_empty());
 }
 
+/// All agents run `one`, the canary runs `bad`, and is on its way back.
+fn on_the_way_back(reaction: Reaction) -> (Bench, String) {
+    let mut bench = bench(12);
+    bench.change("one");
+    bench.until_idle();
+    bench.until("all", |b| b.running("one") == 12);
+    bench.drops = Some(digest("bad"));
+    bench.change("bad");
+    bench.until("soak", |b| b.is_soaking(0));
+    let canary = bench.judged().remove(0);
+    bench.agent(&canary).reaction = reaction;
+    bench.agent(&canary).refuses_good = true;
+    bench.until("back", |b| matches!(b.state.phase, Phase::RollBack { .. }));
+    (bench, canary)
+}
+
+fn rungs(bench: &Bench) -> Vec<&'static str> {
+    let names = bench.commands.iter().filter_map(|a| match a {
+        Action::ReofferConfig { .. } => Some("reoffer"),
+        Action::RestartCollector { .. } => Some("restart"),
+        Action::RollbackConfig { digest: d, .. } if *d == digest("fallback") => Some("fallback"),
+        _ => None,
+    });
+    let mut order = Vec::new();
+    for name in names {
+        if order.last() != Some(&name) {
+            order.push(name);
+        }
+    }
+    order
+}
+
+#[test]
+fn rollback_partial_is_reoffered_restarted_given_the_fallback_and_isolated_in_this_order() {
+    let (mut bench, canary) = on_the_way_back(Reaction::Refuses("disk full"));
+    bench.until_idle();
+    assert_eq!(rungs(&bench), ["reoffer", "restart", "fallback"]);
+    assert!(bench.state.isolated.contains(&canary));
+    assert_eq!(bench.restarted, [canary.as_str()]);
+    bench.until("said", |b| b.alerts.contains(&Alert::RollbackPartial));
+    assert!(bench.state.firing.contains_key(&Alert::RollbackPartial));
+    // Somebody mends it: it comes home by itself, and those who were told hear of that.
+    let fake = bench.agent(&canary);
+    (fake.reaction, fake.refuses_good) = (Reaction::Applies, false);
+    bench.until("home", |b| b.running("one") == 12);
+    bench.until("over", |b| b.resolved.contains(&Alert::RollbackPartial));
+    assert!(!bench.state.firing.contains_key(&Alert::RollbackPartial));
+}
+
+#[test]
+fn an_agent_that_a_restart_heals_is_given_no_fallback_and_not_isolated() {
+    let (mut bench, canary) = on_the_way_back(Reaction::Silent);
+    bench.heals_by_restart = true;
+    bench.until_idle();
+    assert_eq!(rungs(&bench), ["reoffer", "restart"]);
+    assert_eq!(bench.restarted, [canary.as_str()]);
+    assert!(bench.state.isolated.is_empty());
+    assert_eq!(bench.running("one"), 12);
+    assert!(!bench.alerts.contains(&Alert::RollbackPartial));
+}
+
+#[test]
+fn who_cannot_be_restarted_is_not_waited_for() {
+    let until_isolated = |restarts: bool| {
+        let (mut bench, canary) = on_the_way_back(Reaction::Silent);
+        bench.agent(&canary).restarts = restarts;
+        let begin = bench.now;
+        bench.until_idle();
+        assert!(bench.state.isolated.contains(&canary));
+        bench.now - begin
+    };
+    let (slow, fast) = (until_isolated(true), until_isolated(false));
+    assert!(fast + 50_000 < slow, "{fast} {slow}");
+}
+
+#[test]
+fn a_fallback_that_is_what_was_good_is_not_given_twice() {
+    let mut bench = bench(4);
+    bench.drops = Some(digest("first"));
+    bench.change("first");
+    bench.until("soak", |b| b.is_soaking(0));
+    let canary = bench.judged().remove(0);
+    let fake = bench.agent(&canary);
+    (fake.reaction, fake.refuses_good) = (Reaction::Silent, true);
+    bench.until_idle();
+    let count = |what: fn(&Action) -> bool| bench.commands.iter().filter(|a| what(a)).count();
+    assert_eq!(count(|a| matches!(a, Action::ReofferConfig { .. })), 1);
+    assert_eq!(count(|a| matches!(a, Action::RestartCollector { .. })), 1);
+    assert!(bench.state.isolated.contains(&canary));
+}
+
+#[test]
+fn what_was_told_is_over_with_the_next_promotion_or_in_time() {
+    let mut bench = bench(12);
+    bench.drops = Some(digest("bad"));
+    bench.change("bad");
+    bench.until("told", |b| b.alerts.contains(&Alert::RolledBack));
+    bench.until_idle();
+    assert!(bench.resolved.is_empty());
+    let mut later = on_the_way_back(Reaction::Applies).0;
+    later.until("told", |b| b.alerts.contains(&Alert::RolledBack));
+    later.during(later.policy.told_ms + 60_000);
+    assert!(later.resolved.contains(&Alert::RolledBack));
+    bench.change("good");
+    bench.until_idle();
+    bench.until("over", |b| b.resolved == [Alert::RolledBack]);
+}
+
+#[test]
+fn a_rollout_that_waits_for_somebody_fires_until_it_goes_on() {
+    let mut bench = bench(12);
+    bench.change("new");
+    bench.until("soak", |b| b.is_soaking(0));
+    bench.outage = true;
+    bench.until("paused", |b| b.paused().is_some());
+    bench.until("told", |b| b.alerts.contains(&Alert::Backend));
+    assert!(bench.state.firing.contains_key(&Alert::Paused));
+    bench.outage = false;
+    bench.wants(Operator::Resume);
+    bench.until("over", |b| {
+        b.resolved.contains(&Alert::Paused) && b.resolved.contains(&Alert::Backend)
+    });
+}
+
+#[test]
+fn agents_that_ail_for_long_are_told_of_and_so_is_that_they_are_well() {
+    let mut bench = bench(6);
+    bench.agent("a03").collector.healthy = Some(false);
+    bench.during(bench.policy.ailing_ms / 2);
+    assert!(bench.alerts.is_empty());
+    bench.until("told", |b| b.alerts == [Alert::Ailing]);
+    assert!(bench.state.firing[&Alert::Ailing].text.contains("a03"));
+    bench.during(bench.policy.ailing_ms);
+    assert_eq!(bench.alerts, [Alert::Ailing], "once");
+    bench.agent("a03").collector.healthy = Some(true);
+    bench.until("over", |b| b.resolved == [Alert::Ailing]);
+}
+
 #[test]
 fn the_first_configuration_ever_goes_back_to_the_fallback() {
     let mut bench = bench(4);
@@ -208,6 +346,7 @@ fn three_rollbacks_in_an_hour_freeze_the_group() {
     bench.during(600_000);
     assert_eq!(bench.state.good.number, 0);
     bench.wants(Operator::Unfreeze);
+    bench.until("over", |b| b.resolved.contains(&Alert::Frozen));
     bench.until_idle();
     assert_eq!(bench.state.good.digest, digest("good"));
 }

@@ -23,6 +23,10 @@ pub struct Fake {
     pub reaction: Reaction,
     /// From then on it is not heard of.
     pub dead: bool,
+    /// It does not take what is good back either.
+    pub refuses_good: bool,
+    /// It can be restarted.
+    pub restarts: bool,
     pub collector: Collector,
     pub sample: Sample,
 }
@@ -43,6 +47,10 @@ pub struct Bench {
     pub refused_by_check: bool,
     pub is_stored: bool,
     pub alerts: Vec<Alert>,
+    pub resolved: Vec<Alert>,
+    /// Agents that begin anew on demand come back to what they should run.
+    pub heals_by_restart: bool,
+    pub restarted: Vec<AgentId>,
     pub commands: Vec<Action>,
 }
 
@@ -79,10 +87,13 @@ pub fn bench(count: usize) -> Bench {
             labels: BTreeMap::from([("zone".into(), format!("z{}", n % 2))]),
             components: BTreeSet::from(["loki".into()]),
             report,
+            healthy: Some(true),
         };
         let fake = Fake {
             reaction: Reaction::Applies,
             dead: false,
+            refuses_good: false,
+            restarts: true,
             collector,
             sample: Sample::default(),
         };
@@ -100,6 +111,9 @@ pub fn bench(count: usize) -> Bench {
         refused_by_check: false,
         is_stored: true,
         alerts: Vec::new(),
+        resolved: Vec::new(),
+        heals_by_restart: false,
+        restarted: Vec::new(),
         commands: Vec::new(),
     }
 }
@@ -221,12 +235,37 @@ impl Bench {
             Action::VerifyCollectorHealth { agents } => Outcome::Health {
                 agents: self.heard(agents, |f| (f.collector.report.clone(), Some(f.sample))),
             },
-            Action::SendAlert { alert, .. } => {
-                self.alerts.push(*alert);
+            Action::SendAlert {
+                alert, resolved, ..
+            } => {
+                match resolved {
+                    true => self.resolved.push(*alert),
+                    false => self.alerts.push(*alert),
+                }
                 Outcome::Done
             }
+            Action::RestartCollector { agents } => Outcome::Restarted {
+                agents: self.restart(agents),
+            },
             _ => Outcome::Done,
         }
+    }
+
+    fn restart(&mut self, agents: &BTreeSet<AgentId>) -> BTreeSet<AgentId> {
+        let mut heard = BTreeSet::new();
+        for id in agents {
+            let fake = self.agents.get_mut(id).unwrap();
+            if fake.dead || !fake.restarts {
+                continue;
+            }
+            fake.sample.incarnation += 1;
+            if self.heals_by_restart {
+                fake.reaction = Reaction::Applies;
+            }
+            self.restarted.push(id.clone());
+            heard.insert(id.clone());
+        }
+        heard
     }
 
     fn heard<T>(
@@ -250,7 +289,9 @@ impl Bench {
         let report = &mut fake.collector.report;
         let reaction = match *offered == good {
             // A liar lies about the way back, too.
-            true if fake.reaction != Reaction::SaysYesAndDoesNot => Reaction::Applies,
+            true if fake.reaction != Reaction::SaysYesAndDoesNot && !fake.refuses_good => {
+                Reaction::Applies
+            }
             _ => fake.reaction,
         };
         match reaction {

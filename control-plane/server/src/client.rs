@@ -1,6 +1,7 @@
 //! The command line's client of the API.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Result, bail};
 use hyper::Method;

@@ -54,7 +54,11 @@ impl ReceiverSettings for Settings {
         let node = |lane: &Lane| -> Box<dyn ReceiverNode> {
             let account = Accounting::new(&lane.metrics, "receiver", &cx.id, DropReason::NAMES);
             Box::new(Node {
-                parts: Some((account, lane.budget.clone(), cx.clock.clone())),
+                parts: Some(Parts {
+                    account,
+                    budget: lane.budget.clone(),
+                    clock: cx.clock.clone(),
+                }),
                 waiting: None,
                 registered: None,
             })
@@ -73,14 +77,26 @@ impl ReceiverSettings for Settings {
 /// The node of one lane.
 struct Node {
     /// Until there is a source.
-    parts: Option<(Arc<Accounting>, Arc<Budget>, Arc<dyn Clock>)>,
+    parts: Option<Parts>,
     waiting: Option<Arc<Waiting>>,
     registered: Option<u64>,
 }
 
+/// What a source is made of.
+struct Parts {
+    account: Arc<Accounting>,
+    budget: Arc<Budget>,
+    clock: Arc<dyn Clock>,
+}
+
 impl ReceiverNode for Node {
     fn source(&mut self, shard: &ShardHandle) -> Box<dyn Source> {
-        let Some((account, budget, clock)) = self.parts.take() else {
+        let Some(Parts {
+            account,
+            budget,
+            clock,
+        }) = self.parts.take()
+        else {
             // One shard is enough.
             return Box::new(Nothing);
         };

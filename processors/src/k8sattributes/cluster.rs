@@ -294,7 +294,8 @@ impl Cluster {
 
     /// For tests and vectors: nobody is asked, and data waits until then.
     pub fn pretend_started(&self, until: Mono) {
-        self.started.lock().unwrap().until = Some(until);
+        let mut started = self.started.lock().unwrap_or_else(PoisonError::into_inner);
+        started.until = Some(until);
     }
 
     /// For tests: what is done from time to time.

@@ -18,7 +18,9 @@ mod extensions;
 mod layer;
 mod lent;
 // The lints look at it in every build.
+// Looked at by clippy also where it is left out.
 #[cfg(any(feature = "jemalloc", clippy))]
+#[cfg_attr(not(feature = "jemalloc"), allow(dead_code))]
 mod memory;
 mod offer;
 mod progress;

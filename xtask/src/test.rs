@@ -1,7 +1,7 @@
 //! `cargo xtask test` and the longer proofs.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
@@ -55,7 +55,9 @@ pub fn test(quick: bool) -> Result<()> {
         install("make");
     }
     let mut skipped = Skipped::default();
-    component("rustfmt", "fmt", &["fmt", "--all", "--check"], &mut skipped)?;
+    if available("rustfmt", "fmt", &mut skipped) {
+        step("cargo fmt", &mut cargo(&["fmt", "--all", "--check"]))?;
+    }
     println!("== xtask check");
     check::check()?;
     advisories(&mut skipped)?;
@@ -67,26 +69,21 @@ pub fn test(quick: bool) -> Result<()> {
             std::thread::spawn(peers::find),
         )),
     };
-    let clippy = [
-        "clippy",
-        SELECTED[0],
-        SELECTED[1],
-        "--all-targets",
-        "--locked",
-        "--",
-        "-D",
-        "warnings",
-    ];
-    component("clippy", "clippy", &clippy, &mut skipped)?;
+    let linted = available("clippy", "clippy", &mut skipped);
     let mut build = e2e("test");
     build.args([
         "--locked", "--quiet", "--no-run", "--test", "e2e", "--test", "faults",
     ]);
+    let mut units = cargo(&["test", "--locked", "--lib", "--bins", "--tests"]);
+    units.args(SELECTED);
+    if linted {
+        lint(&mut build);
+        lint(&mut units);
+    }
     let e2e_build = match quick {
         true => None,
         false => Some(Background::start("build the end-to-end tests", &mut build)?),
     };
-    let mut units = cargo(&["test", "--locked", "--lib", "--bins", "--tests"]);
     match peers::postgres() {
         Some(directory) => {
             units.env("TAILWATER_POSTGRES", directory);
@@ -97,8 +94,8 @@ pub fn test(quick: bool) -> Result<()> {
         ),
     }
     step(
-        "unit, property and golden tests, simulation",
-        units.args(SELECTED),
+        "lints; unit, property and golden tests, simulation",
+        &mut units,
     )?;
     if let Some(building) = e2e_build {
         building.wait()?;
@@ -108,7 +105,7 @@ pub fn test(quick: bool) -> Result<()> {
         Some((building, peers)) => {
             building.wait()?;
             // Found none if it panicked, which it has said itself.
-            release(peers.join().unwrap_or_default(), &mut skipped)?;
+            release(peers.join().unwrap_or_default(), linted, &mut skipped)?;
         }
     }
     if skipped.0.is_empty() {
@@ -121,10 +118,13 @@ pub fn test(quick: bool) -> Result<()> {
 }
 
 /// The proofs that need the release binary.
-fn release(peers: Vec<(&'static str, PathBuf)>, skipped: &mut Skipped) -> Result<()> {
+fn release(peers: Vec<(&'static str, PathBuf)>, linted: bool, skipped: &mut Skipped) -> Result<()> {
     let threads = THREADS_PER_CORE * std::thread::available_parallelism().map_or(2, usize::from);
     let mut e2e = e2e("test");
     e2e.args(["--locked", "--test", "e2e", "--test", "faults"]);
+    if linted {
+        lint(&mut e2e);
+    }
     // Without it nobody sees what a test says that passes because it could not run.
     e2e.args(["--", "--show-output"]);
     e2e.args(["--test-threads", &threads.to_string()]);
@@ -161,21 +161,14 @@ fn release(peers: Vec<(&'static str, PathBuf)>, skipped: &mut Skipped) -> Result
 /// of the toolchain, and building the tool takes minutes; where both are there they are used.
 fn advisories(skipped: &mut Skipped) -> Result<()> {
     let what = "known faults of dependencies";
-    let quiet = |args: &[&str]| {
-        let status = cargo(args)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status();
-        status.is_ok_and(|s| s.success())
-    };
-    if !quiet(&["deny", "--version"]) {
+    if !quiet(&mut cargo(&["deny", "--version"])) {
         skipped.add(
             what,
             "cargo-deny is not installed (cargo install --locked cargo-deny)",
         );
         return Ok(());
     }
-    if !quiet(&["deny", "fetch", "db"]) {
+    if !quiet(&mut cargo(&["deny", "fetch", "db"])) {
         skipped.add(what, "cargo-deny cannot fetch its database");
         return Ok(());
     }
@@ -183,15 +176,18 @@ fn advisories(skipped: &mut Skipped) -> Result<()> {
     step(what, &mut cargo(&check))
 }
 
-/// Runs a cargo component, installing it when rustup may.
-fn component(name: &str, probe: &str, args: &[&str], skipped: &mut Skipped) -> Result<()> {
-    let works = || {
-        let quiet = cargo(&[probe, "--version"])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status();
-        quiet.is_ok_and(|s| s.success())
-    };
+/// Has `command` look at every target of ours with clippy while it compiles it, a warning being an error. `cargo clippy`
+/// would compile all that we depend on once more, which is most of what it takes. (Clippy's driver stands in for the compiler
+/// and takes its arguments from the environment, as `cargo clippy` itself uses it.)
+fn lint(command: &mut Command) {
+    command.env("RUSTC_WORKSPACE_WRAPPER", "clippy-driver");
+    let separator = "__CLIPPY_HACKERY__";
+    command.env("CLIPPY_ARGS", format!("-D{separator}warnings{separator}"));
+}
+
+/// Whether there is a component of cargo, which is installed when rustup may.
+fn available(name: &str, probe: &str, skipped: &mut Skipped) -> bool {
+    let works = || quiet(&mut cargo(&[probe, "--version"]));
     if !works() {
         println!("-- {name} is missing, trying to install it");
         let _ = Command::new("rustup")
@@ -200,9 +196,8 @@ fn component(name: &str, probe: &str, args: &[&str], skipped: &mut Skipped) -> R
     }
     if !works() {
         skipped.add(name, "not installed and rustup could not add it");
-        return Ok(());
     }
-    step(&format!("cargo {}", args[0]), &mut cargo(args))
+    works()
 }
 
 /// Where the release binary is.

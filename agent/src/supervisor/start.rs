@@ -93,7 +93,7 @@ impl Agent {
     /// # Errors
     /// Something does not start.
     pub fn start(checked: Checked, mut sandbox: Sandbox, control: Control) -> Result<Agent> {
-        #[cfg(any(feature = "jemalloc", clippy))]
+        #[cfg(feature = "jemalloc")]
         crate::memory::give_back_in_background();
         let service = &checked.loaded.file.service;
         let reader = checked.telemetry.readers.first();

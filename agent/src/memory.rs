@@ -61,3 +61,27 @@ pub fn give_back_in_background() {
         );
     }
 }
+
+/// Bytes of what is allocated and not freed, as of now; `None` where jemalloc does not count it.
+pub fn allocated_bytes() -> Option<u64> {
+    let mut epoch = 1_u64;
+    let mut allocated = 0_usize;
+    let mut len = size_of::<usize>();
+    // SAFETY: declared as in `jemalloc.h`; the names end with a zero and are of `jemalloc(3)`: `epoch`, a `uint64_t`,
+    // renews the statistics when it is written, and `stats.allocated` is a `size_t`, for which there is room. Both
+    // are written or read before the calls return.
+    let failed = unsafe {
+        let value = ptr::from_mut(&mut epoch).cast();
+        let none = ptr::null_mut();
+        let renewed = c"epoch".as_ptr();
+        _rjem_mallctl(renewed, none, ptr::null_mut(), value, size_of::<u64>())
+            | _rjem_mallctl(
+                c"stats.allocated".as_ptr(),
+                ptr::from_mut(&mut allocated).cast(),
+                &raw mut len,
+                ptr::null_mut(),
+                0,
+            )
+    };
+    (failed == 0).then_some(allocated as u64)
+}

@@ -234,6 +234,7 @@ fn process() -> Value {
     json!({
         "rss_bytes": usage.rss_bytes,
         "anonymous_bytes": usage.anonymous_bytes,
+        "heap_bytes": usage.heap_bytes,
         "virtual_bytes": usage.virtual_bytes,
         "cpu_seconds": usage.cpu_seconds,
         "threads": usage.threads,

@@ -11,6 +11,8 @@ use tailwater_pipeline::factory::NodeCx;
 use tailwater_pipeline::graph::Graph;
 use tailwater_telemetry::health::HealthRegistry;
 use tailwater_telemetry::logs::{EVERYTHING_IS_READY, SelfLog};
+#[cfg(feature = "jemalloc")]
+use tailwater_telemetry::metrics::ProcessUsage;
 use tailwater_telemetry::metrics::{
     EngineMetrics, MetricsRegistry, ProcessMetrics, SERIES_MAX_DEFAULT, SelfLogMetrics,
 };
@@ -94,7 +96,10 @@ impl Agent {
     /// Something does not start.
     pub fn start(checked: Checked, mut sandbox: Sandbox, control: Control) -> Result<Agent> {
         #[cfg(feature = "jemalloc")]
-        crate::memory::give_back_in_background();
+        {
+            crate::memory::give_back_in_background();
+            ProcessUsage::count_heap_by(crate::memory::allocated_bytes);
+        }
         let service = &checked.loaded.file.service;
         let reader = checked.telemetry.readers.first();
         let exposition = reader.map(|r| r.exposition.clone()).unwrap_or_default();

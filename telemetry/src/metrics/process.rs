@@ -3,7 +3,7 @@
 
 use std::any::Any;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use super::family::{Collect, Family, Gather, Kind, Labels, Level, Unit};
@@ -24,19 +24,36 @@ pub struct ProcessUsage {
     pub rss_bytes: u64,
     /// Resident anonymous memory: heap and stacks.
     pub anonymous_bytes: u64,
+    /// Memory that is allocated and not freed, where the allocator says so; else resident anonymous memory.
+    pub heap_bytes: u64,
     /// Address space in use.
     pub virtual_bytes: u64,
     /// Threads.
     pub threads: u64,
 }
 
+/// Asks the allocator for the bytes that are allocated and not freed.
+type HeapReader = fn() -> Option<u64>;
+
+/// Set by a program whose allocator counts.
+static HEAP_READER: OnceLock<HeapReader> = OnceLock::new();
+
 impl ProcessUsage {
+    /// From now on `read` says what is allocated and not freed, in bytes. The first that is given counts.
+    pub fn count_heap_by(read: fn() -> Option<u64>) {
+        let _ = HEAP_READER.set(read);
+    }
+
     /// The present usage; `None` where the operating system does not say.
     pub fn read() -> Option<ProcessUsage> {
         let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
         let status = std::fs::read_to_string("/proc/self/status").ok()?;
         let auxv = std::fs::read("/proc/self/auxv").unwrap_or_default();
-        ProcessUsage::parse(&stat, &status, ticks_per_second(&auxv))
+        let mut usage = ProcessUsage::parse(&stat, &status, ticks_per_second(&auxv))?;
+        if let Some(bytes) = HEAP_READER.get().and_then(|read| read()) {
+            usage.heap_bytes = bytes;
+        }
+        Some(usage)
     }
 
     fn parse(stat: &str, status: &str, ticks_per_second: u64) -> Option<ProcessUsage> {
@@ -56,10 +73,12 @@ impl ProcessUsage {
                 .ok()
                 .map(|kib| kib * 1024)
         };
+        let anonymous_bytes = line("RssAnon").unwrap_or(0);
         Some(ProcessUsage {
             cpu_seconds: (user + system) as f64 / ticks_per_second as f64,
             rss_bytes: line("VmRSS")?,
-            anonymous_bytes: line("RssAnon").unwrap_or(0),
+            anonymous_bytes,
+            heap_bytes: anonymous_bytes,
             virtual_bytes: line("VmSize").unwrap_or(0),
             threads,
         })
@@ -117,7 +136,7 @@ pub(crate) const PROCESS_FAMILIES: &[Family] = &[
     ),
     family(
         "otelcol_process_runtime_heap_alloc_bytes",
-        "Resident anonymous memory (heap and stacks).",
+        "Memory that is allocated and not freed.",
         Kind::Gauge,
         Unit::Bytes,
     ),
@@ -208,7 +227,7 @@ impl Collect for ProcessMetrics {
             values.extend([
                 usage.cpu_seconds,
                 usage.rss_bytes as f64,
-                usage.anonymous_bytes as f64,
+                usage.heap_bytes as f64,
                 usage.virtual_bytes as f64,
                 usage.threads as f64,
             ]);
@@ -247,6 +266,7 @@ mod tests {
                 cpu_seconds: 3.0,
                 rss_bytes: 1 << 20,
                 anonymous_bytes: 512 << 10,
+                heap_bytes: 512 << 10,
                 virtual_bytes: 2 << 20,
                 threads: 9,
             }

@@ -6,6 +6,7 @@
 //! becomes U+FFFD, as Go decodes it.
 
 use tailwater_pdata::{Map, Value};
+use wide::u8x16;
 
 use super::json_shape::Shape;
 
@@ -274,7 +275,7 @@ impl Walk<'_> {
 
     /// A value, put where it stays: what is returned by value is copied, and a copy of what was
     /// just written in parts has to wait for them.
-    #[inline]
+    #[inline(always)]
     fn raw(&mut self, depth: usize, out: &mut Raw) -> Result<(), JsonError> {
         self.blanks();
         match self.peek() {
@@ -330,6 +331,11 @@ impl Walk<'_> {
         let negative = self.peek() == b'-';
         self.at += usize::from(negative);
         let (first, mut n) = (self.at, 0i64);
+        if let Some(word) = self.text.get(first..).and_then(|t| t.first_chunk::<8>()) {
+            let (value, digits) = leading_digits(u64::from_le_bytes(*word));
+            n = value;
+            self.at += digits;
+        }
         loop {
             let digit = self.peek().wrapping_sub(b'0');
             if digit > 9 {
@@ -471,32 +477,71 @@ fn decoded(range: Range, text: &[u8]) -> String {
     String::from_utf8_lossy(&out).into_owned()
 }
 
-/// The first quote, backslash or control character at or after `at`, or the end. Eight bytes at
-/// a time: a byte is zero after xor with what is sought, and the borrow of a subtraction shows
-/// bytes below a bound; the lowest hit of a word is exact.
-#[inline]
+/// The number that up to eight digits at the beginning of eight bytes (the first is the lowest) stand for, and how many
+/// they are. All at once: how many there are cannot be guessed.
+#[inline(always)]
+fn leading_digits(word: u64) -> (i64, usize) {
+    const HIGH: u64 = 0xF0F0_F0F0_F0F0_F0F0;
+    const SIX: u64 = 0x0606_0606_0606_0606;
+    // The upper half of a digit is 3, and stays so when 6 is added to the lower one.
+    let (upper, lower) = (word & HIGH, word & !HIGH);
+    let others = (upper ^ 0x3030_3030_3030_3030) | ((lower + SIX) & HIGH);
+    let digits = others.trailing_zeros() / 8;
+    if digits == 0 {
+        return (0, 0);
+    }
+    // The last digit becomes the last byte, behind zeros. Then two, four and eight digits are one number.
+    let ones = lower << (64 - 8 * digits);
+    let tens = (ones & 0x00FF_00FF_00FF_00FF) * 10 + (ones >> 8 & 0x00FF_00FF_00FF_00FF);
+    let hundreds = (tens & 0x0000_FFFF_0000_FFFF) * 100 + (tens >> 16 & 0x0000_FFFF_0000_FFFF);
+    let all = (hundreds & 0xFFFF_FFFF) * 10_000 + (hundreds >> 32);
+    (all as i64, digits as usize)
+}
+
+/// Bytes that are looked at together: most strings are not longer, so it cannot be guessed wrong how often to look.
+const WINDOW: usize = 32;
+
+/// The first quote, backslash or control character at or after `at`, or the end.
+#[inline(always)]
 fn special(text: &[u8], mut at: usize) -> usize {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    const HIGH: u64 = 0x8080_8080_8080_8080;
-    while let Some(word) = text.get(at..).and_then(|t| t.first_chunk::<8>()) {
-        let w = u64::from_le_bytes(*word);
-        let zero = |x: u64| x.wrapping_sub(ONES) & !x;
-        let quote = zero(w ^ (ONES * u64::from(b'"')));
-        let backslash = zero(w ^ (ONES * u64::from(b'\\')));
-        let control = w.wrapping_sub(ONES * 0x20) & !w;
-        let hit = (quote | backslash | control) & HIGH;
-        if hit != 0 {
-            return at + (hit.trailing_zeros() / 8) as usize;
+    while let Some(window) = text.get(at..).and_then(|t| t.first_chunk::<WINDOW>()) {
+        let hits = specials(window);
+        if hits != 0 {
+            return at + hits.trailing_zeros() as usize;
         }
-        at += 8;
+        at += WINDOW;
     }
-    while let Some(&b) = text.get(at) {
-        if b == b'"' || b == b'\\' || b < 0x20 {
-            return at;
-        }
-        at += 1;
+    let Some(last) = text.last_chunk::<WINDOW>() else {
+        let rest = text.get(at..).unwrap_or_default();
+        let found = rest.iter().position(|b| is_special(*b));
+        return found.map_or(text.len(), |i| at + i);
+    };
+    // Less than a window is left, at its end.
+    let hits = u64::from(specials(last)) >> (at + WINDOW - text.len());
+    match hits {
+        0 => text.len(),
+        _ => at + hits.trailing_zeros() as usize,
     }
-    text.len()
+}
+
+fn is_special(b: u8) -> bool {
+    b == b'"' || b == b'\\' || b < 0x20
+}
+
+/// A bit for each byte that is a quote, a backslash or a control character; the lowest for the first.
+#[inline(always)]
+fn specials(window: &[u8; WINDOW]) -> u32 {
+    let half = |bytes: [u8; 16]| {
+        let v = u8x16::new(bytes);
+        let control = v.min(u8x16::splat(0x1f)).simd_eq(v);
+        let quote = v.simd_eq(u8x16::splat(b'"'));
+        let backslash = v.simd_eq(u8x16::splat(b'\\'));
+        (control | quote | backslash).to_bitmask()
+    };
+    let (mut low, mut high) = ([0; 16], [0; 16]);
+    low.copy_from_slice(&window[..16]);
+    high.copy_from_slice(&window[16..]);
+    half(low) | half(high) << 16
 }
 
 #[cfg(test)]

@@ -333,6 +333,9 @@ pub struct PolicyArgs {
     /// Somebody has to approve a change within this time before any agent is offered it.
     #[arg(long, value_parser = duration)]
     pub approval: Option<u64>,
+    /// A change waits for so long for the next one, which takes its place.
+    #[arg(long, default_value = "2s", value_parser = duration)]
+    pub debounce: u64,
     /// How long the past is that agents are compared with.
     #[arg(long, default_value = "15s", value_parser = duration)]
     pub baseline: u64,

@@ -487,6 +487,7 @@ fn policy(args: &PolicyArgs) -> Result<Policy> {
     policy.waves = args.waves.iter().map(wave).collect();
     policy.spread_by = args.spread_by.clone();
     policy.approval_ms = args.approval;
+    policy.debounce_ms = args.debounce;
     policy.baseline_ms = args.baseline;
     policy.confirm_ms = args.confirm;
     policy.poll_ms = args.poll;
@@ -496,7 +497,8 @@ fn policy(args: &PolicyArgs) -> Result<Policy> {
     policy.limits.resources_factor = args.resources_factor;
     policy.freeze_after = args.freeze_after as usize;
     policy.ailing_ms = args.ailing;
-    // A short soak is judged by short windows.
+    // A short soak is judged by short windows, and has no time to wait longer than it takes.
     policy.limits.window_ms_min = policy.limits.window_ms_min.min(args.soak / 3);
+    policy.settle_ms = policy.settle_ms.min(args.soak);
     Ok(policy)
 }

@@ -16,8 +16,8 @@ use tailwater_control_plane::rollout::repair::FiringAlerts;
 use tokio::sync::{Notify, watch};
 
 use self::outbox::{Notice, Outbox, Rules, Told};
+use crate::http::Target;
 use crate::now_ms;
-use crate::target::Target;
 
 /// How often it is looked whether there is something to say.
 const LOOK: Duration = Duration::from_secs(1);
@@ -211,9 +211,8 @@ async fn say(receiver: &Receiver, notices: &[Notice]) -> Result<(), String> {
     };
     let body = Some(("application/json", body.to_string()));
     let target = &receiver.target;
-    let answer = target
-        .ask(Method::POST, path, body, ANSWER_BYTES_MAX)
-        .await?;
+    let asked = target.ask(Method::POST, path, body, ANSWER_BYTES_MAX);
+    let answer = asked.await.map_err(|e| e.to_string())?;
     if answer.status.is_success() {
         return Ok(());
     }

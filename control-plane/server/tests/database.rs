@@ -14,6 +14,7 @@ use hyper::Method;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tailwater_control::client::Client;
+use tailwater_control::http::Target;
 use tailwater_testkit::postgres::{PASSWORD, Postgres, find};
 
 use peer::{BOUND, command, free_addr};
@@ -87,11 +88,7 @@ impl Control {
             .unwrap();
         let control = Control {
             child,
-            client: Client {
-                server: format!("http://{addr}"),
-                token: None,
-                ca: None,
-            },
+            client: Client::new(Target::of_api(&format!("http://{addr}"), None).unwrap()),
             addr,
             log,
             _dir: dir,

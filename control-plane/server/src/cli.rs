@@ -283,6 +283,10 @@ pub struct ServeArgs {
     /// What is offered is signed by this key, PKCS#8 in PEM form; `tailwater-control key` makes one.
     #[arg(long)]
     pub signing_key: Option<PathBuf>,
+    /// How long agents have to come back to a new process, or to another one that leads now, before it goes on with what was
+    /// under way: longer than they wait between two attempts.
+    #[arg(long, default_value = "35s", value_parser = duration)]
+    pub return_timeout: u64,
     /// Connections at the same time.
     #[arg(long, default_value_t = 12_000)]
     pub connections_max: usize,

@@ -118,3 +118,91 @@ async fn receivers_are_told_again_until_they_take_it() {
     let kept = std::fs::read_to_string(dir.path().join("notified-webhook-1.json")).unwrap();
     assert!(!kept.contains("secret-path"), "{kept}");
 }
+
+/// A webhook that is told, as a process with its files in `dir`; and what stops it.
+fn telling(
+    hook: &str,
+    dir: &Path,
+) -> (
+    Arc<Notifier>,
+    watch::Sender<bool>,
+    tokio::task::JoinHandle<()>,
+) {
+    let hook = Target::parse(hook).unwrap();
+    let notifier = Arc::new(Notifier::new(vec![(Kind::Webhook, hook)], dir));
+    let (stop, stopped) = watch::channel(false);
+    (notifier.clone(), stop, tokio::spawn(notifier.run(stopped)))
+}
+
+fn fingerprint(request: &str) -> String {
+    let (_, body) = request.split_once("\r\n\r\n").unwrap();
+    let body: Value = serde_json::from_str(body).unwrap();
+    body["alerts"][0]["fingerprint"]
+        .as_str()
+        .unwrap()
+        .to_owned()
+}
+
+/// Guarantee: a process that ends between the answer and the file has the next one say it once more, under the same
+/// fingerprint, be it that it fires or that it is over, and the one after that says nothing; one that ends before the answer
+/// loses nothing.
+#[tokio::test]
+async fn what_was_taken_and_not_kept_is_said_once_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("notified-webhook-0.json");
+    // What is kept is written to this first; so it cannot be.
+    let blocked = file.with_extension("new");
+    let (hook, hooked) = standin(&[200]);
+    let block = || std::fs::create_dir(&blocked).unwrap();
+    let unblock = || std::fs::remove_dir(&blocked).unwrap();
+    let mut prints = Vec::new();
+    for (alerts, status) in [
+        (firing("three rollbacks"), "firing"),
+        (FiringAlerts::new(), "resolved"),
+    ] {
+        block();
+        let mut times = 0;
+        for is_kept in [false, true, true] {
+            if is_kept && blocked.is_dir() {
+                unblock();
+            }
+            let (notifier, stop, task) = telling(&hook, dir.path());
+            notifier.set("shop", &alerts);
+            if times < 2 {
+                let said = next(&hooked).await;
+                assert!(said.contains(&format!(r#""status":"{status}""#)), "{said}");
+                prints.push(fingerprint(&said));
+                times += 1;
+                // It has heard the answer.
+                while notifier.counts()[0].1 == 0 {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+            } else {
+                // As long as it takes to look again.
+                tokio::time::sleep(LOOK + Duration::from_millis(200)).await;
+                assert!(hooked.try_recv().is_err(), "it was said already");
+            }
+            stop.send_replace(true);
+            task.await.unwrap();
+        }
+    }
+    assert_eq!(prints.len(), 4);
+    assert!(prints.iter().all(|p| *p == prints[0]), "{prints:?}");
+
+    // The next one has no answer yet when its process ends.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = format!("http://{}", silent.local_addr().unwrap());
+    let (notifier, _stop, task) = telling(&at, dir.path());
+    notifier.set("shop", &firing("again"));
+    let (mut stream, _) = tokio::task::spawn_blocking(move || silent.accept().unwrap())
+        .await
+        .unwrap();
+    let asked = tokio::task::spawn_blocking(move || request(&mut stream)).await;
+    assert!(asked.unwrap().contains("again"));
+    task.abort();
+    let (notifier, stop, task) = telling(&hook, dir.path());
+    notifier.set("shop", &firing("again"));
+    assert!(next(&hooked).await.contains("again"));
+    stop.send_replace(true);
+    task.await.unwrap();
+}

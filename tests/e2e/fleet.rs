@@ -72,6 +72,12 @@ fn a_bad_pipeline_reaches_one_agent_and_a_good_one_all() {
         };
         assert!(wait::within(wait::BOUND, has), "{}", host.agent.log());
     }
+    // Who was under test has said how long it took.
+    let took = |uid: &String| {
+        let agent = fleet.control.ask(&["agents", uid]);
+        agent["counters"]["apply_ms"].as_u64() > Some(0)
+    };
+    assert!(fleet.runs().keys().any(took), "{table}");
     let audit = fleet.control.ask(&["audit"]);
     let actions: Vec<_> = audit["entries"]
         .as_array()

@@ -361,7 +361,8 @@ pub struct PolicyArgs {
     /// So many rollbacks within an hour freeze a group.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     pub freeze_after: u32,
-    /// People are told of agents that are not healthy, or do not run what they should, for so long.
+    /// People are told of agents that are not healthy, or do not run what they should, for so long; after half of it those of
+    /// them that can be are restarted, once.
     #[arg(long, default_value = "10m", value_parser = duration)]
     pub ailing: u64,
     /// How long an agent has to put an offer into force; and again, to come back from one.

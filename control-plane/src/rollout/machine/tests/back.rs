@@ -317,12 +317,47 @@ fn agents_that_ail_for_long_are_told_of_and_so_is_that_they_are_well() {
     bench.agent("a03").collector.healthy = Some(false);
     bench.during(bench.policy.ailing_ms / 2);
     assert!(bench.alerts.is_empty());
-    bench.until("told", |b| b.alerts == [Alert::Ailing]);
+    bench.until_told(Alert::Ailing);
     assert!(bench.state.firing[&Alert::Ailing].text.contains("a03"));
     bench.during(bench.policy.ailing_ms);
     assert_eq!(bench.alerts, [Alert::Ailing], "once");
     bench.agent("a03").collector.healthy = Some(true);
     bench.until("over", |b| b.resolved == [Alert::Ailing]);
+}
+
+#[test]
+fn an_agent_that_ails_is_restarted_once_and_then_people_look_at_it() {
+    let mut bench = bench(6);
+    bench.agent("a03").collector.healthy = Some(false);
+    bench.during(bench.policy.ailing_ms / 2 - 60_000);
+    assert!(bench.restarted.is_empty());
+    bench.until("a restart", |b| b.restarted == ["a03"]);
+    assert!(bench.alerts.is_empty());
+    bench.until_told(Alert::Ailing);
+    bench.during(3 * bench.policy.ailing_ms);
+    assert_eq!(bench.restarted, ["a03"], "once");
+    let kept = &bench.state.restarted["a03"];
+    assert!(kept.at_ms > kept.since_ms, "{kept:?}");
+    // One whose restart heals it is no matter for people.
+    let mut healed = soaking(6, "new");
+    healed.agent("a03").collector.healthy = Some(false);
+    healed.until_idle();
+    assert!(healed.restarted.is_empty(), "not during a rollout");
+    healed.until("a restart", |b| b.restarted == ["a03"]);
+    healed.agent("a03").collector.healthy = Some(true);
+    healed.during(2 * healed.policy.ailing_ms);
+    assert!(healed.alerts.is_empty() && healed.state.ailing.is_empty());
+}
+
+#[test]
+fn agents_are_not_restarted_for_what_all_of_them_suffer() {
+    let mut bench = bench(6);
+    for fake in bench.agents.values_mut() {
+        fake.collector.healthy = Some(false);
+    }
+    bench.until_told(Alert::Ailing);
+    bench.during(bench.policy.ailing_ms);
+    assert!(bench.restarted.is_empty());
 }
 
 #[test]

@@ -271,7 +271,7 @@ impl Machine<'_> {
         ailments.look(ailing, |id| away.contains(id), now, self.p.rollback_ms);
         // Who begins anew is nothing to compare with, and no rollout is the time for it.
         let agents = match self.s.candidate {
-            None => ailments.to_restart(after / 2, connected, now),
+            None => ailments.tell_restart(after / 2, connected, now),
             Some(_) => BTreeSet::new(),
         };
         let long = ailments.for_long(after, now);

@@ -146,7 +146,7 @@ impl Ailments<'_> {
 
     /// Those of so many connected agents that a restart may heal, which they are told once: they ail for so long, and
     /// few others do. What many suffer has a cause outside of them, usually the backend.
-    pub fn to_restart(&mut self, after_ms: u64, connected: usize, now: u64) -> BTreeSet<AgentId> {
+    pub fn tell_restart(&mut self, after_ms: u64, connected: usize, now: u64) -> BTreeSet<AgentId> {
         let few = (connected / 4).max(1);
         if self.ailing.len() > few || self.ailing.len() >= connected {
             return BTreeSet::new();
@@ -209,7 +209,7 @@ mod tests {
             };
             let ids = ids.iter().map(|id| (*id).to_owned());
             all.look(ids, |id| away.contains(&id.as_str()), now, 20);
-            let told = all.to_restart(50, 8, now).into_iter().collect();
+            let told = all.tell_restart(50, 8, now).into_iter().collect();
             (told, all.for_long(100, now))
         }
     }
@@ -266,7 +266,10 @@ mod tests {
             restarted: &mut alone.restarted,
         };
         all.look(["a".to_owned()].into_iter(), |_| false, 0, 20);
-        assert!(all.to_restart(50, 1, 60).is_empty(), "nobody else is there");
-        assert_eq!(all.to_restart(50, 2, 60).len(), 1);
+        assert!(
+            all.tell_restart(50, 1, 60).is_empty(),
+            "nobody else is there"
+        );
+        assert_eq!(all.tell_restart(50, 2, 60).len(), 1);
     }
 }

@@ -27,7 +27,7 @@ use tailwater_control_plane::metrics::Metrics;
 use tailwater_control_plane::rollout::Policy;
 use tailwater_control_plane::rollout::model::{Select, Stage};
 use tailwater_control_plane::store::postgres::Address;
-use tailwater_control_plane::store::{FleetStore, PostgresStore, SqliteStore, Store};
+use tailwater_control_plane::store::{FleetStore, Notified, PostgresStore, SqliteStore, Store};
 use tailwater_opamp::InstanceUid;
 use tailwater_telemetry::metrics::MetricsRegistry;
 use tokio::signal::unix::{SignalKind, signal};
@@ -83,7 +83,8 @@ pub fn serve(args: &ServeArgs) -> Result<()> {
     let registry = Arc::new(MetricsRegistry::default());
     let metrics = Metrics::new(registry.clone());
     let sources = Sources::open(kept_sources, metrics.clone(), now_ms())?;
-    let notifier = Arc::new(Notifier::new(receivers(args)?, &args.state));
+    let notified: Arc<dyn Notified> = store.clone();
+    let notifier = Arc::new(Notifier::new(receivers(args)?, &notified));
     let finder = finder(args, &hub)?;
     let groups = Arc::new(Groups::new(Shared {
         offers: Arc::new(Offers::new(store.clone(), key)),

@@ -24,3 +24,5 @@ pub mod registry;
 pub mod report;
 pub mod rollout;
 pub mod store;
+#[cfg(feature = "postgres")]
+pub mod tls;

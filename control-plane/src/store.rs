@@ -6,6 +6,7 @@
 mod certificates;
 #[cfg(test)]
 pub(crate) mod memory;
+mod notified;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 mod releases;
@@ -19,6 +20,7 @@ use crate::model::{Digest, Event, Manifest, Origin, Source};
 use crate::registry::{Changes, Transition};
 
 pub use certificates::{CertificateRecord, Certificates};
+pub use notified::Notified;
 #[cfg(feature = "postgres")]
 pub use postgres::PostgresStore;
 pub use releases::{Applied, RELEASES_MAX, Release, Releases};
@@ -232,9 +234,9 @@ pub trait AuditRows: Send + Sync {
 }
 
 /// All that the control plane of a fleet keeps.
-pub trait FleetStore: RolloutStore + Releases + Certificates {}
+pub trait FleetStore: RolloutStore + Releases + Certificates + Notified {}
 
-impl<S: RolloutStore + Releases + Certificates> FleetStore for S {}
+impl<S: RolloutStore + Releases + Certificates + Notified> FleetStore for S {}
 
 /// See the module's documentation.
 pub trait Store: Artefacts {

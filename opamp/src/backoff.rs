@@ -4,8 +4,8 @@ use std::time::Duration;
 
 /// The wait after the first failure, before jitter.
 const FIRST: Duration = Duration::from_secs(1);
-/// The longest wait of our own, before jitter.
-const LONGEST: Duration = Duration::from_secs(120);
+/// The longest wait of our own: jitter takes away from it.
+pub const RETRY_MAX: Duration = Duration::from_secs(120);
 /// What a server that has too much to do is given at least.
 /// Source: the specification, "Throttling".
 const THROTTLED: Duration = Duration::from_secs(30);
@@ -28,7 +28,7 @@ impl Backoff {
     pub fn next(&mut self, random: u64) -> Duration {
         let wait = FIRST * (1 << self.failures.min(7));
         self.failures = self.failures.saturating_add(1);
-        jittered(wait.min(LONGEST), random)
+        jittered(wait.min(RETRY_MAX), random)
     }
 
     /// The wait after the server said that it has too much to do, and perhaps for how long.
@@ -83,7 +83,7 @@ mod tests {
         assert_eq!(backoff.throttled(asked(1 << 40), 0), ASKED_MAX);
         assert_eq!(Backoff::default().throttled(None, 0), THROTTLED);
         for _ in 0..200 {
-            assert!(backoff.throttled(None, u64::MAX) <= LONGEST);
+            assert!(backoff.throttled(None, u64::MAX) <= RETRY_MAX);
         }
     }
 }

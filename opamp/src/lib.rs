@@ -12,7 +12,7 @@ mod server;
 pub mod signature;
 mod uid;
 
-pub use backoff::Backoff;
+pub use backoff::{Backoff, RETRY_MAX};
 pub use client::{Client, Event, Report, Start};
 pub use frame::{FrameError, frame, unframe};
 pub use server::{Files, Health, Heard, Peer, Welcome, refusal, restart, unavailable};

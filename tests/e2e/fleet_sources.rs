@@ -36,7 +36,7 @@ impl Fleet {
                 .map(|(k, i, s)| (k.as_str(), i.as_str(), s.as_str()))
                 .eq(wanted)
         };
-        let done = wait::within(wait::BOUND, || as_wanted(&found()));
+        let done = wait::by_asking(wait::BOUND, || as_wanted(&found()));
         assert!(
             done,
             "{:#?}\nwanted {wanted:#?}\n{}",

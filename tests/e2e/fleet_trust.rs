@@ -125,7 +125,7 @@ impl Home {
     }
 
     fn wait(&self, what: &str, met: impl FnMut() -> bool) {
-        let done = wait::within(wait::BOUND * 4, met);
+        let done = wait::by_asking(wait::BOUND * 4, met);
         let shown = || self.control.ask(&["rollouts", "shop"]);
         assert!(
             done,

@@ -101,7 +101,7 @@ impl Plane {
     }
 
     fn wait(&self, what: &str, met: impl FnMut() -> bool) {
-        let done = wait::within(BOUND, met);
+        let done = wait::by_asking(BOUND, met);
         let group = || self.control.ask(&["rollouts", "shop"]);
         assert!(
             done,

@@ -19,17 +19,21 @@ pub const BOUND: Duration = Duration::from_secs(180);
 const LABELS_MAX: usize = 4;
 
 /// Options that make rollouts quick.
-const QUICK: [&str; 14] = [
+const QUICK: [&str; 18] = [
+    "--debounce",
+    "100ms",
     "--soak",
-    "6s",
-    "--baseline",
     "3s",
+    "--baseline",
+    "2s",
     "--confirm",
     "2s",
     "--poll",
+    "500ms",
+    "--probe-interval",
     "1s",
     "--reconcile",
-    "2s",
+    "1s",
     "--waves",
     "50,100",
     "--offer-timeout",
@@ -138,7 +142,7 @@ impl Fleet {
     /// # Panics
     /// When it does not within [`BOUND`]; with all there is to see.
     pub fn wait(&mut self, what: &str, mut met: impl FnMut(&Fleet) -> bool) {
-        let done = wait::within(BOUND, || met(self));
+        let done = wait::by_asking(BOUND, || met(self));
         assert!(
             done,
             "not seen: {what}\n{}\n{}\n{}",

@@ -6,6 +6,8 @@ use crate::disk_stall::Watch;
 
 /// Time between two looks at a condition.
 const PAUSE: Duration = Duration::from_millis(5);
+/// The same where each look starts a process.
+const ASK_PAUSE: Duration = Duration::from_millis(100);
 
 /// Most things happen within milliseconds; this is for a machine that is busy with other work.
 pub const BOUND: Duration = Duration::from_secs(30);
@@ -15,7 +17,17 @@ const STALLED_MAX: Duration = Duration::from_secs(300);
 
 /// Waits until `met` holds, at most `bound`; whether it did. Time in which the machine's disk does not answer
 /// is not counted: positions wait for it, whatever the agent does.
-pub fn within(bound: Duration, mut met: impl FnMut() -> bool) -> bool {
+pub fn within(bound: Duration, met: impl FnMut() -> bool) -> bool {
+    looking(PAUSE, bound, met)
+}
+
+/// As [`within`], of what is seen by running a program: looked at less often, as that takes processor time from the
+/// tests beside it.
+pub fn by_asking(bound: Duration, met: impl FnMut() -> bool) -> bool {
+    looking(ASK_PAUSE, bound, met)
+}
+
+fn looking(pause: Duration, bound: Duration, mut met: impl FnMut() -> bool) -> bool {
     let (begin, watch) = (Instant::now(), Watch::start());
     loop {
         if met() {
@@ -24,7 +36,7 @@ pub fn within(bound: Duration, mut met: impl FnMut() -> bool) -> bool {
         if begin.elapsed() > bound + watch.stalled().min(STALLED_MAX) {
             return false;
         }
-        std::thread::sleep(PAUSE);
+        std::thread::sleep(pause);
     }
 }
 

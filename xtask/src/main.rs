@@ -98,6 +98,18 @@ enum Command {
         #[arg(long)]
         trace: Option<u64>,
     },
+    /// Runs rollouts over a fleet of 200 agents in a world that a seed decides; each seed is one run.
+    Rollouts {
+        /// Number of seeds.
+        #[arg(long, default_value_t = 10_000)]
+        seeds: u64,
+        /// The first seed.
+        #[arg(long, default_value_t = 0)]
+        start: u64,
+        /// Threads; all cores by default.
+        #[arg(long)]
+        threads: Option<usize>,
+    },
     /// Looks for inputs that break what the fuzz targets demand; needs a nightly toolchain.
     Fuzz {
         /// How long each target runs.
@@ -131,6 +143,11 @@ fn main() -> ExitCode {
             threads,
             trace,
         } => test::sim(seeds, start, threads, trace),
+        Command::Rollouts {
+            seeds,
+            start,
+            threads,
+        } => test::rollouts(seeds, start, threads),
         Command::Fuzz { minutes, targets } => fuzz::fuzz(minutes, &targets),
         Command::Bench { args } => test::bench(&args),
     };

@@ -276,6 +276,24 @@ pub fn sim(seeds: u64, start: u64, threads: Option<u64>, trace: Option<u64>) -> 
     Ok(())
 }
 
+/// Seeds of rollouts over a fleet: the test of the library, with other seeds.
+pub fn rollouts(seeds: u64, start: u64, threads: Option<usize>) -> Result<()> {
+    let threads = match threads {
+        Some(threads) => threads,
+        None => std::thread::available_parallelism().map_or(1, usize::from),
+    };
+    let mut c = cargo(&["test", "--quiet", "--profile", "sim"]);
+    c.args(["-p", "tailwater-control-plane", "--lib", "--"]);
+    c.args(["rollouts_keep_their_promises", "--nocapture"]);
+    c.env("ROLLOUT_SEEDS", format!("{start}..{}", start + seeds))
+        .env("ROLLOUT_THREADS", threads.to_string());
+    let status = c.status()?;
+    if !status.success() {
+        bail!("not every seed held ({status})");
+    }
+    Ok(())
+}
+
 /// The end-to-end benchmark; without arguments also what an agent costs that has little to do, and OTLP
 /// in and out. `--cases otlp` is the last alone, with its own arguments behind it.
 pub fn bench(args: &[String]) -> Result<()> {

@@ -234,11 +234,8 @@ impl Authority {
             let unused = state
                 .of(uid)
                 .filter(|r| r.used_ms.is_none() && r.revoked_ms.is_none() && r.serial != serial);
-            let revoked = |r: &CertificateRecord| CertificateRecord {
-                revoked_ms: Some(now_ms),
-                ..r.clone()
-            };
-            unused.map(revoked).chain([record]).collect::<Vec<_>>()
+            let revoked = unused.map(|r| revoked(r, now_ms));
+            revoked.chain([record]).collect::<Vec<_>>()
         };
         self.keep(changed)
     }
@@ -338,14 +335,13 @@ impl Authority {
         let (changed, waited) = {
             let mut state = self.lock();
             let waited = state.waiting.remove(&uid.to_string()).is_some();
-            let revoked = |r: &CertificateRecord| CertificateRecord {
-                revoked_ms: Some(now_ms),
+            let barred = |r: &CertificateRecord| CertificateRecord {
                 // It bars the name, whether it was shown or not.
                 used_ms: r.used_ms.or(Some(now_ms)),
-                ..r.clone()
+                ..revoked(r, now_ms)
             };
             let live = state.of(uid).filter(|r| r.counts(now_ms));
-            (live.map(revoked).collect::<Vec<_>>(), waited)
+            (live.map(barred).collect::<Vec<_>>(), waited)
         };
         let count = changed.len() + usize::from(waited);
         if count == 0 {
@@ -431,12 +427,9 @@ impl Authority {
             if state.certificates.len() >= CERTIFICATES_MAX {
                 return Err("too many certificates have not ended".to_owned());
             }
-            let revoked = |r: &&CertificateRecord| CertificateRecord {
-                revoked_ms: Some(now_ms),
-                ..(*r).clone()
-            };
             let over = (live.len() + 1).saturating_sub(LIVE_MAX);
-            live.iter().take(over).map(revoked).collect::<Vec<_>>()
+            let oldest = live.into_iter().take(over);
+            oldest.map(|r| revoked(r, now_ms)).collect::<Vec<_>>()
         };
         let ends_ms = now_ms + self.terms.lifetime_ms;
         let made = files::certificate(uid, parsed, &self.issuer, now_ms, ends_ms)?;
@@ -496,6 +489,14 @@ impl State {
     fn of(&self, uid: InstanceUid) -> impl Iterator<Item = &CertificateRecord> {
         let serials = self.by_uid.get(&uid.to_string()).into_iter().flatten();
         serials.filter_map(move |s| self.certificates.get(s))
+    }
+}
+
+/// As it is when it does not count any more.
+fn revoked(record: &CertificateRecord, now_ms: u64) -> CertificateRecord {
+    CertificateRecord {
+        revoked_ms: Some(now_ms),
+        ..record.clone()
     }
 }
 

@@ -283,6 +283,10 @@ pub struct ServeArgs {
     /// What is offered is signed by this key, PKCS#8 in PEM form; `tailwater-control key` makes one.
     #[arg(long)]
     pub signing_key: Option<PathBuf>,
+    /// How long agents have to come back to a new process, or to another one that leads now, before it goes on with what was
+    /// under way: longer than they wait between two attempts.
+    #[arg(long, default_value = "35s", value_parser = duration)]
+    pub return_timeout: u64,
     /// Connections at the same time.
     #[arg(long, default_value_t = 12_000)]
     pub connections_max: usize,
@@ -333,6 +337,9 @@ pub struct PolicyArgs {
     /// Somebody has to approve a change within this time before any agent is offered it.
     #[arg(long, value_parser = duration)]
     pub approval: Option<u64>,
+    /// A change waits for so long for the next one, which takes its place.
+    #[arg(long, default_value = "2s", value_parser = duration)]
+    pub debounce: u64,
     /// How long the past is that agents are compared with.
     #[arg(long, default_value = "15s", value_parser = duration)]
     pub baseline: u64,
@@ -354,7 +361,8 @@ pub struct PolicyArgs {
     /// So many rollbacks within an hour freeze a group.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     pub freeze_after: u32,
-    /// People are told of agents that are not healthy, or do not run what they should, for so long.
+    /// People are told of agents that are not healthy, or do not run what they should, for so long; after half of it those of
+    /// them that can be are restarted, once.
     #[arg(long, default_value = "10m", value_parser = duration)]
     pub ailing: u64,
     /// How long an agent has to put an offer into force; and again, to come back from one.

@@ -12,9 +12,9 @@ use serde_json::Value;
 use tailwater_opamp::InstanceUid;
 use tokio::sync::watch;
 
+use crate::http::Target;
 use crate::hub::Hub;
 use crate::now_ms;
-use crate::target::Target;
 
 /// What is asked: lines of the label that the exporter gives them, and of nothing else.
 const QUERY: &str = r#"{tailwater_probe="true"}"#;
@@ -118,7 +118,7 @@ impl Finder {
                 .finish();
             let path = format!("/loki/api/v1/query_range?{query}");
             let asked = self.loki.ask(Method::GET, &path, None, ANSWER_BYTES_MAX);
-            let answer = asked.await?;
+            let answer = asked.await.map_err(|e| e.to_string())?;
             if !answer.status.is_success() {
                 return Err(format!("{} answered {}", self.loki, answer.status));
             }

@@ -14,12 +14,14 @@ use std::time::Duration;
 use hyper::{Method, StatusCode};
 use serde_json::Value;
 
-use crate::http::{Answer, Body, Failure, Server};
+use crate::http::{Answer, Failure, Target};
 
 pub use self::objects::{DASHBOARDS, FOLDER_UID, LOKI_UID, PROMETHEUS_UID};
 
 /// So often something is tried that may succeed another time, or that somebody else changed meanwhile.
 const TRIES: u32 = 4;
+/// The largest answer, bytes.
+const ANSWER_BYTES_MAX: usize = 64 << 20;
 
 /// What is to be there.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -69,7 +71,7 @@ enum Refusal {
 
 /// See the module's documentation.
 pub struct Grafana {
-    server: Server,
+    server: Target,
     /// Changes nothing.
     dry_run: bool,
     /// Before something is tried again; doubled each time.
@@ -78,7 +80,7 @@ pub struct Grafana {
 
 impl Grafana {
     /// For the Grafana at this URL. With `dry_run` it is only looked at.
-    pub fn new(server: Server, dry_run: bool) -> Grafana {
+    pub fn new(server: Target, dry_run: bool) -> Grafana {
         Grafana {
             server,
             dry_run,
@@ -174,10 +176,7 @@ impl Grafana {
     }
 
     async fn send(&self, method: Method, path: &str, body: &Value) -> Result<(), Refusal> {
-        let body = Body {
-            kind: "application/json",
-            text: body.to_string(),
-        };
+        let body = ("application/json", body.to_string());
         let answer = self.exchange(method, path, Some(body)).await?;
         self.accept(path, &answer)
     }
@@ -186,9 +185,10 @@ impl Grafana {
         &self,
         method: Method,
         path: &str,
-        body: Option<Body>,
+        body: Option<(&str, String)>,
     ) -> Result<Answer, Refusal> {
-        let answer = self.server.exchange(method, path, body).await;
+        let asked = self.server.ask(method, path, body, ANSWER_BYTES_MAX);
+        let answer = asked.await;
         answer.map_err(|failure| match failure {
             Failure::Passing(text) => Refusal::Passing(text),
             Failure::Useless(text) => Refusal::All(text),
@@ -197,8 +197,8 @@ impl Grafana {
 
     fn stranger(&self, path: &str) -> Refusal {
         Refusal::All(format!(
-            "{}{path} gave an answer that is none of a Grafana: is the URL that of Grafana itself, with the path it is served below?",
-            self.server.url
+            "{} gave an answer that is none of a Grafana: is the URL that of Grafana itself, with the path it is served below?",
+            self.server.at(path)
         ))
     }
 
@@ -219,7 +219,7 @@ impl Grafana {
             true => status.to_string(),
             false => format!("{status}: {message}"),
         };
-        let at = format!("{}{path}: {message}", self.server.url);
+        let at = format!("{}: {message}", self.server.at(path));
         Err(match status {
             StatusCode::UNAUTHORIZED => Refusal::All(format!(
                 "{at}\nGrafana does not know the token: give that of a service account, by --token-file or TAILWATER_GRAFANA_TOKEN"

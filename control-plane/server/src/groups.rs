@@ -36,9 +36,8 @@ const VERSION_MAX: u64 = 1 << 53;
 pub const LEASE_MS: u64 = 15_000;
 /// The longest wait of a driver.
 const WAIT_MAX: Duration = Duration::from_secs(5);
-/// After the start of a process that takes over what is under way, agents have so long to come back: longer than they
-/// wait between two attempts. Before that, it would be held against a candidate that nobody is there.
-const SETTLE: Duration = Duration::from_secs(35);
+/// The longest that agents of ours wait between two attempts to connect.
+const AGENTS_WAIT_MAX: Duration = tailwater_opamp::RETRY_MAX;
 /// After an error of the store.
 const ERROR_WAIT: Duration = Duration::from_secs(1);
 
@@ -64,6 +63,9 @@ pub struct Shared {
     pub by_query: bool,
     /// Whom people are told by.
     pub notifier: Arc<Notifier>,
+    /// How long agents have to come back to a process that takes over what is under way. Before that, it would be held
+    /// against a candidate that nobody is there.
+    pub settle: Duration,
 }
 
 struct Running {
@@ -110,7 +112,7 @@ impl Groups {
     /// What the store says.
     pub fn start(&self) -> Result<(), StoreError> {
         for group in self.shared.store.groups()? {
-            if let Err(error) = self.ensure_after(&group, SETTLE) {
+            if let Err(error) = self.ensure_after(&group, self.shared.settle) {
                 tracing::error!(group, "{error}");
             }
         }
@@ -355,17 +357,18 @@ pub fn fallback() -> Digest {
 
 /// Waits for agents to come back if something is offered to any. False if it is to end meanwhile.
 fn await_agents(shared: &Shared, group: &str, woken: &Receiver<()>, settle: Duration) -> bool {
-    let is_offered = |body: String| {
-        let state = serde_json::from_str::<State>(&body).ok();
-        let candidate = state.and_then(|s| s.candidate);
-        candidate.is_some_and(|c| !c.offered.is_empty())
+    let wait = match shared.store.rollout(group) {
+        Ok(None) => None,
+        Ok(Some(body)) => match serde_json::from_str(&body) {
+            Ok(state) => time_to_return(&state, settle, now_ms()),
+            // The driver says what is wrong with it.
+            Err(_) => None,
+        },
+        // What is not known now may be anything.
+        Err(_) => Some(settle),
     };
-    // What is not known now may be anything.
-    let state = shared.store.rollout(group);
-    if !state.map_or(true, |body| body.is_some_and(is_offered)) {
-        return true;
-    }
-    let until = Instant::now() + settle;
+    let Some(wait) = wait else { return true };
+    let until = Instant::now() + wait;
     loop {
         match woken.recv_timeout(until.saturating_duration_since(Instant::now())) {
             // What it was told is kept.
@@ -374,6 +377,17 @@ fn await_agents(shared: &Shared, group: &str, woken: &Receiver<()>, settle: Dura
             Err(RecvTimeoutError::Disconnected) => return false,
         }
     }
+}
+
+/// How long agents have to come back to a process that finds this; none if nothing was offered to any. Their waits double,
+/// so the longer nobody was there, the longer it takes until they ask again.
+fn time_to_return(state: &State, settle: Duration, now_ms: u64) -> Option<Duration> {
+    let is_offered = state
+        .candidate
+        .as_ref()
+        .is_some_and(|c| !c.offered.is_empty());
+    let away = Duration::from_millis(now_ms.saturating_sub(state.clock_ms));
+    is_offered.then(|| (settle + away).min(settle.max(AGENTS_WAIT_MAX)))
 }
 
 fn drive(shared: &Shared, group: &str, woken: &Receiver<()>) {
@@ -432,31 +446,4 @@ fn drive(shared: &Shared, group: &str, woken: &Receiver<()>) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_would_change_nothing_is_refused() {
-        let policy = Policy::new(fallback());
-        let mut state = State::new("a", &policy);
-        let all = [
-            Operator::Approve,
-            Operator::Deny,
-            Operator::Pause,
-            Operator::Resume,
-            Operator::Rollback,
-            Operator::Abort,
-            Operator::Unfreeze,
-        ];
-        assert!(
-            all.iter()
-                .all(|w| may(None, *w).is_err() && may(Some(&state), *w).is_err())
-        );
-        state.phase = Phase::Approve { until_ms: 5 };
-        assert!(may(Some(&state), Operator::Approve).is_ok());
-        assert!(may(Some(&state), Operator::Pause).is_ok());
-        assert!(may(Some(&state), Operator::Resume).is_err());
-        state.frozen = true;
-        assert!(may(Some(&state), Operator::Unfreeze).is_ok());
-    }
-}
+mod tests;

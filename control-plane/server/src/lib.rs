@@ -36,7 +36,6 @@ pub mod repeated;
 pub mod secret;
 pub mod sign;
 pub mod sources;
-pub mod target;
 pub mod tls;
 pub mod trust;
 

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use clap::Parser;
 use hyper::Method;
 use serde_json::Value;
@@ -16,7 +16,7 @@ use tailwater_control::access;
 use tailwater_control::authority;
 use tailwater_control::client::Client;
 use tailwater_control::grafana::{Change, Done, Grafana, Wanted};
-use tailwater_control::http::Server;
+use tailwater_control::http::Target;
 use tailwater_control::sign::SigningKey;
 
 use cli::{CaCommand, CertificateArgs, Cli, Command, GrafanaArgs, SourcesArgs, ToArgs, WishArgs};
@@ -189,12 +189,11 @@ fn token(file: Option<&Path>, variable: &str) -> Result<Option<String>> {
 
 /// Brings a Grafana in line, and says what was done, a line each.
 fn grafana(args: &GrafanaArgs) -> Result<()> {
-    let server = Server {
-        url: args.url.clone(),
-        token: token(args.token_file.as_deref(), "TAILWATER_GRAFANA_TOKEN")?,
-        ca: args.ca_file.clone(),
-        timeout: Duration::from_millis(args.timeout),
-    };
+    let token = token(args.token_file.as_deref(), "TAILWATER_GRAFANA_TOKEN")?;
+    let server = Target::of_api(&args.url, token.as_deref()).map_err(|e| anyhow!("--url: {e}"))?;
+    let server = server
+        .trusting(args.ca_file.clone())
+        .within(Duration::from_millis(args.timeout));
     let wanted = Wanted {
         folder: args.folder.clone(),
         loki: args.loki.clone(),
@@ -234,11 +233,10 @@ fn grafana(args: &GrafanaArgs) -> Result<()> {
 }
 
 fn client(to: &ToArgs) -> Result<Client> {
-    Ok(Client {
-        server: to.server.clone(),
-        token: token(to.token_file.as_deref(), "TAILWATER_CONTROL_TOKEN")?,
-        ca: to.ca_file.clone(),
-    })
+    let token = token(to.token_file.as_deref(), "TAILWATER_CONTROL_TOKEN")?;
+    let target = Target::of_api(&to.server, token.as_deref());
+    let target = target.map_err(|e| anyhow!("--server: {e}"))?;
+    Ok(Client::new(target.trusting(to.ca_file.clone())))
 }
 
 fn ask(to: &ToArgs, method: Method, path: &str, body: Option<String>) -> Result<Value> {

@@ -1,11 +1,10 @@
 //! People are told what the matter is by others: Alertmanagers, and webhooks. What fires is part of the state of each
-//! group, so it is known after a crash; each receiver is told on its own, until it has taken it.
+//! group, so it is known after a crash; each receiver is told on its own, until it has taken it. What it knows is kept in the
+//! store, so whoever leads next says nothing again, and what is over meanwhile.
 
 mod format;
 mod outbox;
 
-use std::fs;
-use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -13,11 +12,13 @@ use std::time::Duration;
 use hyper::Method;
 use serde_json::Value;
 use tailwater_control_plane::rollout::repair::FiringAlerts;
+use tailwater_control_plane::store::Notified;
 use tokio::sync::{Notify, watch};
 
 use self::outbox::{Notice, Outbox, Rules, Told};
+use crate::http::Target;
 use crate::now_ms;
-use crate::target::Target;
+use crate::repeated::Repeated;
 
 /// How often it is looked whether there is something to say.
 const LOOK: Duration = Duration::from_secs(1);
@@ -69,8 +70,9 @@ struct Receiver {
     kind: Kind,
     target: Target,
     outbox: Mutex<Outbox>,
-    /// What it knows is kept there.
-    file: PathBuf,
+    /// What it knows is kept there, under this name.
+    store: Arc<dyn Notified>,
+    name: String,
     sent: AtomicU64,
     failed: AtomicU64,
 }
@@ -89,17 +91,16 @@ pub struct Notifier {
 }
 
 impl Notifier {
-    /// One that tells these, and keeps what they know in `dir`.
-    pub fn new(receivers: Vec<(Kind, Target)>, dir: &Path) -> Notifier {
+    /// One that will tell these, and keeps what they know in a store.
+    pub fn new(receivers: Vec<(Kind, Target)>, store: &Arc<dyn Notified>) -> Notifier {
         let now = now_ms();
         let receiver = |(i, (kind, target)): (usize, (Kind, Target))| {
-            let file = dir.join(format!("notified-{}-{i}.json", kind.name()));
-            let told = told(&file, &target);
             Arc::new(Receiver {
                 kind,
                 target,
-                outbox: Mutex::new(Outbox::new(kind.rules(), told, now)),
-                file,
+                outbox: Mutex::new(Outbox::new(kind.rules(), now)),
+                store: store.clone(),
+                name: format!("{}/{i}", kind.name()),
                 sent: AtomicU64::new(0),
                 failed: AtomicU64::new(0),
             })
@@ -147,6 +148,9 @@ impl Notifier {
             let (notifier, receiver) = (self.clone(), receiver.clone());
             let mut stopped = stopped.clone();
             tasks.push(tokio::spawn(async move {
+                if !remember(&receiver, &mut stopped).await {
+                    return;
+                }
                 loop {
                     tell(&receiver, &mut stopped).await;
                     tokio::select! {
@@ -211,9 +215,8 @@ async fn say(receiver: &Receiver, notices: &[Notice]) -> Result<(), String> {
     };
     let body = Some(("application/json", body.to_string()));
     let target = &receiver.target;
-    let answer = target
-        .ask(Method::POST, path, body, ANSWER_BYTES_MAX)
-        .await?;
+    let asked = target.ask(Method::POST, path, body, ANSWER_BYTES_MAX);
+    let answer = asked.await.map_err(|e| e.to_string())?;
     if answer.status.is_success() {
         return Ok(());
     }
@@ -222,25 +225,47 @@ async fn say(receiver: &Receiver, notices: &[Notice]) -> Result<(), String> {
     Err(format!("{target} answered {}: {said:?}", answer.status))
 }
 
-/// What a receiver at this place was told by the process before.
-fn told(file: &Path, target: &Target) -> Told {
-    let Ok(text) = fs::read_to_string(file) else {
-        return Told::default();
-    };
-    let value: Value = serde_json::from_str(&text).unwrap_or_default();
-    if value["at"] != target.to_string() {
-        return Told::default();
+/// Reads what a receiver was told by whoever led before, however long that takes: without it, it would be told again, and
+/// not of what is over. False if it is to end meanwhile.
+async fn remember(receiver: &Arc<Receiver>, stopped: &mut watch::Receiver<bool>) -> bool {
+    let mut said = Repeated::default();
+    loop {
+        let of = receiver.clone();
+        let read = tokio::task::spawn_blocking(move || of.store.notified(&of.name)).await;
+        match read {
+            Ok(Ok(kept)) => {
+                let told = kept.and_then(|body| told(&body, &receiver.target));
+                receiver.outbox().know(told.unwrap_or_default());
+                return true;
+            }
+            Ok(Err(error)) => {
+                let text = error.to_string();
+                if said.is_news(&text) {
+                    tracing::error!("it is not known what {} was told: {text}", receiver.name);
+                }
+            }
+            // It panicked, and has said so.
+            Err(_) => return false,
+        }
+        tokio::select! {
+            () = tokio::time::sleep(LOOK) => {}
+            _ = stopped.wait_for(|s| *s) => return false,
+        }
     }
-    serde_json::from_value(value["told"].clone()).unwrap_or_default()
+}
+
+/// What was kept, if it is of a receiver at this place.
+fn told(body: &str, target: &Target) -> Option<Told> {
+    let value: Value = serde_json::from_str(body).ok()?;
+    let is_same = value["at"] == target.to_string();
+    is_same.then(|| serde_json::from_value(value["told"].clone()).ok())?
 }
 
 async fn keep(receiver: &Arc<Receiver>, told: Told) {
     let receiver = receiver.clone();
     let write = move || {
         let value = serde_json::json!({"at": receiver.target.to_string(), "told": told});
-        let new = receiver.file.with_extension("new");
-        fs::write(&new, value.to_string())?;
-        fs::rename(&new, &receiver.file)
+        (receiver.store).keep_notified(&receiver.name, &value.to_string())
     };
     let done = tokio::task::spawn_blocking(write).await;
     if let Ok(Err(error)) = done {

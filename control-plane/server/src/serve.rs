@@ -11,6 +11,7 @@ use tailwater_control::audit::Audit;
 use tailwater_control::authority::{Authority, Terms};
 use tailwater_control::finder::Finder;
 use tailwater_control::groups::{Groups, Shared, fallback};
+use tailwater_control::http::Target;
 use tailwater_control::hub::{Counts, Hub};
 use tailwater_control::leader::Leader;
 use tailwater_control::listen::{Server, serve as listen};
@@ -20,18 +21,18 @@ use tailwater_control::port::{Limits, Port};
 use tailwater_control::repeated::Repeated;
 use tailwater_control::sign::SigningKey;
 use tailwater_control::sources::Sources;
-use tailwater_control::target::Target;
 use tailwater_control::trust::Trust;
 use tailwater_control::{now_ms, secret, tls};
 use tailwater_control_plane::metrics::Metrics;
 use tailwater_control_plane::rollout::Policy;
 use tailwater_control_plane::rollout::model::{Select, Stage};
 use tailwater_control_plane::store::postgres::Address;
-use tailwater_control_plane::store::{FleetStore, PostgresStore, SqliteStore, Store};
+use tailwater_control_plane::store::{FleetStore, Notified, PostgresStore, SqliteStore, Store};
 use tailwater_opamp::InstanceUid;
 use tailwater_telemetry::metrics::MetricsRegistry;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt;
 
@@ -82,7 +83,8 @@ pub fn serve(args: &ServeArgs) -> Result<()> {
     let registry = Arc::new(MetricsRegistry::default());
     let metrics = Metrics::new(registry.clone());
     let sources = Sources::open(kept_sources, metrics.clone(), now_ms())?;
-    let notifier = Arc::new(Notifier::new(receivers(args)?, &args.state));
+    let notified: Arc<dyn Notified> = store.clone();
+    let notifier = Arc::new(Notifier::new(receivers(args)?, &notified));
     let finder = finder(args, &hub)?;
     let groups = Arc::new(Groups::new(Shared {
         offers: Arc::new(Offers::new(store.clone(), key)),
@@ -93,6 +95,7 @@ pub fn serve(args: &ServeArgs) -> Result<()> {
         policy,
         holder,
         probe_ms: args.policy.probe_interval,
+        settle: Duration::from_millis(args.return_timeout),
         by_query: finder.is_some(),
         notifier: notifier.clone(),
     }));
@@ -134,8 +137,12 @@ pub fn serve(args: &ServeArgs) -> Result<()> {
     if !has_led {
         tracing::info!("stands by");
     }
-    let told = Told { notifier, finder };
-    let done = runtime.block_on(run(args, server, &groups, told, has_led));
+    let leading = Leading {
+        notifier,
+        finder,
+        tasks: Vec::new(),
+    };
+    let done = runtime.block_on(run(args, server, &groups, leading, has_led));
     runtime.shutdown_timeout(Duration::from_secs(2));
     groups.stop();
     leader.resign();
@@ -223,10 +230,32 @@ fn raise_descriptors() -> u64 {
     now.unwrap_or(u64::MAX)
 }
 
-/// What runs besides the listener.
-struct Told {
+/// What runs besides the listener while this control plane leads: nothing of it before.
+struct Leading {
     notifier: Arc<Notifier>,
     finder: Option<Arc<Finder>>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Leading {
+    /// It leads: people are told, and sample lines are looked for.
+    fn begin(&mut self, stopped: &watch::Receiver<bool>) {
+        let telling = self.notifier.clone().run(stopped.clone());
+        self.tasks.push(tokio::spawn(telling));
+        if let Some(finder) = self.finder.clone() {
+            let stopped = stopped.clone();
+            let looking = async move { finder.run(stopped).await };
+            self.tasks.push(tokio::spawn(looking));
+        }
+    }
+
+    /// It is told to stop.
+    async fn end(self) {
+        for task in self.tasks {
+            // One that panicked has said so.
+            let _ = task.await;
+        }
+    }
 }
 
 /// Who is told what the matter is.
@@ -264,7 +293,7 @@ async fn run(
     args: &ServeArgs,
     server: Arc<Server>,
     groups: &Arc<Groups>,
-    told: Told,
+    mut leading: Leading,
     mut has_led: bool,
 ) -> Result<()> {
     let hub = server.api.hub.clone();
@@ -272,12 +301,10 @@ async fn run(
     let listener = listener.with_context(|| format!("cannot listen at {}", args.listen))?;
     tracing::info!("listens at {}", listener.local_addr()?);
     let (stop, stopped) = watch::channel(false);
-    let telling = tokio::spawn(told.notifier.run(stopped.clone()));
-    let looking = told.finder.map(|finder| {
-        let stopped = stopped.clone();
-        tokio::spawn(async move { finder.run(stopped).await })
-    });
-    let accepting = tokio::spawn(listen(listener, server.clone(), stopped));
+    if has_led {
+        leading.begin(&stopped);
+    }
+    let accepting = tokio::spawn(listen(listener, server.clone(), stopped.clone()));
     let (mut terminate, mut interrupt) = (
         signal(SignalKind::terminate())?,
         signal(SignalKind::interrupt())?,
@@ -296,7 +323,11 @@ async fn run(
             _ = interrupt.recv() => break,
             () = &mut lead => {
                 match ask(&server, groups, has_led, &mut unknown).await {
-                    Ok(leads) => has_led |= leads,
+                    Ok(true) if !has_led => {
+                        has_led = true;
+                        leading.begin(&stopped);
+                    }
+                    Ok(_) => {}
                     Err(over) => {
                         done = Err(over);
                         break;
@@ -318,10 +349,7 @@ async fn run(
     stop.send_replace(true);
     let _ = accepting.await;
     reporting.abort();
-    let _ = telling.await;
-    if let Some(looking) = looking {
-        let _ = looking.await;
-    }
+    leading.end().await;
     done
 }
 
@@ -487,6 +515,7 @@ fn policy(args: &PolicyArgs) -> Result<Policy> {
     policy.waves = args.waves.iter().map(wave).collect();
     policy.spread_by = args.spread_by.clone();
     policy.approval_ms = args.approval;
+    policy.debounce_ms = args.debounce;
     policy.baseline_ms = args.baseline;
     policy.confirm_ms = args.confirm;
     policy.poll_ms = args.poll;
@@ -496,7 +525,8 @@ fn policy(args: &PolicyArgs) -> Result<Policy> {
     policy.limits.resources_factor = args.resources_factor;
     policy.freeze_after = args.freeze_after as usize;
     policy.ailing_ms = args.ailing;
-    // A short soak is judged by short windows.
+    // A short soak is judged by short windows, and has no time to wait longer than it takes.
     policy.limits.window_ms_min = policy.limits.window_ms_min.min(args.soak / 3);
+    policy.settle_ms = policy.settle_ms.min(args.soak);
     Ok(policy)
 }

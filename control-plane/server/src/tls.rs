@@ -1,13 +1,13 @@
-//! TLS of the listener and of the command line's client.
+//! TLS of the listener.
 
 use std::path::Path;
 use std::sync::Arc;
 
-use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer};
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls::{RootCertStore, ServerConfig};
+use tailwater_control_plane::tls::{certificates, private_key, provider, roots, said};
 
 use crate::authority::{Authority, CA_FILE, Unrevoked};
 
@@ -26,40 +26,13 @@ pub struct Files<'a> {
     pub authority: Option<&'a Arc<Authority>>,
 }
 
-fn provider() -> Arc<CryptoProvider> {
-    Arc::new(rustls::crypto::ring::default_provider())
-}
-
-fn said<E: std::fmt::Display>(path: &Path) -> impl Fn(E) -> String + '_ {
-    move |error| format!("{}: {error}", path.display())
-}
-
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let all = CertificateDer::pem_file_iter(path).map_err(said(path))?;
-    let all: Vec<_> = all.collect::<Result<_, _>>().map_err(said(path))?;
-    match all.is_empty() {
-        true => Err(format!("{}: no certificate in it", path.display())),
-        false => Ok(all),
-    }
-}
-
-fn roots(path: &Path) -> Result<RootCertStore, String> {
-    let mut roots = RootCertStore::empty();
-    for certificate in certificates(path)? {
-        roots.add(certificate).map_err(said(path))?;
-    }
-    Ok(roots)
-}
-
 /// Of the listener. A certificate of the other end is looked at if it shows one, and must be good then; who has to
 /// show one is decided by what it asks for.
 ///
 /// # Errors
 /// A file cannot be used; for people.
 pub fn listener(files: &Files<'_>) -> Result<Arc<ServerConfig>, String> {
-    // The parser's error could quote the key.
-    let key = PrivateKeyDer::from_pem_file(files.key)
-        .map_err(|_| format!("{}: no private key in PEM form in it", files.key.display()))?;
+    let key = private_key(files.key)?;
     let builder = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .map_err(|e| e.to_string())?;
@@ -102,27 +75,5 @@ pub fn listener(files: &Files<'_>) -> Result<Arc<ServerConfig>, String> {
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
     }
-    Ok(Arc::new(config))
-}
-
-/// Of the client: trusts the system's authorities, or those in a file.
-///
-/// # Errors
-/// A file cannot be used; for people.
-pub fn client(ca: Option<&Path>) -> Result<Arc<ClientConfig>, String> {
-    let roots = match ca {
-        Some(path) => roots(path)?,
-        None => {
-            let mut roots = RootCertStore::empty();
-            let found = rustls_native_certs::load_native_certs();
-            roots.add_parsable_certificates(found.certs);
-            roots
-        }
-    };
-    let config = ClientConfig::builder_with_provider(provider())
-        .with_safe_default_protocol_versions()
-        .map_err(|e| e.to_string())?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
     Ok(Arc::new(config))
 }

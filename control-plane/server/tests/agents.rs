@@ -17,6 +17,7 @@ use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use prost::Message as _;
 use tailwater_control::client::Client;
+use tailwater_control::http::Target;
 use tailwater_opamp::InstanceUid;
 use tailwater_opamp::proto::{REPORT_FULL_STATE, ServerToAgent};
 use tokio::net::TcpStream;
@@ -261,10 +262,11 @@ fn nothing_is_open_to_others_without_tls_and_tokens() {
     );
     let process = Process::start(&all[2..]);
     runtime().block_on(async {
-        let as_who = |token: Option<&str>| Client {
-            server: format!("https://localhost:{}", process.addr.port()),
-            token: token.map(|t| t.repeat(16)),
-            ca: Some(cert.clone().into()),
+        let as_who = |token: Option<&str>| {
+            let at = format!("https://localhost:{}", process.addr.port());
+            let token = token.map(|t| t.repeat(16));
+            let server = Target::of_api(&at, token.as_deref()).unwrap();
+            Client::new(server.trusting(Some(cert.clone().into())))
         };
         let ask = async |token, method, path: &str| {
             let answer = as_who(token).ask(method, path, Some(String::new())).await;
@@ -306,12 +308,13 @@ fn nothing_is_open_to_others_without_tls_and_tokens() {
                 .contains("403")
         );
         // Without TLS there is no answer.
-        let plain = Client {
-            server: format!("http://{}", process.addr),
-            token: None,
-            ca: None,
-        };
-        assert!(plain.ask(Method::GET, agents, None).await.is_err());
+        assert!(
+            process
+                .client()
+                .ask(Method::GET, agents, None)
+                .await
+                .is_err()
+        );
     });
 }
 

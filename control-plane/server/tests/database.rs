@@ -3,6 +3,7 @@
 
 mod peer;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
@@ -14,6 +15,10 @@ use hyper::Method;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tailwater_control::client::Client;
+use tailwater_control::http::Target;
+use tailwater_control_plane::model::{Format, Origin, State};
+use tailwater_control_plane::report::{CAPABILITY, Report, Reported, TYPE};
+use tailwater_opamp::proto::{AgentToServer, CustomMessage};
 use tailwater_testkit::postgres::{PASSWORD, Postgres, find};
 
 use peer::{BOUND, command, free_addr};
@@ -87,11 +92,7 @@ impl Control {
             .unwrap();
         let control = Control {
             child,
-            client: Client {
-                server: format!("http://{addr}"),
-                token: None,
-                ca: None,
-            },
+            client: Client::new(Target::of_api(&format!("http://{addr}"), None).unwrap()),
             addr,
             log,
             _dir: dir,
@@ -230,6 +231,63 @@ fn of_two_control_planes_one_leads() {
     let both = [json!("apply"), json!("approve")];
     assert!(both.iter().all(|a| actions.contains(a)), "{actions:?}");
     assert!(!(first.log() + &second.log()).contains(PASSWORD));
+}
+
+/// Guarantee: a control plane that stood by knows, when it begins to lead, what agents said of their sources meanwhile to
+/// the one before, and agents that come go on from there.
+#[test]
+fn a_standby_knows_sources_that_came_while_it_stood_by() {
+    let Some(database) = database() else { return };
+    let mut first = Control::start(&database);
+    first.wait_to_lead();
+    let second = Control::start(&database);
+    second.wait("it stands by", || second.log().contains("stands by"));
+    let source = |id: &str| Reported {
+        id: id.to_owned(),
+        kind: Origin::Docker,
+        format: Format::Docker,
+        paths: vec![format!("/var/lib/docker/{id}.log")],
+        state: State::Live,
+        generation: 1,
+        since_ms: 1,
+        lag_bytes: 0,
+        labels: BTreeMap::new(),
+    };
+    let say = async |control: &Control, ids: &[&str]| {
+        let mut agent = peer::Agent::connect(control.addr, peer::uid(1)).await;
+        agent.say(peer::hello(agent.uid)).await;
+        let report = Report::of(ids.iter().map(|id| source(id)), 0);
+        let message = CustomMessage {
+            capability: CAPABILITY.to_owned(),
+            r#type: TYPE.to_owned(),
+            data: report.to_bytes(),
+        };
+        let beat = agent.beat();
+        let said = AgentToServer {
+            custom_message: Some(message),
+            ..beat
+        };
+        agent.say(said).await;
+        agent
+    };
+    let ids = |control: &Control| {
+        let answer = control.ask(Method::GET, "/api/v1/sources", None);
+        let all = answer.unwrap()["sources"].as_array().unwrap().clone();
+        let ids = all.iter().map(|s| s["id"].as_str().unwrap().to_owned());
+        ids.collect::<Vec<_>>()
+    };
+    let runtime = peer::runtime();
+    let there = runtime.block_on(say(&first, &["docker:a", "docker:b"]));
+    first.wait("its sources", || ids(&first).len() == 2);
+    first.signal(Signal::TERM);
+    assert!(first.ended().success(), "{}", first.log());
+    drop(there);
+    second.wait_to_lead();
+    assert_eq!(ids(&second), ["docker:a", "docker:b"], "of the former one");
+    let _there = runtime.block_on(say(&second, &["docker:b"]));
+    second.wait("one has ended", || ids(&second) == ["docker:b"]);
+    let gone = second.ask(Method::GET, "/api/v1/sources?state=gone", None);
+    assert_eq!(gone.unwrap()["sources"][0]["id"], "docker:a");
 }
 
 /// Guarantee: one that froze and goes on when another one leads changes nothing, and ends.

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use tailwater_control::grafana::{
     Change, DASHBOARDS, Done, FOLDER_UID, Grafana, LOKI_UID, PROMETHEUS_UID, Wanted,
 };
-use tailwater_control::http::Server;
+use tailwater_control::http::Target;
 
 const TOKEN: &str = "glsa_a-secret";
 
@@ -227,12 +227,8 @@ impl StandIn {
     }
 
     fn client(&self, token: &str, dry_run: bool) -> Grafana {
-        let server = Server {
-            url: self.url.clone(),
-            token: Some(token.to_owned()),
-            ca: None,
-            timeout: Duration::from_secs(2),
-        };
+        let server = Target::of_api(&self.url, Some(token)).unwrap();
+        let server = server.within(Duration::from_secs(2));
         Grafana::new(server, dry_run).with_pause(Duration::from_millis(5))
     }
 

@@ -19,6 +19,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::Value;
 use tailwater_control::client::Client;
+use tailwater_control::http::Target;
 use tailwater_opamp::InstanceUid;
 use tailwater_opamp::proto::{
     AgentToServer, CertificateRequest, ConnectionSettingsRequest, OpAmpConnectionSettingsRequest,
@@ -78,11 +79,10 @@ impl Home {
     }
 
     fn person(&self) -> Client {
-        Client {
-            server: format!("https://localhost:{}", self.process.addr.port()),
-            token: Some("c".repeat(16)),
-            ca: Some(self.process.state.path().join("ca.pem")),
-        }
+        let at = format!("https://localhost:{}", self.process.addr.port());
+        let server = Target::of_api(&at, Some(&"c".repeat(16))).unwrap();
+        let ca = self.process.state.path().join("ca.pem");
+        Client::new(server.trusting(Some(ca)))
     }
 
     async fn ask(&self, method: Method, path: &str) -> Result<Value, String> {

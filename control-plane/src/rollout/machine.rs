@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::Flaw;
 use super::command::{Action, Alert, Command, Outcome};
 use super::model::{Candidate, Collector, Generation, Input, Phase, Policy, SCHEMA, State};
-use super::repair::{Firing, persistent};
+use super::repair::{Ailments, Firing};
 use crate::model::Digest;
 
 /// One attempt of a command may take so long, ms.
@@ -62,6 +62,7 @@ impl State {
             frozen: false,
             firing: BTreeMap::new(),
             ailing: BTreeMap::new(),
+            restarted: BTreeMap::new(),
             isolated: BTreeSet::new(),
             reconcile_ms: 0,
             outstanding: BTreeMap::new(),
@@ -241,7 +242,8 @@ impl Machine<'_> {
         }
     }
 
-    /// Agents that are not well, or do not run what they should, for too long.
+    /// Agents that are not well, or do not run what they should, for too long: they are told to begin anew, and then people
+    /// are told of them.
     fn look_for_ailing(&mut self, collectors: &[Collector]) {
         let good = &self.s.good;
         let none = BTreeSet::new();
@@ -254,10 +256,29 @@ impl Machine<'_> {
             a.connected && !self.s.isolated.contains(&a.id) && (strays || a.healthy == Some(false))
         };
         let ailing = collectors.iter().filter(ails).map(|a| a.id.clone());
+        let away = collectors.iter().filter(|a| !a.connected);
+        let away: BTreeSet<_> = away.map(|a| &a.id).collect();
+        let connected = collectors.len() - away.len();
         let (now, after) = (self.s.clock_ms, self.p.ailing_ms);
-        let mut known = std::mem::take(&mut self.s.ailing);
-        let long = persistent(&mut known, ailing, now, after);
-        self.s.ailing = known;
+        let (mut known, mut restarted) = (
+            std::mem::take(&mut self.s.ailing),
+            std::mem::take(&mut self.s.restarted),
+        );
+        let mut ailments = Ailments {
+            ailing: &mut known,
+            restarted: &mut restarted,
+        };
+        ailments.look(ailing, |id| away.contains(id), now, self.p.rollback_ms);
+        // Who begins anew is nothing to compare with, and no rollout is the time for it.
+        let agents = match self.s.candidate {
+            None => ailments.tell_restart(after / 2, connected, now),
+            Some(_) => BTreeSet::new(),
+        };
+        let long = ailments.for_long(after, now);
+        (self.s.ailing, self.s.restarted) = (known, restarted);
+        if !agents.is_empty() {
+            self.issue(Action::RestartCollector { agents });
+        }
         if !long.is_empty() && !self.s.firing.contains_key(&Alert::Ailing) {
             let names: Vec<_> = long.iter().take(10).cloned().collect();
             let text = format!(

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::command::{Command, Outcome};
-use super::repair::{Ailing, FiringAlerts, Repair};
+use super::repair::{Ailing, FiringAlerts, Repair, Restarted};
 use super::verdict::{Limits, Sample, Window};
 use crate::model::Digest;
 
@@ -449,6 +449,9 @@ pub struct State {
     /// Agents that are not well, or do not run what they should.
     #[serde(default)]
     pub ailing: Ailing,
+    /// Of these, those that were told to begin anew, until they are well for long.
+    #[serde(default)]
+    pub restarted: BTreeMap<AgentId, Restarted>,
     /// Agents that did not come back: they take part in no stage until they run what is good.
     pub isolated: BTreeSet<AgentId>,
     /// When all agents are compared next, ms.

@@ -8,7 +8,7 @@
 //! Pure, as everything that the machine decides by. That a rollback had to be for the same reason again and
 //! again is looked at here, too: [`is_flapping`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -86,27 +86,83 @@ pub type FiringAlerts = BTreeMap<Alert, Firing>;
 /// Agents that are not as they should be, and since when, ms.
 pub type Ailing = BTreeMap<AgentId, u64>;
 
-/// Brings a list of ailing agents up to date: who ails keeps the time at which that began, who does not
-/// leaves. Those that ail for longer than `after_ms`.
-pub(super) fn persistent(
-    known: &mut Ailing,
-    ails: impl Iterator<Item = AgentId>,
-    now: u64,
-    after_ms: u64,
-) -> Vec<AgentId> {
-    let found: Ailing = ails
-        .map(|id| {
-            let since = known.get(&id).copied().unwrap_or(now);
-            (id, since)
-        })
-        .collect();
-    *known = found;
-    let is_long = |(_, since): &(&AgentId, &u64)| now >= **since + after_ms;
-    known
-        .iter()
-        .filter(is_long)
-        .map(|(id, _)| id.clone())
-        .collect()
+/// An agent that was told to begin anew because it ailed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Restarted {
+    /// It ailed since then, ms.
+    pub since_ms: u64,
+    /// When it was told, ms.
+    pub at_ms: u64,
+    /// When it ailed last, ms.
+    pub ailed_ms: u64,
+}
+
+/// What is known of agents that ail, from one look at all of them to the next.
+pub(super) struct Ailments<'a> {
+    /// Those that ail.
+    pub ailing: &'a mut Ailing,
+    /// Those that were told to begin anew, until they were well for [`WELL_MS`].
+    pub restarted: &'a mut BTreeMap<AgentId, Restarted>,
+}
+
+/// Who ails again within this time after a restart was not healed by it, ms.
+const WELL_MS: u64 = 3_600_000;
+
+impl Ailments<'_> {
+    /// Takes in who ails now, and who is away. Who ails keeps the time at which that began, over a restart that did not heal
+    /// it; who does not leaves, unless it is away for the restart that it was told, for which it has `back_ms`.
+    pub fn look(
+        &mut self,
+        ails: impl Iterator<Item = AgentId>,
+        is_away: impl Fn(&AgentId) -> bool,
+        now: u64,
+        back_ms: u64,
+    ) {
+        let mut found = Ailing::new();
+        for id in ails {
+            let told = self.restarted.get_mut(&id).map(|told| {
+                told.ailed_ms = now;
+                told.since_ms
+            });
+            let since = told.or(self.ailing.get(&id).copied());
+            found.insert(id, since.unwrap_or(now));
+        }
+        for (id, told) in self.restarted.iter() {
+            if now < told.at_ms + back_ms && is_away(id) {
+                found.insert(id.clone(), told.since_ms);
+            }
+        }
+        *self.ailing = found;
+        self.restarted
+            .retain(|_, told| now < told.ailed_ms + WELL_MS);
+    }
+
+    /// Those that ail for so long.
+    pub fn for_long(&self, after_ms: u64, now: u64) -> Vec<AgentId> {
+        let is_long = |(_, since): &(&AgentId, &u64)| now >= **since + after_ms;
+        let long = self.ailing.iter().filter(is_long);
+        long.map(|(id, _)| id.clone()).collect()
+    }
+
+    /// Those of so many connected agents that a restart may heal, which they are told once: they ail for so long, and
+    /// few others do. What many suffer has a cause outside of them, usually the backend.
+    pub fn tell_restart(&mut self, after_ms: u64, connected: usize, now: u64) -> BTreeSet<AgentId> {
+        let few = (connected / 4).max(1);
+        if self.ailing.len() > few || self.ailing.len() >= connected {
+            return BTreeSet::new();
+        }
+        let long = self.for_long(after_ms, now).into_iter();
+        let new: BTreeSet<_> = long.filter(|id| !self.restarted.contains_key(id)).collect();
+        for id in &new {
+            let told = Restarted {
+                since_ms: self.ailing.get(id).copied().unwrap_or(now),
+                at_ms: now,
+                ailed_ms: now,
+            };
+            self.restarted.insert(id.clone(), told);
+        }
+        new
+    }
 }
 
 #[cfg(test)]
@@ -138,16 +194,82 @@ mod tests {
         assert!(is_flapping(&mut seen, 3_601_600, 3_600_000, 3));
     }
 
+    #[derive(Default)]
+    struct Known {
+        ailing: Ailing,
+        restarted: BTreeMap<AgentId, Restarted>,
+    }
+
+    impl Known {
+        /// These ail, and these are away; who is told to begin anew after 50, and who ails for 100.
+        fn look(&mut self, ids: &[&str], away: &[&str], now: u64) -> (Vec<String>, Vec<String>) {
+            let mut all = Ailments {
+                ailing: &mut self.ailing,
+                restarted: &mut self.restarted,
+            };
+            let ids = ids.iter().map(|id| (*id).to_owned());
+            all.look(ids, |id| away.contains(&id.as_str()), now, 20);
+            let told = all.tell_restart(50, 8, now).into_iter().collect();
+            (told, all.for_long(100, now))
+        }
+    }
+
+    fn names(all: &[&str]) -> Vec<String> {
+        all.iter().map(|n| (*n).to_owned()).collect()
+    }
+
     #[test]
     fn who_was_well_in_between_begins_anew() {
-        let mut known = Ailing::new();
-        let mut look = |ids: &[&str], now| {
-            let ids = ids.iter().map(|id| (*id).to_owned());
-            persistent(&mut known, ids, now, 100)
+        let mut known = Known::default();
+        let none = (vec![], vec![]);
+        assert_eq!(known.look(&["a", "b"], &[], 0), none);
+        assert_eq!(known.look(&["a"], &[], 49), none);
+        assert_eq!(known.look(&["b"], &[], 51), none);
+        assert_eq!(known.look(&["a", "b"], &[], 100), none);
+        assert_eq!(known.look(&["b"], &[], 101), (names(&["b"]), vec![]));
+    }
+
+    #[test]
+    fn an_agent_that_ails_begins_anew_once_and_is_then_told_of() {
+        let mut known = Known::default();
+        let none = (vec![], vec![]);
+        assert_eq!(known.look(&["a"], &[], 0), none);
+        assert_eq!(known.look(&["a"], &[], 50), (names(&["a"]), vec![]));
+        // It is away for it, seems well for a while, and is not.
+        assert_eq!(known.look(&[], &["a"], 60), none);
+        assert_eq!(known.ailing.len(), 1);
+        assert_eq!(known.look(&[], &[], 70), none);
+        assert!(known.ailing.is_empty());
+        assert_eq!(known.look(&["a"], &[], 100), (vec![], names(&["a"])));
+        assert_eq!(known.look(&["a"], &[], WELL_MS), (vec![], names(&["a"])));
+        // It was well for long enough.
+        assert_eq!(known.look(&[], &[], 2 * WELL_MS), none);
+        assert!(known.restarted.is_empty());
+        assert_eq!(known.look(&["a"], &[], 2 * WELL_MS + 1), none);
+        let again = known.look(&["a"], &[], 2 * WELL_MS + 51);
+        assert_eq!(again, (names(&["a"]), vec![]));
+        // One that does not come back is no more than away.
+        assert_eq!(known.look(&[], &["a"], 2 * WELL_MS + 80), none);
+        assert!(known.ailing.is_empty());
+    }
+
+    #[test]
+    fn what_many_suffer_is_not_healed_by_restarts() {
+        let mut known = Known::default();
+        let three = ["a", "b", "c"];
+        known.look(&three, &[], 0);
+        assert_eq!(known.look(&three, &[], 60).0, names(&[]));
+        assert_eq!(known.look(&three[..2], &[], 70).0, names(&["a", "b"]));
+        let mut alone = Known::default();
+        let mut all = Ailments {
+            ailing: &mut alone.ailing,
+            restarted: &mut alone.restarted,
         };
-        assert!(look(&["a", "b"], 0).is_empty());
-        assert!(look(&["a"], 50).is_empty());
-        assert_eq!(look(&["a", "b"], 100), ["a"]);
-        assert_eq!(look(&["b"], 200), ["b"]);
+        all.look(["a".to_owned()].into_iter(), |_| false, 0, 20);
+        assert!(
+            all.tell_restart(50, 1, 60).is_empty(),
+            "nobody else is there"
+        );
+        assert_eq!(all.tell_restart(50, 2, 60).len(), 1);
     }
 }

@@ -61,6 +61,8 @@ pub struct Sample {
     pub memory_bytes: u64,
     /// Processor time of all threads since its start, ms.
     pub cpu_ms: u64,
+    /// How long the newest offer that came into force took from its receipt, by the agent's clock, ms; 0 if it does not say.
+    pub apply_ms: u64,
 }
 
 impl Sample {
@@ -92,6 +94,8 @@ pub struct Limits {
     pub memory_bytes_floor: u64,
     /// So much more of a processor is noise.
     pub cpu_share_floor: f64,
+    /// A configuration may take so much longer to come into force, ms.
+    pub apply_ms_floor: u64,
     /// An agent that says nothing for this long, while the control group does, is gone.
     pub gone_ms: u64,
     /// A sample that is older than this is none.
@@ -112,6 +116,7 @@ impl Default for Limits {
             resources_factor: 2.0,
             memory_bytes_floor: 64 << 20,
             cpu_share_floor: 0.2,
+            apply_ms_floor: 20_000,
             gone_ms: 20_000,
             stale_ms: 15_000,
             restarts_max: 2,
@@ -145,6 +150,8 @@ pub enum Signal {
     Memory,
     /// More processor time is used for the same.
     Cpu,
+    /// It takes longer to come into force.
+    Apply,
     /// Sample lines do not arrive.
     Probe,
     /// The agent is not heard of any more.
@@ -155,7 +162,7 @@ pub enum Signal {
 
 impl Signal {
     /// Those that a window shows.
-    const OF_WINDOWS: [Signal; 12] = [
+    const OF_WINDOWS: [Signal; 13] = [
         Signal::Unaccounted,
         Signal::Dropped,
         Signal::Rejected,
@@ -167,6 +174,7 @@ impl Signal {
         Signal::Lag,
         Signal::Memory,
         Signal::Cpu,
+        Signal::Apply,
         Signal::Probe,
     ];
 
@@ -194,6 +202,7 @@ impl Signal {
             Signal::Lag => "lag",
             Signal::Memory => "memory",
             Signal::Cpu => "processor time",
+            Signal::Apply => "it takes long to come into force",
             Signal::Probe => "sample lines are missing",
             Signal::Gone => "the agent is gone",
             Signal::CrashLoop => "the agent restarts",
@@ -246,6 +255,8 @@ pub struct Window {
     pub memory_bytes: u64,
     /// Processor time, ms.
     pub cpu_ms: u64,
+    /// How long what is in force at the end took to come into force, ms; 0 if it is not known.
+    pub apply_ms: u64,
 }
 
 /// So many of so many.
@@ -295,6 +306,7 @@ impl Window {
             probes_missing: due.saturating_sub(found),
             memory_bytes: b.memory_bytes,
             cpu_ms: b.cpu_ms.saturating_sub(a.cpu_ms),
+            apply_ms: b.apply_ms,
         })
     }
 
@@ -374,6 +386,11 @@ impl Window {
                 past.cpu_ms > 0
                     && share(self) > limit + limits.cpu_share_floor
                     && per_line(self) > per_line(past) * limits.resources_factor
+            }
+            Signal::Apply => {
+                let limit = past.apply_ms as f64 * limits.resources_factor;
+                // Of an agent that was never offered anything there is no past.
+                past.apply_ms > 0 && self.apply_ms as f64 > limit + limits.apply_ms_floor as f64
             }
             _ => false,
         }

@@ -11,6 +11,7 @@
 
 mod address;
 mod certificates;
+mod notified;
 mod registry;
 mod releases;
 mod rollouts;
@@ -35,7 +36,10 @@ pub use address::Address;
 /// The schema that holds all tables.
 const SCHEMA: &str = "tailwater_control";
 /// What brings a schema from each version to the next. Never changed once it was released: a change is one more.
-const MIGRATIONS: &[&str] = &[include_str!("postgres/1.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("postgres/1.sql"),
+    include_str!("postgres/2.sql"),
+];
 /// Held while a schema is brought up to date: whoever comes meanwhile waits. An arbitrary number.
 const MIGRATION_LOCK: i64 = 0x7461_696c_7761_7465;
 /// After a failed attempt to connect, others fail at once for so long.

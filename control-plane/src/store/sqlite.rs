@@ -14,6 +14,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
 mod certificates;
+mod notified;
 mod releases;
 mod rollouts;
 
@@ -27,6 +28,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("sqlite/1.sql"),
     include_str!("sqlite/2.sql"),
     include_str!("sqlite/3.sql"),
+    include_str!("sqlite/4.sql"),
 ];
 
 /// How long another process that looks into the file is waited for.

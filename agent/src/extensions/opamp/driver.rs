@@ -70,6 +70,8 @@ struct Applying {
     taken: Taken,
     /// How often others were in front of it.
     superseded: u32,
+    /// When it was received.
+    since: Duration,
 }
 
 /// What came into force last of what was offered.

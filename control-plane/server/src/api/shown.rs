@@ -153,6 +153,7 @@ fn state(group: &str, state: Option<&State>) -> Value {
         "repair": repair,
         "alerts": fires.collect::<Vec<_>>(),
         "ailing": state.ailing,
+        "restarted": state.restarted,
         "frozen": state.frozen,
         "isolated": state.isolated,
         "quarantine": state.quarantine,

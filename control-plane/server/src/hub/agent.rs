@@ -276,6 +276,7 @@ impl Agent {
             lag_bytes: count("lag_bytes"),
             memory_bytes: count("memory_bytes"),
             cpu_ms: count("cpu_ms"),
+            apply_ms: value["apply_ms"].as_u64().unwrap_or(0).min(1 << 60),
             ..Sample::default()
         });
         let probes = &value["probes"];

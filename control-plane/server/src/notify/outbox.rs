@@ -80,19 +80,24 @@ pub struct Outbox {
 }
 
 impl Outbox {
-    /// One whose receiver knows this.
-    pub fn new(rules: Rules, told: Told, now_ms: u64) -> Outbox {
-        let known = told.0.into_iter();
+    /// One whose receiver knows nothing.
+    pub fn new(rules: Rules, now_ms: u64) -> Outbox {
         Outbox {
             rules,
             fires: BTreeMap::new(),
             groups: BTreeSet::new(),
-            known: known.map(|k| (k.notice.about.clone(), k)).collect(),
+            known: BTreeMap::new(),
             failures: 0,
             wait_ms: 0,
             tokens: rules.burst,
             filled_ms: now_ms,
         }
+    }
+
+    /// The receiver knows this, of whoever told it before.
+    pub fn know(&mut self, told: Told) {
+        let known = told.0.into_iter();
+        self.known = known.map(|k| (k.notice.about.clone(), k)).collect();
     }
 
     /// This is what fires in a group.
@@ -230,7 +235,7 @@ mod tests {
     }
 
     fn outbox() -> Outbox {
-        Outbox::new(RULES, Told::default(), 0)
+        Outbox::new(RULES, 0)
     }
 
     /// Says what is due, and gives its texts; those that are over in brackets.
@@ -316,7 +321,7 @@ mod tests {
             again_ms: Some(60_000),
             ..RULES
         };
-        let mut outbox = Outbox::new(rules, Told::default(), 0);
+        let mut outbox = Outbox::new(rules, 0);
         outbox.set("a", &fires(&[(Alert::Paused, "x")]));
         assert_eq!(say(&mut outbox, 0), ["x"]);
         assert!(say(&mut outbox, 59_000).is_empty());
@@ -332,7 +337,8 @@ mod tests {
         former.set("b", &fires(&[(Alert::Frozen, "y")]));
         assert_eq!(say(&mut former, 0).len(), 2);
         let kept = serde_json::to_string(&former.told()).unwrap();
-        let mut next = Outbox::new(RULES, serde_json::from_str(&kept).unwrap(), 0);
+        let mut next = outbox();
+        next.know(serde_json::from_str(&kept).unwrap());
         assert!(say(&mut next, 1).is_empty());
         next.set("a", &fires(&[(Alert::Paused, "x")]));
         assert!(say(&mut next, 2).is_empty());

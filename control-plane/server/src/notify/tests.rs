@@ -1,9 +1,11 @@
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{Receiver as Inbox, channel};
 
 use tailwater_control_plane::rollout::command::Alert;
 use tailwater_control_plane::rollout::repair::Firing;
+use tailwater_control_plane::store::{SqliteStore, StoreError};
 
 use super::*;
 
@@ -67,20 +69,60 @@ async fn next(said: &Inbox<String>) -> String {
     panic!("nothing came");
 }
 
+/// A store that cannot write while it is told so.
+struct Flaky {
+    inner: SqliteStore,
+    refuses: AtomicBool,
+}
+
+impl Flaky {
+    fn new() -> Arc<Flaky> {
+        Arc::new(Flaky {
+            inner: SqliteStore::in_memory().unwrap(),
+            refuses: AtomicBool::new(false),
+        })
+    }
+}
+
+impl Notified for Flaky {
+    fn notified(&self, receiver: &str) -> Result<Option<String>, StoreError> {
+        self.inner.notified(receiver)
+    }
+
+    fn keep_notified(&self, receiver: &str, body: &str) -> Result<(), StoreError> {
+        match self.refuses.load(Ordering::Relaxed) {
+            true => Err(StoreError::Damaged("a test".to_owned())),
+            false => self.inner.keep_notified(receiver, body),
+        }
+    }
+}
+
+type Telling = (
+    Arc<Notifier>,
+    watch::Sender<bool>,
+    tokio::task::JoinHandle<()>,
+);
+
+/// A process that tells these; and what stops it.
+fn telling(receivers: Vec<(Kind, Target)>, store: &Arc<Flaky>) -> Telling {
+    let store: Arc<dyn Notified> = store.clone();
+    let notifier = Arc::new(Notifier::new(receivers, &store));
+    let (stop, stopped) = watch::channel(false);
+    (notifier.clone(), stop, tokio::spawn(notifier.run(stopped)))
+}
+
 /// Guarantee: each receiver is told on its own, again after a failure, and of what is over; the next process does
 /// not tell it again; what it was told is gone with another address.
 #[tokio::test]
 async fn receivers_are_told_again_until_they_take_it() {
-    let dir = tempfile::tempdir().unwrap();
+    let store = Flaky::new();
     let (manager, managed) = standin(&[200]);
     let (hook, hooked) = standin(&[500, 404, 200]);
     let start = |hook: &str| {
         let hook = Target::parse(&format!("{hook}/secret-path")).unwrap();
         let manager = Target::parse(&manager).unwrap();
         let receivers = vec![(Kind::Alertmanager, manager), (Kind::Webhook, hook)];
-        let notifier = Arc::new(Notifier::new(receivers, dir.path()));
-        let (stop, stopped) = watch::channel(false);
-        (notifier.clone(), stop, tokio::spawn(notifier.run(stopped)))
+        telling(receivers, &store)
     };
     let (notifier, stop, task) = start(&hook);
     notifier.set("shop", &firing("three rollbacks"));
@@ -115,6 +157,76 @@ async fn receivers_are_told_again_until_they_take_it() {
     assert!(over.contains(r#""alert":"frozen""#), "{over}");
     stop.send_replace(true);
     task.await.unwrap();
-    let kept = std::fs::read_to_string(dir.path().join("notified-webhook-1.json")).unwrap();
+    let kept = store.notified("webhook/1").unwrap().expect("it is kept");
     assert!(!kept.contains("secret-path"), "{kept}");
+}
+
+/// A process that tells a webhook.
+fn telling_hook(hook: &str, store: &Arc<Flaky>) -> Telling {
+    telling(vec![(Kind::Webhook, Target::parse(hook).unwrap())], store)
+}
+
+fn fingerprint(request: &str) -> String {
+    let (_, body) = request.split_once("\r\n\r\n").unwrap();
+    let body: Value = serde_json::from_str(body).unwrap();
+    body["alerts"][0]["fingerprint"]
+        .as_str()
+        .unwrap()
+        .to_owned()
+}
+
+/// Guarantee: a process that ends between the answer and the store has the next one say it once more, under the same
+/// fingerprint, be it that it fires or that it is over, and the one after that says nothing; one that ends before the answer
+/// loses nothing.
+#[tokio::test]
+async fn what_was_taken_and_not_kept_is_said_once_more() {
+    let store = Flaky::new();
+    let (hook, hooked) = standin(&[200]);
+    let mut prints = Vec::new();
+    for (alerts, status) in [
+        (firing("three rollbacks"), "firing"),
+        (FiringAlerts::new(), "resolved"),
+    ] {
+        let mut times = 0;
+        for refuses in [true, false, false] {
+            store.refuses.store(refuses, Ordering::Relaxed);
+            let (notifier, stop, task) = telling_hook(&hook, &store);
+            notifier.set("shop", &alerts);
+            if times < 2 {
+                let said = next(&hooked).await;
+                assert!(said.contains(&format!(r#""status":"{status}""#)), "{said}");
+                prints.push(fingerprint(&said));
+                times += 1;
+                // It has heard the answer.
+                while notifier.counts()[0].1 == 0 {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+            } else {
+                // As long as it takes to look again.
+                tokio::time::sleep(LOOK + Duration::from_millis(200)).await;
+                assert!(hooked.try_recv().is_err(), "it was said already");
+            }
+            stop.send_replace(true);
+            task.await.unwrap();
+        }
+    }
+    assert_eq!(prints.len(), 4);
+    assert!(prints.iter().all(|p| *p == prints[0]), "{prints:?}");
+
+    // The next one has no answer yet when its process ends.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = format!("http://{}", silent.local_addr().unwrap());
+    let (notifier, _stop, task) = telling_hook(&at, &store);
+    notifier.set("shop", &firing("again"));
+    let (mut stream, _) = tokio::task::spawn_blocking(move || silent.accept().unwrap())
+        .await
+        .unwrap();
+    let asked = tokio::task::spawn_blocking(move || request(&mut stream)).await;
+    assert!(asked.unwrap().contains("again"));
+    task.abort();
+    let (notifier, stop, task) = telling_hook(&hook, &store);
+    notifier.set("shop", &firing("again"));
+    assert!(next(&hooked).await.contains("again"));
+    stop.send_replace(true);
+    task.await.unwrap();
 }

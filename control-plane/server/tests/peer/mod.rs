@@ -14,6 +14,7 @@ use hyper::body::Bytes;
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use tailwater_control::client::Client;
+use tailwater_control::http::Target;
 use tailwater_opamp::proto::{
     AgentConfigFile, AgentConfigMap, AgentDescription, AgentToServer, ComponentHealth,
     EffectiveConfig, KeyValue, RemoteConfigStatus, ServerToAgent, agent,
@@ -85,11 +86,8 @@ impl Process {
     }
 
     pub fn client(&self) -> Client {
-        Client {
-            server: format!("http://{}", self.addr),
-            token: None,
-            ca: None,
-        }
+        let at = format!("http://{}", self.addr);
+        Client::new(Target::of_api(&at, None).unwrap())
     }
 }
 

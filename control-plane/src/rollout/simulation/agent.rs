@@ -95,6 +95,9 @@ pub struct Agent {
     queue: f64,
     probes_due: f64,
     probes_found: f64,
+    /// How long its newest change took, ms.
+    took_ms: u64,
+    offered_ms: u64,
 }
 
 impl Agent {
@@ -133,6 +136,8 @@ impl Agent {
             queue: 0.0,
             probes_due: 0.0,
             probes_found: 0.0,
+            took_ms: 0,
+            offered_ms: 0,
         }
     }
 
@@ -148,7 +153,7 @@ impl Agent {
     pub fn restart(&mut self, now: u64) {
         self.incarnation += 1;
         (self.counted_ms, self.began_ms) = (now, now);
-        self.applies = None;
+        (self.applies, self.took_ms) = (None, 0);
         self.delivered = 0.0;
         (self.dropped, self.lost) = (0.0, 0.0);
         (self.requests, self.permanent, self.retryable) = (0.0, 0.0, 0.0);
@@ -188,6 +193,7 @@ impl Agent {
             true => dice.range(3_000, 12_000),
             false => dice.range(50, 1_500),
         };
+        self.offered_ms = now;
         self.applies = Some((now + takes, digest.clone(), kind));
     }
 
@@ -200,6 +206,7 @@ impl Agent {
             self.says = None;
             (self.answered, self.refused) = (Some(digest.clone()), None);
             (self.runs, self.kind) = (digest, kind);
+            self.took_ms = now.saturating_sub(self.offered_ms);
         }
     }
 
@@ -277,6 +284,7 @@ impl Agent {
             lines_rejected: 0,
             memory_bytes: 80 << 20,
             cpu_ms: whole((self.delivered + self.dropped) / 10.0),
+            apply_ms: self.took_ms,
         };
         (report, sample)
     }

@@ -104,6 +104,7 @@ fn policy(fallback: &Digest, dice: &mut Dice) -> Policy {
     policy.offer_ms = 20_000;
     policy.rollback_ms = 20_000;
     policy.baseline_ms = 10_000;
+    policy.ailing_ms = 120_000;
     policy.limits.lag_bytes_floor = 4 << 10;
     policy
 }

@@ -16,6 +16,7 @@ fn well(at_s: u64) -> Sample {
         probes_found: at_s,
         memory_bytes: 100 << 20,
         cpu_ms: at_s * 50,
+        apply_ms: 800,
         ..Sample::default()
     }
 }
@@ -66,6 +67,7 @@ fn signs() -> Vec<(Signal, Compared)> {
         ),
         (Signal::Memory, agent(|s| s.memory_bytes = 300 << 20)),
         (Signal::Cpu, agent(|s| s.cpu_ms += 10_000)),
+        (Signal::Apply, agent(|s| s.apply_ms = 22_000)),
         (Signal::PermanentErrors, agent(|s| s.errors_permanent = 20)),
         (Signal::RetryableErrors, agent(|s| s.errors_retryable = 20)),
         (Signal::ThrottledErrors, agent(|s| s.errors_throttled = 20)),
@@ -244,7 +246,10 @@ fn a_past_in_trouble_is_not_sound() {
             continue;
         };
         // How much is read and what that takes is what the past is asked for.
-        let is_asked_for = matches!(signal, Signal::Intake | Signal::Memory | Signal::Cpu);
+        let is_asked_for = matches!(
+            signal,
+            Signal::Intake | Signal::Memory | Signal::Cpu | Signal::Apply
+        );
         assert_eq!(now.is_sound(&limits), is_asked_for, "{signal:?}");
     }
     assert!(
@@ -300,4 +305,28 @@ fn samples_of_earlier_versions_are_read() {
     let old = r#"{"at_ms": 5, "incarnation": 1, "lines_read": 7}"#;
     let sample: Sample = serde_json::from_str(old).unwrap();
     assert_eq!((sample.lines_read, sample.memory_bytes), (7, 0));
+}
+
+/// Guarantee: a configuration may take some seconds more to come into force, and twice as long as the one before; an agent
+/// that was never offered anything has no past to compare with.
+#[test]
+fn what_takes_long_to_come_into_force_is_held_against_it() {
+    let control = [ok(), ok(), ok(), ok()];
+    let took = |past_ms, now_ms| {
+        let mut agent = agent(|s| s.apply_ms = now_ms);
+        agent.past.apply_ms = past_ms;
+        agent
+    };
+    for (past_ms, now_ms, expect) in [
+        (800, 21_000, Verdict::Good),
+        (800, 22_000, Verdict::Bad),
+        (20_000, 59_000, Verdict::Good),
+        (20_000, 61_000, Verdict::Bad),
+        (0, 60_000, Verdict::Good),
+        (800, 0, Verdict::Good),
+    ] {
+        check(took(past_ms, now_ms), &control, expect);
+    }
+    // What keeps all machines busy keeps nobody alone.
+    check(took(800, 22_000), &[], Verdict::NoData);
 }

@@ -86,7 +86,7 @@ impl Address {
             config.password(password);
         }
         let tls = match is_secure(&secure, &config)? {
-            true => Some(tls::config(
+            true => Some(crate::tls::client(
                 secure.root_cert.as_deref(),
                 secure.cert.as_deref().zip(secure.key.as_deref()),
             )?),

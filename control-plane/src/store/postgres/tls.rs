@@ -3,71 +3,16 @@
 
 use std::future::Future;
 use std::io;
-use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use postgres::tls::{ChannelBinding, MakeTlsConnect, TlsConnect, TlsStream};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
 use sha2::{Digest, Sha256, Sha384, Sha512};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::TlsConnector;
-
-/// What a client trusts and shows.
-///
-/// # Errors
-/// A file cannot be used; for people.
-pub(super) fn config(
-    root_cert: Option<&Path>,
-    own: Option<(&Path, &Path)>,
-) -> Result<Arc<ClientConfig>, String> {
-    let mut roots = RootCertStore::empty();
-    match root_cert {
-        Some(path) => {
-            for certificate in certificates(path)? {
-                roots.add(certificate).map_err(said(path))?;
-            }
-        }
-        None => {
-            let found = rustls_native_certs::load_native_certs();
-            roots.add_parsable_certificates(found.certs);
-        }
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|e| e.to_string())?
-        .with_root_certificates(roots);
-    let config = match own {
-        None => builder.with_no_client_auth(),
-        Some((cert, key)) => {
-            // The parser's error could quote the key.
-            let read = PrivateKeyDer::from_pem_file(key)
-                .map_err(|_| format!("{}: no private key in PEM form in it", key.display()))?;
-            let chain = certificates(cert)?;
-            builder
-                .with_client_auth_cert(chain, read)
-                .map_err(said(cert))?
-        }
-    };
-    Ok(Arc::new(config))
-}
-
-fn said<E: std::fmt::Display>(path: &Path) -> impl Fn(E) -> String + '_ {
-    move |error| format!("{}: {error}", path.display())
-}
-
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let all = CertificateDer::pem_file_iter(path).map_err(said(path))?;
-    let all: Vec<_> = all.collect::<Result<_, _>>().map_err(said(path))?;
-    match all.is_empty() {
-        true => Err(format!("{}: no certificate in it", path.display())),
-        false => Ok(all),
-    }
-}
 
 /// Makes connections of TLS.
 pub(super) struct Connect(pub(super) Arc<ClientConfig>);

@@ -1,4 +1,4 @@
-//! What every store of a fleet has to keep to: versions, texts, certificates.
+//! What every store of a fleet has to keep to: versions, texts, certificates, what receivers of alerts know.
 
 use super::record;
 use crate::model::Digest;
@@ -128,9 +128,22 @@ fn certificates_are_kept_until_they_have_ended(store: &dyn FleetStore) {
     assert_eq!(store.certificate("a").unwrap(), None);
 }
 
+/// Guarantee: of each receiver the newest is there, and that of no other.
+fn what_receivers_know_is_kept(store: &dyn FleetStore) {
+    assert_eq!(store.notified("webhook/0").unwrap(), None);
+    store.keep_notified("webhook/0", "a").unwrap();
+    store.keep_notified("webhook/1", "b").unwrap();
+    store.keep_notified("webhook/0", "c").unwrap();
+    let of = |receiver| store.notified(receiver).unwrap();
+    assert_eq!(of("webhook/0").as_deref(), Some("c"));
+    assert_eq!(of("webhook/1").as_deref(), Some("b"));
+    assert_eq!(of("webhook/2"), None);
+}
+
 /// Every demand on what keeps a fleet, each on a store of its own.
 pub(in crate::store) fn check_fleet<S: FleetStore>(open: impl Fn() -> S) {
-    let demands: [fn(&dyn FleetStore); 3] = [
+    let demands: [fn(&dyn FleetStore); 4] = [
+        what_receivers_know_is_kept,
         versions_only_grow,
         texts_that_nobody_needs_are_forgotten,
         certificates_are_kept_until_they_have_ended,

@@ -49,6 +49,7 @@ impl Driver {
     pub(super) async fn apply(&mut self, offer: AgentRemoteConfig) {
         let mut next = Some(offer);
         while let Some(offer) = next.take() {
+            let since = self.now();
             let hash = offer.config_hash;
             let files = offer.config.unwrap_or_default().config_map;
             let refused = match take(&files, &self.s.settings, &self.remote) {
@@ -59,6 +60,7 @@ impl Driver {
                             files,
                             taken,
                             superseded: 0,
+                            since,
                         });
                         return self.ask();
                     }
@@ -122,9 +124,18 @@ impl Driver {
             return self.ask();
         }
         let Applying {
-            hash, files, taken, ..
+            hash,
+            files,
+            taken,
+            since,
+            ..
         } = applying;
-        if let Some(next) = self.settle(hash, files, Some(taken), answer.outcome).await {
+        let took = self.now().saturating_sub(since);
+        let next = self.settle(hash, files, Some(taken), answer.outcome).await;
+        if self.remote.status == Status::Applied as i32 {
+            self.state.applied_in = Some(took);
+        }
+        if let Some(next) = next {
             self.apply(next).await;
         }
     }

@@ -36,6 +36,8 @@ pub struct StateView {
     /// Sample lines are injected so often until then, if the server wants some.
     probe: Option<Duration>,
     next_probe: Duration,
+    /// How long the newest offer that came into force took; none if none did in this process.
+    pub(super) applied_in: Option<Duration>,
 }
 
 impl StateView {
@@ -50,6 +52,7 @@ impl StateView {
             next: Duration::ZERO,
             probe: None,
             next_probe: Duration::ZERO,
+            applied_in: None,
         }
     }
 }
@@ -159,6 +162,8 @@ impl Driver {
             "process": self.state.process,
             "generation": in_force.generation,
             "layer": self.state.layer,
+            // 0 is for those that do not say.
+            "apply_ms": self.state.applied_in.map(|d| d.as_millis().max(1) as u64),
             "counters": counters(&self.s.registry.samples()),
         });
         let message = CustomMessage {

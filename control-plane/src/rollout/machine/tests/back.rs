@@ -12,6 +12,54 @@ fn offered(bench: &Bench) -> usize {
         .map_or(0, |c| c.offered.len())
 }
 
+/// A fleet of so many, whose canary runs it and is looked at.
+fn soaking(count: usize, revision: &str) -> Bench {
+    let mut bench = bench(count);
+    bench.change(revision);
+    bench.until("soak", |b| b.is_soaking(0));
+    bench
+}
+
+/// The same of something that does harm.
+fn harmed(count: usize, revision: &str) -> Bench {
+    let mut bench = bench(count);
+    bench.harm(revision);
+    bench.until("soak", |b| b.is_soaking(0));
+    bench
+}
+
+/// All agents run `one`, the canary `bad`, which does harm.
+fn harmed_after_one() -> (Bench, String) {
+    let mut bench = bench(12);
+    bench.change("one");
+    bench.until_idle();
+    bench.until("all", |b| b.running("one") == 12);
+    bench.harm("bad");
+    bench.until("soak", |b| b.is_soaking(0));
+    let canary = bench.judged().remove(0);
+    (bench, canary)
+}
+
+impl Bench {
+    /// Something that does harm is rolled out.
+    fn harm(&mut self, revision: &str) {
+        self.drops = Some(digest(revision));
+        self.change(revision);
+    }
+
+    fn until_back(&mut self) {
+        self.until("back", |b| matches!(b.state.phase, Phase::RollBack { .. }));
+    }
+
+    fn until_paused(&mut self) {
+        self.until("paused", |b| b.paused().is_some());
+    }
+
+    fn until_told(&mut self, alert: Alert) {
+        self.until("told", |b| b.alerts.contains(&alert));
+    }
+}
+
 #[test]
 fn a_canary_that_refuses_takes_it_back() {
     for reason in [
@@ -51,12 +99,9 @@ fn a_canary_that_restarts_again_and_again_takes_it_back() {
 
 #[test]
 fn a_canary_that_does_harm_takes_it_back() {
-    let mut bench = bench(12);
-    bench.drops = Some(digest("bad"));
-    bench.change("bad");
-    bench.until("soak", |b| b.is_soaking(0));
+    let mut bench = harmed(12, "bad");
     let soaks = bench.now;
-    bench.until("back", |b| matches!(b.state.phase, Phase::RollBack { .. }));
+    bench.until_back();
     assert!(bench.now - soaks < 60_000);
     bench.until_idle();
     assert!(bench.is_quarantined("bad"));
@@ -65,32 +110,24 @@ fn a_canary_that_does_harm_takes_it_back() {
 
 #[test]
 fn a_canary_that_goes_alone_is_bad_and_one_that_goes_with_others_is_not() {
-    let soaking = || {
-        let mut bench = bench(12);
-        bench.change("new");
-        bench.until("soak", |b| b.is_soaking(0));
-        bench
-    };
-    let mut alone = soaking();
+    let mut alone = soaking(12, "new");
     let canary = alone.judged().remove(0);
     alone.agent(&canary).dead = true;
-    alone.until("back", |b| matches!(b.state.phase, Phase::RollBack { .. }));
+    alone.until_back();
     assert!(alone.is_quarantined("new"));
-    let mut together = soaking();
+    let mut together = soaking(12, "new");
     for fake in together.agents.values_mut() {
         fake.dead = true;
     }
-    together.until("paused", |b| b.paused().is_some());
+    together.until_paused();
     assert!(!together.is_quarantined("new"));
 }
 
 #[test]
 fn a_backend_that_fails_during_a_canary_is_not_held_against_it() {
-    let mut bench = bench(12);
-    bench.change("new");
-    bench.until("soak", |b| b.is_soaking(0));
+    let mut bench = soaking(12, "new");
     bench.outage = true;
-    bench.until("paused", |b| b.paused().is_some());
+    bench.until_paused();
     assert!(!bench.is_quarantined("new"));
     assert_eq!(bench.running("new"), 1);
 }
@@ -133,11 +170,9 @@ fn refusals_in_a_wave_count_against_its_budget() {
 
 #[test]
 fn most_of_a_wave_silent_waits_for_somebody() {
-    let mut bench = bench(20);
-    bench.change("new");
-    bench.until("soak", |b| b.is_soaking(0));
+    let mut bench = soaking(20, "new");
     bench.all(Reaction::Silent);
-    bench.until("paused", |b| b.paused().is_some());
+    bench.until_paused();
     bench.all(Reaction::Applies);
     bench.wants(Operator::Resume);
     bench.until_idle();
@@ -146,19 +181,12 @@ fn most_of_a_wave_silent_waits_for_somebody() {
 
 #[test]
 fn agents_that_do_not_come_back_get_the_fallback_and_then_people() {
-    let mut bench = bench(12);
-    bench.change("one");
-    bench.until_idle();
-    bench.until("all", |b| b.running("one") == 12);
-    bench.drops = Some(digest("bad"));
-    bench.change("bad");
-    bench.until("soak", |b| b.is_soaking(0));
-    let canary = bench.judged().remove(0);
-    bench.until("back", |b| matches!(b.state.phase, Phase::RollBack { .. }));
+    let (mut bench, canary) = harmed_after_one();
+    bench.until_back();
     bench.agent(&canary).dead = true;
     bench.until_idle();
     assert!(bench.state.isolated.contains(&canary));
-    bench.until("said", |b| b.alerts.contains(&Alert::RollbackPartial));
+    bench.until_told(Alert::RollbackPartial);
     assert!(bench.is_quarantined("bad"));
     let fallback = |b: &Bench| {
         let offers = b.commands.iter().filter_map(|a| a.offer());
@@ -174,17 +202,10 @@ fn agents_that_do_not_come_back_get_the_fallback_and_then_people() {
 
 /// All agents run `one`, the canary runs `bad`, and is on its way back.
 fn on_the_way_back(reaction: Reaction) -> (Bench, String) {
-    let mut bench = bench(12);
-    bench.change("one");
-    bench.until_idle();
-    bench.until("all", |b| b.running("one") == 12);
-    bench.drops = Some(digest("bad"));
-    bench.change("bad");
-    bench.until("soak", |b| b.is_soaking(0));
-    let canary = bench.judged().remove(0);
+    let (mut bench, canary) = harmed_after_one();
     bench.agent(&canary).reaction = reaction;
     bench.agent(&canary).refuses_good = true;
-    bench.until("back", |b| matches!(b.state.phase, Phase::RollBack { .. }));
+    bench.until_back();
     (bench, canary)
 }
 
@@ -211,7 +232,7 @@ fn rollback_partial_is_reoffered_restarted_given_the_fallback_and_isolated_in_th
     assert_eq!(rungs(&bench), ["reoffer", "restart", "fallback"]);
     assert!(bench.state.isolated.contains(&canary));
     assert_eq!(bench.restarted, [canary.as_str()]);
-    bench.until("said", |b| b.alerts.contains(&Alert::RollbackPartial));
+    bench.until_told(Alert::RollbackPartial);
     assert!(bench.state.firing.contains_key(&Alert::RollbackPartial));
     // Somebody mends it: it comes home by itself, and those who were told hear of that.
     let fake = bench.agent(&canary);
@@ -249,10 +270,7 @@ fn who_cannot_be_restarted_is_not_waited_for() {
 
 #[test]
 fn a_fallback_that_is_what_was_good_is_not_given_twice() {
-    let mut bench = bench(4);
-    bench.drops = Some(digest("first"));
-    bench.change("first");
-    bench.until("soak", |b| b.is_soaking(0));
+    let mut bench = harmed(4, "first");
     let canary = bench.judged().remove(0);
     let fake = bench.agent(&canary);
     (fake.reaction, fake.refuses_good) = (Reaction::Silent, true);
@@ -266,13 +284,12 @@ fn a_fallback_that_is_what_was_good_is_not_given_twice() {
 #[test]
 fn what_was_told_is_over_with_the_next_promotion_or_in_time() {
     let mut bench = bench(12);
-    bench.drops = Some(digest("bad"));
-    bench.change("bad");
-    bench.until("told", |b| b.alerts.contains(&Alert::RolledBack));
+    bench.harm("bad");
+    bench.until_told(Alert::RolledBack);
     bench.until_idle();
     assert!(bench.resolved.is_empty());
     let mut later = on_the_way_back(Reaction::Applies).0;
-    later.until("told", |b| b.alerts.contains(&Alert::RolledBack));
+    later.until_told(Alert::RolledBack);
     later.during(later.policy.told_ms + 60_000);
     assert!(later.resolved.contains(&Alert::RolledBack));
     bench.change("good");
@@ -282,12 +299,10 @@ fn what_was_told_is_over_with_the_next_promotion_or_in_time() {
 
 #[test]
 fn a_rollout_that_waits_for_somebody_fires_until_it_goes_on() {
-    let mut bench = bench(12);
-    bench.change("new");
-    bench.until("soak", |b| b.is_soaking(0));
+    let mut bench = soaking(12, "new");
     bench.outage = true;
-    bench.until("paused", |b| b.paused().is_some());
-    bench.until("told", |b| b.alerts.contains(&Alert::Backend));
+    bench.until_paused();
+    bench.until_told(Alert::Backend);
     assert!(bench.state.firing.contains_key(&Alert::Paused));
     bench.outage = false;
     bench.wants(Operator::Resume);
@@ -302,7 +317,7 @@ fn agents_that_ail_for_long_are_told_of_and_so_is_that_they_are_well() {
     bench.agent("a03").collector.healthy = Some(false);
     bench.during(bench.policy.ailing_ms / 2);
     assert!(bench.alerts.is_empty());
-    bench.until("told", |b| b.alerts == [Alert::Ailing]);
+    bench.until_told(Alert::Ailing);
     assert!(bench.state.firing[&Alert::Ailing].text.contains("a03"));
     bench.during(bench.policy.ailing_ms);
     assert_eq!(bench.alerts, [Alert::Ailing], "once");
@@ -311,10 +326,44 @@ fn agents_that_ail_for_long_are_told_of_and_so_is_that_they_are_well() {
 }
 
 #[test]
+fn an_agent_that_ails_is_restarted_once_and_then_people_look_at_it() {
+    let mut bench = bench(6);
+    bench.agent("a03").collector.healthy = Some(false);
+    bench.during(bench.policy.ailing_ms / 2 - 60_000);
+    assert!(bench.restarted.is_empty());
+    bench.until("a restart", |b| b.restarted == ["a03"]);
+    assert!(bench.alerts.is_empty());
+    bench.until_told(Alert::Ailing);
+    bench.during(3 * bench.policy.ailing_ms);
+    assert_eq!(bench.restarted, ["a03"], "once");
+    let kept = &bench.state.restarted["a03"];
+    assert!(kept.at_ms > kept.since_ms, "{kept:?}");
+    // One whose restart heals it is no matter for people.
+    let mut healed = soaking(6, "new");
+    healed.agent("a03").collector.healthy = Some(false);
+    healed.until_idle();
+    assert!(healed.restarted.is_empty(), "not during a rollout");
+    healed.until("a restart", |b| b.restarted == ["a03"]);
+    healed.agent("a03").collector.healthy = Some(true);
+    healed.during(2 * healed.policy.ailing_ms);
+    assert!(healed.alerts.is_empty() && healed.state.ailing.is_empty());
+}
+
+#[test]
+fn agents_are_not_restarted_for_what_all_of_them_suffer() {
+    let mut bench = bench(6);
+    for fake in bench.agents.values_mut() {
+        fake.collector.healthy = Some(false);
+    }
+    bench.until_told(Alert::Ailing);
+    bench.during(bench.policy.ailing_ms);
+    assert!(bench.restarted.is_empty());
+}
+
+#[test]
 fn the_first_configuration_ever_goes_back_to_the_fallback() {
     let mut bench = bench(4);
-    bench.drops = Some(digest("first"));
-    bench.change("first");
+    bench.harm("first");
     bench.until_idle();
     assert_eq!(bench.running("fallback"), 4);
     assert_eq!(bench.state.good.digest, digest("fallback"));
@@ -323,8 +372,7 @@ fn the_first_configuration_ever_goes_back_to_the_fallback() {
 #[test]
 fn what_was_taken_back_is_not_offered_again() {
     let mut bench = bench(12);
-    bench.drops = Some(digest("bad"));
-    bench.change("bad");
+    bench.harm("bad");
     bench.until_idle();
     let offers = bench.commands.len();
     bench.change("bad");
@@ -337,11 +385,10 @@ fn what_was_taken_back_is_not_offered_again() {
 fn three_rollbacks_in_an_hour_freeze_the_group() {
     let mut bench = bench(12);
     for revision in ["b1", "b2", "b3"] {
-        bench.drops = Some(digest(revision));
-        bench.change(revision);
+        bench.harm(revision);
         bench.until_idle();
     }
-    bench.until("said", |b| b.alerts.contains(&Alert::Frozen));
+    bench.until_told(Alert::Frozen);
     bench.change("good");
     bench.during(600_000);
     assert_eq!(bench.state.good.number, 0);
@@ -355,8 +402,7 @@ fn three_rollbacks_in_an_hour_freeze_the_group() {
 fn rollbacks_that_are_far_apart_freeze_nothing() {
     let mut bench = bench(4);
     for revision in ["b1", "b2", "b3"] {
-        bench.drops = Some(digest(revision));
-        bench.change(revision);
+        bench.harm(revision);
         bench.until_idle();
         bench.during(2_000_000);
     }

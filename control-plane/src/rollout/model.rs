@@ -347,6 +347,9 @@ pub enum Phase {
         extended: bool,
         /// Bad since then, ms.
         bad_since_ms: Option<u64>,
+        /// What those that are judged counted then.
+        #[serde(default)]
+        bad_then: BTreeMap<AgentId, Window>,
         /// When windows began, ms; none if they begin with the next look.
         begun_ms: Option<u64>,
         /// Nothing is judged before, ms.

@@ -53,6 +53,8 @@ pub struct Sample {
     pub queue_bytes_max: u64,
     /// Bytes that are on disk and not delivered.
     pub lag_bytes: u64,
+    /// Bytes of the lines read; 0 if it does not say.
+    pub bytes_read: u64,
     /// Sample lines that were injected long enough ago to have arrived.
     pub probes_due: u64,
     /// Of these, found at the destination.
@@ -213,6 +215,12 @@ impl Signal {
     fn has_other_causes(self) -> bool {
         !matches!(self, Signal::Unaccounted | Signal::Dropped)
     }
+
+    /// Nothing is lost by it, and a backend that stumbles causes it at some agents and not at others, by chance: it is
+    /// held against a configuration only if it goes on.
+    pub(super) fn is_fleeting(self) -> bool {
+        matches!(self, Signal::RetryableErrors | Signal::ThrottledErrors)
+    }
 }
 
 /// What happened between two samples of one process.
@@ -223,6 +231,8 @@ pub struct Window {
     pub ms: u64,
     /// Lines read.
     pub read: u64,
+    /// Their bytes; 0 if it is not known.
+    pub bytes_read: u64,
     /// Lines delivered.
     pub delivered: u64,
     /// Lines that got lost sight of.
@@ -290,6 +300,7 @@ impl Window {
         Some(Window {
             ms,
             read: b.lines_read.checked_sub(a.lines_read)?,
+            bytes_read: b.bytes_read.saturating_sub(a.bytes_read),
             delivered: b.lines_delivered.checked_sub(a.lines_delivered)?,
             unaccounted: b.unaccounted().abs_diff(a.unaccounted()),
             dropped: dropped.saturating_sub(rejected),
@@ -356,7 +367,7 @@ impl Window {
             Signal::Unaccounted => self.unaccounted > past.unaccounted,
             Signal::Intake => {
                 // Less than half as much in the same time, where there was enough to say so.
-                let expected = past.read as f64 * self.ms as f64 / past.ms as f64;
+                let expected = past.steady_read() * self.ms as f64 / past.ms as f64;
                 expected >= INTAKE_MIN && (self.read as f64) < expected / 2.0
             }
             Signal::Queue => {
@@ -393,6 +404,24 @@ impl Window {
                 past.apply_ms > 0 && self.apply_ms as f64 > limit + limits.apply_ms_floor as f64
             }
             _ => false,
+        }
+    }
+
+    /// Lines read without those of a backlog that was worked off meanwhile: less is read when that is gone.
+    fn steady_read(&self) -> f64 {
+        let backlog = self.lag_before.saturating_sub(self.lag) as f64;
+        let share = match self.bytes_read {
+            0 => 0.0,
+            bytes => (backlog / bytes as f64).min(1.0),
+        };
+        self.read as f64 * (1.0 - share)
+    }
+
+    /// Whether this is another number of events of a signal than there was then. What is no number of events goes on.
+    pub(super) fn goes_on(&self, signal: Signal, then: &Window) -> bool {
+        match (self.part(signal), then.part(signal)) {
+            (Some(now), Some(then)) => now.0 != then.0,
+            _ => true,
         }
     }
 
@@ -481,8 +510,13 @@ impl Judgement {
 
     /// Holds nothing against the configuration that something else can cause.
     pub(super) fn keep_own_causes(&mut self) {
-        for signals in self.bad.values_mut() {
-            signals.retain(|signal| !signal.has_other_causes());
+        self.keep(|_, signal| !signal.has_other_causes());
+    }
+
+    /// Holds nothing else against it, by the place of the agent and the signal.
+    pub(super) fn keep(&mut self, counts: impl Fn(usize, Signal) -> bool) {
+        for (agent, signals) in &mut self.bad {
+            signals.retain(|signal| counts(*agent, *signal));
         }
         self.bad.retain(|_, signals| !signals.is_empty());
     }

@@ -274,6 +274,7 @@ impl Agent {
             queue_bytes: count("queue_size"),
             queue_bytes_max: count("queue_capacity"),
             lag_bytes: count("lag_bytes"),
+            bytes_read: count("bytes_read"),
             memory_bytes: count("memory_bytes"),
             cpu_ms: count("cpu_ms"),
             apply_ms: value["apply_ms"].as_u64().unwrap_or(0).min(1 << 60),

@@ -268,6 +268,7 @@ impl Agent {
             at_ms: 0,
             incarnation: self.incarnation,
             lines_read: known + in_flight,
+            bytes_read: (known + in_flight) * 200,
             lines_delivered: whole(self.delivered),
             lines_filtered: 0,
             lines_dropped: whole(self.dropped),

@@ -247,10 +247,11 @@ impl World {
 
     /// The backend fails, or comes back: what agents did until now was under the former.
     pub fn set_outage(&mut self, until: u64) {
-        let (now, is_out) = (self.now, self.is_out());
+        // It may be over by now: that is what is said here.
+        let (now, was_out) = (self.now, self.outage > 0);
         for agent in &mut self.agents {
             if !agent.is_down(now) {
-                agent.count(now, is_out);
+                agent.count(now, was_out);
             }
         }
         self.outage = until;

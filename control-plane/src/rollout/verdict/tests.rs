@@ -330,3 +330,24 @@ fn what_takes_long_to_come_into_force_is_held_against_it() {
     // What keeps all machines busy keeps nobody alone.
     check(took(800, 22_000), &[], Verdict::NoData);
 }
+
+/// Guarantee: who read a backlog before the change, and has read it to its end since, does not read less; who reads half of
+/// what is usual does.
+#[test]
+fn a_backlog_that_was_read_is_not_what_is_usually_read() {
+    let control = [ok(), ok(), ok(), ok()];
+    // Of 300 lines per second 200 are of the backlog.
+    let catches_up = |lines_read| {
+        let mut agent =
+            agent(|s| (s.lines_read, s.lines_delivered) = (lines_read, lines_read - 10));
+        let past = &mut agent.past;
+        (past.read, past.bytes_read) = (6_000, 600_000);
+        (past.lag_before, past.lag) = (9_400_000, 9_000_000);
+        agent
+    };
+    check(catches_up(12_000), &control, Verdict::Good);
+    check(catches_up(10_900), &control, Verdict::Bad);
+    let mut unknown = catches_up(12_000);
+    unknown.past.bytes_read = 0;
+    check(unknown, &control, Verdict::Bad);
+}

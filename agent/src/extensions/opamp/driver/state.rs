@@ -94,13 +94,13 @@ fn counters(samples: &[Sample]) -> Value {
         let fits = |s: &&Sample| s.name == name && label.is_none_or(|(l, v)| s.has(l, v));
         samples.iter().filter(fits).map(|s| s.value).sum::<f64>() as u64
     };
-    let records = |what: &str| {
-        let name = format!("tailwater_records_{what}");
+    let of_receivers = |name: &str| {
         let of_lines =
             |s: &&Sample| s.name == name && s.has("kind", "receiver") && !is_of_probes(s);
         let lines = samples.iter().filter(of_lines);
         lines.map(|s| s.value).sum::<f64>() as u64
     };
+    let records = |what: &str| of_receivers(&format!("tailwater_records_{what}"));
     let rejected = samples.iter().filter(|s| {
         let is_of_lines = s.name == "tailwater_records_dropped" && s.has("kind", "receiver");
         let is_one = |r: &DropReason| s.has("reason", r.as_str());
@@ -112,6 +112,7 @@ fn counters(samples: &[Sample]) -> Value {
     let memory = of_process("otelcol_process_memory_rss").map(|b| b as u64);
     json!({
         "records_read": records("read"),
+        "bytes_read": of_receivers("tailwater_bytes_read"),
         "records_delivered": records("delivered"),
         "records_filtered": records("filtered"),
         "records_dropped": records("dropped"),
@@ -226,6 +227,8 @@ mod tests {
             sample("tailwater_records_read", &[("kind", "receiver")], 5.0),
             sample("tailwater_records_read", &[("kind", "receiver")], 2.0),
             sample("tailwater_records_read", &[("kind", "exporter")], 90.0),
+            sample("tailwater_bytes_read", &[("kind", "receiver")], 70.0),
+            sample("tailwater_bytes_read", &[("kind", "exporter")], 900.0),
             sample("tailwater_exporter_requests", &[("exporter", "a")], 3.0),
             sample("tailwater_exporter_requests", &[("exporter", "b")], 4.0),
             sample("tailwater_lag_bytes", &[("group", "all")], 8.0),
@@ -261,6 +264,7 @@ mod tests {
             (&json!(1500), &json!(4096))
         );
         assert_eq!(found["records_read"], 7);
+        assert_eq!(found["bytes_read"], 70);
         assert_eq!(found["requests"], 7);
         assert_eq!(found["lag_bytes"], 8);
         assert_eq!(found["retries"], 0);

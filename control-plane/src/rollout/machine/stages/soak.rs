@@ -1,12 +1,14 @@
 //! What becomes of a stage while it runs the candidate.
 
 use super::{DIFFERS, Health};
+use std::collections::BTreeMap;
+
 use crate::model::Digest;
 use crate::rollout::Flaw;
 use crate::rollout::command::{Action, Alert};
 use crate::rollout::machine::Machine;
 use crate::rollout::model::{Phase, Report, Subject, Subjects};
-use crate::rollout::verdict::{Compared, Limits, Sample, Verdict, Window, judge};
+use crate::rollout::verdict::{Compared, Judgement, Limits, Sample, Verdict, Window, judge};
 
 impl Subject {
     /// Nothing is known of it since the change.
@@ -104,6 +106,7 @@ impl Machine<'_> {
             until_ms: now + soak_ms,
             extended: false,
             bad_since_ms: None,
+            bad_then: BTreeMap::new(),
             begun_ms: None,
             settle_ms: now,
             poll_ms: now,
@@ -171,13 +174,8 @@ impl Machine<'_> {
             Verdict::Good if settles => Verdict::NoData,
             verdict => verdict,
         };
-        let Phase::Soak { bad_since_ms, .. } = &mut self.s.phase else {
-            return;
-        };
-        let is_bad = verdict == Verdict::Bad;
-        *bad_since_ms = is_bad.then(|| bad_since_ms.unwrap_or(now));
-        let since = bad_since_ms.unwrap_or(now);
-        if is_bad && now >= since + policy.confirm_ms && !policy.has(Flaw::NeverRollsBack) {
+        if self.is_confirmed(verdict, &mut judgement, &tested) && !policy.has(Flaw::NeverRollsBack)
+        {
             let text = format!(
                 "{} of {count}: {}",
                 judgement.bad.len(),
@@ -190,6 +188,61 @@ impl Machine<'_> {
         }
         self.soaked(verdict);
         self.begin_windows();
+    }
+
+    /// Whether it is bad for long enough. What was over at once is no more held against it: windows begin anew then.
+    fn is_confirmed(
+        &mut self,
+        verdict: Verdict,
+        judgement: &mut Judgement,
+        tested: &[Compared],
+    ) -> bool {
+        let (now, confirm_ms) = (self.s.clock_ms, self.p.confirm_ms);
+        let budget = self.budget(tested.len());
+        let Phase::Soak {
+            judged,
+            bad_since_ms,
+            bad_then,
+            ..
+        } = &mut self.s.phase
+        else {
+            return false;
+        };
+        if verdict != Verdict::Bad {
+            *bad_since_ms = None;
+            bad_then.clear();
+            return false;
+        }
+        let Some(since) = *bad_since_ms else {
+            *bad_since_ms = Some(now);
+            let windows = judged.keys().zip(tested);
+            let known = windows.filter_map(|(id, c)| Some((id.clone(), c.now?)));
+            *bad_then = known.collect();
+            return false;
+        };
+        if now < since + confirm_ms {
+            return false;
+        }
+        let agents: Vec<_> = judged.keys().zip(tested).collect();
+        judgement.keep(|i, signal| {
+            let (id, compared) = agents[i];
+            let both = compared.now.zip(bad_then.get(id));
+            !signal.is_fleeting() || both.is_none_or(|(now, then)| now.goes_on(signal, then))
+        });
+        if judgement.bad.len() > budget {
+            return true;
+        }
+        if let Phase::Soak {
+            bad_since_ms,
+            bad_then,
+            begun_ms,
+            ..
+        } = &mut self.s.phase
+        {
+            (*bad_since_ms, *begun_ms) = (None, None);
+            bad_then.clear();
+        }
+        false
     }
 
     /// Windows that are long begin anew, so that what begins late is not thinned out; but not before an end

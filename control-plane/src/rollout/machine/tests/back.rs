@@ -133,6 +133,28 @@ fn a_backend_that_fails_during_a_canary_is_not_held_against_it() {
 }
 
 #[test]
+fn errors_that_are_over_at_once_are_not_held_against_it_and_those_that_go_on_are() {
+    // The backend stumbled, and of all agents only the canary noticed.
+    let mut bench = soaking(12, "new");
+    let canary = bench.judged().remove(0);
+    bench.during(15_000);
+    bench.agent(&canary).sample.errors_retryable += 20;
+    bench.until(
+        "seen",
+        |b| matches!(&b.state.phase, Phase::Soak { bad_since_ms, .. } if bad_since_ms.is_some()),
+    );
+    bench.until_idle();
+    assert_eq!(bench.state.good.digest, digest("new"));
+    let mut bench = soaking(12, "new");
+    let canary = bench.judged().remove(0);
+    for _ in 0..60 {
+        bench.agent(&canary).sample.errors_retryable += 2;
+        bench.during(1_000);
+    }
+    assert!(bench.is_quarantined("new"));
+}
+
+#[test]
 fn harm_in_a_wave_takes_back_all_who_were_offered_it() {
     let mut bench = bench(20);
     bench.change("new");

@@ -16,6 +16,8 @@ const QUEUE_FULL: u64 = 90;
 const QUEUE_RISING_MIN: u64 = 25;
 /// So many of a hundred more within a window is filling.
 const QUEUE_RISE_MIN: u64 = 15;
+/// More of what was read being of a backlog is catching up, of all that was read.
+const BACKLOG_SHARE_MAX: f64 = 0.2;
 /// Fewer lines in a window say nothing about how much is read.
 const INTAKE_MIN: f64 = 20.0;
 
@@ -327,7 +329,9 @@ impl Window {
         let (before, lag) = (self.lag_before as f64, self.lag as f64);
         // Neither falling behind nor catching up: what is read then is not what it usually is.
         let factor = (1.0 + limits.factor) / 2.0;
-        let moves = lag > before * factor || lag * factor < before;
+        let moves = lag > before * factor
+            || lag * factor < before
+            || self.backlog_share() > BACKLOG_SHARE_MAX;
         let moves = moves && self.lag.max(self.lag_before) > limits.lag_bytes_floor;
         let mut parts = Signal::OF_PARTS.into_iter().filter_map(|s| self.part(s));
         let troubled = parts.any(|p| p.is_above(none, limits));
@@ -407,14 +411,18 @@ impl Window {
         }
     }
 
-    /// Lines read without those of a backlog that was worked off meanwhile: less is read when that is gone.
-    fn steady_read(&self) -> f64 {
+    /// How much of what was read is of a backlog that was worked off meanwhile, from 0 to 1; 0 if it is not known.
+    fn backlog_share(&self) -> f64 {
         let backlog = self.lag_before.saturating_sub(self.lag) as f64;
-        let share = match self.bytes_read {
+        match self.bytes_read {
             0 => 0.0,
             bytes => (backlog / bytes as f64).min(1.0),
-        };
-        self.read as f64 * (1.0 - share)
+        }
+    }
+
+    /// Lines read without those of a backlog: less is read when that is gone.
+    fn steady_read(&self) -> f64 {
+        self.read as f64 * (1.0 - self.backlog_share())
     }
 
     /// Whether this is another number of events of a signal than there was then. What is no number of events goes on.

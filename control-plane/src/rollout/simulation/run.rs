@@ -351,9 +351,10 @@ impl Sim {
             let name = state.phase.name();
             world.violates(format!("it is still in {name}, paused {paused:?}"));
         }
-        if newest.is_some_and(|newest| state.good.digest != *newest) {
-            let frozen = state.frozen;
-            world.violates(format!("the newest change is not good; frozen {frozen}"));
+        if let Some(newest) = newest.filter(|newest| state.good.digest != **newest) {
+            let (frozen, blamed) = (state.frozen, state.quarantine.get(newest));
+            let text = format!("the newest change is not good; frozen {frozen}, blamed {blamed:?}");
+            world.violates(text);
         }
         let known = world.promoted.last().map_or(0, |g| g.number);
         if known != state.good.number {

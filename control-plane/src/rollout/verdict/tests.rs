@@ -345,6 +345,8 @@ fn a_backlog_that_was_read_is_not_what_is_usually_read() {
         (past.lag_before, past.lag) = (9_400_000, 9_000_000);
         agent
     };
+    let past = catches_up(12_000).past;
+    assert!(!past.is_sound(&Limits::default()), "it is taken anew");
     check(catches_up(12_000), &control, Verdict::Good);
     check(catches_up(10_900), &control, Verdict::Bad);
     let mut unknown = catches_up(12_000);

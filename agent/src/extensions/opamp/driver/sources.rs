@@ -28,8 +28,9 @@ const INTERVAL_OF_FILE: Duration = Duration::from_millis(3);
 /// So often in a row a receiver is not there before its files are taken for gone: while a configuration changes, one takes the
 /// place of another.
 const SILENT_LOOKS_MAX: u32 = 3;
-/// How often it is told how far behind sources are, if nothing else changes.
-const LAG_INTERVAL: Duration = Duration::from_secs(30);
+/// How often it is told how far behind sources are, if nothing else changes for long. What has changed is told soon after how
+/// far it is, and then more and more rarely.
+const LAG_INTERVAL_MAX: Duration = Duration::from_secs(30);
 /// How long receivers have for an answer; a look at all files may be under way.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Files of a receiver that are looked at.
@@ -44,6 +45,8 @@ pub struct SourcesView {
     seen: BTreeMap<String, (State, i64)>,
     told: Option<Report>,
     told_at: Duration,
+    /// When it is told again how far behind sources are.
+    lag_interval: Duration,
     silent_looks: u32,
 }
 
@@ -103,7 +106,7 @@ impl Driver {
         }
         let report = report(found, &mut view.seen, wall_ns);
         let is_new = view.told.as_ref().is_none_or(|told| told.differs(&report));
-        let is_due = now >= view.told_at + LAG_INTERVAL && view.told.as_ref() != Some(&report);
+        let is_due = now >= view.told_at + view.lag_interval && view.told.as_ref() != Some(&report);
         if !is_new && !is_due {
             return;
         }
@@ -113,6 +116,10 @@ impl Driver {
             data: report.to_bytes(),
         });
         (view.told, view.told_at) = (Some(report), now);
+        view.lag_interval = match is_new {
+            true => INTERVAL,
+            false => (2 * view.lag_interval).min(LAG_INTERVAL_MAX),
+        };
     }
 }
 

@@ -7,7 +7,7 @@ use tailwater_sim::run_seeds;
 use tailwater_sim::sim::run;
 
 /// Seeds that are run besides the kept ones.
-const SEEDS: u64 = 2_500;
+const SEEDS: u64 = 2_000;
 
 fn threads() -> u64 {
     std::thread::available_parallelism().map_or(1, |n| n.get() as u64)

@@ -47,6 +47,22 @@ pub(super) fn redacted(checked: &Checked) -> Node {
     redact(&checked.loaded.root, &secret_paths())
 }
 
+/// The receivers whose positions would stay behind, as their storage has another directory in `wanted`, a line each.
+fn moved_positions(running: &Service, wanted: &Service) -> Vec<String> {
+    let moved = running.positions.iter().filter(|(key, directory)| {
+        let next = wanted.positions.get(*key);
+        next.is_some_and(|next| next != *directory)
+    });
+    let line = |((receiver, storage), directory): (&(String, String), &PathBuf)| {
+        format!(
+            "receiver {receiver:?}: storage: the directory of {storage:?} cannot change while the agent runs, since \
+             the positions in {} would stay behind; restart the agent",
+            directory.display()
+        )
+    };
+    moved.map(line).collect()
+}
+
 impl Agent {
     /// Keeps what came into force, here and on disk.
     pub(super) fn remember(&mut self, offer: Offer, record: Record, shown: Node) {
@@ -243,6 +259,7 @@ impl Agent {
             refused.extend(errors.iter().map(ToString::to_string));
             Default::default()
         });
+        refused.extend(moved_positions(running, &wanted));
         if !refused.is_empty() {
             return Err(refused);
         }

@@ -31,11 +31,16 @@ pub fn watched(health: &HealthRegistry, kind: &str, id: &str, now: Mono) -> Arc<
 /// Raises or clears the alarm of an exporter that got nothing accepted for `stalled`.
 pub fn judge_exporter(health: &ComponentHealth, stalled: Duration, now: Mono) {
     if stalled >= STALLED_AFTER {
-        let text = format!("nothing was accepted for {} s", stalled.as_secs());
-        health.raise(STALLED, text, now.0);
+        // The report adds for how long it has been so.
+        let since = now.0.saturating_sub(nanoseconds(stalled));
+        health.raise(STALLED, "nothing was accepted", since);
     } else {
         health.clear(STALLED);
     }
+}
+
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// What is watched of one receiver.
@@ -85,27 +90,25 @@ impl ReceiverWatch {
             .erring
             .filter(|(_, newest)| now.since(*newest) <= ERRORS_APART);
         match self.reason(account.in_flight.records, now) {
-            Some(text) => self.health.raise(STALLED, text, now.0),
+            Some((text, since)) => self.health.raise(STALLED, text, since.0),
             None => self.health.clear(STALLED),
         }
     }
 
-    fn reason(&self, in_flight: u64, now: Mono) -> Option<String> {
+    /// Why it makes no progress, and since when; the report adds for how long.
+    fn reason(&self, in_flight: u64, now: Mono) -> Option<(String, Mono)> {
         // Files that vanish before they are opened are errors, too, but nothing of them waits.
         let waits = self.lag.lag_seconds.get() >= STALLED_AFTER.as_secs_f64();
         if let Some((first, newest)) = self.erring
             && newest.since(first) >= STALLED_AFTER
             && waits
         {
-            let seconds = now.since(first).as_secs();
-            return Some(format!(
-                "files cannot be read for {seconds} s; the log names them"
-            ));
+            let text = "files, which the log names, cannot be read".to_owned();
+            return Some((text, first));
         }
-        let unsettled = now.since(self.settled_at);
-        (unsettled >= UNSETTLED_AFTER).then(|| {
-            let seconds = unsettled.as_secs();
-            format!("none of {in_flight} records under way was settled for {seconds} s")
+        (now.since(self.settled_at) >= UNSETTLED_AFTER).then(|| {
+            let text = format!("none of {in_flight} records under way was settled");
+            (text, self.settled_at)
         })
     }
 }
@@ -217,6 +220,11 @@ mod tests {
             judge_exporter(&loki, Duration::from_secs(stalled), at(100));
             let report = health.report(at(100).0);
             assert_eq!((report.ready, report.live), (ready, true), "{stalled} s");
+            if stalled == 20 {
+                let said = report.reasons[0].to_string();
+                let want = "exporter \"loki\": stalled: nothing was accepted for 20 s";
+                assert_eq!(said, want, "how long is said once, and from its beginning");
+            }
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Log records in columns.
 
+mod whole;
+
 use std::borrow::Cow;
 use std::cell::Cell as Slot;
 use std::sync::Arc;

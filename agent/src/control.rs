@@ -105,3 +105,101 @@ impl Control {
         }
     }
 }
+
+/// Whether a request is carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// It is.
+    Comes,
+    /// A newer one was done in its place.
+    IsOver,
+}
+
+/// Has `answer` say what becomes of each of `requests`, which came in one after the other, and tells who asked. Of
+/// several that would change something, the newest one that is not refused is done: what is in force in the end is what
+/// would be if each had been done before the next came in. Who only asks is answered last.
+pub fn in_turn(requests: Vec<Request>, mut answer: impl FnMut(&Request, Turn) -> Answer) {
+    let (dry, changes): (Vec<_>, Vec<_>) = requests.into_iter().partition(|r| r.dry_run);
+    let mut turn = Turn::Comes;
+    for request in changes.into_iter().rev() {
+        let given = answer(&request, turn);
+        if matches!(given.outcome, Outcome::Applied(_) | Outcome::Unchanged) {
+            turn = Turn::IsOver;
+        }
+        (request.answer)(given);
+    }
+    for request in dry {
+        let given = answer(&request, Turn::Comes);
+        (request.answer)(given);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Guarantee: the newest request that is not refused is done, those before it are told so, and a request that is
+    /// refused, or for another generation, takes nobody's turn; each has one answer.
+    #[test]
+    fn the_newest_that_is_not_refused_is_done() {
+        // What is asked for, in the order of coming in, and what each is told.
+        let cases = [
+            ("a", "applied"),
+            ("a b", "superseded applied"),
+            ("a =", "superseded unchanged"),
+            ("a bad", "applied refused"),
+            (
+                "a b bad stale gone",
+                "superseded applied refused conflict not kept",
+            ),
+            ("bad bad", "refused refused"),
+            ("bad a ?", "superseded applied planned"),
+            ("? a ? b", "planned superseded planned applied"),
+        ];
+        for (asked, told) in cases {
+            let (tell, answers) = channel();
+            let request = |(i, text): (usize, &str)| {
+                let tell = tell.clone();
+                Request {
+                    wanted: Wanted::Text(text.to_owned()),
+                    by: "test",
+                    if_generation: None,
+                    dry_run: text == "?",
+                    answer: Box::new(move |a| tell.send((i, a.outcome)).expect("heard")),
+                }
+            };
+            let requests = asked.split(' ').enumerate().map(request).collect();
+            in_turn(requests, |request, turn| {
+                let Wanted::Text(text) = &request.wanted else {
+                    unreachable!("made so")
+                };
+                let outcome = match (turn, &**text) {
+                    (Turn::IsOver, _) => Outcome::Superseded,
+                    (_, "bad") => Outcome::Refused(Vec::new()),
+                    (_, "stale") => Outcome::Conflict,
+                    (_, "gone") => Outcome::NotKept(String::new()),
+                    (_, "=") => Outcome::Unchanged,
+                    (_, "?") => Outcome::Planned(Vec::new()),
+                    _ => Outcome::Applied(Vec::new()),
+                };
+                Answer {
+                    generation: 1,
+                    outcome,
+                }
+            });
+            drop(tell);
+            let mut answers: Vec<_> = answers.iter().collect();
+            answers.sort_by_key(|(i, _)| *i);
+            let said = answers.iter().map(|(_, outcome)| match outcome {
+                Outcome::Applied(_) => "applied",
+                Outcome::Unchanged => "unchanged",
+                Outcome::Planned(_) => "planned",
+                Outcome::Refused(_) => "refused",
+                Outcome::NotKept(_) => "not kept",
+                Outcome::Superseded => "superseded",
+                Outcome::Conflict => "conflict",
+            });
+            assert_eq!(said.collect::<Vec<_>>().join(" "), told, "{asked}");
+        }
+    }
+}

@@ -15,6 +15,7 @@ use tailwater_pipeline::checkpoint::{
 };
 use tailwater_pipeline::clock::{Clock, Mono};
 use tailwater_pipeline::fs::{Fs, OsFs};
+use tailwater_pipeline::graph::Resolved;
 use tailwater_pipeline::reach::Reach;
 use tailwater_pipeline::storage::Storages;
 use tailwater_telemetry::metrics::{CheckpointMetrics, MetricsRegistry};
@@ -95,6 +96,16 @@ pub fn queues(file: &ConfigFile) -> BTreeMap<String, PathBuf> {
         Some((e.id.to_string(), directory))
     };
     exporters.iter().filter_map(queue).collect()
+}
+
+/// The directories of the storages in which receivers of `file` keep positions, by receiver and storage.
+pub fn positions(file: &ConfigFile, resolved: &Resolved) -> BTreeMap<(String, String), PathBuf> {
+    let directories = AgentStorages::named(file);
+    let of = |(receiver, storage): (&str, String)| {
+        let directory = directories.get(&storage)?.directory.clone();
+        Some(((receiver.to_owned(), storage), directory))
+    };
+    resolved.positions().filter_map(of).collect()
 }
 
 fn check_one(file: &ConfigFile, node: Option<&Node>, path: KeyPath, errors: &mut Errors) {

@@ -129,6 +129,8 @@ struct Service {
     admin: Option<AdminOptions>,
     /// Where exporters have their queues on disk, by exporter.
     queues: BTreeMap<String, PathBuf>,
+    /// Where receivers have their positions, by receiver and storage; of those that name one.
+    positions: BTreeMap<(String, String), PathBuf>,
 }
 
 /// A configuration that was in force.

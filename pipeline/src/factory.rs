@@ -74,6 +74,12 @@ pub trait ReceiverSettings: Send {
         Succession::Replace
     }
 
+    /// The storage extension in which it keeps positions. `None`: it keeps none, or keeps them in the agent's own
+    /// store. Which one that is cannot change while the agent runs.
+    fn storage(&self) -> Option<String> {
+        None
+    }
+
     /// Whether a node takes in again what another one of the same id has under way, as those that read
     /// files do. Such a node begins when nothing of the other one is under way any more.
     fn takes_in_again(&self) -> bool {

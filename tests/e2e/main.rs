@@ -52,6 +52,7 @@ mod telemetry;
 mod tls;
 mod top;
 mod trial;
+mod turns;
 mod up;
 mod up_docker;
 mod up_docker_many;

@@ -53,7 +53,7 @@ const computed = {
           for (const k of new Set([behind(), behind()])) edges.push({ from: connector, to: `pipeline ${k}` });
         }
       }
-      for (const layout of [wide({ nodes, edges }), narrow({ nodes, edges }, 320)]) {
+      for (const layout of [wide({ nodes, edges }), wide({ nodes, edges }, 900), narrow({ nodes, edges }, 320)]) {
         const boxes = [...layout.boxes.values()];
         if (boxes.length !== nodes.length || layout.lines.length !== edges.length)
           throw new Error("not all is drawn");

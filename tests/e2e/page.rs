@@ -508,14 +508,19 @@ fn it_is_legible_in_light_and_dark_and_on_a_phone() {
         (1366, "dark"),
         (360, "light"),
         (360, "dark"),
+        (800, "light"),
+        (1000, "dark"),
     ] {
         browser.resize(width, 800);
         browser.prefer(scheme);
         for name in VIEWS {
             view(&mut browser, name);
             if name == "graph" {
-                // It is drawn for the room that there is.
-                browser.wait("document.querySelector('.sheet').offsetWidth < innerWidth");
+                // It is drawn for the room that there is, and names are in lines.
+                let fits =
+                    "document.querySelector('.sheet').getBoundingClientRect().right < innerWidth";
+                browser.wait(fits);
+                browser.wait("document.querySelector('tbody th').offsetWidth > 100");
             }
             let what = format!("{name}-{width}-{scheme}");
             expect_usable(&mut browser, width, &what);

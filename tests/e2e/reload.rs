@@ -250,6 +250,49 @@ fn directories_that_are_named_later_can_be_read() {
     rig.finish(agent);
 }
 
+/// Guarantees that positions do not stay behind when the directory of their storage would be another one: that is
+/// refused by the plan, in force is what was, and a storage that nobody has positions in changes.
+#[test]
+fn the_directory_of_positions_cannot_change() {
+    let rig = Rig::new("moved");
+    let mut config = rig.config();
+    let socket = rig.path("admin.sock");
+    let directories = ["a", "b", "c"].map(|name| rig.path(name));
+    directories
+        .iter()
+        .for_each(|d| fs::create_dir(d).expect("a directory"));
+    let [a, b, c] = directories;
+    config["extensions"] =
+        json!({"file_storage": {"directory": a}, "file_storage/other": {"directory": c}});
+    config["service"]["extensions"] = json!(["file_storage", "file_storage/other"]);
+    config["service"]["admin"] = json!({"socket": socket});
+    config["receivers"]["filelog"]["storage"] = json!("file_storage");
+    let agent = rig.start(&config);
+    let mut writer = rig.writer(1, "app.log", |_| {});
+    writer.write_lines(100).expect("written");
+    rig.wait_delivered(&agent);
+    let mut moved = config.clone();
+    moved["extensions"]["file_storage"]["directory"] = json!(b);
+    let plan = Way::Socket(socket).ask("POST", "/v1/plan", &[], &moved.to_string());
+    assert_eq!(plan.status, 422, "{}", plan.body);
+    let reasons = plan.json()["reasons"].to_string();
+    assert!(
+        reasons.contains("filelog") && reasons.contains("would stay behind"),
+        "{reasons}"
+    );
+    assert!(!agent.reload(&moved), "{}", tail(&agent.log()));
+    assert!(!b.join("tailwater").exists(), "something was made of it");
+    config["extensions"]["file_storage/other"]["directory"] = json!(b);
+    assert!(agent.reload(&config), "{}", tail(&agent.log()));
+    writer.write_lines(100).expect("written");
+    rig.wait_delivered(&agent);
+    agent.kill();
+    let agent = rig.start(&config);
+    writer.write_lines(100).expect("written");
+    rig.wait_delivered(&agent);
+    rig.finish(agent);
+}
+
 /// The numbers of the generations that can be gone back to, and the one in force.
 fn kept(way: &Way) -> (Vec<u64>, u64) {
     let answer = way.get("/v1/generations").json();

@@ -55,7 +55,7 @@ fn node(key: &NodeKey, seen: &Seen) -> Value {
         "id": id,
         "state": state,
         "reasons": why.into_iter().chain(reasons).collect::<Vec<_>>(),
-        "numbers": numbers(key, &seen.samples),
+        "numbers": numbers(key, seen),
     });
     if !signal.is_empty() {
         value["signal"] = signal.into();
@@ -103,11 +103,32 @@ enum Join {
 /// A number of a node: its name here, the name of the metric, the labels that pick its series.
 type Number<'a> = (&'static str, String, Vec<(&'static str, &'a str)>, Join);
 
-fn numbers(key: &NodeKey, samples: &[Sample]) -> Map<String, Value> {
+/// What is counted for all signals of a component together: it is of no node if there are several.
+const OF_ALL_SIGNALS: [&str; 3] = [
+    "tailwater_records_read",
+    "tailwater_records_in_flight",
+    "otelcol_exporter_in_flight_requests",
+];
+
+/// Whether there is another node of the same component, for another signal.
+fn has_others(key: &NodeKey, seen: &Seen) -> bool {
+    let name = |key| {
+        let (kind, id, _, pipeline) = parts(key);
+        (kind, id, pipeline)
+    };
+    let mut keys = seen.in_force.graph.nodes.keys();
+    keys.any(|other| other != key && name(other) == name(key))
+}
+
+fn numbers(key: &NodeKey, seen: &Seen) -> Map<String, Value> {
     let mut found = Map::new();
+    let has_others = has_others(key, seen);
     for (name, metric, labels, join) in wanted(key) {
+        if has_others && OF_ALL_SIGNALS.contains(&&*metric) {
+            continue;
+        }
         let of = |s: &&Sample| s.name == metric && labels.iter().all(|(l, v)| s.has(l, v));
-        let values = samples.iter().filter(of).map(|s| s.value);
+        let values = seen.samples.iter().filter(of).map(|s| s.value);
         let value = values.reduce(|a, b| match join {
             Join::Sum => a + b,
             Join::Max => a.max(b),
@@ -218,5 +239,68 @@ fn wanted(key: &NodeKey) -> Vec<Number<'_>> {
                 ),
             ]
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admin::shown::Shown;
+    use tailwater_pipeline::plan::NodeSpec;
+    use tailwater_telemetry::health::HealthRegistry;
+
+    fn exporter(id: &str, signal: &str) -> NodeKey {
+        let (id, signal) = (id.to_owned(), signal.to_owned());
+        NodeKey::Exporter { id, signal }
+    }
+
+    /// Guarantee: a node has the numbers of its signal; what is counted for all signals of its component together is
+    /// said only where it has one.
+    #[test]
+    fn numbers_are_those_of_a_signal() {
+        let nodes = [
+            exporter("otlp", "metrics"),
+            exporter("otlp", "traces"),
+            exporter("loki", "logs"),
+        ];
+        let shown = Shown::default().get();
+        let mut in_force = Arc::into_inner(shown).expect("nobody else has it");
+        let nodes = nodes.map(|key| (key, NodeSpec::default()));
+        in_force.graph.nodes = nodes.into_iter().collect();
+        let sample = |name, labels: &[(&str, &str)], value| Sample {
+            name,
+            labels: labels
+                .iter()
+                .map(|(l, v)| ((*l).to_owned(), (*v).to_owned()))
+                .collect(),
+            value,
+        };
+        let read = |id, value| {
+            let labels = [("kind", "exporter"), ("component", id)];
+            sample("tailwater_records_read", &labels, value)
+        };
+        let sent = |name, id, value| sample(name, &[("exporter", id)], value);
+        let samples = vec![
+            read("otlp", 7.0),
+            read("loki", 5.0),
+            sent("otelcol_exporter_sent_metric_points", "otlp", 4.0),
+            sent("otelcol_exporter_sent_spans", "otlp", 3.0),
+            sent("otelcol_exporter_sent_log_records", "otlp", 0.0),
+            sent("otelcol_exporter_sent_log_records", "loki", 5.0),
+        ];
+        let seen = Seen {
+            in_force: Arc::new(in_force),
+            not_started: Arc::default(),
+            health: HealthRegistry::new().report(0),
+            samples,
+        };
+        let numbers = |key: NodeKey| json!(numbers(&key, &seen));
+        assert_eq!(
+            numbers(exporter("otlp", "metrics")),
+            json!({"items_out": 4})
+        );
+        assert_eq!(numbers(exporter("otlp", "traces")), json!({"items_out": 3}));
+        let alone = json!({"items_in": 5, "items_out": 5});
+        assert_eq!(numbers(exporter("loki", "logs")), alone);
     }
 }

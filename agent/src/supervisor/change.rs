@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use tailwater_config::{AdminOptions, Node, redact, to_yaml};
@@ -23,7 +23,7 @@ use crate::admin::server::AdminServer;
 use crate::admin::shown::{InForce, Record};
 use crate::commands::check::{Checked, check_offer, mistakes};
 use crate::commands::inspect::secret_paths;
-use crate::control::{Answer, Outcome, Request, Wanted};
+use crate::control::{Answer, Outcome, Request, Turn, Wanted, in_turn};
 use crate::offer::{Offer, Reading};
 use crate::sandbox::Ring;
 use crate::serve::{HttpServer, Page, serve};
@@ -45,6 +45,22 @@ pub(super) fn state_directory() -> Option<PathBuf> {
 /// The whole configuration without its secrets.
 pub(super) fn redacted(checked: &Checked) -> Node {
     redact(&checked.loaded.root, &secret_paths())
+}
+
+/// The receivers whose positions would stay behind, as their storage has another directory in `wanted`, a line each.
+fn moved_positions(running: &Service, wanted: &Service) -> Vec<String> {
+    let moved = running.positions.iter().filter(|(key, directory)| {
+        let next = wanted.positions.get(*key);
+        next.is_some_and(|next| next != *directory)
+    });
+    let line = |((receiver, storage), directory): (&(String, String), &PathBuf)| {
+        format!(
+            "receiver {receiver:?}: storage: the directory of {storage:?} cannot change while the agent runs, since \
+             the positions in {} would stay behind; restart the agent",
+            directory.display()
+        )
+    };
+    moved.map(line).collect()
 }
 
 impl Agent {
@@ -117,46 +133,57 @@ impl Agent {
         }
     }
 
-    /// Takes what was asked for. Of several that would change something, the newest one is done.
+    /// Takes what was asked for.
     pub fn take_requests(&mut self, inbox: &Receiver<Request>, offered: &Offer) {
-        let mut requests: Vec<Request> = inbox.try_iter().collect();
-        let newest = requests.iter().rposition(|r| !r.dry_run);
-        for (i, request) in requests.drain(..).enumerate() {
-            let begin = Instant::now();
-            let outcome = match request.dry_run || Some(i) == newest {
-                true => self.answer(&request, offered),
-                false => Outcome::Superseded,
+        let requests = inbox.try_iter().collect();
+        let mut begin = Instant::now();
+        in_turn(requests, |request, turn| {
+            let outcome = match turn {
+                Turn::Comes => self.answer(request, offered),
+                Turn::IsOver => Outcome::Superseded,
             };
-            match &outcome {
-                Outcome::Applied(changes) => tracing::info!(
-                    by = request.by,
-                    generation = self.graph.generation(),
-                    took_ms = begin.elapsed().as_secs_f64() * 1e3,
-                    pause_ms = self.graph.pause().as_secs_f64() * 1e3,
-                    ?changes,
-                    "configuration changed"
-                ),
-                Outcome::Refused(reasons) if !request.dry_run => {
-                    for reason in reasons {
-                        tracing::error!(by = request.by, "configuration refused: {reason}");
-                    }
-                    tracing::error!(
-                        by = request.by,
-                        generation = self.graph.generation(),
-                        mistakes = reasons.len(),
-                        "what runs goes on as it was"
-                    );
-                }
-                Outcome::NotKept(text) => tracing::warn!(by = request.by, "{text}"),
-                Outcome::Unchanged => {
-                    tracing::info!(by = request.by, "configuration unchanged");
-                }
-                _ => {}
-            }
-            (request.answer)(Answer {
+            self.log_outcome(request, &outcome, begin.elapsed());
+            begin = Instant::now();
+            Answer {
                 generation: self.graph.generation(),
                 outcome,
-            });
+            }
+        });
+    }
+
+    fn log_outcome(&self, request: &Request, outcome: &Outcome, took: Duration) {
+        let (by, generation) = (request.by, self.graph.generation());
+        match outcome {
+            Outcome::Applied(changes) => tracing::info!(
+                by,
+                generation,
+                took_ms = took.as_secs_f64() * 1e3,
+                pause_ms = self.graph.pause().as_secs_f64() * 1e3,
+                ?changes,
+                "configuration changed"
+            ),
+            Outcome::Refused(reasons) if !request.dry_run => {
+                for reason in reasons {
+                    tracing::error!(by, "configuration refused: {reason}");
+                }
+                let mistakes = reasons.len();
+                tracing::error!(by, generation, mistakes, "what runs goes on as it was");
+            }
+            Outcome::NotKept(text) => tracing::warn!(by, "{text}"),
+            Outcome::Unchanged if !request.dry_run => {
+                tracing::info!(by, "configuration unchanged");
+            }
+            Outcome::Superseded => {
+                tracing::info!(
+                    by,
+                    generation,
+                    "a newer request was done in place of this one"
+                );
+            }
+            Outcome::Conflict if !request.dry_run => {
+                tracing::info!(by, generation, "not the generation that was asked for");
+            }
+            _ => {}
         }
     }
 
@@ -243,6 +270,7 @@ impl Agent {
             refused.extend(errors.iter().map(ToString::to_string));
             Default::default()
         });
+        refused.extend(moved_positions(running, &wanted));
         if !refused.is_empty() {
             return Err(refused);
         }

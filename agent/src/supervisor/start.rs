@@ -245,6 +245,7 @@ impl Service {
             telemetry: checked.telemetry.clone(),
             admin: service.admin.clone(),
             queues: storages::queues(&checked.loaded.file),
+            positions: storages::positions(&checked.loaded.file, &checked.resolved),
         }
     }
 }

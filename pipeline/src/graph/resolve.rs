@@ -31,6 +31,16 @@ pub struct Resolved {
 }
 
 impl Resolved {
+    /// The receivers of the pipelines that keep positions in a storage extension, each with its id.
+    pub fn positions(&self) -> impl Iterator<Item = (&str, String)> {
+        let running = |id: &str| {
+            let mut named = self.pipelines.iter().flat_map(|p| &p.receivers);
+            named.any(|r| r == id)
+        };
+        let receivers = self.receivers.iter().filter(move |(id, _)| running(id));
+        receivers.filter_map(|(id, receiver)| Some((id.as_str(), receiver.storage()?)))
+    }
+
     /// What the components of the pipelines, and the extensions, use of the file system.
     pub fn reach(&self) -> Reach {
         let mut reach = Reach::default();

@@ -178,6 +178,10 @@ impl ReceiverSettings for FilelogSettings {
         true
     }
 
+    fn storage(&self) -> Option<String> {
+        self.config.storage.as_ref().map(ToString::to_string)
+    }
+
     fn succession(&self, running: &dyn ReceiverSettings) -> Succession {
         let running = running.as_any().downcast_ref::<FilelogSettings>();
         match running.is_some_and(|r| r.config.storage == self.config.storage) {

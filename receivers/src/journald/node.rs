@@ -132,6 +132,10 @@ impl ReceiverSettings for JournaldSettings {
         true
     }
 
+    fn storage(&self) -> Option<String> {
+        self.config.storage.as_ref().map(ToString::to_string)
+    }
+
     fn succession(&self, running: &dyn ReceiverSettings) -> Succession {
         let running = running.as_any().downcast_ref::<JournaldSettings>();
         match running.is_some_and(|r| r.config.storage == self.config.storage) {

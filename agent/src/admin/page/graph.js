@@ -6,6 +6,10 @@ import { wide, narrow, drawn, depth } from "./layout.js";
 import { flows } from "./rates.js";
 
 const NARROW_PX = 720;
+/** How wide a drawing is at most whose nodes are below each other. */
+const COLUMN_PX = 560;
+/** How small a drawing may get to fit: what is smaller cannot be read. */
+const SCALE_MIN = 0.75;
 // Of the scrolled part, both sides.
 const PADDING_PX = 8;
 let chosen = null;
@@ -96,10 +100,20 @@ function edgeLabel(line, flow) {
   return element;
 }
 
+/** How the graph is drawn in `room`: all of it is seen at once from side to side. */
+function fitted(graph, room) {
+  if (room >= NARROW_PX) {
+    const layout = wide(graph, room);
+    const scale = Math.min(1, room / layout.width);
+    if (scale >= SCALE_MIN) return { layout, scale };
+  }
+  return { layout: narrow(graph, Math.min(room, COLUMN_PX)), scale: 1 };
+}
+
 function draw({ graph, rates }) {
   const place = $("drawing");
   const room = place.clientWidth - PADDING_PX;
-  const layout = room < NARROW_PX ? narrow(graph, room) : wide(graph);
+  const { layout, scale } = fitted(graph, room);
   const flow = new Map(flows(graph, rates).map((f, i) => [graph.edges[i], f]));
   const lines = layout.lines.map((line) => [line, flow.get(line.edge)]);
   const svg = s(
@@ -141,10 +155,10 @@ function draw({ graph, rates }) {
       order.map((box) => card(box, rates)),
     ),
   );
-  Object.assign(sheet.style, { width: `${layout.width}px`, height: `${layout.height}px` });
+  Object.assign(sheet.style, { width: `${layout.width}px`, height: `${layout.height}px`, zoom: scale });
   update(place, sheet);
   // What can be moved sideways must be within reach of the keyboard.
-  place.tabIndex = layout.width > room ? 0 : -1;
+  place.tabIndex = place.scrollWidth > place.clientWidth ? 0 : -1;
 }
 
 function legend() {

@@ -1,6 +1,8 @@
 // Where nodes and edges are drawn. Without any element: from a graph to numbers.
 
 const GAP = 84;
+/** What the number on an edge has room in. */
+const GAP_MIN = 58;
 const ROW = 92;
 const SIZES = { pipeline: [124, 34], processor: [148, 70], connector: [148, 70] };
 const SIZE = [172, 70];
@@ -82,8 +84,8 @@ function rows(nodes, edges) {
   return y;
 }
 
-/** For who has room: columns from left to right. */
-export function wide(graph) {
+/** For who has `room`: columns from left to right, nearer to each other where that makes them fit. */
+export function wide(graph, room = Infinity) {
   const nodes = drawn(graph);
   const layer = layers(nodes, graph.edges);
   const y = rows(nodes, graph.edges);
@@ -100,11 +102,13 @@ export function wide(graph) {
     const at = layer.get(node.key);
     widths[at] = Math.max(widths[at] ?? 0, sizeOf(node)[0]);
   }
+  const taken = [...widths].reduce((sum, w) => sum + (w ?? 0), 2);
+  const gap = Math.max(GAP_MIN, Math.min(GAP, Math.floor((room - taken) / Math.max(1, widths.length - 1))));
   const starts = [];
   let x = 1;
   for (let i = 0; i < widths.length; i += 1) {
     starts[i] = x;
-    x += (widths[i] ?? 0) + GAP;
+    x += (widths[i] ?? 0) + gap;
   }
   const top = Math.min(0, ...y.values()) - SIZE[1] / 2 - 1;
   const boxes = new Map(
@@ -117,7 +121,7 @@ export function wide(graph) {
     }),
   );
   const end = Math.max(0, ...[...boxes.values()].map((box) => box.y + box.h)) + 1;
-  return { boxes, lines: curves(graph.edges, boxes), width: Math.max(0, x - GAP) + 1, height: end };
+  return { boxes, lines: curves(graph.edges, boxes, gap), width: Math.max(0, x - gap) + 1, height: end };
 }
 
 /** Where edges meet a side of a box: beside each other, in the order of what they lead to. */
@@ -133,7 +137,7 @@ function ports(edges, boxes, side, other) {
   return port;
 }
 
-function curves(all, boxes) {
+function curves(all, boxes, gap) {
   const edges = all.filter((edge) => boxes.has(edge.from) && boxes.has(edge.to));
   const [outs, ins] = [ports(edges, boxes, "from", "to"), ports(edges, boxes, "to", "from")];
   const taken = [];
@@ -141,7 +145,7 @@ function curves(all, boxes) {
     const [from, to] = [boxes.get(edge.from), boxes.get(edge.to)];
     const [x1, y1, x2, y2] = [from.x + from.w, outs.get(edge), to.x, ins.get(edge)];
     // Along the row as far as it is free, then to the other one.
-    const bend = Math.max(x1, x2 - GAP);
+    const bend = Math.max(x1, x2 - gap);
     const middle = (bend + x2) / 2;
     const at = (t) => {
       const u = 1 - t;

@@ -55,13 +55,16 @@ pub struct Place<'a> {
 pub enum Work {
     /// Nothing.
     Pass,
-    /// They are JSON and are parsed to attributes, which are sent as structured metadata.
-    Json,
-    /// The same, and three statements of OTTL are carried out on each.
-    Ottl,
+    /// They are JSON and are parsed to attributes.
+    Json {
+        /// Three statements of OTTL are carried out on each.
+        ottl: bool,
+        /// All attributes are sent as structured metadata, not the line alone.
+        sent: bool,
+    },
 }
 
-/// The statements of [`Work::Ottl`]: one that copies, one that removes, one that depends.
+/// The statements of [`Work::Json`]: one that copies, one that removes, one that depends.
 const STATEMENTS: [&str; 3] = [
     r#"set(log.severity_text, log.attributes["level"])"#,
     r#"delete_key(log.attributes, "trace_id")"#,
@@ -266,12 +269,15 @@ fn config_of(place: &Place<'_>) -> String {
         ),
         Format::Plain => (String::new(), ""),
     };
-    let metadata = place.work != Work::Pass;
-    if metadata {
+    let (json, ottl, metadata) = match place.work {
+        Work::Pass => (false, false, false),
+        Work::Json { ottl, sent } => (true, ottl, sent),
+    };
+    if json {
         operators.push_str("      - {type: json_parser}\n");
     }
     let (mut transform, mut first) = (String::new(), "");
-    if place.work == Work::Ottl {
+    if ottl {
         first = "transform, ";
         transform = STATEMENTS.map(|s| format!("'{s}'")).join(", ");
         transform = format!("\n  transform: {{log_statements: [{transform}]}}");

@@ -19,6 +19,8 @@ pub mod bus;
 pub mod discovery;
 pub mod metrics;
 pub mod model;
+#[cfg(any(feature = "jetstream", feature = "postgres"))]
+mod percent;
 pub mod reconcile;
 pub mod registry;
 pub mod report;

@@ -7,6 +7,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use crate::report::Reported;
+
 /// SHA-256 of canonical bytes, in hexadecimal.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct Digest(String);
@@ -190,17 +192,36 @@ pub enum Event {
         /// What it asks for, for people.
         reason: String,
     },
+    /// An agent of a fleet says what it reads: of all that it named, what is news.
+    Reported {
+        /// Its instance uid.
+        agent: String,
+        /// When it was heard, ns since the epoch, growing for each agent.
+        at_ns: i64,
+        /// What is new or as it was not before.
+        sources: Vec<Reported>,
+        /// What it does not name any more.
+        unnamed: Vec<String>,
+    },
+    /// An agent of a fleet is away for so long that nobody waits for it.
+    Forgotten {
+        /// Its instance uid.
+        agent: String,
+        /// When, ns since the epoch.
+        at_ns: i64,
+    },
 }
 
 impl Event {
-    /// Who says it.
-    pub fn origin(&self) -> Origin {
+    /// Who found what it is about; none of what agents of a fleet say.
+    pub fn origin(&self) -> Option<Origin> {
         match self {
-            Event::Present { source, .. } => source.origin,
+            Event::Present { source, .. } => Some(source.origin),
             Event::Absent { origin, .. }
             | Event::Snapshot { origin, .. }
             | Event::Unreadable { origin, .. }
-            | Event::Unheeded { origin, .. } => *origin,
+            | Event::Unheeded { origin, .. } => Some(*origin),
+            Event::Reported { .. } | Event::Forgotten { .. } => None,
         }
     }
 
@@ -210,7 +231,7 @@ impl Event {
             Event::Present { generation, .. }
             | Event::Absent { generation, .. }
             | Event::Snapshot { generation, .. } => Some(*generation),
-            Event::Unreadable { .. } | Event::Unheeded { .. } => None,
+            _ => None,
         }
     }
 }

@@ -201,8 +201,13 @@ impl Reconciler {
     }
 
     fn take_events(&mut self, wait: Duration) -> Result<(), StoreError> {
-        let events = self.p.events.next(EVENTS_MAX, wait)?;
-        for recorded in events {
+        let batch = self.p.events.next(EVENTS_MAX, wait)?;
+        if let Some(gap) = batch.gap {
+            // Not with the events of a store, which keeps what a consumer has not had.
+            tracing::error!("{gap}: what ended meanwhile stays until its origin is listed again");
+            self.p.metrics.failed(Activity::UpsertRegistryRecord);
+        }
+        for recorded in batch.events {
             let changes = self.registry.reduce(&recorded.event, (self.p.wall)());
             let read = (self.p.events.consumer(), recorded.seq);
             // It stays unread if this fails, and the loop starts over from the store.
@@ -218,7 +223,8 @@ impl Reconciler {
 
     /// Says and counts what changes nothing.
     fn remark(&self, event: &Event) {
-        let Some(counts) = self.p.metrics.sources(event.origin()) else {
+        let counts = event.origin().and_then(|o| self.p.metrics.sources(o));
+        let Some(counts) = counts else {
             return;
         };
         match event {
@@ -230,7 +236,7 @@ impl Reconciler {
                 tracing::warn!(source = id, "it is read all the same: {reason}");
                 counts.unheeded.inc();
             }
-            Event::Present { .. } | Event::Absent { .. } | Event::Snapshot { .. } => {}
+            _ => {}
         }
     }
 

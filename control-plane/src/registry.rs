@@ -134,7 +134,11 @@ impl Registry {
                     }
                 }
             }
-            Event::Unreadable { .. } | Event::Unheeded { .. } => {}
+            // Those of a fleet are of many registries, one for each agent.
+            Event::Unreadable { .. }
+            | Event::Unheeded { .. }
+            | Event::Reported { .. }
+            | Event::Forgotten { .. } => {}
         }
         changes
     }

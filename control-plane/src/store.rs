@@ -34,6 +34,14 @@ const KEYS_MAX: i64 = 1_000;
 /// What keeps a store from doing its work.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
+    /// What a server of events says, or why it cannot be asked.
+    #[error("the bus {server}: {text}")]
+    Bus {
+        /// Which one, without a password.
+        server: String,
+        /// For people, without a password.
+        text: String,
+    },
     /// What the database says.
     #[error("the registry's database: {0}")]
     Database(#[from] rusqlite::Error),
@@ -252,7 +260,13 @@ pub trait Store: Artefacts {
     /// As [`Store::publish`].
     fn events_after(&self, seq: u64, limit: usize) -> Result<Vec<Recorded>, StoreError>;
 
-    /// How far a consumer is; 0 if it never was anywhere.
+    /// Events up to this one may be forgotten; 0 if none is.
+    ///
+    /// # Errors
+    /// As [`Store::publish`].
+    fn forgotten_events(&self) -> Result<u64, StoreError>;
+
+    /// How far a consumer is; 0 if it never was anywhere. Names with `@` are of consumers of other logs than this store's events.
     ///
     /// # Errors
     /// As [`Store::publish`].
@@ -306,6 +320,12 @@ pub trait Store: Artefacts {
     /// # Errors
     /// As [`Store::publish`].
     fn prune(&self, keep: &Retention) -> Result<Vec<String>, StoreError>;
+
+    /// Of what [`Store::prune`] forgets, events alone; how many.
+    ///
+    /// # Errors
+    /// As [`Store::publish`].
+    fn prune_events(&self, keep: u64) -> Result<u64, StoreError>;
 
     /// Of what [`Store::prune`] forgets, sources and their history alone: sources that are gone since before an instant (which
     /// ones is said), and all but so many of the newest transitions.

@@ -96,6 +96,8 @@ pub struct Peer {
     greeted: bool,
     described: bool,
     wants_full: bool,
+    /// Somebody wants to hear everything again, whatever was heard.
+    asks_all: bool,
     wants_list: bool,
     /// What was offered over this connection and not answered.
     offered: Option<Vec<u8>>,
@@ -106,6 +108,11 @@ impl Peer {
     pub fn connected(&mut self) {
         self.greeted = false;
         self.offered = None;
+    }
+
+    /// Everything is asked for with the next answer, also what it has said already.
+    pub fn ask_all(&mut self) {
+        self.asks_all = true;
     }
 
     /// Whether it claims all of these bits of [`agent`].
@@ -270,7 +277,8 @@ impl Peer {
         desired: Option<&AgentRemoteConfig>,
     ) -> ServerToAgent {
         let mut flags = 0;
-        if std::mem::take(&mut self.wants_full) {
+        let asked = std::mem::take(&mut self.asks_all);
+        if std::mem::take(&mut self.wants_full) || asked {
             flags |= REPORT_FULL_STATE;
         }
         if std::mem::take(&mut self.wants_list) {

@@ -1,6 +1,9 @@
 //! Log records in columns.
 
+mod whole;
+
 use std::borrow::Cow;
+use std::cell::Cell as Slot;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -30,7 +33,12 @@ pub struct LogScene<'b> {
     cache: Map,
     /// Literals that were stored in this batch already, by where they lie.
     literals: Vec<(usize, Cell)>,
+    /// Where keys were found the last time, see [`LogScene::position`].
+    places: [Slot<usize>; PLACES],
 }
+
+/// Positions that are kept for the next record.
+const PLACES: usize = 8;
 
 impl<'b> LogScene<'b> {
     /// The first record of `batch`.
@@ -40,6 +48,7 @@ impl<'b> LogScene<'b> {
             row: 0,
             cache: Map::new(),
             literals: Vec::new(),
+            places: Default::default(),
         }
     }
 
@@ -54,6 +63,35 @@ impl<'b> LogScene<'b> {
     /// Number of records.
     pub fn rows(&self) -> usize {
         self.batch.rows()
+    }
+
+    /// The column of the attribute `key`. Each place in a statement looks for the same key in every record, so
+    /// the column that was found from there is looked at first.
+    #[inline]
+    fn position(&self, key: &str) -> Option<usize> {
+        // Where the key lies says which place asks; what it is is compared in any case.
+        let place = &self.places[(key.as_ptr() as usize >> 4) % PLACES];
+        let at = place.get();
+        if let Some((found, _)) = self.batch.attributes.at(at)
+            && **found == *key
+        {
+            return Some(at);
+        }
+        let at = self.batch.attributes.position(key)?;
+        place.set(at);
+        Some(at)
+    }
+
+    fn attribute(&self, key: &str) -> Option<ValueRef<'_>> {
+        let (_, column) = self.batch.attributes.at(self.position(key)?)?;
+        self.batch.value(column, self.row)
+    }
+
+    fn set_attribute(&mut self, key: &str, cell: Cell) {
+        match self.position(key) {
+            Some(at) => self.batch.set_attribute_at(self.row, at, cell),
+            None => self.batch.set_attribute(self.row, key, cell),
+        }
     }
 
     fn trace_id(&self) -> &[u8] {
@@ -162,9 +200,7 @@ impl<'b> LogScene<'b> {
     fn has_room(&self, key: &str) -> Result<(), Fault> {
         let columns = self.batch.attributes.len();
         let few = (columns + 1).saturating_mul(self.batch.rows()) <= CELLS_MAX;
-        if columns < COLUMNS_FREE
-            || (few && columns < COLUMNS_MAX)
-            || self.batch.attributes.position(key).is_some()
+        if columns < COLUMNS_FREE || (few && columns < COLUMNS_MAX) || self.position(key).is_some()
         {
             return Ok(());
         }
@@ -177,7 +213,7 @@ impl<'b> LogScene<'b> {
     fn put_attribute(&mut self, key: &str, value: Stored) -> Result<(), Fault> {
         self.has_room(key)?;
         let cell = self.cell("an attribute", value)?;
-        self.batch.set_attribute(self.row, key, cell);
+        self.set_attribute(key, cell);
         Ok(())
     }
 
@@ -281,7 +317,7 @@ impl Scene for LogScene<'_> {
     fn entry(&self, field: Field, key: &str) -> Val<'_> {
         let of = |map: Option<&'_ Value>| or_nil(map.map(Value::as_ref)).into_static();
         match field {
-            Field::Attributes => or_nil(self.batch.attribute(self.row, key)),
+            Field::Attributes => or_nil(self.attribute(key)),
             Field::ResourceAttributes => or_nil(self.batch.resource_attribute(self.row, key)),
             Field::ScopeAttributes => {
                 or_nil(self.batch.scope.attributes.get(key).map(Value::as_ref))
@@ -432,7 +468,7 @@ impl SceneMut for LogScene<'_> {
             (Field::Attributes, Some(key)) => {
                 self.has_room(key)?;
                 let cell = self.literal(value);
-                self.batch.set_attribute(self.row, key, cell);
+                self.set_attribute(key, cell);
                 Ok(())
             }
             (Field::Body, None) => {
@@ -466,8 +502,8 @@ impl SceneMut for LogScene<'_> {
     fn remove_entry(&mut self, field: Field, key: &str) {
         match field {
             Field::Attributes => {
-                if self.batch.attribute(self.row, key).is_some() {
-                    self.batch.set_attribute(self.row, key, Cell::Absent);
+                if self.attribute(key).is_some() {
+                    self.set_attribute(key, Cell::Absent);
                 }
             }
             Field::ResourceAttributes => self.batch.remove_resource_all(key),

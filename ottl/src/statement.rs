@@ -102,6 +102,11 @@ impl Statement {
         &self.text
     }
 
+    /// What it does to every record; `None` if that depends on a condition.
+    pub(crate) fn unconditional(&self) -> Option<&Editor> {
+        self.condition.is_none().then_some(&self.editor)
+    }
+
     /// Carries it out on what `scene` shows, if its condition holds; says whether it did.
     ///
     /// # Errors

@@ -53,6 +53,22 @@ fn cells_of<'c>(
     }
 }
 
+/// Sets the cell of one row.
+fn put(
+    column: &mut Column,
+    rows: usize,
+    text: &mut crate::Text,
+    values: &mut Vec<Value>,
+    (row, cell): (usize, Cell),
+) {
+    match (&mut *column, cell) {
+        // The usual cases need no wider form.
+        (Column::Cells(cells), cell) => cells[row] = cell,
+        (Column::Slices(s), Cell::Str(slice)) => s[row] = slice,
+        _ => cells_of(column, rows, text, values)[row] = cell,
+    }
+}
+
 fn set_in(
     columns: &mut Columns,
     rows: usize,
@@ -63,12 +79,7 @@ fn set_in(
     match columns.position(key) {
         Some(i) => {
             let column = columns.at_mut(i).expect("position() returned it");
-            // Text over a text column needs no wider form.
-            if let (Column::Slices(s), Cell::Str(slice)) = (&mut *column, cell) {
-                s[row] = slice;
-            } else {
-                cells_of(column, rows, text, values)[row] = cell;
-            }
+            put(column, rows, text, values, (row, cell));
         }
         None if cell == Cell::Absent => {}
         None => {
@@ -84,6 +95,20 @@ impl LogsBatch {
     pub fn set_attribute(&mut self, row: usize, key: &str, cell: Cell) {
         let (rows, text, values) = (self.rows, &mut self.text, &mut self.values);
         set_in(&mut self.attributes, rows, text, values, (row, key, cell));
+    }
+
+    /// [`LogsBatch::set_attribute`] for the attribute at a position that [`Columns::position`] gave.
+    ///
+    /// # Panics
+    /// There is no such position or row.
+    #[inline]
+    pub fn set_attribute_at(&mut self, row: usize, position: usize, cell: Cell) {
+        let (rows, text, values) = (self.rows, &mut self.text, &mut self.values);
+        let column = self
+            .attributes
+            .at_mut(position)
+            .expect("the caller's promise");
+        put(column, rows, text, values, (row, cell));
     }
 
     /// Sets the resource attribute `key` of one row, leaving the other rows as they are.

@@ -42,6 +42,7 @@ pub mod http;
 pub mod kubernetes;
 pub mod loki;
 pub mod message;
+pub mod nats;
 pub mod oracle;
 pub mod otlp;
 pub mod ports;

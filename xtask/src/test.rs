@@ -93,6 +93,15 @@ pub fn test(quick: bool) -> Result<()> {
             "it is not here, and the distribution's package cannot be had or does not run (TAILWATER_POSTGRES)",
         ),
     }
+    match peers::nats() {
+        Some(binary) => {
+            units.env("TAILWATER_NATS", binary);
+        }
+        None => skipped.add(
+            "tests of the bus over NATS",
+            "it is not here, and no package of it can be had or runs (TAILWATER_NATS)",
+        ),
+    }
     step(
         "lints; unit, property and golden tests, simulation",
         &mut units,

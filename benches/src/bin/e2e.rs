@@ -38,7 +38,7 @@ struct Options {
         long,
         value_enum,
         value_delimiter = ',',
-        default_value = "cri,plain,many,json,ottl"
+        default_value = "cri,plain,many,json,ottl,json-line,ottl-line"
     )]
     cases: Vec<Case>,
     /// MiB of files to read in each case, over all files.
@@ -78,33 +78,40 @@ enum Case {
     Json,
     /// The same with three statements of OTTL for each message.
     Ottl,
+    /// `json`, but the line alone is sent, as in `cri`: what the parser takes by itself.
+    JsonLine,
+    /// `ottl`, but the line alone is sent.
+    OttlLine,
 }
 
 impl Case {
     fn work(self) -> Work {
         match self {
-            Case::Json => Work::Json,
-            Case::Ottl => Work::Ottl,
             Case::Cri | Case::Plain | Case::Many => Work::Pass,
+            json => Work::Json {
+                ottl: matches!(json, Case::Ottl | Case::OttlLine),
+                sent: matches!(json, Case::Json | Case::Ottl),
+            },
         }
     }
 
     fn format(self) -> Format {
         match self {
             Case::Plain => Format::Plain,
-            Case::Cri | Case::Many | Case::Json | Case::Ottl => Format::Cri,
+            _ => Format::Cri,
         }
     }
 
     fn files(self, mib: u64) -> u64 {
         match self {
             Case::Many => mib,
-            Case::Cri | Case::Plain | Case::Json | Case::Ottl => 1,
+            _ => 1,
         }
     }
 
     fn name(self) -> String {
-        format!("{self:?}").to_lowercase()
+        let value = self.to_possible_value();
+        value.map_or_else(String::new, |v| v.get_name().to_owned())
     }
 }
 

@@ -252,6 +252,9 @@ pub struct ServeArgs {
     /// A file with the password of the database alone; or the variable PGPASSWORD.
     #[arg(long, requires = "database", value_name = "FILE")]
     pub database_password_file: Option<PathBuf>,
+    /// Over what events of sources go.
+    #[command(flatten)]
+    pub bus: BusArgs,
     /// Chain of certificates of the listener, PEM.
     #[arg(long, requires = "tls_key")]
     pub tls_cert: Option<PathBuf>,
@@ -308,12 +311,42 @@ pub struct ServeArgs {
     /// when it is acknowledged.
     #[arg(long)]
     pub loki: Option<String>,
-    /// Trust these when an Alertmanager, a webhook or Loki is spoken to, instead of the system's authorities, PEM.
+    /// Trust these when an Alertmanager, a webhook, Loki or the bus is spoken to, instead of the system's authorities, PEM.
     #[arg(long)]
     pub ca_file: Option<PathBuf>,
     /// How a change is rolled out.
     #[command(flatten)]
     pub policy: PolicyArgs,
+}
+
+/// Over what events of sources go.
+#[derive(Debug, Args)]
+pub struct BusArgs {
+    /// Events of sources go over NATS JetStream instead of the database: `nats://` or `tls://` URLs of its servers with
+    /// commas between them, or a file that nobody else may read with them in its first line. Servers that are not on this
+    /// machine need TLS.
+    #[arg(long, value_name = "URL|FILE")]
+    pub bus: Option<String>,
+    /// The stream there, which is made unless it is there; a fleet has one of its own.
+    #[arg(
+        long,
+        requires = "bus",
+        default_value = "tailwater-events",
+        value_name = "NAME"
+    )]
+    pub bus_stream: String,
+    /// Credentials for it, a file as `nsc` makes it; nobody else may read it.
+    #[arg(long, requires = "bus", value_name = "FILE")]
+    pub bus_credentials: Option<PathBuf>,
+    /// A certificate to show there, PEM.
+    #[arg(long, requires = "bus", requires = "bus_key", value_name = "FILE")]
+    pub bus_cert: Option<PathBuf>,
+    /// Its key, PEM.
+    #[arg(long, requires = "bus_cert", value_name = "FILE")]
+    pub bus_key: Option<PathBuf>,
+    /// Servers on other machines are spoken to without TLS: what is sent, passwords too, can be read on the way.
+    #[arg(long, requires = "bus")]
+    pub bus_without_tls: bool,
 }
 
 /// How a change is rolled out, in all groups.

@@ -427,6 +427,22 @@ impl Hub {
             .collect()
     }
 
+    /// Reports that could not be taken, for the next time; a newer one of an agent takes the place of its own.
+    pub fn give_back(&self, reports: impl IntoIterator<Item = (InstanceUid, Vec<u8>)>) {
+        let mut inner = self.lock();
+        for (uid, data) in reports {
+            if let Some(agent) = inner.agents.get_mut(&uid) {
+                agent.sources_said.get_or_insert(data);
+            }
+        }
+    }
+
+    /// Every agent is asked for everything, with the answer to its next message.
+    pub fn ask_all(&self) {
+        let mut inner = self.lock();
+        inner.agents.values_mut().for_each(|a| a.peer.ask_all());
+    }
+
     /// Whether an agent is known.
     pub fn knows(&self, uid: InstanceUid) -> bool {
         self.lock().agents.contains_key(&uid)

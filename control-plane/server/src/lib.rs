@@ -8,7 +8,7 @@
 //!
 //! [`hub`] knows the agents and has no socket; [`port`] has both transports of OpAMP; [`fleet`] is the port of
 //! the rollout's driver to the hub; [`groups`] runs a driver for each group; [`api`] is for people, behind
-//! [`access`]; [`listen`] takes connections, within limits. [`offers`] signs what is offered, [`authority`] issues
+//! [`access`]; [`listen`] takes connections, within limits. What agents read is in [`sources`], by way of a [`bus`]. [`offers`] signs what is offered, [`authority`] issues
 //! certificates to agents, and [`trust`] says for which agent a connection may speak. Of several processes over one
 //! database one leads ([`leader`]). [`dry_run`] asks agents whether they would take a pipeline, [`finder`] looks for sample
 //! lines at the destination, [`notify`] tells people. [`grafana`] is apart from all of it: a command that brings a Grafana in
@@ -18,6 +18,7 @@ pub mod access;
 pub mod api;
 pub mod audit;
 pub mod authority;
+pub mod bus;
 pub mod client;
 pub mod configs;
 pub mod dry_run;
@@ -33,6 +34,7 @@ pub mod notify;
 pub mod offers;
 pub mod port;
 pub mod repeated;
+pub mod reports;
 pub mod secret;
 pub mod sign;
 pub mod sources;

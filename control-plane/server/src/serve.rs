@@ -1,7 +1,7 @@
 //! `tailwater-control serve`.
 
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -12,7 +12,7 @@ use tailwater_control::authority::{Authority, Terms};
 use tailwater_control::finder::Finder;
 use tailwater_control::groups::{Groups, Shared, fallback};
 use tailwater_control::http::Target;
-use tailwater_control::hub::{Counts, Hub};
+use tailwater_control::hub::Hub;
 use tailwater_control::leader::Leader;
 use tailwater_control::listen::{Server, serve as listen};
 use tailwater_control::notify::{Kind, Notifier};
@@ -22,18 +22,18 @@ use tailwater_control::repeated::Repeated;
 use tailwater_control::sign::SigningKey;
 use tailwater_control::sources::Sources;
 use tailwater_control::trust::Trust;
-use tailwater_control::{now_ms, secret, tls};
+use tailwater_control::{bus, now_ms, reports, secret, tls};
+use tailwater_control_plane::bus::Bus;
 use tailwater_control_plane::metrics::Metrics;
 use tailwater_control_plane::rollout::Policy;
 use tailwater_control_plane::rollout::model::{Select, Stage};
 use tailwater_control_plane::store::postgres::Address;
 use tailwater_control_plane::store::{FleetStore, Notified, PostgresStore, SqliteStore, Store};
-use tailwater_opamp::InstanceUid;
 use tailwater_telemetry::metrics::MetricsRegistry;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 
 use crate::cli::{PolicyArgs, ServeArgs};
@@ -82,7 +82,8 @@ pub fn serve(args: &ServeArgs) -> Result<()> {
     let hub = Arc::new(Hub::new(args.agents_max, authority.is_some()));
     let registry = Arc::new(MetricsRegistry::default());
     let metrics = Metrics::new(registry.clone());
-    let sources = Sources::open(kept_sources, metrics.clone(), now_ms())?;
+    let events = events(args, &kept_sources)?;
+    let sources = Sources::open(kept_sources, events, metrics.clone(), now_ms())?;
     let notified: Arc<dyn Notified> = store.clone();
     let notifier = Arc::new(Notifier::new(receivers(args)?, &notified));
     let finder = finder(args, &hub)?;
@@ -153,9 +154,11 @@ fn log_to_stderr() -> Result<()> {
     let log = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(false);
-    let subscriber = tracing_subscriber::registry()
-        .with(LevelFilter::INFO)
-        .with(log);
+    // What happens to connections of the bus is said by us.
+    let shown = Targets::new()
+        .with_default(LevelFilter::INFO)
+        .with_target("async_nats", LevelFilter::OFF);
+    let subscriber = tracing_subscriber::registry().with(shown).with(log);
     Ok(tracing::subscriber::set_global_default(subscriber)?)
 }
 
@@ -215,6 +218,20 @@ fn kept(args: &ServeArgs, holder: &str) -> Result<Kept> {
         registry: store.clone(),
         store,
     })
+}
+
+/// The bus.
+fn events(args: &ServeArgs, store: &Arc<dyn Store>) -> Result<Arc<dyn Bus>> {
+    let own = &args.bus;
+    let named = own.bus.as_deref().map(|place| bus::Nats {
+        place,
+        stream: &own.bus_stream,
+        credentials: own.bus_credentials.as_deref(),
+        authorities: args.ca_file.as_deref(),
+        certificate: own.bus_cert.as_deref().zip(own.bus_key.as_deref()),
+        plain: own.bus_without_tls,
+    });
+    bus::open(named, store.clone()).map_err(|e| anyhow!("--bus: {e}"))
 }
 
 /// Allows as many open files as this process may have, and says how many.
@@ -402,30 +419,23 @@ fn stand(server: &Server, groups: &Groups, has_led: bool, unknown: &mut Repeated
     }
 }
 
-/// Takes what agents report of what they read, until it is dropped.
+/// Takes what agents report of what they read, while this leads, until it is dropped.
 async fn take_reports(server: Arc<Server>) {
     let mut look = tokio::time::interval(REPORTS_INTERVAL);
     look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let said = Arc::new(Mutex::new(Repeated::default()));
     loop {
         look.tick().await;
-        let reports = server.api.hub.take_reports();
-        if reports.is_empty() {
+        if !server.api.leader.leads() {
             continue;
         }
-        let server = server.clone();
+        let (server, said) = (server.clone(), said.clone());
         // The store is on disk. A panic is said by itself.
-        let _ = tokio::task::spawn_blocking(move || take(&server.api, reports)).await;
-    }
-}
-
-fn take(api: &Api, reports: Vec<(InstanceUid, Vec<u8>)>) {
-    let counts = &api.hub.counts;
-    for (uid, data) in reports {
-        Counts::add(&counts.reports);
-        if let Err(error) = api.sources.take(uid, &data, now_ms()) {
-            Counts::add(&counts.reports_refused);
-            tracing::warn!(%uid, "what an agent says of its sources is not taken: {error}");
-        }
+        let taking = tokio::task::spawn_blocking(move || {
+            let mut said = said.lock().unwrap_or_else(PoisonError::into_inner);
+            reports::take(&server.api.hub, &server.api.sources, &mut said);
+        });
+        let _ = taking.await;
     }
 }
 

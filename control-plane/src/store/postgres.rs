@@ -39,6 +39,7 @@ const SCHEMA: &str = "tailwater_control";
 const MIGRATIONS: &[&str] = &[
     include_str!("postgres/1.sql"),
     include_str!("postgres/2.sql"),
+    include_str!("postgres/3.sql"),
 ];
 /// Held while a schema is brought up to date: whoever comes meanwhile waits. An arbitrary number.
 const MIGRATION_LOCK: i64 = 0x7461_696c_7761_7465;

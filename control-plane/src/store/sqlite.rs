@@ -29,6 +29,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("sqlite/2.sql"),
     include_str!("sqlite/3.sql"),
     include_str!("sqlite/4.sql"),
+    include_str!("sqlite/5.sql"),
 ];
 
 /// How long another process that looks into the file is waited for.
@@ -233,6 +234,13 @@ impl Store for SqliteStore {
         .collect()
     }
 
+    fn forgotten_events(&self) -> Result<u64, StoreError> {
+        let connection = self.lock();
+        let mut query = connection.prepare("SELECT seq FROM forgotten")?;
+        let seq: i64 = query.query_row([], |row| row.get(0))?;
+        Ok(seq as u64)
+    }
+
     fn cursor(&self, consumer: &str) -> Result<u64, StoreError> {
         let connection = self.lock();
         let mut query = connection.prepare("SELECT seq FROM cursors WHERE consumer = ?1")?;
@@ -370,13 +378,7 @@ impl Store for SqliteStore {
 
     fn prune(&self, keep: &Retention) -> Result<Vec<String>, StoreError> {
         self.transact(|t| {
-            // What a consumer has not had stays, however much it is.
-            t.execute(
-                "DELETE FROM events
-                 WHERE seq <= (SELECT coalesce(min(seq), 0) FROM cursors)
-                   AND seq <= (SELECT coalesce(max(seq), 0) FROM events) - ?1",
-                [keep.events as i64],
-            )?;
+            prune_events(t, keep.events)?;
             t.execute(
                 "DELETE FROM offers WHERE seq <= (SELECT coalesce(max(seq), 0) FROM offers) - ?1",
                 [keep.offers as i64],
@@ -391,9 +393,27 @@ impl Store for SqliteStore {
         })
     }
 
+    fn prune_events(&self, keep: u64) -> Result<u64, StoreError> {
+        self.transact(|t| prune_events(t, keep))
+    }
+
     fn forget_sources(&self, gone_before_ns: i64, history: u64) -> Result<Vec<String>, StoreError> {
         self.transact(|t| forget_sources(t, gone_before_ns, history))
     }
+}
+
+/// What a consumer has not had stays, however much it is.
+fn prune_events(t: &Transaction<'_>, keep: u64) -> Result<u64, StoreError> {
+    let newest: i64 = t.query_row(
+        "SELECT coalesce(max(seq), 0) FROM events
+         WHERE seq <= (SELECT coalesce(min(seq), 0) FROM cursors WHERE consumer NOT LIKE '%@%')
+           AND seq <= (SELECT coalesce(max(seq), 0) FROM events) - ?1",
+        [keep as i64],
+        |row| row.get(0),
+    )?;
+    let gone = t.execute("DELETE FROM events WHERE seq <= ?1", [newest])?;
+    t.execute("UPDATE forgotten SET seq = max(seq, ?1)", [newest])?;
+    Ok(gone as u64)
 }
 
 fn forget_sources(

@@ -144,15 +144,20 @@ impl TransformProcessor {
         let mut scene = LogScene::new(logs);
         let groups = &self.settings.logs;
         for groups in groups.chunk_by(|a, b| a.context == b.context) {
-            let rows = match groups.first().map(|g| g.context) {
-                Some(Context::Log) => scene.rows(),
+            let Some(first) = groups.first() else { break };
+            let (rows, done) = match first.context {
+                Context::Log => (scene.rows(), first.run_on_all(&mut scene)),
                 // There is one resource and one scope, if there is anything at all.
-                _ => scene.rows().min(1),
+                _ => (scene.rows().min(1), 0),
             };
+            if done == first.statements.len() && groups.len() == 1 {
+                continue;
+            }
             for row in 0..rows {
-                for group in groups {
+                for (i, group) in groups.iter().enumerate() {
                     scene.go_to(row);
-                    if !group.run(&mut scene, now_ns, &mut self.report) {
+                    let from = if i == 0 { done } else { 0 };
+                    if !group.run(from, &mut scene, now_ns, &mut self.report) {
                         return;
                     }
                 }
@@ -180,7 +185,7 @@ fn change(groups: &[StatementGroup], encoded: &mut Encoded, now_ns: i64, report:
             let mut scene = PlaceScene::editing(place, edit_metric);
             for group in groups {
                 scene.forget();
-                go_on = go_on && group.run(&mut scene, now_ns, report);
+                go_on = go_on && group.run(0, &mut scene, now_ns, report);
             }
             true
         });
@@ -195,8 +200,17 @@ fn change(groups: &[StatementGroup], encoded: &mut Encoded, now_ns: i64, report:
 }
 
 impl StatementGroup {
-    /// Carries the group out on what `scene` shows; false if the batch is to be given up.
-    fn run(&self, scene: &mut dyn SceneMut, now_ns: i64, report: &mut Report) -> bool {
+    /// Carries the first statements out on all records at once, as far as that can be done; says how many.
+    fn run_on_all(&self, scene: &mut LogScene<'_>) -> usize {
+        let all = self.statements.iter();
+        match self.conditions.is_empty() {
+            true => all.take_while(|s| scene.run_on_all(s)).count(),
+            false => 0,
+        }
+    }
+
+    /// Carries the group out on what `scene` shows, from the statement at `from` on; false if the batch is to be given up.
+    fn run(&self, from: usize, scene: &mut dyn SceneMut, now_ns: i64, report: &mut Report) -> bool {
         let mut wanted = self.conditions.is_empty();
         for condition in &self.conditions {
             match condition.holds(scene, now_ns) {
@@ -215,7 +229,7 @@ impl StatementGroup {
         if !wanted {
             return true;
         }
-        for statement in &self.statements {
+        for statement in &self.statements[from..] {
             if let Err(fault) = statement.run(scene, now_ns)
                 && report.error(self.mode, statement.text(), fault)
             {

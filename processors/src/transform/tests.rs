@@ -13,6 +13,7 @@ use super::*;
 mod encoded;
 mod metrics;
 mod spans;
+mod whole;
 
 #[derive(Default)]
 struct Out(Vec<Batch>);

@@ -21,7 +21,28 @@ pub struct Gauges {
 pub(super) fn page(api: &Api) -> String {
     let mut out = api.registry.render();
     let counts = &api.hub.counts;
+    let bus = &api.sources.counts;
     let counters = [
+        (
+            "tailwater_fleet_bus_published",
+            "Events of sources that were published.",
+            &bus.published,
+        ),
+        (
+            "tailwater_fleet_bus_read",
+            "Events of sources that were read.",
+            &bus.read,
+        ),
+        (
+            "tailwater_fleet_bus_failures",
+            "Times that events could not be published, read or kept.",
+            &bus.failures,
+        ),
+        (
+            "tailwater_fleet_bus_gaps",
+            "Times that events were forgotten before they were read, so that all agents were asked for everything.",
+            &bus.gaps,
+        ),
         (
             "tailwater_fleet_messages_received",
             "Messages of agents.",
@@ -64,12 +85,12 @@ pub(super) fn page(api: &Api) -> String {
         ),
         (
             "tailwater_fleet_sources_reports",
-            "Reports of what agents read.",
+            "Reports of what agents read that were taken, or are none.",
             &counts.reports,
         ),
         (
             "tailwater_fleet_sources_refused",
-            "Reports of what agents read that are none, or could not be kept.",
+            "Reports of what agents read that are none.",
             &counts.reports_refused,
         ),
         (
@@ -152,7 +173,7 @@ pub(super) fn page(api: &Api) -> String {
         "Agents by group and whether they are connected.",
         &by_state,
     );
-    let sources = api.sources.counts();
+    let sources = api.sources.by_state();
     let of_kind = |((kind, state), count): (&(Origin, SourceState), &u64)| {
         let (kind, state) = (kind.name(), state.name());
         (format!("{{kind=\"{kind}\",state=\"{state}\"}}"), *count)

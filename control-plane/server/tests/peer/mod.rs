@@ -79,6 +79,14 @@ impl Process {
         process
     }
 
+    /// Kills it, and starts another one with what it kept.
+    pub fn again(mut self, args: &[&str]) -> Process {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        let state = std::mem::replace(&mut self.state, tempfile::tempdir().unwrap());
+        Process::start_in(state, args)
+    }
+
     pub fn rss_kb(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let line = status.lines().find(|l| l.starts_with("VmRSS:")).unwrap();

@@ -30,7 +30,7 @@ fn watch(dir: &Path, mode: Mode) -> (Box<dyn Subscription>, Stop, std::thread::J
 fn next(events: &mut dyn Subscription) -> (String, bool) {
     let end = Instant::now() + Duration::from_secs(60);
     while Instant::now() < end {
-        for recorded in events.next(1, Duration::from_secs(1)).unwrap() {
+        for recorded in events.next(1, Duration::from_secs(1)).unwrap().events {
             let name = |id: &str| id.rsplit('/').next().unwrap().to_owned();
             match &recorded.event {
                 Event::Present { source, .. } => return (name(&source.id), true),

@@ -99,7 +99,7 @@ impl Rig {
         let end = std::time::Instant::now() + BOUND;
         // The bell may ring late, for an event that was read already.
         while std::time::Instant::now() < end {
-            if let Some(recorded) = self.events.next(1, BOUND).unwrap().pop() {
+            if let Some(recorded) = self.events.next(1, BOUND).unwrap().events.pop() {
                 return recorded.event;
             }
         }
@@ -117,6 +117,7 @@ impl Rig {
                 format!("={}", ids.join(","))
             }
             Event::Unreadable { id, .. } | Event::Unheeded { id, .. } => format!("?{}", short(&id)),
+            of_a_fleet => panic!("{of_a_fleet:?}"),
         }
     }
 

@@ -11,6 +11,7 @@ use postgres::{Client, Config, NoTls};
 use rustls::ClientConfig;
 
 use super::tls;
+use crate::percent;
 
 /// How long an attempt to connect may take, unless the URL says it.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -149,7 +150,7 @@ fn split(url: &str) -> Result<(String, Secure), String> {
     let mut others = Vec::new();
     for part in query.split('&').filter(|p| !p.is_empty()) {
         let (name, value) = part.split_once('=').unwrap_or((part, ""));
-        let value = decoded(value);
+        let value = percent::decoded(value);
         match name {
             "sslmode" => secure.mode = Some(value),
             "sslrootcert" => {
@@ -168,28 +169,6 @@ fn split(url: &str) -> Result<(String, Secure), String> {
         false => format!("{base}?{}", others.join("&")),
     };
     Ok((rest, secure))
-}
-
-/// `%2F` and so on; what is none stays.
-fn decoded(text: &str) -> String {
-    let bytes = text.as_bytes();
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while at < bytes.len() {
-        let digits = text.get(at + 1..at + 3);
-        let byte = digits.and_then(|d| u8::from_str_radix(d, 16).ok());
-        match (bytes[at], byte) {
-            (b'%', Some(byte)) => {
-                out.push(byte);
-                at += 3;
-            }
-            (other, _) => {
-                out.push(other);
-                at += 1;
-            }
-        }
-    }
-    String::from_utf8_lossy(&out).into_owned()
 }
 
 fn is_secure(secure: &Secure, config: &Config) -> Result<bool, String> {

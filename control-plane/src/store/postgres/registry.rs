@@ -155,6 +155,13 @@ impl Store for PostgresStore {
         })
     }
 
+    fn forgotten_events(&self) -> Result<u64, StoreError> {
+        self.transact(|t| {
+            let seq: Option<i64> = t.value("SELECT seq FROM forgotten", &[])?;
+            Ok(seq.unwrap_or(0) as u64)
+        })
+    }
+
     fn cursor(&self, consumer: &str) -> Result<u64, StoreError> {
         self.transact(|t| {
             let sql = "SELECT seq FROM cursors WHERE consumer = $1";
@@ -240,13 +247,7 @@ impl Store for PostgresStore {
         self.transact(|t| {
             // Whoever keeps a text at the same time has ended before, or keeps it anew.
             t.execute("LOCK TABLE artefacts IN SHARE ROW EXCLUSIVE MODE", &[])?;
-            // What a consumer has not had stays, however much it is.
-            t.execute(
-                "DELETE FROM events
-                 WHERE seq <= (SELECT coalesce(min(seq), 0) FROM cursors)
-                   AND seq <= (SELECT coalesce(max(seq), 0) FROM events) - $1",
-                &[&signed(keep.events)],
-            )?;
+            prune_events(t, keep.events)?;
             t.execute(
                 "DELETE FROM offers WHERE seq <= (SELECT coalesce(max(seq), 0) FROM offers) - $1",
                 &[&signed(keep.offers)],
@@ -261,9 +262,27 @@ impl Store for PostgresStore {
         })
     }
 
+    fn prune_events(&self, keep: u64) -> Result<u64, StoreError> {
+        self.transact(|t| prune_events(t, keep))
+    }
+
     fn forget_sources(&self, gone_before_ns: i64, history: u64) -> Result<Vec<String>, StoreError> {
         self.transact(|t| forget_sources(t, gone_before_ns, history))
     }
+}
+
+/// What a consumer has not had stays, however much it is.
+fn prune_events(t: &mut Tx<'_>, keep: u64) -> Result<u64, Trouble> {
+    let newest: Option<i64> = t.value(
+        "SELECT coalesce(max(seq), 0) FROM events
+         WHERE seq <= (SELECT coalesce(min(seq), 0) FROM cursors WHERE consumer NOT LIKE '%@%')
+           AND seq <= (SELECT coalesce(max(seq), 0) FROM events) - $1",
+        &[&signed(keep)],
+    )?;
+    let newest = newest.unwrap_or(0);
+    let gone = t.execute("DELETE FROM events WHERE seq <= $1", &[&newest])?;
+    t.execute("UPDATE forgotten SET seq = greatest(seq, $1)", &[&newest])?;
+    Ok(gone)
 }
 
 fn forget_sources(

@@ -68,6 +68,46 @@ fn postgres_keeps_to_it() {
     assert_eq!(store.audit(2).unwrap(), ["three", "two"]);
 }
 
+/// Guarantee: the bus over it keeps to what every bus does, also when the database is killed.
+#[test]
+fn the_bus_over_it_keeps_to_it() {
+    let Some(server) = server() else { return };
+    let store = Arc::new(anew(&server));
+    crate::bus::suite::check(&mut BusBench { server, store });
+}
+
+struct BusBench {
+    server: Postgres,
+    store: Arc<PostgresStore>,
+}
+
+impl crate::bus::suite::Bench for BusBench {
+    fn anew(&mut self) {
+        self.store = Arc::new(anew(&self.server));
+    }
+
+    fn bus(&self) -> Arc<dyn Bus> {
+        Arc::new(EmbeddedBus::new(self.store.clone(), || 0))
+    }
+
+    fn store(&self) -> Arc<dyn Store> {
+        self.store.clone()
+    }
+
+    fn crash(&mut self) {
+        self.server.kill();
+        self.server.start_again();
+        self.store = Arc::new(open(&self.server));
+    }
+
+    fn forget_before(&mut self, seq: u64) {
+        let newest = self.store.events_after(0, 1_000).unwrap();
+        let newest = newest.last().unwrap().seq;
+        self.store.advance("everybody", newest).unwrap();
+        self.store.prune_events(newest + 1 - seq).unwrap();
+    }
+}
+
 /// Guarantee: each reason for which a database cannot be used is told by name, with what to do, and without a password.
 #[test]
 fn what_is_wrong_is_said() {
@@ -158,7 +198,7 @@ fn no_event_appears_below_one_that_was_seen() {
             let mut seen = Vec::new();
             loop {
                 let is_last = done.load(Ordering::SeqCst);
-                let events = reader.next(7, Duration::ZERO).unwrap();
+                let events = reader.next(7, Duration::ZERO).unwrap().events;
                 if events.is_empty() && is_last {
                     return seen;
                 }

@@ -1,0 +1,5 @@
+-- Events up to this one may be forgotten.
+CREATE TABLE forgotten (
+  seq bigint NOT NULL
+);
+INSERT INTO forgotten SELECT coalesce(min(seq), 1) - 1 FROM events;

@@ -105,7 +105,7 @@ mod tests {
                 "03/01/2026 2026-03-01 13:05:09 13:05 01:05:09 pm",
             ),
             ("%i %j %k %w %Z", "+00 +00:00 +00:00:00 +000000 UTC"),
-            ("100%%%t%n", "100%\t\n"),
+            ("x%%%t%n", "x%\t\n"),
         ] {
             let layout = Layout::parse(layout, LayoutType::Strptime).unwrap();
             let mut out = String::new();

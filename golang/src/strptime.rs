@@ -41,6 +41,9 @@ pub enum LayoutError {
     /// A directive that does not exist.
     #[error("there is no strptime directive {0:?}")]
     Directive(String),
+    /// Digits as literal text: a layout of Go's was meant.
+    #[error("digits are no strptime layout; is it one of Go's (layout_type: gotime)?")]
+    Digits,
     /// `%L`, `%f` or `%s` without a separator in front.
     #[error("{0} has to follow a dot or a comma")]
     Fraction(String),
@@ -348,6 +351,9 @@ fn strptime_steps(layout: &str) -> Result<Vec<Step>, LayoutError> {
     let mut rest = layout;
     while let Some(c) = rest.chars().next() {
         let len = c.len_utf8();
+        if c.is_ascii_digit() {
+            return Err(LayoutError::Digits);
+        }
         if c != '%' {
             literal.extend_from_slice(&rest.as_bytes()[..len]);
             rest = &rest[len..];

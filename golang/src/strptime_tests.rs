@@ -395,6 +395,47 @@ fn epoch_layouts_take_numbers_and_text() {
     assert!(strptime.parse_value(ValueRef::Int(2020), &zone, 0).is_err());
 }
 
+/// Local times that do not exist, or exist twice, as Go decides them: east of Greenwich otherwise than west
+/// of it.
+#[test]
+fn times_at_a_change_of_clocks_are_those_of_go() {
+    check(
+        LayoutType::Strptime,
+        &[
+            (
+                "%F %T",
+                "America/New_York",
+                "2023-03-12 02:30:00",
+                Some("2023-03-12T06:30:00Z"),
+            ),
+            (
+                "%F %T",
+                "America/New_York",
+                "2023-11-05 01:30:00",
+                Some("2023-11-05T05:30:00Z"),
+            ),
+            (
+                "%F %T",
+                "Europe/Paris",
+                "2023-03-26 02:30:00",
+                Some("2023-03-26T01:30:00Z"),
+            ),
+            (
+                "%F %T",
+                "Europe/Paris",
+                "2023-10-29 02:30:00",
+                Some("2023-10-29T01:30:00Z"),
+            ),
+            (
+                "%F %T",
+                "Europe/Paris",
+                "2023-07-01 12:00:00",
+                Some("2023-07-01T10:00:00Z"),
+            ),
+        ],
+    );
+}
+
 #[test]
 fn layouts_that_cannot_be_are_refused() {
     for (layout, kind, want) in [
@@ -402,6 +443,8 @@ fn layouts_that_cannot_be_are_refused() {
         ("%Y %Q", LayoutType::Strptime, "\"%Q\""),
         ("%Y %", LayoutType::Strptime, "\"%\""),
         ("%H:%M:%S%L", LayoutType::Strptime, "dot or a comma"),
+        ("2006-01-02", LayoutType::Strptime, "gotime"),
+        ("%Y-%m-01", LayoutType::Strptime, "gotime"),
         ("minutes", LayoutType::Epoch, "s.ns"),
     ] {
         let e = Layout::parse(layout, kind)

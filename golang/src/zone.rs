@@ -109,10 +109,14 @@ impl Zone {
             Kind::Utc => return civil.at_offset(0),
             Kind::Named(tz) => tz,
         };
-        let time = tz
-            .to_timestamp(datetime(civil)?)
-            .map_err(|_| TimeError::Range)?;
-        i64::try_from(time.as_nanosecond()).map_err(|_| TimeError::Range)
+        // As Go finds the offset of a local time, also of one that does not exist, or exists twice, when
+        // clocks are changed: that of the time it would be with the offset there is at this time in UTC.
+        let offset_at = |ns: i64| {
+            let at = Timestamp::from_nanosecond(i128::from(ns)).map_err(|_| TimeError::Range)?;
+            Ok(i64::from(tz.to_offset(at).seconds()))
+        };
+        let guess = civil.at_offset(offset_at(civil.at_offset(0)?)?)?;
+        civil.at_offset(offset_at(guess)?)
     }
 
     /// An abbreviation is looked up in this zone, then as a name of the database, as the

@@ -66,10 +66,6 @@ fn actions_say_what_they_need_and_what_they_do_not_use() {
             &["exactly one"],
         ),
         (
-            "{key: a, action: insert, value: 1, default_value: 2}",
-            &["actions::0::default_value"],
-        ),
-        (
             "{action: insert, value: 1}",
             &["actions::0::key: is required"],
         ),

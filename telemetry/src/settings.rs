@@ -8,6 +8,7 @@ mod described;
 
 use std::time::Duration;
 
+use tailwater_config::reference::{Bounds, ValueKind};
 use tailwater_config::{ConfigError, Node, NodeValue, Section, nearest};
 use tracing::level_filters::LevelFilter;
 
@@ -256,14 +257,19 @@ fn decode_traces(s: &mut Section<'_, '_>) {
 
 /// Changes `resource` by what the section says, in either spelling.
 fn decode_resource(s: &mut Section<'_, '_>, resource: &mut Vec<(String, String)>) {
+    let scalar = || {
+        let number = ValueKind::Number(Bounds::default());
+        vec![ValueKind::Text, number, ValueKind::Bool]
+    };
     s.section_if_present("resource", |r| {
-        let declarative = matches!(r.node("attributes"), Some(n) if n.as_list().is_some());
+        let declarative =
+            matches!(r.node_of("attributes", scalar), Some(n) if n.as_list().is_some());
         if !declarative {
             // Inline, `attributes` would be an attribute of that name.
-            for (key, node) in r.remaining() {
+            for (key, node) in r.remaining(scalar) {
                 set_attribute(r, resource, &key.text, node);
             }
-            if let Some(node) = r.node("attributes") {
+            if let Some(node) = r.node_of("attributes", scalar) {
                 set_attribute(r, resource, "attributes", node);
             }
             return;
@@ -275,7 +281,7 @@ fn decode_resource(s: &mut Section<'_, '_>, resource: &mut Vec<(String, String)>
             // The value's own type is used.
             item.string_optional("type");
             let name = item.string_required("name");
-            if let (Some(name), Some(node)) = (name, item.node("value")) {
+            if let (Some(name), Some(node)) = (name, item.node_of("value", scalar)) {
                 set_attribute(item, resource, &name, node);
             }
         });

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -86,6 +87,28 @@ impl Journal {
 
     fn add_entries(&self, numbers: std::ops::Range<usize>) {
         numbers.for_each(|n| self.add(&entry(self.first_us, n)));
+    }
+
+    /// Adds an entry every millisecond until `ended`; then says how many.
+    fn write_on(&self, ended: &Arc<AtomicBool>) -> JoinHandle<usize> {
+        let (ended, dir, first_us) = (ended.clone(), self.dir.clone(), self.first_us);
+        std::thread::spawn(move || {
+            let mut sent = 0;
+            while !ended.load(Ordering::SeqCst) {
+                append(&dir, &entry(first_us, sent));
+                sent += 1;
+                wait::let_pass(Duration::from_millis(1));
+            }
+            sent
+        })
+    }
+
+    /// Behind which entry the stand-in was started the last time.
+    fn started_behind(&self) -> Option<usize> {
+        let (_, args) = self.starts().pop()?;
+        let (_, cursor) = args.split_once("\"--after-cursor\",\"s=1;i=")?;
+        let (number, _) = cursor.split_once('"')?;
+        Some(usize::from_str_radix(number, 16).expect("a cursor of the stand-in"))
     }
 
     /// How the stand-in was started: its process and arguments.
@@ -274,19 +297,7 @@ fn changes_lose_and_repeat_nothing() {
     let mut journal = Journal::stand_in("journald-reload");
     let agent = journal.start();
     let ended = Arc::new(AtomicBool::new(false));
-    let writing = std::thread::spawn({
-        let (ended, dir) = (ended.clone(), journal.dir.clone());
-        let first_us = journal.first_us;
-        move || {
-            let mut sent = 0;
-            while !ended.load(Ordering::SeqCst) {
-                append(&dir, &entry(first_us, sent));
-                sent += 1;
-                wait::let_pass(Duration::from_millis(1));
-            }
-            sent
-        }
-    });
+    let writing = journal.write_on(&ended);
     for n in 0..8 {
         let receiver = &mut journal.config["receivers"]["journald"];
         receiver["attributes"] = json!({"change": n.to_string()});
@@ -304,6 +315,45 @@ fn changes_lose_and_repeat_nothing() {
     assert!(faults.is_empty(), "{faults:?}");
     agent.stop_clean();
     assert_eq!(running(), 0);
+}
+
+/// Guarantee: however often the agent is killed while entries come, each arrives and none twice; a position never
+/// passes an entry that is not there, and after a stop it is the last one's.
+#[test]
+fn kills_lose_and_repeat_nothing() {
+    let journal = Journal::stand_in("journald-kills");
+    let ended = Arc::new(AtomicBool::new(false));
+    let writing = journal.write_on(&ended);
+    let mut there = BTreeMap::new();
+    let mut moved = 0;
+    for kill in 0..12 {
+        let starts = journal.starts().len();
+        let agent = journal.start();
+        let started = || journal.starts().len() > starts;
+        assert!(wait::within(wait::BOUND, started), "{}", agent.log());
+        if let Some(last) = journal.started_behind() {
+            let missing = (0..=last).find(|n| !there.contains_key(&format!("line-{n}")));
+            assert_eq!(missing, None, "kill {kill}: the position is {last}");
+            moved += usize::from(last > 0);
+        }
+        // From before the first position to well behind several.
+        wait::let_pass(Duration::from_millis(37 * kill % 400));
+        agent.kill();
+        there = journal.lines();
+    }
+    assert!(moved > 0, "no position was ever kept");
+    ended.store(true, Ordering::SeqCst);
+    let sent = writing.join().expect("no panic");
+    let agent = journal.start();
+    journal.expect_once(&agent, sent);
+    agent.stop_clean();
+    let agent = journal.start();
+    let started = || journal.started_behind() == Some(sent - 1);
+    assert!(wait::within(wait::BOUND, started), "{:?}", journal.starts());
+    agent.stop_clean();
+    journal.starts().iter().for_each(|(pid, _)| {
+        assert!(wait::within(wait::BOUND, || !is_running(*pid)), "{pid}");
+    });
 }
 
 /// Guarantee: entries that operators put together are there once, whatever the position was when the agent was

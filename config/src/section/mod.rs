@@ -32,6 +32,8 @@ pub struct Section<'n, 'e> {
     known: Vec<String>,
     /// The node is no map: that was reported, and missing options are not reported again.
     broken: bool,
+    /// Unknown names are warnings, here and below.
+    tolerant: bool,
 }
 
 impl<'n, 'e> Section<'n, 'e> {
@@ -57,6 +59,7 @@ impl<'n, 'e> Section<'n, 'e> {
             read,
             known: Vec::new(),
             broken,
+            tolerant: false,
         }
     }
 
@@ -73,7 +76,24 @@ impl<'n, 'e> Section<'n, 'e> {
             read: Vec::new(),
             known: Vec::new(),
             broken: false,
+            tolerant: false,
         }
+    }
+
+    /// Makes warnings of unknown names, here and in what is below, where the collector takes no notice of
+    /// them.
+    pub fn tolerate_unknown(&mut self) {
+        self.tolerant = true;
+    }
+
+    /// Begins to read a map below this one, or that there is none.
+    fn inner<'s>(&'s mut self, node: Option<&'n Node>, path: KeyPath) -> Section<'n, 's> {
+        let tolerant = self.tolerant;
+        let inner = match node {
+            Some(node) => Section::new(node, path, self.errors),
+            None => Section::absent(self.span.clone(), path, self.errors),
+        };
+        Section { tolerant, ..inner }
     }
 
     /// Where this section stands in the configuration.
@@ -152,9 +172,23 @@ impl<'n, 'e> Section<'n, 'e> {
         }
     }
 
-    /// Reads the raw value of an option; `None` if it is not written. A null is given as such.
+    /// Reads the raw value of an option that takes any; `None` if it is not written. A null is given as
+    /// such.
     pub fn node(&mut self, key: &str) -> Option<&'n Node> {
-        self.note(key, || ValueKind::Any);
+        self.node_of(key, || vec![ValueKind::Any])
+    }
+
+    /// As [`Section::node`], of an option that takes values of these kinds, which the caller checks.
+    pub fn node_of(
+        &mut self,
+        key: &str,
+        kinds: impl FnOnce() -> Vec<ValueKind>,
+    ) -> Option<&'n Node> {
+        if self.is_recording() {
+            for kind in kinds() {
+                self.note(key, || kind);
+            }
+        }
         match self.way(key, "node", 4) {
             1 => Some(&SAMPLES.map),
             2 => Some(&SAMPLES.text),
@@ -164,11 +198,16 @@ impl<'n, 'e> Section<'n, 'e> {
     }
 
     /// Reads every key that nobody asked for yet, with its value: for sections whose keys are
-    /// free names.
-    pub fn remaining(&mut self) -> Vec<(&'n Key, &'n Node)> {
+    /// free names. Values are of these kinds, which the caller checks.
+    pub fn remaining(
+        &mut self,
+        kinds: impl FnOnce() -> Vec<ValueKind>,
+    ) -> Vec<(&'n Key, &'n Node)> {
         let mut rest = Vec::new();
         if self.is_recording() {
-            self.note(ANY_NAME, || ValueKind::Any);
+            for kind in kinds() {
+                self.note(ANY_NAME, || kind);
+            }
             let (key, node) = &SAMPLES.entry;
             return vec![(key, node)];
         }
@@ -181,7 +220,7 @@ impl<'n, 'e> Section<'n, 'e> {
     }
 
     /// Ends reading: every key that no getter asked for is a problem, with the nearest name that
-    /// is allowed.
+    /// is allowed; or a warning, see [`Section::tolerate_unknown`].
     pub fn finish(self) {
         for ((key, _), read) in self.entries.iter().zip(&self.read) {
             if *read {
@@ -189,6 +228,19 @@ impl<'n, 'e> Section<'n, 'e> {
             }
             let names = || self.known.iter().map(String::as_str);
             let path = &self.path;
+            if self.tolerant {
+                let name = quote(&key.text);
+                let mut message = format!("unknown option {name}: the collector ignores it, too");
+                if let Some(meant) = nearest(&key.text, names()) {
+                    message += &format!("; did you mean {}?", quote(meant));
+                }
+                self.errors.warn(Warning {
+                    span: Some(key.span.clone()),
+                    path: path.child(&key.text),
+                    message,
+                });
+                continue;
+            }
             self.errors.push_with(|| {
                 let message = format!("unknown option {}", quote(&key.text));
                 ConfigError::new(key.span.clone(), path.child(&key.text), message)

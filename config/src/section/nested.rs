@@ -12,11 +12,9 @@ impl<'n> Section<'n, '_> {
     pub fn section<T>(&mut self, key: &str, decode: impl FnOnce(&mut Section<'n, '_>) -> T) -> T {
         self.note(key, || ValueKind::Section);
         let path = self.path.child(key);
-        let mut inner = match self.take(key) {
-            Some((_, node)) => Section::new(node, path, self.errors),
-            None => Section::absent(self.span.clone(), path, self.errors),
-        };
-        inner.broken |= self.broken;
+        let (node, broken) = (self.take(key).map(|(_, node)| node), self.broken);
+        let mut inner = self.inner(node, path);
+        inner.broken |= broken;
         let value = decode(&mut inner);
         inner.finish();
         value
@@ -48,12 +46,13 @@ impl<'n> Section<'n, '_> {
         self.note(key, || ValueKind::Section);
         let shown = self.is_recording() && self.way(key, "section", 2) == 0;
         let path = self.path.child(key);
-        let mut inner = match self.take(key) {
-            Some((_, node)) => Section::new(node, path, self.errors),
-            None if shown => Section::new(&SAMPLES.map, path, self.errors),
+        let node = match self.take(key) {
+            Some((_, node)) => Some(node),
+            None if shown => Some(&SAMPLES.map),
             None if !on_by_default => return None,
-            None => Section::absent(self.span.clone(), path, self.errors),
+            None => None,
         };
+        let mut inner = self.inner(node, path);
         if !inner.bool("enabled", true) {
             return None;
         }
@@ -229,7 +228,7 @@ fn decode_node<'n, T>(
     outer: &mut Section<'n, '_>,
     decode: impl FnOnce(&mut Section<'n, '_>) -> T,
 ) -> T {
-    let mut inner = Section::new(node, path, outer.errors);
+    let mut inner = outer.inner(Some(node), path);
     let value = decode(&mut inner);
     inner.finish();
     value

@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::parse::parse;
+use crate::reference::ValueKind;
 use crate::secret::Secret;
 use crate::{MemoryEnvironment, substitute};
 
@@ -376,7 +377,7 @@ fn free_names_own_checks_and_warnings_are_possible() {
     let mut section = Section::new(&node, "", &mut errors);
     section.i64("known", 0, ..);
     let names: Vec<&str> = section
-        .remaining()
+        .remaining(|| vec![ValueKind::Any])
         .iter()
         .map(|(k, _)| k.text.as_str())
         .collect();
@@ -398,4 +399,27 @@ fn free_names_own_checks_and_warnings_are_possible() {
     );
     let warnings: Vec<String> = errors.warnings().iter().map(ToString::to_string).collect();
     assert_eq!(warnings, ["f:1:15: x: is old"]);
+}
+
+#[test]
+fn unknown_options_can_be_warnings() {
+    let node = parse("{known: 1, knwon: 2, inner: {other: 3}}", "f").unwrap();
+    let mut errors = Errors::new();
+    let mut section = Section::new(&node, "at", &mut errors);
+    section.tolerate_unknown();
+    section.i64("known", 0, ..);
+    section.section("inner", |inner| inner.i64("one", 0, ..));
+    section.finish();
+    assert!(errors.is_empty());
+    let said: Vec<String> = errors.warnings().iter().map(ToString::to_string).collect();
+    let ignored = "the collector ignores it, too";
+    assert_eq!(
+        said,
+        [
+            format!("f:1:30: at::inner::other: unknown option \"other\": {ignored}"),
+            format!(
+                "f:1:12: at::knwon: unknown option \"knwon\": {ignored}; did you mean \"known\"?"
+            ),
+        ]
+    );
 }

@@ -9,6 +9,7 @@ mod tests;
 
 use std::sync::Arc;
 
+use tailwater_config::reference::{Bounds, ValueKind};
 use tailwater_config::{Errors, KeyPath, Node, NodeValue, Section};
 use tailwater_ottl::logs::LogScene;
 use tailwater_ottl::requests::PlaceScene;
@@ -218,7 +219,9 @@ impl Definition {
 
 /// An empty text and zero are no default, as in the collector.
 fn default_value(s: &mut Section<'_, '_>) -> Option<Value> {
-    let node = s.node("default_value")?;
+    let node = s.node_of("default_value", || {
+        vec![ValueKind::Text, ValueKind::Number(Bounds::default())]
+    })?;
     match &node.value {
         NodeValue::Null => None,
         NodeValue::Int(0) => None,

@@ -1,5 +1,6 @@
 //! The routing table as it is written.
 
+use tailwater_config::reference::ValueKind;
 use tailwater_config::{KeyPath, Section, Span};
 use tailwater_ottl::{Condition, Context, Options, RouteStatement, contexts_of_condition};
 use tailwater_pdata::Signal;
@@ -107,7 +108,9 @@ impl Route {
             .collect();
         let context = s.choice_optional("context", &contexts);
         let moves = s.choice("action", &[("move", true), ("copy", false)], true);
-        let (condition, statement) = (s.node("condition"), s.node("statement"));
+        let kind = || vec![ValueKind::Text];
+        let condition = s.node_of("condition", kind);
+        let statement = s.node_of("statement", kind);
         let text = |node: Option<&tailwater_config::Node>| {
             node.and_then(|n| n.as_text())
                 .map(str::to_owned)
@@ -241,7 +244,7 @@ fn statement_of(
     text: &str,
     context: Option<Context>,
 ) -> Option<(RouteStatement, Context)> {
-    let node = s.node(key)?;
+    let node = s.node_of(key, || vec![ValueKind::Text])?;
     let at = |s: &Section<'_, '_>| (s.path().child(key), node);
     let is_condition = key == "condition";
     let (context, prefixed) = match context {

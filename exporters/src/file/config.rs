@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tailwater_config::Section;
+use tailwater_config::reference::ValueKind;
 
 use super::options::{FileOptions, Form, RotationOptions};
 
@@ -63,7 +64,7 @@ pub fn decode(s: &mut Section<'_, '_>) -> Option<FileOptions> {
     let grouped = s.section_if_present("group_by", |group| {
         // Options of a group that is off do not matter.
         let enabled = group.bool("enabled", false);
-        group.remaining();
+        group.remaining(|| vec![ValueKind::Any]);
         enabled
     });
     if grouped == Some(true) {

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use tailwater_config::reference::ValueKind;
 use tailwater_config::{NodeValue, Section};
 
 use crate::client::{ClientOptions, Endpoint, decode_fixed_compression};
@@ -284,7 +285,10 @@ fn label_map(s: &mut Section<'_, '_>, key: &str) -> Vec<(String, String)> {
 /// `structured_metadata`: a boolean, or a section.
 fn decode_metadata(s: &mut Section<'_, '_>, default: MetadataOptions) -> MetadataOptions {
     let key = "structured_metadata";
-    let Some(node) = s.node(key).filter(|node| !node.is_null()) else {
+    let Some(node) = s
+        .node_of(key, || vec![ValueKind::Bool, ValueKind::Section])
+        .filter(|node| !node.is_null())
+    else {
         return default;
     };
     match node.value {

@@ -430,6 +430,7 @@ fn sized(at: usize, name: &str, target: Target, take: &mut Take) -> Result<Edito
             target,
             prefix: take.text().unwrap_or_default(),
             depth: match take.int() {
+                Some(0) => return Err(Mistake::new(at, "the depth of flatten is not above 0")),
                 Some(depth) => whole(depth, "depth")?,
                 None => usize::MAX,
             },

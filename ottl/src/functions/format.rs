@@ -13,8 +13,8 @@ use super::{Arg, Function, Takes, as_text, f, hex, p, plain_double, text};
 pub(super) const FUNCTIONS: &[Function] = &[f(
     "Format",
     &[
-        p("format_string", Takes::Value(Kind::Text)),
-        p("format_args", Takes::Values),
+        p("format", Takes::Value(Kind::Text)),
+        p("vals", Takes::Values),
     ],
     Kind::Text,
     format,

@@ -365,12 +365,38 @@ const PATTERNS: &[(&str, &str)] = &[
     ("SYSLOGFACILITY", r"<%{NONNEGINT}\.%{NONNEGINT}>"),
     (
         "SYSLOGBASE",
-        "%{SYSLOGTIMESTAMP:timestamp} (?:%{SYSLOGFACILITY} )?%{SYSLOGHOST:host.hostname} %{SYSLOGPROG}:",
+        "%{SYSLOGTIMESTAMP:timestamp} (?:%{SYSLOGFACILITY} )?%{SYSLOGHOST:host.name} %{SYSLOGPROG}:",
+    ),
+    (
+        "SYSLOGBASE2",
+        "(?:%{SYSLOGTIMESTAMP:timestamp}|%{TIMESTAMP_ISO8601:timestamp})(?: %{SYSLOGFACILITY})?(?: %{SYSLOGHOST:host.name})?(?: %{SYSLOGPROG}:)?",
+    ),
+    ("SYSLOGLINE", "%{SYSLOGBASE2} %{GREEDYDATA:message}"),
+    ("SYSLOG5424PRINTASCII", "[!-~]+"),
+    ("SYSLOG5424PRI", "<%{NONNEGINT:log.syslog.priority:int}>"),
+    ("SYSLOG5424SD", r"\[%{DATA}\]+"),
+    (
+        "SYSLOG5424BASE",
+        "%{SYSLOG5424PRI}%{NONNEGINT:system.syslog.version} +(?:-|%{TIMESTAMP_ISO8601:timestamp}) +(?:-|%{IPORHOST:host.name}) +(?:-|%{SYSLOG5424PRINTASCII:process.command}) +(?:-|%{POSINT:process.pid:int}) +(?:-|%{SYSLOG5424PRINTASCII:event.code}) +(?:-|%{SYSLOG5424SD:system.syslog.structured_data})?",
+    ),
+    ("SYSLOG5424LINE", "%{SYSLOG5424BASE} +%{GREEDYDATA:message}"),
+    ("CRON_ACTION", "[A-Z ]+"),
+    (
+        "CRONLOG",
+        r"%{SYSLOGBASE} \(%{USER:user.name}\) %{CRON_ACTION:system.cron.action} \(%{DATA:message}\)",
     ),
     ("HTTPDUSER", "%{EMAILADDRESS}|%{USER}"),
     (
+        "HTTPDERROR_DATE",
+        "%{DAY} %{MONTH} %{MONTHDAY} %{TIME} %{YEAR}",
+    ),
+    (
+        "HTTPD20_ERRORLOG",
+        r"\[%{HTTPDERROR_DATE:timestamp}\] \[%{LOGLEVEL:log.level}\] (?:\[client %{IPORHOST:source.address}\] )?%{GREEDYDATA:message}",
+    ),
+    (
         "HTTPD_COMMONLOG",
-        r#"%{IPORHOST:source.address} (?:-|%{HTTPDUSER:apache.access.user.identity}) (?:-|%{HTTPDUSER:user.name}) \[%{HTTPDATE:timestamp}\] "(?:%{WORD:http.request.method} %{NOTSPACE:url.original}(?: HTTP/%{NUMBER:http.version})?|%{DATA})" (?:-|%{INT:http.response.status_code:int}) (?:-|%{INT:http.response.body.bytes:int})"#,
+        r#"%{IPORHOST:source.address} (?:-|%{HTTPDUSER:apache.access.user.identity}) (?:-|%{HTTPDUSER:user.name}) \[%{HTTPDATE:timestamp}\] "(?:%{WORD:http.request.method} %{NOTSPACE:url.original}(?: HTTP/%{NUMBER:http.version})?|%{DATA})" (?:-|%{INT:http.response.status_code:int}) (?:-|%{INT:http.response.body.size:int})"#,
     ),
     (
         "HTTPD_COMBINEDLOG",
@@ -378,6 +404,18 @@ const PATTERNS: &[(&str, &str)] = &[
     ),
     ("COMMONAPACHELOG", "%{HTTPD_COMMONLOG}"),
     ("COMBINEDAPACHELOG", "%{HTTPD_COMBINEDLOG}"),
+    // Java.
+    (
+        "JAVACLASS",
+        r"(?:[A-Za-z$_][0-9A-Za-z$_]*\.)*[A-Za-z$_][0-9A-Za-z$_]*",
+    ),
+    ("JAVAMETHOD", "<(?:cl)?init>|[A-Za-z$_][0-9A-Za-z$_]*"),
+    ("JAVAFILE", "[0-9A-Za-z$_. -]+"),
+    ("JAVALOGMESSAGE", ".*"),
+    (
+        "JAVASTACKTRACEPART",
+        r"%{SPACE}at %{JAVACLASS:java.log.origin.class.name}\.%{JAVAMETHOD:log.origin.function}\(%{JAVAFILE:log.origin.file.name}(?::%{INT:log.origin.file.line:int})?\)",
+    ),
     (
         "LOGLEVEL",
         "(?i:alert|trace|debug|notice|info(?:rmation)?|warn(?:ing)?|err(?:or)?|crit(?:ical)?|fatal|severe|emerg(?:ency)?)",

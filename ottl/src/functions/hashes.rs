@@ -12,7 +12,7 @@ use crate::value::Val;
 
 use super::{Arg, Function, Takes, f, hex, p, text};
 
-const VALUE: &[super::Param] = &[p("value", Takes::Value(Kind::Text))];
+const VALUE: &[super::Param] = &[p("target", Takes::Value(Kind::Text))];
 const TARGET: &[super::Param] = &[p("target", Takes::Value(Kind::Text))];
 
 pub(super) const FUNCTIONS: &[Function] = &[

@@ -9,6 +9,7 @@ mod parsing;
 mod texts;
 mod times;
 mod types;
+mod urls;
 mod xml;
 
 use std::borrow::Cow;
@@ -149,7 +150,7 @@ pub(crate) const fn f(
 }
 
 /// Every converter, by group.
-const GROUPS: [&[Function]; 9] = [
+const GROUPS: [&[Function]; 10] = [
     types::FUNCTIONS,
     texts::FUNCTIONS,
     format::FUNCTIONS,
@@ -159,6 +160,7 @@ const GROUPS: [&[Function]; 9] = [
     parsing::FUNCTIONS,
     lists::FUNCTIONS,
     xml::FUNCTIONS,
+    urls::FUNCTIONS,
 ];
 
 /// Converters of the collector that are not built.
@@ -180,7 +182,6 @@ pub const NOT_BUILT: &[&str] = &[
     "ProfileID",
     "Reduce",
     "RemoveXML",
-    "URL",
     "UserAgent",
     "When",
 ];

@@ -40,25 +40,25 @@ pub(super) const FUNCTIONS: &[Function] = &[
     ),
     f(
         "HasPrefix",
-        &[p("value", TEXT), p("prefix", TEXT)],
+        &[p("target", TEXT), p("prefix", TEXT)],
         Kind::Bool,
         has_prefix,
     ),
     f(
         "HasSuffix",
-        &[p("value", TEXT), p("suffix", TEXT)],
+        &[p("target", TEXT), p("suffix", TEXT)],
         Kind::Bool,
         has_suffix,
     ),
     f(
         "TrimPrefix",
-        &[p("value", TEXT), p("prefix", TEXT)],
+        &[p("target", TEXT), p("prefix", TEXT)],
         Kind::Text,
         trim_prefix,
     ),
     f(
         "TrimSuffix",
-        &[p("value", TEXT), p("suffix", TEXT)],
+        &[p("target", TEXT), p("suffix", TEXT)],
         Kind::Text,
         trim_suffix,
     ),
@@ -70,7 +70,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
     ),
     f(
         "Concat",
-        &[p("values", Takes::Values), p("delimiter", Takes::Text)],
+        &[p("vals", Takes::Values), p("delimiter", Takes::Text)],
         Kind::Text,
         concat,
     ),
@@ -124,16 +124,16 @@ pub(super) const FUNCTIONS: &[Function] = &[
     ),
     f(
         "Base64Encode",
-        &[p("value", TEXT), opt("variant", Takes::OneOf(BASES))],
+        &[p("target", TEXT), opt("variant", Takes::OneOf(BASES))],
         Kind::Text,
         base64_encode,
     ),
-    f("Base64Decode", &[p("value", TEXT)], Kind::Text, |a, cx| {
+    f("Base64Decode", &[p("target", TEXT)], Kind::Text, |a, cx| {
         decode("Base64Decode", "base64", a, cx)
     }),
     f(
         "Decode",
-        &[p("value", ANY), p("encoding", Takes::OneOf(ENCODINGS))],
+        &[p("target", ANY), p("encoding", Takes::OneOf(ENCODINGS))],
         Kind::Text,
         |a, cx| decode("Decode", literal(a, 1, "utf-8"), a, cx),
     ),
@@ -399,11 +399,16 @@ fn snake(text: &str) -> String {
 /// `my_metric_name` to `MyMetricName`.
 fn camel(text: &str) -> String {
     let mut out = Vec::with_capacity(text.len());
-    let mut begins = true;
+    let (mut begins, mut after_capital) = (true, false);
     for &b in text.trim().as_bytes() {
         match b {
             b'a'..=b'z' | b'A'..=b'Z' => {
-                out.push(if begins { b.to_ascii_uppercase() } else { b });
+                out.push(match (begins, after_capital) {
+                    (true, _) => b.to_ascii_uppercase(),
+                    // A run of capitals is one word.
+                    (false, true) => b.to_ascii_lowercase(),
+                    (false, false) => b,
+                });
                 begins = false;
             }
             b'0'..=b'9' => {
@@ -412,6 +417,7 @@ fn camel(text: &str) -> String {
             }
             _ => begins = is_gap(b),
         }
+        after_capital = b.is_ascii_uppercase();
     }
     String::from_utf8_lossy(&out).into_owned()
 }
@@ -479,7 +485,7 @@ mod tests {
             ("my_metric_name", "MyMetricName"),
             ("metric.name-x", "MetricNameX"),
             ("a1b", "A1B"),
-            ("HTTP_server", "HTTPServer"),
+            ("HTTP_server", "HttpServer"),
         ] {
             assert_eq!(camel(text), want, "{text}");
         }

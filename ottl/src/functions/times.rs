@@ -33,7 +33,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
     Function {
         name: "Time",
         params: &[
-            p("target", Takes::Value(Kind::Text)),
+            p("time", Takes::Value(Kind::Text)),
             p("format", Takes::Layout),
             opt("location", Takes::Zone),
             opt("locale", Takes::Locale),

@@ -11,17 +11,16 @@ use crate::value::Val;
 
 use super::{Arg, Function, Takes, as_text, f, hex, literal, p, unhex, val, wrong};
 
-const ANY: &[super::Param] = &[p("value", Takes::Value(Kind::Any))];
 const KEY: &[super::Param] = &[p("key", Takes::Text)];
 const KEY_VALUE: &[super::Param] = &[p("key", Takes::Text), p("expected_val", Takes::Text)];
 const TARGET: &[super::Param] = &[p("target", Takes::Value(Kind::Any))];
 
 pub(super) const FUNCTIONS: &[Function] = &[
-    f("Bool", ANY, Kind::Bool, bool_of),
-    f("Double", ANY, Kind::Double, double_of),
-    f("Int", ANY, Kind::Int, int_of),
-    f("String", ANY, Kind::Text, string_of),
-    f("Hex", ANY, Kind::Text, hex_of),
+    f("Bool", TARGET, Kind::Bool, bool_of),
+    f("Double", TARGET, Kind::Double, double_of),
+    f("Int", TARGET, Kind::Int, int_of),
+    f("String", TARGET, Kind::Text, string_of),
+    f("Hex", TARGET, Kind::Text, hex_of),
     f("IsBool", TARGET, Kind::Bool, |a, cx| {
         is(a, cx, |v| matches!(v, Val::Bool(_)))
     }),
@@ -40,13 +39,15 @@ pub(super) const FUNCTIONS: &[Function] = &[
     f("IsString", TARGET, Kind::Bool, |a, cx| {
         is(a, cx, |v| matches!(v, Val::Str(_)))
     }),
-    f("IsEmpty", ANY, Kind::Bool, |a, cx| is(a, cx, is_empty)),
-    f("Log", ANY, Kind::Double, logarithm),
-    f("TraceID", ANY, Kind::Bytes, |a, cx| {
+    f("IsEmpty", TARGET, Kind::Bool, |a, cx| is(a, cx, is_empty)),
+    f("Log", TARGET, Kind::Double, logarithm),
+    f("TraceID", TARGET, Kind::Bytes, |a, cx| {
         id("TraceID", 16, a, cx)
     }),
-    f("SpanID", ANY, Kind::Bytes, |a, cx| id("SpanID", 8, a, cx)),
-    f("IsValidLuhn", ANY, Kind::Bool, luhn),
+    f("SpanID", TARGET, Kind::Bytes, |a, cx| {
+        id("SpanID", 8, a, cx)
+    }),
+    f("IsValidLuhn", TARGET, Kind::Bool, luhn),
     Function {
         pure: false,
         ..f("IsRootSpan", &[], Kind::Bool, is_root_span)
@@ -96,9 +97,10 @@ fn bool_of<'a>(args: &'a [Arg], cx: &Cx<'a>) -> Done<'a> {
         Val::Str(s) => match &*s {
             b"1" | b"t" | b"T" | b"true" | b"TRUE" | b"True" => Val::Bool(true),
             b"0" | b"f" | b"F" | b"false" | b"FALSE" | b"False" => Val::Bool(false),
-            _ => Val::Nil,
+            _ => return Err(Fault::failed("Bool", "the text is neither true nor false")),
         },
-        _ => Val::Nil,
+        Val::Nil => Val::Nil,
+        other => return Err(wrong("Bool", "a boolean, a number or text", &other)),
     })
 }
 
@@ -113,8 +115,12 @@ fn double_of<'a>(args: &'a [Arg], cx: &Cx<'a>) -> Done<'a> {
         Val::Double(d) => Val::Double(d),
         Val::Int(i) => Val::Double(i as f64),
         Val::Bool(b) => Val::Double(f64::from(u8::from(b))),
-        Val::Str(s) => number(&s).map_or(Val::Nil, Val::Double),
-        _ => Val::Nil,
+        Val::Str(s) => match number(&s) {
+            Some(d) => Val::Double(d),
+            None => return Err(Fault::failed("Double", "the text is no number")),
+        },
+        Val::Nil => Val::Nil,
+        other => return Err(wrong("Double", "a boolean, a number or text", &other)),
     })
 }
 
@@ -126,12 +132,19 @@ fn int_of<'a>(args: &'a [Arg], cx: &Cx<'a>) -> Done<'a> {
         Val::Str(s) => utf8(&s)
             .and_then(|s| s.parse().ok())
             .map_or(Val::Nil, Val::Int),
-        _ => Val::Nil,
+        Val::Nil => Val::Nil,
+        other => return Err(wrong("Int", "a boolean, a number or text", &other)),
     })
 }
 
 fn string_of<'a>(args: &'a [Arg], cx: &Cx<'a>) -> Done<'a> {
-    Ok(as_text(val(args, 0, cx)?).map_or(Val::Nil, Val::Str))
+    let value = val(args, 0, cx)?;
+    // The collector writes a time as JSON, which has quotes.
+    let quoted = matches!(value, Val::Time(_));
+    Ok(match as_text(value) {
+        Some(text) if quoted => Val::text(format!("\"{}\"", String::from_utf8_lossy(&text))),
+        text => text.map_or(Val::Nil, Val::Str),
+    })
 }
 
 fn hex_of<'a>(args: &'a [Arg], cx: &Cx<'a>) -> Done<'a> {
@@ -140,7 +153,8 @@ fn hex_of<'a>(args: &'a [Arg], cx: &Cx<'a>) -> Done<'a> {
         Val::Int(i) => hex(&i.to_be_bytes()),
         Val::Double(d) => hex(&d.to_be_bytes()),
         Val::Str(b) | Val::Bytes(b) => hex(&b),
-        _ => return Ok(Val::Nil),
+        Val::Nil => String::new(),
+        other => return Err(wrong("Hex", "text, bytes, a boolean or a number", &other)),
     }))
 }
 
@@ -184,7 +198,10 @@ fn luhn<'a>(args: &'a [Arg], cx: &Cx<'a>) -> Done<'a> {
         Val::Str(text) => text,
         other => return Err(wrong(PLACE, "digits or an integer", &other)),
     };
-    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+    if digits.is_empty() {
+        return Ok(Val::Bool(false));
+    }
+    if !digits.iter().all(u8::is_ascii_digit) {
         return Err(Fault::failed(PLACE, "the text is not of digits alone"));
     }
     let weighed = digits.iter().rev().enumerate().map(|(i, d)| {

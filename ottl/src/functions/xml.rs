@@ -280,7 +280,11 @@ fn whole(element: &Element) -> Map {
 }
 
 fn parse_simplified<'a>(args: &'a [Arg], cx: &Cx<'a>) -> Done<'a> {
-    let nodes = nodes("ParseSimplifiedXML", args, cx)?;
+    const PLACE: &str = "ParseSimplifiedXML";
+    let nodes = nodes(PLACE, args, cx)?;
+    if elements(&nodes).next().is_none() {
+        return Err(Fault::failed(PLACE, "there is no element"));
+    }
     Ok(Val::Map(Cow::Owned(simplified(&nodes))))
 }
 

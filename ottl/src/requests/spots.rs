@@ -219,6 +219,9 @@ pub(crate) fn read<'v>(view: &View<'v>, spot: Spot) -> Val<'v> {
         Form::Double => double(),
         Form::SomeInt if view.has(name) => Val::Int(number().cast_signed()),
         Form::SomeDouble if view.has(name) => double(),
+        // A point with a number of the other kind: the collector gives 0, not nil.
+        Form::SomeInt if view.has("as_double") => Val::Int(0),
+        Form::SomeDouble if view.has("as_int") => Val::Double(0.0),
         Form::SomeInt | Form::SomeDouble => Val::Nil,
         Form::Kind => text(kind_name(number()).as_bytes()),
         Form::KindEnum => Val::text(format!("SPAN_KIND_{}", kind_name(number()).to_uppercase())),

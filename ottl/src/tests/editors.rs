@@ -261,11 +261,6 @@ fn maps_are_merged_and_flattened() {
         (&[r#"flatten(attributes, "app")"#], "app.s", "text"),
         (&["flatten(attributes, depth=1)"], "m.n", r#"{"deep":1}"#),
         (
-            &["flatten(attributes, depth=0)"],
-            "m",
-            r#"{"k":"v","n":{"deep":1}}"#,
-        ),
-        (
             &[
                 r#"set(attributes, {"a": {"s": {"n": "first"}, "h": "1"}, "a.s": {"n": ["second", "third"]}, "a.s.n": "fourth", "o": ["u1", "u2"]})"#,
                 "flatten(attributes, resolveConflicts=true)",

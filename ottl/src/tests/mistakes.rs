@@ -43,12 +43,13 @@ fn mistakes_of_statements_are_told() {
         ),
         (
             r#"set(attributes["a"], Int())"#,
-            "Int needs the argument value",
+            "Int needs the argument target",
         ),
         (
             r#"set(attributes["a"], Int(1, 2))"#,
-            "Int takes at most 1 arguments: value",
+            "Int takes at most 1 arguments: target",
         ),
+        ("flatten(attributes, depth=0)", "the depth of flatten"),
         (r#"set(attributes["a"], Now(1))"#, "Now takes no arguments"),
         (
             r#"set(attributes["a"], Split(body, delimeter=","))"#,

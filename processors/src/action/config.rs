@@ -147,7 +147,6 @@ impl Options {
             .map(|a| Origin::Attribute(a.into()));
         let context = self.from_context.as_deref();
         let context = context.map(|key| Origin::Context(ContextKey::parse(key)));
-        let constant = value.is_some();
         let mut given = [value, attribute, context].into_iter().flatten();
         let (Some(origin), None) = (given.next(), given.next()) else {
             s.error(
@@ -156,11 +155,8 @@ impl Options {
             );
             return None;
         };
-        if constant && self.default.is_some() {
-            s.invalid(
-                "default_value",
-                "is used with from_attribute or from_context only",
-            );
+        if matches!(origin, Origin::Value(_)) && self.default.is_some() {
+            s.warn("default_value", "has no effect beside value");
         }
         Some(Source {
             origin,

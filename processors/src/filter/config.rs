@@ -263,7 +263,7 @@ const METRIC_PROPERTIES: &[(&str, &str)] = &[
 
 fn metric_properties(s: &mut Section<'_, '_>) -> Properties {
     s.describe(METRIC_PROPERTIES);
-    if s.node("match_type").and_then(|n| n.as_text()) == Some("expr") {
+    if s.node_of("match_type", Vec::new).and_then(|n| n.as_text()) == Some("expr") {
         let why = "expr is not supported: write the expressions as conditions of OTTL under metrics::datapoint";
         s.invalid("match_type", why);
     }

@@ -4,6 +4,7 @@
 //! can be read for what it is; what a signal does not have is refused when it is used for that signal.
 
 use regex::bytes::Regex;
+use tailwater_config::reference::ValueKind;
 use tailwater_config::{ConfigError, Errors, KeyPath, Section, Span};
 use tailwater_pdata::Signal;
 
@@ -157,7 +158,17 @@ const PROPERTIES_OF_ITEMS: &[(&str, &str)] = &[
 /// The conditions in a section.
 pub fn decode_match(s: &mut Section<'_, '_>) -> MatchConfig {
     s.describe(PROPERTIES_OF_ITEMS);
-    let how = match_type(s);
+    // A severity alone is compared, not matched.
+    let is_severity_alone = !s.is_recording()
+        && !s.is_given("match_type")
+        && s.is_given("log_severity_number")
+        && !PROPERTIES
+            .iter()
+            .any(|(key, _)| *key != "log_severity_number" && s.is_given(key));
+    let how = match is_severity_alone {
+        true => MatchType::Strict,
+        false => match_type(s),
+    };
     let c = Conditions {
         record: LogMatch {
             bodies: texts(s, "log_bodies", how),
@@ -333,7 +344,9 @@ const SEVERITY: &[(&str, &str)] = &[
 pub(crate) fn severity(s: &mut Section<'_, '_>) -> Option<SeverityMatch> {
     s.describe(SEVERITY);
     let match_undefined = s.bool("match_undefined", false);
-    let named = s.node("min").and_then(|n| n.as_text());
+    let named = s
+        .node_of("min", || vec![ValueKind::Text])
+        .and_then(|n| n.as_text());
     let min = match named {
         Some(name) => {
             let number = severity_number(name);

@@ -57,7 +57,7 @@ const ERROR_MODE: &[(&str, &str)] = &[(
 /// `error_mode` of a processor.
 pub(crate) fn error_mode(s: &mut Section<'_, '_>) -> ErrorMode {
     s.describe(ERROR_MODE);
-    s.choice("error_mode", &MODES, ErrorMode::Ignore)
+    s.choice_any_case("error_mode", &MODES, ErrorMode::Ignore)
 }
 
 /// A text with where it was written.
@@ -205,7 +205,7 @@ pub(crate) fn condition_groups(
             let path = s.path().child(key);
             for (i, node) in nodes.iter().enumerate() {
                 let mut group = Section::new(node, path.child(i), s.errors());
-                let mode = group.choice("error_mode", &MODES, mode);
+                let mode = group.choice_any_case("error_mode", &MODES, mode);
                 match context_of(&mut group, allowed) {
                     Some(context) => groups.extend(conditions_of(
                         &mut group,
@@ -284,7 +284,7 @@ pub(crate) fn statement_groups(
             let path = s.path().child(key);
             for (i, node) in nodes.iter().enumerate() {
                 let mut group = Section::new(node, path.child(i), s.errors());
-                let mode = group.choice("error_mode", &MODES, mode);
+                let mode = group.choice_any_case("error_mode", &MODES, mode);
                 let context = context_of(&mut group, allowed);
                 groups.extend(statements(&mut group, "statements", allowed, mode, context));
                 group.finish();

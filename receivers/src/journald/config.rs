@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use tailwater_config::reference::ValueKind;
 use tailwater_config::{ComponentId, Node, Section};
 
 use crate::input::options::retry_on_failure;
@@ -248,7 +249,7 @@ fn arguments(s: &mut Section<'_, '_>) -> (Vec<String>, Vec<PathBuf>) {
 fn matches(s: &mut Section<'_, '_>) -> Vec<String> {
     let all = s.section_list("matches", |m| {
         let mut fields = Vec::new();
-        for (key, node) in m.remaining() {
+        for (key, node) in m.remaining(|| vec![ValueKind::Text]) {
             let name = key.text.as_str();
             if name.is_empty() || !name.bytes().all(|b| b == b'_' || b.is_ascii_uppercase()) {
                 m.invalid(name, "is not a valid Systemd field name");

@@ -216,6 +216,7 @@ fn draft<'n>(
         routes: Vec::new(),
     };
     let mut s = Section::new(node, path, errors);
+    s.tolerate_unknown();
     s.describe(&[("type", "Which operator it is.")]);
     let kind = s.variant("type", &SUPPORTED);
     s.describe(COMMON);

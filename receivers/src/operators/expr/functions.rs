@@ -42,6 +42,8 @@ pub(super) enum Function {
     Sum,
     Get,
     Take,
+    /// Not called by a name: `value[from:to]`.
+    Slice,
     Reverse,
     Uniq,
     Concat,
@@ -85,6 +87,7 @@ const FUNCTIONS: &[(&str, Function, usize, usize, Type)] = &[
     ("sum", Function::Sum, 1, 1, Type::Any),
     ("get", Function::Get, 2, 2, Type::Any),
     ("take", Function::Take, 2, 2, Type::List),
+    (SLICE, Function::Slice, 3, 3, Type::Any),
     ("reverse", Function::Reverse, 1, 1, Type::List),
     ("uniq", Function::Uniq, 1, 1, Type::List),
     ("concat", Function::Concat, 1, ARGUMENTS_MAX, Type::List),
@@ -93,6 +96,9 @@ const FUNCTIONS: &[(&str, Function, usize, usize, Type)] = &[
     ("toBase64", Function::ToBase64, 1, 1, Type::Str),
     ("fromBase64", Function::FromBase64, 1, 1, Type::Str),
 ];
+
+/// How a slice is written; no name can be so.
+const SLICE: &str = "[:]";
 
 /// Arguments of a function that takes any number of them.
 const ARGUMENTS_MAX: usize = 64;
@@ -108,7 +114,8 @@ pub(super) fn find(name: &str) -> Option<(Function, std::ops::RangeInclusive<usi
 
 /// All names, for error messages.
 pub(super) fn names() -> String {
-    let names: Vec<&str> = FUNCTIONS.iter().map(|f| f.0).collect();
+    let names = FUNCTIONS.iter().map(|f| f.0);
+    let names: Vec<&str> = names.filter(|name| *name != SLICE).collect();
     format!("env, {}", names.join(", "))
 }
 

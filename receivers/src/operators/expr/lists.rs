@@ -38,6 +38,30 @@ pub(super) fn text(call: &Call<'_, '_>) -> Result<Vec<u8>, EvalError> {
     })
 }
 
+/// A part of a list, or of the bytes of a text. Ends beyond it are its own, and negative ones count from its end.
+fn slice<'a>(call: &Call<'_, 'a>) -> Result<Val<'a>, EvalError> {
+    let end = |i: usize, length: usize| match call.args.get(i) {
+        Some(Val::Int(n)) => Ok(match usize::try_from(n.unsigned_abs()) {
+            Ok(back) if *n < 0 => length.saturating_sub(back),
+            Ok(at) => at.min(length),
+            Err(_) if *n < 0 => 0,
+            Err(_) => length,
+        }),
+        v => Err(call.refused(v.unwrap_or(&Val::Nil))),
+    };
+    let range = |length: usize| {
+        let to = end(2, length)?;
+        Ok(end(1, length)?.min(to)..to)
+    };
+    Ok(match call.first() {
+        Val::Str(text) => Val::bytes(text[range(text.len())?].to_vec()),
+        _ => {
+            let items = call.list()?;
+            Val::List(Cow::Owned(items[range(items.len())?].to_vec()))
+        }
+    })
+}
+
 /// Functions that give lists, or what the record has.
 pub(super) fn other<'a>(call: &Call<'_, 'a>) -> Result<Val<'a>, EvalError> {
     let list = |items: Vec<Value>| Val::List(Cow::Owned(items));
@@ -56,6 +80,7 @@ pub(super) fn other<'a>(call: &Call<'_, 'a>) -> Result<Val<'a>, EvalError> {
             };
             list(items.iter().take(most).cloned().collect())
         }
+        Function::Slice => slice(call)?,
         Function::Reverse => list(call.list()?.iter().rev().cloned().collect()),
         Function::Uniq => {
             let items = call.list()?;

@@ -431,6 +431,37 @@ impl Parser<'_> {
         }))
     }
 
+    /// What is behind a bracket: a key, an index, or the ends of a slice, each of which may be left out.
+    fn bracket(&mut self, of: Box<Node>, optional: bool) -> Result<Kind, ExprError> {
+        let pos = self.pos();
+        let number = |i| Node {
+            pos,
+            kind: Kind::Literal(Value::Int(i)),
+        };
+        let from = match self.peek() {
+            Tok::Op(":") => None,
+            _ => Some(self.expression(0)?),
+        };
+        if self.eat(":") {
+            let to = match self.peek() {
+                Tok::Op("]") => number(i64::MAX),
+                _ => self.expression(0)?,
+            };
+            self.expect("]")?;
+            let from = from.unwrap_or_else(|| number(0));
+            return Ok(Kind::Call(functions::Function::Slice, vec![*of, from, to]));
+        }
+        self.expect("]")?;
+        Ok(match from {
+            Some(Node {
+                kind: Kind::Literal(Value::Str(name)),
+                ..
+            }) => Kind::Member(of, name, optional),
+            Some(index) => Kind::Index(of, Box::new(index), optional),
+            None => return Err(self.unexpected("a key or an index")),
+        })
+    }
+
     fn postfix(&mut self, mut node: Node) -> Result<Node, ExprError> {
         let mut may_cut_short = false;
         let mut links = 0;
@@ -455,12 +486,7 @@ impl Parser<'_> {
             };
             let of = Box::new(node);
             let kind = if bracket {
-                let index = self.expression(0)?;
-                self.expect("]")?;
-                match index.kind {
-                    Kind::Literal(Value::Str(name)) => Kind::Member(of, name, optional),
-                    _ => Kind::Index(of, Box::new(index), optional),
-                }
+                self.bracket(of, optional)?
             } else {
                 let (Tok::Name(name), _) = self.next() else {
                     self.at = self.at.saturating_sub(1);

@@ -274,6 +274,11 @@ fn functions_of_lists_and_encodings_are_those_of_expr_lang() {
         ("get([1, 2], -1)", Value::Int(2)),
         ("get([1], 5) == nil", true.into()),
         (r#"take(["a", "b"], 1)"#, list(&["a"])),
+        (r#""abcd"[1:3]"#, "bc".into()),
+        (r#""abcd"[:2] + "abcd"[2:]"#, "abcd".into()),
+        (r#""abcd"[-2:]"#, "cd".into()),
+        (r#""abcd"[3:1] + "abcd"[:99]"#, "abcd".into()),
+        (r#"["a", "b", "c"][1:]"#, list(&["b", "c"])),
         (r#"reverse(["a", "b"])"#, list(&["b", "a"])),
         (r#"uniq(["a", "a", "b"])"#, list(&["a", "b"])),
         (r#"concat(["a"], ["b"])"#, list(&["a", "b"])),
@@ -295,6 +300,8 @@ fn functions_of_lists_and_encodings_are_those_of_expr_lang() {
         r#"fromJSON(attributes.s)"#,
         r#"fromBase64(attributes.s + "!")"#,
         r#"sum([attributes.s])"#,
+        r#"attributes.n[1:2]"#,
+        r#""abc"["a":]"#,
     ] {
         assert!(eval(text).is_err(), "{text}");
     }

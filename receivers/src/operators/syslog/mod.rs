@@ -316,10 +316,6 @@ fn framing(s: &mut Section<'_, '_>, protocol: Protocol) -> Framing {
         let key = "non_transparent_framing_trailer";
         s.invalid(key, "goes with protocol rfc5424 only");
     }
-    if counting && protocol == Protocol::Rfc3164 {
-        let message = "goes with the protocols rfc5424 and none only";
-        s.invalid("enable_octet_counting", message);
-    }
     match (counting, trailer) {
         (true, Some(_)) => {
             s.error(

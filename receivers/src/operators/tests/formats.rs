@@ -280,6 +280,11 @@ fn syslog_sets_time_and_severity() {
     ] {
         assert!(attributes(counted, text).is_err(), "{text}");
     }
+    let older = r#"{"type":"syslog_parser","protocol":"rfc3164","enable_octet_counting":true}"#;
+    let got =
+        attributes(older, "29 <34>Oct 11 22:14:15 h app: ab").map(|m| m.get("message").cloned());
+    assert_eq!(got, Ok(Some("ab".into())));
+    assert!(attributes(older, "<34>Oct 11 22:14:15 h app: ab").is_err());
     let trailer =
         r#"{"type":"syslog_parser","protocol":"rfc5424","non_transparent_framing_trailer":"NUL"}"#;
     let got = attributes(trailer, "<86>1 - h - - - - ab\0").map(|m| m.get("message").cloned());
@@ -297,10 +302,6 @@ fn syslog_sets_time_and_severity() {
         (
             r#"[{"type":"syslog_parser","protocol":"rfc3164","location":"Mars"}]"#,
             "no time zone",
-        ),
-        (
-            r#"[{"type":"syslog_parser","protocol":"rfc3164","enable_octet_counting":true}]"#,
-            "rfc5424 and none only",
         ),
         (
             r#"[{"type":"syslog_parser","protocol":"none","non_transparent_framing_trailer":"LF"}]"#,

@@ -53,10 +53,6 @@ async fn what_is_refused() {
             vec!["receivers::syslog::non_transparent_framing_trailer", "udp"],
         ),
         (
-            format!("{{{tcp}, protocol: rfc3164, enable_octet_counting: true}}"),
-            vec!["receivers::syslog::enable_octet_counting", "rfc5424"],
-        ),
-        (
             format!("{{{tcp}, protocol: rfc5424, on_error: ignore}}"),
             vec!["receivers::syslog::on_error", "send_quiet"],
         ),

@@ -10,8 +10,10 @@
 //! [`machine`] decides and never acts; [`verdict`] judges and never asks; [`driver`] acts, and keeps each state
 //! before it does, under a lease. What is between the driver and the agents is a port ([`ports`]).
 //!
+//! What is carried out next is the same for every driver ([`agenda`]).
 //! `tailwater-control` drives it for agents that connect by OpAMP.
 
+pub mod agenda;
 pub mod command;
 pub mod driver;
 pub mod machine;

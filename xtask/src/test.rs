@@ -188,7 +188,7 @@ fn advisories(skipped: &mut Skipped) -> Result<()> {
 /// Has `command` look at every target of ours with clippy while it compiles it, a warning being an error. `cargo clippy`
 /// would compile all that we depend on once more, which is most of what it takes. (Clippy's driver stands in for the compiler
 /// and takes its arguments from the environment, as `cargo clippy` itself uses it.)
-fn lint(command: &mut Command) {
+pub fn lint(command: &mut Command) {
     command.env("RUSTC_WORKSPACE_WRAPPER", "clippy-driver");
     let separator = "__CLIPPY_HACKERY__";
     command.env("CLIPPY_ARGS", format!("-D{separator}warnings{separator}"));

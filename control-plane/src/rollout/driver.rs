@@ -4,19 +4,14 @@
 //! A crash at any point leaves a state whose commands are carried out again. Two of these are no danger: the
 //! lease has an epoch, the store keeps nothing of an older one, and agents obey none.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::command::{Command, Fence, Outcome};
+use super::agenda::Agenda;
+use super::command::{Command, Fence};
 use super::model::{Flaw, Input, Policy, SCHEMA, State};
 use super::ports::{Configs, Failure, Fleet, perform};
 use crate::metrics::{Activity, Metrics};
 use crate::store::{RolloutStore, StepRecord, StoreError, Submitted};
-
-/// After the first attempt that did not succeed, ms; then double.
-const RETRY_MS: u64 = 500;
-/// Not longer, ms.
-const RETRY_MS_MAX: u64 = 30_000;
 
 /// What a driver works with.
 pub struct Parts {
@@ -55,12 +50,6 @@ struct Lease {
     renew_ms: u64,
 }
 
-#[derive(Clone, Copy)]
-struct Retry {
-    attempts: u32,
-    at_ms: u64,
-}
-
 /// See the module's documentation.
 pub struct Driver {
     p: Parts,
@@ -69,7 +58,7 @@ pub struct Driver {
     /// How far the machine's clock is ahead of the wall's, which another process may have set: durations
     /// go on all the same.
     ahead_ms: u64,
-    retries: BTreeMap<String, Retry>,
+    agenda: Agenda,
 }
 
 impl Driver {
@@ -80,7 +69,7 @@ impl Driver {
             lease: None,
             state: None,
             ahead_ms: 0,
-            retries: BTreeMap::new(),
+            agenda: Agenda::default(),
         }
     }
 
@@ -116,17 +105,17 @@ impl Driver {
             let input = input_of(&submitted);
             return self.step(state, epoch, now_ms, input, Some(seq));
         }
-        if let Some(command) = self.next_command(&state, now_ms) {
+        if let Some(command) = self.agenda.next(&state, now_ms) {
             return self.attempt(state, epoch, now_ms, &command);
         }
         if state.due_ms <= now_ms + self.ahead_ms {
             self.p.metrics.did(Activity::ScheduleReconcile);
             return self.step(state, epoch, now_ms, Input::Tick, None);
         }
-        let retries = self.retries.values().map(|r| r.at_ms);
         let renew = self.lease.map(|l| l.renew_ms);
         let due = state.due_ms.saturating_sub(self.ahead_ms);
-        let until = retries.chain(renew).fold(due, u64::min);
+        let dues = self.agenda.due().into_iter().chain(renew);
+        let until = dues.fold(due, u64::min);
         self.state = Some(state);
         Ok(Turn::Waits(until))
     }
@@ -162,11 +151,11 @@ impl Driver {
     fn step_down(&mut self) {
         self.lease = None;
         self.state = None;
-        self.retries.clear();
+        self.agenda = Agenda::default();
     }
 
     fn load(&mut self, now_ms: u64) -> Result<State, StoreError> {
-        self.retries.clear();
+        self.agenda = Agenda::default();
         self.ahead_ms = 0;
         let Some(body) = self.p.store.rollout(&self.p.group)? else {
             return Ok(State::new(&self.p.group, &self.p.policy));
@@ -182,16 +171,6 @@ impl Driver {
         state.schema = SCHEMA;
         self.ahead_ms = state.clock_ms.saturating_sub(now_ms);
         Ok(state)
-    }
-
-    /// What is outstanding and may be tried now, the oldest first.
-    fn next_command(&mut self, state: &State, now_ms: u64) -> Option<Command> {
-        self.retries
-            .retain(|key, _| state.outstanding.contains_key(key));
-        let may = |c: &&Command| self.retries.get(&c.key).is_none_or(|r| r.at_ms <= now_ms);
-        let number = |c: &&Command| c.key.rsplit('/').next().and_then(|n| n.parse::<u64>().ok());
-        let outstanding = state.outstanding.values();
-        outstanding.filter(may).min_by_key(number).cloned()
     }
 
     fn attempt(
@@ -221,13 +200,9 @@ impl Driver {
                 } else {
                     tracing::info!(activity = activity.name(), key = command.key, "done");
                 }
-                if let Outcome::Health { agents } = &mut outcome {
-                    // The machine compares this with its own clock.
-                    for sample in agents.values_mut().filter_map(|(_, s)| s.as_mut()) {
-                        sample.at_ms += self.ahead_ms;
-                    }
-                }
-                self.retries.remove(&command.key);
+                // The machine compares this with its own clock.
+                outcome.shift(self.ahead_ms);
+                self.agenda.succeeded(&command.key);
                 let key = command.key.clone();
                 let input = Input::Done { key, outcome };
                 self.step(state, epoch, now_ms, input, None)
@@ -239,14 +214,7 @@ impl Driver {
             }
             Err(error) => {
                 self.p.metrics.failed(activity);
-                let retry = self.retries.entry(command.key.clone());
-                let retry = retry.or_insert(Retry {
-                    attempts: 0,
-                    at_ms: 0,
-                });
-                retry.attempts += 1;
-                let wait = RETRY_MS << (retry.attempts - 1).min(10);
-                retry.at_ms = now_ms + wait.min(RETRY_MS_MAX);
+                self.agenda.failed(&command.key, now_ms);
                 tracing::warn!(activity = activity.name(), key = command.key, %error, "is tried again");
                 self.state = Some(state);
                 Ok(Turn::Worked)
@@ -263,7 +231,7 @@ impl Driver {
         input: Input,
         consumed: Option<u64>,
     ) -> Result<Turn, StoreError> {
-        let what = said(&input);
+        let what = input.said();
         let before = state.phase.name();
         if state
             .step(&self.p.policy, epoch, now_ms + self.ahead_ms, input)
@@ -307,16 +275,6 @@ fn input_of(submitted: &Submitted) -> Input {
         tracing::error!(%error, seq = submitted.seq, "an input of the rollout is not understood");
         Input::Tick
     })
-}
-
-/// What a step was about, for the history.
-fn said(input: &Input) -> String {
-    match input {
-        Input::Changed { revision } => format!("changed {revision}"),
-        Input::Operator { wants } => format!("operator {wants:?}").to_lowercase(),
-        Input::Done { key, .. } => format!("done {key}"),
-        Input::Tick => "tick".to_owned(),
-    }
 }
 
 #[cfg(test)]

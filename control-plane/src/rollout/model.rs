@@ -16,7 +16,8 @@ pub const SCHEMA: u32 = 2;
 pub type AgentId = String;
 
 /// Which agents a stage takes.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Select {
     /// So many more.
     Count(usize),
@@ -32,7 +33,7 @@ pub enum Select {
 }
 
 /// A step of exposure.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Stage {
     /// Who.
     pub select: Select,
@@ -43,7 +44,7 @@ pub struct Stage {
 }
 
 /// How a group is rolled out. Not part of the state: a restart may bring another one.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Policy {
     /// The first stage. None of it may fail.
     pub canary: Stage,
@@ -91,6 +92,7 @@ pub struct Policy {
     pub limits: Limits,
     /// A mistake that the simulation has to find.
     #[cfg(test)]
+    #[serde(skip)]
     pub(super) flaw: Option<Flaw>,
 }
 
@@ -252,6 +254,18 @@ pub enum Input {
     },
     /// Time passed.
     Tick,
+}
+
+impl Input {
+    /// What a step by it is about, for the history.
+    pub fn said(&self) -> String {
+        match self {
+            Input::Changed { revision } => format!("changed {revision}"),
+            Input::Operator { wants } => format!("operator {wants:?}").to_lowercase(),
+            Input::Done { key, .. } => format!("done {key}"),
+            Input::Tick => "tick".to_owned(),
+        }
+    }
 }
 
 /// An agent that is looked at.

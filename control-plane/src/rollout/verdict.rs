@@ -78,7 +78,7 @@ impl Sample {
 }
 
 /// From where on something is worse, and what is no data.
-#[derive(Clone, Copy, PartialEq, Debug)]
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Limits {
     /// A shorter window says nothing.
     pub window_ms_min: u64,

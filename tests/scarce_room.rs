@@ -103,6 +103,7 @@ fn a_long_line_is_read_whole_when_room_is_scarce() {
             health: Arc::new(HealthRegistry::new()),
             runtime: runtime.handle().clone(),
             listeners: Default::default(),
+            connections: Default::default(),
             storages: stores(clock.clone()),
             authenticators: Default::default(),
             agent: None,

@@ -174,6 +174,7 @@ impl Bench {
             seed: 1,
             runtime: runtime.handle().clone(),
             authenticators: Default::default(),
+            connections: Default::default(),
             queue_dir: None,
         };
         let metrics = Arc::new(MetricsRegistry::default());

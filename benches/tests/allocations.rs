@@ -168,6 +168,7 @@ impl Agent {
             health: Arc::new(HealthRegistry::new()),
             runtime: handle,
             listeners: Default::default(),
+            connections: Default::default(),
             storages: stores.clone(),
             authenticators: Default::default(),
             agent: None,

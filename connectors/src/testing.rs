@@ -35,6 +35,7 @@ pub(crate) fn cx(signal: Signal) -> NodeCx {
         health: Arc::default(),
         runtime: runtime.handle().clone(),
         listeners: Arc::default(),
+        connections: Arc::default(),
         storages: Arc::new(NoStorages),
         authenticators: Default::default(),
         agent: None,

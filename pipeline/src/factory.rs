@@ -19,6 +19,7 @@ use crate::clock::Clock;
 use crate::component::{
     BuildError, Connector, ExporterNode, ExtensionNode, Processor, ReceiverNode,
 };
+use crate::connections::Connections;
 use crate::lanes::Lane;
 use crate::listeners::Listeners;
 use crate::reach::Reach;
@@ -51,6 +52,8 @@ pub struct NodeCx {
     pub runtime: tokio::runtime::Handle,
     /// Sockets that listen.
     pub listeners: Arc<Listeners>,
+    /// Connections that outlive who uses them.
+    pub connections: Arc<Connections>,
     /// Where positions are stored.
     pub storages: Arc<dyn Storages>,
     /// The extensions that authenticate.

@@ -11,6 +11,7 @@ pub mod checkpoint;
 pub mod client;
 pub mod clock;
 pub mod component;
+pub mod connections;
 pub mod factory;
 pub mod files;
 pub mod fs;

@@ -67,6 +67,7 @@ fn cx(runtime: &tokio::runtime::Runtime, clock: &Arc<SimClock>) -> NodeCx {
         health: Arc::new(HealthRegistry::new()),
         runtime: runtime.handle().clone(),
         listeners: Default::default(),
+        connections: Default::default(),
         storages: Arc::new(NoStorages),
         authenticators: Default::default(),
         agent: None,

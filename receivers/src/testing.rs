@@ -34,6 +34,7 @@ pub fn context(id: &str, metrics: &Arc<MetricsRegistry>) -> NodeCx {
         health: Arc::new(HealthRegistry::new()),
         runtime: tokio::runtime::Handle::current(),
         listeners: Default::default(),
+        connections: Default::default(),
         storages: Arc::new(NoStorages),
         agent: None,
         authenticators: Default::default(),

@@ -293,6 +293,28 @@ fn the_directory_of_positions_cannot_change() {
     rig.finish(agent);
 }
 
+/// Guarantee: an exporter that is replaced, as its labels change, goes on with the connections that are open.
+#[test]
+fn connections_outlive_their_exporter() {
+    let rig = Rig::new("connections");
+    let mut config = rig.config();
+    let agent = rig.start(&config);
+    let mut writer = rig.writer(1, "app.log", |_| {});
+    for n in 0..5 {
+        config["exporters"]["loki"]["labels"]["static"] = json!({"cluster": format!("c{n}")});
+        assert!(agent.reload(&config), "{}", tail(&agent.log()));
+        writer.write_lines(50).expect("written");
+        rig.wait_delivered(&agent);
+    }
+    assert_eq!(rig.loki.connections_accepted(), 1);
+    config["exporters"]["loki"]["idle_conn_timeout"] = json!("50s");
+    assert!(agent.reload(&config), "{}", tail(&agent.log()));
+    writer.write_lines(50).expect("written");
+    rig.wait_delivered(&agent);
+    assert_eq!(rig.loki.connections_accepted(), 2);
+    rig.finish(agent);
+}
+
 /// The numbers of the generations that can be gone back to, and the one in force.
 fn kept(way: &Way) -> (Vec<u64>, u64) {
     let answer = way.get("/v1/generations").json();

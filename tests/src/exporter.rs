@@ -85,6 +85,7 @@ impl LokiBench {
             seed: 1,
             runtime: sockets.handle.clone(),
             authenticators: Default::default(),
+            connections: Default::default(),
             queue_dir: None,
         };
         let metrics = Arc::new(MetricsRegistry::default());

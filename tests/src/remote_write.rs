@@ -50,6 +50,7 @@ impl RemoteWriteBench {
             seed: 1,
             runtime: sockets.handle.clone(),
             authenticators: Default::default(),
+            connections: Default::default(),
             queue_dir: None,
         };
         let metrics = Arc::new(MetricsRegistry::default());

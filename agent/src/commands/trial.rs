@@ -112,6 +112,7 @@ fn node_cx(runtime: &tokio::runtime::Runtime, clock: Arc<SimClock>) -> NodeCx {
         health: Arc::new(HealthRegistry::new()),
         runtime: runtime.handle().clone(),
         listeners: Arc::default(),
+        connections: Arc::default(),
         storages: Arc::new(NoStorages),
         authenticators: Default::default(),
         agent: None,

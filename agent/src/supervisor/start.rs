@@ -138,6 +138,7 @@ impl Agent {
             health: health.clone(),
             runtime: sockets.handle.clone(),
             listeners: Arc::default(),
+            connections: Arc::default(),
             storages: storages.clone(),
             authenticators: Default::default(),
             agent: Some(lent.clone()),

@@ -22,6 +22,7 @@ use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue, TE, USER_AGENT};
 use hyper::{HeaderMap, Method, Request, Response, Uri};
 
 use tailwater_pipeline::auth::Authenticators;
+use tailwater_pipeline::connections::Connections;
 
 use super::auth::Credentials;
 use super::body::Chunks;
@@ -62,6 +63,8 @@ pub struct GrpcParts {
     pub user_agent: String,
     /// Shows when certificates end.
     pub expiry: Option<Expiry>,
+    /// Among whose connections those of the client before it may be, and whose they are; `None`: it has its own.
+    pub kept: Option<(Arc<Connections>, String)>,
 }
 
 impl GrpcParts {
@@ -74,7 +77,44 @@ impl GrpcParts {
             resolver: Arc::new(SystemResolver),
             user_agent: super::user_agent(),
             expiry: None,
+            kept: None,
         }
+    }
+}
+
+/// What a client has open, and opens more with: it may outlive the client.
+struct Open {
+    /// What it depends on.
+    options: GrpcOptions,
+    connector: Connector,
+    channels: Mutex<Vec<Channel>>,
+    serial: AtomicU64,
+    /// Whose turn it is.
+    turn: AtomicUsize,
+    /// Held while a connection is made, so that calls share it.
+    connecting: tokio::sync::Mutex<()>,
+}
+
+impl Open {
+    /// Nothing is connected yet.
+    fn new(
+        o: GrpcOptions,
+        resolver: Arc<dyn Resolver>,
+        expiry: Option<Expiry>,
+    ) -> Result<Open, ClientError> {
+        Ok(Open {
+            connector: Connector {
+                names: Names::new(resolver),
+                tls: TlsSource::new(o.tls.clone(), Protocol::Http2, expiry)?,
+                timeout: o.connect_timeout,
+                protocol: Protocol::Http2,
+            },
+            channels: Mutex::default(),
+            serial: AtomicU64::new(0),
+            turn: AtomicUsize::new(0),
+            connecting: tokio::sync::Mutex::default(),
+            options: o,
+        })
     }
 }
 
@@ -83,18 +123,12 @@ pub struct GrpcClient {
     endpoint: Endpoint,
     /// The server's socket in the file system.
     socket: Option<PathBuf>,
-    connector: Connector,
+    open: Arc<Open>,
     credentials: Credentials,
     headers: HeaderMap,
     authority: String,
     proxy_env: ProxyEnv,
     options: Calls,
-    channels: Mutex<Vec<Channel>>,
-    serial: AtomicU64,
-    /// Whose turn it is.
-    turn: AtomicUsize,
-    /// Held while a connection is made, so that calls share it.
-    connecting: tokio::sync::Mutex<()>,
 }
 
 /// How calls are made.
@@ -111,7 +145,7 @@ impl GrpcClient {
     pub fn new(parts: GrpcParts) -> Result<GrpcClient, ClientError> {
         let o = parts.options;
         let mut headers = super::grpc_options::metadata(&o.headers)?;
-        let agent = o.user_agent.unwrap_or(parts.user_agent);
+        let agent = o.user_agent.clone().unwrap_or(parts.user_agent);
         let agent = HeaderValue::from_str(&agent).map_err(|_| ClientError::Header {
             name: "user-agent".into(),
             problem: "not a header value",
@@ -119,16 +153,17 @@ impl GrpcClient {
         headers.entry(USER_AGENT).or_insert(agent);
         headers.insert(TE, HeaderValue::from_static("trailers"));
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        let of_connections = o.of_connections();
+        let open = || Open::new(of_connections.clone(), parts.resolver, parts.expiry);
+        let open = match &parts.kept {
+            Some((all, owner)) => all.of(owner, |o: &Open| o.options == of_connections, open)?,
+            None => Arc::new(open()?),
+        };
         Ok(GrpcClient {
+            open,
             authority: o.authority.unwrap_or_else(|| o.endpoint.authority()),
             endpoint: o.endpoint,
             socket: o.socket,
-            connector: Connector {
-                names: Names::new(parts.resolver),
-                tls: TlsSource::new(o.tls, Protocol::Http2, parts.expiry)?,
-                timeout: o.connect_timeout,
-                protocol: Protocol::Http2,
-            },
             credentials: Credentials::new(&o.auth, &parts.authenticators)
                 .map_err(ClientError::Auth)?,
             headers,
@@ -139,15 +174,11 @@ impl GrpcClient {
                 wait_for_ready: o.wait_for_ready,
                 keepalive: o.keepalive,
             },
-            channels: Mutex::default(),
-            serial: AtomicU64::new(0),
-            turn: AtomicUsize::new(0),
-            connecting: tokio::sync::Mutex::default(),
         })
     }
 
     fn channels(&self) -> MutexGuard<'_, Vec<Channel>> {
-        self.channels.lock().unwrap_or_else(|e| e.into_inner())
+        self.open.channels.lock().unwrap_or_else(|e| e.into_inner())
     }
 
     /// Calls `method` (`/package.Service/Method`) with a message in chunks, which is compressed if
@@ -184,7 +215,7 @@ impl GrpcClient {
                 Err(Failure::Gone(_)) if !is_new => self.forget(&channel),
                 Err(Failure::Gone(e)) => {
                     self.forget(&channel);
-                    self.connector.names.avoid(channel.peer);
+                    self.open.connector.names.avoid(channel.peer);
                     return Err(e);
                 }
                 Err(Failure::Other(e)) => return Err(e),
@@ -264,19 +295,24 @@ impl GrpcClient {
         proxy: Option<&Proxy>,
     ) -> Result<(Channel, bool), SendError> {
         let fixed = self.socket.is_some();
-        let usable = |c: &Channel| fixed || self.connector.names.is_current(server, c.peer);
+        let usable = |c: &Channel| fixed || self.open.connector.names.is_current(server, c.peer);
         if let Some(channel) = self.find(usable) {
             return Ok((channel, false));
         }
-        let _one = self.connecting.lock().await;
+        let _one = self.open.connecting.lock().await;
         if let Some(channel) = self.find(usable) {
             return Ok((channel, false));
         }
         // Calls under way on others go on.
         self.channels().retain(|c| usable(c));
         let connection = match &self.socket {
-            Some(path) => self.connector.connect_socket(&self.endpoint, path).await?,
-            None => self.connector.connect(&self.endpoint, proxy).await?,
+            Some(path) => {
+                self.open
+                    .connector
+                    .connect_socket(&self.endpoint, path)
+                    .await?
+            }
+            None => self.open.connector.connect(&self.endpoint, proxy).await?,
         };
         Ok((self.open(connection).await?, true))
     }
@@ -284,14 +320,14 @@ impl GrpcClient {
     /// The connection to the address whose turn it is. An address that cannot be reached is passed
     /// over.
     async fn next_address(&self) -> Result<(Channel, bool), SendError> {
-        let names = &self.connector.names;
+        let names = &self.open.connector.names;
         let addresses = names.current(&self.endpoint).await;
         let addresses = addresses.map_err(|e| {
             let message = format!("cannot resolve {}: {e}", self.endpoint.host_port());
             SendError::new(SendErrorKind::Connect, message)
         })?;
         self.channels().retain(|c| addresses.contains(&c.peer));
-        let first = self.turn.fetch_add(1, Ordering::Relaxed);
+        let first = self.open.turn.fetch_add(1, Ordering::Relaxed);
         let mut last = None;
         for i in 0..addresses.len() {
             let address = addresses[(first + i) % addresses.len()];
@@ -310,18 +346,22 @@ impl GrpcClient {
         if let Some(channel) = self.find(there) {
             return Ok((channel, false));
         }
-        let _one = self.connecting.lock().await;
+        let _one = self.open.connecting.lock().await;
         if let Some(channel) = self.find(there) {
             return Ok((channel, false));
         }
-        let connection = self.connector.connect_at(&self.endpoint, address).await?;
+        let connection = self
+            .open
+            .connector
+            .connect_at(&self.endpoint, address)
+            .await?;
         Ok((self.open(connection).await?, true))
     }
 
     /// A connection that works and that `wanted` wants.
     fn find(&self, wanted: impl Fn(&Channel) -> bool) -> Option<Channel> {
         let mut channels = self.channels();
-        channels.retain(|c| !c.is_closed() && self.connector.tls.is_current(&c.secured));
+        channels.retain(|c| !c.is_closed() && self.open.connector.tls.is_current(&c.secured));
         channels.iter().find(|c| wanted(c)).cloned()
     }
 
@@ -335,7 +375,7 @@ impl GrpcClient {
             timeout: k.timeout,
             while_idle: k.permit_without_stream,
         });
-        let serial = self.serial.fetch_add(1, Ordering::Relaxed);
+        let serial = self.open.serial.fetch_add(1, Ordering::Relaxed);
         let opened = Channel::open(&http2::builder(ping), connection, serial).await;
         let channel = opened.map_err(|e| broken(&self.endpoint, &e))?;
         self.channels().push(channel.clone());
@@ -401,7 +441,7 @@ impl Drop for Silence<'_> {
             && channel.answers() == self.answers
         {
             self.client.forget(channel);
-            self.client.connector.names.avoid(channel.peer);
+            self.client.open.connector.names.avoid(channel.peer);
         }
     }
 }

@@ -68,6 +68,21 @@ pub struct GrpcOptions {
     pub user_agent: Option<String>,
 }
 
+impl GrpcOptions {
+    /// Those on which connections depend; all others the same for everyone.
+    pub(super) fn of_connections(&self) -> GrpcOptions {
+        GrpcOptions {
+            timeout: Duration::ZERO,
+            headers: Vec::new(),
+            auth: AuthOptions::None,
+            wait_for_ready: false,
+            authority: None,
+            user_agent: None,
+            ..self.clone()
+        }
+    }
+}
+
 impl fmt::Debug for GrpcOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let headers: Vec<&str> = self.headers.iter().map(|(name, _)| name.as_str()).collect();

@@ -14,6 +14,7 @@ use hyper::service::service_fn;
 use hyper::{HeaderMap, Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::json;
+use tailwater_pipeline::connections::Connections;
 use tailwater_pipeline::pem::PemSource;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -303,6 +304,40 @@ fn named(addresses: Vec<SocketAddr>, balancer: Balancer) -> Arc<GrpcClient> {
         ..parts(options)
     };
     Arc::new(GrpcClient::new(parts).unwrap())
+}
+
+/// Guarantee: a client goes on with the connections of the one before it, unless what they depend on is another thing.
+#[test]
+fn connections_outlive_their_client() {
+    run(async {
+        let server = serve("127.0.0.1:0", |_, _| async { done(b"") }).await;
+        let all = Arc::new(Connections::default());
+        let client = |o: GrpcOptions| {
+            let kept = Some((all.clone(), "otlp logs".to_owned()));
+            GrpcClient::new(GrpcParts { kept, ..parts(o) }).unwrap()
+        };
+        let first = client(options(server.address));
+        call(&first).await.unwrap();
+        let other = GrpcOptions {
+            headers: vec![("x".into(), "y".into())],
+            timeout: LONG,
+            ..options(server.address)
+        };
+        let second = client(other.clone());
+        drop(first);
+        call(&second).await.unwrap();
+        assert_eq!((server.calls(), server.connections()), (2, 1));
+        let pings = GrpcOptions {
+            keepalive: Some(Keepalive {
+                time: LONG,
+                timeout: LONG,
+                permit_without_stream: false,
+            }),
+            ..other
+        };
+        call(&client(pings)).await.unwrap();
+        assert_eq!((server.calls(), server.connections()), (3, 2));
+    });
 }
 
 #[test]

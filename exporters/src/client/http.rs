@@ -18,6 +18,7 @@ use hyper::{HeaderMap, Method, Request, Response};
 use hyper_util::rt::TokioIo;
 
 use tailwater_pipeline::auth::Authenticators;
+use tailwater_pipeline::connections::Connections;
 
 use super::auth::Credentials;
 use super::body::Chunks;
@@ -54,6 +55,8 @@ pub struct ClientParts {
     pub expiry: Option<Expiry>,
     /// Largest part of an answer's body that is read. Default [`RESPONSE_BYTES_MAX`].
     pub response_bytes_max: usize,
+    /// Among whose connections those of the client before it may be, and whose they are; `None`: it has its own.
+    pub kept: Option<(Arc<Connections>, String)>,
 }
 
 impl ClientParts {
@@ -67,17 +70,58 @@ impl ClientParts {
             user_agent: super::user_agent(),
             expiry: None,
             response_bytes_max: RESPONSE_BYTES_MAX,
+            kept: None,
         }
+    }
+}
+
+/// What a client has open, and opens more with: it may outlive the client.
+pub(super) struct Open {
+    /// What it depends on.
+    options: ClientOptions,
+    pub connector: Connector,
+    pool: Pool,
+    /// `None`: HTTP/1.1 only.
+    pub shared: Option<Channels>,
+}
+
+impl Open {
+    /// Nothing is connected yet.
+    fn new(
+        o: ClientOptions,
+        resolver: Arc<dyn Resolver>,
+        expiry: Option<Expiry>,
+    ) -> Result<Open, ClientError> {
+        let protocol = match o.http2 {
+            true => Protocol::Either,
+            false => Protocol::Http1,
+        };
+        let ping = o.http2_ping();
+        let shared = || Channels::new(ping, o.idle_conn_timeout, !o.disable_keep_alives);
+        Ok(Open {
+            shared: o.http2.then(shared),
+            connector: Connector {
+                names: Names::new(resolver),
+                tls: TlsSource::new(o.tls.clone(), protocol, expiry)?,
+                timeout: o.connect_timeout,
+                protocol,
+            },
+            pool: Pool::new(Limits {
+                idle_max: o.max_idle_conns,
+                idle_per_key_max: o.max_idle_conns_per_host,
+                open_per_key_max: o.max_conns_per_host,
+                idle_timeout: o.idle_conn_timeout,
+                disabled: o.disable_keep_alives,
+            }),
+            options: o,
+        })
     }
 }
 
 /// An HTTP client: a pool of HTTP/1.1 connections, and shared HTTP/2 connections where TLS agrees on
 /// them.
 pub struct HttpClient {
-    pub(super) connector: Connector,
-    pool: Pool,
-    /// `None`: HTTP/1.1 only.
-    pub(super) shared: Option<Channels>,
+    pub(super) open: Arc<Open>,
     credentials: Credentials,
     cookies: Option<Jar>,
     headers: HeaderMap,
@@ -104,27 +148,14 @@ impl HttpClient {
                 name: "User-Agent".into(),
                 problem: "not a header value",
             })?;
-        let protocol = match o.http2 {
-            true => Protocol::Either,
-            false => Protocol::Http1,
+        let of_connections = o.of_connections();
+        let open = || Open::new(of_connections.clone(), parts.resolver, parts.expiry);
+        let open = match &parts.kept {
+            Some((all, owner)) => all.of(owner, |o: &Open| o.options == of_connections, open)?,
+            None => Arc::new(open()?),
         };
-        let ping = o.http2_ping();
-        let shared = || Channels::new(ping, o.idle_conn_timeout, !o.disable_keep_alives);
         Ok(HttpClient {
-            shared: o.http2.then(shared),
-            connector: Connector {
-                names: Names::new(parts.resolver),
-                tls: TlsSource::new(o.tls, protocol, parts.expiry)?,
-                timeout: o.connect_timeout,
-                protocol,
-            },
-            pool: Pool::new(Limits {
-                idle_max: o.max_idle_conns,
-                idle_per_key_max: o.max_idle_conns_per_host,
-                open_per_key_max: o.max_conns_per_host,
-                idle_timeout: o.idle_conn_timeout,
-                disabled: o.disable_keep_alives,
-            }),
+            open,
             credentials: Credentials::new(&o.auth, &parts.authenticators)
                 .map_err(ClientError::Auth)?,
             cookies: o.cookies.then(Jar::default),
@@ -202,7 +233,7 @@ impl HttpClient {
                     Err(Failure::Other(e)) => return Err(e),
                 }
             }
-            let permit = self.pool.permit(&key).await;
+            let permit = self.open.pool.permit(&key).await;
             if let Some(answer) = self.pooled(endpoint, server, &key, &mut request).await {
                 return answer;
             }
@@ -220,7 +251,7 @@ impl HttpClient {
             match shared.await {
                 Err(Failure::ClosedBeforeAnswer(_)) if !is_new => {}
                 Err(Failure::ClosedBeforeAnswer(e)) => {
-                    self.connector.names.avoid(in_use.channel.peer);
+                    self.open.connector.names.avoid(in_use.channel.peer);
                     return Err(e);
                 }
                 Ok(reply) => return Ok(reply),
@@ -237,10 +268,10 @@ impl HttpClient {
         key: &Key,
         request: &mut impl FnMut() -> Result<Request<Chunks>, SendError>,
     ) -> Option<Result<Reply, SendError>> {
-        while let Some(usable) = self.pool.take(key) {
-            let names = &self.connector.names;
+        while let Some(usable) = self.open.pool.take(key) {
+            let names = &self.open.connector.names;
             let moved = !names.is_current(server, usable.peer);
-            if moved || !self.connector.tls.is_current(&usable.secured) {
+            if moved || !self.open.connector.tls.is_current(&usable.secured) {
                 continue;
             }
             let request = match request() {
@@ -281,7 +312,7 @@ impl HttpClient {
             Ok(reply) => Ok(reply),
             Err(Failure::ClosedBeforeAnswer(e) | Failure::Other(e)) => {
                 // It was not idle before: something is wrong there.
-                self.connector.names.avoid(peer);
+                self.open.connector.names.avoid(peer);
                 Err(e)
             }
         }
@@ -363,7 +394,7 @@ impl HttpClient {
             .map_err(|e| Failure::Other(broken(endpoint, &e)))?;
         silence.peer = None;
         if !reply.truncated {
-            self.pool.put(key.clone(), usable);
+            self.open.pool.put(key.clone(), usable);
         }
         Ok(reply)
     }
@@ -371,7 +402,7 @@ impl HttpClient {
     /// Idle connections now.
     #[cfg(test)]
     pub(super) fn idle(&self) -> usize {
-        self.pool.idle()
+        self.open.pool.idle()
     }
 }
 
@@ -385,8 +416,8 @@ struct Silence<'a> {
 impl Drop for Silence<'_> {
     fn drop(&mut self) {
         if let Some(peer) = self.peer {
-            self.client.pool.forget(peer);
-            self.client.connector.names.avoid(peer);
+            self.client.open.pool.forget(peer);
+            self.client.open.connector.names.avoid(peer);
         }
     }
 }

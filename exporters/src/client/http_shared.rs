@@ -23,7 +23,7 @@ impl HttpClient {
     /// The shared connections that a request to `endpoint` may go over: those with TLS, which is where
     /// a server can say that it knows HTTP/2.
     fn shared_for(&self, endpoint: &Endpoint) -> Option<&Channels> {
-        self.shared.as_ref().filter(|_| endpoint.https)
+        self.open.shared.as_ref().filter(|_| endpoint.https)
     }
 
     /// A shared connection that is there already.
@@ -34,8 +34,8 @@ impl HttpClient {
         key: &Key,
     ) -> Option<InUse> {
         let current = |c: &Channel| {
-            self.connector.names.is_current(server, c.peer)
-                && self.connector.tls.is_current(&c.secured)
+            self.open.connector.names.is_current(server, c.peer)
+                && self.open.connector.tls.is_current(&c.secured)
         };
         self.shared_for(endpoint)?.take(key, current)
     }
@@ -48,7 +48,7 @@ impl HttpClient {
         key: &Key,
     ) -> Result<Way, SendError> {
         let Some(channels) = self.shared_for(endpoint) else {
-            let connection = self.connector.connect(endpoint, proxy).await?;
+            let connection = self.open.connector.connect(endpoint, proxy).await?;
             return Ok(Way::Alone(connection));
         };
         let _turn = channels.turn(key).await;
@@ -56,7 +56,7 @@ impl HttpClient {
         if let Some(in_use) = self.shared(endpoint, server, key) {
             return Ok(Way::Shared(in_use, false));
         }
-        let connection = self.connector.connect(endpoint, proxy).await?;
+        let connection = self.open.connector.connect(endpoint, proxy).await?;
         if !connection.http2 {
             channels.is_plain(key);
             return Ok(Way::Alone(connection));
@@ -95,14 +95,14 @@ impl HttpClient {
         };
         let reply = read(response, self.response_bytes_max).await;
         silence.channel = None;
-        if let Some(channels) = &self.shared {
+        if let Some(channels) = &self.open.shared {
             channels.used(channel);
         }
         reply.map_err(|e| Failure::Other(broken(endpoint, &e)))
     }
 
     fn forget_shared(&self, channel: &Channel) {
-        if let Some(channels) = &self.shared {
+        if let Some(channels) = &self.open.shared {
             channels.forget(channel);
         }
     }
@@ -110,7 +110,7 @@ impl HttpClient {
     /// Shared connections now.
     #[cfg(test)]
     pub(super) fn shared_connections(&self) -> usize {
-        self.shared.as_ref().map_or(0, Channels::count)
+        self.open.shared.as_ref().map_or(0, Channels::count)
     }
 }
 
@@ -128,7 +128,7 @@ impl Drop for Silence<'_> {
             && channel.answers() == self.answers
         {
             self.client.forget_shared(channel);
-            self.client.connector.names.avoid(channel.peer);
+            self.client.open.connector.names.avoid(channel.peer);
         }
     }
 }

@@ -71,6 +71,18 @@ pub struct ClientOptions {
 }
 
 impl ClientOptions {
+    /// Those on which connections depend; all others as they are by default.
+    pub(super) fn of_connections(&self) -> ClientOptions {
+        let usual = ClientOptions::default();
+        ClientOptions {
+            timeout: usual.timeout,
+            headers: usual.headers,
+            auth: usual.auth,
+            cookies: usual.cookies,
+            ..self.clone()
+        }
+    }
+
     /// How quiet HTTP/2 connections are looked after.
     pub(super) fn http2_ping(&self) -> Option<Ping> {
         let ping = Ping {

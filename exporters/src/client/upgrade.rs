@@ -49,6 +49,7 @@ impl HttpClient {
         let proxy = proxy.map_err(|e| config_error(e.to_string()))?;
         let headers = self.all_headers(endpoint, headers, None)?;
         let connection = self
+            .open
             .connector
             .connect_by(endpoint, proxy.as_ref(), true)
             .await?;

@@ -9,6 +9,7 @@ use tailwater_config::Section;
 use tailwater_pdata::Signal;
 use tailwater_pipeline::auth::Authenticators;
 use tailwater_pipeline::clock::{Clock, Mono};
+use tailwater_pipeline::connections::Connections;
 use tailwater_pipeline::factory::{ExporterFactory, ExporterSettings, Factory, NodeCx};
 use tailwater_pipeline::reach::Reach;
 use tailwater_pipeline::{BuildError, Exporter, ExporterNode, ShardHandle, Stored};
@@ -54,6 +55,7 @@ impl ExporterSettings for LokiSettings {
             seed: cx.seed,
             runtime: cx.runtime.clone(),
             authenticators: cx.authenticators.clone(),
+            connections: cx.connections.clone(),
             queue_dir: Outbox::dir(cx, KIND, &self.queue, Signal::Logs)?,
         };
         Ok(Box::new(LokiExporter::new(parts, &cx.metrics)?))
@@ -86,6 +88,8 @@ pub struct LokiParts {
     pub runtime: Handle,
     /// The extensions that authenticate.
     pub authenticators: Authenticators,
+    /// Connections that outlive exporters.
+    pub connections: Arc<Connections>,
     /// Where the queue is, if it is on disk.
     pub queue_dir: Option<PathBuf>,
 }
@@ -116,6 +120,7 @@ impl LokiExporter {
         let client = ClientParts {
             expiry: Some(Expiry::new(metrics.clone(), parts.name.clone())),
             authenticators: parts.authenticators,
+            kept: Some((parts.connections, parts.name.to_string())),
             ..ClientParts::new(client)
         };
         let client = HttpClient::new(client)

@@ -129,6 +129,7 @@ fn rig(url: &str, extra: Value) -> Rig {
         seed: 1,
         runtime: sockets.handle.clone(),
         authenticators: Default::default(),
+        connections: Default::default(),
         queue_dir: None,
     };
     let metrics = MetricsRegistry::new(Exposition::default(), SERIES_MAX_DEFAULT);

@@ -75,6 +75,7 @@ impl ExporterSettings for OtlpHttpSettings {
         let client = ClientParts {
             expiry: Some(Expiry::new(cx.metrics.clone(), cx.id.clone())),
             authenticators: cx.authenticators.clone(),
+            kept: Some((cx.connections.clone(), format!("{} {signal}", cx.id))),
             ..ClientParts::new(self.client.clone())
         };
         let client = HttpClient::new(client).map_err(|e| failed(&cx.id, e))?;
@@ -106,6 +107,7 @@ impl ExporterSettings for OtlpGrpcSettings {
         let client = GrpcParts {
             expiry: Some(Expiry::new(cx.metrics.clone(), cx.id.clone())),
             authenticators: cx.authenticators.clone(),
+            kept: Some((cx.connections.clone(), format!("{} {signal}", cx.id))),
             ..GrpcParts::new(self.client.clone())
         };
         let client = GrpcClient::new(client).map_err(|e| failed(&cx.id, e))?;

@@ -10,6 +10,7 @@ use tailwater_config::Section;
 use tailwater_pdata::Signal;
 use tailwater_pipeline::auth::Authenticators;
 use tailwater_pipeline::clock::{Clock, Mono};
+use tailwater_pipeline::connections::Connections;
 use tailwater_pipeline::factory::{ExporterFactory, ExporterSettings, Factory, NodeCx};
 use tailwater_pipeline::reach::Reach;
 use tailwater_pipeline::{BuildError, Exporter, ExporterNode, ShardHandle, Stored};
@@ -53,6 +54,7 @@ impl ExporterSettings for RemoteWriteSettings {
             seed: cx.seed,
             runtime: cx.runtime.clone(),
             authenticators: cx.authenticators.clone(),
+            connections: cx.connections.clone(),
         };
         Ok(Box::new(RemoteWriteExporter::new(parts, &cx.metrics)?))
     }
@@ -77,6 +79,8 @@ pub struct RemoteWriteParts {
     pub runtime: Handle,
     /// The extensions that authenticate.
     pub authenticators: Authenticators,
+    /// Connections that outlive exporters.
+    pub connections: Arc<Connections>,
     /// The directory of the queue, if it is on disk.
     pub queue_dir: Option<PathBuf>,
 }
@@ -127,6 +131,7 @@ impl RemoteWriteExporter {
         let client = ClientParts {
             expiry: Some(Expiry::new(metrics.clone(), parts.name.clone())),
             authenticators: parts.authenticators,
+            kept: Some((parts.connections, parts.name.to_string())),
             ..ClientParts::new(client)
         };
         let client = HttpClient::new(client).map_err(|e| failed(&parts.name, e))?;

@@ -137,6 +137,7 @@ fn rig_in(url: &str, extra: Value, queue_dir: Option<PathBuf>) -> Rig {
         seed: 1,
         runtime: sockets.handle.clone(),
         authenticators: Default::default(),
+        connections: Default::default(),
     };
     let metrics = MetricsRegistry::new(Exposition::default(), SERIES_MAX_DEFAULT);
     let mut node = RemoteWriteExporter::new(parts, &Arc::new(metrics)).unwrap();

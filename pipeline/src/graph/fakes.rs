@@ -229,6 +229,7 @@ pub fn graph() -> (Graph, tokio::runtime::Runtime) {
         health: Arc::new(HealthRegistry::new()),
         runtime: runtime.handle().clone(),
         listeners: Default::default(),
+        connections: Default::default(),
         storages: Arc::new(NoStorages),
         authenticators: Default::default(),
         agent: None,

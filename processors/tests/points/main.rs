@@ -163,6 +163,7 @@ impl Setup {
             health: Arc::new(HealthRegistry::new()),
             runtime: self.runtime.handle().clone(),
             listeners: Default::default(),
+            connections: Default::default(),
             storages: Arc::new(NoStorages),
             authenticators: Default::default(),
             agent: None,

@@ -108,6 +108,7 @@ impl Rig {
             health: Arc::new(HealthRegistry::new()),
             runtime: runtime.handle().clone(),
             listeners: Default::default(),
+            connections: Default::default(),
             storages: Arc::new(OneStore(store.clone())),
             authenticators: Default::default(),
             agent: None,

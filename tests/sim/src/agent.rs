@@ -228,8 +228,10 @@ impl Life {
             health: Arc::new(HealthRegistry::new()),
             runtime: runtime.clone(),
             listeners: Default::default(),
+            connections: Default::default(),
             storages: Arc::new(OneStorage(positions.clone())),
             authenticators: Default::default(),
+            connections: Default::default(),
             agent: None,
         };
         let lanes = lanes(settings, plan, &cx, &[]);
@@ -244,6 +246,7 @@ impl Life {
             seed,
             runtime: runtime.clone(),
             authenticators: Default::default(),
+            connections: Default::default(),
             queue_dir: None,
         };
         let mut exporter = LokiExporter::new(parts, &cx.metrics).map_err(|e| e.to_string())?;

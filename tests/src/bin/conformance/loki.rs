@@ -209,6 +209,7 @@ fn context(clock: Arc<dyn Clock>, runtime: tokio::runtime::Handle) -> NodeCx {
         health: Arc::new(HealthRegistry::new()),
         runtime,
         listeners: Default::default(),
+        connections: Default::default(),
         storages: Arc::new(NoStorages),
         authenticators: Default::default(),
         agent: None,

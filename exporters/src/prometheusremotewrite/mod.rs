@@ -24,6 +24,7 @@ mod translate;
 mod wire;
 
 pub use config::RemoteWriteSettings;
+pub use names::{NameKind, Naming};
 pub use node::{RemoteWriteExporter, RemoteWriteParts, factory};
 pub use options::RemoteWriteOptions;
 

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 /// What decides about the suffixes of a name.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum NameKind {
+pub enum NameKind {
     /// A gauge: a unit of `1` makes it a ratio.
     Gauge,
     /// A sum that never falls: `total`.
@@ -39,7 +39,7 @@ impl Default for Naming {
 
 impl Naming {
     /// The name of a metric; empty if nothing can be made of it.
-    pub(super) fn metric(&self, name: &str, unit: &str, kind: NameKind) -> String {
+    pub fn metric(&self, name: &str, unit: &str, kind: NameKind) -> String {
         let made = match (self.escape, self.suffixes) {
             (true, true) => self.escaped_with_suffixes(name, unit, kind),
             (true, false) => self.escaped(name),

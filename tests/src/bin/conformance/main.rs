@@ -15,6 +15,7 @@ mod filelog;
 mod files;
 mod kubernetes;
 mod loki;
+mod names;
 mod operators;
 mod processors;
 mod records;
@@ -71,6 +72,7 @@ fn run(case: &Case) -> Verdict {
         "split" => files::run_split(case),
         "match" => files::run_match(case),
         "filelog" | "rotation" => filelog::run(case),
+        "prom_name" => names::run(case),
         "k8s_attributes" => kubernetes::run(case),
         kind => Verdict::NotRun(format!("needs {}", part_for(kind))),
     }
@@ -80,7 +82,6 @@ fn run(case: &Case) -> Verdict {
 fn part_for(kind: &str) -> String {
     let part = match kind {
         "grouping" => "automatic detection of stack traces",
-        "prom_name" => "Prometheus names for metrics of pipelines",
         "batch_split" => "batches of metrics and traces",
         _ => return format!("a runner for the kind {kind:?}"),
     };

@@ -231,7 +231,6 @@ impl Life {
             connections: Default::default(),
             storages: Arc::new(OneStorage(positions.clone())),
             authenticators: Default::default(),
-            connections: Default::default(),
             agent: None,
         };
         let lanes = lanes(settings, plan, &cx, &[]);

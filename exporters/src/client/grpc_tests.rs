@@ -14,7 +14,6 @@ use hyper::service::service_fn;
 use hyper::{HeaderMap, Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::json;
-use tailwater_pipeline::connections::Connections;
 use tailwater_pipeline::pem::PemSource;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -32,7 +31,7 @@ use crate::test_config::decode_json;
 const METHOD: &str = "/test.Service/Export";
 
 /// Data, then trailers; or neither.
-struct Answer(Vec<Frame<Bytes>>);
+pub(super) struct Answer(Vec<Frame<Bytes>>);
 
 impl Body for Answer {
     type Data = Bytes;
@@ -55,7 +54,7 @@ fn trailers(pairs: &[(&'static str, &str)]) -> HeaderMap {
     pairs.iter().map(pair).collect()
 }
 
-fn done(message: &[u8]) -> Response<Answer> {
+pub(super) fn done(message: &[u8]) -> Response<Answer> {
     let mut data = vec![0, 0, 0, 0, message.len() as u8];
     data.extend_from_slice(message);
     let ok = trailers(&[("grpc-status", "0")]);
@@ -63,7 +62,7 @@ fn done(message: &[u8]) -> Response<Answer> {
 }
 
 /// What arrived.
-struct Call {
+pub(super) struct Call {
     head: http_parts::Parts,
     body: Bytes,
 }
@@ -73,15 +72,18 @@ mod http_parts {
 }
 
 #[derive(Clone)]
-struct Server {
-    address: SocketAddr,
+pub(super) struct Server {
+    pub(super) address: SocketAddr,
     connections: Arc<AtomicUsize>,
     calls: Arc<AtomicUsize>,
     /// Ends all connections there are.
     close: Arc<Notify>,
 }
 
-async fn serve<F>(at: &str, answer: impl Fn(usize, Call) -> F + Send + Sync + 'static) -> Server
+pub(super) async fn serve<F>(
+    at: &str,
+    answer: impl Fn(usize, Call) -> F + Send + Sync + 'static,
+) -> Server
 where
     F: Future<Output = Response<Answer>> + Send + 'static,
 {
@@ -141,16 +143,16 @@ where
 }
 
 impl Server {
-    fn connections(&self) -> usize {
+    pub(super) fn connections(&self) -> usize {
         self.connections.load(Ordering::SeqCst)
     }
 
-    fn calls(&self) -> usize {
+    pub(super) fn calls(&self) -> usize {
         self.calls.load(Ordering::SeqCst)
     }
 }
 
-fn options(address: SocketAddr) -> GrpcOptions {
+pub(super) fn options(address: SocketAddr) -> GrpcOptions {
     let endpoint = Endpoint::parse(&format!("http://{address}")).unwrap();
     GrpcOptions {
         timeout: LONG,
@@ -158,7 +160,7 @@ fn options(address: SocketAddr) -> GrpcOptions {
     }
 }
 
-fn parts(options: GrpcOptions) -> GrpcParts {
+pub(super) fn parts(options: GrpcOptions) -> GrpcParts {
     GrpcParts {
         proxy_env: ProxyEnv::default(),
         ..GrpcParts::new(options)
@@ -169,7 +171,7 @@ fn client(options: GrpcOptions) -> Arc<GrpcClient> {
     Arc::new(GrpcClient::new(parts(options)).unwrap())
 }
 
-async fn call(client: &GrpcClient) -> Result<Reply, SendError> {
+pub(super) async fn call(client: &GrpcClient) -> Result<Reply, SendError> {
     let body = vec![Bytes::from_static(b"a "), Bytes::from_static(b"body")];
     client.call(METHOD, &HeaderMap::new(), body).await
 }
@@ -304,40 +306,6 @@ fn named(addresses: Vec<SocketAddr>, balancer: Balancer) -> Arc<GrpcClient> {
         ..parts(options)
     };
     Arc::new(GrpcClient::new(parts).unwrap())
-}
-
-/// Guarantee: a client goes on with the connections of the one before it, unless what they depend on is another thing.
-#[test]
-fn connections_outlive_their_client() {
-    run(async {
-        let server = serve("127.0.0.1:0", |_, _| async { done(b"") }).await;
-        let all = Arc::new(Connections::default());
-        let client = |o: GrpcOptions| {
-            let kept = Some((all.clone(), "otlp logs".to_owned()));
-            GrpcClient::new(GrpcParts { kept, ..parts(o) }).unwrap()
-        };
-        let first = client(options(server.address));
-        call(&first).await.unwrap();
-        let other = GrpcOptions {
-            headers: vec![("x".into(), "y".into())],
-            timeout: LONG,
-            ..options(server.address)
-        };
-        let second = client(other.clone());
-        drop(first);
-        call(&second).await.unwrap();
-        assert_eq!((server.calls(), server.connections()), (2, 1));
-        let pings = GrpcOptions {
-            keepalive: Some(Keepalive {
-                time: LONG,
-                timeout: LONG,
-                permit_without_stream: false,
-            }),
-            ..other
-        };
-        call(&client(pings)).await.unwrap();
-        assert_eq!((server.calls(), server.connections()), (3, 2));
-    });
 }
 
 #[test]

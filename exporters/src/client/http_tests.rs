@@ -8,8 +8,6 @@ use bytes::Bytes;
 use hyper::header::{HeaderValue, USER_AGENT};
 use hyper::{HeaderMap, Method, StatusCode};
 
-use tailwater_pipeline::connections::Connections;
-
 use super::names::Addresses;
 use super::test_server::*;
 use super::*;
@@ -25,51 +23,6 @@ fn dead_address() -> SocketAddr {
         .unwrap()
         .local_addr()
         .unwrap()
-}
-
-/// Guarantee: a client goes on with the connections of the one before it, unless what they depend on is another thing; of
-/// somebody else it has none.
-#[test]
-fn connections_outlive_their_client() {
-    let server = Server::echo();
-    let all = Arc::new(Connections::default());
-    let client = |owner: &str, options: ClientOptions| {
-        let kept = Some((all.clone(), owner.to_owned()));
-        HttpClient::new(ClientParts {
-            kept,
-            ..parts(options)
-        })
-        .unwrap()
-    };
-    run(async {
-        let to = server.endpoint("/push");
-        let first = client("loki", ClientOptions::default());
-        post(&first, &to).await.unwrap();
-        let other = ClientOptions {
-            headers: vec![("x".into(), "y".into())],
-            timeout: LONG,
-            auth: AuthOptions::Bearer { token: "t".into() },
-            ..ClientOptions::default()
-        };
-        let second = client("loki", other.clone());
-        drop(first);
-        let reply = post(&second, &to).await.unwrap();
-        let head = String::from_utf8_lossy(&reply.body).to_lowercase();
-        assert!(head.contains("x: y") && head.contains("bearer t"), "{head}");
-        assert_eq!(server.connections(), 1);
-        post(&client("loki/2", other.clone()), &to).await.unwrap();
-        assert_eq!(server.connections(), 2);
-        let idle = ClientOptions {
-            idle_conn_timeout: Duration::from_secs(5),
-            ..other.clone()
-        };
-        post(&client("loki", idle), &to).await.unwrap();
-        assert_eq!(server.connections(), 3);
-        // What nobody uses any more is closed.
-        drop(second);
-        post(&client("loki", other), &to).await.unwrap();
-        assert_eq!(server.connections(), 4);
-    });
 }
 
 #[test]

@@ -37,6 +37,8 @@ mod http2_tests;
 #[cfg(test)]
 mod http_tests;
 #[cfg(test)]
+mod kept_tests;
+#[cfg(test)]
 mod names_tests;
 #[cfg(test)]
 mod socks_tests;

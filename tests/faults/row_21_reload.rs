@@ -121,7 +121,7 @@ impl Scene {
             if away {
                 self.set_reach(Reach::Refused);
             }
-            let live = start(writers, rate, rotate_between_looks());
+            let live = start(writers, rate, None);
             self.changes(agent, KINDS_COUNT);
             writers = stop(live);
             self.set_reach(Reach::Up);
@@ -162,16 +162,11 @@ fn warm_up() -> usize {
     scaled(1, 3)
 }
 
-/// Time between two rotations of a file, before the first look in any case.
+/// Time between two rotations of a file, before the first look. From there on files do not rotate: the agent remembers tens
+/// of thousands of files that were rotated away, each in about a KiB, and what a hundred of them take is not to be taken for
+/// what changes leave behind.
 fn rotate_seconds() -> u64 {
     scaled(1, 10)
-}
-
-/// Whether files also rotate while it is looked at what the process holds. In the long form not: the agent remembers tens of
-/// thousands of files that were rotated away, each in about a KiB, and what a hundred of them take is not to be taken for what
-/// changes leave behind.
-fn rotate_between_looks() -> Option<u64> {
-    scaled(Some(rotate_seconds()), None)
 }
 
 /// Begins to write: `rate` lines/s of each, and a hundredth of it of what comes and goes as a whole.
@@ -302,7 +297,8 @@ impl Held {
             self.threads,
         );
         (
-            same && allocated <= 0.01 && resident <= RESIDENT_NOISE,
+            // One look, as in the cheap form, says nothing of a per cent.
+            same && scaled(true, allocated <= 0.01 && resident <= RESIDENT_NOISE),
             text,
         )
     }
@@ -312,7 +308,7 @@ impl Held {
 fn how_held() -> &'static str {
     scaled(
         "memory, descriptors and threads are compared with the first configuration in force, all delivered and \
-         12 s without work: the least within 1 s",
+         12 s without work: the least within 1 s, while files do not rotate",
         "memory, descriptors and threads are compared with the first configuration in force, all delivered and \
          15 s without work: the least within 10 s, of memory the mean of 6 such looks with 20 changes between them, \
          while files do not rotate",
@@ -328,7 +324,7 @@ fn reloads_under_load_lose_and_repeat_nothing() {
     let mut row = Row::new(21, "reloads under load")
         .how(format!(
             "{reloads} changes of {KINDS_COUNT} kinds, one every 100 ms, {} lines/s of {bytes} bytes in {} \
-             files that rotate every {} s; {}, after {} such changes \
+             files that rotate every {} s before the first look; {}, after {} such changes \
              and after {reloads} more",
             WRITERS as u64 * rate,
             WRITERS + 1,
@@ -337,7 +333,7 @@ fn reloads_under_load_lose_and_repeat_nothing() {
             warm_up() * reloads,
         ))
         .pass(scaled(
-            "loss 0, sent twice 0; memory allocated <= +1 %, RSS <= +3 %, descriptors and threads equal; p99 pause <= 50 ms",
+            "loss 0, sent twice 0; descriptors and threads equal (memory is judged in the long form); p99 pause <= 50 ms",
             "loss 0, sent twice 0; memory allocated <= +1 %, RSS <= +3 %, descriptors and threads equal; p99 pause <= 50 ms; >= 50 MB/s",
         ));
     let mut scene = Scene::new("reloads");
@@ -347,7 +343,7 @@ fn reloads_under_load_lose_and_repeat_nothing() {
     let writers = stop(live);
     let (before, writers) = scene.look(&agent, writers, rate, false);
     let (written, begin) = (megabytes(&writers), Instant::now());
-    let live = start(writers, rate, rotate_between_looks());
+    let live = start(writers, rate, None);
     scene.changes(&agent, reloads);
     let writers = stop(live);
     let seconds = begin.elapsed().as_secs_f64();
@@ -393,7 +389,10 @@ fn reloads_without_a_sink_lose_and_repeat_nothing() {
             how_held(),
             warm_up() * reloads,
         ))
-        .pass("loss 0, sent twice 0; memory allocated <= +1 %, RSS <= +3 %, descriptors and threads equal");
+        .pass(scaled(
+            "loss 0, sent twice 0; descriptors and threads equal (memory is judged in the long form)",
+            "loss 0, sent twice 0; memory allocated <= +1 %, RSS <= +3 %, descriptors and threads equal",
+        ));
     let mut scene = Scene::new("reloads-down");
     let agent = scene.rig.start(&scene.config);
     // What a start, changes and a backlog take, once; the agent remembers some hundred KiB of its log.
@@ -405,7 +404,7 @@ fn reloads_without_a_sink_lose_and_repeat_nothing() {
     let (before, writers) = scene.look(&agent, writers, rate, true);
     scene.set_reach(Reach::Refused);
     let (written, begin) = (megabytes(&writers), Instant::now());
-    let live = start(writers, rate, rotate_between_looks());
+    let live = start(writers, rate, None);
     scene.changes(&agent, reloads);
     let writers = stop(live);
     let reached = (megabytes(&writers) - written) / begin.elapsed().as_secs_f64();
